@@ -1,0 +1,416 @@
+//! What emitters, writers and the flusher share: the queue, who waits for what, and when to wake whom.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::{Notify, oneshot, watch},
+};
+
+use crate::{
+    AuditError, Stats, Store, WhenFull,
+    error::Kind,
+    flusher,
+    interpret::Defaults,
+    queue::{Outcome, Queue, Refused},
+    record::Limits,
+};
+
+/// How long dropping the log, or its last writer, waits for what is pending.
+pub(crate) const DROP_FLUSH: Duration = Duration::from_secs(5);
+
+/// What the builder decided.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) store: Store,
+    pub(crate) ledger: String,
+    /// Pending entries at which a batch starts.
+    pub(crate) batch_size: usize,
+    /// Age of the oldest pending entry at which a batch starts.
+    pub(crate) flush_interval: Duration,
+    pub(crate) commit_timeout: Duration,
+    pub(crate) when_full: WhenFull,
+    pub(crate) limits: Limits,
+    pub(crate) defaults: Defaults,
+}
+
+/// Where somebody waits for the `seq` of one entry.
+pub(crate) type CommitWaiter = oneshot::Sender<Result<u64, AuditError>>;
+
+/// How far the flusher is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    acknowledged: u64,
+    /// The flusher's thread is gone.
+    ended: bool,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) queue: Box<dyn Queue>,
+    pub(crate) settings: Settings,
+    /// Up to this position somebody waits, so batches start at once.
+    urgent: AtomicU64,
+    /// Nobody can append any more; the flusher drains what is there and ends.
+    released: AtomicBool,
+    stop: AtomicBool,
+    /// A wait for room has been in vain and nothing was acknowledged since.
+    overdue: AtomicBool,
+    wake: Notify,
+    stopped: Notify,
+    progress: watch::Sender<Progress>,
+    commits: Mutex<BTreeMap<u64, CommitWaiter>>,
+    last_error: Mutex<Option<AuditError>>,
+    /// The flusher's runtime, which keeps time for callers that may have none.
+    timer: Option<Handle>,
+}
+
+/// Keeps the engine alive: held by the log, its writers and its layers, not by the flusher.
+#[derive(Debug)]
+pub(crate) struct Alive(Arc<Engine>);
+
+impl std::ops::Deref for Alive {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.0
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.released.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+/// Locks what our own code alone runs under, and none of it panics halfway: a poisoned state is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine {
+    /// Starts the flusher. The receiver tells how its first connection went; if `must_open`, a failed one ends
+    /// it. If no thread can be started the engine comes back closed.
+    pub(crate) fn start(
+        queue: Box<dyn Queue>,
+        settings: Settings,
+        must_open: bool,
+    ) -> (Arc<Alive>, oneshot::Receiver<Result<(), AuditError>>) {
+        let (opened, outcome) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let engine = Arc::new(Self {
+            queue,
+            settings,
+            urgent: AtomicU64::new(0),
+            released: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
+            wake: Notify::new(),
+            stopped: Notify::new(),
+            progress: watch::Sender::new(Progress::default()),
+            commits: Mutex::default(),
+            last_error: Mutex::default(),
+            timer: runtime.as_ref().ok().map(|runtime| runtime.handle().clone()),
+        });
+        let started = runtime.and_then(|runtime| {
+            let engine = Arc::clone(&engine);
+            std::thread::Builder::new()
+                .name("tracing-audit".to_owned())
+                .spawn(move || engine.flush_until_the_end(&runtime, opened, must_open))
+        });
+        if let Err(cause) = started {
+            engine.failed(
+                AuditError::new(Kind::Closed, "the flusher's thread cannot be started").because(cause),
+            );
+            engine.end();
+        }
+        (Arc::new(Alive(engine)), outcome)
+    }
+
+    fn flush_until_the_end(
+        &self,
+        runtime: &Runtime,
+        opened: oneshot::Sender<Result<(), AuditError>>,
+        must_open: bool,
+    ) {
+        /// Whatever ends the thread, whoever waits for it is told.
+        struct Ended<'a>(&'a Engine);
+        impl Drop for Ended<'_> {
+            fn drop(&mut self) {
+                self.0.end();
+            }
+        }
+        let _ended = Ended(self);
+        runtime.block_on(flusher::run(self, opened, must_open));
+    }
+
+    fn end(&self) {
+        self.queue.close();
+        self.progress.send_modify(|progress| progress.ended = true);
+        lock(&self.commits).clear();
+    }
+
+    /// Appends or refuses, without waiting.
+    pub(crate) fn try_append(
+        &self,
+        record: &[u8],
+        waiter: &mut Option<CommitWaiter>,
+    ) -> Result<u64, Refused> {
+        let appended = if waiter.is_some() {
+            // Under one lock, so that the flusher cannot commit the entry before somebody waits for it.
+            let mut commits = lock(&self.commits);
+            let appended = self.queue.append(record)?;
+            if let Some(waiter) = waiter.take() {
+                commits.insert(appended.position, waiter);
+            }
+            appended
+        } else {
+            self.queue.append(record)?
+        };
+        if appended.wake {
+            self.wake.notify_one();
+        }
+        Ok(appended.position)
+    }
+
+    /// Appends, waiting for room as [`WhenFull`] says but no longer than `patience`. What is refused in the
+    /// end is counted as rejected; what is abandoned by dropping the future was never offered.
+    pub(crate) async fn accept(
+        &self,
+        record: &[u8],
+        mut waiter: Option<CommitWaiter>,
+        patience: Duration,
+    ) -> Result<u64, AuditError> {
+        let mut progress = self.progress.subscribe();
+        let mut timer = None;
+        loop {
+            progress.mark_unchanged();
+            match self.try_append(record, &mut waiter) {
+                Ok(position) => return Ok(position),
+                Err(Refused::Closed) => return Err(self.reject(Refused::Closed)),
+                Err(Refused::Full) => {}
+            }
+            let timer = match (&mut timer, self.settings.when_full) {
+                (Some(timer), _) => timer,
+                (none, WhenFull::Block { timeout }) if !self.overdue.load(Ordering::Relaxed) => {
+                    none.insert(Box::pin(self.timer(timeout.min(patience))))
+                }
+                _ => return Err(self.reject(Refused::Full)),
+            };
+            self.urge(u64::MAX);
+            tokio::select! {
+                biased;
+                _ = progress.changed() => {}
+                () = timer => {
+                    self.overdue.store(true, Ordering::Relaxed);
+                    return Err(self.reject(Refused::Full));
+                }
+            }
+        }
+    }
+
+    /// Like [`accept`](Self::accept), on a thread that may not be able to wait asynchronously.
+    pub(crate) fn accept_blocking(&self, record: &[u8]) -> Result<u64, AuditError> {
+        self.try_append(record, &mut None)
+            .or_else(|_| pollster::block_on(self.accept(record, None, Duration::MAX)))
+    }
+
+    pub(crate) fn reject(&self, why: Refused) -> AuditError {
+        self.queue.reject();
+        match why {
+            Refused::Full => {
+                let error = AuditError::new(
+                    Kind::Full,
+                    "the audit queue is full: the database does not keep up, or cannot be written",
+                );
+                self.blame(error)
+            }
+            Refused::Closed => self
+                .blame(AuditError::new(Kind::Closed, "the audit log is shut down and accepts nothing more")),
+        }
+    }
+
+    /// Adds what the store last said.
+    fn blame(&self, error: AuditError) -> AuditError {
+        match lock(&self.last_error).clone() {
+            Some(cause) => error.because(cause),
+            None => error,
+        }
+    }
+
+    /// Appends one entry and waits until it is durable.
+    pub(crate) async fn commit(&self, record: &[u8]) -> Result<u64, AuditError> {
+        let timeout = self.settings.commit_timeout;
+        let deadline = self.timer(timeout);
+        let (waiter, answer) = oneshot::channel();
+        let position = self.accept(record, Some(waiter), timeout).await?;
+        self.urge(position);
+        tokio::select! {
+            biased;
+            Ok(answer) = answer => answer,
+            () = deadline => {
+                let message = format!("accepted, but not committed within {timeout:?}; it may still be");
+                Err(self.blame(AuditError::new(Kind::Pending, message)))
+            }
+            else => Err(self.blame(AuditError::new(Kind::Pending, "the audit log ended before the commit"))),
+        }
+    }
+
+    /// Commits everything that was accepted before this call, within `patience`.
+    pub(crate) async fn flush(&self, patience: Duration) -> Result<(), AuditError> {
+        let until = self.queue.counts().appended;
+        let reached = self.progress.borrow().acknowledged;
+        if reached >= until {
+            return Ok(());
+        }
+        self.urge(until);
+        let mut progress = self.progress.subscribe();
+        tokio::select! {
+            biased;
+            _ = progress.wait_for(|progress| progress.acknowledged >= until || progress.ended) => {}
+            () = self.timer(patience) => {}
+        }
+        let Progress { acknowledged: reached, ended } = *self.progress.borrow();
+        if reached >= until {
+            return Ok(());
+        }
+        let left = until - reached;
+        Err(self.blame(if ended {
+            AuditError::new(
+                Kind::Closed,
+                format!("the audit log has ended with {left} accepted entries not committed"),
+            )
+        } else {
+            AuditError::new(
+                Kind::Pending,
+                format!("{left} accepted entries are not committed yet; they stay queued"),
+            )
+        }))
+    }
+
+    /// Accepts nothing more, flushes, and ends the flusher.
+    pub(crate) async fn shutdown(&self, patience: Duration) -> Result<(), AuditError> {
+        self.queue.close();
+        let flushed = self.flush(patience).await;
+        self.stop.store(true, Ordering::Release);
+        self.stopped.notify_one();
+        self.wake.notify_one();
+        flushed
+    }
+
+    fn urge(&self, until: u64) {
+        self.urgent.fetch_max(until.min(self.queue.counts().appended), Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    /// Resolves after this long, or when the flusher's thread is gone.
+    fn timer(&self, after: Duration) -> impl Future<Output = ()> + use<> {
+        let (mut expired, waiting) = oneshot::channel::<()>();
+        if let Some(runtime) = &self.timer {
+            // Ends with whoever waits, so that short waits do not leave long timers behind.
+            runtime.spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(after) => {}
+                    () = expired.closed() => {}
+                }
+            });
+        }
+        async move {
+            // The sender is only ever dropped: an error is the signal.
+            drop(waiting.await);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats::of(self.queue.counts())
+    }
+}
+
+/// The flusher's side.
+impl Engine {
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn stopped(&self) {
+        self.stopped.notified().await;
+    }
+
+    /// Waits until a batch should start. False: there is nothing left to do, ever.
+    pub(crate) async fn wait_for_batch(&self) -> bool {
+        let batch_size = self.settings.batch_size as u64;
+        let mut due = None;
+        loop {
+            let counts = self.queue.wake_at(if due.is_some() { batch_size } else { 1 });
+            if self.stopping() {
+                return false;
+            }
+            let pending = counts.pending();
+            if pending == 0 {
+                if self.released.load(Ordering::Acquire) {
+                    return false;
+                }
+                due = None;
+                self.wake.notified().await;
+                continue;
+            }
+            let urgent = self.urgent.load(Ordering::Acquire) > counts.acknowledged;
+            if pending >= batch_size || urgent || counts.closed {
+                return true;
+            }
+            let Some(due) = due else {
+                due = Some(tokio::time::Instant::now() + self.settings.flush_interval);
+                continue;
+            };
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(due) => return true,
+            }
+        }
+    }
+
+    /// Whether another batch may be prepared that begins at this position.
+    pub(crate) fn more_after(&self, position: u64) -> bool {
+        let appended = self.queue.counts().appended;
+        appended - position >= self.settings.batch_size as u64
+            || self.urgent.load(Ordering::Acquire) > position
+    }
+
+    /// An attempt failed; entries stay queued.
+    pub(crate) fn failed(&self, error: AuditError) {
+        *lock(&self.last_error) = Some(error);
+    }
+
+    /// The records up to `until` have reached their end: books first, then whoever waits for them.
+    pub(crate) fn acknowledge(
+        &self,
+        until: u64,
+        outcome: Outcome,
+        answer: impl Fn(u64) -> Result<u64, AuditError>,
+    ) {
+        self.queue.ack(until, outcome);
+        self.overdue.store(false, Ordering::Relaxed);
+        *lock(&self.last_error) = None;
+        let answered = {
+            let mut commits = lock(&self.commits);
+            let later = commits.split_off(&(until + 1));
+            std::mem::replace(&mut *commits, later)
+        };
+        for (position, waiter) in answered {
+            // Whoever waited may have given up; the entry is committed all the same.
+            drop(waiter.send(answer(position)));
+        }
+        self.progress.send_modify(|progress| progress.acknowledged = until);
+    }
+}

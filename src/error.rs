@@ -1,0 +1,132 @@
+//! The one error of the crate: opaque, with predicates that say what a caller can do about it.
+
+use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+
+/// What went wrong, in one sentence that names the remedy where there is one.
+///
+/// The kind is asked for with predicates, so that kinds can be added without breaking a caller. `Display`
+/// never repeats the cause, which is in [`source`](Error::source). Cloning is cheap: several callers may
+/// wait for the same batch and each is told why it failed.
+#[derive(Clone, Debug)]
+pub struct AuditError {
+    kind: Kind,
+    message: Cow<'static, str>,
+    source: Option<Arc<dyn Error + Send + Sync + 'static>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Closed,
+    Full,
+    TooLarge,
+    Duplicate,
+    Quarantined,
+    Pending,
+    Config,
+    Wiring,
+    Schema,
+    Cursor,
+    Store,
+    Output,
+}
+
+impl AuditError {
+    pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    pub(crate) fn because(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The log was shut down, or its thread could not be started: nothing more is accepted.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.kind == Kind::Closed
+    }
+
+    /// The queue stayed full for as long as [`WhenFull`](crate::WhenFull) allows.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.kind == Kind::Full
+    }
+
+    /// A value or the whole entry exceeds the size limits.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.kind == Kind::TooLarge
+    }
+
+    /// The ledger holds an entry with this `id` already; this one was set aside in quarantine.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        self.kind == Kind::Duplicate
+    }
+
+    /// The database refuses this one entry for good; it was set aside in quarantine. True of duplicates too.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        matches!(self.kind, Kind::Quarantined | Kind::Duplicate)
+    }
+
+    /// The entry was never accepted, and never will be stored: closed, full or too large.
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        matches!(self.kind, Kind::Closed | Kind::Full | Kind::TooLarge)
+    }
+
+    /// Accepted but not committed in time. It stays in the queue and may still be committed.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.kind == Kind::Pending
+    }
+
+    /// The builder was given something that cannot work.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        self.kind == Kind::Config
+    }
+
+    /// Audit events, or the spans around them, do not reach the log: see [`check_wiring`](crate::AuditLog::check_wiring).
+    #[must_use]
+    pub fn is_wiring(&self) -> bool {
+        self.kind == Kind::Wiring
+    }
+
+    /// The tables were made by a newer version of this crate, or are for another ledger.
+    #[must_use]
+    pub fn is_schema(&self) -> bool {
+        self.kind == Kind::Schema
+    }
+
+    /// The page cursor is not one of ours, or belongs to another query.
+    #[must_use]
+    pub fn is_cursor(&self) -> bool {
+        self.kind == Kind::Cursor
+    }
+
+    /// The database could not be opened, read or written.
+    #[must_use]
+    pub fn is_store(&self) -> bool {
+        self.kind == Kind::Store
+    }
+
+    /// The destination of an export refused to be written.
+    #[must_use]
+    pub fn is_output(&self) -> bool {
+        self.kind == Kind::Output
+    }
+}
+
+impl fmt::Display for AuditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for AuditError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}

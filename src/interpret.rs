@@ -1,0 +1,463 @@
+//! What a record means: an event's fields become a row in normal form, and a list of what was wrong with them.
+//!
+//! Nothing is dropped for being malformed: what cannot be understood stays in the metadata under its field's
+//! name, and the row says so in `problems`.
+
+use std::{borrow::Cow, sync::Arc};
+
+use chrono::DateTime;
+use serde_json::{Map, Value as Json};
+use uuid::Uuid;
+
+use crate::{
+    entry::{AuditEntry, Decision, MAX_TS, MIN_TS, audit_id, normalize, normalize_json},
+    record::{Damaged, Field, Fields, Record, Row, Value, decode},
+};
+
+/// What an event gets where it does not say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Defaults {
+    pub(crate) workspace: Uuid,
+    pub(crate) decision: Option<Decision>,
+    /// Added to the metadata of every event, weaker than anything the event says.
+    pub(crate) metadata: Map<String, Json>,
+}
+
+/// Reads one record from a queue.
+pub(crate) fn interpret(record: &[u8], defaults: &Defaults) -> Result<Row, Damaged> {
+    match decode(record)? {
+        Record::Entry(row) => Ok(row),
+        Record::Event { id, ts, fields } => event(id, ts, fields, defaults),
+    }
+}
+
+/// The row of an entry that was written, not emitted; brings it into normal form first.
+pub(crate) fn row_of(mut entry: AuditEntry) -> Row {
+    let unknown_risk = !entry.risk_score.is_finite();
+    let problems = normalize(&mut entry);
+    Row {
+        id: entry.id,
+        ts: entry.ts.timestamp_micros(),
+        workspace_id: entry.workspace_id,
+        session_id: entry.session_id,
+        agent_id: entry.agent_id,
+        action: entry.action.into(),
+        resource: entry.resource.into(),
+        resource_id: entry.resource_id.map(Into::into),
+        decision: entry.decision.into(),
+        reason: entry.reason.map(Into::into),
+        risk_score: (!unknown_risk).then_some(entry.risk_score + 0.0),
+        metadata: entry.metadata.to_string().into(),
+        problems: problem_list(&problems),
+    }
+}
+
+fn problem_list(problems: &[String]) -> Option<Arc<str>> {
+    (!problems.is_empty()).then(|| Json::from(problems).to_string().into())
+}
+
+/// The fields of one event while they are being understood.
+#[derive(Default)]
+struct Draft<'a> {
+    problems: Vec<String>,
+    /// Metadata that the event states field by field.
+    explicit: Vec<(&'a str, Json)>,
+    /// Metadata that it states as one object.
+    object: Map<String, Json>,
+    message: Option<Cow<'a, str>>,
+    event_name: Option<&'a str>,
+}
+
+fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &Defaults) -> Result<Row, Damaged> {
+    let mut draft = Draft::default();
+    let (mut workspace_id, mut session_id, mut agent_id) = (None, None, None);
+    let (mut action, mut resource, mut resource_id, mut reason) = (None, None, None, None);
+    let (mut decision, mut risk_score, mut ts) = (None, None, emitted);
+    for field in fields {
+        let field = field?;
+        draft.note_damage(&field);
+        match field.name {
+            _ if field.value == Value::EventName => draft.event_name = Some(field.name),
+            "workspace_id" => workspace_id = Some(draft.id(&field)),
+            "session_id" => session_id = Some(draft.id(&field)),
+            "agent_id" => agent_id = Some(draft.id(&field)),
+            "action" => action = Some(draft.text(&field)),
+            "resource" => resource = Some(draft.text(&field)),
+            "resource_id" => resource_id = Some(draft.text(&field)),
+            "reason" => reason = Some(draft.text(&field)),
+            "message" => draft.message = Some(draft.text(&field)),
+            "decision" => decision = Some(draft.decision(&field)),
+            "risk_score" => risk_score = draft.risk_score(&field),
+            "occurred_at" => ts = draft.occurred_at(&field).unwrap_or(emitted),
+            "metadata" => draft.metadata(&field),
+            name => {
+                let value = draft.json(&field);
+                draft.explicit.push((name, value));
+            }
+        }
+    }
+    if let Some(message) = draft.message.take() {
+        if reason.is_none() {
+            reason = Some(message);
+        } else {
+            draft.explicit.push(("message", Json::String(message.into_owned())));
+        }
+    }
+    let action = action.or(draft.event_name.map(Cow::Borrowed)).unwrap_or_else(|| {
+        draft.problems.push("action: missing".to_owned());
+        Cow::Borrowed("")
+    });
+    let decision = decision.unwrap_or(Cow::Borrowed(defaults.decision.map_or("", Decision::as_str)));
+
+    let mut metadata = defaults.metadata.clone();
+    metadata.append(&mut draft.object);
+    metadata.extend(draft.explicit.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let mut metadata = Json::Object(metadata);
+    normalize_json(&mut metadata, &mut draft.problems);
+    Ok(Row {
+        id,
+        ts,
+        workspace_id: workspace_id.unwrap_or(defaults.workspace),
+        session_id,
+        agent_id,
+        action: action.into(),
+        resource: resource.unwrap_or_default().into(),
+        resource_id: resource_id.map(Into::into),
+        decision: decision.into(),
+        reason: reason.map(Into::into),
+        risk_score,
+        metadata: metadata.to_string().into(),
+        problems: problem_list(&draft.problems),
+    })
+}
+
+impl<'a> Draft<'a> {
+    fn problem(&mut self, field: &Field<'_>, what: &str) {
+        self.problems.push(format!("{}: {what}", field.name));
+    }
+
+    fn note_damage(&mut self, field: &Field<'_>) {
+        if field.truncated {
+            self.problem(field, "too long, cut");
+        }
+        if field.panicked {
+            self.problem(field, "its formatting panicked or failed");
+        }
+    }
+
+    /// Keeps a value that was not understood.
+    fn keep_raw(&mut self, field: &Field<'a>) {
+        let raw = json_of(field.value);
+        self.explicit.push((field.name, raw));
+    }
+
+    fn text(&mut self, field: &Field<'a>) -> Cow<'a, str> {
+        let text = text_of(field.value);
+        if text.contains('\0') {
+            self.problem(field, "NUL replaced");
+            return Cow::Owned(text.replace('\0', "\u{fffd}"));
+        }
+        text
+    }
+
+    fn id(&mut self, field: &Field<'a>) -> Uuid {
+        let text = text_of(field.value);
+        Uuid::try_parse(&text).unwrap_or_else(|_| {
+            let id = audit_id(&text);
+            self.explicit.push((field.name, Json::String(text.into_owned())));
+            id
+        })
+    }
+
+    fn decision(&mut self, field: &Field<'a>) -> Cow<'a, str> {
+        let word = self.text(field);
+        word.parse::<Decision>().map_or_else(
+            |unknown| {
+                self.problem(field, &unknown.to_string());
+                word
+            },
+            |decision| Cow::Borrowed(decision.as_str()),
+        )
+    }
+
+    fn risk_score(&mut self, field: &Field<'a>) -> Option<f64> {
+        let score = match field.value {
+            Value::F64(score) => Some(score),
+            _ => text_of(field.value).trim().parse().ok(),
+        };
+        let finite = score.filter(|score| score.is_finite());
+        if finite.is_none() {
+            self.problem(field, "not a finite number");
+            self.keep_raw(field);
+        }
+        // Adding zero turns -0.0, which SQLite does not keep, into 0.0.
+        finite.map(|score| score + 0.0)
+    }
+
+    fn occurred_at(&mut self, field: &Field<'a>) -> Option<i64> {
+        let text = text_of(field.value);
+        let micros = DateTime::parse_from_rfc3339(text.trim()).ok().map(|ts| ts.timestamp_micros());
+        let micros = micros.filter(|micros| (MIN_TS..=MAX_TS).contains(micros));
+        if micros.is_none() {
+            self.problem(field, "not an RFC 3339 time within the years 1 to 9999");
+            self.keep_raw(field);
+        }
+        micros
+    }
+
+    fn metadata(&mut self, field: &Field<'a>) {
+        let parsed = match field.value {
+            Value::Text(text) | Value::Json(text) => serde_json::from_str(text).ok(),
+            _ => None,
+        };
+        if let Some(Json::Object(object)) = parsed {
+            self.object = object;
+        } else {
+            self.problem(field, "not a JSON object");
+            self.keep_raw(field);
+        }
+    }
+
+    fn json(&mut self, field: &Field<'a>) -> Json {
+        match field.value {
+            Value::Json(text) => serde_json::from_str(text).unwrap_or_else(|_| {
+                if !field.truncated && !field.panicked {
+                    self.problem(field, "not readable as JSON");
+                }
+                Json::String(text.to_owned())
+            }),
+            value => json_of(value),
+        }
+    }
+}
+
+fn json_of(value: Value<'_>) -> Json {
+    match value {
+        Value::Text(text) | Value::Json(text) => Json::from(text),
+        Value::U64(number) => Json::from(number),
+        Value::I64(number) => Json::from(number),
+        // JSON has no word for NaN and the infinities.
+        Value::F64(number) if !number.is_finite() => Json::from(number.to_string()),
+        Value::F64(number) => Json::from(number),
+        Value::Bool(truth) => Json::from(truth),
+        Value::EventName => Json::Null,
+    }
+}
+
+fn text_of(value: Value<'_>) -> Cow<'_, str> {
+    match value {
+        Value::Text(text) | Value::Json(text) => Cow::Borrowed(text),
+        Value::U64(number) => Cow::Owned(number.to_string()),
+        Value::I64(number) => Cow::Owned(number.to_string()),
+        Value::F64(number) => Cow::Owned(number.to_string()),
+        Value::Bool(truth) => Cow::Borrowed(if truth { "true" } else { "false" }),
+        Value::EventName => Cow::Borrowed(""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        entry::{Moment, from_micros},
+        record::{FieldEncoder, Limits, begin_event, encode_entry},
+    };
+
+    fn row_with(defaults: &Defaults, encode: impl FnOnce(&mut FieldEncoder<'_>)) -> Row {
+        let mut out = Vec::new();
+        begin_event(&mut out, Moment { micros: 1_000_000 });
+        encode(&mut FieldEncoder::new(&mut out, Limits { value: 1000, entry: 100_000 }));
+        interpret(&out, defaults).unwrap()
+    }
+
+    fn row(encode: impl FnOnce(&mut FieldEncoder<'_>)) -> Row {
+        row_with(&Defaults::default(), encode)
+    }
+
+    fn metadata(row: &Row) -> Json {
+        serde_json::from_str(&row.metadata).unwrap()
+    }
+
+    fn problems(row: &Row) -> Vec<String> {
+        row.problems.as_deref().map_or_else(Vec::new, |list| serde_json::from_str(list).unwrap())
+    }
+
+    #[test]
+    fn a_well_formed_event_has_no_problems() {
+        let workspace = Uuid::from_u128(9);
+        let row = row(|out| {
+            out.str("workspace_id", &workspace.to_string());
+            out.str("agent_id", "alice");
+            out.str("action", "document.read");
+            out.str("resource", "document");
+            out.u64("resource_id", 17);
+            out.str("decision", "deny");
+            out.f64("risk_score", 0.25);
+            out.str("message", "no consent");
+            out.str("ip", "10.0.0.1");
+            out.bool("cached", true);
+        });
+        assert_eq!(row.workspace_id, workspace);
+        assert_eq!(row.agent_id, Some(audit_id("alice")));
+        assert_eq!(row.resource_id.as_deref(), Some("17"));
+        assert_eq!(&*row.decision, "Deny");
+        assert_eq!(row.risk_score, Some(0.25));
+        assert_eq!(row.reason.as_deref(), Some("no consent"));
+        assert_eq!(metadata(&row), json!({"agent_id": "alice", "ip": "10.0.0.1", "cached": true}));
+        assert_eq!(row.problems, None);
+    }
+
+    #[test]
+    fn a_missing_action_is_stored_and_listed() {
+        let row = row(|out| out.str("resource", "document"));
+        assert_eq!(&*row.action, "");
+        assert_eq!(problems(&row), ["action: missing"]);
+    }
+
+    #[test]
+    fn a_name_set_by_hand_is_the_action_of_an_event_without_one() {
+        let named = row(|out| out.event_name("user.login"));
+        assert_eq!((&*named.action, named.problems), ("user.login", None));
+        let both = row(|out| {
+            out.event_name("user.login");
+            out.str("action", "user.logout");
+        });
+        assert_eq!(&*both.action, "user.logout");
+    }
+
+    #[test]
+    fn an_absent_decision_is_the_default_or_empty_but_never_invented() {
+        assert_eq!(&*row(|out| out.str("action", "a")).decision, "");
+        let defaults = Defaults { decision: Some(Decision::Allow), ..Defaults::default() };
+        assert_eq!(&*row_with(&defaults, |out| out.str("action", "a")).decision, "Allow");
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_kept_raw_and_listed() {
+        let row = row(|out| {
+            out.str("action", "a");
+            out.str("decision", "perhaps");
+            out.f64("risk_score", f64::NAN);
+            out.str("occurred_at", "yesterday");
+            out.str("metadata", r#"{"key": "\ud800"}"#);
+        });
+        assert_eq!(&*row.decision, "perhaps");
+        assert_eq!(row.risk_score, None);
+        assert_eq!(row.ts, 1_000_000);
+        assert_eq!(
+            metadata(&row),
+            json!({"risk_score": "NaN", "occurred_at": "yesterday", "metadata": r#"{"key": "\ud800"}"#})
+        );
+        assert_eq!(problems(&row).len(), 4);
+    }
+
+    #[test]
+    fn numbers_given_as_text_are_scores_and_infinities_are_not() {
+        assert_eq!(row(|out| out.str("risk_score", "0.5")).risk_score, Some(0.5));
+        assert_eq!(row(|out| out.u64("risk_score", 1)).risk_score, Some(1.0));
+        assert_eq!(row(|out| out.str("risk_score", "inf")).risk_score, None);
+        assert_eq!(row(|out| out.bool("risk_score", true)).risk_score, None);
+    }
+
+    #[test]
+    fn explicit_fields_beat_the_metadata_object_which_beats_the_static_fields() {
+        let defaults = Defaults {
+            metadata: json!({"a": 0, "b": 0, "c": 0}).as_object().cloned().unwrap(),
+            ..Defaults::default()
+        };
+        let row = row_with(&defaults, |out| {
+            out.str("action", "x");
+            out.u64("a", 2);
+            out.str("metadata", r#"{"a": 1, "b": 1}"#);
+        });
+        assert_eq!(metadata(&row), json!({"a": 2, "b": 1, "c": 0}));
+    }
+
+    #[test]
+    fn the_last_of_several_fields_with_one_name_counts() {
+        let row = row(|out| {
+            out.str("action", "outer span");
+            out.str("action", "inner span");
+            out.str("action", "event");
+            out.str("message", "first");
+            out.str("message", "second");
+        });
+        assert_eq!(&*row.action, "event");
+        assert_eq!(row.reason.as_deref(), Some("second"));
+    }
+
+    #[test]
+    fn occurred_at_is_the_time_and_the_id_keeps_the_moment_of_emission() {
+        let row = row(|out| out.str("occurred_at", "2023-07-10T11:42:18.5+02:00"));
+        assert_eq!(from_micros(row.ts).to_rfc3339(), "2023-07-10T09:42:18.500+00:00");
+        assert_eq!(row.id.get_timestamp().map(|at| at.to_unix().0), Some(1));
+    }
+
+    #[test]
+    fn nul_is_replaced_wherever_it_stands() {
+        let row = row(|out| {
+            out.str("action", "a\0b");
+            out.str("note\0", "x\0y");
+        });
+        assert_eq!(&*row.action, "a\u{fffd}b");
+        assert_eq!(metadata(&row), json!({"note\u{fffd}": "x\u{fffd}y"}));
+        assert_eq!(problems(&row).len(), 2);
+    }
+
+    fn any_json() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::from),
+            any::<i64>().prop_map(Json::from),
+            any::<u64>().prop_map(Json::from),
+            any::<f64>().prop_map(Json::from),
+            any::<String>().prop_map(Json::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Json::from),
+                proptest::collection::btree_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| Json::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_entry_round_trips_through_its_record_exactly(
+            id in any::<u128>(), session in any::<Option<u128>>(), action in any::<String>(),
+            reason in any::<Option<String>>(), risk in any::<f64>(), micros in any::<i64>(), json in any_json(),
+        ) {
+            let mut entry = AuditEntry::new(Uuid::from_u128(id), action, "r");
+            entry.session_id = session.map(Uuid::from_u128);
+            entry.reason = reason;
+            entry.risk_score = risk;
+            entry.metadata = json;
+            entry.ts = from_micros(micros);
+            let row = row_of(entry);
+            let mut bytes = Vec::new();
+            encode_entry(&mut bytes, &row);
+            prop_assert_eq!(&interpret(&bytes, &Defaults::default()).unwrap(), &row);
+            for end in 0..bytes.len() {
+                prop_assert_eq!(interpret(bytes.get(..end).unwrap(), &Defaults::default()), Err(Damaged));
+            }
+        }
+
+        #[test]
+        fn hostile_fields_are_always_stored(name in any::<String>(), value in any::<String>()) {
+            let row = row(|out| {
+                out.str("action", "a");
+                out.str(&name, &value);
+                for known in ["workspace_id", "decision", "risk_score", "occurred_at", "metadata", "resource"] {
+                    out.str(known, &value);
+                }
+            });
+            let read = metadata(&row);
+            prop_assert!(read.is_object());
+            prop_assert!(!row.metadata.contains('\0') && !row.metadata.contains("\\u0000"));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! From `tracing`'s values to the fields of a record, each type kept.
+
+use std::{
+    error::Error,
+    fmt::{Debug, Write as _},
+};
+
+use tracing::field::{Field, Visit};
+
+use crate::record::{FieldEncoder, Tag};
+
+/// An error's chain of sources is followed this far, since it may run in a circle.
+const SOURCES_MAX: usize = 32;
+
+/// Encodes fields: all of an event's, or of a span only those named.
+pub(super) struct FieldVisitor<'a> {
+    pub(super) encoder: FieldEncoder<'a>,
+    pub(super) only: Option<&'a [String]>,
+}
+
+impl FieldVisitor<'_> {
+    fn wants(&self, field: &Field) -> bool {
+        self.only.is_none_or(|names| names.iter().any(|name| name == field.name()))
+    }
+}
+
+impl Visit for FieldVisitor<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.text(Tag::Text, field.name(), |out| write!(out, "{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.str(field.name(), value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.u64(field.name(), value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.i64(field.name(), value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.f64(field.name(), value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.bool(field.name(), value);
+    }
+
+    /// Beyond what a JSON number holds everywhere, so text, also where it would fit.
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.text(Tag::Text, field.name(), |out| write!(out, "{value}"));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.text(Tag::Text, field.name(), |out| write!(out, "{value}"));
+    }
+
+    /// As text if it is UTF-8, otherwise in hexadecimal.
+    fn record_bytes(&mut self, field: &Field, value: &[u8]) {
+        if !self.wants(field) {
+            return;
+        }
+        match std::str::from_utf8(value) {
+            Ok(text) => self.encoder.str(field.name(), text),
+            Err(_) => self.encoder.text(Tag::Text, field.name(), |out| {
+                value.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+            }),
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.text(Tag::Text, field.name(), |out| {
+            write!(out, "{value}")?;
+            let mut source = value.source();
+            for _ in 0..SOURCES_MAX {
+                let Some(error) = source else { break };
+                write!(out, ": {error}")?;
+                source = error.source();
+            }
+            Ok(())
+        });
+    }
+
+    #[cfg(all(tracing_unstable, feature = "valuable"))]
+    fn record_value(&mut self, field: &Field, value: valuable::Value<'_>) {
+        if !self.wants(field) {
+            return;
+        }
+        self.encoder.text(Tag::Json, field.name(), |out| {
+            let json = serde_json::to_string(&valuable_serde::Serializable::new(value));
+            out.write_str(&json.map_err(|_| std::fmt::Error)?)
+        });
+    }
+}

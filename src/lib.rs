@@ -1,0 +1,124 @@
+//! An audit log for services that use [`tracing`]: typed entries in SQLite, queried and exported.
+//!
+//! Code that already uses `tracing` says what happened; one layer, installed at start-up, keeps it:
+//!
+//! ```standalone_crate
+//! use tracing::{info, info_span};
+//! use tracing_audit::{AuditFilter, AuditLog, not_audit};
+//! use tracing_subscriber::{EnvFilter, prelude::*};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("audit.db");
+//! let audit = AuditLog::open(path).await?;
+//! tracing_subscriber::registry()
+//!     .with(audit.protect(EnvFilter::new("warn"))) // a global filter that cannot silence audit
+//!     .with(tracing_subscriber::fmt::layer().with_filter(not_audit()))
+//!     .with(audit.layer())
+//!     .init();
+//! audit.check_wiring()?;
+//!
+//! let _request = info_span!("request", agent_id = "alice").entered();
+//! info!(target: "audit", action = "document.read", resource = "document", resource_id = 42,
+//!       decision = "Allow", risk_score = 0.12, "default policy matched");
+//!
+//! audit.flush().await?;
+//! let entries = audit.reader().query(AuditFilter::default()).await?;
+//! assert_eq!(entries[0].action, "document.read");
+//! assert_eq!(entries[0].agent_id, Some(tracing_audit::audit_id("alice")));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What becomes of an event
+//!
+//! An event is **accepted** when `info!` returns: it is in the queue. A thread of the log's own **commits** what
+//! is queued in batches; a committed entry is a row with a `seq`, contiguous from 0. What was never accepted
+//! was **rejected** (the queue was full or closed); what the database refuses for good is **quarantined**,
+//! kept whole in a table of its own. [`Stats`] counts each, and the books always balance.
+//!
+//! The queue is in memory: what is accepted and not yet committed is lost if the process is killed, aborts or
+//! calls `process::exit`. Returning from `main` with the [`AuditLog`] in scope loses nothing that can be
+//! committed within five seconds, and what [`flush`](AuditLog::flush) or [`commit`](AuditWriter::commit)
+//! confirmed is on stable storage.
+//!
+//! # What an event means
+//!
+//! | field | becomes |
+//! |---|---|
+//! | `workspace_id`, `session_id`, `agent_id` | a UUID as it is; any other text `t` as [`audit_id`]`(t)`, the text kept in the metadata |
+//! | `action`, `resource`, `resource_id`, `reason` | text |
+//! | `decision` | `Allow`, `Deny` or `Mask` in any letter case; another word is kept and is a problem |
+//! | `risk_score` | a number; without one, none is stored and an entry reads 0.0 |
+//! | `occurred_at` | `ts`, from RFC 3339; without it, the moment of emission |
+//! | `metadata` | merged into the metadata if it is a JSON object |
+//! | the message | `reason` if there is none, otherwise `message` in the metadata |
+//! | `name:` | `action` if there is none; without either, `action` is empty and that is a problem |
+//! | any other | metadata, its JSON type kept; what JSON cannot hold (128-bit numbers, NaN) as text |
+//!
+//! From the spans around an event come only `workspace_id`, `session_id`, `agent_id`, `action`, `resource`,
+//! `resource_id`, `request_id`, `user_id`, `trace_id` and what
+//! [`span_fields`](AuditLogBuilder::span_fields) adds, each only if the span is at the log's level or above.
+//! The event beats its spans, an inner span an outer one, the last of several equal fields the others.
+//!
+//! Nothing is dropped for being malformed: it is stored, the raw value stays in the metadata, and the entry
+//! lists its `problems`.
+//!
+//! # Defaults
+//!
+//! | setting | default | why |
+//! |---|---|---|
+//! | [`in_memory_queue`](AuditLogBuilder::in_memory_queue) | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
+//! | [`when_full`](AuditLogBuilder::when_full) | block for 1 s, then reject | rides out a slow commit, short enough for a request |
+//! | [`batch_size`](AuditLogBuilder::batch_size) | 512 entries | the fixed cost of a transaction vanishes |
+//! | [`flush_interval`](AuditLogBuilder::flush_interval) | 100 ms | nobody who looks for what just happened notices |
+//! | [`commit_timeout`](AuditLogBuilder::commit_timeout) | 5 s | as long as a connection waits for another's lock |
+//! | [`size_limits`](AuditLogBuilder::size_limits) | 64 KiB a value, 1 MiB an entry | a large JSON document, several of them |
+//! | [`target`](AuditLogBuilder::target), [`level`](AuditLogBuilder::level) | `audit`, `INFO` | |
+//! | [`ledger`](AuditLogBuilder::ledger) | `main` | |
+//!
+//! # Features
+//!
+//! - `sqlite` (default): SQLite as a store, compiled in. An [`SqlitePool`](https://docs.rs/sqlx/0.9) of sqlx
+//!   0.9 can be given instead of a path; sqlx is a public dependency through that conversion only.
+//! - `valuable`: structured values as JSON, under `--cfg tracing_unstable` as in `tracing` itself. Without
+//!   that cfg they arrive as their `Debug` text.
+//!
+//! # `log::info!(target: "audit")`
+//!
+//! is not audited: the bridge from the `log` crate sends such a record under the target `log`. Use `tracing`'s
+//! macros. [`check_wiring`](AuditLog::check_wiring) reports it when it happens.
+
+#![cfg_attr(
+    not(feature = "sqlite"),
+    allow(dead_code, reason = "without a database nothing can be built, and the crate must still compile")
+)]
+
+mod engine;
+mod entry;
+mod error;
+mod flusher;
+mod interpret;
+mod layer;
+mod log;
+mod queue;
+mod reader;
+mod record;
+mod stats;
+mod store;
+mod writer;
+
+pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
+pub use error::AuditError;
+pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
+pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
+pub use queue::WhenFull;
+pub use reader::{AuditFilter, AuditQuery, AuditReader, Cursor, Page};
+pub use stats::Stats;
+pub use store::Store;
+pub use writer::AuditWriter;
+
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

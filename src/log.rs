@@ -1,0 +1,399 @@
+//! The log and its builder: the only place that wires the parts together.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+use tracing::{Level, Subscriber};
+use tracing_subscriber::registry::LookupSpan;
+use uuid::Uuid;
+
+use crate::{
+    AuditError, AuditLayer, AuditReader, AuditWriter, Decision, NotAudit, Protect, Stats, Store, WhenFull,
+    WiringReport,
+    engine::{DROP_FLUSH, Engine, Settings},
+    error::Kind,
+    interpret::Defaults,
+    layer::{Emitter, Interests},
+    queue::memory::MemoryQueue,
+    record::Limits,
+};
+
+/// What is taken where the builder is not told otherwise, each with its reason.
+pub(crate) mod defaults {
+    use std::time::Duration;
+
+    use crate::record::Limits;
+
+    pub(crate) const LEDGER: &str = "main";
+    /// Wide enough that the transaction's fixed cost vanishes, small enough to start while more arrives.
+    pub(crate) const BATCH_SIZE: usize = 512;
+    /// A person who looks for what just happened does not notice it.
+    pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+    /// As long as a connection waits for another process's lock.
+    pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// Rides out a slow commit, and is short enough for a request.
+    pub(crate) const FULL_TIMEOUT: Duration = Duration::from_secs(1);
+    /// About a second of the fastest database.
+    pub(crate) const QUEUE_ENTRIES: usize = 100_000;
+    /// 640 bytes for each of those.
+    pub(crate) const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+    /// A value holds a large JSON document, an entry several of them.
+    pub(crate) const LIMITS: Limits = Limits { value: 64 * 1024, entry: 1024 * 1024 };
+}
+
+/// An audit log: opens a store, runs the thread that writes to it, and hands out layers, writers and readers.
+///
+/// Dropping it is a blocking flush of at most five seconds. It does not stop the log: layers and writers keep
+/// it running, and a layer that is part of the global subscriber does so until the process ends or
+/// [`shutdown`](Self::shutdown) is called.
+#[derive(Debug)]
+pub struct AuditLog {
+    writer: AuditWriter,
+    reader: AuditReader,
+    interests: Arc<Interests>,
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        // There is nobody to tell; what is pending stays queued and is counted.
+        drop(pollster::block_on(self.writer.engine().flush(DROP_FLUSH)));
+    }
+}
+
+impl AuditLog {
+    /// Opens the SQLite file at `path`, which is created if need be, with every default.
+    ///
+    /// # Errors
+    /// Those of [`AuditLogBuilder::open`].
+    #[cfg(feature = "sqlite")]
+    pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self, AuditError> {
+        Self::builder().store(Store::sqlite(path)?).open().await
+    }
+
+    /// [`open`](Self::open) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `open`.
+    #[cfg(feature = "sqlite")]
+    pub fn open_blocking(path: impl AsRef<std::path::Path>) -> Result<Self, AuditError> {
+        Self::builder().store(Store::sqlite(path)?).open_blocking()
+    }
+
+    /// Starts from the defaults.
+    #[must_use]
+    pub fn builder() -> AuditLogBuilder {
+        AuditLogBuilder::default()
+    }
+
+    /// A layer that records audit events, filtered already; it may stand anywhere among the others. Each call
+    /// makes a layer of its own. Give it no further filter.
+    #[must_use]
+    pub fn layer<S>(&self) -> AuditLayer<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        Emitter::new(Arc::clone(self.writer.engine()), Arc::clone(&self.interests)).into_layer()
+    }
+
+    /// Wraps a *global* filter layer, such as `EnvFilter`, so that it cannot silence audit events or the spans
+    /// that give them context. Everything else it decides as before.
+    #[must_use]
+    pub fn protect<L>(&self, filter: L) -> Protect<L> {
+        Protect::new(filter, Arc::clone(&self.interests))
+    }
+
+    /// A per-layer filter for *other* layers that keeps the events of this log out of them. Like
+    /// [`not_audit`](crate::not_audit), for a log whose target was changed.
+    #[must_use]
+    pub fn not_audit(&self) -> NotAudit {
+        NotAudit::new(self.interests.target().to_owned())
+    }
+
+    /// Sends a canary, inside a span, through the current subscriber and reports whether this log's layer saw
+    /// both. The canary is never stored and never counted; other layers see an event with the audit target
+    /// that says what it is. Call it once after the subscriber is installed.
+    ///
+    /// # Errors
+    /// [`is_wiring`](AuditError::is_wiring), naming what is in the way and what to do: no subscriber, no
+    /// layer, a global filter, an empty `Vec` of layers, a `release_max_level_*` feature, or spans that are
+    /// filtered out.
+    pub fn check_wiring(&self) -> Result<WiringReport, AuditError> {
+        self.interests.check()
+    }
+
+    /// A writer to the same queue.
+    #[must_use]
+    pub fn writer(&self) -> AuditWriter {
+        self.writer.clone()
+    }
+
+    /// A reader of the same store.
+    #[must_use]
+    pub fn reader(&self) -> AuditReader {
+        self.reader.clone()
+    }
+
+    /// The books.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.writer.stats()
+    }
+
+    /// Waits until everything that was accepted before this call is committed, at most `commit_timeout`.
+    ///
+    /// # Errors
+    /// [`is_pending`](AuditError::is_pending), with how many entries are left; they stay queued.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn flush(&self) -> Result<(), AuditError> {
+        self.writer.flush().await
+    }
+
+    /// [`flush`](Self::flush) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `flush`.
+    pub fn flush_blocking(&self) -> Result<(), AuditError> {
+        self.writer.flush_blocking()
+    }
+
+    /// Accepts nothing more, commits what is pending for at most `deadline`, and ends the log's thread. The
+    /// report says what is left.
+    ///
+    /// # Errors
+    /// [`is_closed`](AuditError::is_closed) if the log's thread had ended before everything was committed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the log closed and its thread committing what is pending.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<ShutdownReport, AuditError> {
+        let engine = self.writer.engine();
+        let flushed = engine.shutdown(deadline).await;
+        let stats = engine.stats();
+        match flushed {
+            Err(error) if error.is_closed() => Err(error),
+            _ => Ok(ShutdownReport { stats }),
+        }
+    }
+
+    /// [`shutdown`](Self::shutdown) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `shutdown`.
+    pub fn shutdown_blocking(&self, deadline: Duration) -> Result<ShutdownReport, AuditError> {
+        pollster::block_on(self.shutdown(deadline))
+    }
+}
+
+/// What a shutdown left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "it says whether entries were left uncommitted"]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// The books at the end. `pending` is what was not committed in time: with a queue in memory it is lost
+    /// when the process ends, except for a batch that was on its way.
+    pub stats: Stats,
+}
+
+/// Makes an [`AuditLog`]. Everything but the store has a default.
+#[derive(Clone)]
+pub struct AuditLogBuilder {
+    store: Option<Store>,
+    queue: (usize, usize),
+    when_full: WhenFull,
+    batch_size: usize,
+    flush_interval: Duration,
+    commit_timeout: Duration,
+    limits: Limits,
+    ledger: String,
+    target: String,
+    level: Level,
+    span_fields: Vec<String>,
+    defaults: Defaults,
+}
+
+impl fmt::Debug for AuditLogBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditLogBuilder").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Default for AuditLogBuilder {
+    fn default() -> Self {
+        Self {
+            store: None,
+            queue: (defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES),
+            when_full: WhenFull::Block { timeout: defaults::FULL_TIMEOUT },
+            batch_size: defaults::BATCH_SIZE,
+            flush_interval: defaults::FLUSH_INTERVAL,
+            commit_timeout: defaults::COMMIT_TIMEOUT,
+            limits: defaults::LIMITS,
+            ledger: defaults::LEDGER.to_owned(),
+            target: "audit".to_owned(),
+            level: Level::INFO,
+            span_fields: Vec::new(),
+            defaults: Defaults::default(),
+        }
+    }
+}
+
+impl AuditLogBuilder {
+    /// Where entries go: a [`Store`] or an sqlx pool. There is no default.
+    #[must_use]
+    pub fn store(mut self, store: impl Into<Store>) -> Self {
+        self.store = Some(store.into());
+        self
+    }
+
+    /// Bounds of the queue in memory, which is lost when the process dies. Default: 100 000 entries, 64 MiB.
+    #[must_use]
+    pub fn in_memory_queue(mut self, entries: usize, bytes: usize) -> Self {
+        self.queue = (entries, bytes);
+        self
+    }
+
+    /// What an emitter does when the queue is full. Default: block for one second.
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// Pending entries at which a batch starts. A batch takes whatever is pending, so under load it is larger.
+    /// Default: 512.
+    #[must_use]
+    pub fn batch_size(mut self, entries: usize) -> Self {
+        self.batch_size = entries;
+        self
+    }
+
+    /// The longest that an entry waits for its batch to start. Default: 100 ms.
+    #[must_use]
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.flush_interval = interval;
+        self
+    }
+
+    /// How long `commit` and `flush` wait. Default: 5 s.
+    #[must_use]
+    pub fn commit_timeout(mut self, timeout: Duration) -> Self {
+        self.commit_timeout = timeout;
+        self
+    }
+
+    /// Bounds of one value and of one entry. Events are cut to fit, which is noted; larger written entries are
+    /// refused. Default: 64 KiB and 1 MiB.
+    #[must_use]
+    pub fn size_limits(mut self, value_bytes: usize, entry_bytes: usize) -> Self {
+        self.limits = Limits { value: value_bytes, entry: entry_bytes };
+        self
+    }
+
+    /// Name of the ledger. A SQLite file holds one. Default: `main`.
+    #[must_use]
+    pub fn ledger(mut self, name: impl Into<String>) -> Self {
+        self.ledger = name.into();
+        self
+    }
+
+    /// Which events are audit events: those with exactly this target. Default: `audit`.
+    #[must_use]
+    pub fn target(mut self, target: impl Into<String>) -> Self {
+        self.target = target.into();
+        self
+    }
+
+    /// The most verbose level at which events are recorded and spans give context. Default: `INFO`.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Workspace of events that name none. Default: the nil UUID.
+    #[must_use]
+    pub fn default_workspace(mut self, workspace: Uuid) -> Self {
+        self.defaults.workspace = workspace;
+        self
+    }
+
+    /// Decision of events that state none. Default: none, stored as an empty text, since a log should not
+    /// assert what nobody said.
+    #[must_use]
+    pub fn default_decision(mut self, decision: Decision) -> Self {
+        self.defaults.decision = Some(decision);
+        self
+    }
+
+    /// Further fields that are taken from spans into the metadata, besides `workspace_id`, `session_id`,
+    /// `agent_id`, `action`, `resource`, `resource_id`, `request_id`, `user_id` and `trace_id`. Name what is
+    /// fit for an audit log: `#[instrument]` records every argument of a function.
+    #[must_use]
+    pub fn span_fields<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.span_fields.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// A value for the metadata of every event that does not set it itself.
+    #[must_use]
+    pub fn static_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        let metadata: &mut Map<String, Value> = &mut self.defaults.metadata;
+        metadata.insert(name.into(), value.into());
+        self
+    }
+
+    /// Starts the log: its thread connects to the store and creates or migrates the tables.
+    ///
+    /// # Errors
+    /// [`is_config`](AuditError::is_config) for settings that cannot work,
+    /// [`is_store`](AuditError::is_store) if the database cannot be opened,
+    /// [`is_schema`](AuditError::is_schema) if it was written by a newer version or holds another ledger.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the thread.
+    pub async fn open(self) -> Result<AuditLog, AuditError> {
+        let refuse = |message: &'static str| Err(AuditError::new(Kind::Config, message));
+        let Some(store) = self.store else {
+            return refuse("an audit log needs a store: builder().store(Store::sqlite(path)?)");
+        };
+        if self.batch_size == 0 || self.queue.0 == 0 || self.queue.1 == 0 {
+            return refuse("batch_size and the bounds of the queue must be at least 1");
+        }
+        if self.ledger.is_empty() || self.ledger.contains('\0') || self.target.is_empty() {
+            return refuse("the names of ledger and target must not be empty");
+        }
+        let of_events = ["decision", "risk_score", "reason", "message", "metadata", "occurred_at"];
+        if self.span_fields.iter().any(|name| of_events.contains(&name.as_str())) {
+            return refuse(
+                "decision, risk_score, reason, message, metadata and occurred_at belong to an event and are never taken from a span",
+            );
+        }
+        let reader = AuditReader::new(store.clone());
+        let settings = Settings {
+            store,
+            ledger: self.ledger,
+            batch_size: self.batch_size.min(self.queue.0),
+            flush_interval: self.flush_interval,
+            commit_timeout: self.commit_timeout,
+            when_full: self.when_full,
+            limits: self.limits,
+            defaults: self.defaults,
+        };
+        let queue = MemoryQueue::new(self.queue.0, self.queue.1);
+        let (engine, opened) = Engine::start(Box::new(queue), settings, true);
+        match opened.await {
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(engine.reject(crate::queue::Refused::Closed)),
+        }
+        let interests = Arc::new(Interests::new(self.target, self.level, self.span_fields));
+        Ok(AuditLog { writer: AuditWriter::of(engine), reader, interests })
+    }
+
+    /// [`open`](Self::open) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_blocking(self) -> Result<AuditLog, AuditError> {
+        pollster::block_on(self.open())
+    }
+}

@@ -1,0 +1,274 @@
+//! The queue in memory: bounded in entries and in bytes, lost with the process.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Appended, Batch, Block, Counts, Outcome, Piece, Queue, Refused};
+
+/// Bytes after which a block is closed and a new one begun. Large enough that allocation is rare, small enough
+/// that acknowledged memory is returned in small steps.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Emptied blocks kept for the next records, since fresh memory costs a page fault every twelve events: 4 MiB.
+const SPARE_BLOCKS: usize = 16;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct MemoryQueue {
+    entries_max: u64,
+    bytes_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Finished blocks, oldest first, then the one being filled.
+    sealed: VecDeque<Arc<Block>>,
+    filling: Block,
+    spare: Vec<Block>,
+    /// Position before the first record of the oldest block.
+    first: u64,
+    counts: Counts,
+    wake_at: Option<u64>,
+}
+
+impl MemoryQueue {
+    pub(crate) fn new(entries_max: usize, bytes_max: usize) -> Self {
+        Self { entries_max: entries_max as u64, bytes_max, state: Mutex::default() }
+    }
+
+    /// No code but our own runs under the lock, and none of it panics halfway: a poisoned state is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn seal(&mut self) {
+        if !self.filling.ends.is_empty() {
+            // The next block is likely to be as large as this one: small while little happens.
+            let Block { bytes, ends } = &self.filling;
+            let (bytes, ends) = (bytes.len(), ends.len());
+            let new = || Block { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(ends) };
+            let next = self.spare.pop().unwrap_or_else(new);
+            self.sealed.push_back(Arc::new(mem::replace(&mut self.filling, next)));
+        }
+    }
+}
+
+impl Queue for MemoryQueue {
+    fn append(&self, record: &[u8]) -> Result<Appended, Refused> {
+        let mut state = self.lock();
+        if state.counts.closed {
+            return Err(Refused::Closed);
+        }
+        let pending = state.counts.pending();
+        // A record larger than the whole bound must still pass when the queue is empty.
+        let too_many_bytes = state.counts.bytes + record.len() > self.bytes_max && pending > 0;
+        if pending >= self.entries_max || too_many_bytes {
+            return Err(Refused::Full);
+        }
+        if state.filling.bytes.len() + record.len() > BLOCK_BYTES {
+            state.seal();
+        }
+        state.filling.bytes.extend_from_slice(record);
+        let end = state.filling.bytes.len();
+        state.filling.ends.push(end);
+        state.counts.bytes += record.len();
+        state.counts.appended += 1;
+        let wake = state.wake_at.is_some_and(|at| pending + 1 >= at);
+        if wake {
+            state.wake_at = None;
+        }
+        Ok(Appended { position: state.counts.appended, wake })
+    }
+
+    fn reject(&self) {
+        self.lock().counts.rejected += 1;
+    }
+
+    fn read(&self, from: u64, count: usize, bytes: usize) -> Batch {
+        let mut state = self.lock();
+        state.seal();
+        let mut batch = Batch::default();
+        let (mut block_from, mut bytes_left) = (state.first, bytes);
+        for block in &state.sealed {
+            let block_until = block_from + block.ends.len() as u64;
+            if block_until > from {
+                let start = usize::try_from(from.saturating_sub(block_from)).unwrap_or(usize::MAX);
+                let mut end = start;
+                while end < block.ends.len() && batch.len < count {
+                    let size = block.record(end).len();
+                    if size > bytes_left && batch.len > 0 {
+                        break;
+                    }
+                    bytes_left = bytes_left.saturating_sub(size);
+                    batch.len += 1;
+                    end += 1;
+                }
+                batch.pieces.push(Piece { block: Arc::clone(block), records: start..end });
+                if end < block.ends.len() {
+                    break;
+                }
+            }
+            block_from = block_until;
+        }
+        batch
+    }
+
+    fn ack(&self, upto: u64, outcome: Outcome) {
+        let mut state = self.lock();
+        let State { sealed, first, counts, spare, .. } = &mut *state;
+        let mut block_from = *first;
+        for block in sealed.iter() {
+            let until = block_from + block.ends.len() as u64;
+            let done = |position: u64| {
+                usize::try_from(position.clamp(block_from, until) - block_from).unwrap_or(block.ends.len())
+            };
+            let (before, after) = (block.start(done(counts.acknowledged)), block.start(done(upto)));
+            counts.bytes = counts.bytes.saturating_sub(after.saturating_sub(before));
+            block_from = until;
+            if block_from >= upto {
+                break;
+            }
+        }
+        counts.acknowledged = upto;
+        counts.outcome.committed += outcome.committed;
+        counts.outcome.quarantined += outcome.quarantined;
+        counts.outcome.malformed += outcome.malformed;
+        while let Some(block) = sealed.front()
+            && *first + block.ends.len() as u64 <= upto
+        {
+            *first += block.ends.len() as u64;
+            if let Some(mut block) = sealed.pop_front().and_then(Arc::into_inner)
+                && spare.len() < SPARE_BLOCKS
+                && block.bytes.capacity() <= 2 * BLOCK_BYTES
+            {
+                block.bytes.clear();
+                block.ends.clear();
+                spare.push(block);
+            }
+        }
+    }
+
+    fn wake_at(&self, pending: u64) -> Counts {
+        let mut state = self.lock();
+        state.wake_at = Some(pending);
+        state.counts
+    }
+
+    fn close(&self) {
+        self.lock().counts.closed = true;
+    }
+
+    fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn committed(count: u64) -> Outcome {
+        Outcome { committed: count, ..Outcome::default() }
+    }
+
+    #[test]
+    fn a_full_queue_refuses_until_something_is_acknowledged() {
+        let queue = MemoryQueue::new(2, 1000);
+        queue.append(b"a").unwrap();
+        queue.append(b"b").unwrap();
+        assert_eq!(queue.append(b"c").unwrap_err(), Refused::Full);
+        queue.read(0, 1, 1000);
+        queue.ack(1, committed(1));
+        assert_eq!(queue.append(b"c").unwrap().position, 3);
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_one_large_record_passes_an_empty_queue() {
+        let queue = MemoryQueue::new(100, 10);
+        queue.append(&[0; 50]).unwrap();
+        assert_eq!(queue.append(b"x").unwrap_err(), Refused::Full);
+        queue.read(0, 9, 1);
+        queue.ack(1, committed(1));
+        assert_eq!(queue.counts().bytes, 0);
+        queue.append(b"x").unwrap();
+    }
+
+    #[test]
+    fn the_append_that_reaches_the_mark_says_so_once() {
+        let queue = MemoryQueue::new(100, 1000);
+        queue.wake_at(2);
+        let wakes: Vec<bool> = (0..4).map(|_| queue.append(b"x").unwrap().wake).collect();
+        assert_eq!(wakes, [false, true, false, false]);
+    }
+
+    #[test]
+    fn a_closed_queue_still_gives_what_it_holds() {
+        let queue = MemoryQueue::new(100, 1000);
+        queue.append(b"x").unwrap();
+        queue.close();
+        assert_eq!(queue.append(b"y").unwrap_err(), Refused::Closed);
+        assert_eq!(queue.read(0, 10, 1000).records().collect::<Vec<_>>(), [b"x"]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append(Vec<u8>),
+        Read { ahead: u64, count: usize, bytes: usize },
+        Ack { count: u64 },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            5 => prop_oneof![0..40_usize, Just(BLOCK_BYTES / 2), Just(BLOCK_BYTES + 1)]
+                .prop_map(|size| Step::Append(vec![u8::try_from(size % 251).unwrap(); size])),
+            2 => (0..5_u64, 1..8_usize, 1..400_000_usize)
+                .prop_map(|(ahead, count, bytes)| Step::Read { ahead, count, bytes }),
+            2 => (1..6_u64).prop_map(|count| Step::Ack { count }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_behaves_like_a_list(steps in proptest::collection::vec(step(), 1..80)) {
+            let queue = MemoryQueue::new(1000, usize::MAX);
+            let (mut list, mut acked) = (Vec::<Vec<u8>>::new(), 0_u64);
+            for step in steps {
+                match step {
+                    Step::Append(record) => {
+                        prop_assert_eq!(queue.append(&record).unwrap().position, list.len() as u64 + 1);
+                        list.push(record);
+                    }
+                    Step::Read { ahead, count, bytes } => {
+                        let from = (acked + ahead).min(list.len() as u64);
+                        let batch = queue.read(from, count, bytes);
+                        let records: Vec<&[u8]> = batch.records().collect();
+                        prop_assert_eq!(batch.len(), records.len());
+                        let there = list.get(usize::try_from(from).unwrap()..).unwrap();
+                        prop_assert!(records.len() <= count && records.len() <= there.len());
+                        prop_assert!(!records.is_empty() || there.is_empty());
+                        prop_assert!(records.iter().zip(there).all(|(got, want)| got == want));
+                        let size: usize = records.iter().map(|record| record.len()).sum();
+                        prop_assert!(size <= bytes.max(records.first().map_or(0, |first| first.len())));
+                    }
+                    Step::Ack { count } => {
+                        acked = (acked + count).min(list.len() as u64);
+                        queue.read(acked, 1, 1);
+                        queue.ack(acked, committed(0));
+                    }
+                }
+                let counts = queue.counts();
+                let waiting = list.get(usize::try_from(acked).unwrap()..).unwrap();
+                prop_assert_eq!(counts.pending(), waiting.len() as u64);
+                prop_assert_eq!(counts.bytes, waiting.iter().map(Vec::len).sum::<usize>());
+            }
+        }
+    }
+}

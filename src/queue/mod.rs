@@ -1,0 +1,131 @@
+//! Where accepted records wait for the flusher: one small trait, so that memory and disk look the same to it.
+//!
+//! A **position** is the number of records appended before a point in the queue: the first record lies between
+//! positions 0 and 1. What is pending is, by definition, what was appended less what was acknowledged; nothing
+//! else counts it.
+
+pub(crate) mod memory;
+
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
+
+/// What an emitter does when the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Wait for room, at most this long, then reject. After one such wait was in vain, further entries are
+    /// rejected at once until there is room again, so that a dead database costs an application one delay.
+    Block {
+        /// The longest wait.
+        timeout: Duration,
+    },
+    /// Reject at once.
+    Reject,
+}
+
+/// Why a record was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Closed,
+}
+
+/// A record is in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Appended {
+    /// The position after it.
+    pub(crate) position: u64,
+    /// The flusher asked to be woken at this many pending records: see [`Queue::wake_at`].
+    pub(crate) wake: bool,
+}
+
+/// What became of acknowledged records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) committed: u64,
+    pub(crate) quarantined: u64,
+    pub(crate) malformed: u64,
+}
+
+/// The books of a queue, read at one instant.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) appended: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) rejected: u64,
+    pub(crate) outcome: Outcome,
+    /// Bytes of pending records.
+    pub(crate) bytes: usize,
+    pub(crate) closed: bool,
+}
+
+impl Counts {
+    pub(crate) fn pending(&self) -> u64 {
+        self.appended - self.acknowledged
+    }
+}
+
+/// A queue of records: many append, one reads and acknowledges.
+pub(crate) trait Queue: Send + Sync + fmt::Debug {
+    /// Takes a record or refuses it; never waits.
+    fn append(&self, record: &[u8]) -> Result<Appended, Refused>;
+
+    /// Counts a record that was offered and given up on.
+    fn reject(&self);
+
+    /// The records from position `from` on, at most `count` of them, and at most `bytes` bytes unless a single
+    /// record is larger. Reading changes nothing: the same records can be read again until acknowledged.
+    fn read(&self, from: u64, count: usize, bytes: usize) -> Batch;
+
+    /// Every record up to this position has reached its end: the space may be used again.
+    fn ack(&self, upto: u64, outcome: Outcome);
+
+    /// Asks that the append which makes `pending` records pending say so, once. Returns the counts of now.
+    fn wake_at(&self, pending: u64) -> Counts;
+
+    /// Refuses every append from now on.
+    fn close(&self);
+
+    fn counts(&self) -> Counts;
+}
+
+/// Consecutive records read from a queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    pieces: Vec<Piece>,
+    len: usize,
+}
+
+/// A run of records within one shared block of bytes.
+#[derive(Clone, Debug)]
+struct Piece {
+    block: Arc<Block>,
+    records: Range<usize>,
+}
+
+/// Records one after the other, and where each ends.
+#[derive(Debug, Default)]
+struct Block {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Block {
+    fn start(&self, index: usize) -> usize {
+        index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0)
+    }
+
+    fn record(&self, index: usize) -> &[u8] {
+        let end = self.ends.get(index).copied().unwrap_or(0);
+        self.bytes.get(self.start(index)..end).unwrap_or(&[])
+    }
+}
+
+impl Batch {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().flat_map(|piece| piece.records.clone().map(|index| piece.block.record(index)))
+    }
+}

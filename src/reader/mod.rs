@@ -1,0 +1,127 @@
+//! Reading a log back: questions, pages, exports.
+
+mod export;
+mod page;
+mod query;
+
+use futures_util::TryStreamExt;
+
+pub use page::{Cursor, Page};
+pub use query::{AuditFilter, AuditQuery};
+
+use crate::{
+    AuditEntry, AuditError, SequencedEntry, Store, entry::from_micros, error::Kind, record::Row,
+    store::LedgerRow,
+};
+
+/// Reads a log. Cheap to clone. It never creates or migrates tables; where there are none it reads an empty
+/// log.
+///
+/// Its futures need a Tokio runtime, as sqlx's pools do.
+#[derive(Clone, Debug)]
+pub struct AuditReader {
+    store: Store,
+}
+
+impl AuditReader {
+    /// A reader of a [`Store`] or an sqlx pool. Connects when it is first asked.
+    pub fn new(store: impl Into<Store>) -> Self {
+        Self { store: store.into() }
+    }
+
+    /// The entries that match, newest first: by `ts`, then by `seq`, both descending. All of them are held in
+    /// memory; give a limit, or use [`page`](Self::page), where there may be many.
+    ///
+    /// # Errors
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn query(&self, query: impl Into<AuditQuery>) -> Result<Vec<AuditEntry>, AuditError> {
+        let query = query.into();
+        self.store
+            .backend()
+            .rows(&query)
+            .and_then(|row| std::future::ready(entry_of(&row)))
+            .try_collect()
+            .await
+    }
+
+    /// How many entries match, the query's limit left aside.
+    ///
+    /// # Errors
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn count(&self, query: impl Into<AuditQuery>) -> Result<u64, AuditError> {
+        let query = query.into();
+        self.store.backend().count(&query).await
+    }
+
+    /// At most `size` entries that match, in the order of `seq`, and cursors to the pages after and before.
+    /// Without a cursor, the first page of the query's direction.
+    ///
+    /// A page costs the same wherever it lies, and following `next` to its end meets every entry once, also
+    /// while more are written.
+    ///
+    /// # Errors
+    /// [`is_cursor`](AuditError::is_cursor) for a cursor of another query,
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn page(
+        &self,
+        query: impl Into<AuditQuery>,
+        cursor: Option<Cursor>,
+        size: u32,
+    ) -> Result<Page, AuditError> {
+        let query = query.into();
+        let position = page::Position::resolve(&query, cursor)?;
+        // One more than asked tells whether there is another page.
+        let rows = self.store.backend().page(&query, position.span, size.saturating_add(1)).await?;
+        let entries = rows.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
+        Ok(position.page(&query, entries, size))
+    }
+}
+
+fn entry_of(row: &Row) -> Result<AuditEntry, AuditError> {
+    let metadata = serde_json::from_str(&row.metadata).map_err(|cause| {
+        AuditError::new(Kind::Store, format!("the metadata of entry {} is not JSON", row.id)).because(cause)
+    })?;
+    Ok(AuditEntry {
+        id: row.id,
+        session_id: row.session_id,
+        workspace_id: row.workspace_id,
+        agent_id: row.agent_id,
+        action: row.action.as_ref().to_owned(),
+        resource: row.resource.as_ref().to_owned(),
+        resource_id: row.resource_id.as_deref().map(str::to_owned),
+        decision: row.decision.as_ref().to_owned(),
+        reason: row.reason.as_deref().map(str::to_owned),
+        risk_score: row.risk_score.unwrap_or(0.0),
+        metadata,
+        ts: from_micros(row.ts),
+    })
+}
+
+fn sequenced(found: LedgerRow) -> Result<SequencedEntry, AuditError> {
+    let problems =
+        found.row.problems.as_deref().map_or_else(|| Ok(Vec::new()), serde_json::from_str).map_err(
+            |cause| {
+                AuditError::new(
+                    Kind::Store,
+                    format!("the problems of entry {} are not a JSON list", found.row.id),
+                )
+                .because(cause)
+            },
+        )?;
+    Ok(SequencedEntry {
+        ledger: found.ledger,
+        seq: found.seq,
+        committed_at: from_micros(found.committed_at),
+        problems,
+        entry: entry_of(&found.row)?,
+    })
+}

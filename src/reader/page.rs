@@ -1,0 +1,172 @@
+//! Pages by `seq` and the cursors between them.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::AuditQuery;
+use crate::{AuditError, SequencedEntry, error::Kind, store::Span};
+
+/// Some entries of a query, in the order of its direction.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Page {
+    /// Ascending by `seq`, or descending if the query says so.
+    pub entries: Vec<SequencedEntry>,
+    /// Where the next page begins; `None` at the end of what is there now.
+    pub next: Option<Cursor>,
+    /// Where the page before this one begins; `None` on the first.
+    pub prev: Option<Cursor>,
+}
+
+/// A place between two entries of one query. Opaque; as text it fits into a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cursor {
+    query: u64,
+    seq: u64,
+    ascending: bool,
+    /// Leads against the query's direction: its page is turned round before it is shown.
+    backwards: bool,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = u8::from(self.ascending) | u8::from(self.backwards) << 1;
+        write!(f, "1{flags}{:016x}{:x}", self.query, self.seq)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = AuditError;
+
+    fn from_str(text: &str) -> Result<Self, AuditError> {
+        let parse = || {
+            let rest = text.strip_prefix('1')?;
+            let (flags, rest) = rest.split_at_checked(1)?;
+            let (query, seq) = rest.split_at_checked(16)?;
+            let flags: u8 = flags.parse().ok().filter(|flags| *flags < 4)?;
+            Some(Self {
+                query: u64::from_str_radix(query, 16).ok()?,
+                seq: u64::from_str_radix(seq, 16).ok()?,
+                ascending: flags & 1 != 0,
+                backwards: flags & 2 != 0,
+            })
+        };
+        parse().ok_or_else(|| {
+            AuditError::new(Kind::Cursor, "not a cursor of this crate: start from the first page")
+        })
+    }
+}
+
+impl TryFrom<String> for Cursor {
+    type Error = AuditError;
+
+    fn try_from(text: String) -> Result<Self, AuditError> {
+        text.parse()
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> Self {
+        cursor.to_string()
+    }
+}
+
+/// What to read for a page, and how to show it.
+pub(super) struct Position {
+    pub(super) span: Span,
+    backwards: bool,
+    first: bool,
+}
+
+impl Position {
+    pub(super) fn resolve(query: &AuditQuery, cursor: Option<Cursor>) -> Result<Self, AuditError> {
+        let Some(cursor) = cursor else {
+            let span = if query.descending { Span::Before(None) } else { Span::After(None) };
+            return Ok(Self { span, backwards: false, first: true });
+        };
+        if cursor.query != fingerprint(query) {
+            return Err(AuditError::new(
+                Kind::Cursor,
+                "the cursor belongs to another query: start from the first page",
+            ));
+        }
+        let span =
+            if cursor.ascending { Span::After(Some(cursor.seq)) } else { Span::Before(Some(cursor.seq)) };
+        Ok(Self { span, backwards: cursor.backwards, first: false })
+    }
+
+    /// Makes the page of what was read, which is one entry more than asked for if there is more.
+    pub(super) fn page(self, query: &AuditQuery, mut entries: Vec<SequencedEntry>, size: u32) -> Page {
+        let more = u32::try_from(entries.len()).is_ok_and(|found| found > size);
+        if more {
+            entries.pop();
+        }
+        if self.backwards {
+            entries.reverse();
+        }
+        let cursor = |at: Option<&SequencedEntry>, backwards: bool| {
+            at.map(|at| Cursor {
+                query: fingerprint(query),
+                seq: at.seq,
+                ascending: query.descending == backwards,
+                backwards,
+            })
+        };
+        let (next, prev) = (cursor(entries.last(), false), cursor(entries.first(), true));
+        let (has_next, has_prev) = if self.backwards { (true, more) } else { (more, !self.first) };
+        Page { next: next.filter(|_| has_next), prev: prev.filter(|_| has_prev), entries }
+    }
+}
+
+/// Of everything that decides which entries a query has, in which order. Times to the nanosecond.
+fn fingerprint(query: &AuditQuery) -> u64 {
+    let AuditQuery { filter, agent_id, action, resource_id, risk_at_least, descending } = query;
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    (filter.workspace_id, filter.session_id, agent_id, action).hash(&mut hasher);
+    (&filter.decision, &filter.resource, resource_id, descending).hash(&mut hasher);
+    (filter.start_time, filter.end_time, risk_at_least.map(f64::to_bits)).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// FNV-1a: the standard library's hasher may give another value in the next process.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_its_text(query in any::<u64>(), seq in any::<u64>(), ascending: bool, backwards: bool) {
+            let cursor = Cursor { query, seq, ascending, backwards };
+            prop_assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in any::<String>()) {
+            if let Err(error) = text.parse::<Cursor>() {
+                prop_assert!(error.is_cursor());
+            }
+        }
+    }
+}

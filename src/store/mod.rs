@@ -1,0 +1,133 @@
+//! Where entries are kept: a few whole operations, implemented once per database.
+
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::{fmt, sync::Arc};
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use uuid::Uuid;
+
+use crate::{AuditError, AuditQuery, record::Row};
+
+/// A database that holds a ledger. Cheap to clone; connects when it is first used.
+///
+/// Made by [`Store::sqlite`] or from an sqlx pool. Of a pool, a writer takes the options and opens a
+/// connection of its own, so that neither can starve the other; only where the pool is on a database in
+/// memory does it borrow the pool's connections, one per batch.
+#[derive(Clone)]
+pub struct Store(Arc<dyn Backend>);
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Store {
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.0
+    }
+}
+
+/// A row with what the ledger knows about it.
+#[derive(Clone, Debug)]
+pub(crate) struct LedgerRow {
+    pub(crate) ledger: String,
+    pub(crate) seq: u64,
+    pub(crate) row: Row,
+    /// Microseconds since 1970.
+    pub(crate) committed_at: i64,
+}
+
+/// Which part of a ledger a page is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Span {
+    /// Ascending by `seq`, those greater than this one.
+    After(Option<u64>),
+    /// Descending by `seq`, those less than this one.
+    Before(Option<u64>),
+}
+
+/// A database. One implementation each, with statements of its own. Absent tables read as empty.
+pub(crate) trait Backend: Send + Sync + fmt::Debug {
+    /// Opens a writer's connection and brings the tables up to date.
+    fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>>;
+
+    /// Rows that match, by `ts` and then `seq`, the greatest first, within the query's limit.
+    fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>>;
+
+    /// At most `size` rows that match, whatever the query's limit.
+    fn page<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        span: Span,
+        size: u32,
+    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>>;
+
+    /// How many rows match, whatever the query's limit.
+    fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>>;
+}
+
+/// The writing side of a database: one connection, one ledger.
+pub(crate) trait Appender: Send {
+    /// Commits rows, quarantined entries and the position they reach in one transaction, or nothing.
+    ///
+    /// If an earlier attempt whose answer was lost has moved the writer's position beyond `batch.from`, this
+    /// does nothing and reports what that one did. Dropping the future rolls back or leaves such a lost answer.
+    fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>>;
+}
+
+/// One transaction's worth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Append<'a> {
+    /// Which queue the positions belong to.
+    pub(crate) writer: Uuid,
+    /// Position of that queue before the first of `quarantined` and `rows`.
+    pub(crate) from: u64,
+    /// These come before `rows`.
+    pub(crate) quarantined: &'a [Quarantined],
+    pub(crate) rows: &'a [Row],
+}
+
+impl Append<'_> {
+    pub(crate) fn until(&self) -> u64 {
+        self.from + self.quarantined.len() as u64 + self.rows.len() as u64
+    }
+}
+
+/// What an append has done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Applied {
+    /// Position that the writer has reached.
+    pub(crate) until: u64,
+    /// `seq` of the first row, if there was one.
+    pub(crate) first_seq: Option<u64>,
+}
+
+/// An entry that the database refuses for good.
+#[derive(Clone, Debug)]
+pub(crate) struct Quarantined {
+    pub(crate) id: Option<Uuid>,
+    pub(crate) error: String,
+    /// The whole of it, in the queue's format.
+    pub(crate) record: Vec<u8>,
+    pub(crate) duplicate: bool,
+}
+
+/// Whose fault a failed append is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The database's: try again later, change nothing.
+    Store,
+    /// One of the rows can never be stored.
+    Entry,
+    /// One of the rows has an `id` that is in the ledger already.
+    Duplicate,
+}
+
+#[derive(Debug)]
+pub(crate) struct AppendError {
+    pub(crate) fault: Fault,
+    pub(crate) error: AuditError,
+}

@@ -1,0 +1,207 @@
+//! Committing a batch: position, head, rows and quarantine in one transaction.
+
+use std::sync::{Arc, LazyLock};
+
+use futures_util::future::BoxFuture;
+use sqlx::{Arguments as _, AssertSqlSafe, Connection, Row as _, SqliteConnection, sqlite::SqliteArguments};
+use uuid::Uuid;
+
+use super::open::{Connected, code_of, opening};
+use crate::{
+    AuditError,
+    entry::Moment,
+    error::Kind,
+    record::Row,
+    store::{Append, AppendError, Appender, Applied, Fault},
+};
+
+const COLUMNS: &str = "seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, \
+                       decision, reason, risk_score, metadata, problems";
+const COLUMN_COUNT: usize = 14;
+
+/// Rows per statement, widest first: a statement costs two hops between threads, so few and wide ones; few
+/// shapes, so that all stay prepared. Parameters are bare `?`, since SQLite keeps numbered ones in a list
+/// that is searched for every one of them. 256 rows are where wider ones stop being faster, and far below
+/// SQLite's limit of 32766 parameters. `OR FAIL` because the transaction is rolled back anyway: the default
+/// keeps a journal for undoing the one statement, which costs a tenth.
+const SHAPES: [usize; 4] = [256, 32, 8, 1];
+
+static STATEMENTS: LazyLock<[Arc<str>; SHAPES.len()]> = LazyLock::new(|| {
+    SHAPES.map(|rows| {
+        let row = format!("({})", vec!["?"; COLUMN_COUNT].join(","));
+        format!("INSERT OR FAIL INTO tracing_audit_entries ({COLUMNS}) VALUES {}", vec![row; rows].join(","))
+            .into()
+    })
+});
+
+pub(super) struct SqliteAppender {
+    connected: Connected,
+}
+
+impl SqliteAppender {
+    pub(super) fn new(connected: Connected) -> Self {
+        Self { connected }
+    }
+}
+
+impl Appender for SqliteAppender {
+    fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
+        Box::pin(async move {
+            match &mut self.connected {
+                Connected::Own { connection, file } => {
+                    if let Some(file) = file {
+                        file.check().map_err(|error| AppendError { fault: Fault::Store, error })?;
+                    }
+                    append(connection, batch).await
+                }
+                Connected::Borrowed(pool) => append(&mut *pool.acquire().await.map_err(failed)?, batch).await,
+            }
+        })
+    }
+}
+
+async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<Applied, AppendError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    let head = sqlx::query(
+        "SELECT next_seq, (SELECT position FROM tracing_audit_positions WHERE writer = ?) FROM tracing_audit_head",
+    )
+    .bind(batch.writer)
+    .fetch_one(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    let first_seq: i64 = head.try_get(0).map_err(failed)?;
+    let position = head.try_get::<Option<i64>, _>(1).map_err(failed)?.map_or(0, i64::cast_unsigned);
+    if position > batch.from {
+        let first_seq: Option<i64> = sqlx::query_scalar(
+            "SELECT first_seq FROM tracing_audit_batches WHERE writer = ? AND position = ?",
+        )
+        .bind(batch.writer)
+        .bind(position.cast_signed())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        return Ok(Applied { until: position, first_seq: first_seq.map(i64::cast_unsigned) });
+    }
+    let now = Moment::now().micros;
+    insert_rows(&mut transaction, first_seq, batch.rows).await.map_err(failed)?;
+    let count = i64::try_from(batch.rows.len()).unwrap_or(i64::MAX);
+    let until = batch.until();
+    if let (Some(least), Some(greatest)) =
+        (batch.rows.iter().map(|row| row.ts).min(), batch.rows.iter().map(|row| row.ts).max())
+    {
+        sqlx::query("INSERT INTO tracing_audit_batches VALUES (?, ?, ?, ?, ?, ?, ?)")
+            .bind(first_seq)
+            .bind(count)
+            .bind(batch.writer)
+            .bind(until.cast_signed())
+            .bind(now)
+            .bind(least)
+            .bind(greatest)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        sqlx::query("UPDATE tracing_audit_head SET next_seq = ?")
+            .bind(first_seq.saturating_add(count))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+    }
+    for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
+        sqlx::query("INSERT INTO tracing_audit_quarantine VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(batch.writer)
+            .bind(position.cast_signed())
+            .bind(entry.id)
+            .bind(&entry.error)
+            .bind(&entry.record)
+            .bind(now)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+    }
+    sqlx::query("INSERT INTO tracing_audit_positions VALUES (?, ?) ON CONFLICT DO UPDATE SET position = excluded.position")
+        .bind(batch.writer)
+        .bind(until.cast_signed())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(Applied { until, first_seq: (count > 0).then_some(first_seq.cast_unsigned()) })
+}
+
+/// While SQLite's thread works on one statement, the parameters of the next are put together.
+async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[Row]) -> sqlx::Result<()> {
+    let mut chunks = chunks(rows);
+    let mut seq = first_seq;
+    let mut prepare = || {
+        let (sql, rows) = chunks.next()?;
+        let arguments = bind(seq, rows);
+        seq = seq.saturating_add(i64::try_from(rows.len()).unwrap_or(i64::MAX));
+        Some((sql, arguments))
+    };
+    let mut next = prepare();
+    while let Some((sql, arguments)) = next {
+        let execute = sqlx::query_with(AssertSqlSafe(sql), arguments?).execute(&mut *connection);
+        let (done, prepared) = tokio::join!(biased; execute, async { prepare() });
+        done?;
+        next = prepared;
+    }
+    Ok(())
+}
+
+/// Cuts rows into the widest shapes that fit.
+fn chunks(mut rows: &[Row]) -> impl Iterator<Item = (Arc<str>, &[Row])> {
+    std::iter::from_fn(move || {
+        let (shape, sql) = SHAPES.iter().zip(&*STATEMENTS).find(|(shape, _)| **shape <= rows.len())?;
+        let (chunk, rest) = rows.split_at_checked(*shape)?;
+        rows = rest;
+        Some((Arc::clone(sql), chunk))
+    })
+}
+
+fn bind(first_seq: i64, rows: &[Row]) -> sqlx::Result<SqliteArguments> {
+    let mut arguments = SqliteArguments::default();
+    arguments.reserve(rows.len() * COLUMN_COUNT, 0);
+    (first_seq..)
+        .zip(rows)
+        .try_for_each(|(seq, row)| bind_row(&mut arguments, seq, row))
+        .map_err(sqlx::Error::Encode)?;
+    Ok(arguments)
+}
+
+fn bind_row(arguments: &mut SqliteArguments, seq: i64, row: &Row) -> Result<(), sqlx::error::BoxDynError> {
+    arguments.add(seq)?;
+    arguments.add(row.id)?;
+    arguments.add(row.ts)?;
+    arguments.add(row.workspace_id)?;
+    arguments.add::<Option<Uuid>>(row.session_id)?;
+    arguments.add::<Option<Uuid>>(row.agent_id)?;
+    arguments.add(Arc::clone(&row.action))?;
+    arguments.add(Arc::clone(&row.resource))?;
+    arguments.add(row.resource_id.clone())?;
+    arguments.add(Arc::clone(&row.decision))?;
+    arguments.add(row.reason.clone())?;
+    arguments.add(row.risk_score)?;
+    arguments.add(Arc::clone(&row.metadata))?;
+    arguments.add(row.problems.clone())
+}
+
+/// Only what says that a row can never be stored blames the row; everything else is the database's fault.
+fn failed(cause: sqlx::Error) -> AppendError {
+    let fault = match code_of(&cause) {
+        // SQLITE_CONSTRAINT, of which the one on `id` means a duplicate.
+        Some(19) if cause.to_string().contains("tracing_audit_entries.id") => Fault::Duplicate,
+        // SQLITE_CONSTRAINT, SQLITE_TOOBIG, SQLITE_MISMATCH.
+        Some(18..=20) => Fault::Entry,
+        _ => Fault::Store,
+    };
+    let error = match fault {
+        Fault::Duplicate => {
+            AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already")
+        }
+        Fault::Entry => AuditError::new(Kind::Quarantined, "the database refuses this entry"),
+        Fault::Store => {
+            return AppendError { fault, error: opening(std::path::Path::new("the audit database"), cause) };
+        }
+    };
+    AppendError { fault, error: error.because(cause) }
+}

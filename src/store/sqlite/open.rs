@@ -1,0 +1,269 @@
+//! Opening the writing connection: what file it is, its journal mode, its tables.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use sqlx::{
+    Connection, Row as _, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteConnection as Raw},
+};
+
+use super::{Source, append::SqliteAppender, for_writing};
+use crate::{AuditError, entry::Moment, error::Kind};
+
+/// The schema, oldest first; the version of a database is how many of these it has seen.
+const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_ledger.sql")];
+
+/// Several processes that open a fresh file at the same moment collide while switching it to WAL, where
+/// SQLite does not wait by itself: tries, and the pause between two.
+const OPEN_TRIES: u32 = 100;
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// What an append works with.
+pub(super) enum Connected {
+    Own {
+        connection: Raw,
+        file: Option<FileIdentity>,
+    },
+    /// A database in memory lives in its pool: a connection is borrowed for each batch.
+    Borrowed(SqlitePool),
+}
+
+/// Which file a path named when it was opened.
+#[derive(Debug)]
+pub(super) struct FileIdentity {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+pub(super) async fn connect(source: &Source, ledger: &str) -> Result<SqliteAppender, AuditError> {
+    let (options, ours) = match source {
+        // A file that was there and is gone is a fault to report, not a reason to begin a new ledger at 0.
+        Source::File { options, opened, .. } => {
+            (options.as_ref().clone().create_if_missing(!opened.load(Ordering::Relaxed)), true)
+        }
+        Source::Pool(pool) => {
+            if is_in_memory(pool).await? {
+                let mut connection =
+                    pool.acquire().await.map_err(|cause| opening(Path::new(":memory:"), cause))?;
+                let mut tries = Tries::default();
+                while let Err(failed) = migrate(&mut connection, ledger).await {
+                    tries.again(failed).await?;
+                }
+                return Ok(SqliteAppender::new(Connected::Borrowed(pool.clone())));
+            }
+            (pool.connect_options().as_ref().clone(), false)
+        }
+    };
+    let path = options.get_filename().to_owned();
+    let options = for_writing(options);
+    let mut tries = Tries::default();
+    let connection = loop {
+        match open(&options, ours, ledger).await {
+            Ok(connection) => break connection,
+            Err(failed) => tries.again(failed).await?,
+        }
+    };
+    let file = FileIdentity::of(&path);
+    if let Source::File { opened, .. } = source {
+        opened.store(true, Ordering::Relaxed);
+    }
+    Ok(SqliteAppender::new(Connected::Own { connection, file }))
+}
+
+/// How often opening was tried.
+#[derive(Default)]
+struct Tries(u32);
+
+impl Tries {
+    /// Pauses before another try if the database was busy; otherwise, or after too many, gives the error back.
+    async fn again(&mut self, failed: OpenError) -> Result<(), AuditError> {
+        self.0 += 1;
+        if !failed.busy || self.0 >= OPEN_TRIES {
+            return Err(failed.error);
+        }
+        tokio::time::sleep(OPEN_PAUSE).await;
+        Ok(())
+    }
+}
+
+struct OpenError {
+    busy: bool,
+    error: AuditError,
+}
+
+async fn open(options: &SqliteConnectOptions, ours: bool, ledger: &str) -> Result<Raw, OpenError> {
+    let path = options.get_filename();
+    let failed = |cause: sqlx::Error| OpenError { busy: is_busy(&cause), error: opening(path, cause) };
+    let mut connection = Raw::connect_with(options).await.map_err(failed)?;
+    if ours {
+        // A database that has tables already has a mode that somebody chose.
+        let empty: bool = sqlx::query_scalar("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+        if empty {
+            sqlx::query("PRAGMA journal_mode = WAL").execute(&mut connection).await.map_err(failed)?;
+        }
+    }
+    migrate(&mut connection, ledger).await?;
+    Ok(connection)
+}
+
+async fn is_in_memory(pool: &SqlitePool) -> Result<bool, AuditError> {
+    let list = sqlx::query("PRAGMA database_list")
+        .fetch_all(pool)
+        .await
+        .map_err(|cause| opening(pool.connect_options().get_filename(), cause))?;
+    let main = list.iter().find(|row| row.try_get::<&str, _>("name").is_ok_and(|name| name == "main"));
+    Ok(main.is_none_or(|row| row.try_get::<&str, _>("file").is_ok_and(str::is_empty)))
+}
+
+/// Brings the tables up to date. The version is read first without a lock, and again under one.
+async fn migrate(connection: &mut SqliteConnection, ledger: &str) -> Result<(), OpenError> {
+    let path = file_of(connection).await;
+    let failed = |cause: sqlx::Error| OpenError { busy: is_busy(&cause), error: opening(&path, cause) };
+    let known = MIGRATIONS.len();
+    if version(connection).await.map_err(failed)? < known {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let version = version(&mut transaction).await.map_err(failed)?;
+        if version == 0 {
+            sqlx::raw_sql(
+                "CREATE TABLE tracing_audit_migrations (version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL) STRICT",
+            )
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
+        for (index, sql) in MIGRATIONS.into_iter().enumerate().skip(version) {
+            sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(failed)?;
+            sqlx::query("INSERT INTO tracing_audit_migrations VALUES (?, ?)")
+                .bind(i64::try_from(index + 1).unwrap_or(i64::MAX))
+                .bind(Moment::now().micros)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        }
+        if version == 0 {
+            sqlx::query("INSERT INTO tracing_audit_head VALUES (?, 0)")
+                .bind(ledger)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
+    }
+    let refused = |message| OpenError { busy: false, error: AuditError::new(Kind::Schema, message) };
+    let version = version(connection).await.map_err(failed)?;
+    if version > known {
+        return Err(refused(format!(
+            "{} has schema version {version} and this version of tracing-audit knows {known}: upgrade tracing-audit",
+            path.display()
+        )));
+    }
+    let held: String = sqlx::query_scalar("SELECT ledger FROM tracing_audit_head")
+        .fetch_one(connection)
+        .await
+        .map_err(failed)?;
+    if held != ledger {
+        return Err(refused(format!(
+            "{} holds the ledger {held:?}, not {ledger:?}: a SQLite file holds one ledger, give this one a file of its own",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+async fn version(connection: &mut SqliteConnection) -> sqlx::Result<usize> {
+    let there: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'tracing_audit_migrations')",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !there {
+        return Ok(0);
+    }
+    let version: i64 = sqlx::query_scalar("SELECT ifnull(max(version), 0) FROM tracing_audit_migrations")
+        .fetch_one(connection)
+        .await?;
+    Ok(usize::try_from(version).unwrap_or(0))
+}
+
+async fn file_of(connection: &mut SqliteConnection) -> PathBuf {
+    let path = sqlx::query_scalar::<_, String>("SELECT file FROM pragma_database_list WHERE name = 'main'")
+        .fetch_one(connection)
+        .await;
+    PathBuf::from(path.unwrap_or_default())
+}
+
+/// The primary result code of an error from SQLite itself.
+pub(super) fn code_of(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// `SQLITE_BUSY` or `SQLITE_LOCKED` (which a shared cache in memory gives).
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    matches!(code_of(error), Some(5 | 6))
+}
+
+/// An error at opening, with what to do about it where that is known.
+pub(super) fn opening(path: &Path, cause: sqlx::Error) -> AuditError {
+    let shown = path.display();
+    let message = match code_of(&cause) {
+        Some(26) => format!("{shown} is not a SQLite database: choose another path or move that file away"),
+        Some(14) if path.is_dir() => format!("{shown} is a directory: give the path of a file in it"),
+        Some(14) => format!(
+            "{shown} cannot be opened: its directory must exist and this process must be allowed to read and write it"
+        ),
+        Some(8) => format!(
+            "{shown} is read-only: this process needs to write the file and its directory, and the file system must be mounted writable"
+        ),
+        Some(5 | 6) => {
+            format!("{shown} stayed locked by another connection: end the transaction that holds it")
+        }
+        Some(11) => {
+            format!("{shown} is damaged: restore it from a backup, or move it away to start a new ledger")
+        }
+        Some(13) => format!("no room for {shown}: free space on its file system"),
+        _ => format!("the audit database {shown} cannot be opened or migrated"),
+    };
+    AuditError::new(Kind::Store, message).because(cause)
+}
+
+impl FileIdentity {
+    fn of(path: &Path) -> Option<Self> {
+        let device_and_inode = device_and_inode(path)?;
+        Some(Self { path: path.to_owned(), device_and_inode })
+    }
+
+    /// An error if the path no longer names the open file: what would be written now, nobody would find.
+    pub(super) fn check(&self) -> Result<(), AuditError> {
+        if device_and_inode(&self.path) == Some(self.device_and_inode) {
+            return Ok(());
+        }
+        Err(AuditError::new(
+            Kind::Store,
+            format!(
+                "{} was deleted or replaced while it was open: put it back, or restart to begin a new ledger",
+                self.path.display()
+            ),
+        ))
+    }
+}
+
+#[cfg(unix)]
+fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Elsewhere an open file cannot be deleted.
+#[cfg(not(unix))]
+fn device_and_inode(_: &Path) -> Option<(u64, u64)> {
+    None
+}

@@ -1,0 +1,164 @@
+//! Writing entries as values, for code that has them at hand instead of emitting events.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    AuditEntry, AuditError, Stats, Store, WhenFull,
+    engine::{Alive, DROP_FLUSH, Engine, Settings},
+    error::Kind,
+    interpret::{Defaults, row_of},
+    log::defaults,
+    queue::{Refused, memory::MemoryQueue},
+    record::{Row, encode_entry},
+};
+
+/// Writes entries to a log. Cheap to clone; every clone shares one queue and one order.
+///
+/// Dropping the last one is a blocking flush of at most five seconds. What is then still pending is committed
+/// in the background for as long as the process lives.
+#[derive(Clone)]
+pub struct AuditWriter {
+    last: Arc<FlushWhenDropped>,
+}
+
+struct FlushWhenDropped {
+    engine: Arc<Alive>,
+}
+
+impl Drop for FlushWhenDropped {
+    fn drop(&mut self) {
+        // There is nobody to tell; what is pending stays queued and is counted.
+        drop(pollster::block_on(self.engine.flush(DROP_FLUSH)));
+    }
+}
+
+impl fmt::Debug for AuditWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditWriter").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl AuditWriter {
+    /// A writer with a queue in memory, which starts a batch at `batch_size` entries or `flush_interval` after
+    /// the first of them. Needs no async runtime and cannot fail: a thread of its own connects to the database
+    /// and creates the tables, and trouble shows in the errors of [`write`](Self::write) and
+    /// [`commit`](Self::commit).
+    ///
+    /// The queue holds what [`AuditLogBuilder::in_memory_queue`](crate::AuditLogBuilder::in_memory_queue) has as its defaults; when it is full,
+    /// `write` waits.
+    pub fn new(store: impl Into<Store>, flush_interval: Duration, batch_size: usize) -> Self {
+        let settings = Settings {
+            store: store.into(),
+            ledger: defaults::LEDGER.to_owned(),
+            batch_size: batch_size.max(1),
+            flush_interval,
+            commit_timeout: defaults::COMMIT_TIMEOUT,
+            when_full: WhenFull::Block { timeout: Duration::MAX },
+            limits: defaults::LIMITS,
+            defaults: Defaults::default(),
+        };
+        let queue = MemoryQueue::new(defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES);
+        let (engine, _opened) = Engine::start(Box::new(queue), settings, false);
+        Self::of(engine)
+    }
+
+    pub(crate) fn of(engine: Arc<Alive>) -> Self {
+        Self { last: Arc::new(FlushWhenDropped { engine }) }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Alive> {
+        &self.last.engine
+    }
+
+    /// Hands an entry to the queue. When this returns the entry is accepted, not yet committed.
+    ///
+    /// # Errors
+    /// [`is_too_large`](AuditError::is_too_large), [`is_full`](AuditError::is_full) after waiting as
+    /// [`WhenFull`] says, [`is_closed`](AuditError::is_closed). In each case the entry will never be stored.
+    ///
+    /// # Cancel safety
+    /// Dropping the future before it returns means that the entry was not accepted.
+    pub async fn write(&self, entry: AuditEntry) -> Result<(), AuditError> {
+        let record = self.encode(entry)?;
+        self.last.engine.accept(&record, None, Duration::MAX).await.map(drop)
+    }
+
+    /// Like [`write`](Self::write), but never waits.
+    ///
+    /// # Errors
+    /// As `write`; a full queue rejects at once.
+    pub fn try_write(&self, entry: AuditEntry) -> Result<(), AuditError> {
+        let record = self.encode(entry)?;
+        let appended = self.last.engine.try_append(&record, &mut None);
+        appended.map(drop).map_err(|refused: Refused| self.last.engine.reject(refused))
+    }
+
+    /// Writes an entry and waits until it is durable in the database, which it starts at once. Returns its
+    /// `seq`. Concurrent calls share a transaction and are committed in the order in which they were accepted.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write), in which case the entry will never be stored;
+    /// [`is_duplicate`](AuditError::is_duplicate) and [`is_quarantined`](AuditError::is_quarantined);
+    /// [`is_pending`](AuditError::is_pending) if it was accepted but not committed within `commit_timeout`, and
+    /// may be committed later.
+    ///
+    /// # Cancel safety
+    /// Dropping the future never withdraws an entry that was accepted.
+    pub async fn commit(&self, entry: AuditEntry) -> Result<u64, AuditError> {
+        let record = self.encode(entry)?;
+        self.last.engine.commit(&record).await
+    }
+
+    /// Waits until everything that was accepted before this call is committed, at most `commit_timeout`.
+    ///
+    /// # Errors
+    /// [`is_pending`](AuditError::is_pending), with how many entries are left; they stay queued.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn flush(&self) -> Result<(), AuditError> {
+        self.last.engine.flush(self.last.engine.settings.commit_timeout).await
+    }
+
+    /// [`flush`](Self::flush) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `flush`.
+    pub fn flush_blocking(&self) -> Result<(), AuditError> {
+        pollster::block_on(self.flush())
+    }
+
+    /// The books of this log, not of this clone.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.last.engine.stats()
+    }
+
+    fn encode(&self, entry: AuditEntry) -> Result<Vec<u8>, AuditError> {
+        let row = row_of(entry);
+        let limits = self.last.engine.settings.limits;
+        let mut record = Vec::with_capacity(256 + row.metadata.len());
+        encode_entry(&mut record, &row);
+        if record.len() > limits.entry || largest_text(&row) > limits.value {
+            self.last.engine.queue.reject();
+            let message = format!(
+                "the entry is too large: at most {} bytes a text and {} bytes in all",
+                limits.value, limits.entry
+            );
+            return Err(AuditError::new(Kind::TooLarge, message));
+        }
+        Ok(record)
+    }
+}
+
+/// Metadata is bounded with the whole entry.
+fn largest_text(row: &Row) -> usize {
+    let texts = [
+        Some(&row.action),
+        Some(&row.resource),
+        row.resource_id.as_ref(),
+        Some(&row.decision),
+        row.reason.as_ref(),
+    ];
+    texts.into_iter().flatten().map(|text| text.len()).max().unwrap_or(0)
+}
