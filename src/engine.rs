@@ -1,6 +1,7 @@
 //! What emitters, writers and the flusher share: the queue, who waits for what, and when to wake whom.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,12 +20,18 @@ use crate::{
     error::Kind,
     flusher,
     interpret::Defaults,
-    queue::{Outcome, Queue, Refused},
+    queue::{Appended, Outcome, Queue, Refused},
     record::Limits,
+    wait::block_on,
 };
 
 /// How long dropping the log, or its last writer, waits for what is pending.
-pub(crate) const DROP_FLUSH: Duration = Duration::from_secs(5);
+const DROP_FLUSH: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// On the flusher's thread nobody may wait for the flusher.
+    static IS_FLUSHER: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What the builder decided.
 #[derive(Debug)]
@@ -107,7 +114,7 @@ impl Engine {
         must_open: bool,
     ) -> (Arc<Alive>, oneshot::Receiver<Result<(), AuditError>>) {
         let (opened, outcome) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map(Arc::new);
         let engine = Arc::new(Self {
             queue,
             settings,
@@ -123,10 +130,16 @@ impl Engine {
             timer: runtime.as_ref().ok().map(|runtime| runtime.handle().clone()),
         });
         let started = runtime.and_then(|runtime| {
-            let engine = Arc::clone(&engine);
-            std::thread::Builder::new()
-                .name("tracing-audit".to_owned())
-                .spawn(move || engine.flush_until_the_end(&runtime, opened, must_open))
+            let (engine, on_thread) = (Arc::clone(&engine), Arc::clone(&runtime));
+            let thread = std::thread::Builder::new().name("tracing-audit".to_owned());
+            let started = thread.spawn(move || engine.flush_until_the_end(&on_thread, opened, must_open));
+            if started.is_err()
+                && let Some(runtime) = Arc::into_inner(runtime)
+            {
+                // The caller may be within a runtime, where another may not simply be dropped.
+                runtime.shutdown_background();
+            }
+            started
         });
         if let Err(cause) = started {
             engine.failed(
@@ -151,6 +164,7 @@ impl Engine {
             }
         }
         let _ended = Ended(self);
+        IS_FLUSHER.set(true);
         runtime.block_on(flusher::run(self, opened, must_open));
     }
 
@@ -169,18 +183,23 @@ impl Engine {
         let appended = if waiter.is_some() {
             // Under one lock, so that the flusher cannot commit the entry before somebody waits for it.
             let mut commits = lock(&self.commits);
-            let appended = self.queue.append(record)?;
-            if let Some(waiter) = waiter.take() {
+            let appended = self.queue.append(record);
+            if let Ok(appended) = appended
+                && let Some(waiter) = waiter.take()
+            {
                 commits.insert(appended.position, waiter);
             }
             appended
         } else {
-            self.queue.append(record)?
+            self.queue.append(record)
         };
-        if appended.wake {
-            self.wake.notify_one();
+        match appended {
+            Ok(Appended { wake: true, .. }) => self.wake.notify_one(),
+            // Full of bytes, perhaps, and far from a batch in number.
+            Err(Refused::Full) => self.urge(u64::MAX),
+            _ => {}
         }
-        Ok(appended.position)
+        appended.map(|appended| appended.position)
     }
 
     /// Appends, waiting for room as [`WhenFull`] says but no longer than `patience`. What is refused in the
@@ -207,12 +226,14 @@ impl Engine {
                 }
                 _ => return Err(self.reject(Refused::Full)),
             };
-            self.urge(u64::MAX);
             tokio::select! {
                 biased;
                 _ = progress.changed() => {}
                 () = timer => {
-                    self.overdue.store(true, Ordering::Relaxed);
+                    // The wait was as long as configured, not cut short by this caller.
+                    if self.settings.when_full.waits_at_most(patience) {
+                        self.overdue.store(true, Ordering::Relaxed);
+                    }
                     return Err(self.reject(Refused::Full));
                 }
             }
@@ -221,8 +242,11 @@ impl Engine {
 
     /// Like [`accept`](Self::accept), on a thread that may not be able to wait asynchronously.
     pub(crate) fn accept_blocking(&self, record: &[u8]) -> Result<u64, AuditError> {
-        self.try_append(record, &mut None)
-            .or_else(|_| pollster::block_on(self.accept(record, None, Duration::MAX)))
+        match self.try_append(record, &mut None) {
+            Err(refused) if IS_FLUSHER.get() => Err(self.reject(refused)),
+            Err(_) => block_on(self.accept(record, None, Duration::MAX)),
+            Ok(position) => Ok(position),
+        }
     }
 
     pub(crate) fn reject(&self, why: Refused) -> AuditError {
@@ -298,6 +322,14 @@ impl Engine {
         }))
     }
 
+    /// The flush of a handle that is dropped. There is nobody to tell how it went; what is pending stays queued
+    /// and is counted.
+    pub(crate) fn flush_when_dropped(&self) {
+        if !IS_FLUSHER.get() {
+            drop(block_on(self.flush(DROP_FLUSH)));
+        }
+    }
+
     /// Accepts nothing more, flushes, and ends the flusher.
     pub(crate) async fn shutdown(&self, patience: Duration) -> Result<(), AuditError> {
         self.queue.close();
@@ -368,14 +400,14 @@ impl Engine {
             if pending >= batch_size || urgent || counts.closed {
                 return true;
             }
-            let Some(due) = due else {
-                due = Some(tokio::time::Instant::now() + self.settings.flush_interval);
+            let Some(due) = &mut due else {
+                due = Some(Box::pin(tokio::time::sleep(self.settings.flush_interval)));
                 continue;
             };
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep_until(due) => return true,
+                () = due => return true,
             }
         }
     }

@@ -202,19 +202,19 @@ impl Moment {
 }
 
 thread_local! {
-    static RNG: std::cell::RefCell<fastrand::Rng> = std::cell::RefCell::new(fastrand::Rng::new());
+    static RNG: std::cell::RefCell<fastrand::Rng> = std::cell::RefCell::new(seeded());
 }
 
-/// Random bits that need to be unique, not secret. A generator of our own instead of fastrand's global one,
-/// which falls back to a constant while a thread's locals are destroyed.
+/// fastrand seeds itself from clock and thread alone, which two processes may share: this is seeded by the
+/// operating system.
+fn seeded() -> fastrand::Rng {
+    let (_, seed) = Uuid::new_v4().as_u64_pair();
+    fastrand::Rng::with_seed(seed)
+}
+
+/// Random bits that need to be unique, not secret; also while a thread's locals are destroyed.
 fn random() -> u64 {
-    RNG.try_with(|rng| rng.borrow_mut().u64(..)).unwrap_or_else(|_| fastrand::Rng::new().u64(..))
-}
-
-/// A UUIDv4 for something that lives as long as this process.
-pub(crate) fn random_id() -> Uuid {
-    uuid::Builder::from_random_bytes(((u128::from(random()) << 64) | u128::from(random())).to_be_bytes())
-        .into_uuid()
+    RNG.try_with(|rng| rng.borrow_mut().u64(..)).unwrap_or_else(|_| seeded().u64(..))
 }
 
 pub(crate) fn from_micros(micros: i64) -> DateTime<Utc> {

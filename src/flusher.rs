@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs until the engine is stopped or nothing can come any more.
 pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), AuditError>>, must_open: bool) {
-    let mut flusher = Flusher { engine, writer: crate::entry::random_id(), appender: None };
+    let mut flusher = Flusher { engine, writer: Uuid::new_v4(), appender: None };
     let outcome = flusher.connect().await;
     let failed = outcome.is_err();
     if let Err(error) = &outcome {
@@ -55,7 +55,9 @@ pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), Audi
         if !settled {
             return;
         }
-        prepared = next;
+        // The batch has grown if its first attempts failed.
+        position = batch.end();
+        prepared = next.filter(|next| next.from == position);
     }
 }
 
@@ -138,6 +140,10 @@ impl Flusher<'_> {
                 () = self.engine.stopped() => return false,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
+            if batch.done == 0 && batch.held.is_empty() {
+                // With what has arrived since: entries that the database accepts tell bad ones from a bad database.
+                *batch = prepare(self.engine, batch.from).await;
+            }
         }
     }
 
@@ -145,7 +151,6 @@ impl Flusher<'_> {
         if self.appender.is_none() {
             self.connect().await?;
         }
-        let committed_before = batch.done;
         // What a row is refused for is found by halving: the halves go in order, each committed by itself.
         let mut ranges = vec![batch.untried()];
         while let Some(range) = ranges.pop() {
@@ -170,8 +175,8 @@ impl Flusher<'_> {
             }
         }
         // Where the database refuses everything for a reason other than a duplicate, the reason is its own.
-        let all_refused = batch.done == committed_before && batch.held.iter().any(|held| !held.duplicate);
-        if all_refused {
+        let of_rows = |held: &Quarantined| held.id.is_some() && !held.duplicate;
+        if batch.done == 0 && batch.held.iter().any(of_rows) {
             let why = batch.held.first().map(|held| held.error.clone()).unwrap_or_default();
             batch.held.clear();
             return Err(AuditError::new(
@@ -198,6 +203,7 @@ impl Flusher<'_> {
                 writer: self.writer,
                 from: batch.from + batch.done as u64,
                 quarantined: &batch.held,
+                reachable: batch.end(),
                 rows: batch.rows.get(range).unwrap_or(&[]),
             })
             .await

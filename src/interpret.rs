@@ -14,6 +14,8 @@ use crate::{
     record::{Damaged, Field, Fields, Record, Row, Value, decode},
 };
 
+const TOO_WIDE: &str = "holds an integer beyond 64 bits, kept as text";
+
 /// What an event gets where it does not say.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults {
@@ -73,25 +75,39 @@ fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &Defaults) -> Res
     let (mut workspace_id, mut session_id, mut agent_id) = (None, None, None);
     let (mut action, mut resource, mut resource_id, mut reason) = (None, None, None, None);
     let (mut decision, mut risk_score, mut ts) = (None, None, emitted);
-    for field in fields {
-        let field = field?;
-        draft.note_damage(&field);
+    let fields: Vec<Field<'_>> = fields.collect::<Result<_, _>>()?;
+    for (index, field) in fields.iter().enumerate() {
+        if field.value == Value::EventName {
+            draft.event_name = Some(field.name);
+            continue;
+        }
+        if field.value == Value::Lost {
+            draft.problem(field, "did not fit or could not be read, left out");
+            continue;
+        }
+        // Only the last value of a name counts: what it overrules leaves no trace.
+        let mut later = fields.iter().skip(index + 1);
+        if later
+            .any(|later| later.name == field.name && !matches!(later.value, Value::EventName | Value::Lost))
+        {
+            continue;
+        }
+        draft.note_damage(field);
         match field.name {
-            _ if field.value == Value::EventName => draft.event_name = Some(field.name),
-            "workspace_id" => workspace_id = Some(draft.id(&field)),
-            "session_id" => session_id = Some(draft.id(&field)),
-            "agent_id" => agent_id = Some(draft.id(&field)),
-            "action" => action = Some(draft.text(&field)),
-            "resource" => resource = Some(draft.text(&field)),
-            "resource_id" => resource_id = Some(draft.text(&field)),
-            "reason" => reason = Some(draft.text(&field)),
-            "message" => draft.message = Some(draft.text(&field)),
-            "decision" => decision = Some(draft.decision(&field)),
-            "risk_score" => risk_score = draft.risk_score(&field),
-            "occurred_at" => ts = draft.occurred_at(&field).unwrap_or(emitted),
-            "metadata" => draft.metadata(&field),
+            "workspace_id" => workspace_id = Some(draft.id(field)),
+            "session_id" => session_id = Some(draft.id(field)),
+            "agent_id" => agent_id = Some(draft.id(field)),
+            "action" => action = Some(draft.text(field)),
+            "resource" => resource = Some(draft.text(field)),
+            "resource_id" => resource_id = Some(draft.text(field)),
+            "reason" => reason = Some(draft.text(field)),
+            "message" => draft.message = Some(draft.text(field)),
+            "decision" => decision = Some(draft.decision(field)),
+            "risk_score" => risk_score = draft.risk_score(field),
+            "occurred_at" => ts = draft.occurred_at(field).unwrap_or(emitted),
+            "metadata" => draft.metadata(field),
             name => {
-                let value = draft.json(&field);
+                let value = draft.json(field);
                 draft.explicit.push((name, value));
             }
         }
@@ -210,16 +226,27 @@ impl<'a> Draft<'a> {
             Value::Text(text) | Value::Json(text) => serde_json::from_str(text).ok(),
             _ => None,
         };
-        if let Some(Json::Object(object)) = parsed {
-            self.object = object;
-        } else {
-            self.problem(field, "not a JSON object");
-            self.keep_raw(field);
+        match parsed {
+            Some(Json::Object(object)) if !holds_wide_integer(text_of(field.value).as_bytes()) => {
+                self.object = object;
+            }
+            Some(Json::Object(_)) => {
+                self.problem(field, TOO_WIDE);
+                self.keep_raw(field);
+            }
+            _ => {
+                self.problem(field, "not a JSON object");
+                self.keep_raw(field);
+            }
         }
     }
 
     fn json(&mut self, field: &Field<'a>) -> Json {
         match field.value {
+            Value::Json(text) if holds_wide_integer(text.as_bytes()) => {
+                self.problem(field, TOO_WIDE);
+                Json::from(text)
+            }
             Value::Json(text) => serde_json::from_str(text).unwrap_or_else(|_| {
                 if !field.truncated && !field.panicked {
                     self.problem(field, "not readable as JSON");
@@ -231,6 +258,41 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Whether valid JSON has an integer that fits neither `i64` nor `u64`, and would be read as a rounded float.
+fn holds_wide_integer(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        match first {
+            b'"' => {
+                while let [byte, tail @ ..] = rest {
+                    rest = tail;
+                    match byte {
+                        b'"' => break,
+                        b'\\' => rest = rest.get(1..).unwrap_or(&[]),
+                        _ => {}
+                    }
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                let within = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+                let length = 1 + tail.iter().take_while(|byte| within(byte)).count();
+                let start = json.len() - tail.len() - 1;
+                let number =
+                    json.get(start..start + length).and_then(|number| std::str::from_utf8(number).ok());
+                let number = number.unwrap_or("");
+                let integer = !number.contains(['.', 'e', 'E']);
+                if integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
+                    return true;
+                }
+                rest = json.get(start + length..).unwrap_or(&[]);
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 fn json_of(value: Value<'_>) -> Json {
     match value {
         Value::Text(text) | Value::Json(text) => Json::from(text),
@@ -240,7 +302,7 @@ fn json_of(value: Value<'_>) -> Json {
         Value::F64(number) if !number.is_finite() => Json::from(number.to_string()),
         Value::F64(number) => Json::from(number),
         Value::Bool(truth) => Json::from(truth),
-        Value::EventName => Json::Null,
+        Value::EventName | Value::Lost => Json::Null,
     }
 }
 
@@ -251,7 +313,7 @@ fn text_of(value: Value<'_>) -> Cow<'_, str> {
         Value::I64(number) => Cow::Owned(number.to_string()),
         Value::F64(number) => Cow::Owned(number.to_string()),
         Value::Bool(truth) => Cow::Borrowed(if truth { "true" } else { "false" }),
-        Value::EventName => Cow::Borrowed(""),
+        Value::EventName | Value::Lost => Cow::Borrowed(""),
     }
 }
 
@@ -382,11 +444,37 @@ mod tests {
             out.str("action", "outer span");
             out.str("action", "inner span");
             out.str("action", "event");
+            out.str("agent_id", "alice");
+            out.str("agent_id", &Uuid::from_u128(1).to_string());
+            out.str("risk_score", "high");
+            out.f64("risk_score", 0.5);
             out.str("message", "first");
             out.str("message", "second");
         });
         assert_eq!(&*row.action, "event");
         assert_eq!(row.reason.as_deref(), Some("second"));
+        assert_eq!(row.agent_id, Some(Uuid::from_u128(1)));
+        // What was overruled leaves neither a value nor a problem.
+        assert_eq!((metadata(&row), problems(&row)), (json!({}), Vec::<String>::new()));
+    }
+
+    #[test]
+    fn integers_too_wide_for_json_are_kept_as_text_and_listed() {
+        for wide in [r#"{"n":123456789012345678901}"#, r#"{"a":["\\\"",-9223372036854775809]}"#] {
+            let row = row(|out| {
+                out.str("action", "a");
+                out.str("metadata", wide);
+            });
+            assert_eq!(metadata(&row), json!({ "metadata": wide }));
+            assert_eq!(problems(&row).len(), 1);
+        }
+        for fine in [r#"{"n":18446744073709551615}"#, r#"{"n":1e300,"s":"123456789012345678901","m":-1}"#] {
+            let row = row(|out| {
+                out.str("action", "a");
+                out.str("metadata", fine);
+            });
+            assert_eq!(metadata(&row), serde_json::from_str::<Json>(fine).unwrap());
+        }
     }
 
     #[test]

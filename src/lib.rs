@@ -107,6 +107,7 @@ mod reader;
 mod record;
 mod stats;
 mod store;
+mod wait;
 mod writer;
 
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};

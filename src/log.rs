@@ -10,12 +10,13 @@ use uuid::Uuid;
 use crate::{
     AuditError, AuditLayer, AuditReader, AuditWriter, Decision, NotAudit, Protect, Stats, Store, WhenFull,
     WiringReport,
-    engine::{DROP_FLUSH, Engine, Settings},
+    engine::{Engine, Settings},
     error::Kind,
     interpret::Defaults,
     layer::{Emitter, Interests},
     queue::memory::MemoryQueue,
     record::Limits,
+    wait::block_on,
 };
 
 /// What is taken where the builder is not told otherwise, each with its reason.
@@ -55,8 +56,10 @@ pub struct AuditLog {
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
-        // There is nobody to tell; what is pending stays queued and is counted.
-        drop(pollster::block_on(self.writer.engine().flush(DROP_FLUSH)));
+        // As the last writer goes with it, that one flushes.
+        if !self.writer.is_last() {
+            self.writer.engine().flush_when_dropped();
+        }
     }
 }
 
@@ -86,7 +89,8 @@ impl AuditLog {
     }
 
     /// A layer that records audit events, filtered already; it may stand anywhere among the others. Each call
-    /// makes a layer of its own. Give it no further filter.
+    /// makes a layer of its own. Give it no further filter. It needs a `Registry` below it: `fmt().finish()` and
+    /// other ready-made subscribers of tracing-subscriber do not support filtered layers.
     #[must_use]
     pub fn layer<S>(&self) -> AuditLayer<S>
     where
@@ -181,7 +185,7 @@ impl AuditLog {
     /// # Errors
     /// As `shutdown`.
     pub fn shutdown_blocking(&self, deadline: Duration) -> Result<ShutdownReport, AuditError> {
-        pollster::block_on(self.shutdown(deadline))
+        block_on(self.shutdown(deadline))
     }
 }
 
@@ -394,6 +398,6 @@ impl AuditLogBuilder {
     /// # Errors
     /// As `open`.
     pub fn open_blocking(self) -> Result<AuditLog, AuditError> {
-        pollster::block_on(self.open())
+        block_on(self.open())
     }
 }

@@ -41,6 +41,8 @@ pub(crate) enum Tag {
     Json = 6,
     /// No value: the `name:` of the event itself, set by hand.
     EventName = 7,
+    /// No value: something that did not fit or could not be read.
+    Lost = 8,
 }
 
 const TAG_MASK: u8 = 0x0f;
@@ -126,6 +128,12 @@ impl<'a> FieldEncoder<'a> {
 
     pub(crate) fn event_name(&mut self, name: &str) {
         self.key(Tag::EventName, name, 0);
+    }
+
+    /// Notes that something of this name is missing.
+    pub(crate) fn lost(&mut self, name: &str) {
+        let at = self.key(Tag::Lost, name, 0);
+        self.flag(at, TRUNCATED);
     }
 
     pub(crate) fn u64(&mut self, name: &str, value: u64) {
@@ -273,6 +281,7 @@ pub(crate) enum Value<'a> {
     Bool(bool),
     Json(&'a str),
     EventName,
+    Lost,
 }
 
 /// The fields of an event, in the order of their record.
@@ -310,6 +319,7 @@ impl<'a> Fields<'a> {
             tag if tag == Tag::Bool as u8 => Value::Bool(bytes.byte()? != 0),
             tag if tag == Tag::Json as u8 => Value::Json(bytes.text()?),
             tag if tag == Tag::EventName as u8 => Value::EventName,
+            tag if tag == Tag::Lost as u8 => Value::Lost,
             _ => return Err(Damaged),
         };
         self.rest = bytes.rest;
@@ -514,7 +524,7 @@ mod tests {
             framed.extend_from_slice(&bytes);
             for candidate in [&bytes, &framed] {
                 if let Ok(Record::Event { fields, .. }) = decode(candidate) {
-                    fields.for_each(|field| drop(field));
+                    fields.for_each(drop);
                 }
             }
         }

@@ -4,12 +4,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     AuditEntry, AuditError, Stats, Store, WhenFull,
-    engine::{Alive, DROP_FLUSH, Engine, Settings},
+    engine::{Alive, Engine, Settings},
     error::Kind,
     interpret::{Defaults, row_of},
     log::defaults,
     queue::{Refused, memory::MemoryQueue},
     record::{Row, encode_entry},
+    wait::block_on,
 };
 
 /// Writes entries to a log. Cheap to clone; every clone shares one queue and one order.
@@ -27,8 +28,7 @@ struct FlushWhenDropped {
 
 impl Drop for FlushWhenDropped {
     fn drop(&mut self) {
-        // There is nobody to tell; what is pending stays queued and is counted.
-        drop(pollster::block_on(self.engine.flush(DROP_FLUSH)));
+        self.engine.flush_when_dropped();
     }
 }
 
@@ -64,6 +64,10 @@ impl AuditWriter {
 
     pub(crate) fn of(engine: Arc<Alive>) -> Self {
         Self { last: Arc::new(FlushWhenDropped { engine }) }
+    }
+
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.last) == 1
     }
 
     pub(crate) fn engine(&self) -> &Arc<Alive> {
@@ -125,7 +129,7 @@ impl AuditWriter {
     /// # Errors
     /// As `flush`.
     pub fn flush_blocking(&self) -> Result<(), AuditError> {
-        pollster::block_on(self.flush())
+        block_on(self.flush())
     }
 
     /// The books of this log, not of this clone.

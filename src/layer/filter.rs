@@ -72,15 +72,14 @@ impl Interests {
         &self.context
     }
 
-    /// An audit event, or a span that declares a context field.
+    /// An audit event, a question whether one is enabled, or a span that declares a context field.
     pub(super) fn wants(&self, metadata: &Metadata<'_>) -> bool {
         if *metadata.level() > self.level {
             false
-        } else if metadata.is_event() {
+        } else if !metadata.is_span() {
             metadata.target() == self.target
         } else {
-            metadata.is_span()
-                && metadata.fields().iter().any(|field| self.context.iter().any(|name| name == field.name()))
+            metadata.fields().iter().any(|field| self.context.iter().any(|name| name == field.name()))
         }
     }
 
@@ -95,6 +94,11 @@ impl Interests {
     pub(super) fn near_misses(&self) -> std::sync::MutexGuard<'_, NearMisses> {
         self.near_misses.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The bridge from the `log` crate asks under the target that its user gave, but sends under its own.
+fn is_from_log_crate(metadata: &Metadata<'_>) -> bool {
+    metadata.fields().field("log.target").is_some()
 }
 
 /// The filter of an [`AuditLayer`](crate::AuditLayer): decides once per callsite and never again.
@@ -117,8 +121,7 @@ impl fmt::Debug for CallsiteFilter {
 impl<S> Filter<S> for CallsiteFilter {
     /// Always yes: a no would be remembered for the thread and might be applied to the next audit event.
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        // The bridge from the `log` crate asks under the target that its user gave, then sends under its own.
-        if metadata.target() == self.interests.target && metadata.fields().field("log.target").is_some() {
+        if metadata.target() == self.interests.target && is_from_log_crate(metadata) {
             self.interests.near_misses().note_log_crate(metadata.target());
         }
         true
@@ -177,7 +180,8 @@ where
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
-        self.interests.wants(metadata) || self.inner.enabled(metadata, context)
+        (self.interests.wants(metadata) && !is_from_log_crate(metadata))
+            || self.inner.enabled(metadata, context)
     }
 
     fn event_enabled(&self, event: &Event<'_>, context: Context<'_, S>) -> bool {
@@ -185,7 +189,9 @@ where
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        self.inner.max_level_hint().map(|hint| hint.max(LevelFilter::from_level(self.interests.level)))
+        // A layer that is `None` hints OFF and disables nothing; one that disables everything says so by callsite.
+        let hint = self.inner.max_level_hint().filter(|hint| *hint != LevelFilter::OFF);
+        hint.map(|hint| hint.max(LevelFilter::from_level(self.interests.level)))
     }
 
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
@@ -242,7 +248,8 @@ impl NotAudit {
 /// everything else through.
 ///
 /// A closure that says `target != "audit"` looks the same and is not: its "no" stays behind in the thread and
-/// may be applied to another event. Combine this one with a filter by `and`:
+/// may be applied to another event. Put the layer that has it before the audit layer: a `Debug` that logs while
+/// its value is audited may otherwise let that one event through. Combine it with a filter by `and`:
 ///
 /// ```
 /// use tracing_subscriber::{filter::{FilterExt, LevelFilter}, prelude::*};

@@ -7,6 +7,7 @@ pub(crate) mod wiring;
 use std::{
     cell::Cell,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +19,7 @@ use tracing_subscriber::{
     Layer,
     filter::Filtered,
     layer::Context,
-    registry::{LookupSpan, SpanRef},
+    registry::{LookupSpan, Scope, SpanRef},
 };
 
 pub(crate) use filter::Interests;
@@ -78,12 +79,13 @@ impl Emitter {
         self.with_filter(filter)
     }
 
-    /// Hands the encoded fields to `change`; whatever runs under the lock is ours.
+    /// Hands the encoded fields to `change`; whatever runs under the lock is ours. A span that another layer
+    /// has poisoned is left alone: see [`append_contexts`](Self::append_contexts).
     fn with_context<S>(&self, span: &SpanRef<'_, S>, change: impl FnOnce(&mut Vec<u8>))
     where
         S: for<'a> LookupSpan<'a>,
     {
-        let mut extensions = span.extensions_mut();
+        let Ok(mut extensions) = catch_unwind(AssertUnwindSafe(|| span.extensions_mut())) else { return };
         if extensions.get_mut::<SpanContext>().is_none() {
             extensions.insert(SpanContext(Vec::new()));
         }
@@ -95,6 +97,25 @@ impl Emitter {
             change(&mut fields);
             contexts.push((self.key, fields));
         }
+    }
+
+    /// Appends the context of every span around the event, outermost first. False: a span could not be read.
+    fn append_contexts<S>(&self, event: &Event<'_>, context: &Context<'_, S>, out: &mut Vec<u8>) -> bool
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let start = out.len();
+        // Another layer that lets a value's `Debug` panic while it holds a span's extensions poisons them for
+        // all; that must not cost the event.
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
+                self.append_context(&span, out);
+            }
+        }));
+        if read.is_err() {
+            out.truncate(start);
+        }
+        read.is_ok()
     }
 
     fn append_context<S>(&self, span: &SpanRef<'_, S>, out: &mut Vec<u8>)
@@ -115,12 +136,17 @@ impl Emitter {
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
         buffer.clear();
         begin_event(&mut buffer, Moment::now());
-        if let Some(scope) = context.event_scope(event) {
-            for span in scope.from_root() {
-                self.append_context(&span, &mut buffer);
-            }
+        let (start, limits) = (buffer.len(), self.engine.settings.limits);
+        let whole = self.append_contexts(event, context, &mut buffer);
+        let crowded = buffer.len() - start > limits.entry / 2;
+        if crowded {
+            // Deep or large spans must not leave an event without room for its own fields.
+            buffer.truncate(start);
         }
-        let mut encoder = FieldEncoder::new(&mut buffer, self.engine.settings.limits);
+        let mut encoder = FieldEncoder::new(&mut buffer, limits);
+        if crowded || !whole {
+            encoder.lost("span context");
+        }
         if let Some(name) = name_set_by_hand(event.metadata()) {
             encoder.event_name(name);
         }
@@ -134,10 +160,11 @@ impl Emitter {
     }
 }
 
-/// Without `name:` the macros make up a name of file and line.
+/// Without `name:` the macros make up a name, `event FILE:LINE`.
 fn name_set_by_hand(metadata: &Metadata<'static>) -> Option<&'static str> {
     let name = metadata.name();
-    (!name.starts_with("event ")).then_some(name)
+    let place = name.strip_prefix("event ").and_then(|place| place.strip_prefix(metadata.file()?));
+    (!place.is_some_and(|line| line.starts_with(':'))).then_some(name)
 }
 
 impl<S> Layer<S> for Emitter

@@ -28,8 +28,8 @@ const NEAR_MISSES_MAX: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WiringReport {
-    /// Callsites that look as if they were meant to be audited and are not, as sentences: a *field* named
-    /// `target`, `action` and `decision` under another target, `log::info!(target: "audit")`. A callsite is
+    /// Callsites that look as if they were meant to be audited and are not, as sentences: `action` and a *field*
+    /// named `target`, `action` and `decision` under another target, `log::info!(target: "audit")`. A callsite is
     /// seen when it is first reached, so this is most useful late, for instance at the end of a test run.
     pub near_misses: Vec<String>,
 }
@@ -198,7 +198,11 @@ impl Interests {
     /// See [`AuditLog::check_wiring`](crate::AuditLog::check_wiring).
     pub(crate) fn check(&self) -> Result<WiringReport, AuditError> {
         let canary = *self.canary.get_or_init(|| Canary::new(self));
-        let fault = dispatcher::get_default(|dispatch| self.send(canary, dispatch));
+        let fault = {
+            // Not within `get_default`, where closing the span would find no subscriber.
+            let dispatch = dispatcher::get_default(Dispatch::clone);
+            self.send(canary, &dispatch)
+        };
         match fault {
             Some(fault) => Err(AuditError::new(error::Kind::Wiring, fault)),
             None => Ok(WiringReport { near_misses: self.near_misses().0.clone() }),
@@ -224,13 +228,8 @@ impl Interests {
                 "the subscriber does not have this log's layer: add .with(audit.layer())".to_owned(),
             );
         }
-        let maximum = LevelFilter::current();
-        if level > maximum {
-            return Some(format!(
-                "a global filter silences everything above {maximum}, audit events at {level} included: wrap it as audit.protect(filter), or attach it to one layer with .with_filter()"
-            ));
-        }
-        if !event_site.enabled(event, dispatch) {
+        // What the macros ask, in their order.
+        if level > LevelFilter::current() || !event_site.enabled(event, dispatch) {
             return Some(format!(
                 "something beside this log's layer disables events with the target {target:?}: a global filter (wrap it as audit.protect(filter)), or an empty Vec of layers (leave it out)"
             ));

@@ -22,6 +22,16 @@ pub enum WhenFull {
     Reject,
 }
 
+impl WhenFull {
+    /// Whether a wait is never longer than this.
+    pub(crate) fn waits_at_most(self, patience: Duration) -> bool {
+        match self {
+            Self::Block { timeout } => timeout <= patience,
+            Self::Reject => true,
+        }
+    }
+}
+
 /// Why a record was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {

@@ -59,7 +59,7 @@ impl AuditReader {
         self.store.backend().count(&query).await
     }
 
-    /// At most `size` entries that match, in the order of `seq`, and cursors to the pages after and before.
+    /// At most `size` entries (and at least one) that match, in the order of `seq`, and cursors to the pages after and before.
     /// Without a cursor, the first page of the query's direction.
     ///
     /// A page costs the same wherever it lies, and following `next` to its end meets every entry once, also
@@ -79,10 +79,11 @@ impl AuditReader {
     ) -> Result<Page, AuditError> {
         let query = query.into();
         let position = page::Position::resolve(&query, cursor)?;
+        let size = size.max(1);
         // One more than asked tells whether there is another page.
         let rows = self.store.backend().page(&query, position.span, size.saturating_add(1)).await?;
         let entries = rows.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
-        Ok(position.page(&query, entries, size))
+        position.page(&query, entries, size)
     }
 }
 

@@ -28,6 +28,7 @@ pub struct Page {
 #[serde(try_from = "String", into = "String")]
 pub struct Cursor {
     query: u64,
+    ledger: u64,
     seq: u64,
     ascending: bool,
     /// Leads against the query's direction: its page is turned round before it is shown.
@@ -37,7 +38,7 @@ pub struct Cursor {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flags = u8::from(self.ascending) | u8::from(self.backwards) << 1;
-        write!(f, "1{flags}{:016x}{:x}", self.query, self.seq)
+        write!(f, "1{flags}{:016x}{:016x}{:x}", self.query, self.ledger, self.seq)
     }
 }
 
@@ -48,11 +49,13 @@ impl FromStr for Cursor {
         let parse = || {
             let rest = text.strip_prefix('1')?;
             let (flags, rest) = rest.split_at_checked(1)?;
-            let (query, seq) = rest.split_at_checked(16)?;
+            let (query, rest) = rest.split_at_checked(16)?;
+            let (ledger, seq) = rest.split_at_checked(16)?;
             let flags: u8 = flags.parse().ok().filter(|flags| *flags < 4)?;
             Some(Self {
                 query: u64::from_str_radix(query, 16).ok()?,
-                seq: u64::from_str_radix(seq, 16).ok()?,
+                ledger: u64::from_str_radix(ledger, 16).ok()?,
+                seq: u64::from_str_radix(seq, 16).ok().filter(|seq| i64::try_from(*seq).is_ok())?,
                 ascending: flags & 1 != 0,
                 backwards: flags & 2 != 0,
             })
@@ -81,14 +84,15 @@ impl From<Cursor> for String {
 pub(super) struct Position {
     pub(super) span: Span,
     backwards: bool,
-    first: bool,
+    /// Of the cursor; none for the first page.
+    ledger: Option<u64>,
 }
 
 impl Position {
     pub(super) fn resolve(query: &AuditQuery, cursor: Option<Cursor>) -> Result<Self, AuditError> {
         let Some(cursor) = cursor else {
             let span = if query.descending { Span::Before(None) } else { Span::After(None) };
-            return Ok(Self { span, backwards: false, first: true });
+            return Ok(Self { span, backwards: false, ledger: None });
         };
         if cursor.query != fingerprint(query) {
             return Err(AuditError::new(
@@ -98,11 +102,24 @@ impl Position {
         }
         let span =
             if cursor.ascending { Span::After(Some(cursor.seq)) } else { Span::Before(Some(cursor.seq)) };
-        Ok(Self { span, backwards: cursor.backwards, first: false })
+        Ok(Self { span, backwards: cursor.backwards, ledger: Some(cursor.ledger) })
     }
 
     /// Makes the page of what was read, which is one entry more than asked for if there is more.
-    pub(super) fn page(self, query: &AuditQuery, mut entries: Vec<SequencedEntry>, size: u32) -> Page {
+    pub(super) fn page(
+        self,
+        query: &AuditQuery,
+        mut entries: Vec<SequencedEntry>,
+        size: u32,
+    ) -> Result<Page, AuditError> {
+        if let (Some(ledger), Some(entry)) = (self.ledger, entries.first())
+            && ledger != hash(&entry.ledger)
+        {
+            return Err(AuditError::new(
+                Kind::Cursor,
+                "the cursor belongs to another ledger: start from the first page",
+            ));
+        }
         let more = u32::try_from(entries.len()).is_ok_and(|found| found > size);
         if more {
             entries.pop();
@@ -113,24 +130,31 @@ impl Position {
         let cursor = |at: Option<&SequencedEntry>, backwards: bool| {
             at.map(|at| Cursor {
                 query: fingerprint(query),
+                ledger: hash(&at.ledger),
                 seq: at.seq,
                 ascending: query.descending == backwards,
                 backwards,
             })
         };
         let (next, prev) = (cursor(entries.last(), false), cursor(entries.first(), true));
-        let (has_next, has_prev) = if self.backwards { (true, more) } else { (more, !self.first) };
-        Page { next: next.filter(|_| has_next), prev: prev.filter(|_| has_prev), entries }
+        let (has_next, has_prev) = if self.backwards { (true, more) } else { (more, self.ledger.is_some()) };
+        Ok(Page { next: next.filter(|_| has_next), prev: prev.filter(|_| has_prev), entries })
     }
 }
 
 /// Of everything that decides which entries a query has, in which order. Times to the nanosecond.
 fn fingerprint(query: &AuditQuery) -> u64 {
     let AuditQuery { filter, agent_id, action, resource_id, risk_at_least, descending } = query;
+    hash((
+        (filter.workspace_id, filter.session_id, agent_id, action),
+        (&filter.decision, &filter.resource, resource_id, descending),
+        (filter.start_time, filter.end_time, risk_at_least.map(f64::to_bits)),
+    ))
+}
+
+fn hash(value: impl Hash) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-    (filter.workspace_id, filter.session_id, agent_id, action).hash(&mut hasher);
-    (&filter.decision, &filter.resource, resource_id, descending).hash(&mut hasher);
-    (filter.start_time, filter.end_time, risk_at_least.map(f64::to_bits)).hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -157,8 +181,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_its_text(query in any::<u64>(), seq in any::<u64>(), ascending: bool, backwards: bool) {
-            let cursor = Cursor { query, seq, ascending, backwards };
+        fn a_cursor_survives_its_text(
+            query: u64, ledger: u64, seq in 0..=i64::MAX.cast_unsigned(), ascending: bool, backwards: bool,
+        ) {
+            let cursor = Cursor { query, ledger, seq, ascending, backwards };
             prop_assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
         }
 

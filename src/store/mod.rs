@@ -87,6 +87,8 @@ pub(crate) struct Append<'a> {
     pub(crate) from: u64,
     /// These come before `rows`.
     pub(crate) quarantined: &'a [Quarantined],
+    /// No earlier attempt can have got beyond this position.
+    pub(crate) reachable: u64,
     pub(crate) rows: &'a [Row],
 }
 

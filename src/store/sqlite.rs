@@ -7,7 +7,7 @@ mod read;
 use std::{
     path::Path,
     str::FromStr,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use self::open::FileIdentity;
 use super::{Appender, Backend, LedgerRow, Span, Store};
 use crate::{AuditError, AuditQuery, error::Kind, record::Row};
 
@@ -40,14 +41,16 @@ const CHECKPOINT_PAGES: u32 = 2000;
 #[derive(Debug)]
 pub(super) struct Sqlite {
     source: Source,
+    /// The file that was first opened for writing, which is the only one ever written.
+    file: OnceLock<FileIdentity>,
 }
 
 #[derive(Debug)]
 enum Source {
     /// A file of ours. The pool for reading is made at the first read, since making one takes a runtime.
-    File { options: Box<SqliteConnectOptions>, opened: AtomicBool, readers: OnceLock<SqlitePool> },
-    /// The application's.
-    Pool(SqlitePool),
+    File { options: Box<SqliteConnectOptions>, readers: OnceLock<SqlitePool> },
+    /// The application's. Whether it is on a database in memory is found out at the first write.
+    Pool { pool: SqlitePool, in_memory: OnceLock<bool> },
 }
 
 impl Store {
@@ -65,35 +68,35 @@ impl Store {
                     AuditError::new(Kind::Config, format!("{url} is not a valid SQLite URL")).because(cause)
                 })?
             }
-            _ => SqliteConnectOptions::new().filename(path),
+            // Absolute, since the process may change its directory before it reconnects.
+            _ => SqliteConnectOptions::new()
+                .filename(std::path::absolute(path).unwrap_or_else(|_| path.to_owned())),
         };
         let name = options.get_filename().to_string_lossy();
-        if name.is_empty() || name.contains(":memory:") || name.starts_with("file:sqlx-in-memory-") {
+        let in_memory = |text: &str| text.contains(":memory:") || text.contains("mode=memory");
+        if name.is_empty() || in_memory(&name) || path.to_str().is_some_and(in_memory) {
             return Err(AuditError::new(
                 Kind::Config,
                 "a database in memory cannot be shared by path: give Store::from an SqlitePool",
             ));
         }
         let options = options.disable_statement_logging().busy_timeout(BUSY_TIMEOUT);
-        let source = Source::File {
-            options: Box::new(options),
-            opened: AtomicBool::new(false),
-            readers: OnceLock::new(),
-        };
-        Ok(Self(Arc::new(Sqlite { source })))
+        let source = Source::File { options: Box::new(options), readers: OnceLock::new() };
+        Ok(Self(Arc::new(Sqlite { source, file: OnceLock::new() })))
     }
 }
 
 impl From<SqlitePool> for Store {
     fn from(pool: SqlitePool) -> Self {
-        Self(Arc::new(Sqlite { source: Source::Pool(pool) }))
+        let source = Source::Pool { pool, in_memory: OnceLock::new() };
+        Self(Arc::new(Sqlite { source, file: OnceLock::new() }))
     }
 }
 
 impl Sqlite {
     fn readers(&self) -> &SqlitePool {
         match &self.source {
-            Source::Pool(pool) => pool,
+            Source::Pool { pool, .. } => pool,
             Source::File { options, readers, .. } => readers.get_or_init(|| {
                 let options = options.as_ref().clone().create_if_missing(false).pragma("query_only", "1");
                 SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options)
@@ -104,7 +107,7 @@ impl Sqlite {
     fn path(&self) -> std::path::PathBuf {
         match &self.source {
             Source::File { options, .. } => options.get_filename().to_owned(),
-            Source::Pool(pool) => pool.connect_options().get_filename().to_owned(),
+            Source::Pool { pool, .. } => pool.connect_options().get_filename().to_owned(),
         }
     }
 }
@@ -124,7 +127,7 @@ fn for_writing(options: SqliteConnectOptions) -> SqliteConnectOptions {
 impl Backend for Sqlite {
     fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async move {
-            let appender: Box<dyn Appender> = Box::new(open::connect(&self.source, ledger).await?);
+            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger).await?);
             Ok(appender)
         })
     }

@@ -54,7 +54,13 @@ impl Appender for SqliteAppender {
                     }
                     append(connection, batch).await
                 }
-                Connected::Borrowed(pool) => append(&mut *pool.acquire().await.map_err(failed)?, batch).await,
+                Connected::Borrowed(pool) => {
+                    let mut connection = pool.acquire().await.map_err(failed)?;
+                    let outcome = append(&mut connection, batch).await;
+                    // Not left to a task that this runtime may not live to run.
+                    connection.return_to_pool().await;
+                    outcome
+                }
             }
         })
     }
@@ -71,6 +77,11 @@ async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<
     .map_err(failed)?;
     let first_seq: i64 = head.try_get(0).map_err(failed)?;
     let position = head.try_get::<Option<i64>, _>(1).map_err(failed)?.map_or(0, i64::cast_unsigned);
+    if position > batch.reachable {
+        let error =
+            AuditError::new(Kind::Store, "the database knows positions of this writer that it never reached");
+        return Err(AppendError { fault: Fault::Store, error });
+    }
     if position > batch.from {
         let first_seq: Option<i64> = sqlx::query_scalar(
             "SELECT first_seq FROM tracing_audit_batches WHERE writer = ? AND position = ?",

@@ -2,24 +2,23 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
-    time::Duration,
+    sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 use sqlx::{
-    Connection, Row as _, SqliteConnection, SqlitePool,
+    Connection, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteConnection as Raw},
 };
 
-use super::{Source, append::SqliteAppender, for_writing};
+use super::{BUSY_TIMEOUT, Source, Sqlite, append::SqliteAppender, for_writing};
 use crate::{AuditError, entry::Moment, error::Kind};
 
 /// The schema, oldest first; the version of a database is how many of these it has seen.
 const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_ledger.sql")];
 
 /// Several processes that open a fresh file at the same moment collide while switching it to WAL, where
-/// SQLite does not wait by itself: tries, and the pause between two.
-const OPEN_TRIES: u32 = 100;
+/// SQLite does not wait by itself: this is the pause between two tries.
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// What an append works with.
@@ -33,56 +32,72 @@ pub(super) enum Connected {
 }
 
 /// Which file a path named when it was opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FileIdentity {
     path: PathBuf,
     device_and_inode: (u64, u64),
 }
 
-pub(super) async fn connect(source: &Source, ledger: &str) -> Result<SqliteAppender, AuditError> {
-    let (options, ours) = match source {
-        // A file that was there and is gone is a fault to report, not a reason to begin a new ledger at 0.
-        Source::File { options, opened, .. } => {
-            (options.as_ref().clone().create_if_missing(!opened.load(Ordering::Relaxed)), true)
-        }
-        Source::Pool(pool) => {
-            if is_in_memory(pool).await? {
+pub(super) async fn connect(sqlite: &Sqlite, ledger: &str) -> Result<SqliteAppender, AuditError> {
+    let (options, ours) = match &sqlite.source {
+        Source::File { options, .. } => (options.as_ref().clone().create_if_missing(true), true),
+        Source::Pool { pool, in_memory } => {
+            if is_in_memory(pool, in_memory).await? {
                 let mut connection =
                     pool.acquire().await.map_err(|cause| opening(Path::new(":memory:"), cause))?;
-                let mut tries = Tries::default();
-                while let Err(failed) = migrate(&mut connection, ledger).await {
-                    tries.again(failed).await?;
-                }
+                let mut tries = Tries::new();
+                let migrated = loop {
+                    match migrate(&mut connection, ledger).await {
+                        Ok(()) => break Ok(()),
+                        Err(failed) => {
+                            if let Err(error) = tries.again(failed).await {
+                                break Err(error);
+                            }
+                        }
+                    }
+                };
+                // Not left to a task that this runtime may not live to run: with its last connection the
+                // database would go.
+                connection.return_to_pool().await;
+                migrated?;
                 return Ok(SqliteAppender::new(Connected::Borrowed(pool.clone())));
             }
             (pool.connect_options().as_ref().clone(), false)
         }
     };
     let path = options.get_filename().to_owned();
-    let options = for_writing(options);
-    let mut tries = Tries::default();
+    let mut options = for_writing(options);
+    if let Some(file) = sqlite.file.get() {
+        // What was there and is gone is a fault to report, not a reason to begin a new ledger at 0.
+        file.check()?;
+        options = options.create_if_missing(false);
+    }
+    let mut tries = Tries::new();
     let connection = loop {
         match open(&options, ours, ledger).await {
             Ok(connection) => break connection,
             Err(failed) => tries.again(failed).await?,
         }
     };
-    let file = FileIdentity::of(&path);
-    if let Source::File { opened, .. } = source {
-        opened.store(true, Ordering::Relaxed);
-    }
+    let file = match (sqlite.file.get(), FileIdentity::of(&path)) {
+        (Some(first), _) => Some(first.clone()),
+        (None, Some(opened)) => Some(sqlite.file.get_or_init(|| opened).clone()),
+        (None, None) => None,
+    };
     Ok(SqliteAppender::new(Connected::Own { connection, file }))
 }
 
-/// How often opening was tried.
-#[derive(Default)]
-struct Tries(u32);
+/// Since when opening is tried.
+struct Tries(Instant);
 
 impl Tries {
-    /// Pauses before another try if the database was busy; otherwise, or after too many, gives the error back.
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Pauses before another try if the database was busy; otherwise, or after too long, gives the error back.
     async fn again(&mut self, failed: OpenError) -> Result<(), AuditError> {
-        self.0 += 1;
-        if !failed.busy || self.0 >= OPEN_TRIES {
+        if !failed.busy || self.0.elapsed() >= BUSY_TIMEOUT {
             return Err(failed.error);
         }
         tokio::time::sleep(OPEN_PAUSE).await;
@@ -113,13 +128,15 @@ async fn open(options: &SqliteConnectOptions, ours: bool, ledger: &str) -> Resul
     Ok(connection)
 }
 
-async fn is_in_memory(pool: &SqlitePool) -> Result<bool, AuditError> {
-    let list = sqlx::query("PRAGMA database_list")
-        .fetch_all(pool)
-        .await
-        .map_err(|cause| opening(pool.connect_options().get_filename(), cause))?;
-    let main = list.iter().find(|row| row.try_get::<&str, _>("name").is_ok_and(|name| name == "main"));
-    Ok(main.is_none_or(|row| row.try_get::<&str, _>("file").is_ok_and(str::is_empty)))
+async fn is_in_memory(pool: &SqlitePool, known: &OnceLock<bool>) -> Result<bool, AuditError> {
+    if let Some(known) = known.get() {
+        return Ok(*known);
+    }
+    let failed = |cause| opening(pool.connect_options().get_filename(), cause);
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    let file = file_of(&mut connection).await;
+    connection.return_to_pool().await;
+    Ok(*known.get_or_init(|| file.as_os_str().is_empty()))
 }
 
 /// Brings the tables up to date. The version is read first without a lock, and again under one.

@@ -1,0 +1,86 @@
+//! Several processes on one file.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use support::{block_on, child, wait};
+use tracing_audit::{AuditEntry, AuditLog, AuditReader, Store};
+use uuid::Uuid;
+
+const FILE: &str = "TRACING_AUDIT_TEST_FILE";
+const NAME: &str = "TRACING_AUDIT_TEST_NAME";
+
+/// Runs `count` children of `test` at once on one fresh file and returns what they left in it.
+fn together(test: &str, count: usize) -> Vec<tracing_audit::SequencedEntry> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let children: Vec<_> = (0..count)
+        .map(|number| child(test, &[(FILE, file.to_str().unwrap()), (NAME, &number.to_string())]))
+        .collect();
+    for child in children {
+        let status = wait(child);
+        assert!(status.success(), "{test}: {status}");
+    }
+    let reader = AuditReader::new(Store::sqlite(file).unwrap());
+    block_on(support::all(&reader))
+}
+
+fn write_as_child(entries: usize) -> bool {
+    let (Ok(file), Ok(name)) = (std::env::var(FILE), std::env::var(NAME)) else { return false };
+    let log = AuditLog::open_blocking(file).unwrap();
+    for i in 0..entries {
+        log.writer().try_write(AuditEntry::new(Uuid::nil(), format!("{name}-{i}"), "r")).unwrap();
+        if i % 100 == 99 {
+            log.flush_blocking().unwrap();
+        }
+    }
+    log.flush_blocking().unwrap();
+    true
+}
+
+fn assert_contiguous_and_complete(found: &[tracing_audit::SequencedEntry], processes: usize, each: usize) {
+    let seqs: Vec<u64> = found.iter().map(|found| found.seq).collect();
+    assert_eq!(seqs, (0..(processes * each) as u64).collect::<Vec<_>>());
+    let actions: BTreeSet<&str> = found.iter().map(|found| found.entry.action.as_str()).collect();
+    assert_eq!(actions.len(), processes * each);
+}
+
+#[test]
+fn eight_processes_open_the_same_fresh_file_at_once_fifty_times() {
+    if write_as_child(1) {
+        return;
+    }
+    for _ in 0..50 {
+        let found = together("eight_processes_open_the_same_fresh_file_at_once_fifty_times", 8);
+        assert_contiguous_and_complete(&found, 8, 1);
+    }
+}
+
+#[test]
+fn two_processes_write_one_file_with_contiguous_seq_and_every_entry_once() {
+    if write_as_child(5000) {
+        return;
+    }
+    let found = together("two_processes_write_one_file_with_contiguous_seq_and_every_entry_once", 2);
+    assert_contiguous_and_complete(&found, 2, 5000);
+    // Each process's entries are in the order in which it wrote them.
+    for name in ["0", "1"] {
+        let numbers: Vec<usize> = found
+            .iter()
+            .filter_map(|found| found.entry.action.split_once('-'))
+            .filter(|(process, _)| *process == name)
+            .map(|(_, number)| number.parse().unwrap())
+            .collect();
+        assert_eq!(numbers, (0..5000).collect::<Vec<_>>());
+    }
+}

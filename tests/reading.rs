@@ -1,0 +1,411 @@
+//! What goes in comes out: exactly through SQLite, to four decimals through CSV, and by any query what a plain
+//! scan in memory finds.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use support::{Fixture, block_on, log};
+use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, Cursor, Decision, SequencedEntry};
+use uuid::Uuid;
+
+fn time(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap()
+}
+
+/// Years 1 to 9999, the ends included.
+fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
+    let (least, greatest) = (-62_135_596_800_000_000_i64, 253_402_300_799_999_999_i64);
+    prop_oneof![least..=greatest, Just(least), Just(greatest), Just(-1), Just(0)].prop_map(time)
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let text = "[^\0]*";
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        text.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 5, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            proptest::collection::btree_map(text, inner, 0..5)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+prop_compose! {
+    /// An entry in normal form, of any content.
+    fn any_entry()(
+        (id, workspace, session, agent) in any::<(u128, u128, Option<u128>, Option<u128>)>(),
+        action in "[^\0]*", resource in "['=+@\t\r\n\",-]{0,3}[^\0]{0,9}", resource_id in proptest::option::of("[^\0]*"),
+        decision in prop_oneof![Just("Allow".to_owned()), Just("Deny".to_owned()), Just(String::new()), "[^\0]{0,9}"],
+        reason in proptest::option::of("[^\0]*"),
+        risk_score in prop_oneof![proptest::num::f64::NORMAL, Just(0.0), 0.0..1.0],
+        metadata in any_json(), ts in any_time(),
+    ) -> AuditEntry {
+        AuditEntry {
+            id: Uuid::from_u128(id), session_id: session.map(Uuid::from_u128), workspace_id: Uuid::from_u128(workspace),
+            agent_id: agent.map(Uuid::from_u128), action, resource, resource_id, decision, reason, risk_score, metadata, ts,
+        }
+    }
+}
+
+/// Writes entries and waits for them.
+fn write(fixture: &Fixture, entries: &[AuditEntry]) {
+    let writer = fixture.log.writer();
+    block_on(async {
+        for entry in entries {
+            writer.write(entry.clone()).await.unwrap();
+        }
+    });
+    writer.flush_blocking().unwrap();
+}
+
+/// Takes off the `'` that guards a formula.
+fn unguarded(text: &str) -> &str {
+    let run = text.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r']);
+    if run { text.strip_prefix('\'').unwrap() } else { text }
+}
+
+fn from_csv(row: &csv::StringRecord) -> AuditEntry {
+    let optional = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let id = |at: usize| optional(&row[at]).map(|id| id.parse().unwrap());
+    AuditEntry {
+        id: id(0).unwrap(),
+        session_id: id(1),
+        workspace_id: id(2).unwrap(),
+        agent_id: id(3),
+        action: unguarded(&row[4]).to_owned(),
+        resource: unguarded(&row[5]).to_owned(),
+        resource_id: optional(unguarded(&row[6])),
+        decision: unguarded(&row[7]).to_owned(),
+        reason: optional(unguarded(&row[8])),
+        risk_score: row[9].parse().unwrap(),
+        ts: row[10].parse().unwrap(),
+        metadata: serde_json::from_str(unguarded(&row[11])).unwrap(),
+    }
+}
+
+/// What a CSV can tell: four decimals, and no difference between an absent and an empty text.
+fn as_csv_tells(entry: &AuditEntry) -> AuditEntry {
+    AuditEntry {
+        risk_score: format!("{:.4}", entry.risk_score).parse().unwrap(),
+        reason: entry.reason.clone().filter(|text| !text.is_empty()),
+        resource_id: entry.resource_id.clone().filter(|text| !text.is_empty()),
+        ..entry.clone()
+    }
+}
+
+fn newest_first(entries: &mut [SequencedEntry]) {
+    entries.sort_by_key(|found| std::cmp::Reverse((found.entry.ts, found.seq)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_normalized_entry_comes_back_exactly_and_as_csv(entries in proptest::collection::vec(any_entry(), 1..20)) {
+        let fixture = log();
+        write(&fixture, &entries);
+        let mut found = fixture.entries();
+        let seqs: Vec<u64> = found.iter().map(|found| found.seq).collect();
+        prop_assert_eq!(seqs, (0..entries.len() as u64).collect::<Vec<_>>());
+        let stored: Vec<AuditEntry> = found.iter().map(|found| found.entry.clone()).collect();
+        prop_assert_eq!(&stored, &entries);
+
+        newest_first(&mut found);
+        let mut bytes = Vec::new();
+        let count = block_on(fixture.log.reader().export_csv(AuditFilter::default(), &mut bytes)).unwrap();
+        prop_assert_eq!(count, entries.len() as u64);
+        let mut csv = csv::Reader::from_reader(bytes.as_slice());
+        prop_assert_eq!(
+            csv.headers().unwrap().iter().collect::<Vec<_>>().join(","),
+            "id,session_id,workspace_id,agent_id,action,resource,resource_id,decision,reason,risk_score,ts,metadata"
+        );
+        let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+        for row in &rows {
+            for (column, cell) in row.iter().enumerate() {
+                let number = column == 9;
+                prop_assert!(number || !cell.starts_with(['=', '+', '-', '@', '\t', '\r']), "{}", cell);
+            }
+        }
+        let read: Vec<AuditEntry> = rows.iter().map(from_csv).collect();
+        let expected: Vec<AuditEntry> = found.iter().map(|found| as_csv_tells(&found.entry)).collect();
+        prop_assert_eq!(read, expected);
+    }
+}
+
+/// Few values, so that filters meet something.
+fn small_world() -> impl Strategy<Value = Vec<AuditEntry>> {
+    let entry = (
+        0..3_u128,
+        proptest::option::of(0..3_u128),
+        proptest::option::of(0..2_u128),
+        0..4_usize,
+        0..3_usize,
+        0..6_i64,
+        -2..12_i32,
+    );
+    proptest::collection::vec(entry, 0..60).prop_map(|entries| {
+        entries
+            .into_iter()
+            .enumerate()
+            .map(|(number, (workspace, session, agent, decision, resource, ts, risk))| {
+                let mut entry = AuditEntry::new(
+                    Uuid::from_u128(workspace),
+                    ["read", "write", "delete"][number % 3],
+                    ["document", "report", "=cmd"][resource],
+                );
+                entry.session_id = session.map(Uuid::from_u128);
+                entry.agent_id = agent.map(Uuid::from_u128);
+                entry.decision = ["Allow", "Deny", "Mask", ""][decision].into();
+                entry.resource_id = (number % 2 == 0).then(|| (number % 5).to_string());
+                entry.risk_score = f64::from(risk) / 10.0;
+                entry.ts = time(ts);
+                entry
+            })
+            .collect()
+    })
+}
+
+prop_compose! {
+    fn any_query()(
+        workspace in proptest::option::weighted(0.4, 0..4_u128), session in proptest::option::weighted(0.3, 0..4_u128),
+        agent in proptest::option::weighted(0.2, 0..3_u128), decision in proptest::option::weighted(0.4, 0..4_usize),
+        resource in proptest::option::weighted(0.3, 0..4_usize), action in proptest::option::weighted(0.2, 0..2_usize),
+        resource_id in proptest::option::weighted(0.1, 0..5_u32), risk in proptest::option::weighted(0.3, 0..12_u32),
+        // In nanoseconds, so that bounds fall between microseconds too.
+        start in proptest::option::weighted(0.3, -1500..7000_i64), end in proptest::option::weighted(0.3, -1500..7000_i64),
+        limit in proptest::option::weighted(0.3, 0..20_u32),
+    ) -> Plain {
+        Plain {
+            filter: AuditFilter {
+                workspace_id: workspace.map(Uuid::from_u128),
+                session_id: session.map(Uuid::from_u128),
+                decision: decision.map(|at| ["Allow", "Deny", "Mask", ""][at].to_owned()),
+                start_time: start.map(DateTime::from_timestamp_nanos),
+                end_time: end.map(DateTime::from_timestamp_nanos),
+                resource: resource.map(|at| ["document", "report", "=cmd", "none"][at].to_owned()),
+                limit,
+            },
+            agent: agent.map(Uuid::from_u128),
+            action: action.map(|at| ["read", "write"][at]),
+            resource_id: resource_id.map(|id| id.to_string()),
+            risk: risk.map(|risk| f64::from(risk) / 10.0),
+        }
+    }
+}
+
+/// The plain scan: what the query says, one entry at a time.
+fn matches(query: &Plain, entry: &AuditEntry) -> bool {
+    let Plain { filter, agent, action, resource_id, risk } = query;
+    filter.workspace_id.is_none_or(|id| id == entry.workspace_id)
+        && filter.session_id.is_none_or(|id| entry.session_id == Some(id))
+        && filter.decision.as_ref().is_none_or(|decision| *decision == entry.decision)
+        && filter.start_time.is_none_or(|start| entry.ts >= start)
+        && filter.end_time.is_none_or(|end| entry.ts <= end)
+        && filter.resource.as_ref().is_none_or(|resource| *resource == entry.resource)
+        && agent.is_none_or(|id| entry.agent_id == Some(id))
+        && action.is_none_or(|action| action == entry.action)
+        && resource_id.as_ref().is_none_or(|id| entry.resource_id.as_ref() == Some(id))
+        && risk.is_none_or(|risk| entry.risk_score >= risk)
+}
+
+#[derive(Debug, Clone)]
+struct Plain {
+    filter: AuditFilter,
+    agent: Option<Uuid>,
+    action: Option<&'static str>,
+    resource_id: Option<String>,
+    risk: Option<f64>,
+}
+
+impl Plain {
+    fn query(&self, descending: bool) -> AuditQuery {
+        let mut query = AuditQuery::from(self.filter.clone());
+        if let Some(agent) = self.agent {
+            query = query.agent_id(agent);
+        }
+        if let Some(action) = self.action {
+            query = query.action(action);
+        }
+        if let Some(id) = &self.resource_id {
+            query = query.resource_id(id);
+        }
+        if let Some(risk) = self.risk {
+            query = query.risk_at_least(risk);
+        }
+        if descending { query.descending() } else { query }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_query_finds_what_a_plain_scan_finds_in_the_same_order(
+        entries in small_world(), queries in proptest::collection::vec((any_query(), any::<bool>(), 1..9_u32), 20),
+        cuts in proptest::collection::vec(1..20_usize, 0..8),
+    ) {
+        let fixture = log();
+        // In several batches, since batches prune time ranges.
+        let mut rest = entries.as_slice();
+        for cut in cuts {
+            let (part, later) = rest.split_at(cut.min(rest.len()));
+            write(&fixture, part);
+            rest = later;
+        }
+        write(&fixture, rest);
+        let stored = fixture.entries();
+        prop_assert_eq!(stored.len(), entries.len());
+        let reader = fixture.log.reader();
+        for (plain, descending, size) in queries {
+            let query = plain.query(descending);
+            let mut expected: Vec<_> = stored.iter().filter(|found| matches(&plain, &found.entry)).cloned().collect();
+            prop_assert_eq!(block_on(reader.count(&query)).unwrap(), expected.len() as u64);
+
+            if descending {
+                expected.reverse();
+            }
+            let pages = block_on(pages(&reader, &query, size));
+            prop_assert_eq!(&pages, &expected);
+
+            newest_first(&mut expected);
+            expected.truncate(plain.filter.limit.map_or(usize::MAX, |limit| limit as usize));
+            let expected: Vec<AuditEntry> = expected.into_iter().map(|found| found.entry).collect();
+            prop_assert_eq!(block_on(reader.query(&query)).unwrap(), expected);
+        }
+    }
+}
+
+/// Follows `next` to the end and `prev` back to the beginning, which must meet the same pages.
+async fn pages(reader: &tracing_audit::AuditReader, query: &AuditQuery, size: u32) -> Vec<SequencedEntry> {
+    let (mut there, mut cursor) = (Vec::new(), None::<Cursor>);
+    let mut last = None;
+    loop {
+        let page = reader.page(query, cursor.clone(), size).await.unwrap();
+        assert!(page.entries.len() <= size as usize);
+        assert_eq!(page.prev.is_none(), cursor.is_none() || page.entries.is_empty());
+        there.push(page.entries);
+        last = page.prev.or(last);
+        match page.next {
+            Some(next) => cursor = Some(next.to_string().parse().unwrap()),
+            None => break,
+        }
+    }
+    let mut back = vec![there.last().unwrap().clone()];
+    let mut cursor = if there.len() > 1 { last } else { None };
+    while let Some(at) = cursor {
+        let page = reader.page(query, Some(at), size).await.unwrap();
+        assert!(page.next.is_some());
+        back.push(page.entries);
+        cursor = page.prev;
+    }
+    back.reverse();
+    assert_eq!(back, there);
+    let entries: Vec<SequencedEntry> = there.into_iter().flatten().collect();
+    assert_eq!(entries.iter().map(|found| found.seq).collect::<BTreeSet<_>>().len(), entries.len());
+    entries
+}
+
+#[test]
+fn following_pages_meets_every_entry_once_while_more_are_written() {
+    let fixture = log();
+    let entries = |count: usize| -> Vec<AuditEntry> {
+        (0..count).map(|_| AuditEntry::new(Uuid::nil(), "a", "r")).collect()
+    };
+    write(&fixture, &entries(10));
+    let reader = fixture.log.reader();
+    let (mut seqs, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = block_on(reader.page(AuditQuery::new(), cursor, 3)).unwrap();
+        seqs.extend(page.entries.iter().map(|found| found.seq));
+        if seqs.len() == 6 {
+            write(&fixture, &entries(4));
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seqs, (0..14).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_cursor_of_another_query_is_refused() {
+    let fixture = log();
+    write(&fixture, &[AuditEntry::new(Uuid::nil(), "a", "r"), AuditEntry::new(Uuid::nil(), "b", "r")]);
+    let reader = fixture.log.reader();
+    let page = block_on(reader.page(AuditQuery::new(), None, 1)).unwrap();
+    let error =
+        block_on(reader.page(AuditQuery::new().decision(Decision::Deny), page.next.clone(), 1)).unwrap_err();
+    assert!(error.is_cursor(), "{error}");
+    // The limit is not part of what a page shows.
+    assert!(block_on(reader.page(AuditQuery::new().limit(1), page.next, 1)).is_ok());
+}
+
+#[test]
+fn a_formula_is_guarded_for_spreadsheets_and_left_alone_for_programs() {
+    let fixture = log();
+    write(&fixture, &[AuditEntry::new(Uuid::nil(), "=cmd|' /C calc'!A0", "r")]);
+    let export = |raw: bool| {
+        let mut bytes = Vec::new();
+        let reader = fixture.log.reader();
+        if raw {
+            block_on(reader.export_csv_raw(AuditFilter::default(), &mut bytes)).unwrap();
+        } else {
+            block_on(reader.export_csv(AuditFilter::default(), &mut bytes)).unwrap();
+        }
+        String::from_utf8(bytes).unwrap()
+    };
+    assert!(export(false).contains(",'=cmd|' /C calc'!A0,"));
+    assert!(export(true).contains(",=cmd|' /C calc'!A0,"));
+}
+
+#[test]
+fn a_destination_that_fails_is_told_apart_from_a_database_that_does() {
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let fixture = log();
+    write(&fixture, &[AuditEntry::new(Uuid::nil(), "a", "r")]);
+    let error = block_on(fixture.log.reader().export_csv(AuditFilter::default(), Full)).unwrap_err();
+    assert!(error.is_output(), "{error}");
+}
+
+#[test]
+fn metadata_of_any_json_type_comes_back() {
+    let fixture = log();
+    let values = [json!(null), json!([1, 2]), json!("text"), json!(1.5), json!({"a": {"b": []}})];
+    let entries: Vec<AuditEntry> = values
+        .iter()
+        .map(|value| AuditEntry { metadata: value.clone(), ..AuditEntry::new(Uuid::nil(), "a", "r") })
+        .collect();
+    write(&fixture, &entries);
+    let found: Vec<Value> = fixture.entries().into_iter().map(|found| found.entry.metadata).collect();
+    assert_eq!(found, values);
+}

@@ -1,0 +1,108 @@
+//! What several tests need: a process of their own, a log on a fresh file, its rows as JSON.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::{
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tracing_audit::{
+    AuditEntry, AuditFilter, AuditLog, AuditLogBuilder, AuditReader, Page, SequencedEntry, Store,
+};
+
+/// No test takes longer than this; one that does hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
+
+/// Runs the body in a process of its own, where it may install a global subscriber. `test` is the name of the
+/// test function that calls this.
+pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(CHILD).is_some() {
+        return body();
+    }
+    let child = child(test, &[]);
+    let status = wait(child);
+    assert!(status.success(), "{test} failed in its own process: {status}");
+}
+
+/// Starts this test binary again for one test, with more variables.
+pub(crate) fn child(test: &str, variables: &[(&str, &str)]) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--include-ignored"])
+        .env(CHILD, "1")
+        .envs(variables.iter().copied())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+pub(crate) fn wait(mut child: Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if start.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("a child process hangs");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// A log on a fresh file, which is deleted with it.
+pub(crate) struct Fixture {
+    pub(crate) log: AuditLog,
+    pub(crate) directory: TempDir,
+}
+
+pub(crate) fn log() -> Fixture {
+    log_with(|builder| builder)
+}
+
+pub(crate) fn log_with(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder) -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
+    let log = configure(AuditLog::builder().store(store)).open_blocking().unwrap();
+    Fixture { log, directory }
+}
+
+impl Fixture {
+    /// Everything that was accepted so far, in the order of `seq`.
+    pub(crate) fn entries(&self) -> Vec<SequencedEntry> {
+        self.log.flush_blocking().unwrap();
+        block_on(all(&self.log.reader()))
+    }
+
+    /// The only entry.
+    pub(crate) fn entry(&self) -> SequencedEntry {
+        let mut entries = self.entries();
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        entries.remove(0)
+    }
+}
+
+/// All entries in the order of `seq`, page by page.
+pub(crate) async fn all(reader: &AuditReader) -> Vec<SequencedEntry> {
+    let (mut entries, mut cursor) = (Vec::new(), None);
+    loop {
+        let Page { entries: page, next, .. } =
+            reader.page(AuditFilter::default(), cursor, 1000).await.unwrap();
+        entries.extend(page);
+        match next {
+            Some(next) => cursor = Some(next),
+            None => return entries,
+        }
+    }
+}
+
+pub(crate) fn metadata(entry: &AuditEntry) -> &serde_json::Map<String, Value> {
+    entry.metadata.as_object().unwrap()
+}

@@ -1,0 +1,503 @@
+//! From accepted to committed: batches, answers, refusals, and databases that do not cooperate.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
+use support::{block_on, log, log_with};
+use tracing_audit::{AuditEntry, AuditFilter, AuditLog, AuditReader, AuditWriter, Stats, Store, WhenFull};
+use uuid::Uuid;
+
+fn entry(action: &str) -> AuditEntry {
+    AuditEntry::new(Uuid::nil(), action, "document")
+}
+
+fn assert_balanced(stats: Stats) {
+    assert_eq!(
+        stats.offered,
+        stats.committed + stats.rejected + stats.quarantined + stats.pending,
+        "{stats:?}"
+    );
+}
+
+async fn connect(file: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(file).create_if_missing(true).connect().await.unwrap()
+}
+
+async fn run(file: &Path, sql: &'static str) {
+    let mut connection = connect(file).await;
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_written_against_the_seed_works_with_its_import_changed() {
+    let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
+    let writer = AuditWriter::new(pool.clone(), Duration::from_millis(100), 500);
+    let reader = AuditReader::new(pool);
+    let ws = Uuid::new_v4();
+    let written = AuditEntry {
+        id: Uuid::new_v4(),
+        session_id: None,
+        workspace_id: ws,
+        agent_id: Some(Uuid::new_v4()),
+        action: "read".into(),
+        resource: "document".into(),
+        resource_id: Some("1".into()),
+        decision: "Allow".into(),
+        reason: None,
+        risk_score: 0.25,
+        metadata: serde_json::json!({"k": "v"}),
+        ts: chrono::DateTime::from_timestamp_micros(1_700_000_000_000_001).unwrap(),
+    };
+    writer.write(written.clone()).await.unwrap();
+    let seq = writer.commit(entry("commit")).await.unwrap();
+    assert_eq!(seq, 1);
+    drop(writer);
+    let filter = AuditFilter { workspace_id: Some(ws), ..Default::default() };
+    assert_eq!(reader.query(filter).await.unwrap(), [written]);
+    let mut file = Vec::new();
+    reader.export_csv(AuditFilter::default(), &mut file).await.unwrap();
+    assert_eq!(String::from_utf8(file).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn dropping_the_last_writer_flushes_without_any_runtime() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
+    let writer = AuditWriter::new(store.clone(), Duration::MAX, 500);
+    for _ in 0..100 {
+        writer.try_write(entry("a")).unwrap();
+    }
+    drop(writer.clone());
+    assert_eq!(writer.stats().offered, 100);
+    drop(writer);
+    assert_eq!(block_on(AuditReader::new(store).count(AuditFilter::default())).unwrap(), 100);
+}
+
+#[test]
+fn dropping_one_writer_of_several_loses_and_ends_nothing() {
+    let fixture = log_with(|builder| builder.flush_interval(Duration::from_hours(1)));
+    let (first, second) = (fixture.log.writer(), fixture.log.writer());
+    first.try_write(entry("a")).unwrap();
+    drop(first);
+    second.try_write(entry("b")).unwrap();
+    assert_eq!(fixture.entries().len(), 2);
+}
+
+#[test]
+fn a_batch_starts_at_its_size_after_its_interval_and_at_flush_and_commit() {
+    let committed = |fixture: &support::Fixture, count: u64| {
+        let start = Instant::now();
+        while fixture.log.stats().committed < count {
+            assert!(start.elapsed() < support::PATIENCE);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let never = Duration::from_hours(1);
+    let by_size = log_with(|builder| builder.batch_size(10).flush_interval(never));
+    (0..9).for_each(|_| by_size.log.writer().try_write(entry("a")).unwrap());
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(by_size.log.stats().committed, 0);
+    by_size.log.writer().try_write(entry("tenth")).unwrap();
+    committed(&by_size, 10);
+
+    let by_interval = log_with(|builder| builder.flush_interval(Duration::from_millis(1)));
+    by_interval.log.writer().try_write(entry("a")).unwrap();
+    committed(&by_interval, 1);
+
+    let by_call = log_with(|builder| builder.flush_interval(never));
+    by_call.log.writer().try_write(entry("a")).unwrap();
+    by_call.log.flush_blocking().unwrap();
+    assert_eq!(by_call.log.stats().committed, 1);
+    assert_eq!(block_on(by_call.log.writer().commit(entry("b"))).unwrap(), 1);
+}
+
+#[test]
+fn concurrent_commits_each_get_the_seq_of_their_own_entry() {
+    let fixture = log();
+    let mut answers = Vec::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|thread| {
+                let writer = fixture.log.writer();
+                scope.spawn(move || {
+                    (0..50)
+                        .map(|i| {
+                            let action = format!("{thread}-{i}");
+                            (block_on(writer.commit(entry(&action))).unwrap(), action)
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        for thread in threads {
+            answers.extend(thread.join().unwrap());
+        }
+    });
+    answers.sort_by_key(|(seq, _)| *seq);
+    let found: Vec<(u64, String)> =
+        fixture.entries().into_iter().map(|found| (found.seq, found.entry.action)).collect();
+    assert_eq!(answers, found);
+}
+
+#[test]
+fn a_duplicate_is_quarantined_alone_and_the_rest_of_its_batch_committed() {
+    let fixture = log_with(|builder| builder.flush_interval(Duration::from_hours(1)));
+    let twice = entry("twice");
+    let writer = fixture.log.writer();
+    block_on(writer.commit(twice.clone())).unwrap();
+    for i in 0..500 {
+        writer.try_write(if i == 250 || i == 251 { twice.clone() } else { entry("fine") }).unwrap();
+    }
+    let error = block_on(writer.commit(twice)).unwrap_err();
+    assert!(error.is_duplicate() && error.is_quarantined() && !error.is_rejected(), "{error}");
+    assert_eq!(block_on(writer.commit(entry("last"))).unwrap(), 499);
+    let stats = fixture.log.stats();
+    assert_eq!((stats.committed, stats.quarantined, stats.pending), (500, 3, 0));
+    assert_balanced(stats);
+    let seqs: Vec<u64> = fixture.entries().iter().map(|found| found.seq).collect();
+    assert_eq!(seqs, (0..500).collect::<Vec<u64>>());
+    let quarantined: i64 = block_on(async {
+        let mut connection = connect(&fixture.directory.path().join("audit.db")).await;
+        sqlx::query_scalar(
+            "SELECT count(*) FROM tracing_audit_quarantine WHERE length(record) > 0 AND id IS NOT NULL",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+    });
+    assert_eq!(quarantined, 3);
+}
+
+#[test]
+fn an_entry_that_the_database_refuses_waits_for_others_to_tell_it_from_a_bad_database() {
+    let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(300)));
+    let file = fixture.directory.path().join("audit.db");
+    block_on(run(
+        &file,
+        "CREATE TRIGGER refuse BEFORE INSERT ON tracing_audit_entries WHEN new.action = 'poison'
+         BEGIN SELECT RAISE(ABORT, 'poison'); END",
+    ));
+    let writer = fixture.log.writer();
+    // Alone, it may be the database that is bad.
+    assert!(block_on(writer.commit(entry("poison"))).unwrap_err().is_pending());
+    assert_eq!(fixture.log.stats().quarantined, 0);
+    writer.try_write(entry("fine")).unwrap();
+    let start = Instant::now();
+    while writer.flush_blocking().is_err() {
+        assert!(start.elapsed() < support::PATIENCE);
+    }
+    let stats = fixture.log.stats();
+    assert_eq!((stats.committed, stats.quarantined, stats.pending), (1, 1, 0));
+    assert_eq!(fixture.entry().entry.action, "fine");
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_counted() {
+    let fixture = log();
+    let writer = fixture.log.writer();
+    let large = AuditEntry { reason: Some("x".repeat(64 * 1024 + 1)), ..entry("a") };
+    assert!(writer.try_write(large).unwrap_err().is_too_large());
+    let large = AuditEntry { metadata: "x".repeat(1024 * 1024).into(), ..entry("a") };
+    let error = block_on(writer.commit(large)).unwrap_err();
+    assert!(error.is_too_large() && error.is_rejected(), "{error}");
+    let stats = fixture.log.stats();
+    assert_eq!((stats.offered, stats.rejected, stats.pending), (2, 2, 0));
+}
+
+#[test]
+fn a_full_queue_rejects_at_once_or_after_one_wait_as_configured_and_keeps_what_it_took() {
+    let full = |when_full| {
+        let fixture = log_with(|builder| builder.in_memory_queue(10, 1 << 20).when_full(when_full));
+        let file = fixture.directory.path().join("audit.db");
+        block_on(async {
+            let mut blocker = connect(&file).await;
+            sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
+            let writer = fixture.log.writer();
+            for _ in 0..10 {
+                writer.write(entry("kept")).await.unwrap();
+            }
+            for _ in 0..20 {
+                let error = writer.write(entry("rejected")).await.unwrap_err();
+                assert!(error.is_full() && error.is_rejected(), "{error}");
+            }
+            assert_balanced(fixture.log.stats());
+            assert_eq!(fixture.log.stats().pending, 10);
+            sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+        });
+        let found = fixture.entries();
+        assert_eq!(found.len(), 10);
+        assert!(found.iter().all(|found| found.entry.action == "kept"));
+        let stats = fixture.log.stats();
+        assert_eq!((stats.offered, stats.rejected), (30, 20));
+        // There is room again, so the next one may wait again.
+        fixture.log.writer().try_write(entry("after")).unwrap();
+        assert_eq!(fixture.entries().len(), 11);
+    };
+    full(WhenFull::Reject);
+    full(WhenFull::Block { timeout: Duration::from_millis(300) });
+}
+
+#[test]
+fn a_writer_that_waits_for_room_goes_on_when_there_is_some() {
+    let fixture = log_with(|builder| {
+        builder.in_memory_queue(5, 1 << 20).when_full(WhenFull::Block { timeout: support::PATIENCE })
+    });
+    let writer = fixture.log.writer();
+    block_on(async {
+        for _ in 0..500 {
+            writer.write(entry("a")).await.unwrap();
+        }
+    });
+    assert_eq!(fixture.entries().len(), 500);
+    assert_eq!(fixture.log.stats().rejected, 0);
+}
+
+#[test]
+fn entries_survive_a_database_that_stays_locked_beyond_every_timeout() {
+    let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(200)));
+    let file = fixture.directory.path().join("audit.db");
+    let writer = fixture.log.writer();
+    block_on(async {
+        let mut blocker = connect(&file).await;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
+        for i in 0..1000 {
+            writer.write(entry(&i.to_string())).await.unwrap();
+        }
+        let error = writer.flush().await.unwrap_err();
+        assert!(error.is_pending() && error.to_string().contains("1000"), "{error}");
+        let error = writer.commit(entry("1000")).await.unwrap_err();
+        assert!(error.is_pending() && !error.is_rejected(), "{error}");
+        // Longer than the five seconds for which one attempt waits.
+        tokio::time::sleep(Duration::from_millis(5500)).await;
+        let error = writer.flush().await.unwrap_err();
+        assert!(
+            std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("locked")),
+            "{error:?}"
+        );
+        assert_balanced(fixture.log.stats());
+        sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+        let start = Instant::now();
+        while writer.flush().await.is_err() {
+            assert!(start.elapsed() < support::PATIENCE);
+        }
+    });
+    let actions: Vec<String> = fixture.entries().into_iter().map(|found| found.entry.action).collect();
+    assert_eq!(actions, (0..=1000).map(|i| i.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_schema_broken_under_us_quarantines_nothing_and_heals() {
+    let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(500)));
+    let file = fixture.directory.path().join("audit.db");
+    let writer = fixture.log.writer();
+    block_on(async {
+        run(&file, "ALTER TABLE tracing_audit_positions RENAME COLUMN position TO lost").await;
+        for _ in 0..10 {
+            writer.write(entry("a")).await.unwrap();
+        }
+        assert!(writer.flush().await.unwrap_err().is_pending());
+        run(&file, "ALTER TABLE tracing_audit_positions RENAME COLUMN lost TO position").await;
+    });
+    assert_eq!(fixture.entries().len(), 10);
+    assert_eq!(fixture.log.stats().quarantined, 0);
+}
+
+#[test]
+fn a_file_replaced_under_us_is_an_error_and_not_a_silent_loss() {
+    let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(300)));
+    let file = fixture.directory.path().join("audit.db");
+    let aside = fixture.directory.path().join("aside.db");
+    let writer = fixture.log.writer();
+    block_on(writer.commit(entry("before"))).unwrap();
+    std::fs::rename(&file, &aside).unwrap();
+    let error = block_on(writer.commit(entry("during"))).unwrap_err();
+    assert!(error.is_pending(), "{error}");
+    assert!(!file.exists(), "a new ledger was begun in place of the one that is gone");
+    std::fs::write(&file, "").unwrap();
+    assert!(fixture.log.flush_blocking().unwrap_err().is_pending());
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), 0, "a new ledger was begun in another file");
+    std::fs::rename(&aside, &file).unwrap();
+    let start = Instant::now();
+    while fixture.log.flush_blocking().is_err() {
+        assert!(start.elapsed() < support::PATIENCE);
+    }
+    let actions: Vec<String> = fixture.entries().into_iter().map(|found| found.entry.action).collect();
+    assert_eq!(actions, ["before", "during"]);
+}
+
+#[test]
+fn shutdown_with_the_database_locked_says_what_is_left() {
+    let fixture = log();
+    let file = fixture.directory.path().join("audit.db");
+    block_on(async {
+        let mut blocker = connect(&file).await;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
+        fixture.log.writer().write(entry("a")).await.unwrap();
+        let report = fixture.log.shutdown(Duration::from_millis(200)).await.unwrap();
+        assert_eq!((report.stats.pending, report.stats.committed), (1, 0));
+        let error = fixture.log.writer().write(entry("late")).await.unwrap_err();
+        assert!(error.is_closed() && error.is_rejected(), "{error}");
+        assert_balanced(fixture.log.stats());
+    });
+}
+
+#[test]
+fn an_app_whose_pool_it_is_keeps_its_own_tables_and_journal_mode() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.db");
+    block_on(async {
+        run(&file, "CREATE TABLE users (name TEXT); INSERT INTO users VALUES ('alice')").await;
+        let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&file)).await.unwrap();
+        let log = AuditLog::builder().store(pool.clone()).open().await.unwrap();
+        log.writer().commit(entry("a")).await.unwrap();
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&pool).await.unwrap();
+        assert_eq!(mode, "delete");
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name",
+        )
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        assert!(
+            tables.iter().all(|name| name == "users" || name.starts_with("tracing_audit_")),
+            "{tables:?}"
+        );
+        assert_eq!(log.shutdown(support::PATIENCE).await.unwrap().stats.pending, 0);
+    });
+}
+
+#[tokio::test]
+async fn a_pool_in_memory_with_a_single_connection_is_shared() {
+    let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+    let pool = options.connect("sqlite::memory:").await.unwrap();
+    let log = AuditLog::builder().store(pool.clone()).open().await.unwrap();
+    for round in 1..=20_u64 {
+        log.writer().write(entry("a")).await.unwrap();
+        log.flush().await.unwrap();
+        assert_eq!(log.reader().count(AuditFilter::default()).await.unwrap(), round);
+    }
+    let report = log.shutdown(support::PATIENCE).await.unwrap();
+    assert_eq!(report.stats.committed, 20);
+    drop(log);
+    // The connection came back to the pool: with it, the database would have gone.
+    assert_eq!(AuditReader::new(pool).count(AuditFilter::default()).await.unwrap(), 20);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_database_without_our_tables_reads_an_empty_log() {
+    let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
+    let reader = AuditReader::new(pool.clone());
+    assert_eq!(reader.query(AuditFilter::default()).await.unwrap(), []);
+    assert_eq!(reader.count(AuditFilter::default()).await.unwrap(), 0);
+    let page = reader.page(AuditFilter::default(), None, 10).await.unwrap();
+    assert!(page.entries.is_empty() && page.next.is_none() && page.prev.is_none());
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&pool).await.unwrap();
+    assert_eq!(tables, 0, "a reader never migrates");
+}
+
+#[test]
+fn the_view_shows_ids_and_times_as_text() {
+    let fixture = log();
+    let written = AuditEntry {
+        session_id: Some(Uuid::now_v7()),
+        ts: chrono::DateTime::from_timestamp_micros(-1).unwrap(),
+        ..entry("a")
+    };
+    block_on(fixture.log.writer().commit(written.clone())).unwrap();
+    let output = std::process::Command::new("sqlite3")
+        .arg(fixture.directory.path().join("audit.db"))
+        .arg("SELECT seq, id, session_id, workspace_id, ifnull(agent_id, '-'), action, ts, committed_at FROM tracing_audit_log")
+        .output()
+        .expect("the sqlite3 shell is needed: on Debian, 'apt-get install sqlite3'");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let cells: Vec<&str> = text.trim().split('|').collect();
+    let session = written.session_id.unwrap().to_string();
+    assert_eq!(cells[..3], ["0", &written.id.to_string(), &session]);
+    assert_eq!(cells[3..7], [&Uuid::nil().to_string(), "-", "a", "1969-12-31T23:59:59.999999Z"]);
+    let committed: chrono::DateTime<chrono::Utc> = cells[7].parse().unwrap();
+    assert!((chrono::Utc::now() - committed).num_seconds().abs() < 60);
+}
+
+/// Opens and says why it cannot.
+fn refused(path: &Path) -> String {
+    let error = AuditLog::open_blocking(path).unwrap_err();
+    assert!(error.is_store() || error.is_schema(), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+fn files_that_cannot_be_a_ledger_are_refused_with_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+
+    std::fs::write(file("text.db"), "This is not a database, however long it may be. ".repeat(100)).unwrap();
+    assert!(refused(&file("text.db")).contains("is not a SQLite database: choose another path"));
+    assert!(refused(directory.path()).contains("is a directory: give the path of a file in it"));
+    assert!(refused(&file("missing/audit.db")).contains("its directory must exist"));
+
+    drop(AuditLog::open_blocking(file("newer.db")).unwrap());
+    block_on(run(&file("newer.db"), "INSERT INTO tracing_audit_migrations VALUES (99, 0)"));
+    assert!(refused(&file("newer.db")).contains("upgrade tracing-audit"));
+
+    drop(AuditLog::open_blocking(file("main.db")).unwrap());
+    let other =
+        AuditLog::builder().store(Store::sqlite(file("main.db")).unwrap()).ledger("payments").open_blocking();
+    assert!(other.unwrap_err().to_string().contains("holds the ledger \"main\", not \"payments\""));
+
+    assert!(Store::sqlite(":memory:").unwrap_err().is_config());
+    assert!(Store::sqlite("sqlite::memory:").unwrap_err().is_config());
+    assert!(AuditLog::builder().open_blocking().unwrap_err().is_config());
+}
+
+/// Root may write whatever the mode says, so this test runs as nobody where it can.
+#[cfg(unix)]
+#[test]
+fn a_read_only_file_is_refused_with_the_remedy() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    const FILE: &str = "TRACING_AUDIT_TEST_READ_ONLY";
+    if let Some(file) = std::env::var_os(FILE) {
+        let message = refused(Path::new(&file));
+        assert!(message.contains("is read-only: this process needs to write"), "{message}");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    drop(AuditLog::open_blocking(&file).unwrap());
+    // What a closed log leaves is the database alone.
+    let start = Instant::now();
+    while std::fs::read_dir(directory.path()).unwrap().count() > 1 {
+        assert!(start.elapsed() < support::PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A copy that nobody may read wherever the build directory is.
+    let program = directory.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    mode(&program, 0o755);
+    mode(&file, 0o444);
+    mode(directory.path(), 0o555);
+    let mut command = std::process::Command::new(program);
+    command.args(["a_read_only_file_is_refused_with_the_remedy", "--exact"]).env(FILE, &file);
+    if std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0) {
+        command.uid(65534).gid(65534);
+    }
+    let status = command.stdout(std::process::Stdio::null()).status().unwrap();
+    mode(directory.path(), 0o755);
+    assert!(status.success());
+}
