@@ -34,6 +34,9 @@ CREATE TABLE tracing_audit_batches (
     greatest_ts  INTEGER NOT NULL
 ) STRICT;
 
+-- By time, newest first: SQLite appends first_seq.
+CREATE INDEX tracing_audit_batches_greatest ON tracing_audit_batches (greatest_ts);
+
 -- The one row of the ledger's head. Whoever appends holds it.
 CREATE TABLE tracing_audit_head (
     ledger   TEXT PRIMARY KEY,

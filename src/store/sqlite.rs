@@ -3,6 +3,7 @@
 mod append;
 mod open;
 mod read;
+mod walk;
 
 use std::{
     path::Path,

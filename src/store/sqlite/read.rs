@@ -1,12 +1,21 @@
 //! Reading: a query's conditions as SQL, and rows back from it.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use sqlx::{
     Arguments as _, AssertSqlSafe, Row as _, SqlSafeStr,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use super::{Sqlite, open::opening};
+use super::{
+    Sqlite,
+    open::opening,
+    walk::{Batch, Walk, Window},
+};
 use crate::{
     AuditError, AuditQuery,
     error::Kind,
@@ -76,15 +85,15 @@ impl Statement {
         if matches!(filter.decision.as_deref(), Some("Deny" | "Mask")) {
             self.push(" AND e.decision IN ('Deny', 'Mask')");
         }
-        // Times are stored in whole microseconds: round a bound into the range it includes.
-        let least = filter
-            .start_time
-            .map(|start| start.timestamp_micros() + i64::from(start.timestamp_subsec_nanos() % 1000 > 0));
-        let greatest = filter.end_time.map(|end| end.timestamp_micros());
+        let (least, greatest) = bounds(query);
         self.and("e.ts >= ?", least);
         self.and("e.ts <= ?", greatest);
+    }
+
+    /// Adds what the batches tell of a query's bounds in time: there is no index on ts.
+    fn prune(&mut self, query: &AuditQuery) {
+        let (least, greatest) = bounds(query);
         if least.is_some() || greatest.is_some() {
-            // There is no index on ts, but each batch knows its least and greatest.
             for bound in
                 [" AND e.seq >= (SELECT min(first_seq)", " AND e.seq < (SELECT max(first_seq + entries)"]
             {
@@ -96,6 +105,15 @@ impl Statement {
         }
     }
 
+    fn within(&mut self, window: &Window) {
+        self.push(" AND e.ts BETWEEN ? AND ?").bind(window.least_ts).bind(window.greatest_ts);
+        for (index, (first, last)) in window.seqs.iter().enumerate() {
+            self.push(if index == 0 { " AND (e.seq BETWEEN ? AND ?" } else { " OR e.seq BETWEEN ? AND ?" });
+            self.bind(*first).bind(*last);
+        }
+        self.push(if window.seqs.is_empty() { " AND FALSE" } else { ")" });
+    }
+
     fn into_query(self) -> sqlx::Result<sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments>> {
         match self.error {
             Some(error) => Err(error),
@@ -104,22 +122,142 @@ impl Statement {
     }
 }
 
+/// The bounds of a query in time. Times are stored in whole microseconds: a bound is rounded into the range
+/// that it includes.
+fn bounds(query: &AuditQuery) -> (Option<i64>, Option<i64>) {
+    let least = query
+        .filter
+        .start_time
+        .map(|start| start.timestamp_micros() + i64::from(start.timestamp_subsec_nanos() % 1000 > 0));
+    (least, query.filter.end_time.map(|end| end.timestamp_micros()))
+}
+
 pub(super) fn rows<'a>(sqlite: &'a Sqlite, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
-    let mut statement = Statement::new(ROW);
-    statement.filter(query);
-    statement.push(" ORDER BY e.ts DESC, e.seq DESC");
-    if let Some(limit) = query.filter.limit {
-        statement.push(" LIMIT ?").bind(i64::from(limit));
-    }
-    let rows = async move {
-        let empty = futures_util::stream::empty().boxed();
+    let start = ByTime::start(sqlite, query);
+    futures_util::stream::once(start)
+        .map_ok(|walk| {
+            futures_util::stream::try_unfold(walk, async move |walk: Option<ByTime<'a>>| {
+                let Some(mut walk) = walk else { return Ok::<_, AuditError>(None) };
+                Ok(walk.next().await?.map(|rows| (rows, Some(walk))))
+            })
+            .try_flatten()
+        })
+        .try_flatten()
+        .boxed()
+}
+
+/// Batches fetched at once on a walk.
+const BATCHES: i64 = 256;
+
+/// A query's walk over the batches.
+struct ByTime<'a> {
+    sqlite: &'a Sqlite,
+    query: &'a AuditQuery,
+    walk: Walk,
+    /// Entries committed later are not part of the answer.
+    head: i64,
+    /// Fetched and not yet taken, greatest `ts` last.
+    fetched: Vec<Batch>,
+    /// Where to go on fetching; none at the end.
+    before: Option<(i64, i64)>,
+    /// Rows of the current window, counted while they are read.
+    found: Arc<AtomicU64>,
+    left: Option<u64>,
+    done: bool,
+}
+
+impl<'a> ByTime<'a> {
+    /// None where there are no tables.
+    async fn start(sqlite: &'a Sqlite, query: &'a AuditQuery) -> Result<Option<Self>, AuditError> {
         if !has_tables(sqlite).await? {
-            return Ok(empty);
+            return Ok(None);
+        }
+        let head: Option<i64> = sqlx::query_scalar("SELECT next_seq FROM tracing_audit_head")
+            .fetch_optional(sqlite.readers())
+            .await
+            .map_err(|cause| failed(sqlite, cause))?;
+        Ok(Some(Self {
+            sqlite,
+            query,
+            walk: Walk::new(query.filter.limit),
+            head: head.unwrap_or(0),
+            fetched: Vec::new(),
+            before: Some((i64::MAX, i64::MAX)),
+            found: Arc::default(),
+            left: query.filter.limit.map(u64::from),
+            done: false,
+        }))
+    }
+
+    /// The rows of the next window that may have any; none at the end.
+    async fn next(&mut self) -> Result<Option<BoxStream<'a, Result<Row, AuditError>>>, AuditError> {
+        loop {
+            let found = self.found.swap(0, Ordering::Relaxed);
+            self.left = self.left.map(|left| left.saturating_sub(found));
+            if self.done || self.left == Some(0) {
+                return Ok(None);
+            }
+            self.walk.found(found);
+            while self.walk.wants_more() {
+                self.fetch().await?;
+                let Some(batch) = self.fetched.pop() else { break };
+                self.walk.take(batch);
+            }
+            self.fetch().await?;
+            self.done = self.fetched.is_empty();
+            if let Some(window) = self.walk.window(self.fetched.last()) {
+                return self.read(&window).map(Some);
+            }
+        }
+    }
+
+    /// Makes sure that the next batch is known, if there is one.
+    async fn fetch(&mut self) -> Result<(), AuditError> {
+        let (true, Some((greatest_ts, first_seq))) = (self.fetched.is_empty(), self.before) else {
+            return Ok(());
+        };
+        let (least, greatest) = bounds(self.query);
+        let mut statement = Statement::new(
+            "SELECT first_seq, entries, least_ts, greatest_ts FROM tracing_audit_batches WHERE first_seq < ?",
+        );
+        statement.bind(self.head);
+        statement.push(" AND (greatest_ts, first_seq) < (?, ?)").bind(greatest_ts).bind(first_seq);
+        statement.and("greatest_ts >= ?", least);
+        statement.and("least_ts <= ?", greatest);
+        statement.push(" ORDER BY greatest_ts DESC, first_seq DESC LIMIT ?").bind(BATCHES);
+        let failed = |cause| failed(self.sqlite, cause);
+        let rows =
+            statement.into_query().map_err(failed)?.fetch_all(self.sqlite.readers()).await.map_err(failed)?;
+        let batch = |row: &SqliteRow| {
+            Ok(Batch {
+                first_seq: row.try_get(0)?,
+                entries: row.try_get(1)?,
+                least_ts: row.try_get(2)?,
+                greatest_ts: row.try_get(3)?,
+            })
+        };
+        self.fetched = rows.iter().rev().map(batch).collect::<sqlx::Result<_>>().map_err(failed)?;
+        self.before = self.fetched.first().map(|last| (last.greatest_ts, last.first_seq));
+        Ok(())
+    }
+
+    fn read(&self, window: &Window) -> Result<BoxStream<'a, Result<Row, AuditError>>, AuditError> {
+        let (sqlite, found) = (self.sqlite, Arc::clone(&self.found));
+        let mut statement = Statement::new(ROW);
+        statement.filter(self.query);
+        statement.within(window);
+        statement.push(" ORDER BY e.ts DESC, e.seq DESC");
+        if let Some(left) = self.left {
+            statement.push(" LIMIT ?").bind(left.cast_signed());
         }
         let statement = statement.into_query().map_err(|cause| failed(sqlite, cause))?;
-        Ok::<_, AuditError>(statement.fetch(sqlite.readers()).map_err(|cause| failed(sqlite, cause)).boxed())
-    };
-    futures_util::stream::once(rows).try_flatten().and_then(|row| std::future::ready(decode(&row))).boxed()
+        let rows = statement.fetch(sqlite.readers()).map_err(move |cause| failed(sqlite, cause));
+        let rows = rows.and_then(move |row| {
+            found.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(decode(&row))
+        });
+        Ok(rows.boxed())
+    }
 }
 
 pub(super) async fn page(
@@ -134,6 +272,7 @@ pub(super) async fn page(
     let mut statement = Statement::new(ROW);
     statement.push(LEDGER);
     statement.filter(query);
+    statement.prune(query);
     let order = match span {
         Span::After(seq) => {
             statement.and("e.seq > ?", seq.map(u64::cast_signed));
@@ -156,6 +295,7 @@ pub(super) async fn count(sqlite: &Sqlite, query: &AuditQuery) -> Result<u64, Au
     }
     let mut statement = Statement::new("SELECT count(*)");
     statement.filter(query);
+    statement.prune(query);
     let statement = statement.into_query().map_err(|cause| failed(sqlite, cause))?;
     let row = statement.fetch_one(sqlite.readers()).await.map_err(|cause| failed(sqlite, cause))?;
     row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(|cause| failed(sqlite, cause))
