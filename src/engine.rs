@@ -333,10 +333,18 @@ impl Engine {
     /// Accepts nothing more, flushes, and ends the flusher.
     pub(crate) async fn shutdown(&self, patience: Duration) -> Result<(), AuditError> {
         self.queue.close();
+        let deadline = self.timer(patience);
         let flushed = self.flush(patience).await;
         self.stop.store(true, Ordering::Release);
         self.stopped.notify_one();
         self.wake.notify_one();
+        // The connection is closed too, if there is time.
+        let mut progress = self.progress.subscribe();
+        tokio::select! {
+            biased;
+            _ = progress.wait_for(|progress| progress.ended) => {}
+            () = deadline => {}
+        }
         flushed
     }
 

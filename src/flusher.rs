@@ -37,27 +37,11 @@ pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), Audi
     }
     // Nobody listens where the writer was made without waiting for the database.
     drop(opened.send(outcome));
-    if failed && must_open {
-        return;
+    if !(failed && must_open) {
+        flusher.work().await;
     }
-    let mut prepared: Option<Batch> = None;
-    let mut position = 0;
-    loop {
-        let mut batch = match prepared.take() {
-            Some(batch) => batch,
-            None if engine.wait_for_batch().await => prepare(engine, position).await,
-            None => return,
-        };
-        position = batch.end();
-        let next =
-            async { if engine.more_after(position) { Some(prepare(engine, position).await) } else { None } };
-        let (settled, next) = tokio::join!(biased; flusher.settle(&mut batch), next);
-        if !settled {
-            return;
-        }
-        // The batch has grown if its first attempts failed.
-        position = batch.end();
-        prepared = next.filter(|next| next.from == position);
+    if let Some(appender) = flusher.appender.take() {
+        appender.close().await;
     }
 }
 
@@ -65,6 +49,8 @@ pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), Audi
 struct Batch {
     /// Position before the first row.
     from: u64,
+    /// Position after the last record.
+    end: u64,
     rows: Vec<Row>,
     /// A record after the rows that this version cannot read; a batch ends with it.
     unreadable: Option<Quarantined>,
@@ -75,10 +61,6 @@ struct Batch {
 }
 
 impl Batch {
-    fn end(&self) -> u64 {
-        self.from + self.rows.len() as u64 + u64::from(self.unreadable.is_some())
-    }
-
     /// The rows not tried yet.
     fn untried(&self) -> Range<usize> {
         (self.done + self.held.len()).min(self.rows.len())..self.rows.len()
@@ -87,8 +69,14 @@ impl Batch {
 
 async fn prepare(engine: &Engine, from: u64) -> Batch {
     let records = engine.queue.read(from, BATCH_ENTRIES, BATCH_BYTES);
-    let mut batch =
-        Batch { from, rows: Vec::with_capacity(records.len()), unreadable: None, done: 0, held: Vec::new() };
+    let mut batch = Batch {
+        from,
+        end: from,
+        rows: Vec::with_capacity(records.len()),
+        unreadable: None,
+        done: 0,
+        held: Vec::new(),
+    };
     for (index, record) in records.records().enumerate() {
         if index % INTERPRET_STEP == INTERPRET_STEP - 1 {
             tokio::task::yield_now().await;
@@ -105,6 +93,7 @@ async fn prepare(engine: &Engine, from: u64) -> Batch {
             break;
         }
     }
+    batch.end = from + batch.rows.len() as u64 + u64::from(batch.unreadable.is_some());
     batch
 }
 
@@ -120,6 +109,31 @@ impl Flusher<'_> {
         let settings = &self.engine.settings;
         self.appender = Some(settings.store.backend().connect(&settings.ledger).await?);
         Ok(())
+    }
+
+    /// Takes batch after batch, until there can be no more.
+    async fn work(&mut self) {
+        let engine = self.engine;
+        let mut prepared: Option<Batch> = None;
+        let mut position = 0;
+        loop {
+            let mut batch = match prepared.take() {
+                Some(batch) => batch,
+                None if engine.wait_for_batch().await => prepare(engine, position).await,
+                None => return,
+            };
+            position = batch.end;
+            let next = async {
+                if engine.more_after(position) { Some(prepare(engine, position).await) } else { None }
+            };
+            let (settled, next) = tokio::join!(biased; self.settle(&mut batch), next);
+            if !settled {
+                return;
+            }
+            // The batch has grown if its first attempts failed.
+            position = batch.end;
+            prepared = next.filter(|next| next.from == position);
+        }
     }
 
     /// Brings every record of the batch to its end, however often it takes. False: stopped before that.
@@ -203,7 +217,7 @@ impl Flusher<'_> {
                 writer: self.writer,
                 from: batch.from + batch.done as u64,
                 quarantined: &batch.held,
-                reachable: batch.end(),
+                reachable: batch.end,
                 rows: batch.rows.get(range).unwrap_or(&[]),
             })
             .await

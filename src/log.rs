@@ -162,8 +162,8 @@ impl AuditLog {
         self.writer.flush_blocking()
     }
 
-    /// Accepts nothing more, commits what is pending for at most `deadline`, and ends the log's thread. The
-    /// report says what is left.
+    /// Accepts nothing more, commits what is pending for at most `deadline`, and ends the log's thread, which
+    /// closes its connection. The report says what is left.
     ///
     /// # Errors
     /// [`is_closed`](AuditError::is_closed) if the log's thread had ended before everything was committed.

@@ -76,6 +76,9 @@ pub(crate) trait Appender: Send {
     /// If an earlier attempt whose answer was lost has moved the writer's position beyond `batch.from`, this
     /// does nothing and reports what that one did. Dropping the future rolls back or leaves such a lost answer.
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>>;
+
+    /// Closes the connection and waits until it is closed.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
 /// One transaction's worth.

@@ -64,6 +64,15 @@ impl Appender for SqliteAppender {
             }
         })
     }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if let Connected::Own { connection, .. } = self.connected {
+                // Everything is committed: what fails now is only the tidying up of the write-ahead log.
+                drop(connection.close().await);
+            }
+        })
+    }
 }
 
 async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<Applied, AppendError> {

@@ -1,0 +1,32 @@
+//! `check_wiring` when audit events are compiled out: run with `--features tracing/max_level_warn`, as another
+//! crate of a program may ask for; without it, this checks the opposite.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use tracing::level_filters::STATIC_MAX_LEVEL;
+use tracing_audit::AuditLog;
+use tracing_subscriber::{prelude::*, registry};
+
+#[test]
+fn events_that_are_compiled_out_are_reported_and_only_those() {
+    support::in_own_process("events_that_are_compiled_out_are_reported_and_only_those", || {
+        let directory = tempfile::tempdir().unwrap();
+        let log = AuditLog::open_blocking(directory.path().join("audit.db")).unwrap();
+        registry().with(log.layer()).init();
+        let outcome = log.check_wiring().map_err(|error| error.to_string());
+        if STATIC_MAX_LEVEL < tracing::Level::INFO {
+            assert!(outcome.unwrap_err().contains("INFO events are compiled out"));
+        } else {
+            assert_eq!(outcome.unwrap().near_misses, Vec::<String>::new());
+        }
+    });
+}
