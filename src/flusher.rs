@@ -265,3 +265,110 @@ fn hold(batch: &mut Batch, index: usize, fault: Fault, error: &AuditError) {
         duplicate: fault == Fault::Duplicate,
     });
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::{
+        future::BoxFuture,
+        stream::{BoxStream, TryStreamExt},
+    };
+
+    use super::*;
+    use crate::{
+        AuditEntry, AuditLog, AuditQuery, AuditReader, Store,
+        store::{Backend, LedgerRow, Span},
+        wait::block_on,
+    };
+
+    /// SQLite, but the answer to every second append is lost: done, and reported as failed.
+    #[derive(Debug)]
+    struct LosesAnswers(Store);
+
+    static APPENDS: AtomicU32 = AtomicU32::new(0);
+
+    struct LosesEverySecond(Box<dyn Appender>);
+
+    impl Backend for LosesAnswers {
+        fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+            Box::pin(async move {
+                let inner = self.0.backend().connect(ledger).await?;
+                Ok(Box::new(LosesEverySecond(inner)) as Box<dyn Appender>)
+            })
+        }
+
+        fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
+            self.0.backend().rows(query)
+        }
+
+        fn page<'a>(
+            &'a self,
+            query: &'a AuditQuery,
+            span: Span,
+            size: u32,
+        ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>> {
+            self.0.backend().page(query, span, size)
+        }
+
+        fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
+            self.0.backend().count(query)
+        }
+    }
+
+    impl Appender for LosesEverySecond {
+        fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
+            Box::pin(async move {
+                let applied = self.0.append(batch).await?;
+                if APPENDS.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                    let error = AuditError::new(Kind::Store, "the answer was lost");
+                    return Err(AppendError { fault: Fault::Store, error });
+                }
+                Ok(applied)
+            })
+        }
+
+        fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+            self.0.close()
+        }
+    }
+
+    fn entry(i: u64) -> AuditEntry {
+        AuditEntry::new(Uuid::nil(), i.to_string(), "r")
+    }
+
+    #[test]
+    fn lost_answers_double_nothing_lose_nothing_and_give_each_commit_its_own_seq() {
+        let directory = tempfile::tempdir().unwrap();
+        let sqlite = Store::sqlite(directory.path().join("audit.db")).unwrap();
+        let log = AuditLog::builder().store(Store::of(LosesAnswers(sqlite.clone()))).open_blocking().unwrap();
+        let writer = log.writer();
+        let twice = entry(0);
+        // Commits between batches of others, a duplicate, and a record that no version ever wrote.
+        for i in 0..200 {
+            let mine = if i == 0 { twice.clone() } else { entry(i) };
+            assert_eq!(block_on(writer.commit(mine)).unwrap(), i * 4);
+            for other in 0..3 {
+                writer.try_write(entry(1000 + i * 3 + other)).unwrap();
+            }
+            if i % 50 == 10 {
+                assert!(block_on(writer.commit(twice.clone())).unwrap_err().is_duplicate());
+                writer.engine().queue.append(b"not a record").unwrap();
+            }
+        }
+        log.flush_blocking().unwrap();
+        let stats = log.stats();
+        assert_eq!((stats.offered, stats.committed, stats.quarantined, stats.pending), (808, 800, 8, 0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let actions: Vec<String> = runtime.block_on(async {
+            let all = AuditQuery::new();
+            let rows: Vec<Row> = sqlite.backend().rows(&all).try_collect().await.unwrap();
+            assert_eq!(AuditReader::new(sqlite.clone()).count(&all).await.unwrap(), 800);
+            rows.into_iter().map(|row| row.action.as_ref().to_owned()).collect()
+        });
+        let mut unique = actions.clone();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), 800);
+    }
+}

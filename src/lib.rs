@@ -43,6 +43,9 @@
 //! committed within five seconds, and what [`flush`](AuditLog::flush) or [`commit`](AuditWriter::commit)
 //! confirmed is on stable storage.
 //!
+//! Order is `seq`, the order of commit. The clock is read once per event and believed: where it steps back, `ts`
+//! and `id` do too, and `seq` does not.
+//!
 //! # What an event means
 //!
 //! | field | becomes |

@@ -25,6 +25,11 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
+    #[cfg(test)]
+    pub(crate) fn of(backend: impl Backend + 'static) -> Self {
+        Self(Arc::new(backend))
+    }
+
     pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.0
     }
