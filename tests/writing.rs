@@ -382,6 +382,25 @@ fn an_app_whose_pool_it_is_keeps_its_own_tables_and_journal_mode() {
 }
 
 #[tokio::test]
+async fn a_pool_on_a_file_that_is_locked_at_first_is_not_taken_for_one_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.db");
+    let mut blocker = connect(&file).await;
+    sqlx::raw_sql("CREATE TABLE users (name TEXT); BEGIN EXCLUSIVE").execute(&mut blocker).await.unwrap();
+    let options = SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::from_millis(50));
+    let pool = sqlx::sqlite::SqlitePoolOptions::new().connect_lazy_with(options);
+    let writer = AuditWriter::new(pool.clone(), Duration::from_millis(1), 1);
+    writer.write(entry("a")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(writer.stats().pending, 1);
+    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+    writer.flush().await.unwrap();
+    // Its own connection, so the application's pool may close.
+    pool.close().await;
+    assert_eq!(writer.commit(entry("b")).await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn a_pool_in_memory_with_a_single_connection_is_shared() {
     let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
     let pool = options.connect("sqlite::memory:").await.unwrap();

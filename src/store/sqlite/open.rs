@@ -136,12 +136,14 @@ async fn is_in_memory(pool: &SqlitePool, known: &OnceLock<bool>) -> Result<bool,
     let mut connection = pool.acquire().await.map_err(failed)?;
     let file = file_of(&mut connection).await;
     connection.return_to_pool().await;
+    let file = file.map_err(failed)?;
     Ok(*known.get_or_init(|| file.as_os_str().is_empty()))
 }
 
 /// Brings the tables up to date. The version is read first without a lock, and again under one.
 async fn migrate(connection: &mut SqliteConnection, ledger: &str) -> Result<(), OpenError> {
-    let path = file_of(connection).await;
+    // Only for messages; what is wrong shows with the next statement.
+    let path = file_of(connection).await.unwrap_or_default();
     let failed = |cause: sqlx::Error| OpenError { busy: is_busy(&cause), error: opening(&path, cause) };
     let known = MIGRATIONS.len();
     if version(connection).await.map_err(failed)? < known {
@@ -209,11 +211,12 @@ async fn version(connection: &mut SqliteConnection) -> sqlx::Result<usize> {
     Ok(usize::try_from(version).unwrap_or(0))
 }
 
-async fn file_of(connection: &mut SqliteConnection) -> PathBuf {
-    let path = sqlx::query_scalar::<_, String>("SELECT file FROM pragma_database_list WHERE name = 'main'")
+/// The file of a connection; empty for a database in memory.
+async fn file_of(connection: &mut SqliteConnection) -> sqlx::Result<PathBuf> {
+    let file = sqlx::query_scalar::<_, String>("SELECT file FROM pragma_database_list WHERE name = 'main'")
         .fetch_one(connection)
-        .await;
-    PathBuf::from(path.unwrap_or_default())
+        .await?;
+    Ok(PathBuf::from(file))
 }
 
 /// The primary result code of an error from SQLite itself.
