@@ -75,9 +75,18 @@ pub(crate) fn log_with(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilde
 }
 
 impl Fixture {
+    /// Waits until everything accepted so far has reached its end, also where the database just came back and
+    /// the log pauses between two attempts.
+    pub(crate) fn settle(&self) {
+        let start = Instant::now();
+        while let Err(error) = self.log.flush_blocking() {
+            assert!(start.elapsed() < PATIENCE, "{error:?}");
+        }
+    }
+
     /// Everything that was accepted so far, in the order of `seq`.
     pub(crate) fn entries(&self) -> Vec<SequencedEntry> {
-        self.log.flush_blocking().unwrap();
+        self.settle();
         block_on(all(&self.log.reader()))
     }
 

@@ -249,7 +249,7 @@ pub(super) fn opening(path: &Path, cause: sqlx::Error) -> AuditError {
             format!("{shown} is damaged: restore it from a backup, or move it away to start a new ledger")
         }
         Some(13) => format!("no room for {shown}: free space on its file system"),
-        _ => format!("the audit database {shown} cannot be opened or migrated"),
+        _ => format!("{shown} cannot be opened, migrated, read or written"),
     };
     AuditError::new(Kind::Store, message).because(cause)
 }
