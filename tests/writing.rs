@@ -316,7 +316,8 @@ fn a_file_replaced_under_us_is_an_error_and_not_a_silent_loss() {
     let file = fixture.directory.path().join("audit.db");
     let aside = fixture.directory.path().join("aside.db");
     let writer = fixture.log.writer();
-    block_on(writer.commit(entry("before"))).unwrap();
+    writer.try_write(entry("before")).unwrap();
+    fixture.settle();
     std::fs::rename(&file, &aside).unwrap();
     let error = block_on(writer.commit(entry("during"))).unwrap_err();
     assert!(error.is_pending(), "{error}");
