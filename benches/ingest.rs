@@ -33,7 +33,7 @@ use uuid::Uuid;
 const PART: u64 = 20_000;
 const TABLE: u64 = 200_000;
 /// What the flusher puts into one transaction at most.
-const BATCH: usize = 8192;
+const BATCH: usize = 16384;
 
 fn emit(i: u64, ids: &Ids) {
     let (workspace, session, agent) = ids.of(i);
@@ -205,7 +205,7 @@ impl Raw {
         let mut this = Self { db, insert, ids: Ids::new(), _directory: directory };
         this.run(
             "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 2000;",
+             PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000;",
         );
         this.run(include_str!("../migrations/sqlite/0001_ledger.sql"));
         this.run("INSERT INTO tracing_audit_head VALUES ('main', 0)");

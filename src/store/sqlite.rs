@@ -36,8 +36,8 @@ const CACHE_KIB: i32 = 16 * 1024;
 const PAGE_BYTES: u32 = 8192;
 
 /// Pages in the write-ahead log before they are moved into the database. SQLite's own 1000 would be reached by
-/// every full batch, and the hot pages moved each time; this is 16 MiB.
-const CHECKPOINT_PAGES: u32 = 2000;
+/// every full batch, and the hot pages moved each time; this is 32 MiB.
+const CHECKPOINT_PAGES: u32 = 4000;
 
 #[derive(Debug)]
 pub(super) struct Sqlite {
