@@ -1,8 +1,9 @@
 //! What emitters, writers and the flusher share: the queue, who waits for what, and when to wake whom.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,12 +17,15 @@ use tokio::{
 };
 
 use crate::{
-    AuditError, Stats, Store, WhenFull,
+    AuditError, Health, Stats, Store, WhenFull,
     error::Kind,
     flusher,
+    health::{Condition, Trouble},
     interpret::Defaults,
+    notice::{NOTICE_PAUSE, OnNotice, Told},
     queue::{Appended, Outcome, Queue, Refused},
     record::Limits,
+    stats::History,
     wait::block_on,
 };
 
@@ -31,6 +35,21 @@ const DROP_FLUSH: Duration = Duration::from_secs(5);
 thread_local! {
     /// On the flusher's thread nobody may wait for the flusher.
     static IS_FLUSHER: Cell<bool> = const { Cell::new(false) };
+    /// The calls of `committed` that are running on this thread, innermost last.
+    static COMMITTING: RefCell<Vec<Committing>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The events of one call of `committed`.
+struct Committing {
+    /// Tells engines apart; never followed.
+    engine: *const Engine,
+    events: Vec<Result<Accepted, AuditError>>,
+}
+
+/// An accepted entry, and where its `seq` will be told.
+struct Accepted {
+    position: u64,
+    seq: oneshot::Receiver<Result<u64, AuditError>>,
 }
 
 /// What the builder decided.
@@ -46,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) when_full: WhenFull,
     pub(crate) limits: Limits,
     pub(crate) defaults: Defaults,
+    pub(crate) on_notice: OnNotice,
 }
 
 /// Where somebody waits for the `seq` of one entry.
@@ -75,9 +95,13 @@ pub(crate) struct Engine {
     stopped: Notify,
     progress: watch::Sender<Progress>,
     commits: Mutex<BTreeMap<u64, CommitWaiter>>,
-    last_error: Mutex<Option<AuditError>>,
+    condition: Condition,
+    history: Mutex<History>,
+    told: Mutex<Told>,
+    /// There may be something to tell people.
+    noteworthy: Notify,
     /// The flusher's runtime, which keeps time for callers that may have none.
-    timer: Option<Handle>,
+    runtime: Option<Handle>,
 }
 
 /// Keeps the engine alive: held by the log, its writers and its layers, not by the flusher.
@@ -114,7 +138,8 @@ impl Engine {
         must_open: bool,
     ) -> (Arc<Alive>, oneshot::Receiver<Result<(), AuditError>>) {
         let (opened, outcome) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map(Arc::new);
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().thread_name("tracing-audit-notice").build().map(Arc::new);
         let engine = Arc::new(Self {
             queue,
             settings,
@@ -126,8 +151,11 @@ impl Engine {
             stopped: Notify::new(),
             progress: watch::Sender::new(Progress::default()),
             commits: Mutex::default(),
-            last_error: Mutex::default(),
-            timer: runtime.as_ref().ok().map(|runtime| runtime.handle().clone()),
+            condition: Condition::default(),
+            history: Mutex::default(),
+            told: Mutex::default(),
+            noteworthy: Notify::new(),
+            runtime: runtime.as_ref().ok().map(|runtime| runtime.handle().clone()),
         });
         let started = runtime.and_then(|runtime| {
             let (engine, on_thread) = (Arc::clone(&engine), Arc::clone(&runtime));
@@ -165,11 +193,17 @@ impl Engine {
         }
         let _ended = Ended(self);
         IS_FLUSHER.set(true);
-        runtime.block_on(flusher::run(self, opened, must_open));
+        runtime.block_on(async {
+            tokio::select! {
+                () = flusher::run(self, opened, must_open) => {}
+                () = self.notify() => {}
+            }
+            self.notify_once().await;
+        });
     }
 
     fn end(&self) {
-        self.queue.close();
+        self.close();
         self.progress.send_modify(|progress| progress.ended = true);
         lock(&self.commits).clear();
     }
@@ -197,7 +231,7 @@ impl Engine {
             Ok(Appended { wake: true, .. }) => self.wake.notify_one(),
             // Full of bytes, perhaps, and far from a batch in number.
             Err(Refused::Full) => self.urge(u64::MAX),
-            _ => {}
+            Ok(_) | Err(_) => {}
         }
         appended.map(|appended| appended.position)
     }
@@ -216,8 +250,8 @@ impl Engine {
             progress.mark_unchanged();
             match self.try_append(record, &mut waiter) {
                 Ok(position) => return Ok(position),
-                Err(Refused::Closed) => return Err(self.reject(Refused::Closed)),
                 Err(Refused::Full) => {}
+                Err(refused) => return Err(self.reject(refused)),
             }
             let timer = match (&mut timer, self.settings.when_full) {
                 (Some(timer), _) => timer,
@@ -249,40 +283,127 @@ impl Engine {
         }
     }
 
+    /// Counts an entry that will never be stored, and says why.
     pub(crate) fn reject(&self, why: Refused) -> AuditError {
-        self.queue.reject();
-        match why {
+        self.queue.reject(why);
+        // The flusher may be asleep, and the loss is to be told.
+        self.wake.notify_one();
+        let error = match why {
             Refused::Full => {
-                let error = AuditError::new(
+                self.condition.set(Trouble::Rejecting);
+                AuditError::new(
                     Kind::Full,
                     "the audit queue is full: the database does not keep up, or cannot be written",
-                );
-                self.blame(error)
+                )
             }
-            Refused::Closed => self
-                .blame(AuditError::new(Kind::Closed, "the audit log is shut down and accepts nothing more")),
+            Refused::Closed => {
+                AuditError::new(Kind::Closed, "the audit log is shut down and accepts nothing more")
+            }
+            Refused::TooLarge => {
+                let limits = self.settings.limits;
+                AuditError::new(
+                    Kind::TooLarge,
+                    format!(
+                        "the entry is too large: at most {} bytes a text and {} bytes in all",
+                        limits.value, limits.entry
+                    ),
+                )
+            }
+        };
+        self.noteworthy.notify_one();
+        if why == Refused::TooLarge { error } else { self.blame(error) }
+    }
+
+    /// Adds what the store last said, if that is still so.
+    fn blame(&self, error: AuditError) -> AuditError {
+        match lock(&self.history).last_error() {
+            Some(cause) if self.failing() => error.because(cause),
+            _ => error,
         }
     }
 
-    /// Adds what the store last said.
-    fn blame(&self, error: AuditError) -> AuditError {
-        match lock(&self.last_error).clone() {
-            Some(cause) => error.because(cause),
-            None => error,
+    /// Refuses every append from now on.
+    fn close(&self) {
+        self.queue.close();
+        self.condition.set(Trouble::Closed);
+    }
+
+    /// What becomes of an event: accepted or counted as rejected. A call of `committed` is told which; to
+    /// anybody else there is nobody to tell.
+    pub(crate) fn emit(&self, record: &[u8]) {
+        let mine = |call: &Committing| std::ptr::eq(call.engine, self);
+        // While the thread's locals are being destroyed, no call runs on it any more.
+        let is_mine = COMMITTING.try_with(|calls| calls.borrow().iter().any(mine)).unwrap_or(false);
+        if !is_mine {
+            drop(self.accept_blocking(record));
+            return;
         }
+        let outcome = block_on(self.accept_to_commit(record, self.settings.commit_timeout));
+        COMMITTING.with_borrow_mut(|calls| {
+            if let Some(call) = calls.iter_mut().rev().find(|call| mine(call)) {
+                call.events.push(outcome);
+            }
+        });
+    }
+
+    async fn accept_to_commit(&self, record: &[u8], patience: Duration) -> Result<Accepted, AuditError> {
+        let (waiter, seq) = oneshot::channel();
+        let position = self.accept(record, Some(waiter), patience).await?;
+        Ok(Accepted { position, seq })
     }
 
     /// Appends one entry and waits until it is durable.
     pub(crate) async fn commit(&self, record: &[u8]) -> Result<u64, AuditError> {
-        let timeout = self.settings.commit_timeout;
-        let deadline = self.timer(timeout);
-        let (waiter, answer) = oneshot::channel();
-        let position = self.accept(record, Some(waiter), timeout).await?;
-        self.urge(position);
+        let patience = self.settings.commit_timeout;
+        let mut deadline = pin!(self.timer(patience));
+        let accepted = self.accept_to_commit(record, patience).await?;
+        self.urge(accepted.position);
+        self.seq_of(accepted, &mut deadline).await
+    }
+
+    /// Runs `emit` and waits until every event of this log that it has emitted on this thread is durable.
+    pub(crate) async fn committed(&self, emit: impl FnOnce()) -> Result<Vec<u64>, AuditError> {
+        /// Whether `emit` returns or panics, its call is over.
+        struct Over;
+        impl Drop for Over {
+            fn drop(&mut self) {
+                COMMITTING.with_borrow_mut(Vec::pop);
+            }
+        }
+        let mut deadline = pin!(self.timer(self.settings.commit_timeout));
+        let events = {
+            COMMITTING.with_borrow_mut(|calls| calls.push(Committing { engine: self, events: Vec::new() }));
+            let _over = Over;
+            emit();
+            COMMITTING.with_borrow_mut(|calls| calls.last_mut().map(|call| std::mem::take(&mut call.events)))
+        };
+        let events = events.unwrap_or_default();
+        if events.is_empty() {
+            return Err(AuditError::new(
+                Kind::Wiring,
+                "no audit event arrived from within committed(): see check_wiring()",
+            ));
+        }
+        let last = events.iter().flatten().map(|accepted| accepted.position).max();
+        self.urge(last.unwrap_or(0));
+        let mut seqs = Vec::with_capacity(events.len());
+        for accepted in events {
+            seqs.push(self.seq_of(accepted?, &mut deadline).await?);
+        }
+        Ok(seqs)
+    }
+
+    /// Waits for an accepted entry to be durable.
+    async fn seq_of(
+        &self,
+        accepted: Accepted,
+        deadline: &mut Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<u64, AuditError> {
         tokio::select! {
             biased;
-            Ok(answer) = answer => answer,
+            Ok(seq) = accepted.seq => seq,
             () = deadline => {
+                let timeout = self.settings.commit_timeout;
                 let message = format!("accepted, but not committed within {timeout:?}; it may still be");
                 Err(self.blame(AuditError::new(Kind::Pending, message)))
             }
@@ -332,7 +453,8 @@ impl Engine {
 
     /// Accepts nothing more, flushes, and ends the flusher.
     pub(crate) async fn shutdown(&self, patience: Duration) -> Result<(), AuditError> {
-        self.queue.close();
+        self.queue.tell_gap();
+        self.close();
         let deadline = self.timer(patience);
         let flushed = self.flush(patience).await;
         self.stop.store(true, Ordering::Release);
@@ -356,7 +478,7 @@ impl Engine {
     /// Resolves after this long, or when the flusher's thread is gone.
     fn timer(&self, after: Duration) -> impl Future<Output = ()> + use<> {
         let (mut expired, waiting) = oneshot::channel::<()>();
-        if let Some(runtime) = &self.timer {
+        if let Some(runtime) = &self.runtime {
             // Ends with whoever waits, so that short waits do not leave long timers behind.
             runtime.spawn(async move {
                 tokio::select! {
@@ -372,7 +494,51 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats::of(self.queue.counts())
+        Stats::of(self.queue.counts(), &lock(&self.history))
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.condition.health()
+    }
+
+    /// Runs `work` on the flusher's runtime, whatever runtime the caller has.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, AuditError>> + Send + 'static,
+    ) -> Result<T, AuditError> {
+        let (done, outcome) = oneshot::channel();
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(async move {
+                // Whoever asked may have gone.
+                drop(done.send(work.await));
+            });
+        }
+        outcome.await.unwrap_or_else(|_| {
+            Err(AuditError::new(Kind::Closed, "the audit log ended before this was done"))
+        })
+    }
+}
+
+/// Telling people.
+impl Engine {
+    /// Tells whenever there is something to tell, with a pause after each time.
+    async fn notify(&self) {
+        loop {
+            self.noteworthy.notified().await;
+            if self.notify_once().await {
+                tokio::time::sleep(NOTICE_PAUSE).await;
+            }
+        }
+    }
+
+    /// False: there was nothing to tell.
+    async fn notify_once(&self) -> bool {
+        let notice = lock(&self.told).next(self.health(), self.stats());
+        let Some(notice) = notice else { return false };
+        let OnNotice(tell) = self.settings.on_notice.clone();
+        // On a thread that may block for as long as it likes. Should it panic, the panic hook has told of it.
+        drop(tokio::task::spawn_blocking(move || tell(notice)).await);
+        true
     }
 }
 
@@ -397,6 +563,9 @@ impl Engine {
             }
             let pending = counts.pending();
             if pending == 0 {
+                if self.queue.tell_gap() {
+                    continue;
+                }
                 if self.released.load(Ordering::Acquire) {
                     return false;
                 }
@@ -427,9 +596,43 @@ impl Engine {
             || self.urgent.load(Ordering::Acquire) > position
     }
 
-    /// An attempt failed; entries stay queued.
+    /// An attempt failed, or takes too long; entries stay queued.
     pub(crate) fn failed(&self, error: AuditError) {
-        *lock(&self.last_error) = Some(error);
+        lock(&self.history).failed(error);
+        if self.condition.set(Trouble::Failing) {
+            self.noteworthy.notify_one();
+        }
+    }
+
+    pub(crate) fn failing(&self) -> bool {
+        self.condition.is(Trouble::Failing)
+    }
+
+    /// The database can be opened. Whether it can be written, the next batch shows.
+    pub(crate) fn connected(&self) {
+        if self.queue.counts().pending() == 0 && self.condition.clear(Trouble::Failing) {
+            self.noteworthy.notify_one();
+        }
+    }
+
+    /// Nothing waits, and nothing can come.
+    pub(crate) fn abandoned(&self) -> bool {
+        self.released.load(Ordering::Acquire) && self.queue.counts().pending() == 0
+    }
+
+    /// An attempt will be made again.
+    pub(crate) fn retries(&self) {
+        lock(&self.history).retried();
+    }
+
+    /// The database refuses one entry.
+    pub(crate) fn refused(&self, error: AuditError) {
+        lock(&self.history).failed(error);
+    }
+
+    pub(crate) fn panicked(&self, message: &str) {
+        lock(&self.history).panicked();
+        self.failed(AuditError::new(Kind::Store, format!("the audit log's thread panicked: {message}")));
     }
 
     /// The records up to `until` have reached their end: books first, then whoever waits for them.
@@ -440,8 +643,14 @@ impl Engine {
         answer: impl Fn(u64) -> Result<u64, AuditError>,
     ) {
         self.queue.ack(until, outcome);
+        // Now there is room for it.
+        self.queue.tell_gap();
         self.overdue.store(false, Ordering::Relaxed);
-        *lock(&self.last_error) = None;
+        lock(&self.history).committed(outcome.committed);
+        let recovered = self.condition.clear(Trouble::Failing) | self.condition.clear(Trouble::Rejecting);
+        if recovered || outcome.quarantined > 0 {
+            self.noteworthy.notify_one();
+        }
         let answered = {
             let mut commits = lock(&self.commits);
             let later = commits.split_off(&(until + 1));

@@ -1,8 +1,15 @@
 //! From the queue to the store: reads records, interprets them, commits them in batches, tries again for as
 //! long as it takes, and only then acknowledges.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    any::Any,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    time::Duration,
+};
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -30,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs until the engine is stopped or nothing can come any more.
 pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), AuditError>>, must_open: bool) {
-    let mut flusher = Flusher { engine, writer: Uuid::new_v4(), appender: None };
+    let mut flusher = Flusher { engine, writer: Uuid::new_v4(), appender: None, reachable: 0 };
     let outcome = flusher.connect().await;
     let failed = outcome.is_err();
     if let Err(error) = &outcome {
@@ -39,63 +46,113 @@ pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), Audi
     // Nobody listens where the writer was made without waiting for the database.
     drop(opened.send(outcome));
     if !(failed && must_open) {
-        flusher.work().await;
+        let mut pause = Pause::default();
+        while let Err(panic) = AssertUnwindSafe(flusher.work()).catch_unwind().await {
+            engine.panicked(message_of(&*panic));
+            flusher.appender = None;
+            if !pause.rest(engine).await {
+                break;
+            }
+        }
     }
     if let Some(appender) = flusher.appender.take() {
         appender.close().await;
     }
 }
 
-/// Interpreted records, and how far they have got.
+/// What a panic says.
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}
+
+/// The time between two attempts, longer each time.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    /// False: stopped meanwhile.
+    async fn rest(&mut self, engine: &Engine) -> bool {
+        if engine.stopping() {
+            return false;
+        }
+        // Between half and all of it, so that several processes on one database do not try in step.
+        let jittered = self.0.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+        tokio::select! {
+            () = tokio::time::sleep(jittered) => true,
+            () = engine.stopped() => false,
+        }
+    }
+}
+
+/// Consecutive records, interpreted, and how far they have got.
 struct Batch {
-    /// Position before the first row.
+    /// Position before the first of them.
     from: u64,
-    /// Position after the last record.
-    end: u64,
-    rows: Vec<Row>,
-    /// A record after the rows that this version cannot read; a batch ends with it.
-    unreadable: Option<Quarantined>,
-    /// Rows that are committed or quarantined.
+    items: Vec<Item>,
+    /// How many of them are committed or quarantined.
     done: usize,
-    /// Refused rows right after those, to be committed to quarantine with whatever comes next.
+    /// Those right after that are refused, to be committed to quarantine with whatever comes next.
     held: Vec<Quarantined>,
 }
 
+enum Item {
+    Row(Row),
+    /// A record that this version cannot read.
+    Unreadable(Quarantined),
+}
+
 impl Batch {
-    /// The rows not tried yet.
+    /// Position after the last record.
+    fn end(&self) -> u64 {
+        self.from + self.items.len() as u64
+    }
+
+    /// The items not tried yet.
     fn untried(&self) -> Range<usize> {
-        (self.done + self.held.len()).min(self.rows.len())..self.rows.len()
+        (self.done + self.held.len()).min(self.items.len())..self.items.len()
+    }
+
+    fn rows(&self, range: Range<usize>) -> Vec<&Row> {
+        let items = self.items.get(range).unwrap_or(&[]);
+        items.iter().filter_map(|item| if let Item::Row(row) = item { Some(row) } else { None }).collect()
     }
 }
 
 async fn prepare(engine: &Engine, from: u64) -> Batch {
     let records = engine.queue.read(from, BATCH_ENTRIES, BATCH_BYTES);
-    let mut batch = Batch {
-        from,
-        end: from,
-        rows: Vec::with_capacity(records.len()),
-        unreadable: None,
-        done: 0,
-        held: Vec::new(),
-    };
+    let mut items = Vec::with_capacity(records.len());
     for (index, record) in records.records().enumerate() {
         if index % INTERPRET_STEP == INTERPRET_STEP - 1 {
             tokio::task::yield_now().await;
         }
-        if let Ok(row) = interpret(record, &engine.settings.defaults) {
-            batch.rows.push(row);
-        } else {
-            batch.unreadable = Some(Quarantined {
-                id: None,
-                error: "the record is not in a format that this version reads".to_owned(),
-                record: record.to_vec(),
-                duplicate: false,
-            });
-            break;
-        }
+        // A panic would be a bug here, and must not stand in the way of every later entry.
+        let interpret = AssertUnwindSafe(|| interpret(record, &engine.settings.defaults));
+        let error = match catch_unwind(interpret) {
+            Ok(Ok(row)) => {
+                items.push(Item::Row(row));
+                continue;
+            }
+            Ok(Err(_)) => "the record is not in a format that this version reads".to_owned(),
+            Err(panic) => format!("reading the record panicked: {}", message_of(&*panic)),
+        };
+        items.push(Item::Unreadable(Quarantined {
+            id: None,
+            error,
+            record: record.to_vec(),
+            duplicate: false,
+        }));
     }
-    batch.end = from + batch.rows.len() as u64 + u64::from(batch.unreadable.is_some());
-    batch
+    Batch { from, items, done: 0, held: Vec::new() }
 }
 
 struct Flusher<'e> {
@@ -103,6 +160,8 @@ struct Flusher<'e> {
     /// Names this queue in the database.
     writer: Uuid,
     appender: Option<Box<dyn Appender>>,
+    /// No append has tried to get beyond this position.
+    reachable: u64,
 }
 
 impl Flusher<'_> {
@@ -112,18 +171,40 @@ impl Flusher<'_> {
         Ok(())
     }
 
+    /// Tries until there is a connection, also while nothing waits: health is what a service looks at before it
+    /// lets anything in. False: there will be nothing to write, ever.
+    async fn connect_patiently(&mut self) -> bool {
+        let mut pause = Pause::default();
+        while self.appender.is_none() {
+            match self.connect().await {
+                Ok(()) => self.engine.connected(),
+                Err(error) => {
+                    self.engine.failed(error);
+                    self.engine.retries();
+                    if self.engine.abandoned() || !pause.rest(self.engine).await {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
     /// Takes batch after batch, until there can be no more.
     async fn work(&mut self) {
         let engine = self.engine;
+        if !self.connect_patiently().await {
+            return;
+        }
         let mut prepared: Option<Batch> = None;
-        let mut position = 0;
+        let mut position = engine.queue.counts().acknowledged;
         loop {
             let mut batch = match prepared.take() {
                 Some(batch) => batch,
                 None if engine.wait_for_batch().await => prepare(engine, position).await,
                 None => return,
             };
-            position = batch.end;
+            position = batch.end();
             let next = async {
                 if engine.more_after(position) { Some(prepare(engine, position).await) } else { None }
             };
@@ -132,34 +213,43 @@ impl Flusher<'_> {
                 return;
             }
             // The batch has grown if its first attempts failed.
-            position = batch.end;
+            position = batch.end();
             prepared = next.filter(|next| next.from == position);
         }
     }
 
     /// Brings every record of the batch to its end, however often it takes. False: stopped before that.
     async fn settle(&mut self, batch: &mut Batch) -> bool {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = Pause::default();
         loop {
-            let Err(error) = self.attempt(batch).await else { return true };
+            let Err(error) = self.attempt_watched(batch).await else { return true };
             self.engine.failed(error);
             // A connection that failed once is not trusted again.
             self.appender = None;
-            if self.engine.stopping() {
+            self.engine.retries();
+            if !pause.rest(self.engine).await {
                 return false;
             }
-            // Between half and all of it, so that several processes on one database do not try in step.
-            let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-            tokio::select! {
-                () = tokio::time::sleep(jittered) => {}
-                () = self.engine.stopped() => return false,
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
             if batch.done == 0 && batch.held.is_empty() {
                 // With what has arrived since: entries that the database accepts tell bad ones from a bad database.
                 *batch = prepare(self.engine, batch.from).await;
             }
         }
+    }
+
+    /// An attempt that takes longer than anybody waits is a failing database too, though it may yet succeed.
+    async fn attempt_watched(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
+        let (engine, patience) = (self.engine, self.engine.settings.commit_timeout);
+        let mut attempt = pin!(self.attempt(batch));
+        if let Ok(outcome) = tokio::time::timeout(patience, &mut attempt).await {
+            return outcome;
+        }
+        // What it said before says more.
+        if !engine.failing() {
+            let message = format!("the audit database has not answered for {patience:?}");
+            engine.failed(AuditError::new(Kind::Store, message));
+        }
+        attempt.await
     }
 
     async fn attempt(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
@@ -168,24 +258,35 @@ impl Flusher<'_> {
         }
         // What a row is refused for is found by halving: the halves go in order, each committed by itself.
         let mut ranges = vec![batch.untried()];
-        while let Some(range) = ranges.pop() {
-            if range.is_empty() {
+        while let Some(Range { start, end }) = ranges.pop() {
+            let unreadable = |item: &Item| matches!(item, Item::Unreadable(_));
+            let first_unreadable = batch.items.get(start..end).unwrap_or(&[]).iter().position(unreadable);
+            let rows_end = first_unreadable.map_or(end, |index| start + index);
+            if start == end {
                 continue;
             }
-            match self.append(batch, range.clone()).await {
+            if rows_end < end {
+                ranges.push(if rows_end == start { start + 1..end } else { rows_end..end });
+            }
+            if let Some(Item::Unreadable(record)) = batch.items.get(start) {
+                batch.held.push(record.clone());
+                continue;
+            }
+            match self.append(batch, start..rows_end).await {
                 Ok(applied) => {
                     self.applied(batch, applied);
                     // Short of its end if it was an earlier attempt, of other extent, that had been committed.
-                    ranges.push(batch.done..range.end);
+                    ranges.push(batch.done..rows_end);
                 }
                 Err(AppendError { fault: Fault::Store, error }) => return Err(error),
-                Err(AppendError { fault, error }) if range.len() == 1 => {
-                    hold(batch, range.start, fault, &error);
+                Err(AppendError { fault, error }) if rows_end - start == 1 => {
+                    hold(batch, start, fault, &error);
+                    self.engine.refused(error);
                 }
                 Err(_) => {
-                    let middle = range.start + range.len() / 2;
-                    ranges.push(middle..range.end);
-                    ranges.push(range.start..middle);
+                    let middle = start + (rows_end - start) / 2;
+                    ranges.push(middle..rows_end);
+                    ranges.push(start..middle);
                 }
             }
         }
@@ -199,9 +300,8 @@ impl Flusher<'_> {
                 format!("the database refuses every entry of a batch: {why}"),
             ));
         }
-        batch.held.extend(batch.unreadable.take());
         if !batch.held.is_empty() {
-            let end = batch.rows.len();
+            let end = batch.items.len();
             let applied = self.append(batch, end..end).await.map_err(|failed| failed.error)?;
             self.applied(batch, applied);
         }
@@ -209,6 +309,7 @@ impl Flusher<'_> {
     }
 
     async fn append(&mut self, batch: &Batch, range: Range<usize>) -> Result<Applied, AppendError> {
+        self.reachable = self.reachable.max(batch.end());
         let Some(appender) = &mut self.appender else {
             let error = AuditError::new(Kind::Store, "there is no connection to the audit database");
             return Err(AppendError { fault: Fault::Store, error });
@@ -218,8 +319,8 @@ impl Flusher<'_> {
                 writer: self.writer,
                 from: batch.from + batch.done as u64,
                 quarantined: &batch.held,
-                reachable: batch.end,
-                rows: batch.rows.get(range).unwrap_or(&[]),
+                reachable: self.reachable,
+                rows: &batch.rows(range),
             })
             .await
     }
@@ -228,35 +329,34 @@ impl Flusher<'_> {
     fn applied(&self, batch: &mut Batch, applied: Applied) {
         let reached = usize::try_from(applied.until - batch.from).unwrap_or(usize::MAX);
         let held = std::mem::take(&mut batch.held);
-        let first_row = batch.done + held.len();
-        let rows = batch.rows.get(first_row..reached).unwrap_or(&[]);
+        // Of an earlier attempt that ended in a panic, what was held is forgotten; the database knows how much.
+        let first_row = reached.saturating_sub(usize::try_from(applied.rows).unwrap_or(usize::MAX));
+        let malformed = batch.rows(first_row..reached).iter().filter(|row| row.problems.is_some()).count();
         let outcome = Outcome {
-            committed: rows.len() as u64,
-            quarantined: held.len() as u64,
-            malformed: rows.iter().filter(|row| row.problems.is_some()).count() as u64,
+            committed: applied.rows,
+            quarantined: first_row.saturating_sub(batch.done) as u64,
+            malformed: malformed as u64,
         };
-        let first_held = batch.from + batch.done as u64 + 1;
-        let first_row_position = batch.from + first_row as u64 + 1;
+        let (first_held, first_row) = (batch.from + batch.done as u64 + 1, batch.from + first_row as u64 + 1);
         self.engine.acknowledge(applied.until, outcome, |position| {
-            let refused =
-                usize::try_from(position.saturating_sub(first_held)).ok().and_then(|index| held.get(index));
-            match (refused, applied.first_seq) {
-                (Some(refused), _) => Err(AuditError::new(
-                    if refused.duplicate { Kind::Duplicate } else { Kind::Quarantined },
-                    format!("set aside in quarantine: {}", refused.error),
-                )),
-                (None, Some(first_seq)) => Ok(first_seq + (position - first_row_position)),
-                (None, None) => {
-                    Err(AuditError::new(Kind::Store, "the ledger has lost the batch of this entry"))
-                }
+            if let (Some(row), Some(first_seq)) = (position.checked_sub(first_row), applied.first_seq) {
+                return Ok(first_seq + row);
             }
+            let refused = usize::try_from(position.saturating_sub(first_held)).ok();
+            let refused = refused.and_then(|index| held.get(index));
+            let duplicate = refused.is_some_and(|refused| refused.duplicate);
+            let why = refused.map_or("the database refuses this entry", |refused| &refused.error);
+            Err(AuditError::new(
+                if duplicate { Kind::Duplicate } else { Kind::Quarantined },
+                format!("set aside in quarantine: {why}"),
+            ))
         });
         batch.done = reached;
     }
 }
 
 fn hold(batch: &mut Batch, index: usize, fault: Fault, error: &AuditError) {
-    let Some(row) = batch.rows.get(index) else { return };
+    let Some(Item::Row(row)) = batch.items.get(index) else { return };
     let mut record = Vec::new();
     encode_entry(&mut record, row);
     batch.held.push(Quarantined {
@@ -268,108 +368,4 @@ fn hold(batch: &mut Batch, index: usize, fault: Fault, error: &AuditError) {
 }
 
 #[cfg(all(test, feature = "sqlite"))]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use futures_util::{
-        future::BoxFuture,
-        stream::{BoxStream, TryStreamExt},
-    };
-
-    use super::*;
-    use crate::{
-        AuditEntry, AuditLog, AuditQuery, AuditReader, Store,
-        store::{Backend, LedgerRow, Span},
-        wait::block_on,
-    };
-
-    /// SQLite, but the answer to every second append is lost: done, and reported as failed.
-    #[derive(Debug)]
-    struct LosesAnswers(Store);
-
-    static APPENDS: AtomicU32 = AtomicU32::new(0);
-
-    struct LosesEverySecond(Box<dyn Appender>);
-
-    impl Backend for LosesAnswers {
-        fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
-            Box::pin(async move {
-                let inner = self.0.backend().connect(ledger).await?;
-                Ok(Box::new(LosesEverySecond(inner)) as Box<dyn Appender>)
-            })
-        }
-
-        fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
-            self.0.backend().rows(query)
-        }
-
-        fn page<'a>(
-            &'a self,
-            query: &'a AuditQuery,
-            span: Span,
-            size: u32,
-        ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>> {
-            self.0.backend().page(query, span, size)
-        }
-
-        fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
-            self.0.backend().count(query)
-        }
-    }
-
-    impl Appender for LosesEverySecond {
-        fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
-            Box::pin(async move {
-                let applied = self.0.append(batch).await?;
-                if APPENDS.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
-                    let error = AuditError::new(Kind::Store, "the answer was lost");
-                    return Err(AppendError { fault: Fault::Store, error });
-                }
-                Ok(applied)
-            })
-        }
-
-        fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
-            self.0.close()
-        }
-    }
-
-    fn entry(i: u64) -> AuditEntry {
-        AuditEntry::new(Uuid::nil(), i.to_string(), "r")
-    }
-
-    #[test]
-    fn lost_answers_double_nothing_lose_nothing_and_give_each_commit_its_own_seq() {
-        let directory = tempfile::tempdir().unwrap();
-        let sqlite = Store::sqlite(directory.path().join("audit.db")).unwrap();
-        let log = AuditLog::builder().store(Store::of(LosesAnswers(sqlite.clone()))).open_blocking().unwrap();
-        let writer = log.writer();
-        let twice = entry(0);
-        // Commits between batches of others, a duplicate, and a record that no version ever wrote.
-        for i in 0..200 {
-            let mine = if i == 0 { twice.clone() } else { entry(i) };
-            assert_eq!(block_on(writer.commit(mine)).unwrap(), i * 4);
-            for other in 0..3 {
-                writer.try_write(entry(1000 + i * 3 + other)).unwrap();
-            }
-            if i % 50 == 10 {
-                assert!(block_on(writer.commit(twice.clone())).unwrap_err().is_duplicate());
-                writer.engine().queue.append(b"not a record").unwrap();
-            }
-        }
-        log.flush_blocking().unwrap();
-        let stats = log.stats();
-        assert_eq!((stats.offered, stats.committed, stats.quarantined, stats.pending), (808, 800, 8, 0));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let actions: Vec<String> = runtime.block_on(async {
-            let all = AuditQuery::new();
-            let rows: Vec<Row> = sqlite.backend().rows(&all).try_collect().await.unwrap();
-            assert_eq!(AuditReader::new(sqlite.clone()).count(&all).await.unwrap(), 800);
-            rows.into_iter().map(|row| row.action.as_ref().to_owned()).collect()
-        });
-        let mut unique = actions.clone();
-        unique.sort();
-        unique.dedup();
-        assert_eq!(unique.len(), 800);
-    }
-}
+mod tests;

@@ -187,6 +187,10 @@ impl<'a> Draft<'a> {
 
     fn decision(&mut self, field: &Field<'a>) -> Cow<'a, str> {
         let word = self.text(field);
+        if word.is_empty() {
+            // Says that nobody decided, where the log's default would say otherwise.
+            return word;
+        }
         word.parse::<Decision>().map_or_else(
             |unknown| {
                 self.problem(field, &unknown.to_string());

@@ -101,10 +101,13 @@
 mod engine;
 mod entry;
 mod error;
+pub mod failure;
 mod flusher;
+mod health;
 mod interpret;
 mod layer;
 mod log;
+mod notice;
 mod queue;
 mod reader;
 mod record;
@@ -115,12 +118,14 @@ mod writer;
 
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
+pub use health::Health;
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
 pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
-pub use queue::WhenFull;
-pub use reader::{AuditFilter, AuditQuery, AuditReader, Cursor, Page};
+pub use notice::Notice;
+pub use queue::{Rejections, WhenFull};
+pub use reader::{AuditFilter, AuditQuery, AuditReader, BlockingReader, Cursor, Page, QuarantinedEntry};
 pub use stats::Stats;
-pub use store::Store;
+pub use store::{Readmitted, Store};
 pub use writer::AuditWriter;
 
 #[cfg(all(doctest, feature = "sqlite"))]

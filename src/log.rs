@@ -8,12 +8,13 @@ use tracing_subscriber::registry::LookupSpan;
 use uuid::Uuid;
 
 use crate::{
-    AuditError, AuditLayer, AuditReader, AuditWriter, Decision, NotAudit, Protect, Stats, Store, WhenFull,
-    WiringReport,
+    AuditError, AuditLayer, AuditReader, AuditWriter, Decision, Health, NotAudit, Notice, Protect, Stats,
+    Store, WhenFull, WiringReport,
     engine::{Engine, Settings},
     error::Kind,
     interpret::Defaults,
     layer::{Emitter, Interests},
+    notice::OnNotice,
     queue::memory::MemoryQueue,
     record::Limits,
     wait::block_on,
@@ -143,6 +144,15 @@ impl AuditLog {
         self.writer.stats()
     }
 
+    /// How the log is doing: one atomic load, for every request if need be.
+    ///
+    /// What a service does when it is not [`Healthy`](Health::Healthy) is its own to decide: see
+    /// [What happens when](crate::failure#what-a-service-does).
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.writer.health()
+    }
+
     /// Waits until everything that was accepted before this call is committed, at most `commit_timeout`.
     ///
     /// # Errors
@@ -160,6 +170,42 @@ impl AuditLog {
     /// As `flush`.
     pub fn flush_blocking(&self) -> Result<(), AuditError> {
         self.writer.flush_blocking()
+    }
+
+    /// Runs `emit`, which emits audit events with `tracing`'s macros, and waits until all of them are durable: for
+    /// an act that must not happen unless its entry is certain to stay. Returns the `seq` of each, in order.
+    ///
+    /// ```
+    /// # use tracing::info;
+    /// # use tracing_audit::AuditLog;
+    /// # async fn handler(audit: &AuditLog) -> Result<(), tracing_audit::AuditError> {
+    /// audit.committed(|| info!(target: "audit", action = "key.destroy", resource = "key", decision = "Allow")).await?;
+    /// // Only now is the key destroyed.
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// What counts are events of this log that `emit` itself emits, on this thread. A batch starts at once;
+    /// concurrent calls share a transaction.
+    ///
+    /// # Errors
+    /// [`is_wiring`](AuditError::is_wiring) if no event arrived, [`is_rejected`](AuditError::is_rejected) if it will
+    /// never be stored, [`is_duplicate`](AuditError::is_duplicate) and [`is_quarantined`](AuditError::is_quarantined),
+    /// [`is_pending`](AuditError::is_pending) if it was accepted but not committed within `commit_timeout`, and may
+    /// be committed later. Of several events the error is the first one's that has any; the others may be stored.
+    ///
+    /// # Cancel safety
+    /// `emit` runs when the future is first polled. Dropping it after that withdraws nothing.
+    pub async fn committed(&self, emit: impl FnOnce()) -> Result<Vec<u64>, AuditError> {
+        self.writer.engine().committed(emit).await
+    }
+
+    /// [`committed`](Self::committed) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `committed`.
+    pub fn committed_blocking(&self, emit: impl FnOnce()) -> Result<Vec<u64>, AuditError> {
+        block_on(self.committed(emit))
     }
 
     /// Accepts nothing more, commits what is pending for at most `deadline`, and ends the log's thread, which
@@ -190,7 +236,7 @@ impl AuditLog {
 }
 
 /// What a shutdown left behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[must_use = "it says whether entries were left uncommitted"]
 #[non_exhaustive]
 pub struct ShutdownReport {
@@ -214,6 +260,7 @@ pub struct AuditLogBuilder {
     level: Level,
     span_fields: Vec<String>,
     defaults: Defaults,
+    on_notice: OnNotice,
 }
 
 impl fmt::Debug for AuditLogBuilder {
@@ -237,6 +284,7 @@ impl Default for AuditLogBuilder {
             level: Level::INFO,
             span_fields: Vec::new(),
             defaults: Defaults::default(),
+            on_notice: OnNotice::default(),
         }
     }
 }
@@ -346,6 +394,17 @@ impl AuditLogBuilder {
         self
     }
 
+    /// Who is told when the log's health changes, or entries are rejected or quarantined: at most once a second,
+    /// with everything since the time before, on a thread of the log's own that may block. Default: a `warn!`
+    /// with the target `tracing_audit`, or an `info!` when all is well again.
+    ///
+    /// A log that is well tells nothing.
+    #[must_use]
+    pub fn on_notice(mut self, tell: impl Fn(Notice) + Send + Sync + 'static) -> Self {
+        self.on_notice = OnNotice(Arc::new(tell));
+        self
+    }
+
     /// Starts the log: its thread connects to the store and creates or migrates the tables.
     ///
     /// # Errors
@@ -366,6 +425,9 @@ impl AuditLogBuilder {
         if self.ledger.is_empty() || self.ledger.contains('\0') || self.target.is_empty() {
             return refuse("the names of ledger and target must not be empty");
         }
+        if self.target == "tracing_audit" {
+            return refuse("the target tracing_audit is the one under which the log itself tells of trouble");
+        }
         let of_events = ["decision", "risk_score", "reason", "message", "metadata", "occurred_at"];
         if self.span_fields.iter().any(|name| of_events.contains(&name.as_str())) {
             return refuse(
@@ -382,6 +444,7 @@ impl AuditLogBuilder {
             when_full: self.when_full,
             limits: self.limits,
             defaults: self.defaults,
+            on_notice: self.on_notice,
         };
         let queue = MemoryQueue::new(self.queue.0, self.queue.1);
         let (engine, opened) = Engine::start(Box::new(queue), settings, true);

@@ -58,6 +58,11 @@ pub(crate) struct Limits {
     pub(crate) entry: usize,
 }
 
+impl Limits {
+    /// For what the log itself writes.
+    pub(crate) const NONE: Self = Self { value: usize::MAX, entry: usize::MAX };
+}
+
 /// The record does not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damaged;

@@ -9,6 +9,8 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
+use crate::{AuditError, error::Kind};
+
 #[derive(Default)]
 struct Signal {
     woken: Mutex<bool>,
@@ -38,4 +40,20 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
             woken = signal.changed.wait(woken).unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// Runs a future that needs a Tokio runtime, on a thread of its own: within another runtime none can be started.
+pub(crate) fn on_own_runtime<T: Send>(
+    future: impl Future<Output = Result<T, AuditError>> + Send,
+) -> Result<T, AuditError> {
+    let failed = |cause| AuditError::new(Kind::Store, "no thread can be started to read on").because(cause);
+    std::thread::scope(|scope| {
+        let reading =
+            std::thread::Builder::new().name("tracing-audit-reader".to_owned()).spawn_scoped(scope, || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+                runtime.block_on(future)
+            });
+        reading.map_err(failed)?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

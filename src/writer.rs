@@ -3,11 +3,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    AuditEntry, AuditError, Stats, Store, WhenFull,
+    AuditEntry, AuditError, Health, Readmitted, Stats, Store, WhenFull,
     engine::{Alive, Engine, Settings},
-    error::Kind,
     interpret::{Defaults, row_of},
     log::defaults,
+    notice::OnNotice,
     queue::{Refused, memory::MemoryQueue},
     record::{Row, encode_entry},
     wait::block_on,
@@ -56,6 +56,7 @@ impl AuditWriter {
             when_full: WhenFull::Block { timeout: Duration::MAX },
             limits: defaults::LIMITS,
             defaults: Defaults::default(),
+            on_notice: OnNotice::default(),
         };
         let queue = MemoryQueue::new(defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES);
         let (engine, _opened) = Engine::start(Box::new(queue), settings, false);
@@ -132,10 +133,68 @@ impl AuditWriter {
         block_on(self.flush())
     }
 
+    /// [`write`](Self::write) for code without an async runtime. Blocks the thread while the queue is full.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub fn write_blocking(&self, entry: AuditEntry) -> Result<(), AuditError> {
+        let record = self.encode(entry)?;
+        self.last.engine.accept_blocking(&record).map(drop)
+    }
+
+    /// [`commit`](Self::commit) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub fn commit_blocking(&self, entry: AuditEntry) -> Result<u64, AuditError> {
+        block_on(self.commit(entry))
+    }
+
+    /// Tries again every entry in quarantine, whichever process put it there, for when what the database had
+    /// against them is mended. Each that is accepted now becomes a row at the head of the ledger, in one
+    /// transaction with leaving the quarantine. [`AuditReader::quarantined`](crate::AuditReader::quarantined) shows what
+    /// is there.
+    ///
+    /// [`Stats`] goes on counting them as quarantined: that is what became of them when they were offered.
+    ///
+    /// # Errors
+    /// [`is_store`](AuditError::is_store) if the database cannot be read or written; what was readmitted before
+    /// stays so. [`is_closed`](AuditError::is_closed) after a shutdown.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop it.
+    pub async fn retry_quarantined(&self) -> Result<Readmitted, AuditError> {
+        let settings = &self.last.engine.settings;
+        let (store, ledger) = (settings.store.clone(), settings.ledger.clone());
+        self.last
+            .engine
+            .run(async move {
+                let mut appender = store.backend().connect(&ledger).await?;
+                let outcome = appender.readmit().await;
+                appender.close().await;
+                outcome
+            })
+            .await
+    }
+
+    /// [`retry_quarantined`](Self::retry_quarantined) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `retry_quarantined`.
+    pub fn retry_quarantined_blocking(&self) -> Result<Readmitted, AuditError> {
+        block_on(self.retry_quarantined())
+    }
+
     /// The books of this log, not of this clone.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.last.engine.stats()
+    }
+
+    /// How the log is doing: one atomic load.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.last.engine.health()
     }
 
     fn encode(&self, entry: AuditEntry) -> Result<Vec<u8>, AuditError> {
@@ -144,12 +203,7 @@ impl AuditWriter {
         let mut record = Vec::with_capacity(256 + row.metadata.len());
         encode_entry(&mut record, &row);
         if record.len() > limits.entry || largest_text(&row) > limits.value {
-            self.last.engine.queue.reject();
-            let message = format!(
-                "the entry is too large: at most {} bytes a text and {} bytes in all",
-                limits.value, limits.entry
-            );
-            return Err(AuditError::new(Kind::TooLarge, message));
+            return Err(self.last.engine.reject(Refused::TooLarge));
         }
         Ok(record)
     }

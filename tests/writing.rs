@@ -25,7 +25,7 @@ fn entry(action: &str) -> AuditEntry {
     AuditEntry::new(Uuid::nil(), action, "document")
 }
 
-fn assert_balanced(stats: Stats) {
+fn assert_balanced(stats: &Stats) {
     assert_eq!(
         stats.offered,
         stats.committed + stats.rejected + stats.quarantined + stats.pending,
@@ -168,7 +168,7 @@ fn a_duplicate_is_quarantined_alone_and_the_rest_of_its_batch_committed() {
     assert_eq!(block_on(writer.commit(entry("last"))).unwrap(), 499);
     let stats = fixture.log.stats();
     assert_eq!((stats.committed, stats.quarantined, stats.pending), (500, 3, 0));
-    assert_balanced(stats);
+    assert_balanced(&stats);
     let seqs: Vec<u64> = fixture.entries().iter().map(|found| found.seq).collect();
     assert_eq!(seqs, (0..500).collect::<Vec<u64>>());
     let quarantined: i64 = block_on(async {
@@ -212,8 +212,16 @@ fn what_is_too_large_is_refused_and_counted() {
     let large = AuditEntry { metadata: "x".repeat(1024 * 1024).into(), ..entry("a") };
     let error = block_on(writer.commit(large)).unwrap_err();
     assert!(error.is_too_large() && error.is_rejected(), "{error}");
+    // Told without anything else to write, or anybody who flushes.
+    let start = Instant::now();
+    while fixture.log.stats().committed == 0 {
+        assert!(start.elapsed() < support::PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let told: u64 = fixture.entries().iter().filter_map(|gap| gap.entry.metadata["too_large"].as_u64()).sum();
     let stats = fixture.log.stats();
-    assert_eq!((stats.offered, stats.rejected, stats.pending), (2, 2, 0));
+    assert_eq!((stats.offered - stats.gaps, stats.rejected, stats.pending), (2, 2, 0));
+    assert_eq!((stats.rejected_because.too_large, told), (2, 2));
 }
 
 #[test]
@@ -232,18 +240,26 @@ fn a_full_queue_rejects_at_once_or_after_one_wait_as_configured_and_keeps_what_i
                 let error = writer.write(entry("rejected")).await.unwrap_err();
                 assert!(error.is_full() && error.is_rejected(), "{error}");
             }
-            assert_balanced(fixture.log.stats());
+            assert_balanced(&fixture.log.stats());
             assert_eq!(fixture.log.stats().pending, 10);
             sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
         });
+        fixture.settle();
         let found = fixture.entries();
-        assert_eq!(found.len(), 10);
-        assert!(found.iter().all(|found| found.entry.action == "kept"));
+        assert_eq!(found.len(), 11);
+        assert!(found[..10].iter().all(|found| found.entry.action == "kept"));
+        // The log says itself what it does not hold.
+        let gap = &found[10];
+        assert_eq!((gap.entry.action.as_str(), gap.entry.decision.as_str()), ("audit.gap", ""));
+        assert!(gap.problems.is_empty(), "{gap:?}");
+        assert_eq!(gap.entry.metadata["full"], 20);
+        assert!(gap.entry.metadata["from"].as_str() <= gap.entry.metadata["until"].as_str());
         let stats = fixture.log.stats();
-        assert_eq!((stats.offered, stats.rejected), (30, 20));
+        assert_eq!((stats.offered, stats.gaps, stats.rejected), (31, 1, 20));
+        assert_eq!(stats.rejected_because.full, 20);
         // There is room again, so the next one may wait again.
         fixture.log.writer().try_write(entry("after")).unwrap();
-        assert_eq!(fixture.entries().len(), 11);
+        assert_eq!(fixture.entries().len(), 12);
     };
     full(WhenFull::Reject);
     full(WhenFull::Block { timeout: Duration::from_millis(300) });
@@ -286,7 +302,7 @@ fn entries_survive_a_database_that_stays_locked_beyond_every_timeout() {
             std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("locked")),
             "{error:?}"
         );
-        assert_balanced(fixture.log.stats());
+        assert_balanced(&fixture.log.stats());
         sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
     });
     let actions: Vec<String> = fixture.entries().into_iter().map(|found| found.entry.action).collect();
@@ -343,7 +359,7 @@ fn shutdown_with_the_database_locked_says_what_is_left() {
         assert_eq!((report.stats.pending, report.stats.committed), (1, 0));
         let error = fixture.log.writer().write(entry("late")).await.unwrap_err();
         assert!(error.is_closed() && error.is_rejected(), "{error}");
-        assert_balanced(fixture.log.stats());
+        assert_balanced(&fixture.log.stats());
     });
 }
 

@@ -151,8 +151,7 @@ impl Emitter {
             encoder.event_name(name);
         }
         event.record(&mut FieldVisitor { encoder, only: None });
-        // Refused: counted by the engine. There is nobody here to tell.
-        drop(self.engine.accept_blocking(&buffer));
+        self.engine.emit(&buffer);
         if buffer.capacity() <= KEPT_BUFFER_BYTES {
             // While the thread's locals are being destroyed there is nothing to keep it in.
             BUFFER.try_with(|kept| kept.set(buffer)).unwrap_or_default();

@@ -4,9 +4,10 @@ use std::{
     collections::VecDeque,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use super::{Appended, Batch, Block, Counts, Outcome, Piece, Queue, Refused};
+use super::{Appended, Batch, Block, Counts, Outcome, Piece, Queue, Refused, gap::Gap};
 
 /// Bytes after which a block is closed and a new one begun. Large enough that allocation is rare, small enough
 /// that acknowledged memory is returned in small steps.
@@ -33,6 +34,7 @@ struct State {
     first: u64,
     counts: Counts,
     wake_at: Option<u64>,
+    gap: Option<Gap>,
 }
 
 impl MemoryQueue {
@@ -50,12 +52,38 @@ impl State {
     fn seal(&mut self) {
         if !self.filling.ends.is_empty() {
             // The next block is likely to be as large as this one: small while little happens.
-            let Block { bytes, ends } = &self.filling;
+            let Block { bytes, ends, .. } = &self.filling;
             let (bytes, ends) = (bytes.len(), ends.len());
-            let new = || Block { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(ends) };
+            let new =
+                || Block { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(ends), since: None };
             let next = self.spare.pop().unwrap_or_else(new);
             self.sealed.push_back(Arc::new(mem::replace(&mut self.filling, next)));
         }
+    }
+
+    fn append(&mut self, record: &[u8]) -> Appended {
+        let pending = self.counts.pending();
+        if self.filling.bytes.len() + record.len() > BLOCK_BYTES {
+            self.seal();
+        }
+        if self.filling.ends.is_empty() {
+            self.filling.since = Some(Instant::now());
+        }
+        self.filling.bytes.extend_from_slice(record);
+        let end = self.filling.bytes.len();
+        self.filling.ends.push(end);
+        self.counts.bytes += record.len();
+        self.counts.appended += 1;
+        let wake = self.wake_at.is_some_and(|at| pending + 1 >= at);
+        if wake {
+            self.wake_at = None;
+        }
+        Appended { position: self.counts.appended, wake }
+    }
+
+    fn counts(&self) -> Counts {
+        let oldest = self.sealed.front().map_or(self.filling.since, |block| block.since);
+        Counts { oldest: oldest.filter(|_| self.counts.pending() > 0), ..self.counts }
     }
 }
 
@@ -71,23 +99,21 @@ impl Queue for MemoryQueue {
         if pending >= self.entries_max || too_many_bytes {
             return Err(Refused::Full);
         }
-        if state.filling.bytes.len() + record.len() > BLOCK_BYTES {
-            state.seal();
-        }
-        state.filling.bytes.extend_from_slice(record);
-        let end = state.filling.bytes.len();
-        state.filling.ends.push(end);
-        state.counts.bytes += record.len();
-        state.counts.appended += 1;
-        let wake = state.wake_at.is_some_and(|at| pending + 1 >= at);
-        if wake {
-            state.wake_at = None;
-        }
-        Ok(Appended { position: state.counts.appended, wake })
+        Ok(state.append(record))
     }
 
-    fn reject(&self) {
-        self.lock().counts.rejected += 1;
+    fn reject(&self, why: Refused) {
+        let mut state = self.lock();
+        state.counts.rejected.count(why);
+        Gap::widen(&mut state.gap, why);
+    }
+
+    fn tell_gap(&self) -> bool {
+        let mut state = self.lock();
+        let Some(gap) = state.gap.take() else { return false };
+        state.append(&gap.record());
+        state.counts.gaps += 1;
+        true
     }
 
     fn read(&self, from: u64, count: usize, bytes: usize) -> Batch {
@@ -157,7 +183,7 @@ impl Queue for MemoryQueue {
     fn wake_at(&self, pending: u64) -> Counts {
         let mut state = self.lock();
         state.wake_at = Some(pending);
-        state.counts
+        state.counts()
     }
 
     fn close(&self) {
@@ -165,7 +191,7 @@ impl Queue for MemoryQueue {
     }
 
     fn counts(&self) -> Counts {
-        self.lock().counts
+        self.lock().counts()
     }
 }
 

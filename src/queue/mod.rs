@@ -4,9 +4,17 @@
 //! positions 0 and 1. What is pending is, by definition, what was appended less what was acknowledged; nothing
 //! else counts it.
 
+mod gap;
 pub(crate) mod memory;
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use gap::Rejections;
 
 /// What an emitter does when the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +45,7 @@ impl WhenFull {
 pub(crate) enum Refused {
     Full,
     Closed,
+    TooLarge,
 }
 
 /// A record is in the queue.
@@ -61,10 +70,14 @@ pub(crate) struct Outcome {
 pub(crate) struct Counts {
     pub(crate) appended: u64,
     pub(crate) acknowledged: u64,
-    pub(crate) rejected: u64,
+    pub(crate) rejected: Rejections,
+    /// Of the appended ones, those that tell of rejections.
+    pub(crate) gaps: u64,
     pub(crate) outcome: Outcome,
     /// Bytes of pending records.
     pub(crate) bytes: usize,
+    /// Since when the oldest pending record waits, to within a block of records.
+    pub(crate) oldest: Option<Instant>,
     pub(crate) closed: bool,
 }
 
@@ -80,7 +93,11 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
     fn append(&self, record: &[u8]) -> Result<Appended, Refused>;
 
     /// Counts a record that was offered and given up on.
-    fn reject(&self);
+    fn reject(&self, why: Refused);
+
+    /// Appends, whatever the bounds and also when closed, one entry that tells of every rejection that none has
+    /// told of yet. False: there is none.
+    fn tell_gap(&self) -> bool;
 
     /// The records from position `from` on, at most `count` of them, and at most `bytes` bytes unless a single
     /// record is larger. Reading changes nothing: the same records can be read again until acknowledged.
@@ -117,6 +134,8 @@ struct Piece {
 struct Block {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// When the first of them was appended.
+    since: Option<Instant>,
 }
 
 impl Block {

@@ -1,12 +1,16 @@
 //! Reading a log back: questions, pages, exports.
 
+mod blocking;
 mod export;
 mod page;
+mod quarantine;
 mod query;
 
 use futures_util::TryStreamExt;
 
+pub use blocking::BlockingReader;
 pub use page::{Cursor, Page};
+pub use quarantine::QuarantinedEntry;
 pub use query::{AuditFilter, AuditQuery};
 
 use crate::{
@@ -17,7 +21,8 @@ use crate::{
 /// Reads a log. Cheap to clone. It never creates or migrates tables; where there are none it reads an empty
 /// log.
 ///
-/// Its futures need a Tokio runtime, as sqlx's pools do.
+/// Its futures need a Tokio runtime, as sqlx's pools do; [`blocking`](Self::blocking) gives the same calls to
+/// code that has none.
 #[derive(Clone, Debug)]
 pub struct AuditReader {
     store: Store,

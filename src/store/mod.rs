@@ -72,6 +72,9 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
 
     /// How many rows match, whatever the query's limit.
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>>;
+
+    /// What is in quarantine, in the order in which it came there.
+    fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>>;
 }
 
 /// The writing side of a database: one connection, one ledger.
@@ -81,6 +84,10 @@ pub(crate) trait Appender: Send {
     /// If an earlier attempt whose answer was lost has moved the writer's position beyond `batch.from`, this
     /// does nothing and reports what that one did. Dropping the future rolls back or leaves such a lost answer.
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>>;
+
+    /// Tries to add each entry in quarantine to the ledger, in a transaction of its own that takes it out of
+    /// quarantine. What was done before an error stays done.
+    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>>;
 
     /// Closes the connection and waits until it is closed.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
@@ -97,7 +104,7 @@ pub(crate) struct Append<'a> {
     pub(crate) quarantined: &'a [Quarantined],
     /// No earlier attempt can have got beyond this position.
     pub(crate) reachable: u64,
-    pub(crate) rows: &'a [Row],
+    pub(crate) rows: &'a [&'a Row],
 }
 
 impl Append<'_> {
@@ -111,6 +118,8 @@ impl Append<'_> {
 pub(crate) struct Applied {
     /// Position that the writer has reached.
     pub(crate) until: u64,
+    /// How many of the records up to there are rows. They are the last ones; those before are quarantined.
+    pub(crate) rows: u64,
     /// `seq` of the first row, if there was one.
     pub(crate) first_seq: Option<u64>,
 }
@@ -123,6 +132,28 @@ pub(crate) struct Quarantined {
     /// The whole of it, in the queue's format.
     pub(crate) record: Vec<u8>,
     pub(crate) duplicate: bool,
+}
+
+/// An entry in quarantine, as it is kept there.
+#[derive(Clone, Debug)]
+pub(crate) struct QuarantinedRow {
+    pub(crate) writer: Uuid,
+    pub(crate) position: u64,
+    pub(crate) id: Option<Uuid>,
+    pub(crate) error: String,
+    pub(crate) record: Vec<u8>,
+    /// Microseconds since 1970.
+    pub(crate) quarantined_at: i64,
+}
+
+/// What became of the entries in quarantine that were tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Readmitted {
+    /// Rows of the ledger now.
+    pub committed: u64,
+    /// Refused again, and still in quarantine.
+    pub refused: u64,
 }
 
 /// Whose fault a failed append is.

@@ -2,6 +2,7 @@
 
 mod append;
 mod open;
+mod quarantine;
 mod read;
 mod walk;
 
@@ -19,7 +20,7 @@ use sqlx::{
 };
 
 use self::open::FileIdentity;
-use super::{Appender, Backend, LedgerRow, Span, Store};
+use super::{Appender, Backend, LedgerRow, QuarantinedRow, Span, Store};
 use crate::{AuditError, AuditQuery, error::Kind, record::Row};
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
@@ -148,5 +149,9 @@ impl Backend for Sqlite {
 
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
         Box::pin(read::count(self, query))
+    }
+
+    fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
+        quarantine::rows(self)
     }
 }

@@ -6,13 +6,16 @@ use futures_util::future::BoxFuture;
 use sqlx::{Arguments as _, AssertSqlSafe, Connection, Row as _, SqliteConnection, sqlite::SqliteArguments};
 use uuid::Uuid;
 
-use super::open::{Connected, code_of, opening};
+use super::{
+    open::{Connected, code_of, opening},
+    quarantine,
+};
 use crate::{
     AuditError,
     entry::Moment,
     error::Kind,
     record::Row,
-    store::{Append, AppendError, Appender, Applied, Fault},
+    store::{Append, AppendError, Appender, Applied, Fault, Readmitted},
 };
 
 const COLUMNS: &str = "seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, \
@@ -65,6 +68,25 @@ impl Appender for SqliteAppender {
         })
     }
 
+    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
+        Box::pin(async move {
+            match &mut self.connected {
+                Connected::Own { connection, file } => {
+                    if let Some(file) = file {
+                        file.check()?;
+                    }
+                    quarantine::readmit(connection).await
+                }
+                Connected::Borrowed(pool) => {
+                    let mut connection = pool.acquire().await.map_err(|cause| failed(cause).error)?;
+                    let outcome = quarantine::readmit(&mut connection).await;
+                    connection.return_to_pool().await;
+                    outcome
+                }
+            }
+        })
+    }
+
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             if let Connected::Own { connection, .. } = self.connected {
@@ -92,40 +114,23 @@ async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<
         return Err(AppendError { fault: Fault::Store, error });
     }
     if position > batch.from {
-        let first_seq: Option<i64> = sqlx::query_scalar(
-            "SELECT first_seq FROM tracing_audit_batches WHERE writer = ? AND position = ?",
+        let found: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT first_seq, entries FROM tracing_audit_batches WHERE writer = ? AND position = ?",
         )
         .bind(batch.writer)
         .bind(position.cast_signed())
         .fetch_optional(&mut *transaction)
         .await
         .map_err(failed)?;
-        return Ok(Applied { until: position, first_seq: first_seq.map(i64::cast_unsigned) });
+        return Ok(Applied {
+            until: position,
+            rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
+            first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
+        });
     }
-    let now = Moment::now().micros;
-    insert_rows(&mut transaction, first_seq, batch.rows).await.map_err(failed)?;
-    let count = i64::try_from(batch.rows.len()).unwrap_or(i64::MAX);
     let until = batch.until();
-    if let (Some(least), Some(greatest)) =
-        (batch.rows.iter().map(|row| row.ts).min(), batch.rows.iter().map(|row| row.ts).max())
-    {
-        sqlx::query("INSERT INTO tracing_audit_batches VALUES (?, ?, ?, ?, ?, ?, ?)")
-            .bind(first_seq)
-            .bind(count)
-            .bind(batch.writer)
-            .bind(until.cast_signed())
-            .bind(now)
-            .bind(least)
-            .bind(greatest)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        sqlx::query("UPDATE tracing_audit_head SET next_seq = ?")
-            .bind(first_seq.saturating_add(count))
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-    }
+    add(&mut transaction, first_seq, batch.rows, batch.writer, until).await.map_err(failed)?;
+    let now = Moment::now().micros;
     for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
         sqlx::query("INSERT INTO tracing_audit_quarantine VALUES (?, ?, ?, ?, ?, ?)")
             .bind(batch.writer)
@@ -145,11 +150,46 @@ async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<
         .await
         .map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
-    Ok(Applied { until, first_seq: (count > 0).then_some(first_seq.cast_unsigned()) })
+    Ok(Applied {
+        until,
+        rows: batch.rows.len() as u64,
+        first_seq: (!batch.rows.is_empty()).then_some(first_seq.cast_unsigned()),
+    })
+}
+
+/// Adds rows at the head of the ledger, which the transaction holds.
+pub(super) async fn add(
+    connection: &mut SqliteConnection,
+    first_seq: i64,
+    rows: &[&Row],
+    writer: Uuid,
+    until: u64,
+) -> sqlx::Result<()> {
+    insert_rows(connection, first_seq, rows).await?;
+    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    if let (Some(least), Some(greatest)) =
+        (rows.iter().map(|row| row.ts).min(), rows.iter().map(|row| row.ts).max())
+    {
+        sqlx::query("INSERT INTO tracing_audit_batches VALUES (?, ?, ?, ?, ?, ?, ?)")
+            .bind(first_seq)
+            .bind(count)
+            .bind(writer)
+            .bind(until.cast_signed())
+            .bind(Moment::now().micros)
+            .bind(least)
+            .bind(greatest)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("UPDATE tracing_audit_head SET next_seq = ?")
+            .bind(first_seq.saturating_add(count))
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
 }
 
 /// While SQLite's thread works on one statement, the parameters of the next are put together.
-async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[Row]) -> sqlx::Result<()> {
+async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[&Row]) -> sqlx::Result<()> {
     let mut chunks = chunks(rows);
     let mut seq = first_seq;
     let mut prepare = || {
@@ -169,7 +209,7 @@ async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[
 }
 
 /// Cuts rows into the widest shapes that fit.
-fn chunks(mut rows: &[Row]) -> impl Iterator<Item = (Arc<str>, &[Row])> {
+fn chunks<'a>(mut rows: &'a [&'a Row]) -> impl Iterator<Item = (Arc<str>, &'a [&'a Row])> {
     std::iter::from_fn(move || {
         let (shape, sql) = SHAPES.iter().zip(&*STATEMENTS).find(|(shape, _)| **shape <= rows.len())?;
         let (chunk, rest) = rows.split_at_checked(*shape)?;
@@ -178,7 +218,7 @@ fn chunks(mut rows: &[Row]) -> impl Iterator<Item = (Arc<str>, &[Row])> {
     })
 }
 
-fn bind(first_seq: i64, rows: &[Row]) -> sqlx::Result<SqliteArguments> {
+fn bind(first_seq: i64, rows: &[&Row]) -> sqlx::Result<SqliteArguments> {
     let mut arguments = SqliteArguments::default();
     arguments.reserve(rows.len() * COLUMN_COUNT, 0);
     (first_seq..)
@@ -206,7 +246,7 @@ fn bind_row(arguments: &mut SqliteArguments, seq: i64, row: &Row) -> Result<(), 
 }
 
 /// Only what says that a row can never be stored blames the row; everything else is the database's fault.
-fn failed(cause: sqlx::Error) -> AppendError {
+pub(super) fn failed(cause: sqlx::Error) -> AppendError {
     let fault = match code_of(&cause) {
         // SQLITE_CONSTRAINT, of which the one on `id` means a duplicate.
         Some(19) if cause.to_string().contains("tracing_audit_entries.id") => Fault::Duplicate,

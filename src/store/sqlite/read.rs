@@ -301,14 +301,14 @@ pub(super) async fn count(sqlite: &Sqlite, query: &AuditQuery) -> Result<u64, Au
     row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(|cause| failed(sqlite, cause))
 }
 
-async fn has_tables(sqlite: &Sqlite) -> Result<bool, AuditError> {
+pub(super) async fn has_tables(sqlite: &Sqlite) -> Result<bool, AuditError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'tracing_audit_entries')")
         .fetch_one(sqlite.readers())
         .await
         .map_err(|cause| failed(sqlite, cause))
 }
 
-fn failed(sqlite: &Sqlite, cause: sqlx::Error) -> AuditError {
+pub(super) fn failed(sqlite: &Sqlite, cause: sqlx::Error) -> AuditError {
     opening(&sqlite.path(), cause)
 }
 

@@ -1,0 +1,476 @@
+//! The flusher against databases that fail in ways that real ones do, but not when asked to.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking, and so does a script")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
+
+use futures_util::{
+    future::BoxFuture,
+    stream::{BoxStream, StreamExt, TryStreamExt},
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Stats, Store, WhenFull,
+    store::{Backend, LedgerRow, QuarantinedRow, Readmitted, Span},
+};
+
+/// What the database does with one append.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Answer {
+    /// Commits, and says so.
+    Commit,
+    /// Does nothing, and says that it failed.
+    Fail,
+    /// Commits, and the answer is lost.
+    Lost,
+    /// Panics before it has done anything.
+    Panic,
+    /// Commits, and panics before it can say so.
+    LostInPanic,
+    /// Commits after a second.
+    Late,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    rows: Vec<Row>,
+    quarantine: Vec<Quarantined>,
+    /// Of each writer: how far, and of its last batch the first `seq` and how many rows.
+    writers: BTreeMap<Uuid, (u64, Option<u64>, u64)>,
+}
+
+/// A database in a few vectors, which follows a script.
+#[derive(Clone, Debug, Default)]
+struct Scripted {
+    held: Arc<Mutex<Held>>,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    refused_connects: Arc<Mutex<u32>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn broken() -> AuditError {
+    AuditError::new(Kind::Store, "as the script says")
+}
+
+impl Scripted {
+    fn open(&self) -> AuditLog {
+        let store = Store::of(self.clone());
+        let builder = AuditLog::builder().store(store).on_notice(|_| {});
+        builder
+            .commit_timeout(Duration::from_millis(50))
+            .in_memory_queue(40, 1 << 20)
+            .when_full(WhenFull::Reject)
+            .open_blocking()
+            .unwrap()
+    }
+
+    fn script(&self, answers: &[Answer]) {
+        lock(&self.answers).extend(answers);
+    }
+
+    fn commit(&self, batch: Append<'_>) -> Result<Applied, AppendError> {
+        let mut held = lock(&self.held);
+        let first_seq = held.rows.len() as u64;
+        let (until, last_first, last_rows) = held.writers.get(&batch.writer).copied().unwrap_or_default();
+        assert!(until <= batch.reachable);
+        if until > batch.from {
+            return Ok(Applied { until, rows: last_rows, first_seq: last_first });
+        }
+        assert_eq!(until, batch.from, "records were left out");
+        let known: BTreeSet<Uuid> = held.rows.iter().map(|row| row.id).collect();
+        let mut new = BTreeSet::new();
+        for row in batch.rows {
+            let fault = match () {
+                () if known.contains(&row.id) || !new.insert(row.id) => Fault::Duplicate,
+                () if &*row.action == "poison" => Fault::Entry,
+                () => continue,
+            };
+            return Err(AppendError { fault, error: broken() });
+        }
+        held.rows.extend(batch.rows.iter().copied().cloned());
+        held.quarantine.extend_from_slice(batch.quarantined);
+        let first_seq = (!batch.rows.is_empty()).then_some(first_seq);
+        let rows = batch.rows.len() as u64;
+        held.writers.insert(batch.writer, (batch.until(), first_seq, rows));
+        Ok(Applied { until: batch.until(), rows, first_seq })
+    }
+}
+
+impl Backend for Scripted {
+    fn connect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+        Box::pin(async {
+            let mut refused = lock(&self.refused_connects);
+            if *refused > 0 {
+                *refused -= 1;
+                return Err(broken());
+            }
+            Ok(Box::new(self.clone()) as Box<dyn Appender>)
+        })
+    }
+
+    fn rows<'a>(&'a self, _: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
+        futures_util::stream::empty().boxed()
+    }
+
+    fn page<'a>(
+        &'a self,
+        _: &'a AuditQuery,
+        _: Span,
+        _: u32,
+    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>> {
+        Box::pin(async { Err(broken()) })
+    }
+
+    fn count<'a>(&'a self, _: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
+        Box::pin(async { Err(broken()) })
+    }
+
+    fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
+        futures_util::stream::empty().boxed()
+    }
+}
+
+impl Appender for Scripted {
+    fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
+        Box::pin(async move {
+            // As with a real one, something else gets its turn meanwhile.
+            tokio::task::yield_now().await;
+            let failed = || AppendError { fault: Fault::Store, error: broken() };
+            let answer = lock(&self.answers).pop_front();
+            match answer.unwrap_or(Answer::Commit) {
+                Answer::Commit => self.commit(batch),
+                Answer::Fail => Err(failed()),
+                Answer::Lost => {
+                    self.commit(batch)?;
+                    Err(failed())
+                }
+                Answer::Panic => panic!("as the script says"),
+                Answer::LostInPanic => {
+                    self.commit(batch)?;
+                    panic!("as the script says")
+                }
+                Answer::Late => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    self.commit(batch)
+                }
+            }
+        })
+    }
+
+    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
+        Box::pin(async { Err(broken()) })
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+fn entry(action: impl Into<String>) -> AuditEntry {
+    AuditEntry::new(Uuid::nil(), action, "r")
+}
+
+fn assert_balanced(stats: &Stats) {
+    let Stats { offered, committed, rejected, quarantined, pending, .. } = stats;
+    assert_eq!(*offered, committed + rejected + quarantined + pending, "{stats:?}");
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Accept(u8),
+    /// Refused for good, unless nothing else is accepted either.
+    Poison,
+    /// An id that an earlier entry has.
+    Twice,
+    /// A record that no version ever wrote.
+    Garbage,
+    TooLarge,
+    Script(Vec<Answer>),
+    RefuseConnects(u32),
+    Flush,
+    /// Shut down and opened again.
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let answer = prop_oneof![
+        3 => Just(Answer::Commit),
+        3 => Just(Answer::Fail),
+        3 => Just(Answer::Lost),
+        1 => Just(Answer::Panic),
+        1 => Just(Answer::LostInPanic),
+    ];
+    prop_oneof![
+        6 => (1..20_u8).prop_map(Step::Accept),
+        2 => Just(Step::Poison),
+        2 => Just(Step::Twice),
+        1 => Just(Step::Garbage),
+        1 => Just(Step::TooLarge),
+        3 => proptest::collection::vec(answer, 1..4).prop_map(Step::Script),
+        1 => (1..3_u32).prop_map(Step::RefuseConnects),
+        3 => Just(Step::Flush),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// What was accepted and rejected, as the callers were told.
+#[derive(Default)]
+struct Told {
+    accepted: Vec<Uuid>,
+    garbage: u64,
+    rejected: u64,
+    offered: u64,
+}
+
+impl Told {
+    fn write(&mut self, writer: &AuditWriter, entry: AuditEntry) {
+        let id = entry.id;
+        self.offered += 1;
+        match writer.try_write(entry) {
+            Ok(()) => self.accepted.push(id),
+            Err(error) => {
+                assert!(error.is_rejected(), "{error}");
+                self.rejected += 1;
+            }
+        }
+    }
+}
+
+/// Lets everything accepted come to its end: also a poisoned entry, which waits for one that is accepted.
+fn settle(log: &AuditLog, told: &mut Told) {
+    wait_until("room for a last entry", || log.stats().pending < 40);
+    told.write(&log.writer(), entry("last"));
+    wait_until("a flush", || log.flush_blocking().is_ok());
+    wait_until("every gap is told", || log.stats().pending == 0);
+}
+
+fn run_steps(steps: Vec<Step>) {
+    let database = Scripted::default();
+    let mut log = database.open();
+    let (mut told, mut finished) = (Told::default(), Stats::default());
+    for step in steps {
+        let writer = log.writer();
+        match step {
+            Step::Accept(count) => (0..count).for_each(|_| told.write(&writer, entry("a"))),
+            Step::Poison => told.write(&writer, entry("poison")),
+            Step::Twice => {
+                let id = told.accepted.first().copied().unwrap_or_else(Uuid::now_v7);
+                told.write(&writer, AuditEntry { id, ..entry("twice") });
+            }
+            Step::Garbage => {
+                // As by a caller: the queue may be full.
+                if writer.engine().try_append(b"not a record", &mut None).is_ok() {
+                    told.garbage += 1;
+                    told.offered += 1;
+                }
+            }
+            Step::TooLarge => told.write(&writer, entry("x".repeat(100_000))),
+            Step::Script(answers) => database.script(&answers),
+            Step::RefuseConnects(count) => *lock(&database.refused_connects) = count,
+            Step::Flush => drop(log.flush_blocking()),
+            Step::Restart => {
+                settle(&log, &mut told);
+                let report = log.shutdown_blocking(Duration::from_secs(30)).unwrap();
+                assert_eq!(report.stats.pending, 0);
+                finished.offered += report.stats.offered;
+                finished.gaps += report.stats.gaps;
+                finished.committed += report.stats.committed;
+                finished.quarantined += report.stats.quarantined;
+                drop(writer);
+                *lock(&database.refused_connects) = 0;
+                log = database.open();
+            }
+        }
+        let stats = log.stats();
+        assert_balanced(&stats);
+        assert_eq!(stats.offered + finished.offered, told.offered + stats.gaps + finished.gaps);
+    }
+    settle(&log, &mut told);
+    let stats = log.stats();
+    assert_balanced(&stats);
+    assert_eq!(stats.pending, 0);
+    let held = lock(&database.held);
+    assert_eq!(stats.committed + finished.committed, held.rows.len() as u64);
+    assert_eq!(stats.quarantined + finished.quarantined, held.quarantine.len() as u64);
+    let mut found = BTreeMap::<Uuid, u64>::new();
+    let gaps: Vec<&Row> = held.rows.iter().filter(|row| &*row.action == "audit.gap").collect();
+    let ids = held.rows.iter().filter(|row| &*row.action != "audit.gap").map(|row| row.id);
+    for id in ids.chain(held.quarantine.iter().filter_map(|held| held.id)) {
+        *found.entry(id).or_default() += 1;
+    }
+    let mut accepted = BTreeMap::<Uuid, u64>::new();
+    told.accepted.iter().for_each(|id| *accepted.entry(*id).or_default() += 1);
+    assert_eq!(found, accepted, "every accepted entry is in exactly one place");
+    let unreadable = held.quarantine.iter().filter(|held| held.id.is_none()).count() as u64;
+    assert_eq!(unreadable, told.garbage);
+    let told_of: u64 = gaps
+        .iter()
+        .map(|row| serde_json::from_str::<serde_json::Value>(&row.metadata).unwrap())
+        .map(|metadata| metadata.get("rejected").and_then(serde_json::Value::as_u64).unwrap())
+        .sum();
+    assert_eq!(told_of, told.rejected, "the gap entries tell of every rejection, once");
+    assert_eq!(gaps.len() as u64, stats.gaps + finished.gaps);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_books_balance_and_every_accepted_entry_is_in_one_place(
+        steps in proptest::collection::vec(step(), 1..24),
+    ) {
+        run_steps(steps);
+    }
+}
+
+#[test]
+fn a_panic_of_the_log_s_thread_is_counted_survived_and_doubles_nothing() {
+    let database = Scripted::default();
+    let log = database.open();
+    database.script(&[Answer::Panic, Answer::LostInPanic]);
+    (0..10).for_each(|i| log.writer().try_write(entry(i.to_string())).unwrap());
+    wait_until("a flush", || log.flush_blocking().is_ok());
+    let stats = log.stats();
+    assert_eq!((stats.committed, stats.pending, stats.panics), (10, 0, 2));
+    assert!(stats.last_error.is_some_and(|error| error.to_string().contains("panicked: as the script says")));
+    assert_eq!(lock(&database.held).rows.len(), 10);
+    assert_eq!(log.health(), Health::Healthy);
+}
+
+#[test]
+fn a_database_that_does_not_answer_is_failing_until_it_does() {
+    let database = Scripted::default();
+    let builder = AuditLog::builder().store(Store::of(database.clone())).on_notice(|_| {});
+    let log = builder.commit_timeout(Duration::from_millis(100)).open_blocking().unwrap();
+    database.script(&[Answer::Late]);
+    assert!(log.writer().commit_blocking(entry("late")).unwrap_err().is_pending());
+    wait_until("health turns bad", || log.health() == Health::Failing);
+    assert_eq!(log.stats().retries, 0);
+    wait_until("health turns good", || log.health() == Health::Healthy);
+    assert_eq!(lock(&database.held).rows.len(), 1);
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_at_first_is_opened_without_anything_to_write() {
+    let database = Scripted::default();
+    *lock(&database.refused_connects) = 3;
+    let writer = AuditWriter::new(Store::of(database), Duration::from_millis(1), 10);
+    wait_until("health turns bad", || writer.health() == Health::Failing || writer.stats().retries >= 2);
+    wait_until("health turns good", || writer.health() == Health::Healthy);
+    assert!(writer.stats().retries >= 2);
+    assert!(writer.stats().last_error.is_some());
+}
+
+/// SQLite, but the answer to every second append is lost: done, and reported as failed.
+#[derive(Debug)]
+struct LosesAnswers(Store);
+
+static APPENDS: AtomicU32 = AtomicU32::new(0);
+
+struct LosesEverySecond(Box<dyn Appender>);
+
+impl Backend for LosesAnswers {
+    fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+        Box::pin(async move {
+            let inner = self.0.backend().connect(ledger).await?;
+            Ok(Box::new(LosesEverySecond(inner)) as Box<dyn Appender>)
+        })
+    }
+
+    fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
+        self.0.backend().rows(query)
+    }
+
+    fn page<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        span: Span,
+        size: u32,
+    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>> {
+        self.0.backend().page(query, span, size)
+    }
+
+    fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
+        self.0.backend().count(query)
+    }
+
+    fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
+        self.0.backend().quarantined()
+    }
+}
+
+impl Appender for LosesEverySecond {
+    fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
+        Box::pin(async move {
+            let applied = self.0.append(batch).await?;
+            if APPENDS.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                let error = AuditError::new(Kind::Store, "the answer was lost");
+                return Err(AppendError { fault: Fault::Store, error });
+            }
+            Ok(applied)
+        })
+    }
+
+    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
+        self.0.readmit()
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.0.close()
+    }
+}
+
+#[test]
+fn lost_answers_double_nothing_lose_nothing_and_give_each_commit_its_own_seq() {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = Store::sqlite(directory.path().join("audit.db")).unwrap();
+    let log = AuditLog::builder().store(Store::of(LosesAnswers(sqlite.clone()))).open_blocking().unwrap();
+    let writer = log.writer();
+    let twice = entry("0");
+    // Commits between batches of others, a duplicate, and a record that no version ever wrote.
+    for i in 0..200 {
+        let mine = if i == 0 { twice.clone() } else { entry(i.to_string()) };
+        assert_eq!(writer.commit_blocking(mine).unwrap(), i * 4);
+        for other in 0..3 {
+            writer.try_write(entry((1000 + i * 3 + other).to_string())).unwrap();
+        }
+        if i % 50 == 10 {
+            assert!(writer.commit_blocking(twice.clone()).unwrap_err().is_duplicate());
+            writer.engine().queue.append(b"not a record").unwrap();
+        }
+    }
+    log.flush_blocking().unwrap();
+    let stats = log.stats();
+    assert_eq!((stats.offered, stats.committed, stats.quarantined, stats.pending), (808, 800, 8, 0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let actions: Vec<String> = runtime.block_on(async {
+        let all = AuditQuery::new();
+        let rows: Vec<Row> = sqlite.backend().rows(&all).try_collect().await.unwrap();
+        assert_eq!(AuditReader::new(sqlite.clone()).count(&all).await.unwrap(), 800);
+        rows.into_iter().map(|row| row.action.as_ref().to_owned()).collect()
+    });
+    let mut unique = actions.clone();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), 800);
+}

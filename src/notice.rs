@@ -1,0 +1,106 @@
+//! Telling people what goes wrong while nobody asks: at most once a second, and never on a healthy day.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{AuditError, Health, Stats};
+
+/// The least time between two notices of one log.
+pub(crate) const NOTICE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What has changed since the notice before. See [`on_notice`](crate::AuditLogBuilder::on_notice).
+///
+/// `Display` says it in one sentence.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Notice {
+    /// How the log is doing now.
+    pub health: Health,
+    /// How it was doing at the notice before.
+    pub was: Health,
+    /// Entries rejected since then; an `audit.gap` entry tells of them too.
+    pub rejected: u64,
+    /// Entries set aside in quarantine since then.
+    pub quarantined: u64,
+    /// Entries that wait in the queue.
+    pub pending: u64,
+    /// What the database said last, if it is failing or refused an entry.
+    pub error: Option<AuditError>,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the audit log is {}", self.health)?;
+        if self.health != self.was {
+            write!(f, " (it was {})", self.was)?;
+        }
+        write!(f, ", {} entries wait", self.pending)?;
+        for (count, what) in [(self.rejected, "rejected"), (self.quarantined, "quarantined")] {
+            if count > 0 {
+                write!(f, ", {count} more were {what}")?;
+            }
+        }
+        if let Some(error) = &self.error {
+            let mut cause: Option<&dyn std::error::Error> = Some(error);
+            while let Some(error) = cause {
+                write!(f, ": {error}")?;
+                cause = error.source();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who is told.
+#[derive(Clone)]
+pub(crate) struct OnNotice(pub(crate) Arc<dyn Fn(Notice) + Send + Sync>);
+
+impl fmt::Debug for OnNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnNotice")
+    }
+}
+
+impl Default for OnNotice {
+    fn default() -> Self {
+        Self(Arc::new(|notice| {
+            if notice.health.is_healthy() && notice.rejected == 0 && notice.quarantined == 0 {
+                tracing::info!(target: "tracing_audit", "{notice}");
+            } else {
+                tracing::warn!(target: "tracing_audit", "{notice}");
+            }
+        }))
+    }
+}
+
+/// What was told already.
+#[derive(Debug)]
+pub(crate) struct Told {
+    health: Health,
+    rejected: u64,
+    quarantined: u64,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { health: Health::Healthy, rejected: 0, quarantined: 0 }
+    }
+}
+
+impl Told {
+    /// What there is to tell now, if anything.
+    pub(crate) fn next(&mut self, health: Health, stats: Stats) -> Option<Notice> {
+        let now = Self { health, rejected: stats.rejected, quarantined: stats.quarantined };
+        let before = std::mem::replace(self, now);
+        let quarantined = stats.quarantined - before.quarantined;
+        let notice = Notice {
+            health,
+            was: before.health,
+            rejected: stats.rejected - before.rejected,
+            quarantined,
+            pending: stats.pending,
+            error: stats.last_error.filter(|_| !health.is_healthy() || quarantined > 0),
+        };
+        let changed = notice.health != notice.was || notice.rejected > 0 || quarantined > 0;
+        changed.then_some(notice)
+    }
+}

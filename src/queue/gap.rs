@@ -1,0 +1,79 @@
+//! What was rejected, and the entry that tells of it, so that a log says itself what it does not hold.
+
+use chrono::SecondsFormat;
+use serde::Serialize;
+
+use super::Refused;
+use crate::{
+    entry::{Moment, from_micros},
+    record::{FieldEncoder, Limits, begin_event},
+};
+
+/// How many entries were rejected, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Rejections {
+    /// The queue was full, for as long as [`WhenFull`](crate::WhenFull) allows.
+    pub full: u64,
+    /// The log was shut down.
+    pub closed: u64,
+    /// A text or the whole entry exceeded [`size_limits`](crate::AuditLogBuilder::size_limits).
+    pub too_large: u64,
+}
+
+impl Rejections {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.full + self.closed + self.too_large
+    }
+
+    pub(super) fn count(&mut self, why: Refused) {
+        match why {
+            Refused::Full => self.full += 1,
+            Refused::Closed => self.closed += 1,
+            Refused::TooLarge => self.too_large += 1,
+        }
+    }
+}
+
+/// Rejections that no entry tells of yet.
+#[derive(Debug)]
+pub(super) struct Gap {
+    rejected: Rejections,
+    from: Moment,
+    until: Moment,
+}
+
+impl Gap {
+    /// Adds one to what is not told yet.
+    pub(super) fn widen(gap: &mut Option<Self>, why: Refused) {
+        let now = Moment::now();
+        let gap = gap.get_or_insert(Self { rejected: Rejections::default(), from: now, until: now });
+        gap.rejected.count(why);
+        gap.until = now;
+    }
+
+    /// The record of an event with the action `audit.gap`.
+    pub(super) fn record(&self) -> Vec<u8> {
+        let mut record = Vec::with_capacity(256);
+        begin_event(&mut record, Moment::now());
+        let mut fields = FieldEncoder::new(&mut record, Limits::NONE);
+        let Rejections { full, closed, too_large } = self.rejected;
+        let total = self.rejected.total();
+        let spelled = |at: Moment| from_micros(at.micros).to_rfc3339_opts(SecondsFormat::Micros, true);
+        let (from, until) = (spelled(self.from), spelled(self.until));
+        fields.str("action", "audit.gap");
+        fields.str("resource", "audit");
+        // Nobody decided: the log's default is not for this.
+        fields.str("decision", "");
+        fields.str("reason", &format!("{total} entries were rejected from {from} until {until}"));
+        fields.u64("rejected", total);
+        fields.u64("full", full);
+        fields.u64("closed", closed);
+        fields.u64("too_large", too_large);
+        fields.str("from", &from);
+        fields.str("until", &until);
+        record
+    }
+}

@@ -1,0 +1,104 @@
+//! The reader's calls for code without an async runtime.
+
+use std::io::Write;
+
+use super::{AuditQuery, AuditReader, Cursor, Page, QuarantinedEntry};
+use crate::{AuditEntry, AuditError, wait::on_own_runtime};
+
+impl AuditReader {
+    /// The same calls, each of which blocks the thread until it is done. They work on any thread, also within
+    /// an async runtime, whose other tasks then wait.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// let log = tracing_audit::AuditLog::open_blocking(directory.path().join("audit.db"))?;
+    /// assert_eq!(log.reader().blocking().count(tracing_audit::AuditQuery::new())?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn blocking(&self) -> BlockingReader<'_> {
+        BlockingReader(self)
+    }
+}
+
+/// See [`AuditReader::blocking`].
+#[derive(Clone, Copy, Debug)]
+pub struct BlockingReader<'a>(&'a AuditReader);
+
+impl BlockingReader<'_> {
+    /// [`AuditReader::query`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn query(&self, query: impl Into<AuditQuery>) -> Result<Vec<AuditEntry>, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.query(query))
+    }
+
+    /// [`AuditReader::count`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn count(&self, query: impl Into<AuditQuery>) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.count(query))
+    }
+
+    /// [`AuditReader::page`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn page(
+        &self,
+        query: impl Into<AuditQuery>,
+        cursor: Option<Cursor>,
+        size: u32,
+    ) -> Result<Page, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.page(query, cursor, size))
+    }
+
+    /// [`AuditReader::export_csv`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_csv(
+        &self,
+        query: impl Into<AuditQuery>,
+        out: impl Write + Send,
+    ) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.export_csv(query, out))
+    }
+
+    /// [`AuditReader::export_csv_raw`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_csv_raw(
+        &self,
+        query: impl Into<AuditQuery>,
+        out: impl Write + Send,
+    ) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.export_csv_raw(query, out))
+    }
+
+    /// [`AuditReader::quarantined`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn quarantined(&self) -> Result<Vec<QuarantinedEntry>, AuditError> {
+        on_own_runtime(self.0.quarantined())
+    }
+
+    /// [`AuditReader::export_quarantined`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_quarantined(&self, out: impl Write + Send) -> Result<u64, AuditError> {
+        on_own_runtime(self.0.export_quarantined(out))
+    }
+}

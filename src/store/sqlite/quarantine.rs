@@ -1,0 +1,88 @@
+//! Entries that the database refused: reading them, and trying them again.
+
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{
+    Sqlite,
+    append::{add, failed as refused},
+    read::{failed, has_tables},
+};
+use crate::{
+    AuditError,
+    interpret::{Defaults, interpret},
+    store::{AppendError, Fault, QuarantinedRow, Readmitted},
+};
+
+pub(super) fn rows(sqlite: &Sqlite) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
+    let rows = async move {
+        if !has_tables(sqlite).await? {
+            return Ok(futures_util::stream::empty().boxed());
+        }
+        let rows = sqlx::query(
+            "SELECT writer, position, id, error, record, quarantined_at FROM tracing_audit_quarantine ORDER BY rowid",
+        )
+        .fetch(sqlite.readers())
+        .and_then(async |row: SqliteRow| {
+            Ok(QuarantinedRow {
+                writer: row.try_get(0)?,
+                position: row.try_get::<i64, _>(1)?.cast_unsigned(),
+                id: row.try_get(2)?,
+                error: row.try_get(3)?,
+                record: row.try_get(4)?,
+                quarantined_at: row.try_get(5)?,
+            })
+        });
+        Ok::<_, AuditError>(rows.map_err(|cause| failed(sqlite, cause)).boxed())
+    };
+    futures_util::stream::once(rows).try_flatten().boxed()
+}
+
+pub(super) async fn readmit(connection: &mut SqliteConnection) -> Result<Readmitted, AuditError> {
+    let (mut readmitted, mut after) = (Readmitted::default(), i64::MIN);
+    while let Some((rowid, committed)) =
+        readmit_next(connection, after).await.map_err(|failed| failed.error)?
+    {
+        after = rowid;
+        if committed {
+            readmitted.committed += 1;
+        } else {
+            readmitted.refused += 1;
+        }
+    }
+    Ok(readmitted)
+}
+
+/// The entry that came to quarantine after this one: where it was, and whether it is in the ledger now.
+async fn readmit_next(
+    connection: &mut SqliteConnection,
+    after: i64,
+) -> Result<Option<(i64, bool)>, AppendError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(refused)?;
+    let next: Option<(i64, Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT rowid, record, (SELECT next_seq FROM tracing_audit_head) FROM tracing_audit_quarantine \
+         WHERE rowid > ? ORDER BY rowid LIMIT 1",
+    )
+    .bind(after)
+    .fetch_optional(&mut *transaction)
+    .await
+    .map_err(refused)?;
+    let Some((rowid, record, first_seq)) = next else { return Ok(None) };
+    let Ok(row) = interpret(&record, &Defaults::default()) else { return Ok(Some((rowid, false))) };
+    // A batch of a writer of its own: the positions of the one that gave it up are not touched.
+    match add(&mut transaction, first_seq, &[&row], Uuid::new_v4(), 1).await.map_err(refused) {
+        Ok(()) => {}
+        Err(AppendError { fault: Fault::Store, error }) => {
+            return Err(AppendError { fault: Fault::Store, error });
+        }
+        Err(_) => return Ok(Some((rowid, false))),
+    }
+    sqlx::query("DELETE FROM tracing_audit_quarantine WHERE rowid = ?")
+        .bind(rowid)
+        .execute(&mut *transaction)
+        .await
+        .map_err(refused)?;
+    transaction.commit().await.map_err(refused)?;
+    Ok(Some((rowid, true)))
+}
