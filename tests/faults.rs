@@ -1,0 +1,439 @@
+//! The worst days: each with the books checked all the while, and everything accepted in its place afterwards.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use support::{Fixture, block_on, log_with};
+use tracing_audit::{
+    AuditEntry, AuditLog, AuditQuery, AuditWriter, Health, Notice, Readmitted, Stats, Store, WhenFull,
+};
+use uuid::Uuid;
+
+fn entry(action: impl Into<String>) -> AuditEntry {
+    AuditEntry::new(Uuid::nil(), action, "document")
+}
+
+async fn connect(file: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(file).connect().await.unwrap()
+}
+
+fn run(file: &Path, sql: &'static str) {
+    block_on(async {
+        let mut connection = connect(file).await;
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
+}
+
+fn file_of(fixture: &Fixture) -> std::path::PathBuf {
+    fixture.directory.path().join("audit.db")
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < support::PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn assert_balanced(stats: &Stats) {
+    let Stats { offered, committed, rejected, quarantined, pending, .. } = stats;
+    assert_eq!(*offered, committed + rejected + quarantined + pending, "{stats:?}");
+    assert_eq!(stats.rejected_because.total(), *rejected);
+}
+
+/// Runs the body while another thread checks the books every few milliseconds.
+fn balanced<T>(writer: &AuditWriter, body: impl FnOnce() -> T) -> T {
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let (done, checks) = (AtomicBool::new(false), AtomicU64::new(0));
+    let value = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert_balanced(&writer.stats());
+                checks.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let _done = Done(&done);
+        body()
+    });
+    assert!(checks.load(Ordering::Relaxed) > 0);
+    value
+}
+
+/// The ledger holds exactly these actions, each once, at contiguous places.
+fn assert_holds(fixture: &Fixture, actions: impl IntoIterator<Item = String>) {
+    let found = fixture.entries();
+    let seqs: Vec<u64> = found.iter().map(|found| found.seq).collect();
+    assert_eq!(seqs, (0..found.len() as u64).collect::<Vec<_>>());
+    let wanted: BTreeSet<String> = actions.into_iter().collect();
+    let unique: BTreeSet<String> = found.iter().map(|found| found.entry.action.clone()).collect();
+    assert_eq!((unique.len(), found.len()), (wanted.len(), wanted.len()));
+    assert!(unique == wanted);
+}
+
+#[test]
+fn a_database_locked_for_12_s_costs_and_doubles_nothing() {
+    let notices = Arc::new(Mutex::new(Vec::<Notice>::new()));
+    let told = Arc::clone(&notices);
+    let fixture = log_with(|builder| builder.on_notice(move |notice| told.lock().unwrap().push(notice)));
+    let (file, writer) = (file_of(&fixture), fixture.log.writer());
+    balanced(&writer, || {
+        block_on(async {
+            let mut blocker = connect(&file).await;
+            sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
+            let locked = Instant::now();
+            for i in 0..20_000 {
+                writer.write(entry(i.to_string())).await.unwrap();
+                if i % 20 == 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(12).saturating_sub(locked.elapsed())).await;
+            assert_eq!(fixture.log.health(), Health::Failing);
+            let stats = fixture.log.stats();
+            assert_eq!((stats.pending, stats.rejected), (20_000, 0));
+            assert!(
+                stats.oldest_pending.unwrap() >= Duration::from_secs(11) && stats.retries >= 1,
+                "{stats:?}"
+            );
+            assert!(stats.last_error.unwrap().to_string().contains("stayed locked by another connection"));
+            sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+        });
+        fixture.settle();
+    });
+    assert_holds(&fixture, (0..20_000).map(|i| i.to_string()));
+    assert_eq!(fixture.log.health(), Health::Healthy);
+    let stats = fixture.log.stats();
+    assert_eq!(
+        (stats.committed, stats.quarantined, stats.pending, stats.oldest_pending),
+        (20_000, 0, 0, None)
+    );
+    assert!(stats.last_commit >= stats.last_error_at && stats.largest_batch > 1000, "{stats:?}");
+    wait_until("people are told that it is over", || notices.lock().unwrap().len() == 2);
+    let notices = notices.lock().unwrap();
+    let changes: Vec<_> = notices.iter().map(|notice| (notice.was, notice.health)).collect();
+    assert_eq!(changes, [(Health::Healthy, Health::Failing), (Health::Failing, Health::Healthy)]);
+}
+
+#[test]
+fn one_poison_entry_among_500_is_quarantined_alone_shown_exported_and_readmitted() {
+    let fixture = log_with(|builder| builder.flush_interval(Duration::from_hours(1)).batch_size(1000));
+    let (file, writer) = (file_of(&fixture), fixture.log.writer());
+    run(
+        &file,
+        "CREATE TRIGGER refuse BEFORE INSERT ON tracing_audit_entries WHEN new.action = 'poison'
+         BEGIN SELECT RAISE(ABORT, 'poison is not let in'); END",
+    );
+    let poison = AuditEntry { reason: Some("why".to_owned()), ..entry("poison") };
+    balanced(&writer, || {
+        for i in 0..500 {
+            let entry = if i == 321 { poison.clone() } else { entry(i.to_string()) };
+            writer.write_blocking(entry).unwrap();
+        }
+        fixture.settle();
+    });
+    let stats = fixture.log.stats();
+    assert_eq!((stats.committed, stats.quarantined, stats.pending), (499, 1, 0));
+    assert_eq!(fixture.log.health(), Health::Healthy);
+    let reader = fixture.log.reader();
+    let quarantined = reader.blocking().quarantined().unwrap();
+    assert_eq!(quarantined.len(), 1);
+    assert_eq!(quarantined[0].entry.as_ref(), Some(&poison));
+    assert_eq!((quarantined[0].id, quarantined[0].position), (Some(poison.id), 322));
+    let mut lines = Vec::new();
+    assert_eq!(reader.blocking().export_quarantined(&mut lines).unwrap(), 1);
+    let line: serde_json::Value = serde_json::from_slice(&lines).unwrap();
+    assert_eq!(line["entry"]["reason"], "why");
+    // As long as the database has the same against it, it stays.
+    let readmitted = writer.retry_quarantined_blocking().unwrap();
+    assert_eq!((readmitted.committed, readmitted.refused), (0, 1));
+    run(&file, "DROP TRIGGER refuse");
+    let Readmitted { committed, refused, .. } = writer.retry_quarantined_blocking().unwrap();
+    assert_eq!((committed, refused), (1, 0));
+    assert_eq!(reader.blocking().quarantined().unwrap(), []);
+    writer.write_blocking(entry("after")).unwrap();
+    let own = (0..500).filter(|i| *i != 321).map(|i| i.to_string());
+    assert_holds(&fixture, own.chain(["poison".to_owned(), "after".to_owned()]));
+}
+
+#[test]
+fn a_column_dropped_under_us_quarantines_nothing_and_heals() {
+    let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(300)));
+    let (file, writer) = (file_of(&fixture), fixture.log.writer());
+    balanced(&writer, || {
+        writer.commit_blocking(entry("before")).unwrap();
+        run(&file, "DROP VIEW tracing_audit_log; ALTER TABLE tracing_audit_entries DROP COLUMN problems");
+        for i in 0..100 {
+            writer.write_blocking(entry(i.to_string())).unwrap();
+        }
+        assert!(writer.commit_blocking(entry("during")).unwrap_err().is_pending());
+        wait_until("health turns bad", || fixture.log.health() == Health::Failing);
+        wait_until("it is tried again", || fixture.log.stats().retries >= 3);
+        let stats = fixture.log.stats();
+        assert_eq!((stats.committed, stats.quarantined, stats.pending), (1, 0, 101));
+        run(&file, "ALTER TABLE tracing_audit_entries ADD COLUMN problems TEXT");
+        fixture.settle();
+    });
+    let others = ["before".to_owned(), "during".to_owned()];
+    assert_holds(&fixture, (0..100).map(|i| i.to_string()).chain(others));
+    assert_eq!((fixture.log.health(), fixture.log.stats().quarantined), (Health::Healthy, 0));
+}
+
+#[test]
+fn a_file_unlinked_and_restored_gets_what_was_accepted_meanwhile() {
+    let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(300)));
+    let (file, writer) = (file_of(&fixture), fixture.log.writer());
+    let kept = fixture.directory.path().join("kept");
+    balanced(&writer, || {
+        writer.commit_blocking(entry("before")).unwrap();
+        fs::hard_link(&file, &kept).unwrap();
+        fs::remove_file(&file).unwrap();
+        (0..100).for_each(|i| writer.write_blocking(entry(i.to_string())).unwrap());
+        wait_until("health turns bad", || fixture.log.health() == Health::Failing);
+        assert!(!file.exists());
+        let error = fixture.log.stats().last_error.unwrap();
+        assert!(error.to_string().contains("was deleted or replaced while it was open"), "{error}");
+        fs::hard_link(&kept, &file).unwrap();
+        fixture.settle();
+    });
+    assert_holds(&fixture, (0..100).map(|i| i.to_string()).chain(["before".to_owned()]));
+    assert_eq!(fixture.log.health(), Health::Healthy);
+}
+
+#[test]
+fn a_file_damaged_in_the_middle_is_named_and_written_when_it_is_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let log = AuditLog::open_blocking(&file).unwrap();
+    (0..5000).for_each(|i| log.writer().write_blocking(entry(i.to_string())).unwrap());
+    assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.committed, 5000);
+    let whole = fs::read(&file).unwrap();
+    let mut damaged = whole.clone();
+    damaged[8192..].fill(0xa5);
+    fs::write(&file, damaged).unwrap();
+    let store = Store::sqlite(&file).unwrap();
+    assert!(AuditLog::open_blocking(&file).unwrap_err().to_string().contains("restore it from a backup"));
+    let writer = AuditWriter::new(store.clone(), Duration::from_millis(1), 10);
+    balanced(&writer, || {
+        (0..100).for_each(|i| writer.write_blocking(entry(format!("later {i}"))).unwrap());
+        wait_until("health turns bad", || writer.health() == Health::Failing && writer.stats().retries > 1);
+        assert!(
+            writer.stats().last_error.unwrap().to_string().contains("is damaged: restore it from a backup")
+        );
+        assert_eq!((writer.stats().pending, writer.stats().quarantined), (100, 0));
+        fs::write(&file, whole).unwrap();
+        wait_until("all is committed", || writer.flush_blocking().is_ok());
+    });
+    assert_eq!(writer.health(), Health::Healthy);
+    let reader = tracing_audit::AuditReader::new(store);
+    assert_eq!(reader.blocking().count(AuditQuery::new()).unwrap(), 5100);
+}
+
+/// Runs the body in a process whose mounts are its own and go with it.
+fn in_own_mounts(test: &str, body: impl FnOnce(&Path)) {
+    const MOUNTED: &str = "TRACING_AUDIT_TEST_MOUNT";
+    if let Some(directory) = std::env::var_os(MOUNTED) {
+        return body(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let mut command = Command::new("unshare");
+    command.args(if root { &["--mount"][..] } else { &["--mount", "--user", "--map-root-user"] });
+    let child = command
+        .arg(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(MOUNTED, directory.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("'unshare' is needed: on Debian, 'apt-get install util-linux'");
+    let status = support::wait(child);
+    assert!(status.success(), "{test} failed in its own process (it needs to mount): {status}");
+}
+
+fn mount(options: &str, directory: &Path) -> bool {
+    let mut command = Command::new("mount");
+    command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(directory);
+    command.status().expect("'mount' is needed: on Debian, 'apt-get install mount'").success()
+}
+
+#[test]
+fn a_full_file_system_keeps_everything_queued_until_there_is_room() {
+    in_own_mounts("a_full_file_system_keeps_everything_queued_until_there_is_room", |directory| {
+        assert!(mount("size=8m", directory));
+        let file = directory.join("audit.db");
+        let builder = AuditLog::builder().store(Store::sqlite(&file).unwrap()).on_notice(|_| {});
+        let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
+        let writer = log.writer();
+        let filler = directory.join("filler");
+        fs::write(&filler, vec![0; 7 << 20]).unwrap();
+        let mut accepted = 0;
+        balanced(&writer, || {
+            wait_until("the file system is full", || {
+                for _ in 0..200 {
+                    writer.write_blocking(entry(accepted.to_string())).unwrap();
+                    accepted += 1;
+                }
+                log.health() == Health::Failing
+            });
+            wait_until("it is tried again", || log.stats().retries >= 3);
+            let error = log.stats().last_error.unwrap();
+            assert!(error.to_string().contains("no room for"), "{error:?}");
+            let stats = log.stats();
+            assert_eq!((stats.rejected, stats.quarantined), (0, 0));
+            assert!(stats.pending > 0);
+            fs::remove_file(&filler).unwrap();
+            wait_until("all is committed", || log.flush_blocking().is_ok());
+        });
+        assert_eq!((log.health(), log.stats().committed), (Health::Healthy, accepted));
+        assert_eq!(log.reader().blocking().count(AuditQuery::new()).unwrap(), accepted);
+    });
+}
+
+#[test]
+fn a_file_system_remounted_read_only_and_back_loses_nothing() {
+    in_own_mounts("a_file_system_remounted_read_only_and_back_loses_nothing", |directory| {
+        assert!(mount("size=64m", directory));
+        let (file, aside) = (directory.join("audit.db"), directory.join("aside.db"));
+        let builder = AuditLog::builder().store(Store::sqlite(&file).unwrap()).on_notice(|_| {});
+        let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
+        let writer = log.writer();
+        balanced(&writer, || {
+            writer.commit_blocking(entry("before")).unwrap();
+            // The kernel refuses while a file is open for writing: the log lets go of it at a failure.
+            wait_until("the file system is read-only", || {
+                fs::rename(&file, &aside).unwrap();
+                writer.write_blocking(entry(format!("at {}", log.stats().offered))).unwrap();
+                let tries = log.stats().retries;
+                wait_until("an attempt fails", || log.stats().retries > tries);
+                fs::rename(&aside, &file).unwrap();
+                mount("remount,ro", directory)
+            });
+            writer.write_blocking(entry("during")).unwrap();
+            wait_until("it is named", || {
+                log.stats().last_error.is_some_and(|error| error.to_string().contains("is read-only"))
+            });
+            assert_eq!(log.health(), Health::Failing);
+            assert!(mount("remount,rw", directory));
+            wait_until("all is committed", || log.flush_blocking().is_ok());
+        });
+        let stats = log.stats();
+        assert_eq!((stats.committed, stats.rejected, stats.quarantined), (stats.offered, 0, 0));
+        assert_eq!(log.reader().blocking().count(AuditQuery::new()).unwrap(), stats.committed);
+        assert_eq!(log.health(), Health::Healthy);
+    });
+}
+
+/// A producer that never pauses, against a queue so small that every batch pays a sync for a few entries.
+fn overload(when_full: WhenFull) {
+    let fixture =
+        log_with(|builder| builder.in_memory_queue(20, 1 << 20).when_full(when_full).on_notice(|_| {}));
+    let writer = fixture.log.writer();
+    let (mut accepted, mut rejected) = (0_u64, 0_u64);
+    balanced(&writer, || {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_mins(1) {
+            match writer.write_blocking(entry("a")) {
+                Ok(()) => accepted += 1,
+                Err(error) => {
+                    assert!(error.is_full() && error.is_rejected(), "{error}");
+                    rejected += 1;
+                }
+            }
+        }
+        wait_until("every gap is told", || {
+            fixture.log.flush_blocking().is_ok() && writer.stats().pending == 0
+        });
+    });
+    let stats = fixture.log.stats();
+    assert!(accepted > 1000 && rejected > 10, "{accepted} accepted, {rejected} rejected");
+    assert_eq!((stats.rejected, stats.committed), (rejected, accepted + stats.gaps));
+    assert_eq!((fixture.log.health(), stats.quarantined), (Health::Healthy, 0));
+    let (gaps, told): (i64, i64) = block_on(async {
+        let mut connection = connect(&file_of(&fixture)).await;
+        let sql = "SELECT count(*), sum(metadata ->> 'rejected') FROM tracing_audit_entries WHERE action = 'audit.gap'";
+        sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap()
+    });
+    assert_eq!((gaps.cast_unsigned(), told.cast_unsigned()), (stats.gaps, rejected));
+    assert!(stats.gaps <= stats.batches);
+}
+
+#[test]
+fn a_minute_of_overload_that_rejects_is_told_exactly_by_gap_entries() {
+    overload(WhenFull::Reject);
+}
+
+#[test]
+fn a_minute_of_overload_that_waits_is_told_exactly_by_gap_entries() {
+    overload(WhenFull::Block { timeout: Duration::from_millis(1) });
+}
+
+/// Of anonymous memory, in bytes.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn memory_stays_within_the_queue_s_bounds_and_32_mb_while_the_database_is_locked() {
+    support::in_own_process(
+        "memory_stays_within_the_queue_s_bounds_and_32_mb_while_the_database_is_locked",
+        || {
+            const BYTES: usize = 64 << 20;
+            let before = resident();
+            let fixture = log_with(|builder| {
+                builder.in_memory_queue(100_000, BYTES).when_full(WhenFull::Reject).on_notice(|_| {})
+            });
+            let writer = fixture.log.writer();
+            let most = block_on(async {
+                let mut blocker = connect(&file_of(&fixture)).await;
+                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
+                let (start, mut most) = (Instant::now(), 0);
+                // Through the first attempt's failure, at 5 s, and some more.
+                while start.elapsed() < Duration::from_secs(12) {
+                    for _ in 0..1000 {
+                        let large = AuditEntry { reason: Some("x".repeat(700)), ..entry("a") };
+                        drop(writer.try_write(large));
+                    }
+                    most = most.max(resident() - before);
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+                most
+            });
+            fixture.settle();
+            let most = most.max(resident() - before);
+            assert!(fixture.log.stats().rejected > 0);
+            println!("{} MB at most", most / 1_000_000);
+            assert!(most <= (BYTES + (32 << 20)) as u64, "{most} bytes");
+        },
+    );
+}
