@@ -85,6 +85,7 @@
 //!
 //! - `sqlite` (default): SQLite as a store, compiled in. An [`SqlitePool`](https://docs.rs/sqlx/0.9) of sqlx
 //!   0.9 can be given instead of a path; sqlx is a public dependency through that conversion only.
+//! - `testing`: `testing::capture`, for asserting in tests what code audits.
 //! - `valuable`: structured values as JSON, under `--cfg tracing_unstable` as in `tracing` itself. Without
 //!   that cfg they arrive as their `Debug` text.
 //!
@@ -113,6 +114,8 @@ mod reader;
 mod record;
 mod stats;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wait;
 mod writer;
 

@@ -126,6 +126,12 @@ impl AuditLog {
         self.interests.check()
     }
 
+    /// Whether any subscriber was built with this log's layer.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_attached(&self) -> bool {
+        self.interests.is_attached()
+    }
+
     /// A writer to the same queue.
     #[must_use]
     pub fn writer(&self) -> AuditWriter {

@@ -87,7 +87,7 @@ impl Interests {
         self.attached.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_attached(&self) -> bool {
+    pub(crate) fn is_attached(&self) -> bool {
         self.attached.load(Ordering::Acquire)
     }
 

@@ -112,7 +112,7 @@ fn entry_of(row: &Row) -> Result<AuditEntry, AuditError> {
     })
 }
 
-fn sequenced(found: LedgerRow) -> Result<SequencedEntry, AuditError> {
+pub(crate) fn sequenced(found: LedgerRow) -> Result<SequencedEntry, AuditError> {
     let problems =
         found.row.problems.as_deref().map_or_else(|| Ok(Vec::new()), serde_json::from_str).map_err(
             |cause| {

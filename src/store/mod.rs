@@ -25,7 +25,7 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn of(backend: impl Backend + 'static) -> Self {
         Self(Arc::new(backend))
     }
