@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -198,7 +198,8 @@ impl Engine {
                 () = flusher::run(self, opened, must_open) => {}
                 () = self.notify() => {}
             }
-            self.notify_once().await;
+            // A handler that never returns must not keep a shutdown waiting.
+            drop(tokio::time::timeout(NOTICE_PAUSE, self.notify_once()).await);
         });
     }
 
@@ -453,10 +454,17 @@ impl Engine {
 
     /// Accepts nothing more, flushes, and ends the flusher.
     pub(crate) async fn shutdown(&self, patience: Duration) -> Result<(), AuditError> {
-        self.queue.tell_gap();
+        if !self.queue.counts().closed {
+            self.queue.tell_gap();
+        }
         self.close();
-        let deadline = self.timer(patience);
-        let flushed = self.flush(patience).await;
+        let start = Instant::now();
+        let left = || patience.saturating_sub(start.elapsed());
+        let mut flushed = self.flush(left()).await;
+        if flushed.is_ok() {
+            // What was rejected meanwhile is told by one more entry.
+            flushed = self.flush(left()).await;
+        }
         self.stop.store(true, Ordering::Release);
         self.stopped.notify_one();
         self.wake.notify_one();
@@ -465,7 +473,7 @@ impl Engine {
         tokio::select! {
             biased;
             _ = progress.wait_for(|progress| progress.ended) => {}
-            () = deadline => {}
+            () = self.timer(left()) => {}
         }
         flushed
     }

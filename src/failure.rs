@@ -1,5 +1,100 @@
 //! What happens when something fails, and what a service can do about it.
 //!
+//! Whatever fails, the books balance at any instant: [`Stats`](crate::Stats) counts each entry as committed, rejected,
+//! quarantined or pending. What is accepted stays queued, in order, and is tried again for ever: first after
+//! 20 ms, at last every 2 s, each pause shortened at random by up to half.
+//!
+//! # What happens when
+//!
+//! In each case of the database's fault, [`health`](crate::AuditLog::health) is
+//! [`Failing`](crate::Health::Failing) until a commit succeeds, [`on_notice`](crate::AuditLogBuilder::on_notice)
+//! is told, [`commit`](crate::AuditWriter::commit) and [`committed`](crate::AuditLog::committed) return
+//! [`is_pending`](crate::AuditError::is_pending) with what the database said as their source, and nothing is
+//! lost or doubled once the cause goes away. The last column names the test that shows it (files in `tests/`, or
+//! `src/flusher/tests.rs`).
+//!
+//! | what fails | what happens | shown by |
+//! |---|---|---|
+//! | another process holds the database's lock | each attempt waits 5 s for it, then says so | `faults`: `a_database_locked_for_12_s_…` |
+//! | the file system is full | entries wait until there is room | `faults`: `a_full_file_system_…` |
+//! | it becomes read-only | entries wait until it is writable again | `faults`: `a_file_system_remounted_read_only_…` |
+//! | the file is deleted or replaced | entries wait until that file is back; no other is ever written, and no new one begun | `faults`: `a_file_unlinked_and_restored_…`; `writing`: `a_file_replaced_under_us_…` |
+//! | the file is damaged | opening says so; a writer waits until it is restored in place | `faults`: `a_file_damaged_in_the_middle_…` |
+//! | somebody changes our tables | nothing is quarantined; entries wait until the tables are as they were | `faults`: `a_column_dropped_under_us_…` |
+//! | a commit succeeds and its answer is lost | the position stored with it tells, at the next attempt | `flusher`: `lost_answers_double_nothing_…` |
+//! | the database does not answer at all | health turns bad after `commit_timeout`; the attempt goes on | `flusher`: `a_database_that_does_not_answer_…` |
+//! | it cannot be opened at first | `open` is an error; [`AuditWriter::new`](crate::AuditWriter::new) goes on trying | `flusher`: `a_database_that_cannot_be_opened_at_first_…` |
+//! | the file is no database, is for another ledger, or was made by a newer version | `open` is an error that names the remedy | `writing`: `files_that_cannot_be_a_ledger_…` |
+//! | the log's thread panics (a bug) | counted in [`panics`](crate::Stats::panics), survived | `flusher`: `a_panic_of_the_log_s_thread_…` |
+//! | all of this, in any order | the books balance, every accepted entry is in one place | `flusher`: `whatever_happens_…` |
+//!
+//! What is one entry's fault stands in nobody's way, and is not the database's:
+//!
+//! | what fails | what happens | shown by |
+//! |---|---|---|
+//! | the database refuses one entry for good (a constraint, its size) | it is found by halving its batch and set aside whole in quarantine, the rest is committed; `commit` returns [`is_quarantined`](crate::AuditError::is_quarantined) | `faults`: `one_poison_entry_among_500_…` |
+//! | it refuses every entry of a batch | that is the database's fault: nothing is quarantined until it accepts another | `writing`: `an_entry_that_the_database_refuses_waits_…` |
+//! | its `id` is in the ledger already | quarantined; `commit` returns [`is_duplicate`](crate::AuditError::is_duplicate) | `writing`: `a_duplicate_is_quarantined_alone_…` |
+//! | it exceeds the size limits | an event is cut, which its problems say; a written entry is rejected, [`is_too_large`](crate::AuditError::is_too_large) | `writing`: `what_is_too_large_…` |
+//! | it is malformed | stored, the raw value in the metadata, the problem listed | `fields` |
+//! | a value's `Debug` panics | stored, with a problem | `global`: `a_panicking_debug_…` |
+//!
+//! Quarantined entries are shown by [`quarantined`](crate::AuditReader::quarantined), written as JSON Lines by
+//! [`export_quarantined`](crate::AuditReader::export_quarantined), and tried again by
+//! [`retry_quarantined`](crate::AuditWriter::retry_quarantined).
+//!
+//! What is never accepted is told: to the caller by an error with
+//! [`is_rejected`](crate::AuditError::is_rejected), and to the auditor by an entry with the action `audit.gap`, whose
+//! metadata says how many were `rejected`, `from` when `until` when, and why (`full`, `closed`, `too_large`). It is
+//! appended when a commit has made room, so there is at most one per commit.
+//!
+//! | what fails | what happens | shown by |
+//! |---|---|---|
+//! | the queue is full, [`Block`](crate::WhenFull::Block) | the emitter waits once; after a wait in vain entries are rejected at once until there is room | `faults`: `a_minute_of_overload_that_waits_…` |
+//! | the queue is full, [`Reject`](crate::WhenFull::Reject) | rejected at once | `faults`: `a_minute_of_overload_that_rejects_…` |
+//! | the database is locked and a producer goes on | memory stays within the queue's bounds and 32 MB | `faults`: `memory_stays_within_…` |
+//! | the log is shut down | rejected, [`is_closed`](crate::AuditError::is_closed); with the thread gone no entry can tell, the books do | `global`: `no_runtime_is_needed_…` |
+//! | no audit event arrives within `committed` | an error, [`is_wiring`](crate::AuditError::is_wiring) | `committed`: `committed_without_an_event_…` |
+//!
+//! With a queue in memory, what is accepted and not committed goes with the process. It waits at most
+//! `flush_interval` (100 ms) for its batch to start, on a good day:
+//!
+//! | how the process ends | what is lost | shown by |
+//! |---|---|---|
+//! | `main` returns, or panics and unwinds, with the [`AuditLog`](crate::AuditLog) in scope | nothing that can be committed within 5 s | `ends` |
+//! | SIGTERM with a handler that calls [`shutdown`](crate::AuditLog::shutdown) | nothing that can be committed by its deadline; the report says what is left | `ends` |
+//! | `process::exit`, `abort`, a panic under `panic = "abort"`, SIGTERM without a handler, `kill -9` | what is pending | `ends` |
+//! | the async runtime that opened the log is dropped | nothing: the log has a thread of its own | `committed`: `a_log_outlives_the_runtime_…` |
+//! | a notice handler panics or never returns | nothing: it runs on another thread | `committed`: `a_notice_handler_…` |
+//!
 //! # What a service does
 //!
-//! Health is for readiness probes and for routes that must not run unaudited; the books are for metrics.
+//! [`health`](crate::AuditLog::health) costs an atomic load, so a middleware can ask it for every request:
+//!
+//! | health | a readiness probe says | ordinary requests | dangerous ones |
+//! |---|---|---|---|
+//! | `Healthy` | ready | go on | wait for `committed` |
+//! | `Failing` | not ready, if other instances write elsewhere | go on: their entries wait in the queue | refused, or tried: `committed` decides |
+//! | `Rejecting` | not ready | refused, where no request may go unaudited | refused |
+//! | `Closed` | not ready | the service is going down | refused |
+//!
+//! ```
+//! use tracing_audit::{AuditLog, Health};
+//!
+//! /// Whether a request may run now, for a service in which none may go unaudited.
+//! fn admits(audit: &AuditLog, dangerous: bool) -> bool {
+//!     match audit.health() {
+//!         Health::Healthy => true,
+//!         Health::Failing => !dangerous,
+//!         _ => false,
+//!     }
+//! }
+//! ```
+//!
+//! The example `axum_service` is such a service: its readiness follows `health`, and one route fails closed.
+//! An error of `committed` that [`is_pending`](crate::AuditError::is_pending) means that the entry may still be
+//! committed: the act has not happened, and the ledger may come to say that it was allowed. A service that
+//! cannot live with that emits another entry when the act is done.
+//!
+//! What to watch, of [`stats`](crate::AuditLog::stats): `oldest_pending` (an alarm above a few seconds),
+//! `rejected` and `quarantined` (an alarm at any growth), `retries` and `last_error`.

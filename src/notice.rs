@@ -100,7 +100,10 @@ impl Told {
             pending: stats.pending,
             error: stats.last_error.filter(|_| !health.is_healthy() || quarantined > 0),
         };
-        let changed = notice.health != notice.was || notice.rejected > 0 || quarantined > 0;
+        // A shutdown that leaves nothing behind is no news.
+        let closed_well = health == Health::Closed && stats.pending == 0;
+        let changed = notice.health != notice.was && !closed_well;
+        let changed = changed || notice.rejected > 0 || quarantined > 0;
         changed.then_some(notice)
     }
 }

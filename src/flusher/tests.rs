@@ -381,6 +381,36 @@ fn a_database_that_cannot_be_opened_at_first_is_opened_without_anything_to_write
     assert!(writer.stats().last_error.is_some());
 }
 
+#[test]
+fn a_shutdown_is_no_news_unless_it_leaves_something_behind_and_may_be_repeated() {
+    for answers in [&[][..], &[Answer::Fail; 100][..]] {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let notices = Arc::clone(&told);
+        let database = Scripted::default();
+        database.script(answers);
+        let builder = AuditLog::builder().store(Store::of(database));
+        let log =
+            builder.on_notice(move |notice| lock(&notices).push(notice.to_string())).open_blocking().unwrap();
+        log.writer().try_write(entry("a")).unwrap();
+        let left = u64::from(!answers.is_empty());
+        wait_until("what there is to tell is told", || left == 0 || !lock(&told).is_empty());
+        for _ in 0..2 {
+            let shut_down = log.shutdown_blocking(Duration::from_millis(300));
+            assert!(shut_down.is_ok() || left == 1, "{shut_down:?}");
+            assert_eq!(log.stats().pending, left);
+            assert!(log.writer().try_write(entry("late")).unwrap_err().is_closed());
+        }
+        assert_balanced(&log.stats());
+        let told = lock(&told);
+        if left == 0 {
+            assert_eq!(*told, Vec::<String>::new());
+        } else {
+            assert_eq!(told.len(), 2, "{told:?}");
+            assert!(told.last().unwrap().contains("is closed (it was failing), 1 entries wait"), "{told:?}");
+        }
+    }
+}
+
 /// SQLite, but the answer to every second append is lost: done, and reported as failed.
 #[derive(Debug)]
 struct LosesAnswers(Store);
