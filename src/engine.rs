@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -544,8 +545,12 @@ impl Engine {
         let notice = lock(&self.told).next(self.health(), self.stats());
         let Some(notice) = notice else { return false };
         let OnNotice(tell) = self.settings.on_notice.clone();
-        // On a thread that may block for as long as it likes. Should it panic, the panic hook has told of it.
-        drop(tokio::task::spawn_blocking(move || tell(notice)).await);
+        // On a thread that may block for as long as it likes. Should it panic, the panic hook has told of it, and
+        // so it has if there can be no such thread.
+        let telling = catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(move || tell(notice))));
+        if let Ok(telling) = telling {
+            drop(telling.await);
+        }
         true
     }
 }

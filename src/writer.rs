@@ -41,8 +41,8 @@ impl fmt::Debug for AuditWriter {
 impl AuditWriter {
     /// A writer with a queue in memory, which starts a batch at `batch_size` entries or `flush_interval` after
     /// the first of them. Needs no async runtime and cannot fail: a thread of its own connects to the database
-    /// and creates the tables, and trouble shows in the errors of [`write`](Self::write) and
-    /// [`commit`](Self::commit).
+    /// and creates the tables, and trouble shows in [`health`](Self::health) and in the errors of
+    /// [`write`](Self::write) and [`commit`](Self::commit).
     ///
     /// The queue holds what [`AuditLogBuilder::in_memory_queue`](crate::AuditLogBuilder::in_memory_queue) has as its defaults; when it is full,
     /// `write` waits.

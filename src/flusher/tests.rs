@@ -187,6 +187,23 @@ fn assert_balanced(stats: &Stats) {
     assert_eq!(*offered, committed + rejected + quarantined + pending, "{stats:?}");
 }
 
+/// Runs the body while another thread checks the books every few milliseconds.
+fn balanced(writer: &AuditWriter, body: impl FnOnce()) {
+    let done = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        let checking = scope.spawn(|| {
+            while done.load(Ordering::Relaxed) == 0 {
+                assert_balanced(&writer.stats());
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let outcome = catch_unwind(AssertUnwindSafe(body));
+        done.store(1, Ordering::Relaxed);
+        checking.join().unwrap();
+        outcome.unwrap();
+    });
+}
+
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -477,18 +494,20 @@ fn lost_answers_double_nothing_lose_nothing_and_give_each_commit_its_own_seq() {
     let log = AuditLog::builder().store(Store::of(LosesAnswers(sqlite.clone()))).open_blocking().unwrap();
     let writer = log.writer();
     let twice = entry("0");
-    // Commits between batches of others, a duplicate, and a record that no version ever wrote.
-    for i in 0..200 {
-        let mine = if i == 0 { twice.clone() } else { entry(i.to_string()) };
-        assert_eq!(writer.commit_blocking(mine).unwrap(), i * 4);
-        for other in 0..3 {
-            writer.try_write(entry((1000 + i * 3 + other).to_string())).unwrap();
+    balanced(&writer, || {
+        // Commits between batches of others, a duplicate, and a record that no version ever wrote.
+        for i in 0..200 {
+            let mine = if i == 0 { twice.clone() } else { entry(i.to_string()) };
+            assert_eq!(writer.commit_blocking(mine).unwrap(), i * 4);
+            for other in 0..3 {
+                writer.try_write(entry((1000 + i * 3 + other).to_string())).unwrap();
+            }
+            if i % 50 == 10 {
+                assert!(writer.commit_blocking(twice.clone()).unwrap_err().is_duplicate());
+                writer.engine().queue.append(b"not a record").unwrap();
+            }
         }
-        if i % 50 == 10 {
-            assert!(writer.commit_blocking(twice.clone()).unwrap_err().is_duplicate());
-            writer.engine().queue.append(b"not a record").unwrap();
-        }
-    }
+    });
     log.flush_blocking().unwrap();
     let stats = log.stats();
     assert_eq!((stats.offered, stats.committed, stats.quarantined, stats.pending), (808, 800, 8, 0));
