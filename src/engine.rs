@@ -162,10 +162,9 @@ impl Engine {
             let (engine, on_thread) = (Arc::clone(&engine), Arc::clone(&runtime));
             let thread = std::thread::Builder::new().name("tracing-audit".to_owned());
             let started = thread.spawn(move || engine.flush_until_the_end(&on_thread, opened, must_open));
-            if started.is_err()
-                && let Some(runtime) = Arc::into_inner(runtime)
-            {
-                // The caller may be within a runtime, where another may not simply be dropped.
+            // If the thread could not be started, or has ended already. The caller may be within a runtime, where
+            // another may not simply be dropped.
+            if let Some(runtime) = Arc::into_inner(runtime) {
                 runtime.shutdown_background();
             }
             started
@@ -207,7 +206,9 @@ impl Engine {
     fn end(&self) {
         self.close();
         self.progress.send_modify(|progress| progress.ended = true);
-        lock(&self.commits).clear();
+        // Whom this wakes may run at once: not under the lock.
+        let left = std::mem::take(&mut *lock(&self.commits));
+        drop(left);
     }
 
     /// Appends or refuses, without waiting.
@@ -287,17 +288,18 @@ impl Engine {
 
     /// Counts an entry that will never be stored, and says why.
     pub(crate) fn reject(&self, why: Refused) -> AuditError {
+        if why == Refused::Full {
+            // First, so that the commit which tells of it comes later and ends it.
+            self.condition.set(Trouble::Rejecting);
+        }
         self.queue.reject(why);
         // The flusher may be asleep, and the loss is to be told.
         self.wake.notify_one();
         let error = match why {
-            Refused::Full => {
-                self.condition.set(Trouble::Rejecting);
-                AuditError::new(
-                    Kind::Full,
-                    "the audit queue is full: the database does not keep up, or cannot be written",
-                )
-            }
+            Refused::Full => AuditError::new(
+                Kind::Full,
+                "the audit queue is full: the database does not keep up, or cannot be written",
+            ),
             Refused::Closed => {
                 AuditError::new(Kind::Closed, "the audit log is shut down and accepts nothing more")
             }
@@ -328,6 +330,8 @@ impl Engine {
     fn close(&self) {
         self.queue.close();
         self.condition.set(Trouble::Closed);
+        // Who waits for room waits in vain.
+        self.progress.send_modify(|_| ());
     }
 
     /// What becomes of an event: accepted or counted as rejected. A call of `committed` is told which; to
@@ -403,13 +407,14 @@ impl Engine {
     ) -> Result<u64, AuditError> {
         tokio::select! {
             biased;
-            Ok(seq) = accepted.seq => seq,
+            answer = accepted.seq => answer.unwrap_or_else(|_| {
+                Err(self.blame(AuditError::new(Kind::Pending, "the audit log ended before the commit")))
+            }),
             () = deadline => {
                 let timeout = self.settings.commit_timeout;
                 let message = format!("accepted, but not committed within {timeout:?}; it may still be");
                 Err(self.blame(AuditError::new(Kind::Pending, message)))
             }
-            else => Err(self.blame(AuditError::new(Kind::Pending, "the audit log ended before the commit"))),
         }
     }
 
@@ -570,16 +575,19 @@ impl Engine {
         let batch_size = self.settings.batch_size as u64;
         let mut due = None;
         loop {
+            // Read before the counts: what was appended before it was set is counted.
+            let released = self.released.load(Ordering::Acquire);
             let counts = self.queue.wake_at(if due.is_some() { batch_size } else { 1 });
-            if self.stopping() {
+            let pending = counts.pending();
+            // A database that takes what is left gets it.
+            if self.stopping() && (pending == 0 || self.failing()) {
                 return false;
             }
-            let pending = counts.pending();
             if pending == 0 {
                 if self.queue.tell_gap() {
                     continue;
                 }
-                if self.released.load(Ordering::Acquire) {
+                if released {
                     return false;
                 }
                 due = None;
@@ -656,8 +664,10 @@ impl Engine {
         answer: impl Fn(u64) -> Result<u64, AuditError>,
     ) {
         self.queue.ack(until, outcome);
-        // Now there is room for it.
-        self.queue.tell_gap();
+        // Now there is room for it. While the log is stopped there is no end to what is rejected.
+        if !self.stopping() {
+            self.queue.tell_gap();
+        }
         self.overdue.store(false, Ordering::Relaxed);
         lock(&self.history).committed(outcome.committed);
         let recovered = self.condition.clear(Trouble::Failing) | self.condition.clear(Trouble::Rejecting);

@@ -38,14 +38,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Runs until the engine is stopped or nothing can come any more.
 pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), AuditError>>, must_open: bool) {
     let mut flusher = Flusher { engine, writer: Uuid::new_v4(), appender: None, reachable: 0 };
-    let outcome = flusher.connect().await;
-    let failed = outcome.is_err();
-    if let Err(error) = &outcome {
-        engine.failed(error.clone());
+    let mut failed = false;
+    if must_open {
+        let connected = AssertUnwindSafe(flusher.connect_watched()).catch_unwind().await;
+        let connected = connected.unwrap_or_else(|panic| {
+            let message = format!("opening the audit database panicked: {}", message_of(&*panic));
+            Err(AuditError::new(Kind::Store, message))
+        });
+        failed = connected.is_err();
+        // Whoever asked may have gone.
+        drop(opened.send(connected));
     }
-    // Nobody listens where the writer was made without waiting for the database.
-    drop(opened.send(outcome));
-    if !(failed && must_open) {
+    if !failed {
         let mut pause = Pause::default();
         while let Err(panic) = AssertUnwindSafe(flusher.work()).catch_unwind().await {
             engine.panicked(message_of(&*panic));
@@ -103,6 +107,9 @@ struct Batch {
     done: usize,
     /// Those right after that are refused, to be committed to quarantine with whatever comes next.
     held: Vec<Quarantined>,
+    bounds: Bounds,
+    /// The last attempt was refused every row.
+    all_refused: bool,
 }
 
 enum Item {
@@ -128,8 +135,43 @@ impl Batch {
     }
 }
 
-async fn prepare(engine: &Engine, from: u64) -> Batch {
-    let records = engine.queue.read(from, BATCH_ENTRIES, BATCH_BYTES);
+/// How much a batch may hold.
+#[derive(Clone, Copy)]
+struct Bounds {
+    entries: usize,
+    bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { entries: BATCH_ENTRIES, bytes: BATCH_BYTES }
+    }
+}
+
+impl Bounds {
+    /// Where every entry was refused, the one that would be accepted lies further on.
+    fn doubled(self) -> Self {
+        Self { entries: self.entries.saturating_mul(2), bytes: self.bytes.saturating_mul(2) }
+    }
+}
+
+/// An answer that takes longer than anybody waits is a failing database too, though it may yet come.
+async fn watched<T>(engine: &Engine, answer: impl Future<Output = T>) -> T {
+    let patience = engine.settings.commit_timeout;
+    let mut answer = pin!(answer);
+    if let Ok(answer) = tokio::time::timeout(patience, &mut answer).await {
+        return answer;
+    }
+    // What it said before says more.
+    if !engine.failing() {
+        let message = format!("the audit database has not answered for {patience:?}");
+        engine.failed(AuditError::new(Kind::Store, message));
+    }
+    answer.await
+}
+
+async fn prepare(engine: &Engine, from: u64, bounds: Bounds) -> Batch {
+    let records = engine.queue.read(from, bounds.entries, bounds.bytes);
     let mut items = Vec::with_capacity(records.len());
     for (index, record) in records.records().enumerate() {
         if index % INTERPRET_STEP == INTERPRET_STEP - 1 {
@@ -152,7 +194,7 @@ async fn prepare(engine: &Engine, from: u64) -> Batch {
             duplicate: false,
         }));
     }
-    Batch { from, items, done: 0, held: Vec::new() }
+    Batch { from, items, done: 0, held: Vec::new(), bounds, all_refused: false }
 }
 
 struct Flusher<'e> {
@@ -171,12 +213,17 @@ impl Flusher<'_> {
         Ok(())
     }
 
+    async fn connect_watched(&mut self) -> Result<(), AuditError> {
+        let engine = self.engine;
+        watched(engine, self.connect()).await
+    }
+
     /// Tries until there is a connection, also while nothing waits: health is what a service looks at before it
     /// lets anything in. False: there will be nothing to write, ever.
     async fn connect_patiently(&mut self) -> bool {
         let mut pause = Pause::default();
         while self.appender.is_none() {
-            match self.connect().await {
+            match self.connect_watched().await {
                 Ok(()) => self.engine.connected(),
                 Err(error) => {
                     self.engine.failed(error);
@@ -201,19 +248,23 @@ impl Flusher<'_> {
         loop {
             let mut batch = match prepared.take() {
                 Some(batch) => batch,
-                None if engine.wait_for_batch().await => prepare(engine, position).await,
+                None if engine.wait_for_batch().await => prepare(engine, position, Bounds::default()).await,
                 None => return,
             };
             position = batch.end();
             let next = async {
-                if engine.more_after(position) { Some(prepare(engine, position).await) } else { None }
+                if engine.more_after(position) {
+                    Some(prepare(engine, position, Bounds::default()).await)
+                } else {
+                    None
+                }
             };
             let (settled, next) = tokio::join!(biased; self.settle(&mut batch), next);
             if !settled {
                 return;
             }
             // The batch has grown if its first attempts failed.
-            position = batch.end();
+            position = batch.from + batch.done as u64;
             prepared = next.filter(|next| next.from == position);
         }
     }
@@ -222,7 +273,8 @@ impl Flusher<'_> {
     async fn settle(&mut self, batch: &mut Batch) -> bool {
         let mut pause = Pause::default();
         loop {
-            let Err(error) = self.attempt_watched(batch).await else { return true };
+            let engine = self.engine;
+            let Err(error) = watched(engine, self.attempt(batch)).await else { return true };
             self.engine.failed(error);
             // A connection that failed once is not trusted again.
             self.appender = None;
@@ -232,39 +284,36 @@ impl Flusher<'_> {
             }
             if batch.done == 0 && batch.held.is_empty() {
                 // With what has arrived since: entries that the database accepts tell bad ones from a bad database.
-                *batch = prepare(self.engine, batch.from).await;
+                let bounds = if batch.all_refused { batch.bounds.doubled() } else { batch.bounds };
+                *batch = prepare(self.engine, batch.from, bounds).await;
             }
         }
-    }
-
-    /// An attempt that takes longer than anybody waits is a failing database too, though it may yet succeed.
-    async fn attempt_watched(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
-        let (engine, patience) = (self.engine, self.engine.settings.commit_timeout);
-        let mut attempt = pin!(self.attempt(batch));
-        if let Ok(outcome) = tokio::time::timeout(patience, &mut attempt).await {
-            return outcome;
-        }
-        // What it said before says more.
-        if !engine.failing() {
-            let message = format!("the audit database has not answered for {patience:?}");
-            engine.failed(AuditError::new(Kind::Store, message));
-        }
-        attempt.await
     }
 
     async fn attempt(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
         if self.appender.is_none() {
             self.connect().await?;
         }
+        // Again if what has been committed is an earlier attempt, of other extent.
+        while batch.done < batch.items.len() {
+            self.pass(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits or quarantines what is not tried yet.
+    async fn pass(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
         // What a row is refused for is found by halving: the halves go in order, each committed by itself.
         let mut ranges = vec![batch.untried()];
         while let Some(Range { start, end }) = ranges.pop() {
+            // An earlier attempt may have committed more than the range before this one.
+            let start = start.max(batch.done + batch.held.len());
+            if start >= end {
+                continue;
+            }
             let unreadable = |item: &Item| matches!(item, Item::Unreadable(_));
             let first_unreadable = batch.items.get(start..end).unwrap_or(&[]).iter().position(unreadable);
             let rows_end = first_unreadable.map_or(end, |index| start + index);
-            if start == end {
-                continue;
-            }
             if rows_end < end {
                 ranges.push(if rows_end == start { start + 1..end } else { rows_end..end });
             }
@@ -275,8 +324,8 @@ impl Flusher<'_> {
             match self.append(batch, start..rows_end).await {
                 Ok(applied) => {
                     self.applied(batch, applied);
-                    // Short of its end if it was an earlier attempt, of other extent, that had been committed.
-                    ranges.push(batch.done..rows_end);
+                    // Or less.
+                    ranges.push(start..rows_end);
                 }
                 Err(AppendError { fault: Fault::Store, error }) => return Err(error),
                 Err(AppendError { fault, error }) if rows_end - start == 1 => {
@@ -295,6 +344,7 @@ impl Flusher<'_> {
         if batch.done == 0 && batch.held.iter().any(of_rows) {
             let why = batch.held.first().map(|held| held.error.clone()).unwrap_or_default();
             batch.held.clear();
+            batch.all_refused = true;
             return Err(AuditError::new(
                 Kind::Store,
                 format!("the database refuses every entry of a batch: {why}"),

@@ -24,7 +24,7 @@
 //! given an [`AuditLog`] with settings of its own.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::{self, Display, Write as _},
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -59,8 +59,6 @@ pub struct Recorder(Arc<Mutex<Recorded>>);
 struct Recorded {
     rows: Vec<LedgerRow>,
     ids: BTreeSet<Uuid>,
-    /// How far each writer is.
-    positions: BTreeMap<Uuid, u64>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,7 +145,6 @@ impl Recording {
             return Err(AppendError { fault: Fault::Duplicate, error });
         }
         recorded.ids.append(&mut new);
-        recorded.positions.insert(batch.writer, batch.until());
         let first_seq = recorded.rows.len() as u64;
         let committed_at = Moment::now().micros;
         recorded.rows.extend((first_seq..).zip(batch.rows).map(|(seq, row)| LedgerRow {

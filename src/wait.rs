@@ -5,9 +5,11 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
+
+use tokio::runtime::Runtime;
 
 use crate::{AuditError, error::Kind};
 
@@ -42,18 +44,26 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Runs a future that needs a Tokio runtime, on a thread of its own: within another runtime none can be started.
-pub(crate) fn on_own_runtime<T: Send>(
-    future: impl Future<Output = Result<T, AuditError>> + Send,
+/// Waits for a future that needs a Tokio runtime, on any thread, also one of another runtime.
+///
+/// All such futures share one runtime, which lives on: a pool gives a connection back in a task, and with the
+/// last connection a database in memory would go.
+pub(crate) fn on_own_runtime<T>(
+    future: impl Future<Output = Result<T, AuditError>>,
 ) -> Result<T, AuditError> {
-    let failed = |cause| AuditError::new(Kind::Store, "no thread can be started to read on").because(cause);
-    std::thread::scope(|scope| {
-        let reading =
-            std::thread::Builder::new().name("tracing-audit-reader".to_owned()).spawn_scoped(scope, || {
-                let runtime =
-                    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-                runtime.block_on(future)
-            });
-        reading.map_err(failed)?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(1).thread_name("tracing-audit-reader").enable_all().build()
+    });
+    match runtime {
+        Ok(runtime) => {
+            let _entered = runtime.enter();
+            block_on(future)
+        }
+        Err(cause) => {
+            let error = AuditError::new(Kind::Store, "no thread can be started to read with");
+            Err(error.because(std::io::Error::from(cause.kind())))
+        }
+    }
 }

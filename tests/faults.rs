@@ -208,6 +208,34 @@ fn a_column_dropped_under_us_quarantines_nothing_and_heals() {
 }
 
 #[test]
+fn a_quarantine_that_cannot_be_written_blames_no_entry() {
+    let fixture = log_with(|builder| builder.flush_interval(Duration::from_hours(1)).on_notice(|_| {}));
+    let (file, writer) = (file_of(&fixture), fixture.log.writer());
+    let twice = entry("twice");
+    writer.commit_blocking(twice.clone()).unwrap();
+    run(
+        &file,
+        "CREATE TRIGGER refuse BEFORE INSERT ON tracing_audit_quarantine BEGIN SELECT RAISE(ABORT, 'full'); END",
+    );
+    balanced(&writer, || {
+        writer.write_blocking(entry("0")).unwrap();
+        writer.write_blocking(twice).unwrap();
+        (1..50).for_each(|i| writer.write_blocking(entry(i.to_string())).unwrap());
+        let flushing = writer.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(flushing.flush_blocking()));
+            wait_until("it is tried again", || fixture.log.stats().retries >= 3);
+        });
+        assert_eq!(fixture.log.stats().quarantined, 0);
+        run(&file, "DROP TRIGGER refuse");
+        fixture.settle();
+    });
+    let stats = fixture.log.stats();
+    assert_eq!((stats.committed, stats.quarantined), (51, 1));
+    assert_holds(&fixture, (0..50).map(|i| i.to_string()).chain(["twice".to_owned()]));
+}
+
+#[test]
 fn a_file_unlinked_and_restored_gets_what_was_accepted_meanwhile() {
     let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(300)));
     let (file, writer) = (file_of(&fixture), fixture.log.writer());

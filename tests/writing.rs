@@ -424,6 +424,19 @@ async fn a_pool_in_memory_with_a_single_connection_is_shared() {
     assert_eq!(AuditReader::new(pool).count(AuditFilter::default()).await.unwrap(), 20);
 }
 
+#[test]
+fn blocking_reads_keep_a_database_in_memory_alive() {
+    let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let pool = runtime.block_on(options.connect("sqlite::memory:")).unwrap();
+    let log = AuditLog::builder().store(pool).open_blocking().unwrap();
+    for round in 1..=20_u64 {
+        assert_eq!(log.writer().commit_blocking(entry("a")).unwrap(), round - 1);
+        assert_eq!(log.reader().blocking().count(AuditFilter::default()).unwrap(), round);
+        assert_eq!(log.reader().blocking().query(AuditFilter::default()).unwrap().len() as u64, round);
+    }
+}
+
 #[tokio::test]
 async fn a_reader_of_a_database_without_our_tables_reads_an_empty_log() {
     let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();

@@ -54,6 +54,8 @@ struct Scripted {
     held: Arc<Mutex<Held>>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     refused_connects: Arc<Mutex<u32>>,
+    panicking_connects: Arc<Mutex<u32>>,
+    connect_takes: Arc<Mutex<Duration>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -111,9 +113,15 @@ impl Scripted {
 impl Backend for Scripted {
     fn connect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async {
-            let mut refused = lock(&self.refused_connects);
-            if *refused > 0 {
-                *refused -= 1;
+            let takes = *lock(&self.connect_takes);
+            tokio::time::sleep(takes).await;
+            let once = |left: &Mutex<u32>| {
+                let mut left = lock(left);
+                *left = left.checked_sub(1)?;
+                Some(())
+            };
+            assert!(once(&self.panicking_connects).is_none(), "as the script says");
+            if once(&self.refused_connects).is_some() {
                 return Err(broken());
             }
             Ok(Box::new(self.clone()) as Box<dyn Appender>)
@@ -426,6 +434,114 @@ fn a_shutdown_is_no_news_unless_it_leaves_something_behind_and_may_be_repeated()
             assert!(told.last().unwrap().contains("is closed (it was failing), 1 entries wait"), "{told:?}");
         }
     }
+}
+
+#[test]
+fn unreadable_records_are_all_quarantined_though_the_log_panicked_between_them() {
+    let database = Scripted::default();
+    let log = database.open();
+    database.script(&[Answer::LostInPanic]);
+    log.writer().engine().try_append(b"not a record", &mut None).unwrap();
+    wait_until("the panic", || log.stats().panics == 1);
+    log.writer().engine().try_append(b"neither", &mut None).unwrap();
+    wait_until("a flush", || log.flush_blocking().is_ok());
+    let stats = log.stats();
+    assert_eq!((stats.quarantined, stats.pending, lock(&database.held).quarantine.len()), (2, 0, 2));
+}
+
+#[test]
+fn refused_entries_beyond_the_size_of_a_batch_do_not_hide_the_one_that_is_accepted() {
+    let database = Scripted::default();
+    let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).open_blocking().unwrap();
+    let metadata = serde_json::Value::from("x".repeat(1_000_000));
+    for _ in 0..10 {
+        log.writer().try_write(AuditEntry { metadata: metadata.clone(), ..entry("poison") }).unwrap();
+    }
+    log.writer().try_write(entry("fine")).unwrap();
+    wait_until("a flush", || log.flush_blocking().is_ok());
+    let stats = log.stats();
+    assert_eq!((stats.quarantined, stats.committed, stats.pending), (10, 1, 0));
+}
+
+#[test]
+fn a_shutdown_amid_emitters_leaves_nothing_pending() {
+    for _ in 0..10 {
+        let database = Scripted::default();
+        let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).open_blocking().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let writer = log.writer();
+                scope.spawn(
+                    move || while !writer.try_write(entry("a")).is_err_and(|error| error.is_closed()) {},
+                );
+                let writer = log.writer();
+                scope.spawn(move || {
+                    let start = Instant::now();
+                    while start.elapsed() < Duration::from_millis(100) {
+                        drop(writer.try_write(entry("a")));
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(30));
+            let report = log.shutdown_blocking(Duration::from_secs(30)).unwrap();
+            assert_eq!(report.stats.pending, 0);
+        });
+        assert_balanced(&log.stats());
+    }
+}
+
+#[test]
+fn whoever_waits_for_room_is_told_at_once_that_the_log_is_shut_down() {
+    let database = Scripted::default();
+    database.script(&[Answer::Fail; 1000]);
+    let builder = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).in_memory_queue(1, 1000);
+    let log = builder.when_full(WhenFull::Block { timeout: Duration::MAX }).open_blocking().unwrap();
+    log.writer().try_write(entry("a")).unwrap();
+    std::thread::scope(|scope| {
+        let writer = log.writer();
+        let waiting = scope.spawn(move || writer.write_blocking(entry("b")));
+        std::thread::sleep(Duration::from_millis(50));
+        let shut_down = log.shutdown_blocking(Duration::from_millis(50));
+        assert!(shut_down.is_ok_and(|report| report.stats.pending == 1));
+        assert!(waiting.join().unwrap().unwrap_err().is_closed());
+    });
+}
+
+#[test]
+fn a_commit_that_waits_is_told_when_the_log_ends() {
+    let database = Scripted::default();
+    database.script(&[Answer::Fail; 1000]);
+    let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).open_blocking().unwrap();
+    std::thread::scope(|scope| {
+        let writer = log.writer();
+        let waiting = scope.spawn(move || writer.commit_blocking(entry("a")));
+        wait_until("it is accepted", || log.stats().pending == 1);
+        drop(log.shutdown_blocking(Duration::from_millis(50)));
+        let error = waiting.join().unwrap().unwrap_err();
+        assert!(error.is_pending() && error.to_string().contains("the audit log ended"), "{error}");
+    });
+}
+
+#[test]
+fn opening_that_panics_is_an_error_or_tried_again_and_opening_that_hangs_is_failing() {
+    let database = Scripted::default();
+    *lock(&database.panicking_connects) = 1;
+    let error = AuditLog::builder().store(Store::of(database.clone())).open_blocking().unwrap_err();
+    assert!(error.to_string().contains("panicked: as the script says"), "{error}");
+    *lock(&database.panicking_connects) = 2;
+    let writer = AuditWriter::new(Store::of(database.clone()), Duration::from_millis(1), 10);
+    writer.commit_blocking(entry("a")).unwrap();
+    assert_eq!(writer.stats().panics, 2);
+
+    // The default commit_timeout is 5 s.
+    *lock(&database.connect_takes) = Duration::from_millis(5500);
+    let writer = AuditWriter::new(Store::of(database), Duration::from_millis(1), 10);
+    assert_eq!(writer.health(), Health::Healthy);
+    wait_until("health turns bad", || writer.health() == Health::Failing);
+    assert!(
+        writer.stats().last_error.is_some_and(|error| error.to_string().contains("has not answered for 5s"))
+    );
+    wait_until("health turns good", || writer.health() == Health::Healthy);
 }
 
 /// SQLite, but the answer to every second append is lost: done, and reported as failed.

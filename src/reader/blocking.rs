@@ -64,11 +64,7 @@ impl BlockingReader<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn export_csv(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write + Send,
-    ) -> Result<u64, AuditError> {
+    pub fn export_csv(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.export_csv(query, out))
     }
@@ -77,11 +73,7 @@ impl BlockingReader<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn export_csv_raw(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write + Send,
-    ) -> Result<u64, AuditError> {
+    pub fn export_csv_raw(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.export_csv_raw(query, out))
     }
@@ -98,7 +90,7 @@ impl BlockingReader<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn export_quarantined(&self, out: impl Write + Send) -> Result<u64, AuditError> {
+    pub fn export_quarantined(&self, out: impl Write) -> Result<u64, AuditError> {
         on_own_runtime(self.0.export_quarantined(out))
     }
 }

@@ -129,7 +129,7 @@ async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<
         });
     }
     let until = batch.until();
-    add(&mut transaction, first_seq, batch.rows, batch.writer, until).await.map_err(failed)?;
+    add(&mut transaction, first_seq, batch.rows, batch.writer, until).await?;
     let now = Moment::now().micros;
     for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
         sqlx::query("INSERT INTO tracing_audit_quarantine VALUES (?, ?, ?, ?, ?, ?)")
@@ -164,8 +164,8 @@ pub(super) async fn add(
     rows: &[&Row],
     writer: Uuid,
     until: u64,
-) -> sqlx::Result<()> {
-    insert_rows(connection, first_seq, rows).await?;
+) -> Result<(), AppendError> {
+    insert_rows(connection, first_seq, rows).await.map_err(refused)?;
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     if let (Some(least), Some(greatest)) =
         (rows.iter().map(|row| row.ts).min(), rows.iter().map(|row| row.ts).max())
@@ -179,11 +179,13 @@ pub(super) async fn add(
             .bind(least)
             .bind(greatest)
             .execute(&mut *connection)
-            .await?;
+            .await
+            .map_err(failed)?;
         sqlx::query("UPDATE tracing_audit_head SET next_seq = ?")
             .bind(first_seq.saturating_add(count))
             .execute(connection)
-            .await?;
+            .await
+            .map_err(failed)?;
     }
     Ok(())
 }
@@ -245,23 +247,24 @@ fn bind_row(arguments: &mut SqliteArguments, seq: i64, row: &Row) -> Result<(), 
     arguments.add(row.problems.clone())
 }
 
-/// Only what says that a row can never be stored blames the row; everything else is the database's fault.
-pub(super) fn failed(cause: sqlx::Error) -> AppendError {
-    let fault = match code_of(&cause) {
+/// What inserting rows says. Only what says that a row can never be stored blames the row.
+fn refused(cause: sqlx::Error) -> AppendError {
+    let (fault, error) = match code_of(&cause) {
         // SQLITE_CONSTRAINT, of which the one on `id` means a duplicate.
-        Some(19) if cause.to_string().contains("tracing_audit_entries.id") => Fault::Duplicate,
-        // SQLITE_CONSTRAINT, SQLITE_TOOBIG, SQLITE_MISMATCH.
-        Some(18..=20) => Fault::Entry,
-        _ => Fault::Store,
-    };
-    let error = match fault {
-        Fault::Duplicate => {
-            AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already")
+        Some(19) if cause.to_string().contains("tracing_audit_entries.id") => (
+            Fault::Duplicate,
+            AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already"),
+        ),
+        // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
+        Some(18..=20) => {
+            (Fault::Entry, AuditError::new(Kind::Quarantined, "the database refuses this entry"))
         }
-        Fault::Entry => AuditError::new(Kind::Quarantined, "the database refuses this entry"),
-        Fault::Store => {
-            return AppendError { fault, error: opening(std::path::Path::new("the audit database"), cause) };
-        }
+        _ => return failed(cause),
     };
     AppendError { fault, error: error.because(cause) }
+}
+
+/// What any other statement says is the database's fault.
+pub(super) fn failed(cause: sqlx::Error) -> AppendError {
+    AppendError { fault: Fault::Store, error: opening(std::path::Path::new("the audit database"), cause) }
 }

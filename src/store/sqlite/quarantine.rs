@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Sqlite,
-    append::{add, failed as refused},
+    append::{add, failed as append_failed},
     read::{failed, has_tables},
 };
 use crate::{
@@ -59,7 +59,7 @@ async fn readmit_next(
     connection: &mut SqliteConnection,
     after: i64,
 ) -> Result<Option<(i64, bool)>, AppendError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(refused)?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(append_failed)?;
     let next: Option<(i64, Vec<u8>, i64)> = sqlx::query_as(
         "SELECT rowid, record, (SELECT next_seq FROM tracing_audit_head) FROM tracing_audit_quarantine \
          WHERE rowid > ? ORDER BY rowid LIMIT 1",
@@ -67,11 +67,11 @@ async fn readmit_next(
     .bind(after)
     .fetch_optional(&mut *transaction)
     .await
-    .map_err(refused)?;
+    .map_err(append_failed)?;
     let Some((rowid, record, first_seq)) = next else { return Ok(None) };
     let Ok(row) = interpret(&record, &Defaults::default()) else { return Ok(Some((rowid, false))) };
     // A batch of a writer of its own: the positions of the one that gave it up are not touched.
-    match add(&mut transaction, first_seq, &[&row], Uuid::new_v4(), 1).await.map_err(refused) {
+    match add(&mut transaction, first_seq, &[&row], Uuid::new_v4(), 1).await {
         Ok(()) => {}
         Err(AppendError { fault: Fault::Store, error }) => {
             return Err(AppendError { fault: Fault::Store, error });
@@ -82,7 +82,7 @@ async fn readmit_next(
         .bind(rowid)
         .execute(&mut *transaction)
         .await
-        .map_err(refused)?;
-    transaction.commit().await.map_err(refused)?;
+        .map_err(append_failed)?;
+    transaction.commit().await.map_err(append_failed)?;
     Ok(Some((rowid, true)))
 }
