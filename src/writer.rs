@@ -220,3 +220,28 @@ fn largest_text(row: &Row) -> usize {
     ];
     texts.into_iter().flatten().map(|text| text.len()).max().unwrap_or(0)
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::AuditLog;
+
+    #[test]
+    fn what_is_exactly_as_large_as_allowed_is_accepted_and_one_byte_more_is_not() {
+        let entry = |reason: usize, metadata: usize| AuditEntry {
+            reason: Some("x".repeat(reason)),
+            metadata: "x".repeat(metadata).into(),
+            ..AuditEntry::new(Uuid::nil(), "a", "r")
+        };
+        let mut record = Vec::new();
+        encode_entry(&mut record, &row_of(entry(100, 500)));
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
+        let log = AuditLog::builder().store(store).size_limits(100, record.len()).open_blocking().unwrap();
+        log.writer().try_write(entry(100, 500)).unwrap();
+        assert!(log.writer().try_write(entry(100, 501)).unwrap_err().is_too_large());
+        assert!(log.writer().try_write(entry(101, 0)).unwrap_err().is_too_large());
+    }
+}
