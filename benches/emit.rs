@@ -59,6 +59,24 @@ fn audit() -> (Subject, TempDir) {
     audit_log("audit", |_| ())
 }
 
+/// Accepted on disk.
+fn journaled() -> (Subject, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let log = AuditLog::builder()
+        .store(Store::sqlite(directory.path().join("audit.db")).unwrap())
+        .journal(directory.path().join("queue"))
+        .when_full(WhenFull::Reject)
+        .commit_timeout(Duration::from_secs(60))
+        .open_blocking()
+        .unwrap();
+    let dispatch = Dispatch::new(registry().with(log.layer()));
+    let settle = move || {
+        log.flush_blocking().unwrap();
+        assert_eq!(log.stats().rejected, 0);
+    };
+    (Subject { name: "audit journaled", dispatch, settle: Box::new(settle) }, directory)
+}
+
 /// With somebody who asks for the books a thousand times a second, and for the health a million times.
 fn watched() -> (Subject, TempDir) {
     audit_log("audit watched", |log| {
@@ -274,7 +292,7 @@ fn main() {
     let mut group = criterion.benchmark_group("emit");
     group.sample_size(30).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500));
     // One at a time: callsites are cached for all live subscribers together.
-    for subject in [audit, watched, json_line, encode_only] {
+    for subject in [audit, watched, journaled, json_line, encode_only] {
         let (subject, _directory) = subject();
         dispatcher::with_default(&subject.dispatch, || {
             bench(&mut group, "11 fields", &subject, |i| eleven_fields(i, &ids));
@@ -288,6 +306,8 @@ fn main() {
     group.finish();
     support::ratio("audit, 11 fields", "fmt json, 11 fields", "<= 0.20");
     support::ratio("audit, 6 fields in a span", "fmt json, 6 fields in a span", "<= 0.13");
+    support::ratio("audit journaled, 11 fields", "fmt json, 11 fields", "<= 0.6");
+    support::ratio("audit journaled, 6 fields in a span", "fmt json, 6 fields in a span", "<= 0.4");
     support::ratio("audit watched, 11 fields", "audit, 11 fields", "1: asking for books and health is free");
     support::ratio("audit, 11 fields", "encode only, 11 fields", "what the encoding alone takes");
     support::ratio(

@@ -16,6 +16,7 @@ use tokio::{
     runtime::{Handle, Runtime},
     sync::{Notify, oneshot, watch},
 };
+use uuid::Uuid;
 
 use crate::{
     AuditError, Health, Stats, Store, WhenFull,
@@ -24,7 +25,7 @@ use crate::{
     health::{Condition, Trouble},
     interpret::Defaults,
     notice::{NOTICE_PAUSE, OnNotice, Told},
-    queue::{Appended, Outcome, Queue, Refused},
+    queue::{Appended, Outcome, Queue, Refused, journal::Place},
     record::Limits,
     stats::History,
     wait::block_on,
@@ -58,6 +59,10 @@ struct Accepted {
 pub(crate) struct Settings {
     pub(crate) store: Store,
     pub(crate) ledger: String,
+    /// Names the queue in the database.
+    pub(crate) writer: Uuid,
+    /// Where journals of dead processes are.
+    pub(crate) journal: Option<Place>,
     /// Pending entries at which a batch starts.
     pub(crate) batch_size: usize,
     /// Age of the oldest pending entry at which a batch starts.
@@ -209,6 +214,7 @@ impl Engine {
         // Whom this wakes may run at once: not under the lock.
         let left = std::mem::take(&mut *lock(&self.commits));
         drop(left);
+        self.queue.ended();
     }
 
     /// Appends or refuses, without waiting.
@@ -654,6 +660,15 @@ impl Engine {
     pub(crate) fn panicked(&self, message: &str) {
         lock(&self.history).panicked();
         self.failed(AuditError::new(Kind::Store, format!("the audit log's thread panicked: {message}")));
+    }
+
+    /// Records that a dead process had accepted have reached their end.
+    pub(crate) fn recovered(&self, outcome: Outcome) {
+        self.queue.recover(outcome);
+        lock(&self.history).committed(outcome.committed);
+        if self.condition.clear(Trouble::Failing) || outcome.quarantined > 0 {
+            self.noteworthy.notify_one();
+        }
     }
 
     /// The records up to `until` have reached their end: books first, then whoever waits for them.

@@ -1,7 +1,7 @@
 //! What happens when something fails, and what a service can do about it.
 //!
 //! Whatever fails, the books balance at any instant: [`Stats`](crate::Stats) counts each entry as committed, rejected,
-//! quarantined or pending. What is accepted stays queued, in order, and is tried again for ever: first after
+//! quarantined, damaged or pending. What is accepted stays queued, in order, and is tried again for ever: first after
 //! 20 ms, at last every 2 s, each pause shortened at random by up to half.
 //!
 //! # What happens when
@@ -64,8 +64,21 @@
 //! | `main` returns, or panics and unwinds, with the [`AuditLog`](crate::AuditLog) in scope | nothing that can be committed within 5 s | `ends` |
 //! | SIGTERM with a handler that calls [`shutdown`](crate::AuditLog::shutdown) | nothing that can be committed by its deadline; the report says what is left | `ends` |
 //! | `process::exit`, `abort`, a panic under `panic = "abort"`, SIGTERM without a handler, `kill -9` | what is pending | `ends` |
+//! | in whatever way, with a [`journal`](crate::AuditLogBuilder::journal) | nothing: the next log with the same journal, database and ledger commits it | `journal`: `nothing_announced_is_lost_or_doubled_by_kill_9` |
 //! | the async runtime that opened the log is dropped | nothing: the log has a thread of its own | `committed`: `a_log_outlives_the_runtime_…` |
 //! | a notice handler panics or never returns | nothing: it runs on another thread | `committed`: `a_notice_handler_…` |
+//!
+//! With a journal, a process that finds what dead ones left (when it opens a log, and every minute) commits it
+//! beside its own; [`recovered`](crate::Stats::recovered) counts it.
+//!
+//! | what fails | what happens | shown by |
+//! |---|---|---|
+//! | several processes die | the next adopts all of their journals, while it accepts | `journal`: `journals_of_several_dead_processes_…` |
+//! | the last record was torn | cut: it was never accepted | `journal`: `a_torn_tail_is_cut_…` |
+//! | bytes of a journal change | what they hit is [`damaged`](crate::Stats::damaged), the rest committed, and the segment kept in `damaged` beside the journals | `journal`: `damage_costs_what_it_hits_…` |
+//! | a journal is for another database or ledger, or of a newer version | left alone | `journal`: `a_journal_for_another_database_…` |
+//! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says | `journal`: `a_full_journal_…` |
+//! | the machine loses power | what the kernel had not written yet; what is committed stays | |
 //!
 //! # What a service does
 //!

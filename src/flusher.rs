@@ -6,7 +6,7 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -18,7 +18,7 @@ use crate::{
     engine::Engine,
     error::Kind,
     interpret::interpret,
-    queue::Outcome,
+    queue::{Batch as Records, Outcome, journal::backlog::Backlog},
     record::{Row, encode_entry},
     store::{Append, AppendError, Appender, Applied, Fault, Quarantined},
 };
@@ -32,12 +32,23 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Records interpreted before the store gets its turn on the thread.
 const INTERPRET_STEP: usize = 64;
 
+/// How often to look for journals whose process has died.
+const ADOPT_EVERY: Duration = Duration::from_mins(1);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs until the engine is stopped or nothing can come any more.
 pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), AuditError>>, must_open: bool) {
-    let mut flusher = Flusher { engine, writer: Uuid::new_v4(), appender: None, reachable: 0 };
+    let mut flusher = Flusher {
+        engine,
+        appender: None,
+        reachable: 0,
+        accepted: 0,
+        backlogs: Vec::new(),
+        looked: None,
+        refused_at: None,
+    };
     let mut failed = false;
     if must_open {
         let connected = AssertUnwindSafe(flusher.connect_watched()).catch_unwind().await;
@@ -100,8 +111,12 @@ impl Pause {
 
 /// Consecutive records, interpreted, and how far they have got.
 struct Batch {
+    /// Whose queue they are of: ours, or that of a dead process.
+    writer: Uuid,
     /// Position before the first of them.
     from: u64,
+    /// Records before that whose bytes no longer check, not told yet.
+    damaged: u64,
     items: Vec<Item>,
     /// How many of them are committed or quarantined.
     done: usize,
@@ -110,6 +125,8 @@ struct Batch {
     bounds: Bounds,
     /// The last attempt was refused every row.
     all_refused: bool,
+    /// The database has accepted others since it refused these.
+    proven: bool,
 }
 
 enum Item {
@@ -122,11 +139,6 @@ impl Batch {
     /// Position after the last record.
     fn end(&self) -> u64 {
         self.from + self.items.len() as u64
-    }
-
-    /// The items not tried yet.
-    fn untried(&self) -> Range<usize> {
-        (self.done + self.held.len()).min(self.items.len())..self.items.len()
     }
 
     fn rows(&self, range: Range<usize>) -> Vec<&Row> {
@@ -172,6 +184,10 @@ async fn watched<T>(engine: &Engine, answer: impl Future<Output = T>) -> T {
 
 async fn prepare(engine: &Engine, from: u64, bounds: Bounds) -> Batch {
     let records = engine.queue.read(from, bounds.entries, bounds.bytes);
+    interpreted(engine, engine.settings.writer, from, &records, bounds).await
+}
+
+async fn interpreted(engine: &Engine, writer: Uuid, from: u64, records: &Records, bounds: Bounds) -> Batch {
     let mut items = Vec::with_capacity(records.len());
     for (index, record) in records.records().enumerate() {
         if index % INTERPRET_STEP == INTERPRET_STEP - 1 {
@@ -194,16 +210,32 @@ async fn prepare(engine: &Engine, from: u64, bounds: Bounds) -> Batch {
             duplicate: false,
         }));
     }
-    Batch { from, items, done: 0, held: Vec::new(), bounds, all_refused: false }
+    Batch {
+        writer,
+        from: from + records.skipped,
+        damaged: records.skipped,
+        items,
+        done: 0,
+        held: Vec::new(),
+        bounds,
+        all_refused: false,
+        proven: false,
+    }
 }
 
 struct Flusher<'e> {
     engine: &'e Engine,
-    /// Names this queue in the database.
-    writer: Uuid,
     appender: Option<Box<dyn Appender>>,
     /// No append has tried to get beyond this position.
     reachable: u64,
+    /// Appends in which the database has accepted rows.
+    accepted: u64,
+    /// What dead processes left, to be committed beside our own.
+    backlogs: Vec<Backlog>,
+    /// When we last looked for more.
+    looked: Option<Instant>,
+    /// `accepted` when every entry of a backlog's batch was refused.
+    refused_at: Option<u64>,
 }
 
 impl Flusher<'_> {
@@ -246,11 +278,24 @@ impl Flusher<'_> {
         let mut prepared: Option<Batch> = None;
         let mut position = engine.queue.counts().acknowledged;
         loop {
+            self.recover().await;
             let mut batch = match prepared.take() {
                 Some(batch) => batch,
-                None if engine.wait_for_batch().await => prepare(engine, position, Bounds::default()).await,
-                None => return,
+                None => match self.wait().await {
+                    Some(true) => prepare(engine, position, Bounds::default()).await,
+                    Some(false) => continue,
+                    None => return,
+                },
             };
+            if batch.items.is_empty() && batch.damaged > 0 {
+                let damaged = Outcome { damaged: std::mem::take(&mut batch.damaged), ..Outcome::default() };
+                engine.acknowledge(batch.from, damaged, |_| {
+                    Err(AuditError::new(
+                        Kind::Store,
+                        "the bytes of this entry in the journal no longer check",
+                    ))
+                });
+            }
             position = batch.end();
             let next = async {
                 if engine.more_after(position) {
@@ -267,6 +312,71 @@ impl Flusher<'_> {
             position = batch.from + batch.done as u64;
             prepared = next.filter(|next| next.from == position);
         }
+    }
+
+    /// Waits for a batch of our own: true if there is one, none if there will never be.
+    async fn wait(&mut self) -> Option<bool> {
+        let engine = self.engine;
+        if !self.backlogs.is_empty() && !engine.stopping() {
+            return Some(engine.queue.counts().pending() > 0);
+        }
+        tokio::select! {
+            biased;
+            due = engine.wait_for_batch() => due.then_some(true),
+            () = tokio::time::sleep(ADOPT_EVERY), if engine.settings.journal.is_some() => Some(false),
+        }
+    }
+
+    /// Adopts what dead processes left, and brings one batch of it to its end.
+    async fn recover(&mut self) {
+        let Some(place) = self.engine.settings.journal.as_ref().filter(|_| !self.engine.stopping()) else {
+            return;
+        };
+        if self.looked.is_none_or(|looked| looked.elapsed() >= ADOPT_EVERY) {
+            self.looked = Some(Instant::now());
+            match Backlog::adopt_all(place, self.engine.settings.writer) {
+                Ok(adopted) => self.backlogs.extend(adopted),
+                Err(cause) => self.engine.failed(unreadable(cause)),
+            }
+        }
+        let Some(mut backlog) = self.backlogs.pop() else { return };
+        let engine = self.engine;
+        match watched(engine, self.recover_batch(&mut backlog)).await {
+            Ok(true) => self.backlogs.push(backlog),
+            Ok(false) => {
+                if let Err(cause) = backlog.finish() {
+                    engine.failed(unreadable(cause));
+                }
+            }
+            Err(error) => {
+                engine.failed(error);
+                engine.retries();
+                self.appender = None;
+                self.backlogs.insert(0, backlog);
+                Pause::default().rest(engine).await;
+            }
+        }
+    }
+
+    /// False: there is nothing more.
+    async fn recover_batch(&mut self, backlog: &mut Backlog) -> Result<bool, AuditError> {
+        if self.appender.is_none() {
+            self.connect().await?;
+        }
+        let Some(appender) = &mut self.appender else { return Ok(true) };
+        let from = appender.position(backlog.journal).await?;
+        let bounds = Bounds::default();
+        let records = backlog.read(from, bounds.entries, bounds.bytes).map_err(unreadable)?;
+        let mut batch = interpreted(self.engine, backlog.journal, from, &records, bounds).await;
+        if batch.items.is_empty() {
+            let damaged = Outcome { damaged: batch.damaged, ..Outcome::default() };
+            self.engine.recovered(damaged);
+            return Ok(false);
+        }
+        batch.proven = self.refused_at.is_some_and(|refused_at| self.accepted > refused_at);
+        let outcome = self.attempt(&mut batch).await;
+        self.refused_at = batch.all_refused.then_some(self.refused_at.unwrap_or(self.accepted));
+        outcome.map(|()| true)
     }
 
     /// Brings every record of the batch to its end, however often it takes. False: stopped before that.
@@ -304,9 +414,9 @@ impl Flusher<'_> {
     /// Commits or quarantines what is not tried yet.
     async fn pass(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
         // What a row is refused for is found by halving: the halves go in order, each committed by itself.
-        let mut ranges = vec![batch.untried()];
+        let mut ranges = vec![Range { start: 0, end: batch.items.len() }];
         while let Some(Range { start, end }) = ranges.pop() {
-            // An earlier attempt may have committed more than the range before this one.
+            // What is done or held already is passed over; an earlier attempt may have committed more of it.
             let start = start.max(batch.done + batch.held.len());
             if start >= end {
                 continue;
@@ -314,9 +424,7 @@ impl Flusher<'_> {
             let unreadable = |item: &Item| matches!(item, Item::Unreadable(_));
             let first_unreadable = batch.items.get(start..end).unwrap_or(&[]).iter().position(unreadable);
             let rows_end = first_unreadable.map_or(end, |index| start + index);
-            if rows_end < end {
-                ranges.push(if rows_end == start { start + 1..end } else { rows_end..end });
-            }
+            ranges.push(rows_end..end);
             if let Some(Item::Unreadable(record)) = batch.items.get(start) {
                 batch.held.push(record.clone());
                 continue;
@@ -341,7 +449,7 @@ impl Flusher<'_> {
         }
         // Where the database refuses everything for a reason other than a duplicate, the reason is its own.
         let of_rows = |held: &Quarantined| held.id.is_some() && !held.duplicate;
-        if batch.done == 0 && batch.held.iter().any(of_rows) {
+        if batch.done == 0 && !batch.proven && batch.held.iter().any(of_rows) {
             let why = batch.held.first().map(|held| held.error.clone()).unwrap_or_default();
             batch.held.clear();
             batch.all_refused = true;
@@ -359,24 +467,26 @@ impl Flusher<'_> {
     }
 
     async fn append(&mut self, batch: &Batch, range: Range<usize>) -> Result<Applied, AppendError> {
-        self.reachable = self.reachable.max(batch.end());
+        // How far a dead process got, only the database knows.
+        let own = batch.writer == self.engine.settings.writer;
+        self.reachable = if own { self.reachable.max(batch.end()) } else { self.reachable };
         let Some(appender) = &mut self.appender else {
             let error = AuditError::new(Kind::Store, "there is no connection to the audit database");
             return Err(AppendError { fault: Fault::Store, error });
         };
         appender
             .append(Append {
-                writer: self.writer,
+                writer: batch.writer,
                 from: batch.from + batch.done as u64,
                 quarantined: &batch.held,
-                reachable: self.reachable,
+                reachable: if own { self.reachable } else { u64::MAX },
                 rows: &batch.rows(range),
             })
             .await
     }
 
     /// Keeps the books of what an append has done, now or in an earlier attempt whose answer was lost.
-    fn applied(&self, batch: &mut Batch, applied: Applied) {
+    fn applied(&mut self, batch: &mut Batch, applied: Applied) {
         let reached = usize::try_from(applied.until - batch.from).unwrap_or(usize::MAX);
         let held = std::mem::take(&mut batch.held);
         // Of an earlier attempt that ended in a panic, what was held is forgotten; the database knows how much.
@@ -385,8 +495,15 @@ impl Flusher<'_> {
         let outcome = Outcome {
             committed: applied.rows,
             quarantined: first_row.saturating_sub(batch.done) as u64,
+            damaged: std::mem::take(&mut batch.damaged),
             malformed: malformed as u64,
         };
+        self.accepted += u64::from(applied.rows > 0);
+        if batch.writer != self.engine.settings.writer {
+            self.engine.recovered(outcome);
+            batch.done = reached;
+            return;
+        }
         let (first_held, first_row) = (batch.from + batch.done as u64 + 1, batch.from + first_row as u64 + 1);
         self.engine.acknowledge(applied.until, outcome, |position| {
             if let (Some(row), Some(first_seq)) = (position.checked_sub(first_row), applied.first_seq) {
@@ -403,6 +520,10 @@ impl Flusher<'_> {
         });
         batch.done = reached;
     }
+}
+
+fn unreadable(cause: std::io::Error) -> AuditError {
+    AuditError::new(Kind::Store, "a journal that another process left cannot be read").because(cause)
 }
 
 fn hold(batch: &mut Batch, index: usize, fault: Fault, error: &AuditError) {

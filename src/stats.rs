@@ -12,12 +12,12 @@ use crate::{
 
 /// Counts since the log was opened.
 ///
-/// They always balance: `offered = committed + rejected + quarantined + pending`. These and everything else
+/// They always balance: `offered + recovered = committed + rejected + quarantined + damaged + pending`. These and everything else
 /// that counts entries are read at one instant.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Events and entries that the application gave, and the log's own `audit.gap` entries.
+    /// Events and entries that the application gave to this process, and the log's own `audit.gap` entries.
     pub offered: u64,
     /// Rows in the database.
     pub committed: u64,
@@ -25,6 +25,10 @@ pub struct Stats {
     pub rejected: u64,
     /// Set aside because the database refuses them for good.
     pub quarantined: u64,
+    /// Accepted, and their bytes in the journal no longer check. The bytes are kept.
+    pub damaged: u64,
+    /// What dead processes had accepted and this one has brought to its end: committed, quarantined or damaged.
+    pub recovered: u64,
     /// In the queue.
     pub pending: u64,
     /// Bytes that the pending ones take.
@@ -102,6 +106,8 @@ impl Stats {
             committed: counts.outcome.committed,
             rejected,
             quarantined: counts.outcome.quarantined,
+            damaged: counts.outcome.damaged,
+            recovered: counts.recovered,
             pending: counts.pending(),
             pending_bytes: counts.bytes as u64,
             oldest_pending: counts.oldest.map(|since| since.elapsed()),

@@ -104,6 +104,10 @@ fn no_queries() -> AuditError {
 }
 
 impl Backend for Recorder {
+    fn name(&self) -> Option<String> {
+        None
+    }
+
     fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         let appender = Recording { recorder: self.clone(), ledger: ledger.to_owned() };
         Box::pin(async { Ok(Box::new(appender) as Box<dyn Appender>) })
@@ -164,6 +168,10 @@ impl Recording {
 impl Appender for Recording {
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
         Box::pin(async move { self.commit(&batch) })
+    }
+
+    fn position(&mut self, _: Uuid) -> BoxFuture<'_, Result<u64, AuditError>> {
+        Box::pin(async { Err(no_queries()) })
     }
 
     fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {

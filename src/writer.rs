@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use uuid::Uuid;
+
 use crate::{
     AuditEntry, AuditError, Health, Readmitted, Stats, Store, WhenFull,
     engine::{Alive, Engine, Settings},
@@ -50,6 +52,8 @@ impl AuditWriter {
         let settings = Settings {
             store: store.into(),
             ledger: defaults::LEDGER.to_owned(),
+            writer: Uuid::new_v4(),
+            journal: None,
             batch_size: batch_size.max(1),
             flush_interval,
             commit_timeout: defaults::COMMIT_TIMEOUT,
@@ -223,8 +227,6 @@ fn largest_text(row: &Row) -> usize {
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::AuditLog;
 

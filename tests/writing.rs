@@ -89,6 +89,18 @@ fn dropping_the_last_writer_flushes_without_any_runtime() {
 }
 
 #[test]
+fn dropping_the_log_flushes_although_a_writer_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
+    let never = Duration::from_hours(1);
+    let log = AuditLog::builder().store(store).flush_interval(never).open_blocking().unwrap();
+    let writer = log.writer();
+    writer.try_write(entry("a")).unwrap();
+    drop(log);
+    assert_eq!(writer.stats().committed, 1);
+}
+
+#[test]
 fn dropping_one_writer_of_several_loses_and_ends_nothing() {
     let fixture = log_with(|builder| builder.flush_interval(Duration::from_hours(1)));
     let (first, second) = (fixture.log.writer(), fixture.log.writer());

@@ -111,6 +111,10 @@ impl Scripted {
 }
 
 impl Backend for Scripted {
+    fn name(&self) -> Option<String> {
+        None
+    }
+
     fn connect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async {
             let takes = *lock(&self.connect_takes);
@@ -175,6 +179,11 @@ impl Appender for Scripted {
                 }
             }
         })
+    }
+
+    fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>> {
+        let position = lock(&self.held).writers.get(&writer).map_or(0, |(until, _, _)| *until);
+        Box::pin(async move { Ok(position) })
     }
 
     fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
@@ -553,6 +562,10 @@ static APPENDS: AtomicU32 = AtomicU32::new(0);
 struct LosesEverySecond(Box<dyn Appender>);
 
 impl Backend for LosesAnswers {
+    fn name(&self) -> Option<String> {
+        self.0.backend().name()
+    }
+
     fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async move {
             let inner = self.0.backend().connect(ledger).await?;
@@ -592,6 +605,10 @@ impl Appender for LosesEverySecond {
             }
             Ok(applied)
         })
+    }
+
+    fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>> {
+        self.0.position(writer)
     }
 
     fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {

@@ -162,9 +162,7 @@ impl Queue for MemoryQueue {
             }
         }
         counts.acknowledged = upto;
-        counts.outcome.committed += outcome.committed;
-        counts.outcome.quarantined += outcome.quarantined;
-        counts.outcome.malformed += outcome.malformed;
+        counts.outcome.add(outcome);
         while let Some(block) = sealed.front()
             && *first + block.ends.len() as u64 <= upto
         {
@@ -178,6 +176,10 @@ impl Queue for MemoryQueue {
                 spare.push(block);
             }
         }
+    }
+
+    fn recover(&self, outcome: Outcome) {
+        self.lock().counts.recover(outcome);
     }
 
     fn wake_at(&self, pending: u64) -> Counts {
@@ -225,6 +227,26 @@ mod tests {
         queue.ack(1, committed(1));
         assert_eq!(queue.counts().bytes, 0);
         queue.append(b"x").unwrap();
+    }
+
+    #[test]
+    fn the_books_add_up_and_the_oldest_is_known_while_there_is_one() {
+        let queue = MemoryQueue::new(100, 1000);
+        assert!(queue.counts().oldest.is_none());
+        let before = Instant::now();
+        for _ in 0..9 {
+            queue.append(b"x").unwrap();
+        }
+        assert!(queue.counts().oldest.is_some_and(|oldest| oldest >= before && oldest <= Instant::now()));
+        queue.read(0, 9, 1000);
+        assert!(queue.counts().oldest.is_some());
+        for upto in [4, 9] {
+            queue.ack(upto, Outcome { committed: 1, quarantined: 2, damaged: 3, malformed: 4 });
+        }
+        let counts = queue.counts();
+        assert!(counts.oldest.is_none());
+        let Outcome { committed, quarantined, damaged, malformed } = counts.outcome;
+        assert_eq!((committed, quarantined, damaged, malformed), (2, 4, 6, 8));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! else counts it.
 
 mod gap;
+pub(crate) mod journal;
 pub(crate) mod memory;
 
 use std::{
@@ -62,7 +63,18 @@ pub(crate) struct Appended {
 pub(crate) struct Outcome {
     pub(crate) committed: u64,
     pub(crate) quarantined: u64,
+    /// Left out of what was read, since their bytes no longer check.
+    pub(crate) damaged: u64,
     pub(crate) malformed: u64,
+}
+
+impl Outcome {
+    fn add(&mut self, more: Self) {
+        self.committed += more.committed;
+        self.quarantined += more.quarantined;
+        self.damaged += more.damaged;
+        self.malformed += more.malformed;
+    }
 }
 
 /// The books of a queue, read at one instant.
@@ -74,6 +86,8 @@ pub(crate) struct Counts {
     /// Of the appended ones, those that tell of rejections.
     pub(crate) gaps: u64,
     pub(crate) outcome: Outcome,
+    /// Of the outcome, how many were appended by processes that are dead.
+    pub(crate) recovered: u64,
     /// Bytes of pending records.
     pub(crate) bytes: usize,
     /// Since when the oldest pending record waits, to within a block of records.
@@ -84,6 +98,11 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn pending(&self) -> u64 {
         self.appended - self.acknowledged
+    }
+
+    fn recover(&mut self, outcome: Outcome) {
+        self.recovered += outcome.committed + outcome.quarantined + outcome.damaged;
+        self.outcome.add(outcome);
     }
 }
 
@@ -106,6 +125,12 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
     /// Every record up to this position has reached its end: the space may be used again.
     fn ack(&self, upto: u64, outcome: Outcome);
 
+    /// Records that a dead process had appended have reached their end.
+    fn recover(&self, outcome: Outcome);
+
+    /// The flusher has ended: nothing more is acknowledged.
+    fn ended(&self) {}
+
     /// Asks that the append which makes `pending` records pending say so, once. Returns the counts of now.
     fn wake_at(&self, pending: u64) -> Counts;
 
@@ -120,6 +145,8 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
 pub(crate) struct Batch {
     pieces: Vec<Piece>,
     len: usize,
+    /// Positions before the first record whose records no longer check.
+    pub(crate) skipped: u64,
 }
 
 /// A run of records within one shared block of bytes.
@@ -154,7 +181,31 @@ impl Batch {
         self.len
     }
 
+    /// Adds every record of a block.
+    fn push(&mut self, block: Block) {
+        let records = 0..block.ends.len();
+        self.len += records.len();
+        self.pieces.push(Piece { block: Arc::new(block), records });
+    }
+
+    fn bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.block.bytes.len()).sum()
+    }
+
     pub(crate) fn records(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().flat_map(|piece| piece.records.clone().map(|index| piece.block.record(index)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wait_as_long_as_configured_says_that_the_queue_stays_full() {
+        let block = WhenFull::Block { timeout: Duration::from_secs(1) };
+        assert!(block.waits_at_most(Duration::from_secs(1)) && block.waits_at_most(Duration::MAX));
+        assert!(!block.waits_at_most(Duration::from_millis(999)));
+        assert!(WhenFull::Reject.waits_at_most(Duration::ZERO));
     }
 }

@@ -56,6 +56,9 @@ pub(crate) enum Span {
 
 /// A database. One implementation each, with statements of its own. Absent tables read as empty.
 pub(crate) trait Backend: Send + Sync + fmt::Debug {
+    /// What names this database to whoever finds a journal for it; none for one that ends with the process.
+    fn name(&self) -> Option<String>;
+
     /// Opens a writer's connection and brings the tables up to date.
     fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>>;
 
@@ -84,6 +87,9 @@ pub(crate) trait Appender: Send {
     /// If an earlier attempt whose answer was lost has moved the writer's position beyond `batch.from`, this
     /// does nothing and reports what that one did. Dropping the future rolls back or leaves such a lost answer.
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>>;
+
+    /// How far the queue of this writer is committed.
+    fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>>;
 
     /// Tries to add each entry in quarantine to the ledger, in a transaction of its own that takes it out of
     /// quarantine. What was done before an error stays done.

@@ -127,6 +127,16 @@ fn for_writing(options: SqliteConnectOptions) -> SqliteConnectOptions {
 }
 
 impl Backend for Sqlite {
+    fn name(&self) -> Option<String> {
+        match &self.source {
+            Source::File { options, .. } => {
+                options.get_filename().to_str().map(|path| format!("sqlite:{path}"))
+            }
+            // It may be one in memory, which ends with the process.
+            Source::Pool { .. } => None,
+        }
+    }
+
     fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async move {
             let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger).await?);

@@ -68,6 +68,19 @@ impl Appender for SqliteAppender {
         })
     }
 
+    fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>> {
+        Box::pin(async move {
+            let position =
+                sqlx::query_scalar("SELECT position FROM tracing_audit_positions WHERE writer = ?");
+            let position = position.bind(writer);
+            let found: sqlx::Result<Option<i64>> = match &mut self.connected {
+                Connected::Own { connection, .. } => position.fetch_optional(connection).await,
+                Connected::Borrowed(pool) => position.fetch_optional(&*pool).await,
+            };
+            found.map(|found| found.map_or(0, i64::cast_unsigned)).map_err(|cause| failed(cause).error)
+        })
+    }
+
     fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
         Box::pin(async move {
             match &mut self.connected {
