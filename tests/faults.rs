@@ -360,7 +360,8 @@ fn a_file_system_remounted_read_only_and_back_loses_nothing() {
                 fs::rename(&file, &aside).unwrap();
                 writer.write_blocking(entry(format!("at {}", log.stats().offered))).unwrap();
                 let tries = log.stats().retries;
-                wait_until("an attempt fails", || log.stats().retries > tries);
+                // By then the pause before the next attempt is a second at least: time to remount.
+                wait_until("attempts fail", || log.stats().retries >= tries + 8);
                 fs::rename(&aside, &file).unwrap();
                 mount("remount,ro", directory)
             });
