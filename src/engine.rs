@@ -328,7 +328,10 @@ impl Engine {
     fn blame(&self, error: AuditError) -> AuditError {
         match lock(&self.history).last_error() {
             Some(cause) if self.failing() => error.because(cause),
-            _ => error,
+            _ => match self.queue.counts().trouble {
+                Some(trouble) => error.because(std::io::Error::from(trouble)),
+                None => error,
+            },
         }
     }
 

@@ -74,8 +74,10 @@
 //! | what fails | what happens | shown by |
 //! |---|---|---|
 //! | several processes die | the next adopts all of their journals, while it accepts | `journal`: `journals_of_several_dead_processes_…` |
-//! | the last record was torn | cut: it was never accepted | `journal`: `a_torn_tail_is_cut_…` |
+//! | the last record was torn | cut: it was never accepted; the segment is kept | `journal`: `a_torn_tail_is_cut_…` |
 //! | bytes of a journal change | what they hit is [`damaged`](crate::Stats::damaged), the rest committed, and the segment kept in `damaged` beside the journals | `journal`: `damage_costs_what_it_hits_…` |
+//! | a segment's header changes | read by its name, if another segment's header says for which database; otherwise left alone, and health is `Failing` | `journal`: `a_header_that_no_longer_checks_…` |
+//! | a journal cannot be read | health is `Failing`, and it is read again | `flusher`: `a_queue_that_cannot_be_read_…` |
 //! | a journal is for another database or ledger, or of a newer version | left alone | `journal`: `a_journal_for_another_database_…` |
 //! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says | `journal`: `a_full_journal_…` |
 //! | the machine loses power | what the kernel had not written yet; what is committed stays | |

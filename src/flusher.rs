@@ -47,7 +47,7 @@ pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), Audi
         accepted: 0,
         backlogs: Vec::new(),
         looked: None,
-        refused_at: None,
+        pause: Pause::default(),
     };
     let mut failed = false;
     if must_open {
@@ -61,11 +61,10 @@ pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), Audi
         drop(opened.send(connected));
     }
     if !failed {
-        let mut pause = Pause::default();
         while let Err(panic) = AssertUnwindSafe(flusher.work()).catch_unwind().await {
             engine.panicked(message_of(&*panic));
             flusher.appender = None;
-            if !pause.rest(engine).await {
+            if !flusher.pause.rest(engine).await {
                 break;
             }
         }
@@ -182,9 +181,9 @@ async fn watched<T>(engine: &Engine, answer: impl Future<Output = T>) -> T {
     answer.await
 }
 
-async fn prepare(engine: &Engine, from: u64, bounds: Bounds) -> Batch {
-    let records = engine.queue.read(from, bounds.entries, bounds.bytes);
-    interpreted(engine, engine.settings.writer, from, &records, bounds).await
+async fn prepare(engine: &Engine, from: u64, bounds: Bounds) -> Result<Batch, AuditError> {
+    let records = engine.queue.read(from, bounds.entries, bounds.bytes).map_err(unreadable)?;
+    Ok(interpreted(engine, engine.settings.writer, from, &records, bounds).await)
 }
 
 async fn interpreted(engine: &Engine, writer: Uuid, from: u64, records: &Records, bounds: Bounds) -> Batch {
@@ -234,8 +233,8 @@ struct Flusher<'e> {
     backlogs: Vec<Backlog>,
     /// When we last looked for more.
     looked: Option<Instant>,
-    /// `accepted` when every entry of a backlog's batch was refused.
-    refused_at: Option<u64>,
+    /// Before a queue that cannot be read, or a backlog that cannot be committed, is tried again.
+    pause: Pause,
 }
 
 impl Flusher<'_> {
@@ -282,7 +281,17 @@ impl Flusher<'_> {
             let mut batch = match prepared.take() {
                 Some(batch) => batch,
                 None => match self.wait().await {
-                    Some(true) => prepare(engine, position, Bounds::default()).await,
+                    Some(true) => match prepare(engine, position, Bounds::default()).await {
+                        Ok(batch) => batch,
+                        Err(error) => {
+                            engine.failed(error);
+                            engine.retries();
+                            if !self.pause.rest(engine).await {
+                                return;
+                            }
+                            continue;
+                        }
+                    },
                     Some(false) => continue,
                     None => return,
                 },
@@ -298,8 +307,9 @@ impl Flusher<'_> {
             }
             position = batch.end();
             let next = async {
+                // What cannot be read is told when it is its turn.
                 if engine.more_after(position) {
-                    Some(prepare(engine, position, Bounds::default()).await)
+                    prepare(engine, position, Bounds::default()).await.ok()
                 } else {
                     None
                 }
@@ -310,6 +320,7 @@ impl Flusher<'_> {
             }
             // The batch has grown if its first attempts failed.
             position = batch.from + batch.done as u64;
+            self.pause = Pause::default();
             prepared = next.filter(|next| next.from == position);
         }
     }
@@ -334,15 +345,19 @@ impl Flusher<'_> {
         };
         if self.looked.is_none_or(|looked| looked.elapsed() >= ADOPT_EVERY) {
             self.looked = Some(Instant::now());
-            match Backlog::adopt_all(place, self.engine.settings.writer) {
-                Ok(adopted) => self.backlogs.extend(adopted),
-                Err(cause) => self.engine.failed(unreadable(cause)),
+            let (adopted, failed) = Backlog::adopt_all(place, self.engine.settings.writer);
+            self.backlogs.extend(adopted);
+            if let Some(cause) = failed {
+                self.engine.failed(unreadable(cause));
             }
         }
         let Some(mut backlog) = self.backlogs.pop() else { return };
         let engine = self.engine;
         match watched(engine, self.recover_batch(&mut backlog)).await {
-            Ok(true) => self.backlogs.push(backlog),
+            Ok(true) => {
+                self.backlogs.push(backlog);
+                self.pause = Pause::default();
+            }
             Ok(false) => {
                 if let Err(cause) = backlog.finish() {
                     engine.failed(unreadable(cause));
@@ -353,7 +368,7 @@ impl Flusher<'_> {
                 engine.retries();
                 self.appender = None;
                 self.backlogs.insert(0, backlog);
-                Pause::default().rest(engine).await;
+                self.pause.rest(engine).await;
             }
         }
     }
@@ -373,9 +388,9 @@ impl Flusher<'_> {
             self.engine.recovered(damaged);
             return Ok(false);
         }
-        batch.proven = self.refused_at.is_some_and(|refused_at| self.accepted > refused_at);
+        batch.proven = backlog.refused_at.is_some_and(|refused_at| self.accepted > refused_at);
         let outcome = self.attempt(&mut batch).await;
-        self.refused_at = batch.all_refused.then_some(self.refused_at.unwrap_or(self.accepted));
+        backlog.refused_at = batch.all_refused.then_some(backlog.refused_at.unwrap_or(self.accepted));
         outcome.map(|()| true)
     }
 
@@ -395,7 +410,13 @@ impl Flusher<'_> {
             if batch.done == 0 && batch.held.is_empty() {
                 // With what has arrived since: entries that the database accepts tell bad ones from a bad database.
                 let bounds = if batch.all_refused { batch.bounds.doubled() } else { batch.bounds };
-                *batch = prepare(self.engine, batch.from, bounds).await;
+                match prepare(self.engine, batch.from, bounds).await {
+                    Ok(grown) => {
+                        let damaged = batch.damaged + grown.damaged;
+                        *batch = Batch { damaged, ..grown };
+                    }
+                    Err(error) => self.engine.failed(error),
+                }
             }
         }
     }
@@ -523,7 +544,7 @@ impl Flusher<'_> {
 }
 
 fn unreadable(cause: std::io::Error) -> AuditError {
-    AuditError::new(Kind::Store, "a journal that another process left cannot be read").because(cause)
+    AuditError::new(Kind::Store, "a journal cannot be read").because(cause)
 }
 
 fn hold(batch: &mut Batch, index: usize, fault: Fault, error: &AuditError) {

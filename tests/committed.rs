@@ -18,11 +18,11 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
-use support::{Fixture, block_on, in_own_process, log_with};
+use support::{Fixture, block_on, in_own_process, log_with, wait_until};
 use tracing::{Subscriber, field::Field, info};
 use tracing_audit::{AuditEntry, AuditLog, AuditQuery, Health, WhenFull};
 use tracing_subscriber::{Layer, layer::Context, prelude::*, registry};
@@ -30,14 +30,6 @@ use uuid::Uuid;
 
 fn entry(action: &str) -> AuditEntry {
     AuditEntry::new(Uuid::nil(), action, "r")
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < support::PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 async fn lock(fixture: &Fixture) -> SqliteConnection {

@@ -24,9 +24,9 @@ use std::{
 };
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-use support::{Fixture, block_on, log_with};
+use support::{Fixture, assert_balanced, block_on, log_with, wait_until};
 use tracing_audit::{
-    AuditEntry, AuditLog, AuditQuery, AuditWriter, Health, Notice, Readmitted, Stats, Store, WhenFull,
+    AuditEntry, AuditLog, AuditQuery, AuditWriter, Health, Notice, Readmitted, Store, WhenFull,
 };
 use uuid::Uuid;
 
@@ -48,20 +48,6 @@ fn run(file: &Path, sql: &'static str) {
 
 fn file_of(fixture: &Fixture) -> std::path::PathBuf {
     fixture.directory.path().join("audit.db")
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < support::PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn assert_balanced(stats: &Stats) {
-    let Stats { offered, committed, rejected, quarantined, pending, .. } = stats;
-    assert_eq!(*offered, committed + rejected + quarantined + pending, "{stats:?}");
-    assert_eq!(stats.rejected_because.total(), *rejected);
 }
 
 /// Runs the body while another thread checks the books every few milliseconds.

@@ -17,10 +17,10 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use support::{block_on, in_own_process};
+use support::{assert_balanced, block_on, in_own_process, wait_until};
 use tempfile::TempDir;
 use tracing::info;
 use tracing_audit::{
@@ -31,14 +31,6 @@ use uuid::Uuid;
 
 fn entry(action: impl Into<String>) -> AuditEntry {
     AuditEntry::new(Uuid::nil(), action, "document")
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < support::PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn builder(directory: &Path) -> AuditLogBuilder {
@@ -137,7 +129,7 @@ fn nothing_announced_is_lost_or_doubled_by_kill_9() {
 }
 
 #[test]
-#[ignore = "takes minutes: `cargo test --test journal -- --ignored`"]
+#[ignore = "takes half an hour: `cargo test --test journal -- --ignored`"]
 fn nothing_announced_is_lost_or_doubled_by_a_thousand_kills() {
     kill_again_and_again("nothing_announced_is_lost_or_doubled_by_a_thousand_kills", 1000);
 }
@@ -240,10 +232,53 @@ fn damage_costs_what_it_hits_and_its_bytes_are_kept() {
         let log = recover(directory.path());
         let stats = log.stats();
         assert_eq!((stats.recovered, stats.committed, stats.damaged), (100, 99, 1));
+        assert_balanced(&stats);
         assert_eq!(entries(directory.path()).len(), 99);
-        let kept: Vec<_> = fs::read_dir(directory.path().join("audit.db.queue/damaged")).unwrap().collect();
-        assert_eq!(kept.len(), 1);
-        assert_eq!(fs::read(kept[0].as_ref().unwrap().path()).unwrap(), bytes);
+        let kept: BTreeSet<Vec<u8>> = fs::read_dir(directory.path().join("audit.db.queue/damaged"))
+            .unwrap()
+            .map(|kept| fs::read(kept.unwrap().path()).unwrap())
+            .collect();
+        assert_eq!(kept, BTreeSet::from([bytes, b"not a segment".to_vec()]));
+    });
+}
+
+#[test]
+fn a_header_that_no_longer_checks_costs_nothing_and_stops_no_other_journal() {
+    let test = "a_header_that_no_longer_checks_costs_nothing_and_stops_no_other_journal";
+    in_own_process_unless_child(test, || {
+        let directory = tempfile::tempdir().unwrap();
+        accepted_and_died(test, &directory, 40_000, "exit");
+        let journal = journals(directory.path()).remove(0);
+        let mut segments: Vec<_> =
+            fs::read_dir(&journal).unwrap().map(|found| found.unwrap().path()).collect();
+        segments.retain(|path| path.extension().is_some());
+        segments.sort();
+        assert_eq!(segments.len(), 2);
+        let flip = |segment: &Path| {
+            let mut bytes = fs::read(segment).unwrap();
+            bytes[30] ^= 1;
+            fs::write(segment, bytes).unwrap();
+        };
+        // Nothing says any more which database they are for: left alone, and told.
+        segments.iter().for_each(|segment| flip(segment));
+        let log = builder(directory.path()).open_blocking().unwrap();
+        wait_until("it is told", || log.health() == Health::Failing);
+        assert!(log.stats().last_error.unwrap().to_string().contains("a journal cannot be read"));
+        drop(log);
+        // Another journal is adopted beside it.
+        accepted_and_died(test, &directory, 10, "abort");
+        let log = builder(directory.path()).open_blocking().unwrap();
+        wait_until("the other is adopted", || log.stats().recovered == 10);
+        assert!(segments.iter().all(|segment| segment.exists()));
+        drop(log);
+        // One header says it for all.
+        flip(&segments[0]);
+        let log = recover(directory.path());
+        let stats = log.stats();
+        assert_eq!((stats.recovered, stats.damaged, entries(directory.path()).len()), (40_000, 0, 40_010));
+        assert_balanced(&stats);
+        let kept = fs::read_dir(directory.path().join("audit.db.queue/damaged")).unwrap().count();
+        assert_eq!(kept, 2);
     });
 }
 

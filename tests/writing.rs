@@ -17,20 +17,12 @@ use std::{
 };
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
-use support::{block_on, log, log_with};
+use support::{assert_balanced, block_on, log, log_with};
 use tracing_audit::{AuditEntry, AuditFilter, AuditLog, AuditReader, AuditWriter, Stats, Store, WhenFull};
 use uuid::Uuid;
 
 fn entry(action: &str) -> AuditEntry {
     AuditEntry::new(Uuid::nil(), action, "document")
-}
-
-fn assert_balanced(stats: &Stats) {
-    assert_eq!(
-        stats.offered,
-        stats.committed + stats.rejected + stats.quarantined + stats.pending,
-        "{stats:?}"
-    );
 }
 
 async fn connect(file: &Path) -> SqliteConnection {

@@ -20,6 +20,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Stats, Store, WhenFull,
+    engine::Settings,
+    notice::OnNotice,
+    queue::{Appended, Counts, Queue, Refused, memory::MemoryQueue},
+    record::Limits,
     store::{Backend, LedgerRow, QuarantinedRow, Readmitted, Span},
 };
 
@@ -551,6 +555,81 @@ fn opening_that_panics_is_an_error_or_tried_again_and_opening_that_hangs_is_fail
         writer.stats().last_error.is_some_and(|error| error.to_string().contains("has not answered for 5s"))
     );
     wait_until("health turns good", || writer.health() == Health::Healthy);
+}
+
+/// A queue whose first reads fail, as of a bad disk.
+#[derive(Debug)]
+struct Unreadable(MemoryQueue, AtomicU32);
+
+impl Queue for Unreadable {
+    fn append(&self, record: &[u8]) -> Result<Appended, Refused> {
+        self.0.append(record)
+    }
+
+    fn reject(&self, why: Refused) {
+        self.0.reject(why);
+    }
+
+    fn tell_gap(&self) -> bool {
+        self.0.tell_gap()
+    }
+
+    fn read(&self, from: u64, count: usize, bytes: usize) -> std::io::Result<Records> {
+        let left = self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_ok() {
+            return Err(std::io::ErrorKind::Other.into());
+        }
+        self.0.read(from, count, bytes)
+    }
+
+    fn ack(&self, upto: u64, outcome: Outcome) {
+        self.0.ack(upto, outcome);
+    }
+
+    fn recover(&self, outcome: Outcome) {
+        self.0.recover(outcome);
+    }
+
+    fn wake_at(&self, pending: u64) -> Counts {
+        self.0.wake_at(pending)
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+
+    fn counts(&self) -> Counts {
+        self.0.counts()
+    }
+}
+
+#[test]
+fn a_queue_that_cannot_be_read_is_failing_and_read_again_with_pauses() {
+    let database = Scripted::default();
+    let settings = Settings {
+        store: Store::of(database.clone()),
+        ledger: "main".to_owned(),
+        writer: Uuid::new_v4(),
+        journal: None,
+        batch_size: 1,
+        flush_interval: Duration::ZERO,
+        commit_timeout: Duration::from_secs(5),
+        when_full: WhenFull::Reject,
+        limits: Limits { value: 1000, entry: 1000 },
+        defaults: crate::interpret::Defaults::default(),
+        on_notice: OnNotice(Arc::new(|_| {})),
+    };
+    let queue = Unreadable(MemoryQueue::new(10, 1000), AtomicU32::new(5));
+    let (engine, _opened) = Engine::start(Box::new(queue), settings, false);
+    let writer = AuditWriter::of(engine);
+    writer.try_write(entry("a")).unwrap();
+    wait_until("health turns bad", || writer.health() == Health::Failing || writer.stats().committed == 1);
+    wait_until("a flush", || writer.flush_blocking().is_ok());
+    let stats = writer.stats();
+    // Each with a pause: a spinning thread would have starved the timer, and this test.
+    assert_eq!((stats.committed, stats.pending, stats.retries), (1, 0, 5));
+    assert!(stats.last_error.is_some_and(|error| error.to_string().contains("a journal cannot be read")));
+    assert_eq!(writer.health(), Health::Healthy);
 }
 
 /// SQLite, but the answer to every second append is lost: done, and reported as failed.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    mem,
+    io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -116,7 +116,7 @@ impl Queue for MemoryQueue {
         true
     }
 
-    fn read(&self, from: u64, count: usize, bytes: usize) -> Batch {
+    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
         let mut state = self.lock();
         state.seal();
         let mut batch = Batch::default();
@@ -142,7 +142,7 @@ impl Queue for MemoryQueue {
             }
             block_from = block_until;
         }
-        batch
+        Ok(batch)
     }
 
     fn ack(&self, upto: u64, outcome: Outcome) {
@@ -213,7 +213,7 @@ mod tests {
         queue.append(b"a").unwrap();
         queue.append(b"b").unwrap();
         assert_eq!(queue.append(b"c").unwrap_err(), Refused::Full);
-        queue.read(0, 1, 1000);
+        queue.read(0, 1, 1000).unwrap();
         queue.ack(1, committed(1));
         assert_eq!(queue.append(b"c").unwrap().position, 3);
     }
@@ -223,7 +223,7 @@ mod tests {
         let queue = MemoryQueue::new(100, 10);
         queue.append(&[0; 50]).unwrap();
         assert_eq!(queue.append(b"x").unwrap_err(), Refused::Full);
-        queue.read(0, 9, 1);
+        queue.read(0, 9, 1).unwrap();
         queue.ack(1, committed(1));
         assert_eq!(queue.counts().bytes, 0);
         queue.append(b"x").unwrap();
@@ -238,7 +238,7 @@ mod tests {
             queue.append(b"x").unwrap();
         }
         assert!(queue.counts().oldest.is_some_and(|oldest| oldest >= before && oldest <= Instant::now()));
-        queue.read(0, 9, 1000);
+        queue.read(0, 9, 1000).unwrap();
         assert!(queue.counts().oldest.is_some());
         for upto in [4, 9] {
             queue.ack(upto, Outcome { committed: 1, quarantined: 2, damaged: 3, malformed: 4 });
@@ -263,7 +263,7 @@ mod tests {
         queue.append(b"x").unwrap();
         queue.close();
         assert_eq!(queue.append(b"y").unwrap_err(), Refused::Closed);
-        assert_eq!(queue.read(0, 10, 1000).records().collect::<Vec<_>>(), [b"x"]);
+        assert_eq!(queue.read(0, 10, 1000).unwrap().records().collect::<Vec<_>>(), [b"x"]);
     }
 
     #[derive(Clone, Debug)]
@@ -296,7 +296,7 @@ mod tests {
                     }
                     Step::Read { ahead, count, bytes } => {
                         let from = (acked + ahead).min(list.len() as u64);
-                        let batch = queue.read(from, count, bytes);
+                        let batch = queue.read(from, count, bytes).unwrap();
                         let records: Vec<&[u8]> = batch.records().collect();
                         prop_assert_eq!(batch.len(), records.len());
                         let there = list.get(usize::try_from(from).unwrap()..).unwrap();
@@ -308,7 +308,7 @@ mod tests {
                     }
                     Step::Ack { count } => {
                         acked = (acked + count).min(list.len() as u64);
-                        queue.read(acked, 1, 1);
+                        queue.read(acked, 1, 1).unwrap();
                         queue.ack(acked, committed(0));
                     }
                 }

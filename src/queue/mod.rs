@@ -9,7 +9,7 @@ pub(crate) mod journal;
 pub(crate) mod memory;
 
 use std::{
-    fmt,
+    fmt, io,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -86,6 +86,8 @@ pub(crate) struct Counts {
     /// Of the appended ones, those that tell of rejections.
     pub(crate) gaps: u64,
     pub(crate) outcome: Outcome,
+    /// Why the last append found no room on disk, if it did not.
+    pub(crate) trouble: Option<io::ErrorKind>,
     /// Of the outcome, how many were appended by processes that are dead.
     pub(crate) recovered: u64,
     /// Bytes of pending records.
@@ -120,7 +122,7 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
 
     /// The records from position `from` on, at most `count` of them, and at most `bytes` bytes unless a single
     /// record is larger. Reading changes nothing: the same records can be read again until acknowledged.
-    fn read(&self, from: u64, count: usize, bytes: usize) -> Batch;
+    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch>;
 
     /// Every record up to this position has reached its end: the space may be used again.
     fn ack(&self, upto: u64, outcome: Outcome);

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tracing_audit::{
-    AuditEntry, AuditFilter, AuditLog, AuditLogBuilder, AuditReader, Page, SequencedEntry, Store,
+    AuditEntry, AuditFilter, AuditLog, AuditLogBuilder, AuditReader, Page, SequencedEntry, Stats, Store,
 };
 
 /// No test takes longer than this; one that does hangs.
@@ -51,6 +51,20 @@ pub(crate) fn wait(mut child: Child) -> ExitStatus {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn assert_balanced(stats: &Stats) {
+    let Stats { offered, recovered, committed, rejected, quarantined, damaged, pending, .. } = stats;
+    assert_eq!(offered + recovered, committed + rejected + quarantined + damaged + pending, "{stats:?}");
+    assert_eq!(stats.rejected_because.total(), *rejected);
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -21,6 +21,8 @@ use crate::queue::Batch;
 #[derive(Debug)]
 pub(crate) struct Backlog {
     pub(crate) journal: Uuid,
+    /// How many appends the database had accepted when it refused every entry of a batch of this one.
+    pub(crate) refused_at: Option<u64>,
     place: Place,
     directory: PathBuf,
     _lock: File,
@@ -40,61 +42,94 @@ struct Old {
     size: usize,
 }
 
+impl Old {
+    fn open(path: PathBuf, journal: Uuid, first: u64) -> io::Result<Self> {
+        let file = File::open(&path)?;
+        let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        Ok(Self { file: Arc::new(file), path, seed: Seed::of(journal, first), first, size })
+    }
+}
+
 impl Backlog {
-    /// Adopts every journal of this place whose owner is gone and that is for the same database and ledger.
-    pub(crate) fn adopt_all(place: &Place, own: Uuid) -> io::Result<Vec<Self>> {
-        let mut adopted = Vec::new();
-        for found in fs::read_dir(&place.directory)? {
-            let directory = found?.path();
-            let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            // Anything else is somebody's that we do not know.
-            let Ok(journal) = Uuid::try_parse(name) else { continue };
-            if journal == own {
-                continue;
+    /// Adopts every journal of this place whose owner is gone and that is for the same database and ledger. One
+    /// that cannot be read stands in no other's way.
+    pub(crate) fn adopt_all(place: &Place, own: Uuid) -> (Vec<Self>, Option<io::Error>) {
+        let (mut adopted, mut failed) = (Vec::new(), None);
+        let mut note = |cause: io::Error| {
+            // Another process has just finished with it.
+            if cause.kind() != io::ErrorKind::NotFound {
+                failed = Some(cause);
             }
-            match Self::adopt(place, journal, directory) {
-                Ok(backlog) => adopted.extend(backlog),
-                // Another process has just finished with it.
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-                Err(cause) => return Err(cause),
+        };
+        match fs::read_dir(&place.directory) {
+            Err(cause) => note(cause),
+            Ok(found) => {
+                for found in found {
+                    match found.and_then(|found| Self::adopt(place, own, found.path())) {
+                        Ok(backlog) => adopted.extend(backlog),
+                        Err(cause) => note(cause),
+                    }
+                }
             }
         }
-        Ok(adopted)
+        (adopted, failed)
     }
 
-    fn adopt(place: &Place, journal: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
+    fn adopt(place: &Place, own: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
+        let name = directory.file_name().and_then(|name| name.to_str());
+        // Anything else is somebody's that we do not know.
+        let journal = name.and_then(|name| Uuid::try_parse(name).ok()).filter(|journal| *journal != own);
+        let Some(journal) = journal else { return Ok(None) };
         let lock = File::open(directory.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(cause)) => return Err(cause),
         }
-        let mut segments = Vec::new();
+        let (mut segments, mut headless) = (Vec::new(), Vec::new());
         for found in fs::read_dir(&directory)? {
             let path = found?.path();
             if path.extension().is_none_or(|extension| extension != "segment") {
                 continue;
             }
-            let file = File::open(&path)?;
             let mut header = vec![0; HEADER_BYTES];
-            read_up_to(&file, &mut header, 0)?;
+            read_up_to(&File::open(&path)?, &mut header, 0)?;
             match Header::decode(&header) {
-                Ok(header) if header.journal != journal => {}
-                Ok(header) if header.database == place.database && header.ledger == place.ledger => {
-                    let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-                    let seed = Seed::of(journal, header.first);
-                    segments.push(Old { file: Arc::new(file), path, seed, first: header.first, size });
+                Ok(header) if header.journal == journal => {
+                    if header.database != place.database || header.ledger != place.ledger {
+                        // Whoever writes to that one adopts it.
+                        return Ok(None);
+                    }
+                    segments.push(Old::open(path, journal, header.first)?);
                 }
-                // Another database's: whoever writes to that adopts it.
-                Ok(_) | Err(NoSegment::Newer(_)) => return Ok(None),
-                // The process died while it made it, or its header is damaged.
-                Err(NoSegment::Foreign) => {}
+                Err(NoSegment::Newer(_)) => return Ok(None),
+                Ok(_) | Err(NoSegment::Foreign) => {
+                    let bytes = fs::read(&path)?;
+                    // All zeros: the process died while it made it.
+                    if bytes.iter().any(|byte| *byte != 0) {
+                        place.keep(&path, journal)?;
+                    }
+                    // Its name says what its header should, and a record that checks with that is one of ours.
+                    let first = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+                    let ours = |first: &u64| {
+                        Seed::of(journal, *first).record_after(&bytes, 0, HEADER_BYTES).is_some()
+                    };
+                    if let Some(first) = first.filter(ours) {
+                        headless.push(Old::open(path, journal, first)?);
+                    }
+                }
             }
         }
+        if segments.is_empty() && !headless.is_empty() {
+            // Nothing says which database they are for.
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        segments.append(&mut headless);
         segments.sort_by_key(|segment| segment.first);
         let first = segments.first().map_or(0, |segment| segment.first);
         Ok(Some(Self {
             journal,
+            refused_at: None,
             place: place.clone(),
             directory,
             _lock: lock,
@@ -119,7 +154,7 @@ impl Backlog {
             let reading =
                 read_segment(&segment.file, segment.seed, (offset, segment.size), at, (count, bytes))?;
             if reading.skipped > 0 {
-                self.place.keep(&segment.path, self.journal);
+                self.place.keep(&segment.path, self.journal)?;
             }
             if !reading.block.ends.is_empty() {
                 batch.skipped += reading.skipped;
@@ -129,9 +164,16 @@ impl Backlog {
                 break;
             }
             // The torn tail of the last one; or the next one begins later, if what lies between is damaged.
-            let Some(next) = self.segments.get(index + 1) else { break };
+            let Some(next) = self.segments.get(index + 1) else {
+                let mut after = [0; 16];
+                read_up_to(&segment.file, &mut after, reading.next)?;
+                if after != [0; 16] {
+                    self.place.keep(&segment.path, self.journal)?;
+                }
+                break;
+            };
             if next.first > at {
-                self.place.keep(&segment.path, self.journal);
+                self.place.keep(&segment.path, self.journal)?;
             }
             batch.skipped += next.first.saturating_sub(at);
             at = next.first;

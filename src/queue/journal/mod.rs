@@ -49,14 +49,15 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Keeps a damaged segment's bytes under another name. Should that fail, there is nobody to tell but the
-    /// books, which count what is damaged either way.
-    fn keep(&self, segment: &Path, journal: Uuid) {
+    /// Keeps a damaged file's bytes under another name.
+    fn keep(&self, file: &Path, journal: Uuid) -> io::Result<()> {
         let damaged = self.directory.join("damaged");
-        let Some(name) = segment.file_name().and_then(|name| name.to_str()) else { return };
-        let kept = fs::create_dir_all(&damaged)
-            .and_then(|()| fs::hard_link(segment, damaged.join(format!("{journal}-{name}"))));
-        drop(kept);
+        fs::create_dir_all(&damaged)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        match fs::hard_link(file, damaged.join(format!("{journal}-{name}"))) {
+            Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(cause),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -300,8 +301,10 @@ impl Queue for JournalQueue {
         if state.counts.closed {
             return Err(Refused::Closed);
         }
-        // Whatever the reason, it is that there is no room for it on disk.
-        self.write(&mut state, record, true).map_err(|_| Refused::Full)
+        let written = self.write(&mut state, record, true);
+        // Whatever the reason, there is no room for it on disk.
+        state.counts.trouble = written.as_ref().err().map(io::Error::kind);
+        written.map_err(|_| Refused::Full)
     }
 
     fn reject(&self, why: Refused) {
@@ -322,7 +325,7 @@ impl Queue for JournalQueue {
         true
     }
 
-    fn read(&self, from: u64, count: usize, bytes: usize) -> Batch {
+    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
         let mut batch = Batch::default();
         let mut at = from;
         while batch.len < count {
@@ -344,9 +347,9 @@ impl Queue for JournalQueue {
             if batch.len > 0 && left.1 == 0 {
                 break;
             }
-            let Ok(reading) = read_segment(&file, seed, extent, at, left) else { break };
+            let reading = read_segment(&file, seed, extent, at, left)?;
             if reading.block.ends.is_empty() || reading.skipped > 0 {
-                self.place.keep(&path, self.journal);
+                self.place.keep(&path, self.journal)?;
             }
             if reading.block.ends.is_empty() {
                 // Nothing more of this segment checks: what is left of it is damaged.
@@ -369,7 +372,7 @@ impl Queue for JournalQueue {
                 break;
             }
         }
-        batch
+        Ok(batch)
     }
 
     fn ack(&self, upto: u64, outcome: Outcome) {
@@ -504,7 +507,7 @@ mod tests {
                     }
                     Step::Read { ahead, count, bytes } => {
                         let from = (acked + ahead).min(list.len() as u64);
-                        let batch = queue.read(from, count, bytes);
+                        let batch = queue.read(from, count, bytes).unwrap();
                         let records: Vec<Vec<u8>> = batch.records().map(<[u8]>::to_vec).collect();
                         let there = left(&list, from);
                         prop_assert_eq!((batch.skipped, batch.len()), (0, records.len()));
@@ -518,9 +521,10 @@ mod tests {
                     }
                     Step::Die => {
                         let own = Uuid::new_v4();
-                        prop_assert_eq!(Backlog::adopt_all(&place, own).unwrap().len(), 0);
+                        prop_assert_eq!(Backlog::adopt_all(&place, own).0.len(), 0);
                         drop(queue);
-                        let adopted = Backlog::adopt_all(&place, own).unwrap();
+                        let (adopted, failed) = Backlog::adopt_all(&place, own);
+                        prop_assert!(failed.is_none());
                         prop_assert_eq!(adopted.len(), 1);
                         for backlog in adopted {
                             prop_assert_eq!(drain(backlog, acked), left(&list, acked));
@@ -546,6 +550,7 @@ mod tests {
             files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
         };
         assert!((15_000..=20_000).contains(&taken()), "{}", taken());
+        assert_eq!(queue.counts().trouble, Some(io::ErrorKind::QuotaExceeded));
         queue.ack(accepted, Outcome::default());
         assert!(taken() <= 5000, "{}", taken());
         queue.append(&[1; 100]).unwrap();
@@ -554,7 +559,7 @@ mod tests {
         // A record larger than a segment, and than the whole bound, passes when nothing waits.
         queue.append(&vec![2; 100_000]).unwrap();
         assert_eq!(
-            queue.read(accepted + 1, 10, 10).records().map(<[u8]>::len).collect::<Vec<_>>(),
+            queue.read(accepted + 1, 10, 10).unwrap().records().map(<[u8]>::len).collect::<Vec<_>>(),
             [100_000]
         );
         queue.close();
