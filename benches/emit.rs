@@ -18,6 +18,7 @@ use std::{
     cell::RefCell,
     fmt::Write as _,
     hint::black_box,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,7 +30,7 @@ use tracing::{
     field::{Field, Visit},
     info, info_span, trace,
 };
-use tracing_audit::{AuditLog, Store, WhenFull};
+use tracing_audit::{AuditLog, AuditLogBuilder, Store, WhenFull};
 use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, layer::Context, prelude::*, registry};
 use uuid::Uuid;
 
@@ -56,53 +57,47 @@ struct Subject {
 }
 
 fn audit() -> (Subject, TempDir) {
-    audit_log("audit", |_| ())
+    audit_log("audit", |builder, _| builder, |_| ())
 }
 
 /// Accepted on disk.
 fn journaled() -> (Subject, TempDir) {
-    let directory = tempfile::tempdir().unwrap();
-    let log = AuditLog::builder()
-        .store(Store::sqlite(directory.path().join("audit.db")).unwrap())
-        .journal(directory.path().join("queue"))
-        .when_full(WhenFull::Reject)
-        .commit_timeout(Duration::from_secs(60))
-        .open_blocking()
-        .unwrap();
-    let dispatch = Dispatch::new(registry().with(log.layer()));
-    let settle = move || {
-        log.flush_blocking().unwrap();
-        assert_eq!(log.stats().rejected, 0);
-    };
-    (Subject { name: "audit journaled", dispatch, settle: Box::new(settle) }, directory)
+    audit_log("audit journaled", |builder, directory| builder.journal(directory.join("queue")), |_| ())
 }
 
 /// With somebody who asks for the books a thousand times a second, and for the health a million times.
 fn watched() -> (Subject, TempDir) {
-    audit_log("audit watched", |log| {
-        let (writer, watched) = (log.writer(), Arc::new(()));
-        let still = Arc::downgrade(&watched);
-        std::thread::spawn(move || {
-            while still.strong_count() > 0 {
-                black_box(writer.stats());
-                for _ in 0..1000 {
-                    black_box(writer.health());
+    audit_log(
+        "audit watched",
+        |builder, _| builder,
+        |log| {
+            let (writer, watched) = (log.writer(), Arc::new(()));
+            let still = Arc::downgrade(&watched);
+            std::thread::spawn(move || {
+                while still.strong_count() > 0 {
+                    black_box(writer.stats());
+                    for _ in 0..1000 {
+                        black_box(writer.health());
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
                 }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        watched
-    })
+            });
+            watched
+        },
+    )
 }
 
-fn audit_log<T: 'static>(name: &'static str, beside: impl FnOnce(&AuditLog) -> T) -> (Subject, TempDir) {
+fn audit_log<T: 'static>(
+    name: &'static str,
+    configure: impl FnOnce(AuditLogBuilder, &Path) -> AuditLogBuilder,
+    beside: impl FnOnce(&AuditLog) -> T,
+) -> (Subject, TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    let log = AuditLog::builder()
+    let builder = AuditLog::builder()
         .store(Store::sqlite(directory.path().join("audit.db")).unwrap())
         .when_full(WhenFull::Reject)
-        .commit_timeout(Duration::from_secs(60))
-        .open_blocking()
-        .unwrap();
+        .commit_timeout(Duration::from_secs(60));
+    let log = configure(builder, directory.path()).open_blocking().unwrap();
     let dispatch = Dispatch::new(registry().with(log.layer()));
     let beside = beside(&log);
     let settle = move || {
