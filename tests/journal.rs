@@ -260,7 +260,9 @@ fn a_header_that_no_longer_checks_costs_nothing_and_stops_no_other_journal() {
             fs::write(segment, bytes).unwrap();
         };
         // Nothing says any more which database they are for: left alone, and told.
-        segments.iter().for_each(|segment| flip(segment));
+        for segment in &segments {
+            flip(segment);
+        }
         let log = builder(directory.path()).open_blocking().unwrap();
         wait_until("it is told", || log.health() == Health::Failing);
         assert!(log.stats().last_error.unwrap().to_string().contains("a journal cannot be read"));

@@ -18,7 +18,7 @@ use std::{
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
 use support::{assert_balanced, block_on, log, log_with};
-use tracing_audit::{AuditEntry, AuditFilter, AuditLog, AuditReader, AuditWriter, Stats, Store, WhenFull};
+use tracing_audit::{AuditEntry, AuditFilter, AuditLog, AuditReader, AuditWriter, Store, WhenFull};
 use uuid::Uuid;
 
 fn entry(action: &str) -> AuditEntry {
