@@ -18,7 +18,6 @@ use std::{
     cell::RefCell,
     fmt::Write as _,
     hint::black_box,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -56,40 +55,40 @@ struct Subject {
     settle: Box<dyn Fn()>,
 }
 
+fn in_memory(builder: AuditLogBuilder) -> AuditLogBuilder {
+    builder.in_memory_queue(100_000, 64 << 20)
+}
+
 fn audit() -> (Subject, TempDir) {
-    audit_log("audit", |builder, _| builder, |_| ())
+    audit_log("audit", in_memory, |_| ())
 }
 
 /// Accepted on disk.
 fn journaled() -> (Subject, TempDir) {
-    audit_log("audit journaled", |builder, directory| builder.journal(directory.join("queue")), |_| ())
+    audit_log("audit journaled", |builder| builder, |_| ())
 }
 
 /// With somebody who asks for the books a thousand times a second, and for the health a million times.
 fn watched() -> (Subject, TempDir) {
-    audit_log(
-        "audit watched",
-        |builder, _| builder,
-        |log| {
-            let (writer, watched) = (log.writer(), Arc::new(()));
-            let still = Arc::downgrade(&watched);
-            std::thread::spawn(move || {
-                while still.strong_count() > 0 {
-                    black_box(writer.stats());
-                    for _ in 0..1000 {
-                        black_box(writer.health());
-                    }
-                    std::thread::sleep(Duration::from_millis(1));
+    audit_log("audit watched", in_memory, |log| {
+        let (writer, watched) = (log.writer(), Arc::new(()));
+        let still = Arc::downgrade(&watched);
+        std::thread::spawn(move || {
+            while still.strong_count() > 0 {
+                black_box(writer.stats());
+                for _ in 0..1000 {
+                    black_box(writer.health());
                 }
-            });
-            watched
-        },
-    )
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        watched
+    })
 }
 
 fn audit_log<T: 'static>(
     name: &'static str,
-    configure: impl FnOnce(AuditLogBuilder, &Path) -> AuditLogBuilder,
+    configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder,
     beside: impl FnOnce(&AuditLog) -> T,
 ) -> (Subject, TempDir) {
     let directory = tempfile::tempdir().unwrap();
@@ -97,7 +96,7 @@ fn audit_log<T: 'static>(
         .store(Store::sqlite(directory.path().join("audit.db")).unwrap())
         .when_full(WhenFull::Reject)
         .commit_timeout(Duration::from_secs(60));
-    let log = configure(builder, directory.path()).open_blocking().unwrap();
+    let log = configure(builder).open_blocking().unwrap();
     let dispatch = Dispatch::new(registry().with(log.layer()));
     let beside = beside(&log);
     let settle = move || {

@@ -25,11 +25,16 @@ use crate::{
     health::{Condition, Trouble},
     interpret::Defaults,
     notice::{NOTICE_PAUSE, OnNotice, Told},
-    queue::{Appended, Outcome, Queue, Refused, journal::Place},
+    process::Process,
+    queue::{Outcome, Queue, Refused, journal::Place},
     record::Limits,
     stats::History,
     wait::block_on,
 };
+
+/// Between two attempts to sync.
+const FIRST_UPKEEP_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_UPKEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long dropping the log, or its last writer, waits for what is pending.
 const DROP_FLUSH: Duration = Duration::from_secs(5);
@@ -77,6 +82,13 @@ pub(crate) struct Settings {
 /// Where somebody waits for the `seq` of one entry.
 pub(crate) type CommitWaiter = oneshot::Sender<Result<u64, AuditError>>;
 
+fn forked() -> AuditError {
+    AuditError::new(
+        Kind::Closed,
+        "the audit log was opened before this process was forked: open one in each process, after the fork",
+    )
+}
+
 /// How far the flusher is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
@@ -88,7 +100,7 @@ struct Progress {
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) queue: Box<dyn Queue>,
+    pub(crate) queue: Arc<dyn Queue>,
     pub(crate) settings: Settings,
     /// Up to this position somebody waits, so batches start at once.
     urgent: AtomicU64,
@@ -106,6 +118,10 @@ pub(crate) struct Engine {
     told: Mutex<Told>,
     /// There may be something to tell people.
     noteworthy: Notify,
+    /// There may be something to do for the queue.
+    upkeep: Notify,
+    /// The process in which the flusher's thread runs.
+    process: Process,
     /// The flusher's runtime, which keeps time for callers that may have none.
     runtime: Option<Handle>,
 }
@@ -139,7 +155,7 @@ impl Engine {
     /// Starts the flusher. The receiver tells how its first connection went; if `must_open`, a failed one ends
     /// it. If no thread can be started the engine comes back closed.
     pub(crate) fn start(
-        queue: Box<dyn Queue>,
+        queue: Arc<dyn Queue>,
         settings: Settings,
         must_open: bool,
     ) -> (Arc<Alive>, oneshot::Receiver<Result<(), AuditError>>) {
@@ -161,6 +177,8 @@ impl Engine {
             history: Mutex::default(),
             told: Mutex::default(),
             noteworthy: Notify::new(),
+            upkeep: Notify::new(),
+            process: Process::current(),
             runtime: runtime.as_ref().ok().map(|runtime| runtime.handle().clone()),
         });
         let started = runtime.and_then(|runtime| {
@@ -202,6 +220,7 @@ impl Engine {
             tokio::select! {
                 () = flusher::run(self, opened, must_open) => {}
                 () = self.notify() => {}
+                () = self.keep_up() => {}
             }
             // A handler that never returns must not keep a shutdown waiting.
             drop(tokio::time::timeout(NOTICE_PAUSE, self.notify_once()).await);
@@ -210,11 +229,11 @@ impl Engine {
 
     fn end(&self) {
         self.close();
+        self.queue.ended();
         self.progress.send_modify(|progress| progress.ended = true);
         // Whom this wakes may run at once: not under the lock.
         let left = std::mem::take(&mut *lock(&self.commits));
         drop(left);
-        self.queue.ended();
     }
 
     /// Appends or refuses, without waiting.
@@ -223,6 +242,10 @@ impl Engine {
         record: &[u8],
         waiter: &mut Option<CommitWaiter>,
     ) -> Result<u64, Refused> {
+        if self.process.is_another() {
+            // Before any lock: who held it at the fork does not run here.
+            return Err(Refused::Closed);
+        }
         let appended = if waiter.is_some() {
             // Under one lock, so that the flusher cannot commit the entry before somebody waits for it.
             let mut commits = lock(&self.commits);
@@ -237,10 +260,17 @@ impl Engine {
             self.queue.append(record)
         };
         match appended {
-            Ok(Appended { wake: true, .. }) => self.wake.notify_one(),
+            Ok(appended) => {
+                if appended.wake {
+                    self.wake.notify_one();
+                }
+                if appended.upkeep {
+                    self.upkeep.notify_one();
+                }
+            }
             // Full of bytes, perhaps, and far from a batch in number.
             Err(Refused::Full) => self.urge(u64::MAX),
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
         }
         appended.map(|appended| appended.position)
     }
@@ -294,6 +324,9 @@ impl Engine {
 
     /// Counts an entry that will never be stored, and says why.
     pub(crate) fn reject(&self, why: Refused) -> AuditError {
+        if self.process.is_another() {
+            return forked();
+        }
         if why == Refused::Full {
             // First, so that the commit which tells of it comes later and ends it.
             self.condition.set(Trouble::Rejecting);
@@ -429,6 +462,9 @@ impl Engine {
 
     /// Commits everything that was accepted before this call, within `patience`.
     pub(crate) async fn flush(&self, patience: Duration) -> Result<(), AuditError> {
+        if self.process.is_another() {
+            return Err(forked());
+        }
         let until = self.queue.counts().appended;
         let reached = self.progress.borrow().acknowledged;
         if reached >= until {
@@ -460,17 +496,21 @@ impl Engine {
     }
 
     /// The flush of a handle that is dropped. There is nobody to tell how it went; what is pending stays queued
-    /// and is counted.
+    /// and is counted. In a journal it stays also when the process ends, so a failing database is not waited for.
     pub(crate) fn flush_when_dropped(&self) {
-        if !IS_FLUSHER.get() {
+        let stays = self.settings.journal.is_some() && self.failing();
+        if !IS_FLUSHER.get() && !stays {
             drop(block_on(self.flush(DROP_FLUSH)));
         }
     }
 
     /// Accepts nothing more, flushes, and ends the flusher.
     pub(crate) async fn shutdown(&self, patience: Duration) -> Result<(), AuditError> {
+        if self.process.is_another() {
+            return Err(forked());
+        }
         if !self.queue.counts().closed {
-            self.queue.tell_gap();
+            self.tell_gap();
         }
         self.close();
         let start = Instant::now();
@@ -579,6 +619,56 @@ impl Engine {
         self.stopped.notified().await;
     }
 
+    /// Does for the queue what is due, whenever something is.
+    async fn keep_up(&self) {
+        loop {
+            self.upkeep.notified().await;
+            let mut pause = FIRST_UPKEEP_PAUSE;
+            while let Some(due) = self.queue.upkeep_due() {
+                tokio::time::sleep(due.after).await;
+                let queue = Arc::clone(&self.queue);
+                let mut work = pin!(tokio::task::spawn_blocking(move || queue.upkeep()));
+                let done = match tokio::time::timeout(due.within, &mut work).await {
+                    Ok(done) => done,
+                    Err(late) => {
+                        self.unsynced(std::io::Error::new(std::io::ErrorKind::TimedOut, late));
+                        work.await
+                    }
+                };
+                match done.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+                    Ok(()) => {
+                        if self.condition.clear(Trouble::Unsynced) {
+                            self.noteworthy.notify_one();
+                        }
+                    }
+                    Err(cause) => {
+                        self.unsynced(cause);
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_UPKEEP_PAUSE);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was accepted may not survive a loss of power.
+    fn unsynced(&self, cause: std::io::Error) {
+        let message = "the journal cannot be brought to stable storage in time";
+        lock(&self.history).failed(AuditError::new(Kind::Store, message).because(cause));
+        if self.condition.set(Trouble::Unsynced) {
+            self.noteworthy.notify_one();
+        }
+    }
+
+    /// False: there is nothing to tell.
+    fn tell_gap(&self) -> bool {
+        let told = self.queue.tell_gap();
+        if told.is_some_and(|appended| appended.upkeep) {
+            self.upkeep.notify_one();
+        }
+        told.is_some()
+    }
+
     /// Waits until a batch should start. False: there is nothing left to do, ever.
     pub(crate) async fn wait_for_batch(&self) -> bool {
         let batch_size = self.settings.batch_size as u64;
@@ -593,7 +683,7 @@ impl Engine {
                 return false;
             }
             if pending == 0 {
-                if self.queue.tell_gap() {
+                if self.tell_gap() {
                     continue;
                 }
                 if released {
@@ -684,7 +774,7 @@ impl Engine {
         self.queue.ack(until, outcome);
         // Now there is room for it. While the log is stopped there is no end to what is rejected.
         if !self.stopping() {
-            self.queue.tell_gap();
+            self.tell_gap();
         }
         self.overdue.store(false, Ordering::Relaxed);
         lock(&self.history).committed(outcome.committed);

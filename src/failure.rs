@@ -56,31 +56,38 @@
 //! | the log is shut down | rejected, [`is_closed`](crate::AuditError::is_closed); with the thread gone no entry can tell, the books do | `global`: `no_runtime_is_needed_…` |
 //! | no audit event arrives within `committed` | an error, [`is_wiring`](crate::AuditError::is_wiring) | `committed`: `committed_without_an_event_…` |
 //!
-//! With a queue in memory, what is accepted and not committed goes with the process. It waits at most
-//! `flush_interval` (100 ms) for its batch to start, on a good day:
+//! What is accepted and not committed waits at most `flush_interval` (100 ms) for its batch to start, on a good
+//! day. With a queue in memory it goes with the process; a [`journal`](crate::AuditLogBuilder::journal) is left for the
+//! next log with the same journal directory, database and ledger, which commits it:
 //!
-//! | how the process ends | what is lost | shown by |
-//! |---|---|---|
-//! | `main` returns, or panics and unwinds, with the [`AuditLog`](crate::AuditLog) in scope | nothing that can be committed within 5 s | `ends` |
-//! | SIGTERM with a handler that calls [`shutdown`](crate::AuditLog::shutdown) | nothing that can be committed by its deadline; the report says what is left | `ends` |
-//! | `process::exit`, `abort`, a panic under `panic = "abort"`, SIGTERM without a handler, `kill -9` | what is pending | `ends` |
-//! | in whatever way, with a [`journal`](crate::AuditLogBuilder::journal) | nothing: the next log with the same journal, database and ledger commits it | `journal`: `nothing_announced_is_lost_or_doubled_by_kill_9` |
-//! | the async runtime that opened the log is dropped | nothing: the log has a thread of its own | `committed`: `a_log_outlives_the_runtime_…` |
-//! | a notice handler panics or never returns | nothing: it runs on another thread | `committed`: `a_notice_handler_…` |
+//! | how the process ends | what is lost from memory | from a journal | shown by |
+//! |---|---|---|---|
+//! | `main` returns, or panics and unwinds, with the [`AuditLog`](crate::AuditLog) in scope | nothing that can be committed within 5 s | nothing | `ends` |
+//! | SIGTERM with a handler that calls [`shutdown`](crate::AuditLog::shutdown) | nothing that can be committed by its deadline; the report says what is left | nothing | `ends`; `journal`: `a_shutdown_with_the_database_locked_…` |
+//! | `process::exit`, `abort`, a panic under `panic = "abort"`, SIGTERM without a handler, `kill -9` | what is pending | nothing | `ends`; `journal`: `nothing_announced_is_lost_or_doubled_by_kill_9` |
+//! | killed within any system call, or one of them fails | | nothing | `crash_points` |
+//! | the machine loses power | what is pending | what the kernel had not written yet; with [`PowerLoss`](crate::Durability::PowerLoss) the last `within` | `power_loss` |
+//! | the async runtime that opened the log is dropped | nothing: the log has a thread of its own | nothing | `committed`: `a_log_outlives_the_runtime_…` |
+//! | a notice handler panics or never returns | nothing: it runs on another thread | nothing | `committed`: `a_notice_handler_…` |
+//! | it forks | the child's own events: its calls are errors that say so | the same | `journal`: `a_forked_child_…` |
 //!
 //! With a journal, a process that finds what dead ones left (when it opens a log, and every minute) commits it
-//! beside its own; [`recovered`](crate::Stats::recovered) counts it.
+//! beside its own; [`recovered`](crate::Stats::recovered) counts it. What the journal accepted and no longer has is
+//! told by an `audit.gap` entry in its place, whose metadata says how many were `lost`, and from which `queue`.
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|
 //! | several processes die | the next adopts all of their journals, while it accepts | `journal`: `journals_of_several_dead_processes_…` |
 //! | the last record was torn | cut: it was never accepted; the segment is kept | `journal`: `a_torn_tail_is_cut_…` |
-//! | bytes of a journal change | what they hit is [`damaged`](crate::Stats::damaged), the rest committed, and the segment kept in `damaged` beside the journals | `journal`: `damage_costs_what_it_hits_…` |
+//! | bytes of a journal change | what they hit is [`damaged`](crate::Stats::damaged) and told, the rest committed, and the segment kept in `damaged` beside the journals | `journal`: `damage_costs_what_it_hits_…` |
+//! | a segment is removed | what was in it and not committed is damaged and told, the rest committed | `journal`: `a_segment_that_is_gone_…` |
+//! | the database is restored from an earlier backup | what the journal still has is committed again, the rest told | `journal`: `a_database_restored_…` |
 //! | a segment's header changes | read by its name, if another segment's header says for which database; otherwise left alone, and health is `Failing` | `journal`: `a_header_that_no_longer_checks_…` |
 //! | a journal cannot be read | health is `Failing`, and it is read again | `flusher`: `a_queue_that_cannot_be_read_…` |
-//! | a journal is for another database or ledger, or of a newer version | left alone | `journal`: `a_journal_for_another_database_…` |
-//! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says | `journal`: `a_full_journal_…` |
-//! | the machine loses power | what the kernel had not written yet; what is committed stays | |
+//! | a journal is for another database or ledger, or of a newer version | left alone | `journal`: `a_journal_for_another_database_…`, `what_is_no_journal_of_ours_…` |
+//! | its directory cannot be made or written | `open` is an error | `writing`: `a_read_only_file_…` |
+//! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says, until there is room | `journal`: `a_full_journal_…`; `faults`: `a_journal_on_a_full_file_system_…` |
+//! | a sync of the journal fails or takes too long | health is `Failing` until one succeeds; what was in that file is written to another, since no later sync of it can be believed | `crash_points` |
 //!
 //! # What a service does
 //!

@@ -18,7 +18,7 @@ use crate::{
     engine::Engine,
     error::Kind,
     interpret::interpret,
-    queue::{Batch as Records, Outcome, journal::backlog::Backlog},
+    queue::{Batch as Records, Outcome, journal::backlog::Backlog, lost},
     record::{Row, encode_entry},
     store::{Append, AppendError, Appender, Applied, Fault, Quarantined},
 };
@@ -112,9 +112,13 @@ impl Pause {
 struct Batch {
     /// Whose queue they are of: ours, or that of a dead process.
     writer: Uuid,
-    /// Position before the first of them.
+    /// Position after which they were read.
+    after: u64,
+    /// Position before the first item.
     from: u64,
-    /// Records before that whose bytes no longer check, not told yet.
+    /// Of the items, how many are ours: the first ones tell of records that are lost, each in the place of one.
+    gaps: usize,
+    /// Records that are lost, not told yet.
     damaged: u64,
     items: Vec<Item>,
     /// How many of them are committed or quarantined.
@@ -135,6 +139,29 @@ enum Item {
 }
 
 impl Batch {
+    /// Position that the database has reached, as far as we know.
+    fn reached(&self) -> u64 {
+        if self.done == 0 { self.after } else { self.from + self.done as u64 }
+    }
+
+    /// The database has reached less: what is between was in it, and no longer is. What is not in it yet begins
+    /// with an entry that tells of it, in the place of the last of those.
+    fn tell_lost(&mut self, engine: &Engine, position: u64) {
+        let reached = self.reached();
+        self.items.drain(..self.done);
+        self.gaps = self.gaps.saturating_sub(self.done);
+        self.from += self.done as u64;
+        self.done = 0;
+        self.held.clear();
+        let record = lost(reached.saturating_sub(position), self.writer, position);
+        if let Ok(row) = interpret(&record, &engine.settings.defaults) {
+            self.items.insert(0, Item::Row(row));
+            self.gaps += 1;
+            self.from -= 1;
+        }
+        self.after = position;
+    }
+
     /// Position after the last record.
     fn end(&self) -> u64 {
         self.from + self.items.len() as u64
@@ -181,14 +208,17 @@ async fn watched<T>(engine: &Engine, answer: impl Future<Output = T>) -> T {
     answer.await
 }
 
-async fn prepare(engine: &Engine, from: u64, bounds: Bounds) -> Result<Batch, AuditError> {
-    let records = engine.queue.read(from, bounds.entries, bounds.bytes).map_err(unreadable)?;
-    Ok(interpreted(engine, engine.settings.writer, from, &records, bounds).await)
+async fn prepare(engine: &Engine, after: u64, bounds: Bounds) -> Result<Batch, AuditError> {
+    let records = engine.queue.read(after, bounds.entries, bounds.bytes).map_err(unreadable)?;
+    Ok(interpreted(engine, engine.settings.writer, after, &records, bounds).await)
 }
 
-async fn interpreted(engine: &Engine, writer: Uuid, from: u64, records: &Records, bounds: Bounds) -> Batch {
-    let mut items = Vec::with_capacity(records.len());
-    for (index, record) in records.records().enumerate() {
+async fn interpreted(engine: &Engine, writer: Uuid, after: u64, records: &Records, bounds: Bounds) -> Batch {
+    let mut items = Vec::with_capacity(records.len() + 1);
+    // In the place of the last of them, so that it is told exactly once.
+    let gap = (records.skipped > 0).then(|| lost(records.skipped, writer, after));
+    let gaps = gap.iter().len();
+    for (index, record) in gap.as_deref().into_iter().chain(records.records()).enumerate() {
         if index % INTERPRET_STEP == INTERPRET_STEP - 1 {
             tokio::task::yield_now().await;
         }
@@ -211,7 +241,9 @@ async fn interpreted(engine: &Engine, writer: Uuid, from: u64, records: &Records
     }
     Batch {
         writer,
-        from: from + records.skipped,
+        after,
+        from: after + records.skipped - gaps as u64,
+        gaps,
         damaged: records.skipped,
         items,
         done: 0,
@@ -296,15 +328,6 @@ impl Flusher<'_> {
                     None => return,
                 },
             };
-            if batch.items.is_empty() && batch.damaged > 0 {
-                let damaged = Outcome { damaged: std::mem::take(&mut batch.damaged), ..Outcome::default() };
-                engine.acknowledge(batch.from, damaged, |_| {
-                    Err(AuditError::new(
-                        Kind::Store,
-                        "the bytes of this entry in the journal no longer check",
-                    ))
-                });
-            }
             position = batch.end();
             let next = async {
                 // What cannot be read is told when it is its turn.
@@ -321,7 +344,7 @@ impl Flusher<'_> {
             // The batch has grown if its first attempts failed.
             position = batch.from + batch.done as u64;
             self.pause = Pause::default();
-            prepared = next.filter(|next| next.from == position);
+            prepared = next.filter(|next| next.after == position);
         }
     }
 
@@ -384,8 +407,6 @@ impl Flusher<'_> {
         let records = backlog.read(from, bounds.entries, bounds.bytes).map_err(unreadable)?;
         let mut batch = interpreted(self.engine, backlog.journal, from, &records, bounds).await;
         if batch.items.is_empty() {
-            let damaged = Outcome { damaged: batch.damaged, ..Outcome::default() };
-            self.engine.recovered(damaged);
             return Ok(false);
         }
         batch.proven = backlog.refused_at.is_some_and(|refused_at| self.accepted > refused_at);
@@ -410,11 +431,8 @@ impl Flusher<'_> {
             if batch.done == 0 && batch.held.is_empty() {
                 // With what has arrived since: entries that the database accepts tell bad ones from a bad database.
                 let bounds = if batch.all_refused { batch.bounds.doubled() } else { batch.bounds };
-                match prepare(self.engine, batch.from, bounds).await {
-                    Ok(grown) => {
-                        let damaged = batch.damaged + grown.damaged;
-                        *batch = Batch { damaged, ..grown };
-                    }
+                match prepare(self.engine, batch.after, bounds).await {
+                    Ok(grown) => *batch = grown,
                     Err(error) => self.engine.failed(error),
                 }
             }
@@ -457,6 +475,10 @@ impl Flusher<'_> {
                     ranges.push(start..rows_end);
                 }
                 Err(AppendError { fault: Fault::Store, error }) => return Err(error),
+                Err(AppendError { fault: Fault::Restored { position }, .. }) => {
+                    batch.tell_lost(self.engine, position);
+                    return Ok(());
+                }
                 Err(AppendError { fault, error }) if rows_end - start == 1 => {
                     hold(batch, start, fault, &error);
                     self.engine.refused(error);
@@ -481,8 +503,13 @@ impl Flusher<'_> {
         }
         if !batch.held.is_empty() {
             let end = batch.items.len();
-            let applied = self.append(batch, end..end).await.map_err(|failed| failed.error)?;
-            self.applied(batch, applied);
+            match self.append(batch, end..end).await {
+                Ok(applied) => self.applied(batch, applied),
+                Err(AppendError { fault: Fault::Restored { position }, .. }) => {
+                    batch.tell_lost(self.engine, position);
+                }
+                Err(failed) => return Err(failed.error),
+            }
         }
         Ok(())
     }
@@ -498,6 +525,7 @@ impl Flusher<'_> {
         appender
             .append(Append {
                 writer: batch.writer,
+                reached: batch.reached(),
                 from: batch.from + batch.done as u64,
                 quarantined: &batch.held,
                 reachable: if own { self.reachable } else { u64::MAX },
@@ -518,6 +546,7 @@ impl Flusher<'_> {
             quarantined: first_row.saturating_sub(batch.done) as u64,
             damaged: std::mem::take(&mut batch.damaged),
             malformed: malformed as u64,
+            gaps: batch.gaps.saturating_sub(batch.done).min(reached - batch.done) as u64,
         };
         self.accepted += u64::from(applied.rows > 0);
         if batch.writer != self.engine.settings.writer {
@@ -526,7 +555,14 @@ impl Flusher<'_> {
             return;
         }
         let (first_held, first_row) = (batch.from + batch.done as u64 + 1, batch.from + first_row as u64 + 1);
+        let first_record = batch.from + batch.gaps as u64 + 1;
         self.engine.acknowledge(applied.until, outcome, |position| {
+            if position < first_record {
+                return Err(AuditError::new(
+                    Kind::Store,
+                    "the bytes of this entry in the journal no longer check",
+                ));
+            }
             if let (Some(row), Some(first_seq)) = (position.checked_sub(first_row), applied.first_seq) {
                 return Ok(first_seq + row);
             }

@@ -16,8 +16,8 @@ use std::{
 pub enum Health {
     /// What was last tried, worked.
     Healthy,
-    /// The database cannot be written, or an attempt takes longer than `commit_timeout`. Entries are accepted
-    /// and wait in the queue.
+    /// The database cannot be written, or an attempt takes longer than `commit_timeout`; or a journal that is to
+    /// survive a loss of power cannot be synced. Entries are accepted and wait in the queue.
     Failing,
     /// The queue is full, and entries were rejected since the last commit.
     Rejecting,
@@ -51,6 +51,8 @@ pub(crate) enum Trouble {
     Failing = 1,
     Rejecting = 2,
     Closed = 4,
+    /// The journal cannot be synced.
+    Unsynced = 8,
 }
 
 /// The troubles of now, as bits.
@@ -79,7 +81,7 @@ impl Condition {
             Health::Closed
         } else if has(Trouble::Rejecting) {
             Health::Rejecting
-        } else if has(Trouble::Failing) {
+        } else if has(Trouble::Failing) || has(Trouble::Unsynced) {
             Health::Failing
         } else {
             Health::Healthy

@@ -39,11 +39,12 @@
 //! kept whole in a table of its own. [`Stats`] counts each, and the books always balance. [`failure`] says what
 //! happens when something fails, case by case.
 //!
-//! By default the queue is in memory: what is accepted and not yet committed is lost if the process is killed,
-//! aborts or calls `process::exit`. With a [`journal`](AuditLogBuilder::journal) it is on disk, and the next log
-//! commits it. Returning from `main` with the [`AuditLog`] in scope loses nothing that can be
-//! committed within five seconds, and what [`flush`](AuditLog::flush) or [`commit`](AuditWriter::commit)
-//! confirmed is on stable storage.
+//! Where a file is opened by path, the queue is on disk beside it: a [`journal`](AuditLogBuilder::journal), from
+//! which the next log commits what this process had accepted, however it ended. With
+//! [`in_memory_queue`](AuditLogBuilder::in_memory_queue), and by default for a pool, what is accepted and not yet
+//! committed is lost if the process is killed, aborts or calls `process::exit`. Returning from `main` with the
+//! [`AuditLog`] in scope loses nothing that can be committed within five seconds in either case, and what
+//! [`flush`](AuditLog::flush) or [`commit`](AuditWriter::commit) confirmed is on stable storage.
 //!
 //! Order is `seq`, the order of commit. The clock is read once per event and believed: where it steps back, `ts`
 //! and `id` do too, and `seq` does not.
@@ -74,8 +75,11 @@
 //!
 //! | setting | default | why |
 //! |---|---|---|
-//! | [`in_memory_queue`](AuditLogBuilder::in_memory_queue) | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
-//! | [`journal_max_bytes`](AuditLogBuilder::journal_max_bytes), with a journal | 1 GiB | some three million entries: an hour without the database at a thousand a second |
+//! | [`journal`](AuditLogBuilder::journal), of a file opened by path | `audit.db.queue` beside `audit.db` | what is accepted should survive the process, and whoever copies the one sees the other |
+//! | [`journal_max_bytes`](AuditLogBuilder::journal_max_bytes) | 1 GiB | some three million entries: an hour without the database at a thousand a second |
+//! | segments of a journal | 16 MiB | a new one is rare, and space comes back in small steps |
+//! | [`durability`](AuditLogBuilder::durability) | the process's crash, not the machine's loss of power | costs no sync; what is committed is synced in any case |
+//! | [`in_memory_queue`](AuditLogBuilder::in_memory_queue), of a pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
 //! | [`when_full`](AuditLogBuilder::when_full) | block for 1 s, then reject | rides out a slow commit, short enough for a request |
 //! | [`batch_size`](AuditLogBuilder::batch_size) | 512 entries | the fixed cost of a transaction vanishes |
 //! | [`flush_interval`](AuditLogBuilder::flush_interval) | 100 ms | nobody who looks for what just happened notices |
@@ -119,6 +123,7 @@ mod interpret;
 mod layer;
 mod log;
 mod notice;
+mod process;
 mod queue;
 mod reader;
 mod record;
@@ -135,7 +140,10 @@ pub use health::Health;
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
 pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
 pub use notice::Notice;
-pub use queue::{Rejections, WhenFull};
+pub use queue::{
+    Durability, Rejections, WhenFull,
+    journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
+};
 pub use reader::{AuditFilter, AuditQuery, AuditReader, BlockingReader, Cursor, Page, QuarantinedEntry};
 pub use stats::Stats;
 pub use store::{Readmitted, Store};

@@ -8,8 +8,8 @@ use tracing_subscriber::registry::LookupSpan;
 use uuid::Uuid;
 
 use crate::{
-    AuditError, AuditLayer, AuditReader, AuditWriter, Decision, Health, NotAudit, Notice, Protect, Stats,
-    Store, WhenFull, WiringReport,
+    AuditError, AuditLayer, AuditReader, AuditWriter, Decision, Durability, Health, NotAudit, Notice,
+    Protect, Stats, Store, WhenFull, WiringReport,
     engine::{Engine, Settings},
     error::Kind,
     interpret::Defaults,
@@ -51,7 +51,8 @@ pub(crate) mod defaults {
 
 /// An audit log: opens a store, runs the thread that writes to it, and hands out layers, writers and readers.
 ///
-/// Dropping it is a blocking flush of at most five seconds. It does not stop the log: layers and writers keep
+/// Dropping it is a blocking flush of at most five seconds, and of none if the database is failing and what waits
+/// is safe in a journal. It does not stop the log: layers and writers keep
 /// it running, and a layer that is part of the global subscriber does so until the process ends or
 /// [`shutdown`](Self::shutdown) is called.
 #[derive(Debug)]
@@ -252,8 +253,8 @@ impl AuditLog {
 #[must_use = "it says whether entries were left uncommitted"]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// The books at the end. `pending` is what was not committed in time: with a queue in memory it is lost
-    /// when the process ends, except for a batch that was on its way.
+    /// The books at the end. `pending` is what was not committed in time: from a journal the next log commits it;
+    /// with a queue in memory it is lost when the process ends, except for a batch that was on its way.
     pub stats: Stats,
 }
 
@@ -261,9 +262,10 @@ pub struct ShutdownReport {
 #[derive(Clone)]
 pub struct AuditLogBuilder {
     store: Option<Store>,
-    queue: (usize, usize),
+    in_memory: Option<(usize, usize)>,
     journal: Option<PathBuf>,
     journal_bytes: u64,
+    durability: Durability,
     when_full: WhenFull,
     batch_size: usize,
     flush_interval: Duration,
@@ -287,9 +289,10 @@ impl Default for AuditLogBuilder {
     fn default() -> Self {
         Self {
             store: None,
-            queue: (defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES),
+            in_memory: None,
             journal: None,
             journal_bytes: defaults::JOURNAL_BYTES,
+            durability: Durability::default(),
             when_full: WhenFull::Block { timeout: defaults::FULL_TIMEOUT },
             batch_size: defaults::BATCH_SIZE,
             flush_interval: defaults::FLUSH_INTERVAL,
@@ -313,31 +316,48 @@ impl AuditLogBuilder {
         self
     }
 
-    /// Bounds of the queue in memory, which is lost when the process dies. Default: 100 000 entries, 64 MiB.
+    /// Queues in memory, within these bounds. What is accepted and not yet committed is lost when the process dies;
+    /// accepting costs a third of what it costs on disk.
+    ///
+    /// It is the default for a pool, with 100 000 entries and 64 MiB.
     #[must_use]
     pub fn in_memory_queue(mut self, entries: usize, bytes: usize) -> Self {
-        self.queue = (entries, bytes);
+        self.in_memory = Some((entries, bytes));
         self
     }
 
-    /// Queues on disk instead, in a directory of its own below this one, which is created if need be: what is
-    /// accepted then survives `kill -9`, a panic, `abort` and `process::exit`, and the next log that is opened with
-    /// the same journal directory, database and ledger commits it. It does not survive the machine's loss of
-    /// power; what is committed does.
+    /// Queues on disk, in a directory of its own below this one, which is created if need be (its parent is not):
+    /// what is accepted then survives `kill -9`, a panic, `abort` and `process::exit`, and the next log that is
+    /// opened with the same journal directory, database and ledger commits it. What else it survives,
+    /// [`durability`](Self::durability) says.
     ///
-    /// Several processes may share the directory. It needs a store made by [`Store::sqlite`], and a file system
-    /// on this machine. With a journal, dropping the log still flushes.
+    /// It is the default for a file that is opened by path: `audit.db` has its journals in `audit.db.queue`. Where
+    /// the directory lies beside the database, both can be moved, or mounted elsewhere, together.
+    ///
+    /// Several processes may share the directory, also those of several containers on one volume of one machine:
+    /// each has a journal of its own, which it locks with `flock`. It must be a file system of this machine, since
+    /// the locks of others say nothing about what runs elsewhere. A child that is forked has no log: its events
+    /// count for nothing and its calls are errors with [`is_closed`](AuditError::is_closed), so open the log after
+    /// the fork; the child also keeps the lock, so that nobody adopts the journal while it lives.
     #[must_use]
     pub fn journal(mut self, directory: impl Into<PathBuf>) -> Self {
         self.journal = Some(directory.into());
         self
     }
 
-    /// Most bytes that the journal of this log may take on disk; then it is full, as [`WhenFull`] says. At least
-    /// one segment of 16 MiB is taken. Default: 1 GiB.
+    /// Most bytes that the journal of this log may take on disk; then it is full, as [`WhenFull`] says. Space is
+    /// taken by segments of a quarter of it, at most 16 MiB, of which there are two even when little happens; at
+    /// least 64 KiB each. Default: 1 GiB.
     #[must_use]
     pub fn journal_max_bytes(mut self, bytes: u64) -> Self {
         self.journal_bytes = bytes;
+        self
+    }
+
+    /// What an accepted entry survives while it waits in a journal. Default: whatever happens to the process.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
         self
     }
 
@@ -456,8 +476,15 @@ impl AuditLogBuilder {
         let Some(store) = self.store else {
             return refuse("an audit log needs a store: builder().store(Store::sqlite(path)?)");
         };
-        if self.batch_size == 0 || self.queue.0 == 0 || self.queue.1 == 0 {
+        let in_memory = self.in_memory.unwrap_or((defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES));
+        if self.batch_size == 0 || in_memory.0 == 0 || in_memory.1 == 0 {
             return refuse("batch_size and the bounds of the queue must be at least 1");
+        }
+        if self.journal.is_some() && self.in_memory.is_some() {
+            return refuse("a log queues in a journal or in memory, not in both");
+        }
+        if self.durability == (Durability::PowerLoss { within: Duration::ZERO }) {
+            return refuse("a sync takes time: Durability::PowerLoss needs to be within more than zero");
         }
         if self.ledger.is_empty() || self.ledger.contains('\0') || self.target.is_empty() {
             return refuse("the names of ledger and target must not be empty");
@@ -472,29 +499,39 @@ impl AuditLogBuilder {
             );
         }
         let writer = Uuid::new_v4();
-        let journal = match self.journal {
+        let by_default = || store.backend().journal_directory().filter(|_| self.in_memory.is_none());
+        let journal = match self.journal.or_else(by_default) {
+            None if self.durability != Durability::default() => {
+                return refuse(
+                    "durability is that of a journal, and this log has none: builder().journal(directory)",
+                );
+            }
             None => None,
             Some(directory) => {
-                let Some(database) = store.backend().name() else {
-                    return refuse("a journal needs a database that it can name: Store::sqlite(path)");
-                };
-                let (ledger, bytes_max) = (self.ledger.clone(), self.journal_bytes);
                 // Absolute, since the process may change its directory.
                 let directory = std::path::absolute(&directory).unwrap_or(directory);
-                Some(Place { directory, bytes_max, database, ledger })
+                let Some(database) = store.backend().name(&directory) else {
+                    return refuse(
+                        "a journal needs a database that it can name, by a path or a pool's plain path",
+                    );
+                };
+                let (ledger, bytes_max) = (self.ledger.clone(), self.journal_bytes);
+                Some(Place { directory, bytes_max, durability: self.durability, database, ledger })
             }
         };
-        let queue: Box<dyn Queue> = match &journal {
-            Some(place) => Box::new(JournalQueue::create(place.clone(), writer)?),
-            None => Box::new(MemoryQueue::new(self.queue.0, self.queue.1)),
+        let queue: Arc<dyn Queue> = match &journal {
+            Some(place) => Arc::new(JournalQueue::create(place.clone(), writer)?),
+            None => Arc::new(MemoryQueue::new(in_memory.0, in_memory.1)),
         };
+        // A bound of the queue that is smaller starts a batch too.
+        let batch_size = if journal.is_some() { self.batch_size } else { self.batch_size.min(in_memory.0) };
         let reader = AuditReader::new(store.clone());
         let settings = Settings {
             store,
             ledger: self.ledger,
             writer,
             journal,
-            batch_size: self.batch_size.min(self.queue.0),
+            batch_size,
             flush_interval: self.flush_interval,
             commit_timeout: self.commit_timeout,
             when_full: self.when_full,

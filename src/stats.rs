@@ -25,7 +25,8 @@ pub struct Stats {
     pub rejected: u64,
     /// Set aside because the database refuses them for good.
     pub quarantined: u64,
-    /// Accepted, and their bytes in the journal no longer check. The bytes are kept.
+    /// Accepted, and their bytes in the journal are gone or no longer check. What is left of the bytes is kept, and
+    /// an `audit.gap` entry stands in their place.
     pub damaged: u64,
     /// What dead processes had accepted and this one has brought to its end: committed, quarantined or damaged.
     pub recovered: u64,
@@ -37,7 +38,8 @@ pub struct Stats {
     pub oldest_pending: Option<Duration>,
     /// The rejected ones by reason.
     pub rejected_because: Rejections,
-    /// Of the offered ones, how many are the log's own: `audit.gap` entries, one per commit at most.
+    /// Of the offered ones, how many are the log's own: `audit.gap` entries, which tell what was rejected (one per
+    /// commit at most) or lost.
     pub gaps: u64,
     /// Of the committed ones, how many had something wrong with them (see
     /// [`SequencedEntry::problems`](crate::SequencedEntry::problems)).
@@ -102,7 +104,7 @@ impl Stats {
         let rejected = counts.rejected.total();
         let time = |at: Moment| from_micros(at.micros);
         Self {
-            offered: counts.appended + rejected,
+            offered: counts.appended + rejected + counts.outcome.gaps,
             committed: counts.outcome.committed,
             rejected,
             quarantined: counts.outcome.quarantined,
@@ -112,7 +114,7 @@ impl Stats {
             pending_bytes: counts.bytes as u64,
             oldest_pending: counts.oldest.map(|since| since.elapsed()),
             rejected_because: counts.rejected,
-            gaps: counts.gaps,
+            gaps: counts.gaps + counts.outcome.gaps,
             malformed: counts.outcome.malformed,
             batches: history.batches,
             last_batch: history.last_batch,

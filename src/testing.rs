@@ -26,6 +26,7 @@
 use std::{
     collections::BTreeSet,
     fmt::{self, Display, Write as _},
+    path::Path,
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -104,7 +105,7 @@ fn no_queries() -> AuditError {
 }
 
 impl Backend for Recorder {
-    fn name(&self) -> Option<String> {
+    fn name(&self, _directory: &Path) -> Option<String> {
         None
     }
 

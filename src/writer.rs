@@ -63,7 +63,7 @@ impl AuditWriter {
             on_notice: OnNotice::default(),
         };
         let queue = MemoryQueue::new(defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES);
-        let (engine, _opened) = Engine::start(Box::new(queue), settings, false);
+        let (engine, _opened) = Engine::start(Arc::new(queue), settings, false);
         Self::of(engine)
     }
 

@@ -1,4 +1,4 @@
-//! How a process ends, and what that costs with a queue in memory: what the child announced is compared with
+//! How a process ends, and what that costs with each kind of queue: what the child announced is compared with
 //! what it left. Each is a real `main` that ends, so this test brings its own.
 
 #![allow(
@@ -21,7 +21,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use tracing_audit::{AuditLog, AuditQuery, AuditReader, Store};
+use tracing_audit::{AuditLog, AuditLogBuilder, AuditQuery, AuditReader, Store};
 use tracing_subscriber::prelude::*;
 
 /// Committed before the end.
@@ -31,14 +31,24 @@ const LAST: u64 = 3500;
 
 const FILE: &str = "TRACING_AUDIT_TEST_FILE";
 const END: &str = "TRACING_AUDIT_TEST_END";
+const QUEUE: &str = "TRACING_AUDIT_TEST_QUEUE";
+
+/// With what is pending due in an hour.
+fn builder() -> AuditLogBuilder {
+    let store = Store::sqlite(std::env::var_os(FILE).unwrap()).unwrap();
+    let builder = AuditLog::builder().store(store).batch_size(10_000).flush_interval(Duration::from_hours(1));
+    if std::env::var(QUEUE).unwrap() == "memory" {
+        builder.in_memory_queue(100_000, 64 << 20)
+    } else {
+        builder
+    }
+}
 
 /// Emits, announces how much was accepted, and ends.
 #[tokio::main(flavor = "current_thread")]
 async fn child(end: &str) {
     let mut terminated = signal(SignalKind::terminate()).unwrap();
-    let store = Store::sqlite(std::env::var_os(FILE).unwrap()).unwrap();
-    let builder = AuditLog::builder().store(store).batch_size(10_000).flush_interval(Duration::from_hours(1));
-    let audit = builder.open().await.unwrap();
+    let audit = builder().open().await.unwrap();
     tracing_subscriber::registry().with(audit.layer()).init();
     (0..FLUSHED).for_each(|i| info!(target: "audit", action = "flushed", i));
     audit.flush().await.unwrap();
@@ -65,12 +75,7 @@ async fn child(end: &str) {
 
 /// Without a handler, so without Tokio's `signal`, which installs one for good.
 fn child_that_waits_for_sigterm() {
-    let audit = AuditLog::builder()
-        .store(Store::sqlite(std::env::var_os(FILE).unwrap()).unwrap())
-        .batch_size(10_000)
-        .flush_interval(Duration::from_hours(1))
-        .open_blocking()
-        .unwrap();
+    let audit = builder().open_blocking().unwrap();
     tracing_subscriber::registry().with(audit.layer()).init();
     (0..FLUSHED).for_each(|i| info!(target: "audit", action = "flushed", i));
     audit.flush_blocking().unwrap();
@@ -80,13 +85,14 @@ fn child_that_waits_for_sigterm() {
     std::thread::sleep(support::PATIENCE);
 }
 
-/// Lets a child end in this way, and returns what it announced and what it left.
-fn ended(end: &str) -> (u64, u64, ExitStatus) {
+/// Lets a child end in this way, and returns what it announced, what it left committed, and what the next log has.
+fn ended(end: &str, queue: &str) -> (u64, u64, u64, ExitStatus) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.db");
     let mut child = Command::new(std::env::current_exe().unwrap())
         .env(FILE, &file)
         .env(END, end)
+        .env(QUEUE, queue)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -99,8 +105,13 @@ fn ended(end: &str) -> (u64, u64, ExitStatus) {
     }
     let status = support::wait(child);
     let reader = AuditReader::new(Store::sqlite(&file).unwrap());
-    let left = reader.blocking().count(AuditQuery::new()).unwrap();
-    (announced.trim().parse().unwrap(), left, status)
+    let count = || reader.blocking().count(AuditQuery::new()).unwrap();
+    let left = count();
+    let next = AuditLog::open_blocking(&file).unwrap();
+    let journals = || std::fs::read_dir(directory.path().join("audit.db.queue")).unwrap().count();
+    support::wait_until("what was left is adopted", || journals() == 1);
+    assert_eq!(next.stats().recovered, count() - left);
+    (announced.trim().parse().unwrap(), left, count(), status)
 }
 
 fn main() {
@@ -110,20 +121,23 @@ fn main() {
         Err(_) => {}
     }
     let all = FLUSHED + LAST;
-    for (end, left) in [
+    let ways = [
         // Unwinding drops the `AuditLog`, which flushes.
         ("return", all),
         ("panic", all),
         ("SIGTERM handled", all),
-        // Nobody is left to flush: what was not committed goes with the process.
+        // Nobody is left to flush: what was not committed is left to the next log, or to nobody.
         ("exit", FLUSHED),
         ("panic = abort", FLUSHED),
         ("abort", FLUSHED),
         ("SIGTERM", FLUSHED),
-    ] {
-        let (announced, found, status) = ended(end);
-        assert_eq!((announced, found), (all, left), "{end}: {status}");
-        println!("test {end} leaves {left} of {all} ... ok");
+    ];
+    for (end, left) in ways {
+        for (queue, in_the_end) in [("memory", left), ("journal", all)] {
+            let (announced, found, then, status) = ended(end, queue);
+            assert_eq!((announced, found, then), (all, left, in_the_end), "{end}, {queue}: {status}");
+            println!("test {end}, {queue}: {left} of {all} committed, {then} after the next start ... ok");
+        }
     }
-    println!("\ntest result: ok. 7 passed; 0 failed");
+    println!("\ntest result: ok. {} passed; 0 failed", 2 * ways.len());
 }

@@ -71,3 +71,46 @@ fn replay_takes_plain_and_gzip_skips_what_is_no_record_and_balances() {
         );
     }
 }
+
+#[test]
+fn journal_inspect_shows_whose_a_journal_is_what_it_holds_and_what_is_wrong_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let queue = directory.path().join("audit.db.queue");
+    let shown =
+        || String::from_utf8(example("journal_inspect", &[queue.to_str().unwrap()], b"").stdout).unwrap();
+    let store = tracing_audit::Store::sqlite(&file).unwrap();
+    let never = std::time::Duration::from_hours(1);
+    let log = tracing_audit::AuditLog::builder().store(store).flush_interval(never).open_blocking().unwrap();
+    for _ in 0..3 {
+        log.writer().try_write(tracing_audit::AuditEntry::new(uuid::Uuid::nil(), "a", "b")).unwrap();
+    }
+    let table = shown();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    assert!(lines[0].ends_with(&format!("of process {}, in use", std::process::id())), "{table}");
+    assert_eq!(lines[1], "  for sqlite:audit.db, ledger main");
+    let cells: Vec<&str> = lines[3].split_whitespace().collect();
+    assert_eq!(cells[..4], ["0", "3", "3", "0"]);
+    assert_eq!(cells[5..], ["16777216", "none"]);
+
+    // A copy, whose second record is no record any more, and after whose last one something begins.
+    let journal = &tracing_audit::inspect_journals(&queue).unwrap()[0];
+    let used = usize::try_from(journal.segments[0].used).unwrap();
+    let mut bytes = std::fs::read(&journal.segments[0].path).unwrap();
+    bytes[4096 + (used - 4096) / 2] ^= 1;
+    bytes[used] = 1;
+    let copy = directory.path().join("copy");
+    std::fs::create_dir_all(copy.join(journal.id.to_string())).unwrap();
+    std::fs::write(copy.join(journal.id.to_string()).join("lock"), "").unwrap();
+    std::fs::write(copy.join(journal.id.to_string()).join("00000000000000000000.segment"), bytes).unwrap();
+    let output = example("journal_inspect", &[copy.to_str().unwrap()], b"");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("of process unknown, left behind"), "{table}");
+    let cells: Vec<&str> = table.lines().nth(3).unwrap().split_whitespace().collect();
+    assert_eq!((&cells[..4], cells[6]), (&["0", "3", "2", "1"][..], "Tail"), "{table}");
+
+    assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.committed, 3);
+    std::fs::create_dir_all(&queue).unwrap();
+    assert_eq!(shown(), "no journals: whatever was accepted is in the database\n");
+}

@@ -304,6 +304,7 @@ fn a_full_file_system_keeps_everything_queued_until_there_is_room() {
         assert!(mount("size=8m", directory));
         let file = directory.join("audit.db");
         let builder = AuditLog::builder().store(Store::sqlite(&file).unwrap()).on_notice(|_| {});
+        let builder = builder.in_memory_queue(100_000, 64 << 20);
         let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
         let writer = log.writer();
         let filler = directory.join("filler");
@@ -332,11 +333,78 @@ fn a_full_file_system_keeps_everything_queued_until_there_is_room() {
 }
 
 #[test]
+fn a_journal_on_a_full_file_system_rejects_until_there_is_room_and_keeps_what_it_accepted() {
+    let test = "a_journal_on_a_full_file_system_rejects_until_there_is_room_and_keeps_what_it_accepted";
+    in_own_mounts(test, |mounted| {
+        assert!(mount("size=8m", mounted));
+        // Not there.
+        let aside = tempfile::tempdir().unwrap();
+        let file = aside.path().join("audit.db");
+        let builder = AuditLog::builder().store(Store::sqlite(&file).unwrap()).on_notice(|_| {});
+        let builder = builder.journal(mounted.join("queue")).when_full(WhenFull::Reject);
+        // Another's, which leaves no more than a quarter.
+        let filler = mounted.join("filler");
+        fs::write(&filler, vec![0; 6 << 20]).unwrap();
+        let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
+        let writer = log.writer();
+        let mut accepted = 0;
+        let mut until_full = || {
+            let mut rejected = 0;
+            while rejected < 100 {
+                match writer
+                    .try_write(AuditEntry { reason: Some("x".repeat(300)), ..entry(accepted.to_string()) })
+                {
+                    Ok(()) => accepted += 1,
+                    Err(error) => {
+                        let cause = std::error::Error::source(&error).unwrap().to_string();
+                        assert!(error.is_full() && cause.contains("no storage space"), "{error}: {cause}");
+                        rejected += 1;
+                    }
+                }
+            }
+            accepted
+        };
+        balanced(&writer, || {
+            block_on(async {
+                let mut blocker = connect(&file).await;
+                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
+                let first = until_full();
+                assert!(first > 2000, "{first}");
+                fs::remove_file(&filler).unwrap();
+                let second = until_full();
+                assert!(second > first + 5000, "{first}, {second}");
+                let stats = writer.stats();
+                assert_eq!((stats.pending - stats.gaps, stats.rejected), (second, 200));
+                sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+            });
+            wait_until("all is committed", || log.flush_blocking().is_ok());
+            let third = fill_after(&writer);
+            wait_until("all is committed", || log.flush_blocking().is_ok());
+            assert_eq!(third, 1000);
+        });
+        let stats = log.stats();
+        assert_eq!(
+            (log.health(), stats.pending, stats.quarantined, stats.damaged),
+            (Health::Healthy, 0, 0, 0)
+        );
+        assert_eq!(stats.committed, accepted + 1000 + stats.gaps);
+        assert!(stats.gaps > 0);
+        assert_eq!(log.reader().blocking().count(AuditQuery::new()).unwrap(), stats.committed);
+    });
+}
+
+/// Entries that find room.
+fn fill_after(writer: &AuditWriter) -> u64 {
+    (0..1000).filter(|i| writer.try_write(entry(format!("after {i}"))).is_ok()).count() as u64
+}
+
+#[test]
 fn a_file_system_remounted_read_only_and_back_loses_nothing() {
     in_own_mounts("a_file_system_remounted_read_only_and_back_loses_nothing", |directory| {
         assert!(mount("size=64m", directory));
         let (file, aside) = (directory.join("audit.db"), directory.join("aside.db"));
         let builder = AuditLog::builder().store(Store::sqlite(&file).unwrap()).on_notice(|_| {});
+        let builder = builder.in_memory_queue(100_000, 64 << 20);
         let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
         let writer = log.writer();
         balanced(&writer, || {

@@ -24,7 +24,8 @@ use support::{assert_balanced, block_on, in_own_process, wait_until};
 use tempfile::TempDir;
 use tracing::info;
 use tracing_audit::{
-    AuditEntry, AuditLog, AuditLogBuilder, AuditReader, Health, SequencedEntry, Store, WhenFull,
+    AuditEntry, AuditLog, AuditLogBuilder, AuditReader, Durability, Health, SequencedEntry, Store, WhenFull,
+    inspect_journals,
 };
 use tracing_subscriber::prelude::*;
 use uuid::Uuid;
@@ -36,6 +37,21 @@ fn entry(action: impl Into<String>) -> AuditEntry {
 fn builder(directory: &Path) -> AuditLogBuilder {
     let store = Store::sqlite(directory.join("audit.db")).unwrap();
     AuditLog::builder().store(store).journal(directory.join("audit.db.queue")).on_notice(|_| {})
+}
+
+async fn connect(directory: &Path) -> sqlx::SqliteConnection {
+    use sqlx::ConnectOptions;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(directory.join("audit.db"));
+    options.connect().await.unwrap()
+}
+
+/// The segments of a journal, oldest first.
+fn segments(journal: &Path) -> Vec<PathBuf> {
+    let found = fs::read_dir(journal).unwrap().map(|found| found.unwrap().path());
+    let mut segments: Vec<_> =
+        found.filter(|path| path.extension().is_some_and(|extension| extension == "segment")).collect();
+    segments.sort();
+    segments
 }
 
 /// Directories of journals.
@@ -158,14 +174,21 @@ fn accepted_and_died(test: &str, directory: &TempDir, count: u64, ends: &str) {
 fn accept_and_die() -> bool {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return false };
     let never = Duration::from_hours(1);
-    let log =
-        builder(Path::new(&directory)).batch_size(1 << 20).flush_interval(never).open_blocking().unwrap();
+    let ends = std::env::var("ENDS").unwrap();
+    let mut builder = builder(Path::new(&directory)).batch_size(1 << 20).flush_interval(never);
+    if matches!(ends.as_str(), "small segments" | "flush 300") {
+        builder = builder.journal_max_bytes(512 << 10);
+    }
+    let log = builder.open_blocking().unwrap();
     let count: u64 = std::env::var("COUNT").unwrap().parse().unwrap();
     for i in 0..count {
+        if i == 300 && ends == "flush 300" {
+            log.flush_blocking().unwrap();
+        }
         let padded = AuditEntry { reason: Some("x".repeat(500)), ..entry(i.to_string()) };
         log.writer().try_write(padded).unwrap();
     }
-    match std::env::var("ENDS").unwrap().as_str() {
+    match ends.as_str() {
         "abort" => std::process::abort(),
         _ => std::process::exit(1),
     }
@@ -231,9 +254,12 @@ fn damage_costs_what_it_hits_and_its_bytes_are_kept() {
         fs::write(journal.join("foreign.segment"), "not a segment").unwrap();
         let log = recover(directory.path());
         let stats = log.stats();
-        assert_eq!((stats.recovered, stats.committed, stats.damaged), (100, 99, 1));
+        assert_eq!((stats.recovered, stats.committed, stats.damaged, stats.gaps), (100, 100, 1, 1));
         assert_balanced(&stats);
-        assert_eq!(entries(directory.path()).len(), 99);
+        let found = entries(directory.path());
+        let lost = |found: &SequencedEntry| found.entry.metadata["lost"].as_u64();
+        let gaps: Vec<_> = found.iter().filter(|found| found.entry.action == "audit.gap").map(lost).collect();
+        assert_eq!((found.len(), gaps), (100, vec![Some(1)]));
         let kept: BTreeSet<Vec<u8>> = fs::read_dir(directory.path().join("audit.db.queue/damaged"))
             .unwrap()
             .map(|kept| fs::read(kept.unwrap().path()).unwrap())
@@ -249,10 +275,7 @@ fn a_header_that_no_longer_checks_costs_nothing_and_stops_no_other_journal() {
         let directory = tempfile::tempdir().unwrap();
         accepted_and_died(test, &directory, 40_000, "exit");
         let journal = journals(directory.path()).remove(0);
-        let mut segments: Vec<_> =
-            fs::read_dir(&journal).unwrap().map(|found| found.unwrap().path()).collect();
-        segments.retain(|path| path.extension().is_some());
-        segments.sort();
+        let segments = segments(&journal);
         assert_eq!(segments.len(), 2);
         let flip = |segment: &Path| {
             let mut bytes = fs::read(segment).unwrap();
@@ -302,7 +325,8 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
             fs::write(copy.join("lock"), "").unwrap();
             fs::write(copy.join(name), &whole[..end]).unwrap();
             let target = directory.path().join("audit.db.queue");
-            fs::remove_dir_all(&target).unwrap();
+            // What the log before has left, if anything.
+            fs::remove_dir_all(&target).unwrap_or_default();
             fs::remove_file(directory.path().join("audit.db")).unwrap_or_default();
             fs::create_dir(&target).unwrap();
             fs::rename(&copy, target.join(journal.file_name().unwrap())).unwrap();
@@ -316,14 +340,320 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
 }
 
 #[test]
+fn a_shutdown_with_the_database_locked_says_what_is_left_and_the_next_log_commits_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = builder(directory.path()).commit_timeout(Duration::from_millis(100)).open_blocking().unwrap();
+    log.writer().commit_blocking(entry("before")).unwrap();
+    block_on(async {
+        let mut blocker = connect(directory.path()).await;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
+        for i in 0..100 {
+            log.writer().try_write(entry(i.to_string())).unwrap();
+        }
+        wait_until("health turns bad", || log.health() == Health::Failing);
+        let report = log.shutdown(Duration::from_millis(300)).await.unwrap();
+        assert_eq!((report.stats.committed, report.stats.pending), (1, 100));
+        assert!(log.writer().try_write(entry("late")).unwrap_err().is_closed());
+        drop(log);
+        let queue = directory.path().join("audit.db.queue");
+        // Its thread waits for its last attempt, five seconds.
+        wait_until("it lets go", || !inspect_journals(&queue).unwrap()[0].locked);
+        sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+    });
+    let next = recover(directory.path());
+    assert_eq!((next.stats().recovered, entries(directory.path()).len()), (100, 101));
+}
+
+#[test]
+fn dropping_a_log_does_not_wait_for_a_failing_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = builder(directory.path()).commit_timeout(Duration::from_millis(100)).open_blocking().unwrap();
+    block_on(async {
+        let mut blocker = connect(directory.path()).await;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
+        log.writer().try_write(entry("a")).unwrap();
+        wait_until("health turns bad", || log.health() == Health::Failing);
+        // Were it waited for, it would be for five seconds, and in vain; its thread goes on meanwhile.
+        drop(log);
+        sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+    });
+    wait_until("it is committed", || journals(directory.path()).is_empty());
+    assert_eq!(entries(directory.path()).len(), 1);
+}
+
+/// What `audit.gap` entries say is lost, in the order of the ledger.
+fn lost(found: &[SequencedEntry]) -> Vec<u64> {
+    let gaps = found.iter().filter(|found| found.entry.action == "audit.gap");
+    gaps.map(|gap| gap.entry.metadata["lost"].as_u64().unwrap()).collect()
+}
+
+/// The numbers of entries made by `accept_and_die`, or another loop, in the order of the ledger.
+fn numbers(found: &[SequencedEntry]) -> Vec<u64> {
+    found.iter().filter_map(|found| found.entry.action.parse().ok()).collect()
+}
+
+#[test]
+fn a_segment_that_is_gone_is_told_where_it_was_and_the_rest_is_committed() {
+    let test = "a_segment_that_is_gone_is_told_where_it_was_and_the_rest_is_committed";
+    in_own_process_unless_child(test, || {
+        for gone in [&[0][..], &[1], &[0, 1]] {
+            let directory = tempfile::tempdir().unwrap();
+            // Of 128 KiB.
+            accepted_and_died(test, &directory, 600, "small segments");
+            let segments = segments(&journals(directory.path())[0]);
+            assert_eq!(segments.len(), 3, "{segments:?}");
+            let position = |index: usize| -> u64 {
+                let first =
+                    segments.get(index).map(|path| path.file_stem().unwrap().to_str().unwrap().parse());
+                first.map_or(600, Result::unwrap)
+            };
+            let mut wanted: Vec<u64> = (0..600).collect();
+            for index in gone.iter().rev() {
+                fs::remove_file(&segments[*index]).unwrap();
+                wanted.retain(|number| !(position(*index)..position(index + 1)).contains(number));
+            }
+            let log = recover(directory.path());
+            let (found, stats) = (entries(directory.path()), log.stats());
+            assert_eq!(numbers(&found), wanted);
+            assert_eq!(lost(&found).iter().sum::<u64>(), 600 - wanted.len() as u64);
+            assert_eq!(stats.gaps, 1);
+            assert_eq!((stats.recovered, stats.damaged), (600, 600 - wanted.len() as u64));
+            assert_balanced(&stats);
+            assert_eq!(log.health(), Health::Healthy);
+        }
+    });
+}
+
+/// What is at this path, or at these beside it, is that of another now.
+fn restore(backup: &Path, file: &Path) {
+    for suffix in ["-wal", "-shm"] {
+        let mut beside = file.as_os_str().to_owned();
+        beside.push(suffix);
+        fs::remove_file(beside).unwrap_or_default();
+    }
+    fs::copy(backup, file).unwrap();
+}
+
+#[test]
+fn a_database_restored_from_an_earlier_backup_is_told_and_what_the_journal_still_has_committed_again() {
+    let test =
+        "a_database_restored_from_an_earlier_backup_is_told_and_what_the_journal_still_has_committed_again";
+    in_own_process_unless_child(test, || {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.db");
+        let log = builder(directory.path()).open_blocking().unwrap();
+        for _ in 0..10 {
+            log.writer().try_write(entry("before the backup")).unwrap();
+        }
+        assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.pending, 0);
+        drop(log);
+        fs::copy(&file, directory.path().join("backup")).unwrap();
+        // It commits 300, which the backup lacks, so that the first segments are retired, and dies with 200 pending.
+        accepted_and_died(test, &directory, 500, "flush 300");
+        restore(&directory.path().join("backup"), &file);
+        let first = segments(&journals(directory.path())[0]).remove(0);
+        let kept_from: u64 = first.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        assert!((1..=300).contains(&kept_from));
+        let log = recover(directory.path());
+        let found = entries(directory.path());
+        assert_eq!(lost(&found), [kept_from]);
+        assert_eq!(numbers(&found), (kept_from..500).collect::<Vec<_>>());
+        assert_eq!(found.len() as u64, 10 + 1 + 500 - kept_from);
+        assert_balanced(&log.stats());
+    });
+}
+
+/// With the shell's `.backup` and `.restore`, which go through SQLite and leave the file in its place.
+#[test]
+fn a_database_restored_under_a_running_log_is_told_once_and_the_log_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let shell = |command: &str| {
+        let mut shell = Command::new("sqlite3");
+        let status =
+            shell.current_dir(directory.path()).args(["-cmd", ".timeout 5000", "audit.db", command]).status();
+        assert!(status.expect("the sqlite3 shell is needed: on Debian, 'apt-get install sqlite3'").success());
+    };
+    for in_memory in [false, true] {
+        let mut builder = builder(directory.path());
+        if in_memory {
+            let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
+            builder = AuditLog::builder().store(store).in_memory_queue(1000, 1 << 20);
+        }
+        let log = builder.open_blocking().unwrap();
+        let before = entries(directory.path()).len();
+        let commit = |count: usize| {
+            for i in 0..count {
+                log.writer().try_write(entry(i.to_string())).unwrap();
+            }
+            log.flush_blocking().unwrap();
+        };
+        commit(10);
+        shell(".backup backup");
+        commit(7);
+        shell(".restore backup");
+        commit(5);
+        commit(5);
+        let found = entries(directory.path());
+        let seqs: Vec<u64> = found.iter().map(|found| found.seq).collect();
+        assert_eq!(seqs, (0..found.len() as u64).collect::<Vec<_>>());
+        let found = &found[before..];
+        assert_eq!((found.len(), lost(found)), (10 + 1 + 10, vec![7]));
+        assert_eq!(found[10].entry.action, "audit.gap");
+        let stats = log.stats();
+        assert_balanced(&stats);
+        // Seven of the committed ones are there no more; the books tell what this process has done.
+        assert_eq!((stats.offered, stats.committed, stats.gaps), (28, 28, 1));
+        assert_eq!(log.health(), Health::Healthy);
+    }
+}
+
+#[test]
+fn what_is_no_journal_of_ours_is_left_alone() {
+    let test = "what_is_no_journal_of_ours_is_left_alone";
+    in_own_process_unless_child(test, || {
+        let directory = tempfile::tempdir().unwrap();
+        accepted_and_died(test, &directory, 10, "exit");
+        let newer = journals(directory.path()).remove(0);
+        let segment = segments(&newer).remove(0);
+        let mut bytes = fs::read(&segment).unwrap();
+        bytes[8] = 2;
+        fs::write(&segment, &bytes).unwrap();
+        let queue = directory.path().join("audit.db.queue");
+        fs::write(queue.join("notes.txt"), "a file of somebody's").unwrap();
+        fs::write(queue.join(Uuid::new_v4().to_string()), "a file that is named like a journal").unwrap();
+        fs::create_dir(queue.join(Uuid::new_v4().to_string())).unwrap();
+        fs::create_dir(queue.join(format!("{}.new", Uuid::new_v4()))).unwrap();
+        fs::create_dir(queue.join("backup")).unwrap();
+        let before = journals(directory.path()).len();
+        let log = builder(directory.path()).open_blocking().unwrap();
+        log.writer().commit_blocking(entry("a")).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!((log.stats().recovered, log.health()), (0, Health::Healthy));
+        assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.pending, 0);
+        assert_eq!(journals(directory.path()).len(), before);
+        assert_eq!(fs::read(&segment).unwrap(), bytes);
+        // Put back to what this version writes, it is adopted.
+        bytes[8] = 1;
+        fs::write(&segment, &bytes).unwrap();
+        let log = builder(directory.path()).open_blocking().unwrap();
+        wait_until("it is adopted", || log.stats().recovered == 10);
+    });
+}
+
+/// Written by the first version that had a journal. It must be read for ever.
+#[test]
+fn a_journal_of_the_first_version_is_adopted() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = "105e60ed-e9e8-4f40-95df-7407b0aa3013";
+    let journal = directory.path().join("audit.db.queue").join(name);
+    fs::create_dir_all(&journal).unwrap();
+    fs::write(journal.join("lock"), "4711\n").unwrap();
+    fs::write(journal.join("00000000000000000000.segment"), include_bytes!("data/journal-1.segment"))
+        .unwrap();
+    let log = recover(directory.path());
+    assert_eq!((log.stats().recovered, log.stats().damaged), (3, 0));
+    let found = entries(directory.path());
+    let texts: Vec<_> =
+        found.iter().map(|found| (found.entry.action.as_str(), found.entry.reason.as_deref())).collect();
+    assert_eq!(
+        texts,
+        [("document.read", Some("the first")), ("document.write", None), ("0", Some("the third"))]
+    );
+    assert_eq!(found[0].entry.metadata["latency_ms"], 17);
+    assert!((found[0].entry.risk_score - 0.25).abs() < f64::EPSILON);
+    assert_eq!(found[2].entry.id, Uuid::from_u128(3));
+}
+
+#[test]
+fn a_pool_on_a_file_can_have_a_journal_and_one_in_memory_cannot() {
+    let directory = tempfile::tempdir().unwrap();
+    block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(directory.path().join("app.db"));
+        let pool = sqlx::SqlitePool::connect_with(options.create_if_missing(true)).await.unwrap();
+        let builder = || AuditLog::builder().store(pool.clone());
+        let log = builder().open().await.unwrap();
+        assert!(!directory.path().join("app.db.queue").exists(), "a pool's default is memory");
+        drop(log);
+        let log = builder().journal(directory.path().join("queue")).open().await.unwrap();
+        log.writer().commit(entry("a")).await.unwrap();
+        assert_eq!(fs::read_dir(directory.path().join("queue")).unwrap().count(), 1);
+
+        let memory = sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap();
+        let refused = AuditLog::builder().store(memory).journal(directory.path().join("queue")).open().await;
+        assert!(refused.unwrap_err().is_config());
+        let power_loss = Durability::PowerLoss { within: Duration::from_millis(50) };
+        assert!(builder().durability(power_loss).open().await.unwrap_err().is_config());
+        let both = builder().journal(directory.path().join("queue")).in_memory_queue(10, 1000);
+        assert!(both.open().await.unwrap_err().is_config());
+        let never = Durability::PowerLoss { within: Duration::ZERO };
+        let never = builder().journal(directory.path().join("queue")).durability(never);
+        assert!(never.open().await.unwrap_err().is_config());
+    });
+}
+
+#[test]
+fn database_and_journals_can_be_moved_together() {
+    let test = "database_and_journals_can_be_moved_together";
+    in_own_process_unless_child(test, || {
+        let directory = tempfile::tempdir().unwrap();
+        accepted_and_died(test, &directory, 10, "exit");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let moved = elsewhere.path().join("moved");
+        fs::rename(directory.path(), &moved).unwrap();
+        fs::create_dir(directory.path()).unwrap();
+        assert_eq!(recover(&moved).stats().recovered, 10);
+    });
+}
+
+#[test]
+#[allow(unsafe_code, reason = "nothing else forks")]
+fn a_forked_child_is_told_that_it_has_no_log_and_harms_its_parents_nothing() {
+    let test = "a_forked_child_is_told_that_it_has_no_log_and_harms_its_parents_nothing";
+    in_own_process(test, || {
+        for in_memory in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
+            let mut builder = AuditLog::builder().store(store).flush_interval(Duration::from_hours(1));
+            if in_memory {
+                builder = builder.in_memory_queue(1000, 1 << 20);
+            }
+            let log = builder.open_blocking().unwrap();
+            let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.layer()));
+            let emit = |count: usize| (0..count).for_each(|i| info!(target: "audit", action = "a", i));
+            emit(10);
+            // SAFETY: the child calls the library and ends; no other thread of this process allocates meanwhile.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                emit(10);
+                let refused = log.writer().try_write(entry("a")).unwrap_err();
+                let told = refused.is_closed() && refused.to_string().contains("forked");
+                let told = told && log.flush_blocking().unwrap_err().is_closed();
+                let told = told && log.shutdown_blocking(support::PATIENCE).unwrap_err().is_closed();
+                let told = told && log.committed_blocking(|| emit(1)).unwrap_err().is_closed();
+                drop(log);
+                // SAFETY: ends this process at once.
+                unsafe { libc::_exit(i32::from(!told)) };
+            }
+            let mut ended = -1;
+            // SAFETY: `ended` is there to be written to.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut ended, 0) }, child);
+            assert_eq!(ended, 0);
+            emit(10);
+            log.flush_blocking().unwrap();
+            let stats = log.stats();
+            assert_eq!((stats.offered, stats.committed, stats.rejected), (20, 20, 0));
+            assert_eq!(entries(directory.path()).len(), 20);
+        }
+    });
+}
+
+#[test]
 fn a_full_journal_rejects_and_takes_again_when_there_is_room() {
     let directory = tempfile::tempdir().unwrap();
     let builder = builder(directory.path()).journal_max_bytes(40 << 20).when_full(WhenFull::Reject);
     let log = builder.commit_timeout(Duration::from_millis(200)).open_blocking().unwrap();
     let (accepted, rejected) = block_on(async {
-        use sqlx::ConnectOptions;
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(directory.path().join("audit.db"));
-        let mut blocker = options.connect().await.unwrap();
+        let mut blocker = connect(directory.path()).await;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
         let (mut accepted, mut rejected) = (0, 0);
         while rejected < 10 {

@@ -492,7 +492,10 @@ fn files_that_cannot_be_a_ledger_are_refused_with_the_remedy() {
     std::fs::write(file("text.db"), "This is not a database, however long it may be. ".repeat(100)).unwrap();
     assert!(refused(&file("text.db")).contains("is not a SQLite database: choose another path"));
     assert!(refused(directory.path()).contains("is a directory: give the path of a file in it"));
-    assert!(refused(&file("missing/audit.db")).contains("its directory must exist"));
+    assert!(refused(&file("missing/audit.db")).contains("the directory that it lies in must exist"));
+    let in_memory = AuditLog::builder().store(Store::sqlite(file("missing/audit.db")).unwrap());
+    let error = in_memory.in_memory_queue(10, 10_000).open_blocking().unwrap_err();
+    assert!(error.to_string().contains("its directory must exist"), "{error}");
 
     drop(AuditLog::open_blocking(file("newer.db")).unwrap());
     block_on(run(&file("newer.db"), "INSERT INTO tracing_audit_migrations VALUES (99, 0)"));
@@ -516,6 +519,9 @@ fn a_read_only_file_is_refused_with_the_remedy() {
     const FILE: &str = "TRACING_AUDIT_TEST_READ_ONLY";
     if let Some(file) = std::env::var_os(FILE) {
         let message = refused(Path::new(&file));
+        assert!(message.contains("is read-only: this process needs to read and write"), "{message}");
+        let in_memory = AuditLog::builder().store(Store::sqlite(file).unwrap()).in_memory_queue(10, 10_000);
+        let message = in_memory.open_blocking().unwrap_err().to_string();
         assert!(message.contains("is read-only: this process needs to write"), "{message}");
         return;
     }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -115,7 +116,7 @@ impl Scripted {
 }
 
 impl Backend for Scripted {
-    fn name(&self) -> Option<String> {
+    fn name(&self, _directory: &Path) -> Option<String> {
         None
     }
 
@@ -570,7 +571,7 @@ impl Queue for Unreadable {
         self.0.reject(why);
     }
 
-    fn tell_gap(&self) -> bool {
+    fn tell_gap(&self) -> Option<Appended> {
         self.0.tell_gap()
     }
 
@@ -620,7 +621,7 @@ fn a_queue_that_cannot_be_read_is_failing_and_read_again_with_pauses() {
         on_notice: OnNotice(Arc::new(|_| {})),
     };
     let queue = Unreadable(MemoryQueue::new(10, 1000), AtomicU32::new(5));
-    let (engine, _opened) = Engine::start(Box::new(queue), settings, false);
+    let (engine, _opened) = Engine::start(Arc::new(queue), settings, false);
     let writer = AuditWriter::of(engine);
     writer.try_write(entry("a")).unwrap();
     wait_until("health turns bad", || writer.health() == Health::Failing || writer.stats().committed == 1);
@@ -641,8 +642,8 @@ static APPENDS: AtomicU32 = AtomicU32::new(0);
 struct LosesEverySecond(Box<dyn Appender>);
 
 impl Backend for LosesAnswers {
-    fn name(&self) -> Option<String> {
-        self.0.backend().name()
+    fn name(&self, directory: &Path) -> Option<String> {
+        self.0.backend().name(directory)
     }
 
     fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {

@@ -1,7 +1,8 @@
-//! What was rejected, and the entry that tells of it, so that a log says itself what it does not hold.
+//! What was rejected or lost, and the entry that tells of it, so that a log says itself what it does not hold.
 
 use chrono::SecondsFormat;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::Refused;
 use crate::{
@@ -54,26 +55,47 @@ impl Gap {
         gap.until = now;
     }
 
-    /// The record of an event with the action `audit.gap`.
+    /// The record of an event that tells of it.
     pub(super) fn record(&self) -> Vec<u8> {
-        let mut record = Vec::with_capacity(256);
-        begin_event(&mut record, Moment::now());
-        let mut fields = FieldEncoder::new(&mut record, Limits::NONE);
         let Rejections { full, closed, too_large } = self.rejected;
         let total = self.rejected.total();
         let spelled = |at: Moment| from_micros(at.micros).to_rfc3339_opts(SecondsFormat::Micros, true);
         let (from, until) = (spelled(self.from), spelled(self.until));
-        fields.str("action", "audit.gap");
-        fields.str("resource", "audit");
-        // Nobody decided: the log's default is not for this.
-        fields.str("decision", "");
-        fields.str("reason", &format!("{total} entries were rejected from {from} until {until}"));
-        fields.u64("rejected", total);
-        fields.u64("full", full);
-        fields.u64("closed", closed);
-        fields.u64("too_large", too_large);
-        fields.str("from", &from);
-        fields.str("until", &until);
-        record
+        event(&format!("{total} entries were rejected from {from} until {until}"), |fields| {
+            fields.u64("rejected", total);
+            fields.u64("full", full);
+            fields.u64("closed", closed);
+            fields.u64("too_large", too_large);
+            fields.str("from", &from);
+            fields.str("until", &until);
+        })
     }
+}
+
+/// The record of an event that tells of accepted entries which are nowhere: `lost` of them, after this position
+/// of this queue.
+pub(crate) fn lost(lost: u64, queue: Uuid, after: u64) -> Vec<u8> {
+    let reason = format!(
+        "{lost} accepted entries are neither in the database nor in the journal: its bytes were damaged or removed, \
+         or the database was restored from a backup"
+    );
+    event(&reason, |fields| {
+        fields.u64("lost", lost);
+        fields.str("queue", &queue.to_string());
+        fields.u64("after_position", after);
+    })
+}
+
+/// An event with the action `audit.gap`.
+fn event(reason: &str, metadata: impl FnOnce(&mut FieldEncoder<'_>)) -> Vec<u8> {
+    let mut record = Vec::with_capacity(256);
+    begin_event(&mut record, Moment::now());
+    let mut fields = FieldEncoder::new(&mut record, Limits::NONE);
+    fields.str("action", "audit.gap");
+    fields.str("resource", "audit");
+    // Nobody decided: the log's default is not for this.
+    fields.str("decision", "");
+    fields.str("reason", reason);
+    metadata(&mut fields);
+    record
 }

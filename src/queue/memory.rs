@@ -78,7 +78,7 @@ impl State {
         if wake {
             self.wake_at = None;
         }
-        Appended { position: self.counts.appended, wake }
+        Appended { position: self.counts.appended, wake, upkeep: false }
     }
 
     fn counts(&self) -> Counts {
@@ -108,12 +108,11 @@ impl Queue for MemoryQueue {
         Gap::widen(&mut state.gap, why);
     }
 
-    fn tell_gap(&self) -> bool {
+    fn tell_gap(&self) -> Option<Appended> {
         let mut state = self.lock();
-        let Some(gap) = state.gap.take() else { return false };
-        state.append(&gap.record());
+        let gap = state.gap.take()?;
         state.counts.gaps += 1;
-        true
+        Some(state.append(&gap.record()))
     }
 
     fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
@@ -241,12 +240,12 @@ mod tests {
         queue.read(0, 9, 1000).unwrap();
         assert!(queue.counts().oldest.is_some());
         for upto in [4, 9] {
-            queue.ack(upto, Outcome { committed: 1, quarantined: 2, damaged: 3, malformed: 4 });
+            queue.ack(upto, Outcome { committed: 1, quarantined: 2, damaged: 3, malformed: 4, gaps: 5 });
         }
         let counts = queue.counts();
         assert!(counts.oldest.is_none());
-        let Outcome { committed, quarantined, damaged, malformed } = counts.outcome;
-        assert_eq!((committed, quarantined, damaged, malformed), (2, 4, 6, 8));
+        let Outcome { committed, quarantined, damaged, malformed, gaps } = counts.outcome;
+        assert_eq!((committed, quarantined, damaged, malformed, gaps), (2, 4, 6, 8, 10));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::{
 };
 
 pub use gap::Rejections;
+pub(crate) use gap::lost;
 
 /// What an emitter does when the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,26 @@ impl WhenFull {
     }
 }
 
+/// What an accepted entry survives while it waits in a journal.
+///
+/// What `commit`, `committed` or `flush` confirmed is in the database, and on stable storage in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Whatever happens to the process: `kill -9`, a panic, `abort`, running out of memory. It costs nothing
+    /// beyond the write. The machine's loss of power takes what the kernel had not written by itself and the
+    /// database had not committed.
+    #[default]
+    ProcessCrash,
+    /// The machine's loss of power too, but for the last `within`: the journal is synced in the background, one
+    /// sync for all that was accepted meanwhile, which begins after half of `within`. If a sync fails or takes
+    /// longer, health is [`Failing`](crate::Health::Failing) until one succeeds.
+    PowerLoss {
+        /// The longest that an accepted entry is not on stable storage.
+        within: Duration,
+    },
+}
+
 /// Why a record was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -56,6 +77,16 @@ pub(crate) struct Appended {
     pub(crate) position: u64,
     /// The flusher asked to be woken at this many pending records: see [`Queue::wake_at`].
     pub(crate) wake: bool,
+    /// There is something to do beside it: see [`Queue::upkeep`].
+    pub(crate) upkeep: bool,
+}
+
+/// When something is to be done beside appending.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Due {
+    pub(crate) after: Duration,
+    /// It is a failure if it takes longer.
+    pub(crate) within: Duration,
 }
 
 /// What became of acknowledged records.
@@ -66,6 +97,8 @@ pub(crate) struct Outcome {
     /// Left out of what was read, since their bytes no longer check.
     pub(crate) damaged: u64,
     pub(crate) malformed: u64,
+    /// Of the committed ones, those that were never appended: they tell what was lost, in its place.
+    pub(crate) gaps: u64,
 }
 
 impl Outcome {
@@ -74,6 +107,7 @@ impl Outcome {
         self.quarantined += more.quarantined;
         self.damaged += more.damaged;
         self.malformed += more.malformed;
+        self.gaps += more.gaps;
     }
 }
 
@@ -103,7 +137,7 @@ impl Counts {
     }
 
     fn recover(&mut self, outcome: Outcome) {
-        self.recovered += outcome.committed + outcome.quarantined + outcome.damaged;
+        self.recovered += outcome.committed - outcome.gaps + outcome.quarantined + outcome.damaged;
         self.outcome.add(outcome);
     }
 }
@@ -117,8 +151,8 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
     fn reject(&self, why: Refused);
 
     /// Appends, whatever the bounds and also when closed, one entry that tells of every rejection that none has
-    /// told of yet. False: there is none.
-    fn tell_gap(&self) -> bool;
+    /// told of yet, if there is any.
+    fn tell_gap(&self) -> Option<Appended>;
 
     /// The records from position `from` on, at most `count` of them, and at most `bytes` bytes unless a single
     /// record is larger. Reading changes nothing: the same records can be read again until acknowledged.
@@ -132,6 +166,16 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
 
     /// The flusher has ended: nothing more is acknowledged.
     fn ended(&self) {}
+
+    /// When [`upkeep`](Self::upkeep) is to be called, if at all.
+    fn upkeep_due(&self) -> Option<Due> {
+        None
+    }
+
+    /// Does what need not be done by whoever appends; may wait for the disk.
+    fn upkeep(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Asks that the append which makes `pending` records pending say so, once. Returns the counts of now.
     fn wake_at(&self, pending: u64) -> Counts;
@@ -147,7 +191,7 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
 pub(crate) struct Batch {
     pieces: Vec<Piece>,
     len: usize,
-    /// Positions before the first record whose records no longer check.
+    /// Positions before the first record whose records are gone or no longer check.
     pub(crate) skipped: u64,
 }
 

@@ -3,7 +3,11 @@
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
@@ -56,8 +60,14 @@ pub(crate) enum Span {
 
 /// A database. One implementation each, with statements of its own. Absent tables read as empty.
 pub(crate) trait Backend: Send + Sync + fmt::Debug {
-    /// What names this database to whoever finds a journal for it; none for one that ends with the process.
-    fn name(&self) -> Option<String>;
+    /// What names this database to whoever finds a journal for it in this directory; none for one that ends with
+    /// the process.
+    fn name(&self, directory: &Path) -> Option<String>;
+
+    /// Where its journals are unless the builder is told otherwise; none if entries then wait in memory.
+    fn journal_directory(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Opens a writer's connection and brings the tables up to date.
     fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>>;
@@ -104,7 +114,9 @@ pub(crate) trait Appender: Send {
 pub(crate) struct Append<'a> {
     /// Which queue the positions belong to.
     pub(crate) writer: Uuid,
-    /// Position of that queue before the first of `quarantined` and `rows`.
+    /// Position of that queue that the database has reached. If it says less, it was restored from a backup.
+    pub(crate) reached: u64,
+    /// Position before the first of `quarantined` and `rows`; not less than `reached`.
     pub(crate) from: u64,
     /// These come before `rows`.
     pub(crate) quarantined: &'a [Quarantined],
@@ -171,6 +183,8 @@ pub(crate) enum Fault {
     Entry,
     /// One of the rows has an `id` that is in the ledger already.
     Duplicate,
+    /// Nobody's: the database has lost what was committed after this position.
+    Restored { position: u64 },
 }
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@ mod read;
 mod walk;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -106,7 +106,15 @@ impl Sqlite {
         }
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    /// None for a pool on a database in memory, or one whose file is hidden in a URI.
+    fn file_path(&self) -> Option<PathBuf> {
+        let path = self.path();
+        let text = path.to_str()?;
+        let named = !text.is_empty() && !text.starts_with("file:") && !text.contains(":memory:");
+        named.then(|| std::path::absolute(&path).unwrap_or(path))
+    }
+
+    fn path(&self) -> PathBuf {
         match &self.source {
             Source::File { options, .. } => options.get_filename().to_owned(),
             Source::Pool { pool, .. } => pool.connect_options().get_filename().to_owned(),
@@ -127,12 +135,20 @@ fn for_writing(options: SqliteConnectOptions) -> SqliteConnectOptions {
 }
 
 impl Backend for Sqlite {
-    fn name(&self) -> Option<String> {
+    /// Its file as seen from beside the journals, so that both can be moved, or mounted elsewhere, together.
+    fn name(&self, directory: &Path) -> Option<String> {
+        let file = self.file_path()?;
+        let beside = directory.parent().and_then(|parent| file.strip_prefix(parent).ok());
+        Some(format!("sqlite:{}", beside.unwrap_or(&file).to_str()?))
+    }
+
+    fn journal_directory(&self) -> Option<PathBuf> {
         match &self.source {
-            Source::File { options, .. } => {
-                options.get_filename().to_str().map(|path| format!("sqlite:{path}"))
+            Source::File { .. } => {
+                let mut path = self.file_path()?.into_os_string();
+                path.push(".queue");
+                Some(path.into())
             }
-            // It may be one in memory, which ends with the process.
             Source::Pool { .. } => None,
         }
     }

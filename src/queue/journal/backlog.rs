@@ -3,19 +3,23 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use uuid::Uuid;
 
 use super::{
-    LOCK, Mark, Place,
+    LOCK, Place, UNBORN,
     file::read_up_to,
-    read_segment,
-    segment::{HEADER_BYTES, Header, NoSegment, Seed},
+    reading::read_segment,
+    segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
 };
 use crate::queue::Batch;
+
+/// After this long, nobody is making it any more.
+const UNBORN_FOR: Duration = Duration::from_hours(24);
 
 /// A journal whose owner is gone, locked by us.
 #[derive(Debug)]
@@ -28,9 +32,9 @@ pub(crate) struct Backlog {
     _lock: File,
     /// Oldest first.
     segments: Vec<Old>,
-    /// Where reading left off, and at which position.
-    mark: Mark,
-    position: u64,
+    /// Where reading left off: the position before the first record of which segment, where in it, and after which
+    /// position.
+    mark: (u64, usize, u64),
 }
 
 #[derive(Debug)]
@@ -76,9 +80,12 @@ impl Backlog {
     }
 
     fn adopt(place: &Place, own: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
-        let name = directory.file_name().and_then(|name| name.to_str());
+        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.strip_suffix(UNBORN).is_some_and(|name| Uuid::try_parse(name.trim_end_matches('.')).is_ok()) {
+            return discard_unborn(&directory).map(|()| None);
+        }
         // Anything else is somebody's that we do not know.
-        let journal = name.and_then(|name| Uuid::try_parse(name).ok()).filter(|journal| *journal != own);
+        let journal = Uuid::try_parse(name).ok().filter(|journal| *journal != own);
         let Some(journal) = journal else { return Ok(None) };
         let lock = File::open(directory.join(LOCK))?;
         match lock.try_lock() {
@@ -126,7 +133,6 @@ impl Backlog {
         }
         segments.append(&mut headless);
         segments.sort_by_key(|segment| segment.first);
-        let first = segments.first().map_or(0, |segment| segment.first);
         Ok(Some(Self {
             journal,
             refused_at: None,
@@ -134,23 +140,22 @@ impl Backlog {
             directory,
             _lock: lock,
             segments,
-            mark: Mark { segment_first: first, offset: HEADER_BYTES },
-            position: first,
+            mark: (u64::MAX, HEADER_BYTES, 0),
         }))
     }
 
     /// Records from position `from` on, which the database says is committed. Empty with nothing skipped: there
-    /// are no more.
+    /// are no more. What is skipped is damaged or, if a segment or a restored database lacks it, gone.
     pub(crate) fn read(&mut self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
         let mut batch = Batch::default();
         let mut at = from;
-        while let Some(index) = self.segments.iter().rposition(|segment| segment.first <= at).or(
-            // The database was restored from before what this journal still has.
-            if self.segments.is_empty() { None } else { Some(0) },
-        ) {
-            let Some(segment) = self.segments.get(index) else { break };
-            let marked = self.mark.segment_first == segment.first && self.position <= at;
-            let offset = if marked { self.mark.offset } else { HEADER_BYTES };
+        let mut index = self.segments.iter().rposition(|segment| segment.first <= at).unwrap_or(0);
+        while let Some(segment) = self.segments.get(index) {
+            // What lies before it is in no segment.
+            batch.skipped += segment.first.saturating_sub(at);
+            at = at.max(segment.first);
+            let (marked, offset, position) = self.mark;
+            let offset = if marked == segment.first && position <= at { offset } else { HEADER_BYTES };
             let reading =
                 read_segment(&segment.file, segment.seed, (offset, segment.size), at, (count, bytes))?;
             if reading.skipped > 0 {
@@ -158,25 +163,18 @@ impl Backlog {
             }
             if !reading.block.ends.is_empty() {
                 batch.skipped += reading.skipped;
+                self.mark = (segment.first, reading.next, reading.until);
                 batch.push(reading.block);
-                self.mark = Mark { segment_first: segment.first, offset: reading.next };
-                self.position = reading.until;
                 break;
             }
-            // The torn tail of the last one; or the next one begins later, if what lies between is damaged.
-            let Some(next) = self.segments.get(index + 1) else {
-                let mut after = [0; 16];
-                read_up_to(&segment.file, &mut after, reading.next)?;
-                if after != [0; 16] {
-                    self.place.keep(&segment.path, self.journal)?;
-                }
-                break;
-            };
-            if next.first > at {
+            let next = self.segments.get(index + 1);
+            // Where its last record ends, another should begin, or the next segment.
+            let mut tail = [0; RECORD_HEADER_BYTES];
+            read_up_to(&segment.file, &mut tail, reading.next)?;
+            if next.map_or(tail != [0; RECORD_HEADER_BYTES], |next| next.first > at) {
                 self.place.keep(&segment.path, self.journal)?;
             }
-            batch.skipped += next.first.saturating_sub(at);
-            at = next.first;
+            index += 1;
         }
         Ok(batch)
     }
@@ -185,4 +183,11 @@ impl Backlog {
     pub(crate) fn finish(self) -> io::Result<()> {
         fs::remove_dir_all(&self.directory)
     }
+}
+
+/// Removes what a process left that died while it made a journal; nothing was appended to it. One that is being
+/// made is not a day old.
+fn discard_unborn(directory: &Path) -> io::Result<()> {
+    let age = fs::metadata(directory)?.modified()?.elapsed();
+    if age.is_ok_and(|age| age >= UNBORN_FOR) { fs::remove_dir_all(directory) } else { Ok(()) }
 }

@@ -1,6 +1,7 @@
-//! Positioned reads and writes, and taking space: the only part of the journal that knows the operating system.
+//! Positioned reads and writes, taking space, and syncing: the only part of the journal that knows the operating
+//! system.
 
-use std::{fs::File, io};
+use std::{fs::File, io, path::Path};
 
 /// Takes the space now, so that no later write can find none. What is not written reads as zeros.
 pub(super) fn allocate(file: &File, size: usize) -> io::Result<()> {
@@ -61,4 +62,16 @@ pub(super) fn read_up_to(file: &File, buffer: &mut [u8], offset: usize) -> io::R
         }
     }
     Ok(read)
+}
+
+/// Makes the names in a directory durable.
+#[cfg(unix)]
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// NTFS journals names by itself, and has no call for it.
+#[cfg(windows)]
+pub(super) fn sync_directory(_directory: &Path) -> io::Result<()> {
+    Ok(())
 }

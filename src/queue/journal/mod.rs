@@ -1,48 +1,71 @@
 //! The queue on disk: what was accepted survives the process.
 //!
 //! A log's journal is a directory of its own, named after the UUID by which the database knows it, below the one
-//! that the builder is given. It holds `lock`, which its process locks for as long as it lives, and segments,
-//! each named after the position before its first record: see [`segment`] for their bytes. Records are appended
-//! to the last segment by positioned writes; once the write has returned, the record is in the kernel's hands
-//! and survives whatever happens to the process. It does not survive the machine's loss of power.
+//! that the builder is given. It holds `lock`, which its process locks for as long as it lives and in which its
+//! process ID stands for people, and segments, each named after the position before its first record: see
+//! [`segment`] for their bytes.
 //!
-//! The database is the authority on what is committed: the transaction that adds rows stores the position
-//! that it has reached. A segment is removed when every record in it is below that. What a dead process left is
-//! adopted by another that has the same database and ledger: see [`backlog`].
+//! **Append**: records go to the end of the last segment by positioned writes. Once the write has returned, the
+//! record is in the kernel's hands and survives whatever happens to the process. A segment that is full is
+//! followed by another, whose file is allocated whole before anything is written to it: the file `spare` if there
+//! is one, which is the last that was retired or one that was [prepared](upkeep) meanwhile.
+//!
+//! **Read**: records are read back from the files, from any position that is not acknowledged.
+//!
+//! **Acknowledge**: the database is the authority on what is committed, since the transaction that adds rows
+//! stores the position that it has reached, and is on stable storage before it is acknowledged. A segment is
+//! retired when every record in it is below that position.
+//!
+//! **Sync**: with [`Durability::PowerLoss`], whatever is appended is on stable storage soon: see [`upkeep`].
+//!
+//! **Adopt**: what a dead process left is brought to its end by another that has the same database and ledger:
+//! see [`backlog`].
 
 pub(crate) mod backlog;
 mod file;
+pub(crate) mod inspect;
+mod reading;
 mod segment;
+mod upkeep;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
 
 use self::{
-    file::{allocate, read_up_to, write_all_at},
-    segment::{HEADER_BYTES, Header, Seed, record_bytes},
+    file::{allocate, sync_directory, write_all_at},
+    reading::read_segment,
+    segment::{HEADER_BYTES, Header, RECORD_HEADER_BYTES, Seed, record_bytes},
 };
-use super::{Appended, Batch, Block, Counts, Outcome, Queue, Refused, gap::Gap};
+use super::{Appended, Batch, Counts, Due, Durability, Outcome, Queue, Refused, gap::Gap};
 use crate::{AuditError, error::Kind};
 
 /// Large enough that a new one is rare, small enough that space comes back in small steps.
 const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
+/// Where there is little room, segments are smaller, but no smaller than this.
+const LEAST_SEGMENT_BYTES: usize = 64 * 1024;
 
 const LOCK: &str = "lock";
+const SPARE: &str = "spare";
+/// Part of the name of a directory that is not a journal yet.
+const UNBORN: &str = "new";
+/// Where files with damage in them are kept, beside the journals.
+const DAMAGED: &str = "damaged";
 
 /// Where journals are, and whose.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) directory: PathBuf,
-    /// Most bytes that the segments of one journal may take.
+    /// Most bytes that the files of one journal may take.
     pub(crate) bytes_max: u64,
+    pub(crate) durability: Durability,
     /// What names the database.
     pub(crate) database: String,
     pub(crate) ledger: String,
@@ -51,13 +74,22 @@ pub(crate) struct Place {
 impl Place {
     /// Keeps a damaged file's bytes under another name.
     fn keep(&self, file: &Path, journal: Uuid) -> io::Result<()> {
-        let damaged = self.directory.join("damaged");
+        let damaged = self.directory.join(DAMAGED);
         fs::create_dir_all(&damaged)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         match fs::hard_link(file, damaged.join(format!("{journal}-{name}"))) {
-            Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(cause),
+            // It is kept already, or somebody has removed it.
+            Err(cause) if !matches!(cause.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                Err(cause)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// A bound on space is kept by a few segments, so that space comes back while others are in use.
+    fn segment_bytes(&self) -> usize {
+        let quarter = usize::try_from(self.bytes_max / 4).unwrap_or(usize::MAX);
+        quarter.clamp(LEAST_SEGMENT_BYTES, SEGMENT_BYTES)
     }
 }
 
@@ -77,23 +109,30 @@ pub(crate) struct JournalQueue {
 struct State {
     /// Oldest first; the last is being written.
     segments: VecDeque<Segment>,
+    spare: Spare,
+    /// Segments made so far.
+    made: u64,
     /// Where the records after some positions begin: where reading left off.
     marks: BTreeMap<u64, Mark>,
     counts: Counts,
     wake_at: Option<u64>,
     gap: Option<Gap>,
+    /// Since when there is something that is to be synced and is not.
+    unsynced: Option<Instant>,
     buffer: Vec<u8>,
 }
 
 /// The first record after a position.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
-    segment_first: u64,
+    segment: u64,
     offset: usize,
 }
 
 #[derive(Debug)]
 struct Segment {
+    /// Tells it from one that takes its place.
+    number: u64,
     file: Arc<File>,
     path: PathBuf,
     seed: Seed,
@@ -105,13 +144,43 @@ struct Segment {
     /// Where the file ends.
     size: usize,
     since: Instant,
+    /// Position up to which its records are on stable storage, if the file is.
+    synced: Option<u64>,
+    /// A sync has failed: the kernel may have forgotten what it did not write, so no later sync says anything.
+    suspect: bool,
+}
+
+impl Segment {
+    fn is_synced(&self) -> bool {
+        self.synced.is_some_and(|synced| synced >= self.last)
+    }
+}
+
+/// The file that becomes the next segment.
+#[derive(Debug)]
+enum Spare {
+    None,
+    /// To be made before the current segment is full.
+    Wanted,
+    /// Somebody makes it.
+    Making,
+    /// There was no room for it.
+    Failed,
+    Ready {
+        file: File,
+        size: usize,
+    },
 }
 
 fn failed(directory: &Path, cause: io::Error) -> AuditError {
-    let message = format!(
-        "the journal in {} cannot be used: it needs a directory that this process may read and write, with room",
-        directory.display()
-    );
+    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    let remedy = match cause.kind() {
+        NotFound => "the directory that it lies in must exist",
+        PermissionDenied | ReadOnlyFilesystem => "it is read-only: this process needs to read and write it",
+        _ if is_no_room(&cause) => "there is no room for it on its disk",
+        _ => "it needs a directory that this process may read and write",
+    };
+    let message = format!("the journal in {} cannot be used: {remedy}", directory.display());
     AuditError::new(Kind::Store, message).because(cause)
 }
 
@@ -119,39 +188,35 @@ fn segment_name(first: u64) -> String {
     format!("{first:020}.segment")
 }
 
+fn is_no_room(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl JournalQueue {
     /// A new journal, which nobody else touches.
     pub(crate) fn create(place: Place, journal: Uuid) -> Result<Self, AuditError> {
-        Self::with_segments_of(place, journal, SEGMENT_BYTES)
+        let segment_bytes = place.segment_bytes();
+        Self::with(place, journal, segment_bytes, 0)
     }
 
-    fn with_segments_of(place: Place, journal: Uuid, segment_bytes: usize) -> Result<Self, AuditError> {
+    /// With segments of this size, and positions from this one on.
+    fn with(place: Place, journal: Uuid, segment_bytes: usize, start: u64) -> Result<Self, AuditError> {
         let directory = place.directory.join(journal.to_string());
-        let open = || {
-            // Named so that nobody adopts it before it is locked.
-            let unborn = place.directory.join(format!("{journal}.new"));
-            fs::create_dir_all(&unborn)?;
-            let lock = File::create(unborn.join(LOCK))?;
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::Error(cause)) => return Err(cause),
-                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
-            }
-            fs::rename(&unborn, &directory)?;
-            Ok(lock)
-        };
-        let lock = open().map_err(|cause| failed(&place.directory, cause))?;
+        let lock = begin(&place, journal, &directory).map_err(|cause| failed(&place.directory, cause))?;
         let state = State {
             segments: VecDeque::new(),
+            spare: Spare::None,
+            made: 0,
             marks: BTreeMap::new(),
-            counts: Counts::default(),
+            counts: Counts { appended: start, acknowledged: start, ..Counts::default() },
             wake_at: None,
             gap: None,
+            unsynced: None,
             buffer: Vec::new(),
         };
-        let state = Mutex::new(state);
-        let queue = Self { journal, place, directory, _lock: lock, segment_bytes, state };
-        let first = queue.new_segment(0, 0).map_err(|cause| failed(&queue.directory, cause))?;
+        let queue = Self { journal, place, directory, _lock: lock, segment_bytes, state: Mutex::new(state) };
+        let first = queue.new_segment(&mut queue.lock(), start, 0);
+        let first = first.map_err(|cause| failed(&queue.directory, cause))?;
         queue.lock().segments.push_back(first);
         Ok(queue)
     }
@@ -161,56 +226,74 @@ impl JournalQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A file with room for at least one record of this size, all of it allocated.
-    fn new_segment(&self, first: u64, record: usize) -> io::Result<Segment> {
+    fn header(&self, first: u64) -> io::Result<Vec<u8>> {
         let header = Header {
             journal: self.journal,
             first,
             database: self.place.database.clone(),
             ledger: self.place.ledger.clone(),
         };
-        let header = header.encode().ok_or(io::ErrorKind::InvalidFilename)?;
-        let size = self.segment_bytes.max(HEADER_BYTES + record);
+        header.encode().ok_or_else(|| io::ErrorKind::InvalidFilename.into())
+    }
+
+    /// A segment with room for at least one record of this size, all of it allocated.
+    fn new_segment(&self, state: &mut State, first: u64, record: usize) -> io::Result<Segment> {
+        let header = self.header(first)?;
+        let least = HEADER_BYTES + record;
         let path = self.directory.join(segment_name(first));
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        let written = allocate(&file, size).and_then(|()| write_all_at(&file, &header, 0));
-        if let Err(cause) = written {
-            fs::remove_file(&path)?;
+        let spare = std::mem::replace(&mut state.spare, Spare::None);
+        let (file, size) = match spare {
+            Spare::Ready { file, size } if size >= least => {
+                // The header first: what has a segment's name is read as what its header says.
+                write_all_at(&file, &header, 0)?;
+                fs::rename(self.directory.join(SPARE), &path)?;
+                (file, size)
+            }
+            Spare::Ready { .. } | Spare::Making => {
+                state.spare = spare;
+                self.fresh(&path, &header, least)?
+            }
+            Spare::None | Spare::Wanted | Spare::Failed => self.fresh(&path, &header, least)?,
+        };
+        Ok(state.segment(file, path, Seed::of(self.journal, first), first, size))
+    }
+
+    fn fresh(&self, path: &Path, header: &[u8], least: usize) -> io::Result<(File, usize)> {
+        let (file, size) = make(path, self.segment_bytes.max(least), least)?;
+        if let Err(cause) = write_all_at(&file, header, 0) {
+            fs::remove_file(path)?;
             return Err(cause);
         }
-        Ok(Segment {
-            file: Arc::new(file),
-            path,
-            seed: Seed::of(self.journal, first),
-            first,
-            last: first,
-            end: HEADER_BYTES,
-            size,
-            since: Instant::now(),
-        })
+        Ok((file, size))
     }
 
     /// Writes a record, in a new segment if need be.
     fn write(&self, state: &mut State, record: &[u8], bounded: bool) -> io::Result<Appended> {
         let bytes = record_bytes(record.len());
-        let position = state.counts.appended + 1;
+        let position = state.counts.appended.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
         let full = state.segments.back().is_none_or(|segment| segment.end + bytes > segment.size);
         if full {
-            let taken: u64 = state.segments.iter().map(|segment| segment.size as u64).sum();
-            let more = self.segment_bytes.max(HEADER_BYTES + bytes) as u64;
-            if bounded && state.counts.pending() > 0 && taken + more > self.place.bytes_max {
+            let least = HEADER_BYTES + bytes;
+            let more = match state.spare {
+                Spare::Ready { size, .. } if size >= least => 0,
+                _ => self.segment_bytes.max(least),
+            };
+            if bounded && state.counts.pending() > 0 && state.bytes() + more as u64 > self.place.bytes_max {
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
             // One that is too small for its first record gives its name to one that is not.
             if let Some(empty) = state.segments.pop_back_if(|segment| segment.last == segment.first) {
                 fs::remove_file(&empty.path)?;
             }
-            state.segments.push_back(self.new_segment(position - 1, bytes)?);
+            let next = self.new_segment(state, position - 1, bytes)?;
+            state.segments.push_back(next);
         }
-        let State { segments, buffer, counts, wake_at, .. } = state;
+        let State { segments, spare, buffer, counts, wake_at, unsynced, .. } = state;
         let segment = segments.back_mut().ok_or(io::ErrorKind::NotFound)?;
         buffer.clear();
         segment.seed.encode(buffer, segment.end, position, record).ok_or(io::ErrorKind::FileTooLarge)?;
+        // Where the next one's header will be, nothing is written yet.
+        buffer.resize(bytes + RECORD_HEADER_BYTES.min(segment.size - segment.end - bytes), 0);
         write_all_at(&segment.file, buffer, segment.end as u64)?;
         if segment.last == segment.first {
             segment.since = Instant::now();
@@ -223,75 +306,102 @@ impl JournalQueue {
         if wake {
             *wake_at = None;
         }
-        Ok(Appended { position, wake })
+        let mut upkeep = false;
+        if matches!(spare, Spare::None) && segment.end > segment.size / 2 {
+            *spare = Spare::Wanted;
+            upkeep = true;
+        }
+        if unsynced.is_none() && self.within().is_some() {
+            *unsynced = Some(Instant::now());
+            upkeep = true;
+        }
+        Ok(Appended { position, wake, upkeep })
+    }
+
+    fn within(&self) -> Option<Duration> {
+        match self.place.durability {
+            Durability::ProcessCrash => None,
+            Durability::PowerLoss { within } => Some(within),
+        }
     }
 }
 
-/// Reads records of one segment from `offset` up to `end` on, of which the first is expected after `from`.
-struct Reading {
-    block: Block,
-    /// Positions left out before the first record.
-    skipped: u64,
-    /// Position after the last record.
-    until: u64,
-    /// Where the next record begins.
-    next: usize,
-    /// There is one more, which is not the next in order: records between are damaged.
-    broken: bool,
+/// Makes and locks the directory of a new journal.
+fn begin(place: &Place, journal: Uuid, directory: &Path) -> io::Result<File> {
+    // Named so that nobody adopts it before it is locked.
+    let unborn = place.directory.join(format!("{journal}.{UNBORN}"));
+    let mut tries = 0;
+    let mut lock = loop {
+        match fs::create_dir(&place.directory) {
+            Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(cause),
+            _ => {}
+        }
+        let made = fs::create_dir(&unborn).and_then(|()| File::create(unborn.join(LOCK)));
+        match made {
+            Ok(lock) => break lock,
+            // Another log has just ended, and has found that it was the last.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound && tries < 10 => tries += 1,
+            Err(cause) => return Err(cause),
+        }
+    };
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(cause)) => return Err(cause),
+        Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
+    }
+    writeln!(lock, "{}", std::process::id())?;
+    fs::rename(&unborn, directory)?;
+    if place.durability != Durability::ProcessCrash {
+        sync_directory(&place.directory)?;
+        sync_directory(place.directory.parent().unwrap_or(&place.directory))?;
+    }
+    Ok(lock)
 }
 
-fn read_segment(
-    file: &File,
-    seed: Seed,
-    (offset, end): (usize, usize),
-    from: u64,
-    (count, bytes): (usize, usize),
-) -> io::Result<Reading> {
-    let mut reading =
-        Reading { block: Block::default(), skipped: 0, until: from, next: offset, broken: false };
-    // As many bytes as the records may have, and their headers; more if that is not one record.
-    let mut window = (bytes + count * 32).max(1 << 16).min(end.saturating_sub(offset));
+/// A file of this size, all of it allocated; or a smaller one, if there is not that much room.
+fn make(path: &Path, size: usize, least: usize) -> io::Result<(File, usize)> {
+    let mut size = size;
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
     loop {
-        let mut buffer = vec![0; window];
-        let read = read_up_to(file, &mut buffer, offset)?;
-        buffer.truncate(read);
-        reading.parse(seed, &buffer, offset, from, (count, bytes));
-        let all = offset + window >= end || read < window;
-        if !reading.block.ends.is_empty() || all {
-            return Ok(reading);
+        let Err(cause) = allocate(&file, size) else { return Ok((file, size)) };
+        let smaller = size / 2;
+        if is_no_room(&cause) && smaller >= least.max(LEAST_SEGMENT_BYTES) {
+            size = smaller;
+            file.set_len(0)?;
+            continue;
         }
-        window = (window * 4).min(end - offset);
+        fs::remove_file(path)?;
+        return Err(cause);
     }
 }
 
-impl Reading {
-    fn parse(&mut self, seed: Seed, buffer: &[u8], offset: usize, from: u64, (count, bytes): (usize, usize)) {
-        let mut at = 0;
-        while self.block.ends.len() < count {
-            let Some((_, found)) = seed.record_after(buffer, offset, at) else { return };
-            let after = at + (found.next - at);
-            if found.position <= from {
-                at = after;
-                self.next = offset + after;
-                continue;
-            }
-            if found.position != self.until + 1 {
-                if !self.block.ends.is_empty() {
-                    // A batch is without holes: the next one begins after this one.
-                    self.broken = true;
-                    return;
-                }
-                self.skipped = found.position - 1 - self.until;
-            }
-            if !self.block.ends.is_empty() && self.block.bytes.len() + found.payload.len() > bytes {
-                return;
-            }
-            self.block.bytes.extend_from_slice(found.payload);
-            self.block.ends.push(self.block.bytes.len());
-            self.until = found.position;
-            at = after;
-            self.next = offset + after;
+impl State {
+    fn segment(&mut self, file: File, path: PathBuf, seed: Seed, first: u64, size: usize) -> Segment {
+        self.made += 1;
+        Segment {
+            number: self.made,
+            file: Arc::new(file),
+            path,
+            seed,
+            first,
+            last: first,
+            end: HEADER_BYTES,
+            size,
+            since: Instant::now(),
+            synced: None,
+            suspect: false,
         }
+    }
+
+    /// Bytes that the files take.
+    fn bytes(&self) -> u64 {
+        let spare = if let Spare::Ready { size, .. } = self.spare { size as u64 } else { 0 };
+        spare + self.segments.iter().map(|segment| segment.size as u64).sum::<u64>()
+    }
+
+    fn counts(&self) -> Counts {
+        let oldest = self.segments.iter().find(|segment| segment.last > self.counts.acknowledged);
+        Counts { oldest: oldest.map(|segment| segment.since), ..self.counts }
     }
 }
 
@@ -313,16 +423,16 @@ impl Queue for JournalQueue {
         Gap::widen(&mut state.gap, why);
     }
 
-    fn tell_gap(&self) -> bool {
+    fn tell_gap(&self) -> Option<Appended> {
         let mut state = self.lock();
-        let Some(gap) = state.gap.take() else { return false };
-        if self.write(&mut state, &gap.record(), false).is_err() {
+        let gap = state.gap.take()?;
+        let Ok(appended) = self.write(&mut state, &gap.record(), false) else {
             // No room yet: told later, with what is rejected until then.
             state.gap = Some(gap);
-            return false;
-        }
+            return None;
+        };
         state.counts.gaps += 1;
-        true
+        Some(appended)
     }
 
     fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
@@ -335,14 +445,14 @@ impl Queue for JournalQueue {
                 let segment = state.segments.iter().find(|segment| segment.last > at);
                 segment.map(|segment| {
                     let mark = state.marks.range(..=at).next_back().map(|(_, mark)| *mark);
-                    let mark = mark.filter(|mark| mark.segment_first == segment.first);
+                    let mark = mark.filter(|mark| mark.segment == segment.number);
                     let offset = mark.map_or(HEADER_BYTES, |mark| mark.offset);
                     let file = Arc::clone(&segment.file);
                     let path = segment.path.clone();
-                    (file, path, segment.seed, (offset, segment.end), segment.first, segment.last)
+                    (file, path, segment.seed, (offset, segment.end), segment.number, segment.last)
                 })
             };
-            let Some((file, path, seed, extent, first, last)) = place else { break };
+            let Some((file, path, seed, extent, number, last)) = place else { break };
             let left = (count - batch.len, bytes.saturating_sub(batch.bytes()));
             if batch.len > 0 && left.1 == 0 {
                 break;
@@ -366,7 +476,7 @@ impl Queue for JournalQueue {
             batch.skipped += reading.skipped;
             batch.push(reading.block);
             at = reading.until;
-            let mark = Mark { segment_first: first, offset: reading.next };
+            let mark = Mark { segment: number, offset: reading.next };
             self.lock().marks.insert(at, mark);
             if reading.broken {
                 break;
@@ -390,10 +500,10 @@ impl Queue for JournalQueue {
             let kept = state.segments.iter().map(|segment| segment.end - HEADER_BYTES).sum();
             state.counts.bytes = if state.counts.pending() == 0 { 0 } else { kept };
         }
+        // The transaction that reached `upto` is on stable storage. A file that stays is found again, and nothing
+        // in it is above the position that the database knows.
         for segment in done {
-            // The transaction that reached `upto` is durable. A file that stays is found again, and nothing in
-            // it is above the position that the database knows.
-            drop(fs::remove_file(&segment.path));
+            self.retire(&segment);
         }
     }
 
@@ -412,11 +522,34 @@ impl Queue for JournalQueue {
     }
 
     fn ended(&self) {
-        let state = self.lock();
-        if state.counts.pending() == 0 && state.gap.is_none() {
+        let done = {
+            let state = self.lock();
+            state.counts.pending() == 0 && state.gap.is_none()
+        };
+        if done {
             // What cannot be removed is found by the next log, which sees that nothing in it is left to do.
             drop(fs::remove_dir_all(&self.directory));
+            // Only if nothing else is in it.
+            drop(fs::remove_dir(&self.place.directory));
+        } else {
+            // What can be done for what is left, is; there is nobody to tell any more.
+            drop(self.upkeep());
         }
+    }
+
+    fn upkeep_due(&self) -> Option<Due> {
+        let state = self.lock();
+        let within = self.within().unwrap_or(Duration::MAX);
+        if matches!(state.spare, Spare::Wanted) {
+            return Some(Due { after: Duration::ZERO, within });
+        }
+        // Half of the time is for the disk.
+        Some(Due { after: (within / 2).saturating_sub(state.unsynced?.elapsed()), within })
+    }
+
+    fn upkeep(&self) -> io::Result<()> {
+        self.prepare_spare();
+        self.sync()
     }
 
     fn counts(&self) -> Counts {
@@ -424,145 +557,5 @@ impl Queue for JournalQueue {
     }
 }
 
-impl State {
-    fn counts(&self) -> Counts {
-        let oldest = self.segments.iter().find(|segment| segment.last > self.counts.acknowledged);
-        Counts { oldest: oldest.map(|segment| segment.since), ..self.counts }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::{backlog::Backlog, *};
-
-    fn place(directory: &Path) -> Place {
-        Place {
-            directory: directory.to_owned(),
-            bytes_max: u64::MAX,
-            database: "sqlite:test".to_owned(),
-            ledger: "main".to_owned(),
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Append(usize),
-        Read {
-            ahead: u64,
-            count: usize,
-            bytes: usize,
-        },
-        Ack {
-            count: u64,
-        },
-        /// The process dies; another adopts what it left.
-        Die,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            8 => prop_oneof![20 => 1..60_usize, 1 => Just(500_usize)].prop_map(Step::Append),
-            3 => (0..5_u64, 1..8_usize, 1..400_usize)
-                .prop_map(|(ahead, count, bytes)| Step::Read { ahead, count, bytes }),
-            3 => (1..12_u64).prop_map(|count| Step::Ack { count }),
-            1 => Just(Step::Die),
-        ]
-    }
-
-    /// Everything that is left after `from`, in bites.
-    fn drain(mut backlog: Backlog, from: u64) -> Vec<Vec<u8>> {
-        let (mut found, mut at) = (Vec::new(), from);
-        loop {
-            let batch = backlog.read(at, 3, 100).unwrap();
-            assert_eq!(batch.skipped, 0);
-            if batch.len() == 0 {
-                backlog.finish().unwrap();
-                return found;
-            }
-            at += batch.len() as u64;
-            found.extend(batch.records().map(<[u8]>::to_vec));
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-
-        #[test]
-        fn it_behaves_like_a_list_that_survives_its_process(steps in proptest::collection::vec(step(), 1..120)) {
-            let directory = tempfile::tempdir().unwrap();
-            let place = place(directory.path());
-            // A few records a segment.
-            let open = || JournalQueue::with_segments_of(place.clone(), Uuid::new_v4(), HEADER_BYTES + 200).unwrap();
-            let mut queue = open();
-            let (mut list, mut acked) = (Vec::<Vec<u8>>::new(), 0_u64);
-            let left = |list: &[Vec<u8>], from: u64| list.get(usize::try_from(from).unwrap()..).unwrap().to_vec();
-            for (number, step) in steps.into_iter().chain([Step::Die]).enumerate() {
-                match step {
-                    Step::Append(size) => {
-                        let record = vec![u8::try_from(number % 251).unwrap(); size];
-                        prop_assert_eq!(queue.append(&record).unwrap().position, list.len() as u64 + 1);
-                        list.push(record);
-                    }
-                    Step::Read { ahead, count, bytes } => {
-                        let from = (acked + ahead).min(list.len() as u64);
-                        let batch = queue.read(from, count, bytes).unwrap();
-                        let records: Vec<Vec<u8>> = batch.records().map(<[u8]>::to_vec).collect();
-                        let there = left(&list, from);
-                        prop_assert_eq!((batch.skipped, batch.len()), (0, records.len()));
-                        prop_assert!(records.len() <= count && there.starts_with(&records));
-                        prop_assert!(!records.is_empty() || there.is_empty());
-                    }
-                    Step::Ack { count } => {
-                        acked = (acked + count).min(list.len() as u64);
-                        queue.ack(acked, Outcome::default());
-                        prop_assert_eq!(queue.counts().pending(), list.len() as u64 - acked);
-                    }
-                    Step::Die => {
-                        let own = Uuid::new_v4();
-                        prop_assert_eq!(Backlog::adopt_all(&place, own).0.len(), 0);
-                        drop(queue);
-                        let (adopted, failed) = Backlog::adopt_all(&place, own);
-                        prop_assert!(failed.is_none());
-                        prop_assert_eq!(adopted.len(), 1);
-                        for backlog in adopted {
-                            prop_assert_eq!(drain(backlog, acked), left(&list, acked));
-                        }
-                        (queue, list, acked) = (open(), Vec::new(), 0);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_journal_takes_no_more_than_its_bound_and_gives_back_what_is_acknowledged() {
-        let directory = tempfile::tempdir().unwrap();
-        let place = Place { bytes_max: 20_000, ..place(directory.path()) };
-        let queue = JournalQueue::with_segments_of(place, Uuid::new_v4(), 5000).unwrap();
-        let mut accepted = 0;
-        while queue.append(&[1; 100]).is_ok() {
-            accepted += 1;
-        }
-        let taken = || -> u64 {
-            let files = fs::read_dir(&queue.directory).unwrap();
-            files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
-        };
-        assert!((15_000..=20_000).contains(&taken()), "{}", taken());
-        assert_eq!(queue.counts().trouble, Some(io::ErrorKind::QuotaExceeded));
-        queue.ack(accepted, Outcome::default());
-        assert!(taken() <= 5000, "{}", taken());
-        queue.append(&[1; 100]).unwrap();
-        assert_eq!(queue.append(&[2; 10_000]).unwrap_err(), Refused::Full);
-        queue.ack(accepted + 1, Outcome::default());
-        // A record larger than a segment, and than the whole bound, passes when nothing waits.
-        queue.append(&vec![2; 100_000]).unwrap();
-        assert_eq!(
-            queue.read(accepted + 1, 10, 10).unwrap().records().map(<[u8]>::len).collect::<Vec<_>>(),
-            [100_000]
-        );
-        queue.close();
-        assert_eq!(queue.append(&[1]).unwrap_err(), Refused::Closed);
-    }
-}
+mod tests;

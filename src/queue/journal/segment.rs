@@ -1,17 +1,21 @@
 //! A segment file, byte for byte: its header, its records, and what to make of bytes that do not check.
 //!
-//! Little-endian throughout. A segment is a file of fixed length, all of it allocated and zero before the first
-//! record is written, so that writing a record can neither run out of space nor change the file's size.
+//! Little-endian throughout. A segment is a file of fixed length, all of it allocated before the first record is
+//! written, so that writing a record can neither run out of space nor change the file's size. Its bytes are zero,
+//! or those of the segment that the file was before.
 //!
 //! The **header** is the first 4096 bytes: `magic: [u8; 8], version: u32, crc: u32, journal: [u8; 16],
 //! first: u64, database: text, ledger: text`, the rest zero, where a text is `length: u16, bytes`. `crc` is the
 //! CRC-32C of everything after it. `first` is the position before the segment's first record; the file is
-//! named after it.
+//! named after it, in twenty digits.
 //!
 //! A **record** begins at a multiple of 8: `length: u32, crc: u32, position: u64, payload`. `position` is the one
 //! after the record: 1 for the first of a journal. `crc` is the CRC-32C of `journal, first, offset: u64, length,
 //! position, payload`, so that bytes that were once a record elsewhere, or in an earlier life of the disk's
-//! blocks, are none here. A payload is never empty: a length of 0 is where nothing was written yet.
+//! blocks, are none here. A payload is never empty: a length of 0 is where nothing was written yet, so with each
+//! record sixteen zero bytes are written after it, or as many as the file has room for, for the next to overwrite.
+//! Positions increase through a segment, by one unless what was between is lost, and are at most 2^24 above
+//! `first`.
 
 use uuid::Uuid;
 
@@ -19,6 +23,8 @@ pub(super) const HEADER_BYTES: usize = 4096;
 pub(super) const RECORD_HEADER_BYTES: usize = 16;
 /// Records begin at multiples of this.
 const ALIGNMENT: usize = 8;
+/// More than the records that fit a segment. What claims to be further is no record, and is not worth a checksum.
+const POSITIONS_MAX: u64 = 1 << 24;
 
 const MAGIC: [u8; 8] = *b"traudjnl";
 const VERSION: u32 = 1;
@@ -163,7 +169,7 @@ impl Seed {
         let position = u64::from_le_bytes(take(&mut rest)?);
         let payload = rest.get(..usize::try_from(length).ok()?)?;
         let whole = length > 0
-            && position > self.first
+            && (1..=POSITIONS_MAX).contains(&position.checked_sub(self.first)?)
             && crc == self.checksum(start.checked_add(at)?, length, position, payload);
         let next = at + (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(ALIGNMENT);
         whole.then_some(Found { position, payload, next })

@@ -126,6 +126,10 @@ async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<
             AuditError::new(Kind::Store, "the database knows positions of this writer that it never reached");
         return Err(AppendError { fault: Fault::Store, error });
     }
+    if position < batch.reached {
+        let error = AuditError::new(Kind::Store, "the database was restored from a backup");
+        return Err(AppendError { fault: Fault::Restored { position }, error });
+    }
     if position > batch.from {
         let found: Option<(i64, i64)> = sqlx::query_as(
             "SELECT first_seq, entries FROM tracing_audit_batches WHERE writer = ? AND position = ?",
