@@ -112,8 +112,15 @@ impl JournalQueue {
     /// appended meanwhile.
     fn rewrite(&self, state: &mut State, index: usize) -> io::Result<()> {
         let acknowledged = state.counts.acknowledged;
+        let is_last = index + 1 == state.segments.len();
         let Some(old) = state.segments.get_mut(index) else { return Ok(()) };
         old.suspect = true;
+        if old.last <= acknowledged && !is_last {
+            // Nobody needs it; what stays of it is read no further than to where the next one begins.
+            drop(fs::remove_file(&old.path));
+            drop(state.segments.remove(index));
+            return Ok(());
+        }
         let (first, seed, size) = (old.first.max(acknowledged), old.seed, old.size);
         let (last, since, end) = (old.last, old.since, old.end);
         let (file, old_path) = (Arc::clone(&old.file), old.path.clone());
