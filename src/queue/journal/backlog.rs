@@ -21,6 +21,9 @@ use crate::queue::Batch;
 /// After this long, nobody is making it any more.
 const UNBORN_FOR: Duration = Duration::from_hours(24);
 
+/// How often to try again while somebody only looks.
+const LOOKS: usize = 100;
+
 /// A journal whose owner is gone, locked by us.
 #[derive(Debug)]
 pub(crate) struct Backlog {
@@ -88,10 +91,8 @@ impl Backlog {
         let journal = Uuid::try_parse(name).ok().filter(|journal| *journal != own);
         let Some(journal) = journal else { return Ok(None) };
         let lock = File::open(directory.join(LOCK))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(cause)) => return Err(cause),
+        if !take(&lock)? {
+            return Ok(None);
         }
         let (mut segments, mut headless) = (Vec::new(), Vec::new());
         for found in fs::read_dir(&directory)? {
@@ -183,6 +184,25 @@ impl Backlog {
     pub(crate) fn finish(self) -> io::Result<()> {
         fs::remove_dir_all(&self.directory)
     }
+}
+
+/// Takes the lock of a journal whose owner is gone. False: it is not, or another process was faster.
+fn take(lock: &File) -> io::Result<bool> {
+    for _ in 0..LOOKS {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(cause)) => return Err(cause),
+        }
+        // Somebody may only look whether it is locked, which takes the lock too, shared, for a moment.
+        match lock.try_lock_shared() {
+            Ok(()) => lock.unlock()?,
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(cause)) => return Err(cause),
+        }
+        std::thread::yield_now();
+    }
+    Ok(false)
 }
 
 /// Removes what a process left that died while it made a journal; nothing was appended to it. One that is being

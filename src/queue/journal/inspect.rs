@@ -74,8 +74,7 @@ pub enum SegmentTrouble {
     Tail,
 }
 
-/// What the journals in `directory` hold, and who owns them. It reads every byte of them and changes nothing; while
-/// it looks whether one is locked, no other process can adopt that one.
+/// What the journals in `directory` hold, and who owns them. It reads every byte of them and changes nothing.
 ///
 /// ```no_run
 /// for journal in tracing_audit::inspect_journals("audit.db.queue")? {
