@@ -71,7 +71,7 @@
 //! | a notice handler panics or never returns | nothing: it runs on another thread | nothing | `committed`: `a_notice_handler_…` |
 //! | it forks | the child's own events: its calls are errors that say so | the same | `journal`: `a_forked_child_…` |
 //!
-//! With a journal, a process that finds what dead ones left (when it opens a log, and every minute) commits it
+//! With a journal, a process that finds what dead ones left (when it opens a log, soon after, and every minute) commits it
 //! beside its own; [`recovered`](crate::Stats::recovered) counts it. What the journal accepted and no longer has is
 //! told by an `audit.gap` entry in its place, whose metadata says how many were `lost`, and from which `queue`.
 //!

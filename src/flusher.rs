@@ -32,7 +32,9 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Records interpreted before the store gets its turn on the thread.
 const INTERPRET_STEP: usize = 64;
 
-/// How often to look for journals whose process has died.
+/// How long to wait before looking again for journals whose process has died: longer each time, since one that is
+/// replaced by this process may take a moment to end.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 const ADOPT_EVERY: Duration = Duration::from_mins(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -46,7 +48,8 @@ pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), Audi
         reachable: 0,
         accepted: 0,
         backlogs: Vec::new(),
-        looked: None,
+        look_at: Instant::now(),
+        look_after: FIRST_LOOK,
         pause: Pause::default(),
     };
     let mut failed = false;
@@ -263,8 +266,9 @@ struct Flusher<'e> {
     accepted: u64,
     /// What dead processes left, to be committed beside our own.
     backlogs: Vec<Backlog>,
-    /// When we last looked for more.
-    looked: Option<Instant>,
+    /// When to look for more, and how long to wait after that.
+    look_at: Instant,
+    look_after: Duration,
     /// Before a queue that cannot be read, or a backlog that cannot be committed, is tried again.
     pause: Pause,
 }
@@ -357,7 +361,7 @@ impl Flusher<'_> {
         tokio::select! {
             biased;
             due = engine.wait_for_batch() => due.then_some(true),
-            () = tokio::time::sleep(ADOPT_EVERY), if engine.settings.journal.is_some() => Some(false),
+            () = tokio::time::sleep_until(self.look_at.into()), if engine.settings.journal.is_some() => Some(false),
         }
     }
 
@@ -366,8 +370,9 @@ impl Flusher<'_> {
         let Some(place) = self.engine.settings.journal.as_ref().filter(|_| !self.engine.stopping()) else {
             return;
         };
-        if self.looked.is_none_or(|looked| looked.elapsed() >= ADOPT_EVERY) {
-            self.looked = Some(Instant::now());
+        if Instant::now() >= self.look_at {
+            self.look_at = Instant::now() + self.look_after;
+            self.look_after = (self.look_after * 2).min(ADOPT_EVERY);
             let (adopted, failed) = Backlog::adopt_all(place, self.engine.settings.writer);
             self.backlogs.extend(adopted);
             if let Some(cause) = failed {

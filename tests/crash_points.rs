@@ -135,7 +135,7 @@ fn run(test: &str, (call, of_database): (&str, bool), what: &str, when: &str, ta
     let is_journal = |name: &str| Uuid::try_parse(name).is_ok();
     let names = || fs::read_dir(&queue).unwrap().map(|found| found.unwrap().file_name());
     let journals = || names().filter(|name| is_journal(name.to_str().unwrap())).count();
-    wait_until("what was left is adopted", || journals() == 1);
+    wait_until(&format!("what was left is adopted after {call} {what} {when}"), || journals() == 1);
     let mut found = BTreeMap::new();
     for entry in block_on(support::all(&AuditReader::new(Store::sqlite(&file).unwrap()))) {
         if let Some(number) = &entry.entry.resource_id {
@@ -148,13 +148,13 @@ fn run(test: &str, (call, of_database): (&str, bool), what: &str, when: &str, ta
     }
     // One may have been accepted and not announced any more.
     assert!(found.len() <= 1 && found.values().all(|times| *times == 1), "{call} {what} {when}: {found:?}");
-    let stats = next.stats();
-    assert_balanced(&stats);
-    assert_eq!((stats.damaged, stats.quarantined), (0, 0), "{call} {what} {when}: {stats:?}");
+    let books = next.stats();
+    assert_balanced(&books);
+    assert_eq!((books.damaged, books.quarantined), (0, 0), "{call} {what} {when}: {books:?}");
     drop(next);
     tally.runs += 1;
     tally.announced += announced.len() as u64;
-    tally.recovered += stats.recovered;
+    tally.recovered += books.recovered;
     tally.survived += u64::from(status.success());
     injected
 }
