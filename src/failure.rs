@@ -83,6 +83,7 @@
 //! | a segment is removed | what was in it and not committed is damaged and told, the rest committed | `journal`: `a_segment_that_is_gone_…` |
 //! | the database is restored from an earlier backup | what the journal still has is committed again, the rest told | `journal`: `a_database_restored_…` |
 //! | a segment's header changes | read by its name, if another segment's header says for which database; otherwise left alone, and health is `Failing` | `journal`: `a_header_that_no_longer_checks_…` |
+//! | somebody takes the `lock` of a journal away | left alone, and health is `Failing`, until there is one | `journal`: `a_journal_whose_lock_…` |
 //! | a journal cannot be read | health is `Failing`, and it is read again | `flusher`: `a_queue_that_cannot_be_read_…` |
 //! | a journal is for another database or ledger, or of a newer version | left alone | `journal`: `a_journal_for_another_database_…`, `what_is_no_journal_of_ours_…` |
 //! | its directory cannot be made or written | `open` is an error | `writing`: `a_read_only_file_…` |

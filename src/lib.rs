@@ -118,6 +118,9 @@ mod entry;
 mod error;
 pub mod failure;
 mod flusher;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod interpret;
 mod layer;

@@ -521,14 +521,16 @@ fn what_is_no_journal_of_ours_is_left_alone() {
         let queue = directory.path().join("audit.db.queue");
         fs::write(queue.join("notes.txt"), "a file of somebody's").unwrap();
         fs::write(queue.join(Uuid::new_v4().to_string()), "a file that is named like a journal").unwrap();
-        fs::create_dir(queue.join(Uuid::new_v4().to_string())).unwrap();
         fs::create_dir(queue.join(format!("{}.new", Uuid::new_v4()))).unwrap();
         fs::create_dir(queue.join("backup")).unwrap();
         let before = journals(directory.path()).len();
         let log = builder(directory.path()).open_blocking().unwrap();
         log.writer().commit_blocking(entry("a")).unwrap();
-        std::thread::sleep(Duration::from_millis(300));
-        assert_eq!((log.stats().recovered, log.health()), (0, Health::Healthy));
+        // It has looked twice by then.
+        std::thread::sleep(Duration::from_millis(1500));
+        let stats = log.stats();
+        assert_eq!((stats.recovered, log.health()), (0, Health::Healthy));
+        assert!(stats.last_error.is_none(), "{stats:?}");
         assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.pending, 0);
         assert_eq!(journals(directory.path()).len(), before);
         assert_eq!(fs::read(&segment).unwrap(), bytes);
@@ -537,6 +539,25 @@ fn what_is_no_journal_of_ours_is_left_alone() {
         fs::write(&segment, &bytes).unwrap();
         let log = builder(directory.path()).open_blocking().unwrap();
         wait_until("it is adopted", || log.stats().recovered == 10);
+    });
+}
+
+#[test]
+fn a_journal_whose_lock_somebody_took_away_is_told_and_left_alone() {
+    let test = "a_journal_whose_lock_somebody_took_away_is_told_and_left_alone";
+    in_own_process_unless_child(test, || {
+        let directory = tempfile::tempdir().unwrap();
+        accepted_and_died(test, &directory, 10, "exit");
+        let lock = journals(directory.path())[0].join("lock");
+        fs::remove_file(&lock).unwrap();
+        // What a process leaves that dies while it removes its journal.
+        let empty = directory.path().join("audit.db.queue").join(Uuid::new_v4().to_string());
+        fs::create_dir(&empty).unwrap();
+        let log = builder(directory.path()).open_blocking().unwrap();
+        wait_until("it is told", || log.health() == Health::Failing);
+        assert_eq!((log.stats().recovered, journals(directory.path()).len(), empty.exists()), (0, 2, false));
+        fs::write(&lock, "").unwrap();
+        wait_until("it is adopted", || log.stats().recovered == 10 && log.health() == Health::Healthy);
     });
 }
 

@@ -11,7 +11,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    LOCK, Place, UNBORN,
+    LOCK, Place, UNBORN, discard,
     file::read_up_to,
     reading::read_segment,
     segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
@@ -89,8 +89,18 @@ impl Backlog {
         }
         // Anything else is somebody's that we do not know.
         let journal = Uuid::try_parse(name).ok().filter(|journal| *journal != own);
-        let Some(journal) = journal else { return Ok(None) };
-        let lock = File::open(directory.join(LOCK))?;
+        let Some(journal) = journal.filter(|_| directory.is_dir()) else { return Ok(None) };
+        let lock = match File::open(directory.join(LOCK)) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                // The last of a journal that was being removed; if it is not empty, somebody has taken the lock away,
+                // and with it what says whether the owner lives.
+                return match fs::remove_dir(&directory) {
+                    Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => Err(cause),
+                    _ => Ok(None),
+                };
+            }
+            lock => lock?,
+        };
         if !take(&lock)? {
             return Ok(None);
         }
@@ -182,7 +192,7 @@ impl Backlog {
 
     /// Everything in it has reached its end.
     pub(crate) fn finish(self) -> io::Result<()> {
-        fs::remove_dir_all(&self.directory)
+        discard(&self.directory)
     }
 }
 

@@ -39,6 +39,8 @@ use std::{
 
 use uuid::Uuid;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::reading::fuzz;
 use self::{
     file::{allocate, sync_directory, write_all_at},
     reading::read_segment,
@@ -358,6 +360,19 @@ fn begin(place: &Place, journal: Uuid, directory: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
+/// Removes a journal in which nothing is left to do. The lock goes last: should the process die amid this, another
+/// can still adopt the rest.
+fn discard(directory: &Path) -> io::Result<()> {
+    for found in fs::read_dir(directory)? {
+        let found = found?;
+        if found.file_name() != LOCK {
+            fs::remove_file(found.path())?;
+        }
+    }
+    fs::remove_file(directory.join(LOCK))?;
+    fs::remove_dir(directory)
+}
+
 /// A file of this size, all of it allocated; or a smaller one, if there is not that much room.
 fn make(path: &Path, size: usize, least: usize) -> io::Result<(File, usize)> {
     let mut size = size;
@@ -528,7 +543,7 @@ impl Queue for JournalQueue {
         };
         if done {
             // What cannot be removed is found by the next log, which sees that nothing in it is left to do.
-            drop(fs::remove_dir_all(&self.directory));
+            drop(discard(&self.directory));
             // Only if nothing else is in it.
             drop(fs::remove_dir(&self.place.directory));
         } else {

@@ -27,8 +27,7 @@ pub(super) fn read_segment(
     from: u64,
     (count, bytes): (usize, usize),
 ) -> io::Result<Reading> {
-    let mut reading =
-        Reading { block: Block::default(), skipped: 0, until: from, next: offset, broken: false };
+    let mut reading = Reading::at(offset, from);
     // As many bytes as the records may have, and their headers; more if that is not one record.
     let mut window = (bytes + count * 32).max(1 << 16).min(end.saturating_sub(offset));
     loop {
@@ -45,6 +44,10 @@ pub(super) fn read_segment(
 }
 
 impl Reading {
+    fn at(offset: usize, from: u64) -> Self {
+        Self { block: Block::default(), skipped: 0, until: from, next: offset, broken: false }
+    }
+
     fn parse(&mut self, seed: Seed, buffer: &[u8], offset: usize, (count, bytes): (usize, usize)) {
         let mut at = 0;
         while self.block.ends.len() < count {
@@ -73,4 +76,49 @@ impl Reading {
             self.next = offset + after;
         }
     }
+}
+
+/// Makes a segment of these bytes, in which every record that says so gets the checksum that it should have, and
+/// holds what is read of it batch by batch against each record by itself.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    use super::segment::{HEADER_BYTES, Header, RECORD_HEADER_BYTES};
+
+    let journal = uuid::Uuid::from_u128(7);
+    let first = 5;
+    let seed = Seed::of(journal, first);
+    assert!(Header::decode(bytes).is_err(), "nobody guesses a checksum");
+    let mut bytes = bytes.to_vec();
+    let mut at = 0;
+    while at + RECORD_HEADER_BYTES < bytes.len() {
+        at = seed.forge(&mut bytes, HEADER_BYTES, at);
+    }
+    let mut alone = Vec::new();
+    let mut at = 0;
+    while let Some((_, found)) = seed.record_after(&bytes, HEADER_BYTES, at) {
+        if alone.last().is_none_or(|(last, _)| found.position > *last) {
+            alone.push((found.position, found.payload.to_vec()));
+        }
+        assert!(found.next > at);
+        at = found.next;
+    }
+    let (mut batches, mut until, mut offset) = (Vec::new(), first, HEADER_BYTES);
+    loop {
+        let mut reading = Reading::at(offset, until);
+        let from = bytes.get(offset - HEADER_BYTES..).unwrap_or(&[]);
+        reading.parse(seed, from, offset, (3, 100));
+        let count = reading.block.ends.len();
+        if count == 0 {
+            break;
+        }
+        let before = reading.until - count as u64;
+        assert_eq!(before, until + reading.skipped);
+        batches.extend(
+            (0..count)
+                .zip(before + 1..)
+                .map(|(index, position)| (position, reading.block.record(index).to_vec())),
+        );
+        (until, offset) = (reading.until, reading.next);
+    }
+    assert_eq!(batches, alone);
 }

@@ -175,6 +175,26 @@ impl Seed {
         whole.then_some(Found { position, payload, next })
     }
 
+    /// Gives what begins at `at` the checksum that makes it a record, if its last bit asks for it, and returns where
+    /// the next may begin.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn forge(self, bytes: &mut [u8], start: usize, at: usize) -> usize {
+        let forged = || {
+            let mut rest = bytes.get(at..)?;
+            let length = u32::from_le_bytes(take(&mut rest)?);
+            let crc = u32::from_le_bytes(take(&mut rest)?);
+            let position = u64::from_le_bytes(take(&mut rest)?);
+            let payload = rest.get(..usize::try_from(length).ok()?)?;
+            let next = at + (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(ALIGNMENT);
+            (crc & 1 == 1).then(|| (self.checksum(start + at, length, position, payload), next))
+        };
+        let Some((crc, next)) = forged() else { return at + ALIGNMENT };
+        if let Some(place) = bytes.get_mut(at + 4..at + 8) {
+            place.copy_from_slice(&crc.to_le_bytes());
+        }
+        next
+    }
+
     /// The first record that begins at `at` or after it, whatever lies between.
     pub(super) fn record_after(self, bytes: &[u8], start: usize, at: usize) -> Option<(usize, Found<'_>)> {
         let from = at.next_multiple_of(ALIGNMENT);

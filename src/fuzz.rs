@@ -1,0 +1,47 @@
+//! What the fuzz targets run and the tests replay: whatever bytes are on a disk, they are read without a panic, and
+//! what is read is what was written.
+
+use crate::{
+    interpret::{Defaults, interpret},
+    queue::journal,
+    record::encode_entry,
+};
+
+/// Reads a segment with these bytes after its header.
+pub fn segment(bytes: &[u8]) {
+    journal::fuzz(bytes);
+}
+
+/// Reads a record with these bytes, and what it means once more.
+pub fn record(bytes: &[u8]) {
+    let Ok(row) = interpret(bytes, &Defaults::default()) else { return };
+    let mut again = Vec::new();
+    encode_entry(&mut again, &row);
+    // What JSON and text hold is normal by now: it means the same for ever.
+    assert_eq!(interpret(&again, &Defaults::default()).ok(), Some(row));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn replay(target: &str, run: fn(&[u8])) {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+        let mut replayed = 0;
+        for found in std::fs::read_dir(seeds).unwrap() {
+            run(&std::fs::read(found.unwrap().path()).unwrap());
+            replayed += 1;
+        }
+        assert!(replayed > 2, "{replayed}");
+    }
+
+    #[test]
+    fn the_seeds_of_segments_is_read() {
+        replay("segment", super::segment);
+    }
+
+    #[test]
+    fn the_seeds_of_records_is_read() {
+        replay("record", super::record);
+    }
+}
