@@ -26,7 +26,7 @@ use criterion::{Criterion, SamplingMode};
 use libsqlite3_sys as ffi;
 use tempfile::TempDir;
 use tracing::info;
-use tracing_audit::{AuditEntry, AuditLog, Store};
+use tracing_audit::{AuditEntry, AuditLog, AuditLogBuilder, Store};
 use tracing_subscriber::prelude::*;
 use uuid::Uuid;
 
@@ -70,12 +70,19 @@ struct Ours {
 }
 
 impl Ours {
-    fn new() -> Self {
+    fn in_memory() -> Self {
+        Self::new(|builder| builder.in_memory_queue(100_000, 64 << 20))
+    }
+
+    fn journaled() -> Self {
+        Self::new(|builder| builder)
+    }
+
+    fn new(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
-        let log = AuditLog::builder()
+        let log = configure(AuditLog::builder())
             .store(store)
-            .in_memory_queue(100_000, 64 << 20)
             .when_full(tracing_audit::WhenFull::Block { timeout: Duration::from_secs(60) })
             .commit_timeout(Duration::from_secs(60))
             .open_blocking()
@@ -290,8 +297,9 @@ fn main() {
     let mut group = criterion.benchmark_group("ingest 20 000 of 200 000 rows");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(3));
-    let cases: [(&str, fn() -> Box<dyn Case>); 3] = [
-        ("audit", || Box::new(Ours::new())),
+    let cases: [(&str, fn() -> Box<dyn Case>); 4] = [
+        ("audit", || Box::new(Ours::in_memory())),
+        ("audit journaled", || Box::new(Ours::journaled())),
         ("raw C interface", || Box::new(Raw::new())),
         ("row by row", || Box::new(RowByRow::new())),
     ];
@@ -319,11 +327,13 @@ fn main() {
         });
     }
     group.finish();
-    for name in ["audit", "raw C interface", "row by row"] {
+    for name in ["audit", "audit journaled", "raw C interface", "row by row"] {
         if let Some(each) = support::median(name) {
             println!("{name}: {:.0} rows/s", 1.0 / each);
         }
     }
+    support::ratio("audit", "audit journaled", ">= 0.9");
+    support::ratio("audit, last part", "audit journaled, last part", ">= 0.9");
     support::ratio("raw C interface", "audit", ">= 0.8");
     support::ratio("row by row", "audit", ">= 12 at 200 000 rows");
     support::ratio("raw C interface, last part", "audit, last part", ">= 0.8");
