@@ -109,7 +109,7 @@
 //! macros. [`check_wiring`](AuditLog::check_wiring) reports it when it happens.
 
 #![cfg_attr(
-    not(feature = "sqlite"),
+    not(any(feature = "sqlite", feature = "postgres")),
     allow(dead_code, reason = "without a database nothing can be built, and the crate must still compile")
 )]
 

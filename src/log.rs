@@ -21,6 +21,7 @@ use crate::{
         memory::MemoryQueue,
     },
     record::Limits,
+    store::QueueByDefault,
     wait::block_on,
 };
 
@@ -398,7 +399,8 @@ impl AuditLogBuilder {
         self
     }
 
-    /// Name of the ledger. A SQLite file holds one. Default: `main`.
+    /// Name of the ledger: entries of one are in one order, and whoever writes to it waits for the others who do. A
+    /// SQLite file holds one, a PostgreSQL database any number. Default: `main`.
     #[must_use]
     pub fn ledger(mut self, name: impl Into<String>) -> Self {
         self.ledger = name.into();
@@ -499,8 +501,18 @@ impl AuditLogBuilder {
             );
         }
         let writer = Uuid::new_v4();
-        let by_default = || store.backend().journal_directory().filter(|_| self.in_memory.is_none());
-        let journal = match self.journal.or_else(by_default) {
+        let by_default = match store.backend().queue_by_default() {
+            _ if self.journal.is_some() || self.in_memory.is_some() => None,
+            QueueByDefault::Journal(directory) => Some(directory),
+            QueueByDefault::Memory => None,
+            QueueByDefault::Ask => {
+                return refuse(
+                    "a database server can be away: say where entries wait for it, by builder().journal(directory), which survives the process, or builder().in_memory_queue(entries, bytes)",
+                );
+            }
+        };
+        let is_server = store.backend().queue_by_default() == QueueByDefault::Ask;
+        let journal = match self.journal.or(by_default) {
             None if self.durability != Durability::default() => {
                 return refuse(
                     "durability is that of a journal, and this log has none: builder().journal(directory)",
@@ -525,7 +537,9 @@ impl AuditLogBuilder {
         };
         // A bound of the queue that is smaller starts a batch too.
         let batch_size = if journal.is_some() { self.batch_size } else { self.batch_size.min(in_memory.0) };
-        let reader = AuditReader::new(store.clone());
+        // What a journal has accepted is safe, so a server that is not there yet is no reason not to begin.
+        let must_open = !(is_server && journal.is_some());
+        let reader = AuditReader::new(store.clone()).of_ledger(self.ledger.clone());
         let settings = Settings {
             store,
             ledger: self.ledger,
@@ -539,10 +553,12 @@ impl AuditLogBuilder {
             defaults: self.defaults,
             on_notice: self.on_notice,
         };
-        let (engine, opened) = Engine::start(queue, settings, true);
-        match opened.await {
-            Ok(outcome) => outcome?,
-            Err(_) => return Err(engine.reject(crate::queue::Refused::Closed)),
+        let (engine, opened) = Engine::start(queue, settings, must_open);
+        if must_open {
+            match opened.await {
+                Ok(outcome) => outcome?,
+                Err(_) => return Err(engine.reject(crate::queue::Refused::Closed)),
+            }
         }
         let interests = Arc::new(Interests::new(self.target, self.level, self.span_fields));
         Ok(AuditLog { writer: AuditWriter::of(engine), reader, interests })

@@ -14,8 +14,8 @@ pub use quarantine::QuarantinedEntry;
 pub use query::{AuditFilter, AuditQuery};
 
 use crate::{
-    AuditEntry, AuditError, SequencedEntry, Store, entry::from_micros, error::Kind, record::Row,
-    store::LedgerRow,
+    AuditEntry, AuditError, SequencedEntry, Store, entry::from_micros, error::Kind, log::defaults,
+    record::Row, store::LedgerRow,
 };
 
 /// Reads a log. Cheap to clone. It never creates or migrates tables; where there are none it reads an empty
@@ -26,12 +26,19 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct AuditReader {
     store: Store,
+    /// Whose pages it gives unless asked for another's.
+    ledger: String,
 }
 
 impl AuditReader {
     /// A reader of a [`Store`] or an sqlx pool. Connects when it is first asked.
     pub fn new(store: impl Into<Store>) -> Self {
-        Self { store: store.into() }
+        Self { store: store.into(), ledger: defaults::LEDGER.to_owned() }
+    }
+
+    /// The same, with this one as the ledger of its pages.
+    pub(crate) fn of_ledger(self, ledger: String) -> Self {
+        Self { ledger, ..self }
     }
 
     /// The entries that match, newest first: by `ts`, then by `seq`, both descending. All of them are held in
@@ -82,7 +89,8 @@ impl AuditReader {
         cursor: Option<Cursor>,
         size: u32,
     ) -> Result<Page, AuditError> {
-        let query = query.into();
+        let mut query = query.into();
+        query.ledger.get_or_insert_with(|| self.ledger.clone());
         let position = page::Position::resolve(&query, cursor)?;
         let size = size.max(1);
         // One more than asked tells whether there is another page.

@@ -144,8 +144,9 @@ impl Position {
 
 /// Of everything that decides which entries a query has, in which order. Times to the nanosecond.
 fn fingerprint(query: &AuditQuery) -> u64 {
-    let AuditQuery { filter, agent_id, action, resource_id, risk_at_least, descending } = query;
+    let AuditQuery { filter, ledger, agent_id, action, resource_id, risk_at_least, descending } = query;
     hash((
+        ledger,
         (filter.workspace_id, filter.session_id, agent_id, action),
         (&filter.decision, &filter.resource, resource_id, descending),
         (filter.start_time, filter.end_time, risk_at_least.map(f64::to_bits)),

@@ -37,6 +37,7 @@ pub struct AuditFilter {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AuditQuery {
     pub(crate) filter: AuditFilter,
+    pub(crate) ledger: Option<String>,
     pub(crate) agent_id: Option<Uuid>,
     pub(crate) action: Option<String>,
     pub(crate) resource_id: Option<String>,
@@ -49,6 +50,14 @@ impl AuditQuery {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Entries of this ledger. Default: all that the database holds; for pages, which follow one, `main`, or that of
+    /// the log which gave the reader.
+    #[must_use]
+    pub fn ledger(mut self, name: impl Into<String>) -> Self {
+        self.ledger = Some(name.into());
+        self
     }
 
     /// Entries of this workspace.
@@ -133,6 +142,19 @@ impl AuditQuery {
     pub fn descending(mut self) -> Self {
         self.descending = true;
         self
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl AuditQuery {
+    /// The bounds in time, in microseconds since 1970. Times are stored in whole microseconds: a bound is rounded into
+    /// the range that it includes.
+    pub(crate) fn bounds(&self) -> (Option<i64>, Option<i64>) {
+        let least = self
+            .filter
+            .start_time
+            .map(|start| start.timestamp_micros() + i64::from(start.timestamp_subsec_nanos() % 1000 > 0));
+        (least, self.filter.end_time.map(|end| end.timestamp_micros()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where entries are kept: a few whole operations, implemented once per database.
 
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -12,11 +14,11 @@ use std::{
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
 
-use crate::{AuditError, AuditQuery, record::Row};
+use crate::{AuditError, AuditQuery, error::Kind, record::Row};
 
 /// A database that holds a ledger. Cheap to clone; connects when it is first used.
 ///
-/// Made by [`Store::sqlite`] or from an sqlx pool. Of a pool, a writer takes the options and opens a
+/// Made by [`Store::sqlite`], `Store::postgres` or from an sqlx pool. Of a pool, a writer takes the options and opens a
 /// connection of its own, so that neither can starve the other; only where the pool is on a database in
 /// memory does it borrow the pool's connections, one per batch.
 #[derive(Clone)]
@@ -37,6 +39,16 @@ impl Store {
     pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.0
     }
+}
+
+/// Where entries wait for the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum QueueByDefault {
+    /// In journals in this directory.
+    Journal(PathBuf),
+    Memory,
+    /// A server can be away for long: whoever uses it decides what that may cost.
+    Ask,
 }
 
 /// A row with what the ledger knows about it.
@@ -64,8 +76,14 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// the process.
     fn name(&self, directory: &Path) -> Option<String>;
 
-    /// Where its journals are unless the builder is told otherwise; none if entries then wait in memory.
-    fn journal_directory(&self) -> Option<PathBuf> {
+    /// Where entries wait unless the builder is told.
+    fn queue_by_default(&self) -> QueueByDefault {
+        QueueByDefault::Memory
+    }
+
+    /// The database itself, if that is what it is.
+    #[cfg(feature = "postgres")]
+    fn postgres(&self) -> Option<&postgres::Postgres> {
         None
     }
 
@@ -128,6 +146,20 @@ pub(crate) struct Append<'a> {
 impl Append<'_> {
     pub(crate) fn until(&self) -> u64 {
         self.from + self.quarantined.len() as u64 + self.rows.len() as u64
+    }
+
+    /// Why this cannot be appended to a database that has reached `position`, if so.
+    pub(crate) fn impossible(&self, position: u64) -> Option<AppendError> {
+        let error = |message| AuditError::new(Kind::Store, message);
+        if position > self.reachable {
+            let error = error("the database knows positions of this writer that it never reached");
+            return Some(AppendError { fault: Fault::Store, error });
+        }
+        let restored = || AppendError {
+            fault: Fault::Restored { position },
+            error: error("the database was restored from a backup"),
+        };
+        (position < self.reached).then(restored)
     }
 }
 

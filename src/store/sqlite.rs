@@ -20,7 +20,7 @@ use sqlx::{
 };
 
 use self::open::FileIdentity;
-use super::{Appender, Backend, LedgerRow, QuarantinedRow, Span, Store};
+use super::{Appender, Backend, LedgerRow, QuarantinedRow, QueueByDefault, Span, Store};
 use crate::{AuditError, AuditQuery, error::Kind, record::Row};
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
@@ -142,14 +142,14 @@ impl Backend for Sqlite {
         Some(format!("sqlite:{}", beside.unwrap_or(&file).to_str()?))
     }
 
-    fn journal_directory(&self) -> Option<PathBuf> {
-        match &self.source {
-            Source::File { .. } => {
-                let mut path = self.file_path()?.into_os_string();
+    fn queue_by_default(&self) -> QueueByDefault {
+        match (&self.source, self.file_path()) {
+            (Source::File { .. }, Some(path)) => {
+                let mut path = path.into_os_string();
                 path.push(".queue");
-                Some(path.into())
+                QueueByDefault::Journal(path.into())
             }
-            Source::Pool { .. } => None,
+            _ => QueueByDefault::Memory,
         }
     }
 

@@ -1,13 +1,18 @@
 //! What several tests need: a process of their own, a log on a fresh file, its rows as JSON.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+
 use std::{
     process::{Child, Command, ExitStatus, Stdio},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 use tracing_audit::{
     AuditEntry, AuditFilter, AuditLog, AuditLogBuilder, AuditReader, Page, SequencedEntry, Stats, Store,
 };
@@ -67,8 +72,10 @@ pub(crate) fn assert_balanced(stats: &Stats) {
     assert_eq!(stats.rejected_because.total(), *rejected);
 }
 
+/// On one runtime for all, since the connections of a pool live in that in which they were opened.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+    RUNTIME.block_on(future)
 }
 
 /// A log on a fresh file, which is deleted with it.

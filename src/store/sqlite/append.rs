@@ -121,14 +121,8 @@ async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<
     .map_err(failed)?;
     let first_seq: i64 = head.try_get(0).map_err(failed)?;
     let position = head.try_get::<Option<i64>, _>(1).map_err(failed)?.map_or(0, i64::cast_unsigned);
-    if position > batch.reachable {
-        let error =
-            AuditError::new(Kind::Store, "the database knows positions of this writer that it never reached");
-        return Err(AppendError { fault: Fault::Store, error });
-    }
-    if position < batch.reached {
-        let error = AuditError::new(Kind::Store, "the database was restored from a backup");
-        return Err(AppendError { fault: Fault::Restored { position }, error });
+    if let Some(error) = batch.impossible(position) {
+        return Err(error);
     }
     if position > batch.from {
         let found: Option<(i64, i64)> = sqlx::query_as(

@@ -70,6 +70,7 @@ impl Statement {
     fn filter(&mut self, query: &AuditQuery) {
         let filter = &query.filter;
         self.push(" FROM tracing_audit_entries e WHERE TRUE");
+        self.and("(SELECT ledger FROM tracing_audit_head) = ?", query.ledger.clone());
         self.and("e.workspace_id = ?", filter.workspace_id);
         self.and("e.session_id = ?", filter.session_id);
         self.and("e.agent_id = ?", query.agent_id);
@@ -85,14 +86,14 @@ impl Statement {
         if matches!(filter.decision.as_deref(), Some("Deny" | "Mask")) {
             self.push(" AND e.decision IN ('Deny', 'Mask')");
         }
-        let (least, greatest) = bounds(query);
+        let (least, greatest) = query.bounds();
         self.and("e.ts >= ?", least);
         self.and("e.ts <= ?", greatest);
     }
 
     /// Adds what the batches tell of a query's bounds in time: there is no index on ts.
     fn prune(&mut self, query: &AuditQuery) {
-        let (least, greatest) = bounds(query);
+        let (least, greatest) = query.bounds();
         if least.is_some() || greatest.is_some() {
             for bound in
                 [" AND e.seq >= (SELECT min(first_seq)", " AND e.seq < (SELECT max(first_seq + entries)"]
@@ -120,16 +121,6 @@ impl Statement {
             None => Ok(sqlx::query_with(AssertSqlSafe(self.sql).into_sql_str(), self.arguments)),
         }
     }
-}
-
-/// The bounds of a query in time. Times are stored in whole microseconds: a bound is rounded into the range
-/// that it includes.
-fn bounds(query: &AuditQuery) -> (Option<i64>, Option<i64>) {
-    let least = query
-        .filter
-        .start_time
-        .map(|start| start.timestamp_micros() + i64::from(start.timestamp_subsec_nanos() % 1000 > 0));
-    (least, query.filter.end_time.map(|end| end.timestamp_micros()))
 }
 
 pub(super) fn rows<'a>(sqlite: &'a Sqlite, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
@@ -216,7 +207,7 @@ impl<'a> ByTime<'a> {
         let (true, Some((greatest_ts, first_seq))) = (self.fetched.is_empty(), self.before) else {
             return Ok(());
         };
-        let (least, greatest) = bounds(self.query);
+        let (least, greatest) = self.query.bounds();
         let mut statement = Statement::new(
             "SELECT first_seq, entries, least_ts, greatest_ts FROM tracing_audit_batches WHERE first_seq < ?",
         );

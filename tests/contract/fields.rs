@@ -1,20 +1,10 @@
-//! What becomes of each kind of field, through the real macros, into SQLite and back.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking"
-)]
-
-mod support;
+// What becomes of each kind of field, through the real macros, into the database and back.
 
 use std::{error::Error, fmt};
 
 use serde_json::json;
-use support::{Fixture, log, log_with, metadata};
+use super::{log, log_with};
+use crate::support::{Fixture, metadata};
 use tracing::{Level, Span, debug, debug_span, field, info, info_span, subscriber::with_default};
 use tracing_audit::{Decision, audit_id};
 use tracing_subscriber::{prelude::*, registry};
@@ -310,14 +300,6 @@ fn occurred_at_sets_the_time_and_the_order_of_commit_stays() {
     assert_eq!(entries[0].entry.ts.timestamp_micros(), -1);
     assert_eq!((entries[0].seq, entries[1].seq), (0, 1));
     assert!(entries[0].entry.id < entries[1].entry.id, "the id keeps the moment of emission");
-}
-
-#[test]
-fn span_fields_that_belong_to_events_are_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = tracing_audit::Store::sqlite(directory.path().join("audit.db")).unwrap();
-    let builder = tracing_audit::AuditLog::builder().store(store).span_fields(["decision"]);
-    assert!(builder.open_blocking().unwrap_err().is_config());
 }
 
 #[cfg(all(tracing_unstable, feature = "valuable"))]

@@ -1,23 +1,13 @@
-//! What goes in comes out: exactly through SQLite, to four decimals through CSV, and by any query what a plain
-//! scan in memory finds.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking"
-)]
-
-mod support;
+// What goes in comes out: exactly through the database, to four decimals through CSV, and by any query what a plain
+// scan in memory finds.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::{Fixture, block_on, log};
+use super::log;
+use crate::support::{Fixture, block_on};
 use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, Cursor, Decision, SequencedEntry};
 use uuid::Uuid;
 

@@ -1,0 +1,79 @@
+-- Ledgers: entries of each in the order of their commit. The ledger leads every unique key, so that the tables can be
+-- distributed by it; there are no sequences and no triggers.
+CREATE TABLE tracing_audit_entries (
+    ledger       text COLLATE "C" NOT NULL,
+    seq          bigint NOT NULL,
+    id           uuid NOT NULL,
+    ts           timestamptz NOT NULL,
+    workspace_id uuid NOT NULL,
+    session_id   uuid,
+    agent_id     uuid,
+    action       text COLLATE "C" NOT NULL,
+    resource     text COLLATE "C" NOT NULL,
+    resource_id  text COLLATE "C",
+    decision     text COLLATE "C" NOT NULL,
+    reason       text COLLATE "C",
+    risk_score   double precision,
+    metadata     json NOT NULL,
+    problems     json,
+    PRIMARY KEY (ledger, seq),
+    CONSTRAINT tracing_audit_entries_id UNIQUE (ledger, id)
+);
+
+-- Each index is paid for at every insert.
+CREATE INDEX tracing_audit_entries_workspace ON tracing_audit_entries (ledger, workspace_id, seq);
+CREATE INDEX tracing_audit_entries_session ON tracing_audit_entries (ledger, session_id, seq)
+    WHERE session_id IS NOT NULL;
+CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (ledger, decision, seq)
+    WHERE decision IN ('Deny', 'Mask');
+CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (ledger, risk_score)
+    WHERE risk_score >= 0.8;
+
+-- One row per commit that added entries.
+CREATE TABLE tracing_audit_batches (
+    ledger       text COLLATE "C" NOT NULL,
+    first_seq    bigint NOT NULL,
+    entries      bigint NOT NULL,
+    writer       uuid NOT NULL,
+    position     bigint NOT NULL,
+    committed_at timestamptz NOT NULL,
+    least_ts     timestamptz NOT NULL,
+    greatest_ts  timestamptz NOT NULL,
+    PRIMARY KEY (ledger, first_seq)
+);
+
+CREATE INDEX tracing_audit_batches_greatest ON tracing_audit_batches (ledger, greatest_ts, first_seq);
+
+-- The head of each ledger. Whoever appends to it holds its row.
+CREATE TABLE tracing_audit_heads (
+    ledger   text COLLATE "C" PRIMARY KEY,
+    next_seq bigint NOT NULL
+);
+
+-- How far each writer's queue is committed. Written in the transaction of the rows: exactly-once rests on it.
+CREATE TABLE tracing_audit_positions (
+    ledger   text COLLATE "C" NOT NULL,
+    writer   uuid NOT NULL,
+    position bigint NOT NULL,
+    PRIMARY KEY (ledger, writer)
+);
+
+-- Entries that the database refuses for good, kept whole.
+CREATE TABLE tracing_audit_quarantine (
+    ledger         text COLLATE "C" NOT NULL,
+    writer         uuid NOT NULL,
+    position       bigint NOT NULL,
+    id             uuid,
+    error          text NOT NULL,
+    record         bytea NOT NULL,
+    quarantined_at timestamptz NOT NULL,
+    PRIMARY KEY (ledger, writer, position)
+);
+
+-- For people and tools that read SQL.
+CREATE VIEW tracing_audit_log AS
+SELECT e.ledger, e.seq, e.id, e.session_id, e.workspace_id, e.agent_id, e.action, e.resource, e.resource_id,
+       e.decision, e.reason, e.risk_score, e.ts, e.metadata, e.problems,
+       (SELECT b.committed_at FROM tracing_audit_batches b WHERE b.ledger = e.ledger AND b.first_seq <= e.seq
+        ORDER BY b.first_seq DESC LIMIT 1) AS committed_at
+FROM tracing_audit_entries e;

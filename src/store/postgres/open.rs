@@ -1,0 +1,154 @@
+//! Opening the writing connection: what the server must be, its tables, the ledger's head.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, PgConnection, Row as _};
+
+use super::{Postgres, append::PostgresAppender};
+use crate::{AuditError, error::Kind};
+
+/// The schema, oldest first; the version of a database is how many of these it has seen.
+const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/postgres/0001_ledger.sql")];
+
+/// How long to try again when several processes create the tables at the same moment.
+const MIGRATE_FOR: Duration = Duration::from_secs(30);
+const MIGRATE_PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) async fn connect(postgres: &Postgres, ledger: &str) -> Result<PostgresAppender, AuditError> {
+    let mut connection = PgConnection::connect_with(&postgres.options()).await.map_err(failed)?;
+    let settings =
+        sqlx::query("SELECT current_setting('server_encoding'), current_setting('synchronous_commit')")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+    let encoding: String = settings.try_get(0).map_err(failed)?;
+    if encoding != "UTF8" {
+        let message =
+            format!("the database's encoding is {encoding}: an audit log needs one that is made with UTF8");
+        return Err(AuditError::new(Kind::Config, message));
+    }
+    let synchronous_commit: String = settings.try_get(1).map_err(failed)?;
+    migrate(postgres, &mut connection).await?;
+    // The row that whoever appends will hold.
+    let head = postgres.sql("SELECT 1 FROM @tracing_audit_heads WHERE ledger = $1");
+    let there = sqlx::query(head).bind(ledger).fetch_optional(&mut connection).await.map_err(failed)?;
+    if there.is_none() {
+        let add = postgres.sql("INSERT INTO @tracing_audit_heads VALUES ($1, 0) ON CONFLICT DO NOTHING");
+        sqlx::query(add).bind(ledger).execute(&mut connection).await.map_err(failed)?;
+    }
+    Ok(PostgresAppender::new(connection, postgres, ledger, synchronous_commit == "off"))
+}
+
+/// Brings the tables up to date. The version is read first, without a lock; the lock is the row of the version that
+/// is about to be reached, which only one transaction can add.
+async fn migrate(postgres: &Postgres, connection: &mut PgConnection) -> Result<(), AuditError> {
+    let start = Instant::now();
+    let known = MIGRATIONS.len();
+    loop {
+        let version = version(postgres, connection).await.map_err(failed)?;
+        if version > known {
+            let message = format!(
+                "the database has schema version {version} and this version of tracing-audit knows {known}: upgrade tracing-audit"
+            );
+            return Err(AuditError::new(Kind::Schema, message));
+        }
+        let Some(migration) = MIGRATIONS.get(version) else { return Ok(()) };
+        match apply(postgres, connection, version + 1, migration).await {
+            Ok(()) => {}
+            // Another process was faster, by a row or by a whole table.
+            Err(cause) if is_race(&cause) && start.elapsed() < MIGRATE_FOR => {
+                tokio::time::sleep(MIGRATE_PAUSE).await;
+            }
+            Err(cause) => return Err(failed(cause)),
+        }
+    }
+}
+
+async fn version(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<usize> {
+    if !exists(postgres, &mut *connection, "tracing_audit_migrations").await? {
+        return Ok(0);
+    }
+    let version = postgres.sql("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
+    let version: i64 = sqlx::query_scalar(version).fetch_one(connection).await?;
+    Ok(usize::try_from(version).unwrap_or(0))
+}
+
+/// Whether there is a table of this name where ours are.
+pub(super) async fn exists<'c>(
+    postgres: &Postgres,
+    connection: impl sqlx::PgExecutor<'c>,
+    table: &str,
+) -> sqlx::Result<bool> {
+    let name = format!("{}{table}", postgres.prefix);
+    sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(name).fetch_one(connection).await
+}
+
+async fn apply(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    version: usize,
+    migration: &'static str,
+) -> sqlx::Result<()> {
+    if version == 1 {
+        if let Some(schema) = &postgres.schema {
+            let there = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)");
+            if !there.bind(schema).fetch_one(&mut *connection).await? {
+                let create = format!("CREATE SCHEMA IF NOT EXISTS {}", postgres.prefix.trim_end_matches('.'));
+                sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut *connection).await?;
+            }
+        }
+        // Committed by itself, so that whoever comes second waits for the row and not for the table.
+        let create = postgres.sql(
+            "CREATE TABLE IF NOT EXISTS @tracing_audit_migrations
+             (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL)",
+        );
+        sqlx::query(create).execute(&mut *connection).await?;
+    }
+    let mut transaction = connection.begin().await?;
+    let add = postgres.sql("INSERT INTO @tracing_audit_migrations VALUES ($1, now())");
+    sqlx::query(add).bind(i64::try_from(version).unwrap_or(i64::MAX)).execute(&mut *transaction).await?;
+    if let Some(schema) = &postgres.schema {
+        // Until the end of the transaction.
+        let path = sqlx::query("SELECT set_config('search_path', quote_ident($1), true)");
+        path.bind(schema).execute(&mut *transaction).await?;
+    }
+    sqlx::raw_sql(migration).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// The five characters that say what went wrong: SQLSTATE.
+pub(super) fn code_of(cause: &sqlx::Error) -> String {
+    cause.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+}
+
+fn is_race(cause: &sqlx::Error) -> bool {
+    // unique_violation, duplicate_table, duplicate_schema, serialization_failure, deadlock_detected, and what
+    // concurrent changes of the catalogue give.
+    matches!(code_of(cause).as_str(), "23505" | "42P07" | "42P06" | "40001" | "40P01" | "XX000")
+}
+
+/// An error of the database, with what to do about it where that is known.
+pub(super) fn failed(cause: sqlx::Error) -> AuditError {
+    let code = code_of(&cause);
+    let message = match code.as_str() {
+        "28P01" | "28000" => "the database server refuses the role or its password",
+        "3D000" => "there is no such database on the server: create it, or name another",
+        "42501" => "the role lacks a grant on the audit tables, or the right to create them",
+        "42P01" => "the audit tables are not there, or not in the role's search_path",
+        "53300" => "the database server has no connection left: raise max_connections, or use a pooler",
+        "53100" => "the database server's disk is full",
+        "25006" => "the database server is read-only: a standby, or default_transaction_read_only",
+        "57014" => "the database server cancelled the statement: raise statement_timeout for this role",
+        code if code.starts_with("57P") => "the database server is shutting down or starting",
+        code if code.starts_with("40") => "the transaction collided with another",
+        _ => match &cause {
+            sqlx::Error::Io(_) => "the database server cannot be reached, or the connection to it was lost",
+            sqlx::Error::Tls(_) => {
+                "no TLS connection to the database server: enable the feature tls-rustls or tls-native-tls, or look at sslmode"
+            }
+            sqlx::Error::PoolTimedOut => "no connection of the pool became free in time",
+            _ => "the audit tables cannot be read or written",
+        },
+    };
+    AuditError::new(Kind::Store, message).because(cause)
+}

@@ -1,0 +1,211 @@
+//! Reading: a query's conditions as SQL, and rows back from it.
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use sqlx::{
+    Arguments as _, Row as _,
+    postgres::{PgArguments, PgRow},
+};
+
+use super::{
+    Postgres,
+    open::{exists, failed},
+};
+use crate::{
+    AuditError, AuditQuery,
+    entry::from_micros,
+    error::Kind,
+    record::Row,
+    store::{LedgerRow, Span},
+};
+
+const ROW: &str = "SELECT e.seq, e.id, e.ts, e.workspace_id, e.session_id, e.agent_id, e.action, e.resource, \
+                   e.resource_id, e.decision, e.reason, e.risk_score, e.metadata::text, e.problems::text";
+
+const LEDGER: &str = ", e.ledger, (SELECT b.committed_at FROM @tracing_audit_batches b \
+                      WHERE b.ledger = e.ledger AND b.first_seq <= e.seq ORDER BY b.first_seq DESC LIMIT 1)";
+
+/// A statement and its parameters, grown side by side.
+struct Statement<'p> {
+    postgres: &'p Postgres,
+    sql: String,
+    arguments: PgArguments,
+    error: Option<sqlx::Error>,
+}
+
+impl<'p> Statement<'p> {
+    fn new(postgres: &'p Postgres, start: &str) -> Self {
+        Self { postgres, sql: start.to_owned(), arguments: PgArguments::default(), error: None }
+    }
+
+    fn push(&mut self, sql: &str) -> &mut Self {
+        self.sql.push_str(sql);
+        self
+    }
+
+    /// Adds a parameter, and its name to the statement.
+    fn bind<'q, T: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + 'q>(
+        &mut self,
+        value: T,
+    ) -> &mut Self {
+        if let Err(cause) = self.arguments.add(value) {
+            self.error = Some(sqlx::Error::Encode(cause));
+        }
+        let name = format!("${}", self.arguments.len());
+        self.push(&name)
+    }
+
+    fn and<'q, T: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + 'q>(
+        &mut self,
+        condition: &str,
+        value: Option<T>,
+    ) {
+        if let Some(value) = value {
+            self.push(" AND ").push(condition).bind(value);
+        }
+    }
+
+    /// Adds the query's conditions; without any, adds one that always holds.
+    fn filter(&mut self, query: &AuditQuery) {
+        let filter = &query.filter;
+        self.push(" FROM @tracing_audit_entries e WHERE TRUE");
+        self.and("e.ledger = ", query.ledger.clone());
+        self.and("e.workspace_id = ", filter.workspace_id);
+        self.and("e.session_id = ", filter.session_id);
+        self.and("e.agent_id = ", query.agent_id);
+        self.and("e.action = ", query.action.clone());
+        self.and("e.resource = ", filter.resource.clone());
+        self.and("e.resource_id = ", query.resource_id.clone());
+        self.and("e.risk_score >= ", query.risk_at_least);
+        if query.risk_at_least.is_some_and(|least| least >= 0.8) {
+            // Says what the planner cannot see in a parameter: that the partial index will do.
+            self.push(" AND e.risk_score >= 0.8");
+        }
+        self.and("e.decision = ", filter.decision.clone());
+        if matches!(filter.decision.as_deref(), Some("Deny" | "Mask")) {
+            self.push(" AND e.decision IN ('Deny', 'Mask')");
+        }
+        let (least, greatest) = query.bounds();
+        // A bound beyond what PostgreSQL can hold is beyond every entry too.
+        let time = |micros: i64| from_micros(micros);
+        let (least, greatest) = (least.map(time), greatest.map(time));
+        self.and("e.ts >= ", least);
+        self.and("e.ts <= ", greatest);
+        if least.is_some() || greatest.is_some() {
+            // There is no index on ts; what lies outside of the batches that reach into this time is not read.
+            self.push(" AND EXISTS (SELECT 1 FROM @tracing_audit_batches b WHERE b.ledger = e.ledger");
+            self.push(" AND e.seq >= b.first_seq AND e.seq < b.first_seq + b.entries");
+            self.and("b.greatest_ts >= ", least);
+            self.and("b.least_ts <= ", greatest);
+            self.push(")");
+        }
+    }
+
+    fn into_query(self) -> Result<sqlx::query::Query<'static, sqlx::Postgres, PgArguments>, AuditError> {
+        match self.error {
+            Some(error) => Err(failed(error)),
+            None => Ok(sqlx::query_with(self.postgres.sql(&self.sql), self.arguments)),
+        }
+    }
+}
+
+async fn has_tables(postgres: &Postgres) -> Result<bool, AuditError> {
+    exists(postgres, postgres.readers(), "tracing_audit_entries").await.map_err(failed)
+}
+
+pub(super) fn rows<'a>(
+    postgres: &'a Postgres,
+    query: &'a AuditQuery,
+) -> BoxStream<'a, Result<Row, AuditError>> {
+    let rows = async move {
+        if !has_tables(postgres).await? {
+            return Ok(futures_util::stream::empty().boxed());
+        }
+        let mut statement = Statement::new(postgres, ROW);
+        statement.filter(query);
+        statement.push(" ORDER BY e.ts DESC, e.seq DESC, e.ledger");
+        if let Some(limit) = query.filter.limit {
+            statement.push(" LIMIT ").bind(i64::from(limit));
+        }
+        let rows = statement.into_query()?.fetch(postgres.readers()).map_err(failed);
+        Ok::<_, AuditError>(rows.and_then(async |row| decode(&row)).boxed())
+    };
+    futures_util::stream::once(rows).try_flatten().boxed()
+}
+
+pub(super) async fn page(
+    postgres: &Postgres,
+    query: &AuditQuery,
+    span: Span,
+    size: u32,
+) -> Result<Vec<LedgerRow>, AuditError> {
+    if !has_tables(postgres).await? {
+        return Ok(Vec::new());
+    }
+    let mut statement = Statement::new(postgres, ROW);
+    statement.push(LEDGER);
+    statement.filter(query);
+    let order = match span {
+        Span::After(seq) => {
+            statement.and("e.seq > ", seq.map(u64::cast_signed));
+            " ORDER BY e.seq ASC LIMIT "
+        }
+        Span::Before(seq) => {
+            statement.and("e.seq < ", seq.map(u64::cast_signed));
+            " ORDER BY e.seq DESC LIMIT "
+        }
+    };
+    statement.push(order).bind(i64::from(size));
+    let rows = statement.into_query()?.fetch_all(postgres.readers()).await.map_err(failed)?;
+    rows.iter().map(decode_ledger).collect()
+}
+
+pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64, AuditError> {
+    if !has_tables(postgres).await? {
+        return Ok(0);
+    }
+    let mut statement = Statement::new(postgres, "SELECT count(*)");
+    statement.filter(query);
+    let row = statement.into_query()?.fetch_one(postgres.readers()).await.map_err(failed)?;
+    row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(failed)
+}
+
+fn decode(row: &PgRow) -> Result<Row, AuditError> {
+    let read = || {
+        Ok(Row {
+            id: row.try_get(1)?,
+            ts: row.try_get::<DateTime<Utc>, _>(2)?.timestamp_micros(),
+            workspace_id: row.try_get(3)?,
+            session_id: row.try_get(4)?,
+            agent_id: row.try_get(5)?,
+            action: row.try_get::<&str, _>(6)?.into(),
+            resource: row.try_get::<&str, _>(7)?.into(),
+            resource_id: row.try_get::<Option<&str>, _>(8)?.map(Into::into),
+            decision: row.try_get::<&str, _>(9)?.into(),
+            reason: row.try_get::<Option<&str>, _>(10)?.map(Into::into),
+            risk_score: row.try_get(11)?,
+            metadata: row.try_get::<&str, _>(12)?.into(),
+            problems: row.try_get::<Option<&str>, _>(13)?.map(Into::into),
+        })
+    };
+    read().map_err(|cause: sqlx::Error| {
+        let seq = row.try_get::<i64, _>(0).unwrap_or(-1);
+        AuditError::new(Kind::Store, format!("the entry with seq {seq} is not as this crate wrote it"))
+            .because(cause)
+    })
+}
+
+fn decode_ledger(found: &PgRow) -> Result<LedgerRow, AuditError> {
+    let row = decode(found)?;
+    let read = || {
+        Ok(LedgerRow {
+            ledger: found.try_get(14)?,
+            seq: found.try_get::<i64, _>(0)?.cast_unsigned(),
+            row,
+            committed_at: found.try_get::<DateTime<Utc>, _>(15)?.timestamp_micros(),
+        })
+    };
+    read().map_err(|cause: sqlx::Error| {
+        AuditError::new(Kind::Store, "the ledger's batches are not as this crate wrote them").because(cause)
+    })
+}

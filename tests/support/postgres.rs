@@ -1,0 +1,148 @@
+//! A PostgreSQL server of the tests' own, which ends with the process that started it, however that ends.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+use tracing_audit::{AuditLog, AuditLogBuilder, Store};
+
+use super::{Fixture, block_on};
+
+const INSTALL: &str = "PostgreSQL's server is needed: on Debian, 'apt-get install postgresql'";
+
+/// Another server to run against, for instance the coordinator of a cluster: its URL without a database.
+const ELSEWHERE: &str = "TRACING_AUDIT_TEST_POSTGRES";
+
+/// A server with a data directory of its own.
+pub(crate) struct Server {
+    /// Ends the server when its standard input does.
+    keeper: Option<Child>,
+    /// `postgres://user@host:port`.
+    pub(crate) url: String,
+    _directory: Option<TempDir>,
+}
+
+/// Where the newest server's programs are.
+fn programs() -> PathBuf {
+    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut versions: Vec<(u32, PathBuf)> = installed
+        .filter_map(|found| {
+            let path = found.ok()?.path();
+            Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin")))
+        })
+        .collect();
+    versions.sort();
+    versions.pop().expect(INSTALL).1
+}
+
+/// The user that runs the server, since it refuses to run as root: user and group, if this is root.
+fn unprivileged() -> Option<(u32, u32)> {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap();
+    let account = accounts.lines().find_map(|line| line.strip_prefix("postgres:")).filter(|_| root);
+    assert!(account.is_some() || !root, "{INSTALL}");
+    let mut fields = account?.split(':').skip(1).map(|field| field.parse().unwrap());
+    Some((fields.next()?, fields.next()?))
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        if let Some((user, group)) = unprivileged() {
+            std::os::unix::fs::chown(directory.path(), Some(user), Some(group)).unwrap();
+            command.uid(user).gid(group);
+        }
+        // Whatever ends this process ends its standard input, and so the server.
+        let script = r#"
+            "$0/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C "$1" > log 2>&1 || { cat log >&2; exit 1; }
+            "$0/postgres" -D "$1" -k "$2" -c listen_addresses= -c max_connections=200 >> log 2>&1 &
+            until "$0/pg_isready" -q -h "$2"; do kill -0 $! || { cat log >&2; exit 1; }; sleep 0.05; done
+            echo ready
+            cat > /dev/null
+            kill -INT $!
+            wait
+            cd /
+            rm -rf "$2"
+        "#;
+        let data = directory.path().join("data");
+        let mut keeper = command
+            .current_dir(directory.path())
+            .args(["-c", script])
+            .arg(programs())
+            .arg(&data)
+            .arg(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n", "the server does not start");
+        let url = format!("postgres://postgres@{}", encoded(directory.path()));
+        Self { keeper: Some(keeper), url, _directory: Some(directory) }
+    }
+
+    /// The URL of a database on it.
+    pub(crate) fn database(&self, name: &str) -> String {
+        format!("{}/{name}", self.url)
+    }
+
+    /// A new, empty database, and its URL.
+    pub(crate) fn create_database(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        block_on(async {
+            let mut connection = PgConnection::connect(&self.database("postgres")).await.unwrap();
+            let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+            sqlx::query(create).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        });
+        self.database(&name)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            keeper.wait().unwrap();
+        }
+    }
+}
+
+/// A path as the host of a URL.
+fn encoded(path: &Path) -> String {
+    path.to_str().unwrap().replace('/', "%2F")
+}
+
+/// The server that the tests of this process share.
+pub(crate) fn server() -> &'static Server {
+    static SERVER: LazyLock<Server> = LazyLock::new(|| match std::env::var(ELSEWHERE) {
+        Ok(url) => Server { keeper: None, url, _directory: None },
+        Err(_) => Server::start(),
+    });
+    &SERVER
+}
+
+pub(crate) fn log() -> Fixture {
+    log_with(|builder| builder)
+}
+
+/// A log on a fresh database.
+pub(crate) fn log_with(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder) -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::postgres(&server().create_database()).unwrap();
+    let builder = AuditLog::builder().store(store).journal(directory.path().join("queue"));
+    let log = configure(builder).open_blocking().unwrap();
+    Fixture { log, directory }
+}
