@@ -26,7 +26,7 @@ use crate::{
     interpret::Defaults,
     notice::{NOTICE_PAUSE, OnNotice, Told},
     process::Process,
-    queue::{Outcome, Queue, Refused, journal::Place},
+    queue::{Due, Outcome, Queue, Refused, journal::Place},
     record::Limits,
     stats::History,
     wait::block_on,
@@ -35,6 +35,9 @@ use crate::{
 /// Between two attempts to sync.
 const FIRST_UPKEEP_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_UPKEEP_PAUSE: Duration = Duration::from_secs(10);
+
+/// As long as Tokio's own clock reaches.
+const FAR_FUTURE: Duration = Duration::from_hours(24 * 365 * 30);
 
 /// How long dropping the log, or its last writer, waits for what is pending.
 const DROP_FLUSH: Duration = Duration::from_secs(5);
@@ -140,6 +143,9 @@ impl std::ops::Deref for Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
+        if self.process.is_another() {
+            return;
+        }
         self.queue.close();
         self.released.store(true, Ordering::Release);
         self.wake.notify_one();
@@ -402,6 +408,9 @@ impl Engine {
 
     /// Appends one entry and waits until it is durable.
     pub(crate) async fn commit(&self, record: &[u8]) -> Result<u64, AuditError> {
+        if self.process.is_another() {
+            return Err(forked());
+        }
         let patience = self.settings.commit_timeout;
         let mut deadline = pin!(self.timer(patience));
         let accepted = self.accept_to_commit(record, patience).await?;
@@ -417,6 +426,9 @@ impl Engine {
             fn drop(&mut self) {
                 COMMITTING.with_borrow_mut(Vec::pop);
             }
+        }
+        if self.process.is_another() {
+            return Err(forked());
         }
         let mut deadline = pin!(self.timer(self.settings.commit_timeout));
         let events = {
@@ -557,6 +569,9 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        if self.process.is_another() {
+            return Stats::default();
+        }
         Stats::of(self.queue.counts(), &lock(&self.history))
     }
 
@@ -569,6 +584,9 @@ impl Engine {
         &self,
         work: impl Future<Output = Result<T, AuditError>> + Send + 'static,
     ) -> Result<T, AuditError> {
+        if self.process.is_another() {
+            return Err(forked());
+        }
         let (done, outcome) = oneshot::channel();
         if let Some(runtime) = &self.runtime {
             runtime.spawn(async move {
@@ -626,23 +644,12 @@ impl Engine {
             let mut pause = FIRST_UPKEEP_PAUSE;
             while let Some(due) = self.queue.upkeep_due() {
                 tokio::time::sleep(due.after).await;
-                let queue = Arc::clone(&self.queue);
-                let mut work = pin!(tokio::task::spawn_blocking(move || queue.upkeep()));
-                let done = match tokio::time::timeout(due.within, &mut work).await {
-                    Ok(done) => done,
-                    Err(late) => {
-                        self.unsynced(std::io::Error::new(std::io::ErrorKind::TimedOut, late));
-                        work.await
-                    }
-                };
-                match done.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
-                    Ok(()) => {
-                        if self.condition.clear(Trouble::Unsynced) {
-                            self.noteworthy.notify_one();
-                        }
-                    }
+                match self.keep_up_once(due).await {
+                    Ok(()) => self.clear(Trouble::Unsynced),
                     Err(cause) => {
-                        self.unsynced(cause);
+                        if due.by.is_some() {
+                            self.unsynced(cause);
+                        }
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(LONGEST_UPKEEP_PAUSE);
                     }
@@ -651,11 +658,45 @@ impl Engine {
         }
     }
 
+    async fn keep_up_once(&self, due: Due) -> std::io::Result<()> {
+        let queue = Arc::clone(&self.queue);
+        // Starting the thread panics if there can be none. The panic hook has told of it.
+        let work = catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(move || queue.upkeep())));
+        let Ok(work) = work else { return Err(std::io::ErrorKind::OutOfMemory.into()) };
+        let mut work = pin!(work);
+        let done = match due.by {
+            None => work.await,
+            Some(by) => match tokio::time::timeout(by.saturating_sub(due.after), &mut work).await {
+                Ok(done) => done,
+                Err(late) => {
+                    self.unsynced(std::io::Error::new(std::io::ErrorKind::TimedOut, late));
+                    work.await
+                }
+            },
+        };
+        done.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+    }
+
+    fn clear(&self, trouble: Trouble) {
+        if self.condition.clear(trouble) {
+            self.noteworthy.notify_one();
+        }
+    }
+
     /// What was accepted may not survive a loss of power.
     fn unsynced(&self, cause: std::io::Error) {
         let message = "the journal cannot be brought to stable storage in time";
         lock(&self.history).failed(AuditError::new(Kind::Store, message).because(cause));
         if self.condition.set(Trouble::Unsynced) {
+            self.noteworthy.notify_one();
+        }
+    }
+
+    /// What dead processes left was looked for: whether all of it could be adopted and read.
+    pub(crate) fn left_behind(&self, error: Option<AuditError>) {
+        let Some(error) = error else { return self.clear(Trouble::LeftBehind) };
+        lock(&self.history).failed(error);
+        if self.condition.set(Trouble::LeftBehind) {
             self.noteworthy.notify_one();
         }
     }
@@ -670,9 +711,10 @@ impl Engine {
     }
 
     /// Waits until a batch should start. False: there is nothing left to do, ever.
-    pub(crate) async fn wait_for_batch(&self) -> bool {
+    ///
+    /// `due` is when one should start at the latest, kept where a wait is given up and begun again.
+    pub(crate) async fn wait_for_batch(&self, due: &mut Option<Instant>) -> bool {
         let batch_size = self.settings.batch_size as u64;
-        let mut due = None;
         loop {
             // Read before the counts: what was appended before it was set is counted.
             let released = self.released.load(Ordering::Acquire);
@@ -689,22 +731,28 @@ impl Engine {
                 if released {
                     return false;
                 }
-                due = None;
+                *due = None;
                 self.wake.notified().await;
                 continue;
             }
             let urgent = self.urgent.load(Ordering::Acquire) > counts.acknowledged;
             if pending >= batch_size || urgent || counts.closed {
+                *due = None;
                 return true;
             }
-            let Some(due) = &mut due else {
-                due = Some(Box::pin(tokio::time::sleep(self.settings.flush_interval)));
+            let Some(at) = *due else {
+                // An interval beyond what a clock can tell is none.
+                let now = Instant::now();
+                *due = Some(now.checked_add(self.settings.flush_interval).unwrap_or(now + FAR_FUTURE));
                 continue;
             };
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
-                () = due => return true,
+                () = tokio::time::sleep_until(at.into()) => {
+                    *due = None;
+                    return true;
+                }
             }
         }
     }

@@ -81,10 +81,10 @@
 //! | the last record was torn | cut: it was never accepted; the segment is kept | `journal`: `a_torn_tail_is_cut_…` |
 //! | bytes of a journal change | what they hit is [`damaged`](crate::Stats::damaged) and told, the rest committed, and the segment kept in `damaged` beside the journals | `journal`: `damage_costs_what_it_hits_…` |
 //! | a segment is removed | what was in it and not committed is damaged and told, the rest committed | `journal`: `a_segment_that_is_gone_…` |
-//! | the database is restored from an earlier backup | what the journal still has is committed again, the rest told | `journal`: `a_database_restored_…` |
-//! | a segment's header changes | read by its name, if another segment's header says for which database; otherwise left alone, and health is `Failing` | `journal`: `a_header_that_no_longer_checks_…` |
-//! | somebody takes the `lock` of a journal away | left alone, and health is `Failing`, until there is one | `journal`: `a_journal_whose_lock_…` |
-//! | a journal cannot be read | health is `Failing`, and it is read again | `flusher`: `a_queue_that_cannot_be_read_…` |
+//! | the database is restored from an earlier backup | what journals of dead processes still have is committed again; the rest is told, and so is what a running log had committed since | `journal`: `a_database_restored_…` |
+//! | a segment's header changes | read by its name, if another segment's header says for which database; otherwise left alone, and health is `Failing` while it is there | `journal`: `a_header_that_no_longer_checks_…` |
+//! | somebody takes the `lock` of a journal away | left alone, and health is `Failing` until there is one | `journal`: `a_journal_whose_lock_…` |
+//! | a journal cannot be read | health is `Failing`, and it is read again; a dead process's stands in no other's way | `flusher`: `a_queue_that_cannot_be_read_…` |
 //! | a journal is for another database or ledger, or of a newer version | left alone | `journal`: `a_journal_for_another_database_…`, `what_is_no_journal_of_ours_…` |
 //! | its directory cannot be made or written | `open` is an error | `writing`: `a_read_only_file_…` |
 //! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says, until there is room | `journal`: `a_full_journal_…`; `faults`: `a_journal_on_a_full_file_system_…` |

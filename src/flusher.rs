@@ -29,6 +29,8 @@ use crate::{
 const BATCH_ENTRIES: usize = 16_384;
 /// Most bytes of records in one transaction.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How many times as much where the database refuses all of it; beyond that it is the database that is bad.
+const MOST: usize = 8;
 /// Records interpreted before the store gets its turn on the thread.
 const INTERPRET_STEP: usize = 64;
 
@@ -48,6 +50,8 @@ pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), Audi
         reachable: 0,
         accepted: 0,
         backlogs: Vec::new(),
+        unreadable: Vec::new(),
+        due: None,
         look_at: Instant::now(),
         look_after: FIRST_LOOK,
         pause: Pause::default(),
@@ -115,8 +119,10 @@ impl Pause {
 struct Batch {
     /// Whose queue they are of: ours, or that of a dead process.
     writer: Uuid,
-    /// Position after which they were read.
+    /// Position of the queue after which they were read.
     after: u64,
+    /// Position that the database has reached before them, as far as we know.
+    reached: u64,
     /// Position before the first item.
     from: u64,
     /// Of the items, how many are ours: the first ones tell of records that are lost, each in the place of one.
@@ -144,17 +150,20 @@ enum Item {
 impl Batch {
     /// Position that the database has reached, as far as we know.
     fn reached(&self) -> u64 {
-        if self.done == 0 { self.after } else { self.from + self.done as u64 }
+        if self.done == 0 { self.reached } else { self.from + self.done as u64 }
     }
 
     /// The database has reached less: what is between was in it, and no longer is. What is not in it yet begins
     /// with an entry that tells of it, in the place of the last of those.
     fn tell_lost(&mut self, engine: &Engine, position: u64) {
         let reached = self.reached();
-        self.items.drain(..self.done);
-        self.gaps = self.gaps.saturating_sub(self.done);
-        self.from += self.done as u64;
-        self.done = 0;
+        if self.done > 0 {
+            self.items.drain(..self.done);
+            self.gaps = self.gaps.saturating_sub(self.done);
+            self.from += self.done as u64;
+            self.after = self.from;
+            self.done = 0;
+        }
         self.held.clear();
         let record = lost(reached.saturating_sub(position), self.writer, position);
         if let Ok(row) = interpret(&record, &engine.settings.defaults) {
@@ -162,7 +171,7 @@ impl Batch {
             self.gaps += 1;
             self.from -= 1;
         }
-        self.after = position;
+        self.reached = position;
     }
 
     /// Position after the last record.
@@ -192,7 +201,8 @@ impl Default for Bounds {
 impl Bounds {
     /// Where every entry was refused, the one that would be accepted lies further on.
     fn doubled(self) -> Self {
-        Self { entries: self.entries.saturating_mul(2), bytes: self.bytes.saturating_mul(2) }
+        let Self { entries, bytes } = self;
+        Self { entries: (entries * 2).min(MOST * BATCH_ENTRIES), bytes: (bytes * 2).min(MOST * BATCH_BYTES) }
     }
 }
 
@@ -245,6 +255,7 @@ async fn interpreted(engine: &Engine, writer: Uuid, after: u64, records: &Record
     Batch {
         writer,
         after,
+        reached: after,
         from: after + records.skipped - gaps as u64,
         gaps,
         damaged: records.skipped,
@@ -257,6 +268,12 @@ async fn interpreted(engine: &Engine, writer: Uuid, after: u64, records: &Record
     }
 }
 
+/// Why a batch of a dead process's journal did not get on.
+enum Stuck {
+    Journal(std::io::Error),
+    Database(AuditError),
+}
+
 struct Flusher<'e> {
     engine: &'e Engine,
     appender: Option<Box<dyn Appender>>,
@@ -266,6 +283,10 @@ struct Flusher<'e> {
     accepted: u64,
     /// What dead processes left, to be committed beside our own.
     backlogs: Vec<Backlog>,
+    /// Those that could not be read, until the next look.
+    unreadable: Vec<Backlog>,
+    /// When the next batch is due.
+    due: Option<Instant>,
     /// When to look for more, and how long to wait after that.
     look_at: Instant,
     look_after: Duration,
@@ -355,32 +376,31 @@ impl Flusher<'_> {
     /// Waits for a batch of our own: true if there is one, none if there will never be.
     async fn wait(&mut self) -> Option<bool> {
         let engine = self.engine;
-        if !self.backlogs.is_empty() && !engine.stopping() {
+        if !self.backlogs.is_empty() && !engine.stopping() && !engine.abandoned() {
             return Some(engine.queue.counts().pending() > 0);
         }
         tokio::select! {
             biased;
-            due = engine.wait_for_batch() => due.then_some(true),
+            due = engine.wait_for_batch(&mut self.due) => due.then_some(true),
             () = tokio::time::sleep_until(self.look_at.into()), if engine.settings.journal.is_some() => Some(false),
         }
     }
 
     /// Adopts what dead processes left, and brings one batch of it to its end.
     async fn recover(&mut self) {
-        let Some(place) = self.engine.settings.journal.as_ref().filter(|_| !self.engine.stopping()) else {
-            return;
-        };
+        let engine = self.engine;
+        // What is left then, the next log adopts.
+        let goes_on = !engine.stopping() && !engine.abandoned();
+        let Some(place) = engine.settings.journal.as_ref().filter(|_| goes_on) else { return };
         if Instant::now() >= self.look_at {
             self.look_at = Instant::now() + self.look_after;
             self.look_after = (self.look_after * 2).min(ADOPT_EVERY);
-            let (adopted, failed) = Backlog::adopt_all(place, self.engine.settings.writer);
+            self.backlogs.append(&mut self.unreadable);
+            let (adopted, failed) = Backlog::adopt_all(place, engine.settings.writer);
             self.backlogs.extend(adopted);
-            if let Some(cause) = failed {
-                self.engine.failed(unreadable(cause));
-            }
+            engine.left_behind(failed.map(unreadable));
         }
         let Some(mut backlog) = self.backlogs.pop() else { return };
-        let engine = self.engine;
         match watched(engine, self.recover_batch(&mut backlog)).await {
             Ok(true) => {
                 self.backlogs.push(backlog);
@@ -388,10 +408,14 @@ impl Flusher<'_> {
             }
             Ok(false) => {
                 if let Err(cause) = backlog.finish() {
-                    engine.failed(unreadable(cause));
+                    engine.left_behind(Some(unreadable(cause)));
                 }
             }
-            Err(error) => {
+            Err(Stuck::Journal(cause)) => {
+                engine.left_behind(Some(unreadable(cause)));
+                self.unreadable.push(backlog);
+            }
+            Err(Stuck::Database(error)) => {
                 engine.failed(error);
                 engine.retries();
                 self.appender = None;
@@ -402,14 +426,14 @@ impl Flusher<'_> {
     }
 
     /// False: there is nothing more.
-    async fn recover_batch(&mut self, backlog: &mut Backlog) -> Result<bool, AuditError> {
+    async fn recover_batch(&mut self, backlog: &mut Backlog) -> Result<bool, Stuck> {
         if self.appender.is_none() {
-            self.connect().await?;
+            self.connect().await.map_err(Stuck::Database)?;
         }
         let Some(appender) = &mut self.appender else { return Ok(true) };
-        let from = appender.position(backlog.journal).await?;
+        let from = appender.position(backlog.journal).await.map_err(Stuck::Database)?;
         let bounds = Bounds::default();
-        let records = backlog.read(from, bounds.entries, bounds.bytes).map_err(unreadable)?;
+        let records = backlog.read(from, bounds.entries, bounds.bytes).map_err(Stuck::Journal)?;
         let mut batch = interpreted(self.engine, backlog.journal, from, &records, bounds).await;
         if batch.items.is_empty() {
             return Ok(false);
@@ -417,7 +441,7 @@ impl Flusher<'_> {
         batch.proven = backlog.refused_at.is_some_and(|refused_at| self.accepted > refused_at);
         let outcome = self.attempt(&mut batch).await;
         backlog.refused_at = batch.all_refused.then_some(backlog.refused_at.unwrap_or(self.accepted));
-        outcome.map(|()| true)
+        outcome.map(|()| true).map_err(Stuck::Database)
     }
 
     /// Brings every record of the batch to its end, however often it takes. False: stopped before that.
@@ -546,12 +570,14 @@ impl Flusher<'_> {
         // Of an earlier attempt that ended in a panic, what was held is forgotten; the database knows how much.
         let first_row = reached.saturating_sub(usize::try_from(applied.rows).unwrap_or(usize::MAX));
         let malformed = batch.rows(first_row..reached).iter().filter(|row| row.problems.is_some()).count();
+        // Of an earlier attempt that told of a restored database before the first of these.
+        let before = applied.rows.saturating_sub(reached as u64);
         let outcome = Outcome {
             committed: applied.rows,
             quarantined: first_row.saturating_sub(batch.done) as u64,
             damaged: std::mem::take(&mut batch.damaged),
             malformed: malformed as u64,
-            gaps: batch.gaps.saturating_sub(batch.done).min(reached - batch.done) as u64,
+            gaps: before + batch.gaps.saturating_sub(batch.done).min(reached - batch.done) as u64,
         };
         self.accepted += u64::from(applied.rows > 0);
         if batch.writer != self.engine.settings.writer {
@@ -569,7 +595,7 @@ impl Flusher<'_> {
                 ));
             }
             if let (Some(row), Some(first_seq)) = (position.checked_sub(first_row), applied.first_seq) {
-                return Ok(first_seq + row);
+                return Ok(first_seq + before + row);
             }
             let refused = usize::try_from(position.saturating_sub(first_held)).ok();
             let refused = refused.and_then(|index| held.get(index));

@@ -17,7 +17,8 @@ pub enum Health {
     /// What was last tried, worked.
     Healthy,
     /// The database cannot be written, or an attempt takes longer than `commit_timeout`; or a journal that is to
-    /// survive a loss of power cannot be synced. Entries are accepted and wait in the queue.
+    /// survive a loss of power cannot be synced; or what a dead process left in its journal cannot be read. Entries
+    /// are accepted and wait in the queue.
     Failing,
     /// The queue is full, and entries were rejected since the last commit.
     Rejecting,
@@ -53,6 +54,8 @@ pub(crate) enum Trouble {
     Closed = 4,
     /// The journal cannot be synced.
     Unsynced = 8,
+    /// A journal of a dead process cannot be adopted or read.
+    LeftBehind = 16,
 }
 
 /// The troubles of now, as bits.
@@ -81,7 +84,7 @@ impl Condition {
             Health::Closed
         } else if has(Trouble::Rejecting) {
             Health::Rejecting
-        } else if has(Trouble::Failing) || has(Trouble::Unsynced) {
+        } else if [Trouble::Failing, Trouble::Unsynced, Trouble::LeftBehind].into_iter().any(has) {
             Health::Failing
         } else {
             Health::Healthy

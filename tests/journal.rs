@@ -365,6 +365,17 @@ fn a_shutdown_with_the_database_locked_says_what_is_left_and_the_next_log_commit
 }
 
 #[test]
+fn an_interval_is_as_long_as_it_is_although_the_log_looks_for_other_journals_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = builder(directory.path()).flush_interval(Duration::from_secs(3)).open_blocking().unwrap();
+    log.writer().try_write(entry("a")).unwrap();
+    let start = std::time::Instant::now();
+    wait_until("it is committed", || log.stats().committed == 1);
+    // It looks after one second, three and seven: an interval that began anew with each would end at ten.
+    assert!(start.elapsed() < Duration::from_secs(8));
+}
+
+#[test]
 fn dropping_a_log_does_not_wait_for_a_failing_database() {
     let directory = tempfile::tempdir().unwrap();
     let log = builder(directory.path()).commit_timeout(Duration::from_millis(100)).open_blocking().unwrap();
@@ -490,9 +501,18 @@ fn a_database_restored_under_a_running_log_is_told_once_and_the_log_goes_on() {
         commit(10);
         shell(".backup backup");
         commit(7);
+        // The first attempt that finds it so fails, and so does the next.
         shell(".restore backup");
-        commit(5);
-        commit(5);
+        shell("ALTER TABLE tracing_audit_batches RENAME TO aside");
+        for i in 0..5 {
+            log.writer().try_write(entry(i.to_string())).unwrap();
+        }
+        wait_until("it is tried again", || log.stats().retries >= 2);
+        shell("ALTER TABLE aside RENAME TO tracing_audit_batches");
+        wait_until("all is committed", || log.flush_blocking().is_ok());
+        let seq = log.writer().commit_blocking(entry("answered")).unwrap();
+        assert_eq!(entries(directory.path())[usize::try_from(seq).unwrap()].entry.action, "answered");
+        commit(4);
         let found = entries(directory.path());
         let seqs: Vec<u64> = found.iter().map(|found| found.seq).collect();
         assert_eq!(seqs, (0..found.len() as u64).collect::<Vec<_>>());
@@ -556,6 +576,17 @@ fn a_journal_whose_lock_somebody_took_away_is_told_and_left_alone() {
         let log = builder(directory.path()).open_blocking().unwrap();
         wait_until("it is told", || log.health() == Health::Failing);
         assert_eq!((log.stats().recovered, journals(directory.path()).len(), empty.exists()), (0, 2, false));
+        let queue = directory.path().join("audit.db.queue");
+        let shown = inspect_journals(queue).unwrap();
+        let of_nobody = shown.iter().find(|journal| !journal.locked).unwrap();
+        assert_eq!((of_nobody.owner, of_nobody.segments[0].records), (None, 10));
+        // The database is well: what is written is committed, and dropping the log waits for that.
+        log.writer().commit_blocking(entry("meanwhile")).unwrap();
+        assert_eq!(log.health(), Health::Failing);
+        log.writer().try_write(entry("last")).unwrap();
+        drop(log);
+        assert_eq!(entries(directory.path()).len(), 2);
+        let log = builder(directory.path()).open_blocking().unwrap();
         fs::write(&lock, "").unwrap();
         wait_until("it is adopted", || log.stats().recovered == 10 && log.health() == Health::Healthy);
     });
@@ -651,6 +682,9 @@ fn a_forked_child_is_told_that_it_has_no_log_and_harms_its_parents_nothing() {
                 let told = told && log.flush_blocking().unwrap_err().is_closed();
                 let told = told && log.shutdown_blocking(support::PATIENCE).unwrap_err().is_closed();
                 let told = told && log.committed_blocking(|| emit(1)).unwrap_err().is_closed();
+                let told = told && log.writer().commit_blocking(entry("a")).unwrap_err().is_closed();
+                let told = told && log.writer().retry_quarantined_blocking().unwrap_err().is_closed();
+                let told = told && log.stats().offered == 0;
                 drop(log);
                 // SAFETY: ends this process at once.
                 unsafe { libc::_exit(i32::from(!told)) };

@@ -11,10 +11,7 @@
 
 mod support;
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
 use support::{assert_balanced, block_on, log, log_with};
@@ -436,7 +433,7 @@ fn a_read_only_file_is_refused_with_the_remedy() {
 #[test]
 fn span_fields_that_belong_to_events_are_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let store = tracing_audit::Store::sqlite(directory.path().join("audit.db")).unwrap();
-    let builder = tracing_audit::AuditLog::builder().store(store).span_fields(["decision"]);
+    let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
+    let builder = AuditLog::builder().store(store).span_fields(["decision"]);
     assert!(builder.open_blocking().unwrap_err().is_config());
 }

@@ -76,8 +76,8 @@ impl Gap {
 /// of this queue.
 pub(crate) fn lost(lost: u64, queue: Uuid, after: u64) -> Vec<u8> {
     let reason = format!(
-        "{lost} accepted entries are neither in the database nor in the journal: its bytes were damaged or removed, \
-         or the database was restored from a backup"
+        "{lost} accepted entries are lost: bytes of the journal were damaged or removed, or the database was \
+         restored from an earlier backup"
     );
     event(&reason, |fields| {
         fields.u64("lost", lost);

@@ -54,8 +54,8 @@ pub enum Durability {
     #[default]
     ProcessCrash,
     /// The machine's loss of power too, but for the last `within`: the journal is synced in the background, one
-    /// sync for all that was accepted meanwhile, which begins after half of `within`. If a sync fails or takes
-    /// longer, health is [`Failing`](crate::Health::Failing) until one succeeds.
+    /// sync for all that was accepted meanwhile, which begins after half of `within`. If a sync fails, or is not
+    /// done when `within` has passed, health is [`Failing`](crate::Health::Failing) until one succeeds.
     PowerLoss {
         /// The longest that an accepted entry is not on stable storage.
         within: Duration,
@@ -85,8 +85,8 @@ pub(crate) struct Appended {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Due {
     pub(crate) after: Duration,
-    /// It is a failure if it takes longer.
-    pub(crate) within: Duration,
+    /// It is a failure if it is not done by then, counted from now too; if ever.
+    pub(crate) by: Option<Duration>,
 }
 
 /// What became of acknowledged records.
@@ -137,7 +137,8 @@ impl Counts {
     }
 
     fn recover(&mut self, outcome: Outcome) {
-        self.recovered += outcome.committed - outcome.gaps + outcome.quarantined + outcome.damaged;
+        self.recovered +=
+            (outcome.committed + outcome.quarantined + outcome.damaged).saturating_sub(outcome.gaps);
         self.outcome.add(outcome);
     }
 }

@@ -1,10 +1,10 @@
 //! A PostgreSQL server of the tests' own, which ends with the process that started it, however that ends.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -24,12 +24,41 @@ const ELSEWHERE: &str = "TRACING_AUDIT_TEST_POSTGRES";
 
 /// A server with a data directory of its own.
 pub(crate) struct Server {
-    /// Ends the server when its standard input does.
-    keeper: Option<Child>,
+    /// Ends the server when its standard input does, and does what is written to that.
+    keeper: Option<(Child, BufReader<ChildStdout>)>,
     /// `postgres://user@host:port`.
     pub(crate) url: String,
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
+
+/// `$0` is where the programs are, `$1` the data, `$2` the socket's directory.
+const KEEPER: &str = r#"
+    start() {
+        until "$0/pg_isready" -q -h "$2"; do
+            # After a crash it waits for the last of its predecessor's processes.
+            if ! kill -0 "$server" 2>/dev/null; then
+                "$0/postgres" -D "$1" -k "$2" -c listen_addresses= -c max_connections=200 >> log 2>&1 &
+                server=$!
+            fi
+            sleep 0.05
+        done
+    }
+    stop() {
+        kill "-$1" "$server" && wait "$server"
+    }
+    "$0/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C "$1" > log 2>&1 \
+        || { cat log >&2; exit 1; }
+    while read -r command; do
+        case "$command" in
+            start) start "$1" "$2" ;;
+            *) stop "$command" ;;
+        esac
+        echo done
+    done
+    stop INT
+    cd /
+    rm -rf "$2"
+"#;
 
 /// Where the newest server's programs are.
 fn programs() -> PathBuf {
@@ -55,41 +84,42 @@ fn unprivileged() -> Option<(u32, u32)> {
 }
 
 impl Server {
-    pub(crate) fn start() -> Self {
+    /// Not started yet.
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         if let Some((user, group)) = unprivileged() {
             std::os::unix::fs::chown(directory.path(), Some(user), Some(group)).unwrap();
             command.uid(user).gid(group);
         }
-        // Whatever ends this process ends its standard input, and so the server.
-        let script = r#"
-            "$0/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C "$1" > log 2>&1 || { cat log >&2; exit 1; }
-            "$0/postgres" -D "$1" -k "$2" -c listen_addresses= -c max_connections=200 >> log 2>&1 &
-            until "$0/pg_isready" -q -h "$2"; do kill -0 $! || { cat log >&2; exit 1; }; sleep 0.05; done
-            echo ready
-            cat > /dev/null
-            kill -INT $!
-            wait
-            cd /
-            rm -rf "$2"
-        "#;
-        let data = directory.path().join("data");
         let mut keeper = command
             .current_dir(directory.path())
-            .args(["-c", script])
+            .args(["-c", KEEPER])
             .arg(programs())
-            .arg(&data)
+            .arg(directory.path().join("data"))
             .arg(directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut ready = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n", "the server does not start");
+        let out = BufReader::new(keeper.stdout.take().unwrap());
         let url = format!("postgres://postgres@{}", encoded(directory.path()));
-        Self { keeper: Some(keeper), url, _directory: Some(directory) }
+        Self { keeper: Some((keeper, out)), url, directory: Some(directory) }
+    }
+
+    /// Starts it and waits until it answers; or stops it by a signal and waits until it is gone.
+    pub(crate) fn command(&mut self, command: &str) {
+        let (keeper, out) = self.keeper.as_mut().unwrap();
+        writeln!(keeper.stdin.as_mut().unwrap(), "{command}").unwrap();
+        let mut done = String::new();
+        out.read_line(&mut done).unwrap();
+        assert_eq!(done, "done\n", "the server does not do this: {command}");
+    }
+
+    /// Where its socket is.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.as_ref().unwrap().path().join(".s.PGSQL.5432")
     }
 
     /// The URL of a database on it.
@@ -113,7 +143,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
+        if let Some((mut keeper, _)) = self.keeper.take() {
             drop(keeper.stdin.take());
             keeper.wait().unwrap();
         }
@@ -127,9 +157,13 @@ fn encoded(path: &Path) -> String {
 
 /// The server that the tests of this process share.
 pub(crate) fn server() -> &'static Server {
-    static SERVER: LazyLock<Server> = LazyLock::new(|| match std::env::var(ELSEWHERE) {
-        Ok(url) => Server { keeper: None, url, _directory: None },
-        Err(_) => Server::start(),
+    static SERVER: LazyLock<Server> = LazyLock::new(|| {
+        if let Ok(url) = std::env::var(ELSEWHERE) {
+            return Server { keeper: None, url, directory: None };
+        }
+        let mut server = Server::new();
+        server.command("start");
+        server
     });
     &SERVER
 }

@@ -11,12 +11,13 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    LOCK, Place, UNBORN, discard,
+    LOCK, Place, SPARE, UNBORN, discard,
     file::read_up_to,
     reading::read_segment,
     segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
+    upkeep::REWRITTEN,
 };
-use crate::queue::Batch;
+use crate::queue::{Batch, Durability};
 
 /// After this long, nobody is making it any more.
 const UNBORN_FOR: Duration = Duration::from_hours(24);
@@ -94,10 +95,15 @@ impl Backlog {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 // The last of a journal that was being removed; if it is not empty, somebody has taken the lock away,
                 // and with it what says whether the owner lives.
-                return match fs::remove_dir(&directory) {
-                    Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => Err(cause),
-                    _ => Ok(None),
-                };
+                for found in fs::read_dir(&directory)? {
+                    let found = found?;
+                    if found.file_name() != SPARE && found.file_name() != REWRITTEN {
+                        let gone = "the lock of a journal is gone";
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, gone));
+                    }
+                    fs::remove_file(found.path())?;
+                }
+                return fs::remove_dir(&directory).map(|()| None);
             }
             lock => lock?,
         };
@@ -143,6 +149,12 @@ impl Backlog {
             return Err(io::ErrorKind::InvalidData.into());
         }
         segments.append(&mut headless);
+        if place.durability != Durability::ProcessCrash {
+            // What its owner had not synced yet, nobody else does.
+            for segment in &segments {
+                segment.file.sync_data()?;
+            }
+        }
         segments.sort_by_key(|segment| segment.first);
         Ok(Some(Self {
             journal,

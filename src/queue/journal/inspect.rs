@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -27,7 +27,8 @@ pub struct Journal {
     pub id: Uuid,
     /// Its directory.
     pub directory: PathBuf,
-    /// Process ID of whoever made it, as that process saw it.
+    /// Process ID of whoever made it, as that process saw it. None if its lock is gone, and with it what says whether
+    /// the owner lives: nobody adopts it until there is one.
     pub owner: Option<u32>,
     /// Whether a process has it locked: its owner, or one that has adopted it.
     pub locked: bool,
@@ -110,25 +111,36 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
 }
 
 fn journal(id: Uuid, directory: PathBuf) -> io::Result<Journal> {
-    let lock = File::open(directory.join(LOCK))?;
-    let locked = match lock.try_lock_shared() {
-        Ok(()) => {
-            lock.unlock()?;
-            false
+    let (owner, locked) = match File::open(directory.join(LOCK)) {
+        // Nobody can adopt it.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => (None, false),
+        Err(cause) => return Err(cause),
+        Ok(mut lock) => {
+            let mut owner = String::new();
+            lock.read_to_string(&mut owner)?;
+            let locked = match lock.try_lock_shared() {
+                Ok(()) => lock.unlock().map(|()| false)?,
+                Err(TryLockError::WouldBlock) => true,
+                Err(TryLockError::Error(cause)) => return Err(cause),
+            };
+            (owner.trim().parse().ok(), locked)
         }
-        Err(TryLockError::WouldBlock) => true,
-        Err(TryLockError::Error(cause)) => return Err(cause),
     };
-    let owner = fs::read_to_string(directory.join(LOCK))?.trim().parse().ok();
     let (mut segments, mut database, mut ledger) = (Vec::new(), None, None);
     for found in fs::read_dir(&directory)? {
         let path = found?.path();
         if path.extension().is_some_and(|extension| extension == "segment") {
-            let (header, segment) = segment(id, path)?;
-            if let Some(header) = header {
-                (database, ledger) = (Some(header.database), Some(header.ledger));
+            match segment(id, path) {
+                Ok((header, segment)) => {
+                    if let Some(header) = header {
+                        (database, ledger) = (Some(header.database), Some(header.ledger));
+                    }
+                    segments.push(segment);
+                }
+                // Retired meanwhile.
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => return Err(cause),
             }
-            segments.push(segment);
         }
     }
     segments.sort_by_key(|segment| segment.first);

@@ -79,12 +79,12 @@ impl Place {
         let damaged = self.directory.join(DAMAGED);
         fs::create_dir_all(&damaged)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        match fs::hard_link(file, damaged.join(format!("{journal}-{name}"))) {
+        let kept = damaged.join(format!("{journal}-{name}"));
+        match fs::hard_link(file, &kept).map_err(|cause| cause.kind()) {
             // It is kept already, or somebody has removed it.
-            Err(cause) if !matches!(cause.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
-                Err(cause)
-            }
-            _ => Ok(()),
+            Ok(()) | Err(io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(()),
+            // A file system without links.
+            Err(_) => fs::copy(file, kept).map(|_| ()),
         }
     }
 
@@ -105,6 +105,8 @@ pub(crate) struct JournalQueue {
     _lock: File,
     segment_bytes: usize,
     state: Mutex<State>,
+    /// Held by whoever does what may wait for the disk; taken before `state`.
+    upkeep: Mutex<Upkeep>,
 }
 
 #[derive(Debug)]
@@ -129,6 +131,8 @@ struct State {
 struct Mark {
     segment: u64,
     offset: usize,
+    /// When everything before it had been read and there was nothing after it, if that was ever so.
+    since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -150,12 +154,22 @@ struct Segment {
     synced: Option<u64>,
     /// A sync has failed: the kernel may have forgotten what it did not write, so no later sync says anything.
     suspect: bool,
+    /// Its bytes are kept as evidence under another name, so nothing else may be written there.
+    kept: bool,
 }
 
 impl Segment {
     fn is_synced(&self) -> bool {
         self.synced.is_some_and(|synced| synced >= self.last)
     }
+}
+
+/// Whether there is still something to do beside appending.
+#[derive(Debug, PartialEq, Eq)]
+enum Upkeep {
+    Open,
+    /// The directory is gone.
+    Ended,
 }
 
 /// The file that becomes the next segment.
@@ -216,7 +230,15 @@ impl JournalQueue {
             unsynced: None,
             buffer: Vec::new(),
         };
-        let queue = Self { journal, place, directory, _lock: lock, segment_bytes, state: Mutex::new(state) };
+        let queue = Self {
+            journal,
+            place,
+            directory,
+            _lock: lock,
+            segment_bytes,
+            state: Mutex::new(state),
+            upkeep: Mutex::new(Upkeep::Open),
+        };
         let first = queue.new_segment(&mut queue.lock(), start, 0);
         let first = first.map_err(|cause| failed(&queue.directory, cause))?;
         queue.lock().segments.push_back(first);
@@ -228,6 +250,7 @@ impl JournalQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The bytes at the start of a segment: its header, and that no record follows.
     fn header(&self, first: u64) -> io::Result<Vec<u8>> {
         let header = Header {
             journal: self.journal,
@@ -235,13 +258,15 @@ impl JournalQueue {
             database: self.place.database.clone(),
             ledger: self.place.ledger.clone(),
         };
-        header.encode().ok_or_else(|| io::ErrorKind::InvalidFilename.into())
+        let mut bytes = header.encode().ok_or(io::ErrorKind::InvalidFilename)?;
+        bytes.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        Ok(bytes)
     }
 
     /// A segment with room for at least one record of this size, all of it allocated.
     fn new_segment(&self, state: &mut State, first: u64, record: usize) -> io::Result<Segment> {
         let header = self.header(first)?;
-        let least = HEADER_BYTES + record;
+        let least = HEADER_BYTES + record.max(RECORD_HEADER_BYTES);
         let path = self.directory.join(segment_name(first));
         let spare = std::mem::replace(&mut state.spare, Spare::None);
         let (file, size) = match spare {
@@ -292,12 +317,13 @@ impl JournalQueue {
         }
         let State { segments, spare, buffer, counts, wake_at, unsynced, .. } = state;
         let segment = segments.back_mut().ok_or(io::ErrorKind::NotFound)?;
+        let waits = counts.pending() > 0;
         buffer.clear();
         segment.seed.encode(buffer, segment.end, position, record).ok_or(io::ErrorKind::FileTooLarge)?;
         // Where the next one's header will be, nothing is written yet.
         buffer.resize(bytes + RECORD_HEADER_BYTES.min(segment.size - segment.end - bytes), 0);
         write_all_at(&segment.file, buffer, segment.end as u64)?;
-        if segment.last == segment.first {
+        if segment.last == segment.first || !waits {
             segment.since = Instant::now();
         }
         segment.end += bytes;
@@ -318,6 +344,10 @@ impl JournalQueue {
             upkeep = true;
         }
         Ok(Appended { position, wake, upkeep })
+    }
+
+    fn upkeep_lock(&self) -> MutexGuard<'_, Upkeep> {
+        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn within(&self) -> Option<Duration> {
@@ -369,8 +399,12 @@ fn discard(directory: &Path) -> io::Result<()> {
             fs::remove_file(found.path())?;
         }
     }
-    fs::remove_file(directory.join(LOCK))?;
-    fs::remove_dir(directory)
+    let removed = fs::remove_file(directory.join(LOCK)).and_then(|()| fs::remove_dir(directory));
+    match removed {
+        // Somebody who looked for journals was faster.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// A file of this size, all of it allocated; or a smaller one, if there is not that much room.
@@ -405,6 +439,7 @@ impl State {
             since: Instant::now(),
             synced: None,
             suspect: false,
+            kept: false,
         }
     }
 
@@ -475,6 +510,11 @@ impl Queue for JournalQueue {
             let reading = read_segment(&file, seed, extent, at, left)?;
             if reading.block.ends.is_empty() || reading.skipped > 0 {
                 self.place.keep(&path, self.journal)?;
+                let mut state = self.lock();
+                let kept = state.segments.iter_mut().find(|segment| segment.number == number);
+                if let Some(segment) = kept {
+                    segment.kept = true;
+                }
             }
             if reading.block.ends.is_empty() {
                 // Nothing more of this segment checks: what is left of it is damaged.
@@ -491,8 +531,10 @@ impl Queue for JournalQueue {
             batch.skipped += reading.skipped;
             batch.push(reading.block);
             at = reading.until;
-            let mark = Mark { segment: number, offset: reading.next };
-            self.lock().marks.insert(at, mark);
+            let mut state = self.lock();
+            let since = (at == state.counts.appended).then(Instant::now);
+            state.marks.insert(at, Mark { segment: number, offset: reading.next, since });
+            drop(state);
             if reading.broken {
                 break;
             }
@@ -512,8 +554,17 @@ impl Queue for JournalQueue {
             {
                 done.extend(state.segments.pop_front());
             }
-            let kept = state.segments.iter().map(|segment| segment.end - HEADER_BYTES).sum();
-            state.counts.bytes = if state.counts.pending() == 0 { 0 } else { kept };
+            let kept: usize = state.segments.iter().map(|segment| segment.end - HEADER_BYTES).sum();
+            let State { segments, marks, counts, .. } = &mut *state;
+            let mark = marks.get(&upto).copied();
+            let front =
+                segments.front_mut().filter(|front| mark.is_some_and(|mark| mark.segment == front.number));
+            let mut acknowledged = 0;
+            if let (Some(mark), Some(front)) = (mark, front) {
+                acknowledged = mark.offset - HEADER_BYTES;
+                front.since = mark.since.unwrap_or(front.since);
+            }
+            counts.bytes = if counts.pending() == 0 { 0 } else { kept.saturating_sub(acknowledged) };
         }
         // The transaction that reached `upto` is on stable storage. A file that stays is found again, and nothing
         // in it is above the position that the database knows.
@@ -537,32 +588,41 @@ impl Queue for JournalQueue {
     }
 
     fn ended(&self) {
+        let mut upkeep = self.upkeep_lock();
         let done = {
             let state = self.lock();
             state.counts.pending() == 0 && state.gap.is_none()
         };
         if done {
+            *upkeep = Upkeep::Ended;
             // What cannot be removed is found by the next log, which sees that nothing in it is left to do.
             drop(discard(&self.directory));
             // Only if nothing else is in it.
             drop(fs::remove_dir(&self.place.directory));
         } else {
             // What can be done for what is left, is; there is nobody to tell any more.
-            drop(self.upkeep());
+            drop(self.sync());
         }
     }
 
     fn upkeep_due(&self) -> Option<Due> {
         let state = self.lock();
-        let within = self.within().unwrap_or(Duration::MAX);
-        if matches!(state.spare, Spare::Wanted) {
-            return Some(Due { after: Duration::ZERO, within });
-        }
         // Half of the time is for the disk.
-        Some(Due { after: (within / 2).saturating_sub(state.unsynced?.elapsed()), within })
+        let sync = self.within().zip(state.unsynced).map(|(within, since)| {
+            let waited = since.elapsed();
+            Due { after: (within / 2).saturating_sub(waited), by: Some(within.saturating_sub(waited)) }
+        });
+        if matches!(state.spare, Spare::Wanted) {
+            return Some(Due { after: Duration::ZERO, by: sync.and_then(|sync| sync.by) });
+        }
+        sync
     }
 
     fn upkeep(&self) -> io::Result<()> {
+        let upkeep = self.upkeep_lock();
+        if *upkeep == Upkeep::Ended {
+            return Ok(());
+        }
         self.prepare_spare();
         self.sync()
     }

@@ -29,7 +29,8 @@ pub(super) fn read_segment(
 ) -> io::Result<Reading> {
     let mut reading = Reading::at(offset, from);
     // As many bytes as the records may have, and their headers; more if that is not one record.
-    let mut window = (bytes + count * 32).max(1 << 16).min(end.saturating_sub(offset));
+    let mut window =
+        bytes.saturating_add(count.saturating_mul(32)).max(1 << 16).min(end.saturating_sub(offset));
     loop {
         let mut buffer = vec![0; window];
         let read = read_up_to(file, &mut buffer, offset)?;

@@ -111,6 +111,8 @@ impl Model {
                 assert_eq!(self.queue.counts().pending(), self.list.len() as u64 - self.acked);
             }
             Step::Upkeep => {
+                // Twice if a segment was rewritten, which makes a new one.
+                self.queue.upkeep().unwrap();
                 self.queue.upkeep().unwrap();
                 assert!(self.queue.upkeep_due().is_none());
                 self.synced = self.list.len() as u64;
@@ -258,6 +260,45 @@ proptest! {
             model.step(number, &step);
         }
     }
+}
+
+#[test]
+fn the_oldest_is_no_older_than_what_waits_and_bytes_are_those_that_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 100_000, 0).unwrap();
+    let append = |count: usize| (0..count).for_each(|_| assert!(queue.append(&[1; 84]).is_ok()));
+    append(10);
+    // Read to the end, as more arrives before the commit.
+    assert_eq!(queue.read(0, 100, 100_000).unwrap().len(), 10);
+    let read = Instant::now();
+    append(5);
+    queue.ack(10, Outcome::default());
+    let counts = queue.counts();
+    assert!(counts.oldest.is_some_and(|oldest| oldest <= read && read - oldest < Duration::from_secs(5)));
+    assert_eq!(counts.bytes, 5 * record_bytes(84));
+    queue.read(10, 100, 100_000).unwrap();
+    queue.ack(15, Outcome::default());
+    assert_eq!((queue.counts().oldest, queue.counts().bytes), (None, 0));
+    let before = Instant::now();
+    append(1);
+    assert!(queue.counts().oldest.is_some_and(|oldest| oldest >= before));
+}
+
+#[test]
+fn what_is_kept_as_evidence_is_not_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 5000, 0).unwrap();
+    (0..20).for_each(|_| assert!(queue.append(&[1; 100]).is_ok()));
+    let first = queue.lock().segments[0].path.clone();
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[HEADER_BYTES + 20] ^= 1;
+    // In place: the queue has the file open.
+    write_all_at(&File::options().write(true).open(&first).unwrap(), &bytes, 0).unwrap();
+    assert_eq!(queue.read(0, 5, 5000).unwrap().skipped, 1);
+    queue.ack(20, Outcome::default());
+    (0..40).for_each(|_| assert!(queue.append(&[2; 100]).is_ok()));
+    let kept: Vec<_> = fs::read_dir(directory.path().join(DAMAGED)).unwrap().collect();
+    assert_eq!(fs::read(kept[0].as_ref().unwrap().path()).unwrap(), bytes);
 }
 
 #[test]

@@ -4,10 +4,16 @@
 //! has waited for half of `within`, and takes everything along that was appended meanwhile.
 //!
 //! A sync that fails is never repeated on the same file: the kernel may have dropped what it could not write,
-//! and would then report success. What is not acknowledged is written to another file, as it was read back from
-//! the first and checked, which takes the first one's place once it is synced.
+//! and would then report success. Nothing is appended to it any more, and what is not acknowledged is written to
+//! another file, as it was read back from the first and checked, which takes the first one's place once it is synced.
 
-use std::{fs, io, sync::Arc};
+use std::{
+    fs::{self, File},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
 use super::{
     HEADER_BYTES, JournalQueue, SPARE, Seed, Segment, Spare, State,
@@ -18,7 +24,10 @@ use super::{
 };
 
 /// The file that takes a suspect segment's place, until it does.
-const REWRITTEN: &str = "rewritten";
+pub(super) const REWRITTEN: &str = "rewritten";
+
+/// Records read at a time while a segment is rewritten.
+const STEP: (usize, usize) = (16 * 1024, 4 * 1024 * 1024);
 
 impl JournalQueue {
     /// Makes the file of the next segment, if it is wanted and there is room.
@@ -48,6 +57,9 @@ impl JournalQueue {
             let mut state = self.lock();
             let keeps = segment.size == self.segment_bytes
                 && !segment.suspect
+                && !segment.kept
+                // A sync of it that is under way may yet fail, and its next life would know nothing of that.
+                && Arc::strong_count(&segment.file) == 1
                 && matches!(state.spare, Spare::None | Spare::Wanted | Spare::Failed);
             if keeps {
                 state.spare = Spare::Making;
@@ -72,35 +84,12 @@ impl JournalQueue {
             let mut state = self.lock();
             let Some(since) = state.unsynced.take() else { return Ok(()) };
             let files = state.segments.iter().filter(|segment| !segment.is_synced());
-            let files: Vec<_> = files
-                .map(|segment| {
-                    (segment.number, Arc::clone(&segment.file), segment.last, segment.synced, segment.suspect)
-                })
-                .collect();
+            let files: Vec<_> =
+                files.map(|segment| (segment.number, Arc::clone(&segment.file), segment.last)).collect();
             (since, files)
         };
-        let outcome = files.into_iter().try_for_each(|(number, file, last, synced, suspect)| {
-            let done = if suspect {
-                Err(io::ErrorKind::InvalidData.into())
-            } else if synced.is_none() {
-                file.sync_all().and_then(|()| sync_directory(&self.directory))
-            } else {
-                file.sync_data()
-            };
-            let mut state = self.lock();
-            let found = state.segments.iter().position(|segment| segment.number == number);
-            // Retired meanwhile: it is in the database.
-            let Some(index) = found else { return Ok(()) };
-            match done {
-                Ok(()) => {
-                    if let Some(segment) = state.segments.get_mut(index) {
-                        segment.synced = Some(last);
-                    }
-                    Ok(())
-                }
-                Err(cause) => self.rewrite(&mut state, index).and(if suspect { Ok(()) } else { Err(cause) }),
-            }
-        });
+        let outcome =
+            files.into_iter().try_for_each(|(number, file, last)| self.sync_segment(number, &file, last));
         if outcome.is_err() {
             // Also if what failed is well again elsewhere: the others may not be.
             self.lock().unsynced = Some(since);
@@ -108,64 +97,143 @@ impl JournalQueue {
         outcome
     }
 
-    /// Puts another file, synced, in the place of a segment whose own can no longer be trusted. Nothing may be
-    /// appended meanwhile.
-    fn rewrite(&self, state: &mut State, index: usize) -> io::Result<()> {
-        let acknowledged = state.counts.acknowledged;
-        let is_last = index + 1 == state.segments.len();
-        let Some(old) = state.segments.get_mut(index) else { return Ok(()) };
-        old.suspect = true;
-        if old.last <= acknowledged && !is_last {
-            // Nobody needs it; what stays of it is read no further than to where the next one begins.
-            drop(fs::remove_file(&old.path));
-            drop(state.segments.remove(index));
-            return Ok(());
+    fn sync_segment(&self, number: u64, file: &File, last: u64) -> io::Result<()> {
+        let find = |state: &mut State| state.segments.iter().position(|segment| segment.number == number);
+        let (suspect, is_new) = {
+            let mut state = self.lock();
+            let index = find(&mut state);
+            // Retired meanwhile: it is in the database.
+            let Some(segment) = index.and_then(|index| state.segments.get(index)) else { return Ok(()) };
+            (segment.suspect, segment.synced.is_none())
+        };
+        if suspect {
+            return self.rewrite(number);
         }
-        let (first, seed, size) = (old.first.max(acknowledged), old.seed, old.size);
-        let (last, since, end) = (old.last, old.since, old.end);
-        let (file, old_path) = (Arc::clone(&old.file), old.path.clone());
+        let done = if is_new {
+            file.sync_all().and_then(|()| sync_directory(&self.directory))
+        } else {
+            file.sync_data()
+        };
+        let Err(cause) = done else {
+            let mut state = self.lock();
+            if let Some(segment) = find(&mut state).and_then(|index| state.segments.get_mut(index)) {
+                segment.synced = Some(last);
+            }
+            return Ok(());
+        };
+        self.rewrite(number)?;
+        Err(cause)
+    }
+
+    /// Puts another file, synced, in the place of a segment whose own can no longer be trusted.
+    fn rewrite(&self, number: u64) -> io::Result<()> {
+        let Some(old) = self.seal(number)? else { return Ok(()) };
         let unfinished = self.directory.join(REWRITTEN);
-        let (path, new_seed) = (self.directory.join(segment_name(first)), Seed::of(self.journal, first));
         // Of an earlier attempt.
         match fs::remove_file(&unfinished) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
         }
-        let (new, size) = make(&unfinished, size, end)?;
-        write_all_at(&new, &self.header(first)?, 0)?;
-        let (mut from, mut offset, mut new_end) = (first, HEADER_BYTES, HEADER_BYTES);
+        let (path, seed) = (self.directory.join(segment_name(old.from)), Seed::of(self.journal, old.from));
+        let (new, size) = make(&unfinished, old.size, old.end)?;
+        write_all_at(&new, &self.header(old.from)?, 0)?;
+        let (mut from, mut offset, mut end) = (old.from, HEADER_BYTES, HEADER_BYTES);
         loop {
-            let reading = read_segment(&file, seed, (offset, end), from, (usize::MAX >> 8, size))?;
+            let reading = read_segment(&old.file, old.seed, (offset, old.end), from, STEP)?;
             if reading.skipped > 0 {
-                self.place.keep(&old_path, self.journal)?;
+                self.place.keep(&old.path, self.journal)?;
             }
-            let mut bytes = Vec::new();
-            let count = reading.block.ends.len();
-            let positions = (reading.until - count as u64 + 1)..;
-            for (index, position) in (0..count).zip(positions) {
-                let (at, record) = (new_end + bytes.len(), reading.block.record(index));
-                new_seed.encode(&mut bytes, at, position, record).ok_or(io::ErrorKind::FileTooLarge)?;
+            let (mut bytes, count) = (Vec::new(), reading.block.ends.len());
+            let positions = reading.until.saturating_sub(count as u64)..;
+            for (index, before) in (0..count).zip(positions) {
+                let (at, record) = (end + bytes.len(), reading.block.record(index));
+                seed.encode(&mut bytes, at, before + 1, record).ok_or(io::ErrorKind::FileTooLarge)?;
             }
-            write_all_at(&new, &bytes, new_end as u64)?;
-            new_end += bytes.len();
+            write_all_at(&new, &bytes, end as u64)?;
+            end += bytes.len();
             (from, offset) = (reading.until, reading.next);
             if count == 0 {
                 break;
             }
         }
         new.sync_all()?;
-        fs::rename(&unfinished, &path)?;
+        let number = {
+            let mut state = self.lock();
+            let index = state.segments.iter().position(|segment| segment.number == number);
+            let Some(index) = index else { return fs::remove_file(&unfinished) };
+            fs::rename(&unfinished, &path)?;
+            let mut segment = state.segment(new, path, seed, old.from, size);
+            (segment.last, segment.end, segment.since) = (old.last, end, old.since);
+            if segment.path != old.path {
+                // What stays is no harm: it is read only up to where the other begins.
+                drop(fs::remove_file(&old.path));
+            }
+            let number = segment.number;
+            if let Some(place) = state.segments.get_mut(index) {
+                *place = segment;
+            }
+            number
+        };
         sync_directory(&self.directory)?;
-        let mut segment = state.segment(new, path, new_seed, first, size);
-        (segment.last, segment.end, segment.since) = (last, new_end, since);
-        segment.synced = Some(last);
-        if segment.path != old_path {
-            // What stays is no harm: it is read only up to where the other begins.
-            drop(fs::remove_file(old_path));
-        }
-        if let Some(old) = state.segments.get_mut(index) {
-            *old = segment;
+        let mut state = self.lock();
+        if let Some(segment) = state.segments.iter_mut().find(|segment| segment.number == number) {
+            segment.synced = Some(old.last);
         }
         Ok(())
     }
+
+    /// Sees to it that nothing is appended any more to a segment that cannot be trusted, and says what is in it that
+    /// is needed; none if nothing is.
+    fn seal(&self, number: u64) -> io::Result<Option<Sealed>> {
+        let mut state = self.lock();
+        let acknowledged = state.counts.acknowledged;
+        let Some(index) = state.segments.iter().position(|segment| segment.number == number) else {
+            return Ok(None);
+        };
+        let is_last = index + 1 == state.segments.len();
+        let Some(old) = state.segments.get_mut(index) else { return Ok(None) };
+        old.suspect = true;
+        let (first, last) = (old.first, old.last);
+        let is_needed = last > acknowledged;
+        if !is_needed || first == last {
+            // What stays of it is read no further than to where the next one begins, which may have its name.
+            fs::remove_file(&old.path)?;
+            drop(state.segments.remove(index));
+            if is_last {
+                let next = self.new_segment(&mut state, last, 0)?;
+                state.segments.push_back(next);
+            }
+            return Ok(None);
+        }
+        if is_last {
+            let next = self.new_segment(&mut state, last, 0)?;
+            state.segments.push_back(next);
+            // The new one is to be synced too.
+            state.unsynced.get_or_insert_with(Instant::now);
+        }
+        let Some(old) = state.segments.get(index) else { return Ok(None) };
+        Ok(Some(Sealed {
+            file: Arc::clone(&old.file),
+            path: old.path.clone(),
+            seed: old.seed,
+            from: first.max(acknowledged),
+            last,
+            end: old.end,
+            size: old.size,
+            since: old.since,
+        }))
+    }
+}
+
+/// What is to be read of a segment that is not trusted any more.
+struct Sealed {
+    file: Arc<File>,
+    path: PathBuf,
+    seed: Seed,
+    /// The position after which its records are needed.
+    from: u64,
+    last: u64,
+    end: usize,
+    size: usize,
+    since: Instant,
 }

@@ -118,7 +118,7 @@ async fn apply(
 
 /// The five characters that say what went wrong: SQLSTATE.
 pub(super) fn code_of(cause: &sqlx::Error) -> String {
-    cause.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+    cause.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned()
 }
 
 fn is_race(cause: &sqlx::Error) -> bool {
