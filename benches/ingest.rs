@@ -296,7 +296,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("ingest 20 000 of 200 000 rows");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
-    group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(3));
+    group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(8));
     let cases: [(&str, fn() -> Box<dyn Case>); 4] = [
         ("audit", || Box::new(Ours::in_memory())),
         ("audit journaled", || Box::new(Ours::journaled())),

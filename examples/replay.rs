@@ -1,7 +1,7 @@
 //! Replays AWS CloudTrail records through the layer: one audit event a record, at the time the record says.
 //!
-//! `cargo run --release --example replay -- [--db FILE] [INPUT]`: INPUT is JSON Lines, plain or gzip; without
-//! it, standard input. Prints the books. A line that is not a JSON object is reported and skipped.
+//! `cargo run --release --example replay -- [--db DATABASE] [INPUT]`: DATABASE is a SQLite file or, with the feature
+//! `postgres`, a `postgres://` URL. INPUT is JSON Lines, plain or gzip; without it, standard input. Prints the books. A line that is not a JSON object is reported and skipped.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is its output")]
 
 use std::{
@@ -15,22 +15,31 @@ use clap::Parser;
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 use tracing::info;
-use tracing_audit::AuditLog;
+use tracing_audit::{AuditError, AuditLog};
 use tracing_subscriber::prelude::*;
 
 #[derive(Parser)]
 struct Arguments {
-    /// The SQLite file, created if it does not exist.
+    /// A SQLite file, created if it does not exist, or a postgres:// URL.
     #[arg(long, default_value = "audit.db")]
-    db: PathBuf,
+    db: String,
     /// CloudTrail records, one JSON object a line, plain or gzip. Default: standard input.
     input: Option<PathBuf>,
+}
+
+async fn open(database: &str) -> Result<AuditLog, AuditError> {
+    #[cfg(feature = "postgres")]
+    if database.starts_with("postgres:") {
+        let store = tracing_audit::Store::postgres(database)?;
+        return AuditLog::builder().store(store).in_memory_queue(100_000, 64 << 20).open().await;
+    }
+    AuditLog::open(database).await
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let audit = AuditLog::open(arguments.db).await?;
+    let audit = open(&arguments.db).await?;
     tracing_subscriber::registry().with(audit.layer()).init();
     audit.check_wiring()?;
 

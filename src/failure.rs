@@ -25,6 +25,9 @@
 //! | the database does not answer at all | health turns bad after `commit_timeout`; the attempt goes on | `flusher`: `a_database_that_does_not_answer_…` |
 //! | it cannot be opened at first | `open` is an error; [`AuditWriter::new`](crate::AuditWriter::new) goes on trying | `flusher`: `a_database_that_cannot_be_opened_at_first_…` |
 //! | the file is no database, is for another ledger, or was made by a newer version | `open` is an error that names the remedy | `writing`: `files_that_cannot_be_a_ledger_…` |
+//! | a PostgreSQL server is not there at first | with a journal, `open` succeeds all the same and what is accepted is committed once it is there; without, `open` is an error | `postgres`: `a_server_that_is_not_there_at_first_…` |
+//! | it is killed, stopped, or ends our connection | tried again on a new one, also if the COMMIT had been sent | `postgres`: `nothing_accepted_is_lost_or_doubled_however_the_server_ends`, `lost_answers_to_a_commit_…` |
+//! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres`: `what_cannot_be_is_refused_…` |
 //! | the log's thread panics (a bug) | counted in [`panics`](crate::Stats::panics), survived | `flusher`: `a_panic_of_the_log_s_thread_…` |
 //! | all of this, in any order | the books balance, every accepted entry is in one place | `flusher`: `whatever_happens_…` |
 //!
@@ -34,9 +37,9 @@
 //! |---|---|---|
 //! | the database refuses one entry for good (a constraint, its size) | it is found by halving its batch and set aside whole in quarantine, the rest is committed; `commit` returns [`is_quarantined`](crate::AuditError::is_quarantined) | `faults`: `one_poison_entry_among_500_…` |
 //! | it refuses every entry of a batch | that is the database's fault: nothing is quarantined until it accepts another | `writing`: `an_entry_that_the_database_refuses_waits_…` |
-//! | its `id` is in the ledger already | quarantined; `commit` returns [`is_duplicate`](crate::AuditError::is_duplicate) | `writing`: `a_duplicate_is_quarantined_alone_…` |
-//! | it exceeds the size limits | an event is cut, which its problems say; a written entry is rejected, [`is_too_large`](crate::AuditError::is_too_large) | `writing`: `what_is_too_large_…` |
-//! | it is malformed | stored, the raw value in the metadata, the problem listed | `fields` |
+//! | its `id` is in the ledger already | quarantined; `commit` returns [`is_duplicate`](crate::AuditError::is_duplicate) | `contract`: `a_duplicate_is_quarantined_alone_…` |
+//! | it exceeds the size limits | an event is cut, which its problems say; a written entry is rejected, [`is_too_large`](crate::AuditError::is_too_large) | `contract`: `what_is_too_large_…` |
+//! | it is malformed | stored, the raw value in the metadata, the problem listed | `contract` |
 //! | a value's `Debug` panics | stored, with a problem | `global`: `a_panicking_debug_…` |
 //!
 //! Quarantined entries are shown by [`quarantined`](crate::AuditReader::quarantined), written as JSON Lines by

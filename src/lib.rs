@@ -1,4 +1,4 @@
-//! An audit log for services that use [`tracing`]: typed entries in SQLite, queried and exported.
+//! An audit log for services that use [`tracing`]: typed entries in SQLite or PostgreSQL, queried and exported.
 //!
 //! Code that already uses `tracing` says what happened; one layer, installed at start-up, keeps it:
 //!
@@ -79,7 +79,8 @@
 //! | [`journal_max_bytes`](AuditLogBuilder::journal_max_bytes) | 1 GiB | some three million entries: an hour without the database at a thousand a second |
 //! | segments of a journal | 16 MiB | a new one is rare, and space comes back in small steps |
 //! | [`durability`](AuditLogBuilder::durability) | the process's crash, not the machine's loss of power | costs no sync; what is committed is synced in any case |
-//! | [`in_memory_queue`](AuditLogBuilder::in_memory_queue), of a pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
+//! | where entries wait for a PostgreSQL server | none: say it | a server can be away for long, and what that may cost is yours to decide |
+//! | [`in_memory_queue`](AuditLogBuilder::in_memory_queue), of a SQLite pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
 //! | [`when_full`](AuditLogBuilder::when_full) | block for 1 s, then reject | rides out a slow commit, short enough for a request |
 //! | [`batch_size`](AuditLogBuilder::batch_size) | 512 entries | the fixed cost of a transaction vanishes |
 //! | [`flush_interval`](AuditLogBuilder::flush_interval) | 100 ms | nobody who looks for what just happened notices |
@@ -93,12 +94,14 @@
 //! | [`default_decision`](AuditLogBuilder::default_decision) | none | a log does not assert what nobody said |
 //! | entries in one commit | at most 16 384, 8 MiB | a tenth faster than half as many; keeps a transaction around 150 ms |
 //! | pause between attempts | 20 ms, doubled up to 2 s, shortened at random by up to half | soon back, and several processes not in step |
+//! | PostgreSQL | a connection of its own, `READ COMMITTED`, `synchronous_commit` at least `on` | a commit is durable when it returns |
 //! | SQLite | WAL and pages of 8 KiB in files we create, `synchronous = FULL`, 5 s for another's lock, checkpoints of 32 MiB | a commit is durable when it returns; the sizes are the fastest measured |
 //!
 //! # Features
 //!
 //! - `sqlite` (default): SQLite as a store, compiled in. An [`SqlitePool`](https://docs.rs/sqlx/0.9) of sqlx
 //!   0.9 can be given instead of a path; sqlx is a public dependency through that conversion only.
+//! - `postgres`: PostgreSQL as a store, from a URL or a `PgPool`; with TLS, `tls-rustls` or `tls-native-tls`.
 //! - `testing`: `testing::capture`, for asserting in tests what code audits.
 //! - `valuable`: structured values as JSON, under `--cfg tracing_unstable` as in `tracing` itself. Without
 //!   that cfg they arrive as their `Debug` text.

@@ -36,6 +36,7 @@ pub(crate) struct Backlog {
     _lock: File,
     /// Oldest first.
     segments: Vec<Old>,
+    scratch: Vec<u8>,
     /// Where reading left off: the position before the first record of which segment, where in it, and after which
     /// position.
     mark: (u64, usize, u64),
@@ -163,6 +164,7 @@ impl Backlog {
             directory,
             _lock: lock,
             segments,
+            scratch: Vec::new(),
             mark: (u64::MAX, HEADER_BYTES, 0),
         }))
     }
@@ -174,21 +176,35 @@ impl Backlog {
         let mut at = from;
         let mut index = self.segments.iter().rposition(|segment| segment.first <= at).unwrap_or(0);
         while let Some(segment) = self.segments.get(index) {
+            let left = (count - batch.len(), bytes.saturating_sub(batch.bytes()));
+            if batch.len() > 0 && (left.0 == 0 || left.1 == 0) {
+                break;
+            }
             // What lies before it is in no segment.
-            batch.skipped += segment.first.saturating_sub(at);
-            at = at.max(segment.first);
+            let gone = segment.first.saturating_sub(at);
             let (marked, offset, position) = self.mark;
             let offset = if marked == segment.first && position <= at { offset } else { HEADER_BYTES };
-            let reading =
-                read_segment(&segment.file, segment.seed, (offset, segment.size), at, (count, bytes))?;
+            let (extent, from) = ((offset, segment.size), at.max(segment.first));
+            let reading = read_segment(&segment.file, segment.seed, extent, from, left, &mut self.scratch)?;
             if reading.skipped > 0 {
                 self.place.keep(&segment.path, self.journal)?;
             }
-            if !reading.block.ends.is_empty() {
-                batch.skipped += reading.skipped;
-                self.mark = (segment.first, reading.next, reading.until);
-                batch.push(reading.block);
+            let lost = gone + reading.skipped;
+            if lost > 0 && batch.len() > 0 {
+                // A batch is without holes: the next one begins with it.
                 break;
+            }
+            batch.skipped += lost;
+            at = from + reading.skipped;
+            if !reading.block.ends.is_empty() {
+                at = reading.until;
+                self.mark = (segment.first, reading.next, reading.until);
+                let broken = reading.broken;
+                batch.push(reading.block);
+                if broken {
+                    break;
+                }
+                continue;
             }
             let next = self.segments.get(index + 1);
             // Where its last record ends, another should begin, or the next segment.

@@ -11,13 +11,10 @@ use uuid::Uuid;
 use super::{
     LOCK, failed,
     file::read_up_to,
-    reading::read_segment,
+    reading::{STEP, read_segment},
     segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
 };
 use crate::AuditError;
-
-/// Records read at a time.
-const STEP: (usize, usize) = (16 * 1024, 4 * 1024 * 1024);
 
 /// A journal, as [`inspect_journals`] found it.
 #[derive(Clone, Debug)]
@@ -175,9 +172,10 @@ fn segment(journal: Uuid, path: PathBuf) -> io::Result<(Option<Header>, JournalS
         return Ok((None, segment));
     }
     let end = usize::try_from(size).unwrap_or(usize::MAX);
-    let mut offset = HEADER_BYTES;
+    let (mut offset, mut scratch) = (HEADER_BYTES, Vec::new());
     loop {
-        let reading = read_segment(&file, Seed::of(journal, first), (offset, end), segment.last, STEP)?;
+        let seed = Seed::of(journal, first);
+        let reading = read_segment(&file, seed, (offset, end), segment.last, STEP, &mut scratch)?;
         if reading.block.ends.is_empty() {
             break;
         }

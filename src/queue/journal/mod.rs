@@ -105,6 +105,8 @@ pub(crate) struct JournalQueue {
     _lock: File,
     segment_bytes: usize,
     state: Mutex<State>,
+    /// What is read of a segment, kept since fresh memory costs more than the reading.
+    scratch: Mutex<Vec<u8>>,
     /// Held by whoever does what may wait for the disk; taken before `state`.
     upkeep: Mutex<Upkeep>,
 }
@@ -237,6 +239,7 @@ impl JournalQueue {
             _lock: lock,
             segment_bytes,
             state: Mutex::new(state),
+            scratch: Mutex::default(),
             upkeep: Mutex::new(Upkeep::Open),
         };
         let first = queue.new_segment(&mut queue.lock(), start, 0);
@@ -486,6 +489,7 @@ impl Queue for JournalQueue {
     }
 
     fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Batch::default();
         let mut at = from;
         while batch.len < count {
@@ -507,7 +511,7 @@ impl Queue for JournalQueue {
             if batch.len > 0 && left.1 == 0 {
                 break;
             }
-            let reading = read_segment(&file, seed, extent, at, left)?;
+            let reading = read_segment(&file, seed, extent, at, left, &mut scratch)?;
             if reading.block.ends.is_empty() || reading.skipped > 0 {
                 self.place.keep(&path, self.journal)?;
                 let mut state = self.lock();

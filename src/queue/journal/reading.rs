@@ -18,24 +18,32 @@ pub(super) struct Reading {
     pub(super) broken: bool,
 }
 
-/// Reads records from `offset` on, up to `end`, of which the first is expected after `from`: at most `count`, and
-/// at most `bytes` bytes unless a single one is larger.
+/// Records and bytes at a time where all are read.
+pub(super) const STEP: (usize, usize) = (usize::MAX, usize::MAX);
+
+/// Bytes of a segment read at once, unless there is no whole record in them: few enough to stay in a cache.
+const WINDOW: usize = 256 * 1024;
+
+/// Reads records from `offset` on, up to `end`, of which the first is expected after `from`: at most `count`, at
+/// most `bytes` bytes unless a single one is larger, and as many as lie in a window of the file. `buffer` is for what
+/// is read.
 pub(super) fn read_segment(
     file: &File,
     seed: Seed,
     (offset, end): (usize, usize),
     from: u64,
     (count, bytes): (usize, usize),
+    buffer: &mut Vec<u8>,
 ) -> io::Result<Reading> {
     let mut reading = Reading::at(offset, from);
-    // As many bytes as the records may have, and their headers; more if that is not one record.
-    let mut window =
-        bytes.saturating_add(count.saturating_mul(32)).max(1 << 16).min(end.saturating_sub(offset));
+    let mut window = WINDOW.min(end.saturating_sub(offset));
     loop {
-        let mut buffer = vec![0; window];
-        let read = read_up_to(file, &mut buffer, offset)?;
-        buffer.truncate(read);
-        reading.parse(seed, &buffer, offset, (count, bytes));
+        if buffer.len() < window {
+            buffer.resize(window, 0);
+        }
+        let buffer = buffer.get_mut(..window).unwrap_or_default();
+        let read = read_up_to(file, buffer, offset)?;
+        reading.parse(seed, buffer.get(..read).unwrap_or_default(), offset, (count, bytes));
         let all = offset + window >= end || read < window;
         if !reading.block.ends.is_empty() || all {
             return Ok(reading);

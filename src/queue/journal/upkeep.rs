@@ -19,15 +19,12 @@ use super::{
     HEADER_BYTES, JournalQueue, SPARE, Seed, Segment, Spare, State,
     file::{sync_directory, write_all_at},
     make,
-    reading::read_segment,
+    reading::{STEP, read_segment},
     segment_name,
 };
 
 /// The file that takes a suspect segment's place, until it does.
 pub(super) const REWRITTEN: &str = "rewritten";
-
-/// Records read at a time while a segment is rewritten.
-const STEP: (usize, usize) = (16 * 1024, 4 * 1024 * 1024);
 
 impl JournalQueue {
     /// Makes the file of the next segment, if it is wanted and there is room.
@@ -138,8 +135,10 @@ impl JournalQueue {
         let (new, size) = make(&unfinished, old.size, old.end)?;
         write_all_at(&new, &self.header(old.from)?, 0)?;
         let (mut from, mut offset, mut end) = (old.from, HEADER_BYTES, HEADER_BYTES);
+        let mut scratch = Vec::new();
         loop {
-            let reading = read_segment(&old.file, old.seed, (offset, old.end), from, STEP)?;
+            let extent = (offset, old.end);
+            let reading = read_segment(&old.file, old.seed, extent, from, STEP, &mut scratch)?;
             if reading.skipped > 0 {
                 self.place.keep(&old.path, self.journal)?;
             }

@@ -1,0 +1,417 @@
+//! PostgreSQL on its bad days, and what only it has: many ledgers, an application's tables beside ours.
+
+#![cfg(feature = "postgres")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{Connection, PgConnection, PgPool};
+use support::{
+    assert_balanced, block_on,
+    postgres::{Server, log_with, server},
+    wait_until,
+};
+use tracing_audit::{AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Store};
+use uuid::Uuid;
+
+fn entry(action: impl Into<String>) -> AuditEntry {
+    AuditEntry::new(Uuid::nil(), action, "document")
+}
+
+async fn run(url: &str, sql: &'static str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+fn in_memory(url: &str) -> AuditLog {
+    let builder = AuditLog::builder().store(Store::postgres(url).unwrap()).on_notice(|_| {});
+    builder
+        .in_memory_queue(100_000, 64 << 20)
+        .commit_timeout(Duration::from_millis(500))
+        .open_blocking()
+        .unwrap()
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_remedy() {
+    let error = Store::postgres("postgres://user:secret@host:port/db").unwrap_err();
+    assert!(error.is_config() && !format!("{error:?}").contains("secret"), "{error:?}");
+    let store = || Store::postgres(&server().database("postgres")).unwrap();
+    let error = AuditLog::builder().store(store()).open_blocking().unwrap_err();
+    assert!(error.is_config() && error.to_string().contains("say where entries wait for it"), "{error}");
+    assert!(store().schema("").unwrap_err().is_config());
+    assert!(Store::sqlite("x.db").unwrap().schema("audit").unwrap_err().is_config());
+
+    let refused = |store: Store| {
+        let builder = AuditLog::builder().store(store).in_memory_queue(10, 10_000);
+        builder.open_blocking().unwrap_err().to_string()
+    };
+    let none = Store::postgres(&server().database("no_such_database")).unwrap();
+    assert!(refused(none).contains("there is no such database on the server"));
+    let url = server().create_database();
+    #[cfg(not(any(feature = "tls-rustls", feature = "tls-native-tls")))]
+    {
+        let store = Store::postgres(&format!("{url}?sslmode=require")).unwrap();
+        assert!(refused(store).contains("enable the feature tls-rustls"));
+    }
+    block_on(run(
+        &server().database("postgres"),
+        "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0",
+    ));
+    assert!(refused(Store::postgres(&server().database("latin")).unwrap()).contains("made with UTF8"));
+    drop(in_memory(&url));
+    block_on(run(&url, "INSERT INTO tracing_audit_migrations VALUES (99, now())"));
+    assert!(refused(Store::postgres(&url).unwrap()).contains("upgrade tracing-audit"));
+    // A role that may connect, and nothing else.
+    let url = server().create_database();
+    drop(in_memory(&url));
+    block_on(run(&url, "CREATE ROLE nobody_much LOGIN"));
+    let as_nobody = url.replace("postgres@", "nobody_much@");
+    assert!(refused(Store::postgres(&as_nobody).unwrap()).contains("the role lacks a grant"));
+}
+
+#[test]
+fn eight_processes_worth_of_logs_that_start_at_once_on_a_fresh_database_all_succeed() {
+    for _ in 0..5 {
+        let url = server().create_database();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let store = Store::postgres(&url).unwrap().schema("the audit").unwrap();
+                    let builder = AuditLog::builder().store(store).in_memory_queue(100, 100_000);
+                    let log = builder.open_blocking().unwrap();
+                    log.writer().commit_blocking(entry("a")).unwrap();
+                });
+            }
+        });
+        let reader = AuditReader::new(Store::postgres(&url).unwrap().schema("the audit").unwrap());
+        let found = block_on(support::all(&reader));
+        assert!(found.iter().map(|found| found.seq).eq(0..8));
+    }
+}
+
+#[test]
+fn writers_of_one_ledger_do_not_wait_for_those_of_another() {
+    let url = server().create_database();
+    let open = |ledger: &str| {
+        let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).ledger(ledger);
+        builder
+            .in_memory_queue(1000, 1 << 20)
+            .commit_timeout(Duration::from_secs(20))
+            .open_blocking()
+            .unwrap()
+    };
+    let (payments, logins) = (open("payments"), open("logins"));
+    payments.writer().commit_blocking(entry("pay")).unwrap();
+    block_on(async {
+        let mut holder = PgConnection::connect(&url).await.unwrap();
+        let mut transaction = holder.begin().await.unwrap();
+        sqlx::raw_sql("SELECT 1 FROM tracing_audit_heads WHERE ledger = 'payments' FOR UPDATE")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        payments.writer().try_write(entry("pay")).unwrap();
+        assert_eq!(logins.writer().commit(entry("log in")).await.unwrap(), 0);
+        assert_eq!(payments.stats().committed, 1);
+        transaction.rollback().await.unwrap();
+    });
+    payments.flush_blocking().unwrap();
+    let reader = AuditReader::new(Store::postgres(&url).unwrap()).blocking();
+    assert_eq!(reader.count(AuditQuery::new()).unwrap(), 3);
+    assert_eq!(reader.count(AuditQuery::new().ledger("payments")).unwrap(), 2);
+    assert_eq!(reader.query(AuditQuery::new().ledger("logins")).unwrap()[0].action, "log in");
+    // A page is of one ledger: that of the log, or the one that is named.
+    let page = payments.reader().blocking().page(AuditQuery::new(), None, 10).unwrap();
+    assert!(page.entries.iter().all(|found| found.ledger == "payments") && page.entries.len() == 2);
+    let page = payments.reader().blocking().page(AuditQuery::new().ledger("logins"), None, 10).unwrap();
+    assert_eq!((page.entries.len(), page.entries[0].seq), (1, 0));
+}
+
+#[test]
+fn an_application_keeps_its_own_tables_and_pool_beside_ours() {
+    let url = server().create_database();
+    block_on(async {
+        run(&url, "CREATE TABLE audit_log (note text); INSERT INTO audit_log VALUES ('mine')").await;
+        let pool = PgPool::connect(&url).await.unwrap();
+        let builder = AuditLog::builder().store(pool.clone()).in_memory_queue(100, 100_000);
+        let log = builder.open().await.unwrap();
+        log.writer().commit(entry("a")).await.unwrap();
+        assert_eq!(AuditReader::new(pool.clone()).query(AuditQuery::new()).await.unwrap().len(), 1);
+        let mine: String = sqlx::query_scalar("SELECT note FROM audit_log").fetch_one(&pool).await.unwrap();
+        assert_eq!(mine, "mine");
+        let names = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                     WHERE n.nspname = 'public' AND c.relname NOT LIKE 'tracing_audit_%'";
+        let others: i64 = sqlx::query_scalar(names).fetch_one(&pool).await.unwrap();
+        assert_eq!(others, 1);
+        // Metadata is as it was written, and SQL can look into it.
+        let entry = AuditEntry { metadata: serde_json::json!({"user": {"arn": "arn:aws:x"}}), ..entry("b") };
+        log.writer().commit(entry).await.unwrap();
+        let arn = "SELECT metadata->'user'->>'arn' FROM tracing_audit_log WHERE action = 'b'";
+        let arn: String = sqlx::query_scalar(arn).fetch_one(&pool).await.unwrap();
+        assert_eq!(arn, "arn:aws:x");
+        // One more log for the blocking call of the seed's writer.
+        let writer = AuditWriter::new(pool, Duration::from_millis(10), 10);
+        assert_eq!(writer.commit(AuditEntry::new(Uuid::nil(), "c", "d")).await.unwrap(), 2);
+    });
+}
+
+#[test]
+fn one_poison_entry_among_500_is_quarantined_alone_and_readmitted() {
+    let url = server().create_database();
+    let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(10_000, 8 << 20);
+    let log = builder.flush_interval(Duration::from_hours(1)).batch_size(1000).open_blocking().unwrap();
+    block_on(run(
+        &url,
+        "ALTER TABLE tracing_audit_entries ADD CONSTRAINT no_poison CHECK (action <> 'poison')",
+    ));
+    for i in 0..500 {
+        log.writer().try_write(entry(if i == 321 { "poison".to_owned() } else { i.to_string() })).unwrap();
+    }
+    log.flush_blocking().unwrap();
+    let stats = log.stats();
+    assert_eq!(
+        (stats.committed, stats.quarantined, stats.pending, log.health()),
+        (499, 1, 0, Health::Healthy)
+    );
+    assert_eq!(log.reader().blocking().quarantined().unwrap().len(), 1);
+    block_on(run(&url, "ALTER TABLE tracing_audit_entries DROP CONSTRAINT no_poison"));
+    assert_eq!(log.writer().retry_quarantined_blocking().unwrap().committed, 1);
+    assert_eq!(log.reader().blocking().quarantined().unwrap().len(), 0);
+    assert_eq!(log.reader().blocking().count(AuditQuery::new().action("poison")).unwrap(), 1);
+}
+
+#[test]
+fn a_server_that_is_not_there_at_first_gets_what_the_journal_accepted_meanwhile() {
+    let mut server = Server::new();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::postgres(&server.database("postgres")).unwrap();
+    let builder = AuditLog::builder().store(store).journal(directory.path().join("queue")).on_notice(|_| {});
+    let log = builder.commit_timeout(Duration::from_millis(100)).open_blocking().unwrap();
+    for i in 0..100 {
+        log.writer().try_write(entry(i.to_string())).unwrap();
+    }
+    wait_until("health turns bad", || log.health() == Health::Failing);
+    assert!(log.stats().last_error.unwrap().to_string().contains("cannot be reached"));
+    assert!(log.writer().commit_blocking(entry("now")).unwrap_err().is_pending());
+    server.command("start");
+    wait_until("all is committed", || log.flush_blocking().is_ok());
+    assert_eq!((log.stats().committed, log.health()), (101, Health::Healthy));
+    assert_eq!(block_on(support::all(&log.reader())).len(), 101);
+}
+
+const URL: &str = "TRACING_AUDIT_TEST_URL";
+const QUEUE: &str = "TRACING_AUDIT_TEST_QUEUE";
+
+/// Accepts numbered entries until its standard input ends, brings them to their end, and says how many they were.
+fn write_until_told() -> bool {
+    let Ok(url) = std::env::var(URL) else { return false };
+    let queue = std::env::var_os(QUEUE).unwrap();
+    let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).journal(queue).on_notice(|_| {});
+    let log = builder.flush_interval(Duration::from_millis(5)).open_blocking().unwrap();
+    let told = std::thread::spawn(|| drop(std::io::stdin().read_to_end(&mut Vec::new())));
+    let mut accepted = 0;
+    while !told.is_finished() {
+        let named =
+            AuditEntry { resource_id: Some(format!("{}-{accepted}", std::process::id())), ..entry("a") };
+        accepted += u64::from(log.writer().try_write(named).is_ok());
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    wait_until("all is committed", || log.flush_blocking().is_ok());
+    let stats = log.stats();
+    assert_balanced(&stats);
+    assert_eq!((stats.committed, stats.quarantined, stats.damaged), (accepted, 0, 0));
+    println!("\n{accepted}");
+    true
+}
+
+struct Writing {
+    child: Child,
+    out: ChildStdout,
+}
+
+impl Writing {
+    fn start(test: &str, url: &str, queue: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture", "--include-ignored", "--quiet"])
+            .env(URL, url)
+            .env(QUEUE, queue)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = child.stdout.take().unwrap();
+        Self { child, out }
+    }
+
+    fn end(mut self) -> u64 {
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        self.out.read_to_string(&mut said).unwrap();
+        assert!(support::wait(self.child).success(), "{said}");
+        said.lines().find_map(|line| line.parse().ok()).unwrap()
+    }
+}
+
+/// Four processes write while the server is ended again and again, in each of three ways.
+fn server_ends(test: &str, rounds: usize) {
+    if write_until_told() {
+        return;
+    }
+    let mut server = Server::new();
+    server.command("start");
+    let (url, queue) = (server.database("postgres"), tempfile::tempdir().unwrap());
+    let writers: Vec<Writing> = (0..4).map(|_| Writing::start(test, &url, queue.path())).collect();
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    for way in ["KILL", "QUIT", "terminate"] {
+        for _ in 0..rounds {
+            std::thread::sleep(Duration::from_millis(fastrand::u64(20..200)));
+            if way == "terminate" {
+                block_on(run(&url, terminate));
+            } else {
+                // At once, or as `pg_ctl stop -m immediate` does.
+                server.command(way);
+                server.command("start");
+            }
+        }
+    }
+    let accepted: u64 = writers.into_iter().map(Writing::end).sum();
+    let found = block_on(support::all(&AuditReader::new(Store::postgres(&url).unwrap())));
+    assert!(found.iter().map(|found| found.seq).eq(0..accepted), "{} of {accepted}", found.len());
+    let mut writers: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for found in &found {
+        let (writer, number) = found.entry.resource_id.as_ref().unwrap().split_once('-').unwrap();
+        writers.entry(writer).or_default().push(number.parse().unwrap());
+    }
+    // Of each writer in order, each once.
+    assert!(writers.len() == 4 && writers.values().all(|numbers| (0..).zip(numbers).all(|(a, b)| a == *b)));
+    println!("3 x {rounds} ends of the server, {accepted} accepted by four processes, 0 lost, 0 doubled");
+}
+
+#[test]
+fn nothing_accepted_is_lost_or_doubled_however_the_server_ends() {
+    server_ends("nothing_accepted_is_lost_or_doubled_however_the_server_ends", 4);
+}
+
+#[test]
+#[ignore = "takes minutes: `cargo test --features postgres --test postgres -- --ignored`"]
+fn nothing_accepted_is_lost_or_doubled_by_fifty_ends_of_the_server_of_each_kind() {
+    server_ends("nothing_accepted_is_lost_or_doubled_by_fifty_ends_of_the_server_of_each_kind", 50);
+}
+
+/// Between a client and the server; every third connection is cut after a COMMIT was sent on, when its answer has
+/// come and before the client gets it.
+fn proxy(socket: &Path, cuts: &Arc<AtomicU64>, most: u64) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (socket, cuts) = (socket.to_owned(), Arc::clone(cuts));
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, socket, cuts) = (client.unwrap(), socket.clone(), Arc::clone(&cuts));
+            std::thread::spawn(move || carry(client, &socket, &cuts, most));
+        }
+    });
+    port
+}
+
+fn carry(mut client: TcpStream, socket: &Path, cuts: &AtomicU64, most: u64) {
+    let mut server = UnixStream::connect(socket).unwrap();
+    let (mut answers, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let cut = Arc::new(AtomicU64::new(0));
+    let cutting = Arc::clone(&cut);
+    let back = std::thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(read) = answers.read(&mut buffer) {
+            // The answer to the COMMIT, which never arrives.
+            if read == 0
+                || cutting.load(Ordering::SeqCst) == 1
+                || to_client.write_all(&buffer[..read]).is_err()
+            {
+                break;
+            }
+        }
+        drop(to_client.shutdown(std::net::Shutdown::Both));
+    });
+    let (mut buffer, mut commits) = ([0; 16 * 1024], 0);
+    while let Ok(read) = client.read(&mut buffer) {
+        if read == 0 {
+            break;
+        }
+        if buffer[..read].windows(7).any(|bytes| bytes == b"COMMIT\0") {
+            commits += 1;
+            if commits == 3 && cuts.fetch_add(1, Ordering::SeqCst) < most {
+                cut.store(1, Ordering::SeqCst);
+            }
+        }
+        if server.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    drop(server.shutdown(std::net::Shutdown::Both));
+    back.join().unwrap();
+}
+
+fn answers_lost(most: u64) {
+    let mut server = Server::new();
+    server.command("start");
+    let cuts = Arc::new(AtomicU64::new(0));
+    let port = proxy(&server.socket(), &cuts, most);
+    let log = in_memory(&format!("postgres://postgres@127.0.0.1:{port}/postgres"));
+    let mut written = 0;
+    while cuts.load(Ordering::SeqCst) < most {
+        log.writer().try_write(entry(written.to_string())).unwrap();
+        written += 1;
+        std::thread::sleep(Duration::from_millis(1));
+        drop(log.flush_blocking());
+    }
+    wait_until("all is committed", || log.flush_blocking().is_ok());
+    let stats = log.stats();
+    assert_balanced(&stats);
+    assert_eq!((stats.committed, stats.quarantined, log.health()), (written, 0, Health::Healthy));
+    let found =
+        block_on(support::all(&AuditReader::new(Store::postgres(&server.database("postgres")).unwrap())));
+    let actions = (0..written).map(|number| number.to_string());
+    assert!(found.iter().map(|found| found.entry.action.clone()).eq(actions));
+    assert!(found.iter().map(|found| found.seq).eq(0..written));
+    assert!(stats.retries >= most, "{stats:?}");
+    println!("{most} answers to a COMMIT lost, {written} entries, 0 lost, 0 doubled");
+}
+
+#[test]
+fn lost_answers_to_a_commit_double_nothing() {
+    answers_lost(20);
+}
+
+#[test]
+#[ignore = "takes half a minute: `cargo test --features postgres --test postgres -- --ignored`"]
+fn two_hundred_lost_answers_to_a_commit_double_nothing() {
+    answers_lost(200);
+}
+
+#[test]
+fn the_contract_s_fixture_has_a_journal() {
+    let fixture = log_with(|builder| builder);
+    assert_eq!(std::fs::read_dir(fixture.directory.path().join("queue")).unwrap().count(), 1);
+}
