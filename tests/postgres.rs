@@ -138,7 +138,8 @@ fn writers_of_one_ledger_do_not_wait_for_those_of_another() {
         transaction.rollback().await.unwrap();
     });
     payments.flush_blocking().unwrap();
-    let reader = AuditReader::new(Store::postgres(&url).unwrap()).blocking();
+    let reader = AuditReader::new(Store::postgres(&url).unwrap());
+    let reader = reader.blocking();
     assert_eq!(reader.count(AuditQuery::new()).unwrap(), 3);
     assert_eq!(reader.count(AuditQuery::new().ledger("payments")).unwrap(), 2);
     assert_eq!(reader.query(AuditQuery::new().ledger("logins")).unwrap()[0].action, "log in");
