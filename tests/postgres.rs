@@ -13,7 +13,7 @@
 mod support;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
@@ -151,6 +151,45 @@ fn writers_of_one_ledger_do_not_wait_for_those_of_another() {
 }
 
 #[test]
+fn who_reads_by_seq_while_eight_writers_commit_misses_nothing_and_sees_nothing_twice() {
+    const ENTRIES: u64 = 100_000;
+    let url = server().create_database();
+    drop(in_memory(&url));
+    let seen = std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let url = &url;
+            scope.spawn(move || {
+                let store = Store::postgres(url).unwrap();
+                let builder = AuditLog::builder().store(store).in_memory_queue(20_000, 16 << 20);
+                let log = builder.flush_interval(Duration::from_millis(3)).open_blocking().unwrap();
+                for number in 0..ENTRIES / 8 {
+                    let id = format!("{writer}-{number}");
+                    log.writer().write_blocking(AuditEntry { resource_id: Some(id), ..entry("a") }).unwrap();
+                }
+                wait_until("all is committed", || log.flush_blocking().is_ok());
+                assert_eq!(log.stats().committed, ENTRIES / 8);
+            });
+        }
+        let reader = AuditReader::new(Store::postgres(&url).unwrap());
+        let (mut seen, mut cursor) = (Vec::new(), None);
+        wait_until("all of them are read", || {
+            let page = block_on(reader.page(AuditQuery::new(), cursor.clone(), 1000)).unwrap();
+            // The last page is read again as it grows.
+            let first_new = seen.len() as u64;
+            for found in page.entries.into_iter().filter(|found| found.seq >= first_new) {
+                assert_eq!(found.seq, seen.len() as u64);
+                seen.push(found.entry.resource_id.unwrap());
+            }
+            cursor = page.next.or(cursor.take());
+            seen.len() as u64 == ENTRIES
+        });
+        seen
+    });
+    let unique: BTreeSet<&String> = seen.iter().collect();
+    assert_eq!(unique.len() as u64, ENTRIES);
+}
+
+#[test]
 fn an_application_keeps_its_own_tables_and_pool_beside_ours() {
     let url = server().create_database();
     block_on(async {
@@ -201,6 +240,62 @@ fn one_poison_entry_among_500_is_quarantined_alone_and_readmitted() {
     assert_eq!(log.writer().retry_quarantined_blocking().unwrap().committed, 1);
     assert_eq!(log.reader().blocking().quarantined().unwrap().len(), 0);
     assert_eq!(log.reader().blocking().count(AuditQuery::new().action("poison")).unwrap(), 1);
+}
+
+#[test]
+fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reader_reads() {
+    let mut server = Server::new();
+    server.command("start");
+    let url = server.database("postgres");
+    drop(in_memory(&url));
+    block_on(run(&url, include_str!("../migrations/postgres/roles.sql")));
+    block_on(run(
+        &url,
+        "CREATE ROLE billing LOGIN IN ROLE audit_writer; CREATE ROLE auditor LOGIN IN ROLE audit_reader;
+         CREATE ROLE admin LOGIN IN ROLE audit_operator;
+         ALTER TABLE tracing_audit_entries ADD CONSTRAINT no_poison CHECK (action <> 'poison')",
+    ));
+    let (as_writer, as_reader) = (url.replace("postgres@", "billing@"), url.replace("postgres@", "auditor@"));
+    let store = Store::postgres(&as_writer).unwrap();
+    let builder = AuditLog::builder().store(store).ledger("billing").in_memory_queue(100, 100_000);
+    let log = builder.open_blocking().unwrap();
+    log.writer().try_write(entry("a")).unwrap();
+    log.writer().try_write(entry("poison")).unwrap();
+    log.writer().try_write(entry("b")).unwrap();
+    log.flush_blocking().unwrap();
+    let stats = log.stats();
+    assert_eq!((stats.committed, stats.quarantined, log.health()), (2, 1, Health::Healthy));
+    let refused = |role: &str, sql: &'static str| {
+        let url = role.to_owned();
+        block_on(async move {
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            let cause = sqlx::raw_sql(sql).execute(&mut connection).await.unwrap_err();
+            cause.as_database_error().unwrap().code().unwrap().into_owned()
+        })
+    };
+    for sql in [
+        "UPDATE tracing_audit_entries SET action = 'c'",
+        "DELETE FROM tracing_audit_entries",
+        "TRUNCATE tracing_audit_entries",
+        "UPDATE tracing_audit_batches SET entries = 0",
+        "DELETE FROM tracing_audit_quarantine",
+        "DROP TABLE tracing_audit_entries",
+    ] {
+        assert_eq!(refused(&as_writer, sql), "42501", "{sql}");
+    }
+    assert_eq!(refused(&as_reader, "INSERT INTO tracing_audit_heads VALUES ('x', 0)"), "42501");
+    let reader = AuditReader::new(Store::postgres(&as_reader).unwrap());
+    let reader = reader.blocking();
+    assert_eq!(reader.count(AuditQuery::new()).unwrap(), 2);
+    assert_eq!(reader.quarantined().unwrap().len(), 1);
+    let page = reader.page(AuditQuery::new().ledger("billing"), None, 10).unwrap();
+    assert_eq!(page.entries.len(), 2);
+
+    block_on(run(&url, "ALTER TABLE tracing_audit_entries DROP CONSTRAINT no_poison"));
+    assert!(log.writer().retry_quarantined_blocking().unwrap_err().to_string().contains("lacks a grant"));
+    let store = Store::postgres(&url.replace("postgres@", "admin@")).unwrap();
+    let builder = AuditLog::builder().store(store).ledger("billing").in_memory_queue(100, 100_000);
+    assert_eq!(builder.open_blocking().unwrap().writer().retry_quarantined_blocking().unwrap().committed, 1);
 }
 
 #[test]

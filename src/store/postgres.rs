@@ -47,6 +47,9 @@ impl Store {
     /// leaves out comes from `PGHOST`, `PGUSER`, `PGPASSWORD` and so on, and from `~/.pgpass`. Connects when it is
     /// first used.
     ///
+    /// The first log creates the tables, so its role must be allowed to; after that a writer can do with a role that
+    /// can neither change nor remove an entry: `migrations/postgres/roles.sql` has the grants.
+    ///
     /// # Errors
     /// [`is_config`](AuditError::is_config) for a malformed URL.
     pub fn postgres(url: &str) -> Result<Self, AuditError> {
