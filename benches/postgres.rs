@@ -1,0 +1,166 @@
+//! From the event to the committed row on a local PostgreSQL server, beside `COPY` of the same rows into the same
+//! tables and beside one `INSERT` a row; and four writers on one ledger beside four on four.
+#![allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark fails by panicking and prints what it finds"
+)]
+
+#[path = "support/mod.rs"]
+mod figures;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use sqlx::{Connection, PgConnection};
+use support::{block_on, postgres::server};
+use tracing::{Dispatch, dispatcher, info};
+use tracing_audit::{AuditLog, Store};
+use tracing_subscriber::{prelude::*, registry};
+use uuid::Uuid;
+
+const ROWS: u64 = 200_000;
+const BATCH: u64 = 16_384;
+const ROUNDS: usize = 3;
+
+fn ids(i: u64) -> (Uuid, Uuid, Uuid) {
+    let at = |n: u64, of: u64| Uuid::from_u128(u128::from(n.wrapping_mul(2_654_435_761) % of) << 64 | 7);
+    (at(i, 50), at(i / 20, 5000), at(i, 500))
+}
+
+fn emit(i: u64) {
+    let (workspace, session, agent) = ids(i);
+    info!(target: "audit", workspace_id = %workspace, session_id = %session, agent_id = %agent,
+        action = "document.read", resource = "document", resource_id = i,
+        decision = if i % 50 == 0 { "Deny" } else { "Allow" }, risk_score = (i % 100) as f64 / 100.0,
+        reason = "default policy matched", ip = "10.1.2.3", latency_ms = i % 500);
+}
+
+fn open(url: &str, ledger: &str) -> AuditLog {
+    AuditLog::builder()
+        .store(Store::postgres(url).unwrap())
+        .ledger(ledger)
+        .in_memory_queue(100_000, 64 << 20)
+        .when_full(tracing_audit::WhenFull::Block { timeout: Duration::from_secs(60) })
+        .commit_timeout(Duration::from_secs(120))
+        .open_blocking()
+        .unwrap()
+}
+
+/// Emits rows `from` on through a log of its own, and waits until they are committed.
+fn ours(url: &str, ledger: &str, rows: u64) {
+    let log = open(url, ledger);
+    let dispatch = Dispatch::new(registry().with(log.layer()));
+    dispatcher::with_default(&dispatch, || (0..rows).for_each(emit));
+    log.flush_blocking().unwrap();
+    assert_eq!(log.stats().committed, rows);
+}
+
+/// The same rows as text, made beforehand, in transactions of the same size.
+async fn copy(url: &str, batches: &[String]) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    for batch in batches {
+        let mut transaction = connection.begin().await.unwrap();
+        let mut copy = transaction.copy_in_raw("COPY tracing_audit_entries FROM STDIN").await.unwrap();
+        copy.send(batch.as_bytes()).await.unwrap();
+        copy.finish().await.unwrap();
+        transaction.commit().await.unwrap();
+    }
+    connection.close().await.unwrap();
+}
+
+fn as_text() -> Vec<String> {
+    let mut batches = Vec::new();
+    for first in (0..ROWS).step_by(BATCH as usize) {
+        let mut batch = String::new();
+        for i in first..(first + BATCH).min(ROWS) {
+            let (workspace, session, agent) = ids(i);
+            let (decision, risk) = (if i % 50 == 0 { "Deny" } else { "Allow" }, (i % 100) as f64 / 100.0);
+            writeln!(
+                batch,
+                "main\t{i}\t{}\t2026-01-01 00:00:00Z\t{workspace}\t{session}\t{agent}\tdocument.read\tdocument\t{i}\t{decision}\tdefault policy matched\t{risk}\t{{\"ip\":\"10.1.2.3\",\"latency_ms\":{}}}\t\\N",
+                Uuid::now_v7(),
+                i % 500,
+            )
+            .unwrap();
+        }
+        batches.push(batch);
+    }
+    batches
+}
+
+/// One statement a row in transactions of 500.
+async fn row_by_row(url: &str, rows: u64) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    for first in (0..rows).step_by(500) {
+        let mut transaction = connection.begin().await.unwrap();
+        for i in first..first + 500 {
+            let (workspace, session, agent) = ids(i);
+            sqlx::query(
+                "INSERT INTO tracing_audit_entries VALUES
+                 ('main', $1, $2, now(), $3, $4, $5, 'document.read', 'document', $6, $7, 'default policy matched', $8, $9::text::json, NULL)",
+            )
+            .bind(i as i64)
+            .bind(Uuid::now_v7())
+            .bind(workspace)
+            .bind(session)
+            .bind(agent)
+            .bind(i.to_string())
+            .bind(if i % 50 == 0 { "Deny" } else { "Allow" })
+            .bind((i % 100) as f64 / 100.0)
+            .bind(format!("{{\"ip\":\"10.1.2.3\",\"latency_ms\":{}}}", i % 500))
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        }
+        transaction.commit().await.unwrap();
+    }
+}
+
+fn timed(name: &str, rows: u64, work: impl FnOnce()) {
+    let start = Instant::now();
+    work();
+    figures::note(name, rows, start.elapsed());
+}
+
+fn main() {
+    let text = as_text();
+    for _ in 0..ROUNDS {
+        let url = server().create_database();
+        timed("audit", ROWS, || ours(&url, "main", ROWS));
+        let url = server().create_database();
+        drop(open(&url, "main"));
+        timed("COPY", ROWS, || block_on(copy(&url, &text)));
+        let url = server().create_database();
+        drop(open(&url, "main"));
+        timed("row by row", ROWS / 10, || block_on(row_by_row(&url, ROWS / 10)));
+        for (name, ledgers) in [("four writers, one ledger", 1), ("four writers, four ledgers", 4)] {
+            let url = server().create_database();
+            drop(open(&url, "0"));
+            timed(name, ROWS, || {
+                std::thread::scope(|scope| {
+                    for writer in 0..4 {
+                        let url = &url;
+                        scope.spawn(move || ours(url, &(writer % ledgers).to_string(), ROWS / 4));
+                    }
+                });
+            });
+        }
+    }
+    for name in ["audit", "COPY", "row by row", "four writers, one ledger", "four writers, four ledgers"] {
+        println!("{name}: {:.0} rows/s", 1.0 / figures::median(name).unwrap());
+    }
+    figures::ratio("COPY", "audit", ">= 0.85");
+    figures::ratio("row by row", "audit", "what a statement a row costs");
+    figures::ratio("four writers, one ledger", "four writers, four ledgers", "reported");
+}
