@@ -395,10 +395,13 @@ impl Flusher<'_> {
         if Instant::now() >= self.look_at {
             self.look_at = Instant::now() + self.look_after;
             self.look_after = (self.look_after * 2).min(ADOPT_EVERY);
-            self.backlogs.append(&mut self.unreadable);
             let (adopted, failed) = Backlog::adopt_all(place, engine.settings.writer);
+            // What could not be read is a trouble until it has been.
+            if failed.is_some() || self.unreadable.is_empty() {
+                engine.left_behind(failed.map(unreadable));
+            }
             self.backlogs.extend(adopted);
-            engine.left_behind(failed.map(unreadable));
+            self.backlogs.append(&mut self.unreadable);
         }
         let Some(mut backlog) = self.backlogs.pop() else { return };
         match watched(engine, self.recover_batch(&mut backlog)).await {
