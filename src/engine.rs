@@ -731,7 +731,10 @@ impl Engine {
                 if released {
                     return false;
                 }
-                *due = None;
+                if due.take().is_some() {
+                    // To be woken by the next one, not by a whole batch.
+                    continue;
+                }
                 self.wake.notified().await;
                 continue;
             }

@@ -492,6 +492,10 @@ fn answers_lost(most: u64) {
     assert!(found.iter().map(|found| found.entry.action.clone()).eq(actions));
     assert!(found.iter().map(|found| found.seq).eq(0..written));
     assert!(stats.retries >= most, "{stats:?}");
+    // After the last of them nothing is held: another process goes on at once.
+    let mut other = block_on(PgConnection::connect(&server.database("postgres"))).unwrap();
+    let free = sqlx::raw_sql("SELECT 1 FROM tracing_audit_heads FOR UPDATE NOWAIT");
+    block_on(free.execute(&mut other)).unwrap();
     println!("{most} answers to a COMMIT lost, {written} entries, 0 lost, 0 doubled");
 }
 
@@ -504,6 +508,34 @@ fn lost_answers_to_a_commit_double_nothing() {
 #[ignore = "takes half a minute: `cargo test --features postgres --test postgres -- --ignored`"]
 fn two_hundred_lost_answers_to_a_commit_double_nothing() {
     answers_lost(200);
+}
+
+#[test]
+fn an_export_that_nobody_reads_to_its_end_gives_its_connection_back() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = in_memory(&server().create_database());
+    for number in 0..50_000 {
+        log.writer()
+            .write_blocking(AuditEntry { reason: Some("x".repeat(200)), ..entry(number.to_string()) })
+            .unwrap();
+    }
+    wait_until("all is committed", || log.flush_blocking().is_ok());
+    let reader = log.reader();
+    // More than it has connections.
+    for _ in 0..12 {
+        let everything = AuditQuery::new();
+        assert!(block_on(reader.export_csv(everything, Gone)).unwrap_err().is_output());
+    }
+    assert_eq!(block_on(reader.count(AuditQuery::new())).unwrap(), 50_000);
 }
 
 #[test]

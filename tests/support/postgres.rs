@@ -33,7 +33,10 @@ pub(crate) struct Server {
 
 /// `$0` is where the programs are, `$1` the data, `$2` the socket's directory.
 const KEEPER: &str = r#"
+    # Whoever wrote the commands may be gone; the server is to be stopped all the same.
+    trap '' PIPE
     start() {
+        tries=600
         until "$0/pg_isready" -q -h "$2"; do
             # After a crash it waits for the last of its predecessor's processes.
             if ! kill -0 "$server" 2>/dev/null; then
@@ -41,6 +44,8 @@ const KEEPER: &str = r#"
                 server=$!
             fi
             sleep 0.05
+            tries=$((tries - 1))
+            [ "$tries" -gt 0 ] || { cat log >&2; return 1; }
         done
     }
     stop() {
@@ -50,10 +55,10 @@ const KEEPER: &str = r#"
         || { cat log >&2; exit 1; }
     while read -r command; do
         case "$command" in
-            start) start "$1" "$2" ;;
+            start) start "$1" "$2" || break ;;
             *) stop "$command" ;;
         esac
-        echo done
+        echo done || break
     done
     stop INT
     cd /
@@ -100,7 +105,6 @@ impl Server {
             .arg(directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let out = BufReader::new(keeper.stdout.take().unwrap());

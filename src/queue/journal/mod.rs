@@ -30,10 +30,10 @@ mod upkeep;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 
@@ -367,6 +367,18 @@ impl JournalQueue {
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lock of [`upkeep_lock`](Self::upkeep_lock), unless it is held for long.
+    fn upkeep_soon(&self) -> Option<MutexGuard<'_, Upkeep>> {
+        for _ in 0..50 {
+            match self.upkeep.try_lock() {
+                Ok(upkeep) => return Some(upkeep),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+        None
+    }
+
     fn within(&self) -> Option<Duration> {
         match self.place.durability {
             Durability::ProcessCrash => None,
@@ -395,8 +407,8 @@ fn begin(place: &Place, journal: Uuid, directory: &Path) -> io::Result<File> {
     };
     match lock.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::Error(cause)) => return Err(cause),
-        Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
+        Err(fs::TryLockError::Error(cause)) => return Err(cause),
+        Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
     }
     writeln!(lock, "{}", std::process::id())?;
     fs::rename(&unborn, directory)?;
@@ -606,7 +618,8 @@ impl Queue for JournalQueue {
     }
 
     fn ended(&self) {
-        let mut upkeep = self.upkeep_lock();
+        // A disk that hangs keeps nobody from ending: the next log finds what is left.
+        let Some(mut upkeep) = self.upkeep_soon() else { return };
         let done = {
             let state = self.lock();
             state.counts.pending() == 0 && state.gap.is_none()

@@ -155,6 +155,10 @@ impl JournalQueue {
                 break;
             }
         }
+        if from < old.last {
+            // The rest of it no longer checks.
+            self.place.keep(&old.path, self.journal)?;
+        }
         new.sync_all()?;
         let number = {
             let mut state = self.lock();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Postgres,
-    open::{code_of, failed as store_failed},
+    open::{code_of, failed as store_failed, in_time},
     quarantine,
 };
 use crate::{
@@ -194,14 +194,16 @@ impl PostgresAppender {
 
 impl Appender for PostgresAppender {
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
-        Box::pin(append(&mut self.connection, &self.statements, &self.ledger, batch))
+        Box::pin(async move {
+            let answer = append(&mut self.connection, &self.statements, &self.ledger, batch);
+            in_time(answer).await.unwrap_or_else(|late| Err(AppendError { fault: Fault::Store, error: late }))
+        })
     }
 
     fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>> {
         Box::pin(async move {
-            position(&mut self.connection, &self.statements, &self.ledger, writer)
-                .await
-                .map_err(|failed| failed.error)
+            let answer = position(&mut self.connection, &self.statements, &self.ledger, writer);
+            in_time(answer).await?.map_err(|failed| failed.error)
         })
     }
 
@@ -246,6 +248,8 @@ async fn append(
         let found = sqlx::query_as(statements.batch.text()).bind(ledger).bind(batch.writer);
         let found: Option<(i64, i64)> =
             found.bind(position.cast_signed()).fetch_optional(&mut *transaction).await.map_err(failed)?;
+        // At once: otherwise the ledger is held until something else is sent.
+        transaction.rollback().await.map_err(failed)?;
         return Ok(Applied {
             until: position,
             rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),

@@ -14,7 +14,22 @@ const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/postgres/0001_l
 const MIGRATE_FOR: Duration = Duration::from_secs(30);
 const MIGRATE_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long an answer may take. A server that vanishes without a word would otherwise be waited for for ever; whoever
+/// gives up on a connection drops it.
+const ANSWER: Duration = Duration::from_mins(1);
+
+pub(super) async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, AuditError> {
+    tokio::time::timeout(ANSWER, answer).await.map_err(|late| {
+        let message = format!("the database server has not answered for {ANSWER:?}");
+        AuditError::new(Kind::Store, message).because(late)
+    })
+}
+
 pub(super) async fn connect(postgres: &Postgres, ledger: &str) -> Result<PostgresAppender, AuditError> {
+    in_time(open(postgres, ledger)).await?
+}
+
+async fn open(postgres: &Postgres, ledger: &str) -> Result<PostgresAppender, AuditError> {
     let mut connection = PgConnection::connect_with(&postgres.options()).await.map_err(failed)?;
     let settings =
         sqlx::query("SELECT current_setting('server_encoding'), current_setting('synchronous_commit')")
@@ -36,7 +51,12 @@ pub(super) async fn connect(postgres: &Postgres, ledger: &str) -> Result<Postgre
         let add = postgres.sql("INSERT INTO @tracing_audit_heads VALUES ($1, 0) ON CONFLICT DO NOTHING");
         sqlx::query(add).bind(ledger).execute(&mut connection).await.map_err(failed)?;
     }
-    Ok(PostgresAppender::new(connection, postgres, ledger, synchronous_commit == "off"))
+    Ok(PostgresAppender::new(
+        connection,
+        postgres,
+        ledger,
+        !matches!(&*synchronous_commit, "on" | "remote_apply"),
+    ))
 }
 
 /// Brings the tables up to date. The version is read first, without a lock; the lock is the row of the version that

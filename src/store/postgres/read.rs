@@ -6,6 +6,7 @@ use sqlx::{
     Arguments as _, Row as _,
     postgres::{PgArguments, PgRow},
 };
+use tokio::sync::mpsc;
 
 use super::{
     Postgres,
@@ -24,6 +25,9 @@ const ROW: &str = "SELECT e.seq, e.id, e.ts, e.workspace_id, e.session_id, e.age
 
 const LEDGER: &str = ", e.ledger, (SELECT b.committed_at FROM @tracing_audit_batches b \
                       WHERE b.ledger = e.ledger AND b.first_seq <= e.seq ORDER BY b.first_seq DESC LIMIT 1)";
+
+/// Rows of a stream that are read before they are asked for.
+const ROWS_AHEAD: usize = 64;
 
 /// A statement and its parameters, grown side by side.
 struct Statement<'p> {
@@ -127,8 +131,23 @@ pub(super) fn rows<'a>(
         if let Some(limit) = query.filter.limit {
             statement.push(" LIMIT ").bind(i64::from(limit));
         }
-        let rows = statement.into_query()?.fetch(postgres.readers()).map_err(failed);
-        Ok::<_, AuditError>(rows.and_then(async |row| decode(&row)).boxed())
+        let statement = statement.into_query()?;
+        let mut connection = postgres.readers().acquire().await.map_err(failed)?;
+        let (rows, mut taken) = mpsc::channel(ROWS_AHEAD);
+        // In a task that ends with whoever reads: a stream that is dropped in the middle would keep the connection
+        // until the server had sent all of it.
+        tokio::spawn(async move {
+            let mut found = statement.fetch(&mut *connection);
+            while let Some(row) = found.next().await {
+                if rows.send(row).await.is_err() {
+                    drop(found);
+                    connection.close_on_drop();
+                    return;
+                }
+            }
+        });
+        let rows = futures_util::stream::poll_fn(move |context| taken.poll_recv(context));
+        Ok::<_, AuditError>(rows.map_err(failed).and_then(async |row| decode(&row)).boxed())
     };
     futures_util::stream::once(rows).try_flatten().boxed()
 }
