@@ -22,7 +22,7 @@
 //! | the file is damaged | opening says so; a writer waits until it is restored in place | `faults`: `a_file_damaged_in_the_middle_…` |
 //! | somebody changes our tables | nothing is quarantined; entries wait until the tables are as they were | `faults`: `a_column_dropped_under_us_…` |
 //! | a commit succeeds and its answer is lost | the position stored with it tells, at the next attempt | `flusher`: `lost_answers_double_nothing_…` |
-//! | the database does not answer at all | health turns bad after `commit_timeout`; the attempt goes on | `flusher`: `a_database_that_does_not_answer_…` |
+//! | the database does not answer at all | health turns bad after `commit_timeout`; the attempt goes on, with a PostgreSQL server for at most a minute | `flusher`: `a_database_that_does_not_answer_…` |
 //! | it cannot be opened at first | `open` is an error; [`AuditWriter::new`](crate::AuditWriter::new) goes on trying | `flusher`: `a_database_that_cannot_be_opened_at_first_…` |
 //! | the file is no database, is for another ledger, or was made by a newer version | `open` is an error that names the remedy | `writing`: `files_that_cannot_be_a_ledger_…` |
 //! | a PostgreSQL server is not there at first | with a journal, `open` succeeds all the same and what is accepted is committed once it is there; without, `open` is an error | `postgres`: `a_server_that_is_not_there_at_first_…` |

@@ -41,7 +41,7 @@
 //!
 //! Where a file is opened by path, the queue is on disk beside it: a [`journal`](AuditLogBuilder::journal), from
 //! which the next log commits what this process had accepted, however it ended. With
-//! [`in_memory_queue`](AuditLogBuilder::in_memory_queue), and by default for a pool, what is accepted and not yet
+//! [`in_memory_queue`](AuditLogBuilder::in_memory_queue), and by default for a SQLite pool, what is accepted and not yet
 //! committed is lost if the process is killed, aborts or calls `process::exit`. Returning from `main` with the
 //! [`AuditLog`] in scope loses nothing that can be committed within five seconds in either case, and what
 //! [`flush`](AuditLog::flush) or [`commit`](AuditWriter::commit) confirmed is on stable storage.

@@ -320,7 +320,7 @@ impl AuditLogBuilder {
     /// Queues in memory, within these bounds. What is accepted and not yet committed is lost when the process dies;
     /// accepting costs a third of what it costs on disk.
     ///
-    /// It is the default for a pool, with 100 000 entries and 64 MiB.
+    /// It is the default for a SQLite pool, with 100 000 entries and 64 MiB.
     #[must_use]
     pub fn in_memory_queue(mut self, entries: usize, bytes: usize) -> Self {
         self.in_memory = Some((entries, bytes));

@@ -142,9 +142,9 @@ pub(super) fn code_of(cause: &sqlx::Error) -> String {
 }
 
 fn is_race(cause: &sqlx::Error) -> bool {
-    // unique_violation, duplicate_table, duplicate_schema, serialization_failure, deadlock_detected, and what
-    // concurrent changes of the catalogue give.
-    matches!(code_of(cause).as_str(), "23505" | "42P07" | "42P06" | "40001" | "40P01" | "XX000")
+    // unique_violation, duplicate_table, duplicate_schema, duplicate_object (a table is a type too),
+    // serialization_failure, deadlock_detected, and what concurrent changes of the catalogue give.
+    matches!(code_of(cause).as_str(), "23505" | "42P07" | "42P06" | "42710" | "40001" | "40P01" | "XX000")
 }
 
 /// An error of the database, with what to do about it where that is known.
