@@ -345,7 +345,7 @@ fn a_journal_on_a_full_file_system_rejects_until_there_is_room_and_keeps_what_it
         // Another's, which leaves no more than a quarter.
         let filler = mounted.join("filler");
         fs::write(&filler, vec![0; 6 << 20]).unwrap();
-        let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
+        let log = builder.commit_timeout(support::PATIENCE).open_blocking().unwrap();
         let writer = log.writer();
         let mut accepted = 0;
         let mut until_full = || {
@@ -357,7 +357,9 @@ fn a_journal_on_a_full_file_system_rejects_until_there_is_room_and_keeps_what_it
                     Ok(()) => accepted += 1,
                     Err(error) => {
                         let cause = std::error::Error::source(&error).unwrap().to_string();
-                        assert!(error.is_full() && cause.contains("no storage space"), "{error}: {cause}");
+                        // On a machine so slow that the database's lock has been told by then, it is blamed.
+                        let told = cause.contains("no storage space") || cause.contains("stayed locked");
+                        assert!(error.is_full() && told, "{error}: {cause}");
                         rejected += 1;
                     }
                 }
