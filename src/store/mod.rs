@@ -45,9 +45,11 @@ impl Store {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum QueueByDefault {
     /// In journals in this directory.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only a file has a directory beside it"))]
     Journal(PathBuf),
     Memory,
     /// A server can be away for long: whoever uses it decides what that may cost.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only a server is asked for"))]
     Ask,
 }
 
