@@ -133,21 +133,32 @@ pub(super) fn rows<'a>(
         }
         let statement = statement.into_query()?;
         let mut connection = postgres.readers().acquire().await.map_err(failed)?;
-        let (rows, mut taken) = mpsc::channel(ROWS_AHEAD);
+        let (rows, taken) = mpsc::channel(ROWS_AHEAD);
         // In a task that ends with whoever reads: a stream that is dropped in the middle would keep the connection
         // until the server had sent all of it.
         tokio::spawn(async move {
             let mut found = statement.fetch(&mut *connection);
             while let Some(row) = found.next().await {
-                if rows.send(row).await.is_err() {
+                if rows.send(Some(row)).await.is_err() {
                     drop(found);
                     connection.close_on_drop();
                     return;
                 }
             }
+            // Tells a whole answer from one whose task was ended. Whoever reads may have gone.
+            drop(rows.send(None).await);
         });
-        let rows = futures_util::stream::poll_fn(move |context| taken.poll_recv(context));
-        Ok::<_, AuditError>(rows.map_err(failed).and_then(async |row| decode(&row)).boxed())
+        let rows = futures_util::stream::unfold(Some(taken), |taken| async move {
+            let mut taken = taken?;
+            match taken.recv().await {
+                Some(Some(row)) => Some((row.map_err(failed), Some(taken))),
+                Some(None) => None,
+                None => {
+                    Some((Err(AuditError::new(Kind::Store, "reading ended before the answer did")), None))
+                }
+            }
+        });
+        Ok::<_, AuditError>(rows.and_then(async |row| decode(&row)).boxed())
     };
     futures_util::stream::once(rows).try_flatten().boxed()
 }
