@@ -55,6 +55,17 @@ impl Gap {
         gap.until = now;
     }
 
+    /// It could not be told: it is again, with what came after it.
+    pub(super) fn put_back(mut self, gap: &mut Option<Self>) {
+        if let Some(Self { rejected, until, .. }) = gap.take() {
+            self.rejected.full += rejected.full;
+            self.rejected.closed += rejected.closed;
+            self.rejected.too_large += rejected.too_large;
+            self.until = until;
+        }
+        *gap = Some(self);
+    }
+
     /// The record of an event that tells of it.
     pub(super) fn record(&self) -> Vec<u8> {
         let Rejections { full, closed, too_large } = self.rejected;
@@ -98,4 +109,27 @@ fn event(reason: &str, metadata: impl FnOnce(&mut FieldEncoder<'_>)) -> Vec<u8> 
     fields.str("reason", reason);
     metadata(&mut fields);
     record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejections_that_cannot_be_told_yet_are_told_with_those_that_came_meanwhile() {
+        let mut gap = None;
+        Gap::widen(&mut gap, Refused::Full);
+        Gap::widen(&mut gap, Refused::TooLarge);
+        let untold = gap.take().unwrap();
+        let from = untold.from;
+        untold.put_back(&mut gap);
+        let untold = gap.take().unwrap();
+        Gap::widen(&mut gap, Refused::Full);
+        Gap::widen(&mut gap, Refused::Closed);
+        let until = gap.as_ref().unwrap().until;
+        untold.put_back(&mut gap);
+        let gap = gap.unwrap();
+        assert_eq!(gap.rejected, Rejections { full: 2, closed: 1, too_large: 1 });
+        assert_eq!((gap.from.micros, gap.until.micros), (from.micros, until.micros));
+    }
 }

@@ -106,10 +106,15 @@ pub(crate) struct JournalQueue {
     /// Locked for as long as this process lives.
     _lock: File,
     segment_bytes: usize,
+    /// Held by whoever adds to the last segment or puts another after it, so also while a record is written; with the
+    /// bytes that are. Taken before `state`.
+    end: Mutex<Vec<u8>>,
+    /// Never held while a record is written: whoever reads would find it taken most of the time, and an emitter would
+    /// have to wake it after each.
     state: Mutex<State>,
     /// What is read of a segment, kept since fresh memory costs more than the reading.
     scratch: Mutex<Vec<u8>>,
-    /// Held by whoever does what may wait for the disk; taken before `state`.
+    /// Held by whoever does what may wait for the disk; taken before `end` and `state`.
     upkeep: Mutex<Upkeep>,
 }
 
@@ -127,7 +132,6 @@ struct State {
     gap: Option<Gap>,
     /// Since when there is something that is to be synced and is not.
     unsynced: Option<Instant>,
-    buffer: Vec<u8>,
 }
 
 /// The first record after a position.
@@ -232,7 +236,6 @@ impl JournalQueue {
             wake_at: None,
             gap: None,
             unsynced: None,
-            buffer: Vec::new(),
         };
         let queue = Self {
             journal,
@@ -240,6 +243,7 @@ impl JournalQueue {
             directory,
             _lock: lock,
             segment_bytes,
+            end: Mutex::default(),
             state: Mutex::new(state),
             scratch: Mutex::default(),
             upkeep: Mutex::new(Upkeep::Open),
@@ -255,16 +259,20 @@ impl JournalQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lock_end(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// For emitters, of whom each holds it for the microsecond that a write takes: looking again for a few of those is
     /// cheaper than to sleep and be woken. Eight threads on two cores take a fifth less.
-    fn lock_to_append(&self) -> MutexGuard<'_, State> {
+    fn lock_end_soon(&self) -> MutexGuard<'_, Vec<u8>> {
         for _ in 0..LOOKS_BEFORE_SLEEP {
-            if let Ok(state) = self.state.try_lock() {
-                return state;
+            if let Ok(end) = self.end.try_lock() {
+                return end;
             }
             std::hint::spin_loop();
         }
-        self.lock()
+        self.lock_end()
     }
 
     /// The bytes at the start of a segment: its header, and that no record follows.
@@ -311,36 +319,48 @@ impl JournalQueue {
         Ok((file, size))
     }
 
-    /// Writes a record, in a new segment if need be.
-    fn write(&self, state: &mut State, record: &[u8], bounded: bool) -> io::Result<Appended> {
-        let bytes = record_bytes(record.len());
-        let position = state.counts.appended.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
-        let full = state.segments.back().is_none_or(|segment| segment.end + bytes > segment.size);
-        if full {
-            let least = HEADER_BYTES + bytes;
-            let more = match state.spare {
-                Spare::Ready { size, .. } if size >= least => 0,
-                _ => self.segment_bytes.max(least),
-            };
-            if bounded && state.counts.pending() > 0 && state.bytes() + more as u64 > self.place.bytes_max {
-                return Err(io::ErrorKind::QuotaExceeded.into());
-            }
-            // One that is too small for its first record gives its name to one that is not.
-            if let Some(empty) = state.segments.pop_back_if(|segment| segment.last == segment.first) {
-                fs::remove_file(&empty.path)?;
-            }
-            let next = self.new_segment(state, position - 1, bytes)?;
-            state.segments.push_back(next);
+    /// Makes sure that the last segment has room for a record of this many bytes.
+    fn make_room(&self, state: &mut State, bytes: usize, bounded: bool) -> io::Result<()> {
+        if state.segments.back().is_some_and(|segment| segment.end + bytes <= segment.size) {
+            return Ok(());
         }
-        let State { segments, spare, buffer, counts, wake_at, unsynced, .. } = state;
-        let segment = segments.back_mut().ok_or(io::ErrorKind::NotFound)?;
-        let waits = counts.pending() > 0;
+        let least = HEADER_BYTES + bytes;
+        let more = match state.spare {
+            Spare::Ready { size, .. } if size >= least => 0,
+            _ => self.segment_bytes.max(least),
+        };
+        if bounded && state.counts.pending() > 0 && state.bytes() + more as u64 > self.place.bytes_max {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        // One that is too small for its first record gives its name to one that is not.
+        if let Some(empty) = state.segments.pop_back_if(|segment| segment.last == segment.first) {
+            fs::remove_file(&empty.path)?;
+        }
+        let next = self.new_segment(state, state.counts.appended, bytes)?;
+        state.segments.push_back(next);
+        Ok(())
+    }
+
+    /// Writes a record, in a new segment if need be. `buffer` is what the lock of the journal's end guards.
+    fn write(&self, buffer: &mut Vec<u8>, record: &[u8], bounded: bool) -> io::Result<Appended> {
+        let bytes = record_bytes(record.len());
+        let (file, seed, at, size, position) = {
+            let mut state = self.lock();
+            let position = state.counts.appended.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
+            self.make_room(&mut state, bytes, bounded)?;
+            let segment = state.segments.back().ok_or(io::ErrorKind::NotFound)?;
+            (Arc::clone(&segment.file), segment.seed, segment.end, segment.size, position)
+        };
         buffer.clear();
-        segment.seed.encode(buffer, segment.end, position, record).ok_or(io::ErrorKind::FileTooLarge)?;
+        seed.encode(buffer, at, position, record).ok_or(io::ErrorKind::FileTooLarge)?;
         // Where the next one's header will be, nothing is written yet.
-        buffer.resize(bytes + RECORD_HEADER_BYTES.min(segment.size - segment.end - bytes), 0);
-        write_all_at(&segment.file, buffer, segment.end as u64)?;
-        if segment.last == segment.first || !waits {
+        buffer.resize(bytes + RECORD_HEADER_BYTES.min(size - at - bytes), 0);
+        write_all_at(&file, buffer, at as u64)?;
+        drop(file);
+        let mut state = self.lock();
+        let State { segments, spare, counts, wake_at, unsynced, .. } = &mut *state;
+        let segment = segments.back_mut().ok_or(io::ErrorKind::NotFound)?;
+        if segment.last == segment.first || counts.pending() == 0 {
             segment.since = Instant::now();
         }
         segment.end += bytes;
@@ -486,13 +506,17 @@ impl State {
 
 impl Queue for JournalQueue {
     fn append(&self, record: &[u8]) -> Result<Appended, Refused> {
-        let mut state = self.lock_to_append();
-        if state.counts.closed {
+        let mut end = self.lock_end_soon();
+        let Counts { closed, trouble, .. } = self.lock().counts;
+        if closed {
             return Err(Refused::Closed);
         }
-        let written = self.write(&mut state, record, true);
+        let written = self.write(&mut end, record, true);
+        let failed = written.as_ref().err().map(io::Error::kind);
+        if failed != trouble {
+            self.lock().counts.trouble = failed;
+        }
         // Whatever the reason, there is no room for it on disk.
-        state.counts.trouble = written.as_ref().err().map(io::Error::kind);
         written.map_err(|_| Refused::Full)
     }
 
@@ -503,11 +527,13 @@ impl Queue for JournalQueue {
     }
 
     fn tell_gap(&self) -> Option<Appended> {
+        let mut end = self.lock_end();
+        let gap = self.lock().gap.take()?;
+        let written = self.write(&mut end, &gap.record(), false);
         let mut state = self.lock();
-        let gap = state.gap.take()?;
-        let Ok(appended) = self.write(&mut state, &gap.record(), false) else {
+        let Ok(appended) = written else {
             // No room yet: told later, with what is rejected until then.
-            state.gap = Some(gap);
+            gap.put_back(&mut state.gap);
             return None;
         };
         state.counts.gaps += 1;
@@ -614,6 +640,8 @@ impl Queue for JournalQueue {
     }
 
     fn close(&self) {
+        // What is being written is accepted, and counted before this returns.
+        let _end = self.lock_end();
         self.lock().counts.closed = true;
     }
 

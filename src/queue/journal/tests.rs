@@ -405,3 +405,34 @@ fn a_journal_takes_no_more_than_its_bound_and_gives_back_what_is_acknowledged() 
     queue.close();
     assert_eq!(queue.append(&[1]).unwrap_err(), Refused::Closed);
 }
+
+#[test]
+fn what_is_accepted_beside_a_close_is_counted_before_it_returns() {
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 5000, 0).unwrap();
+        let emit = || {
+            let mut accepted = 0;
+            loop {
+                match queue.append(&[1; 100]) {
+                    Ok(_) => accepted += 1,
+                    Err(refused) => {
+                        assert_eq!(refused, Refused::Closed);
+                        return accepted;
+                    }
+                }
+            }
+        };
+        let (closed_at, accepted) = std::thread::scope(|scope| {
+            let emitters: Vec<_> = (0..3).map(|_| scope.spawn(emit)).collect();
+            while queue.counts().appended < 50 {
+                std::thread::yield_now();
+            }
+            queue.close();
+            let closed_at = queue.counts().appended;
+            (closed_at, emitters.into_iter().map(|emitter| emitter.join().unwrap()).sum::<u64>())
+        });
+        assert_eq!(closed_at, accepted);
+        assert_eq!(queue.read(0, usize::MAX, usize::MAX).unwrap().len() as u64, accepted);
+    }
+}

@@ -188,6 +188,7 @@ impl JournalQueue {
     /// Sees to it that nothing is appended any more to a segment that cannot be trusted, and says what is in it that
     /// is needed; none if nothing is.
     fn seal(&self, number: u64) -> io::Result<Option<Sealed>> {
+        let _end = self.lock_end();
         let mut state = self.lock();
         let acknowledged = state.counts.acknowledged;
         let Some(index) = state.segments.iter().position(|segment| segment.number == number) else {
