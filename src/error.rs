@@ -35,8 +35,8 @@ impl AuditError {
         Self { kind, message: message.into(), source: None }
     }
 
-    pub(crate) fn because(mut self, source: impl Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -297,7 +297,7 @@ struct Flusher<'e> {
 impl Flusher<'_> {
     async fn connect(&mut self) -> Result<(), AuditError> {
         let settings = &self.engine.settings;
-        self.appender = Some(settings.store.backend().connect(&settings.ledger).await?);
+        self.appender = Some(settings.store.connect(&settings.ledger).await?);
         Ok(())
     }
 

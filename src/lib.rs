@@ -152,7 +152,7 @@ pub use queue::{
 };
 pub use reader::{AuditFilter, AuditQuery, AuditReader, BlockingReader, Cursor, Page, QuarantinedEntry};
 pub use stats::Stats;
-pub use store::{Readmitted, Store};
+pub use store::{Migrate, Migration, Readmitted, Store};
 pub use writer::AuditWriter;
 
 #[cfg(all(doctest, feature = "sqlite"))]

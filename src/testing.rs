@@ -46,7 +46,8 @@ use crate::{
     reader::sequenced,
     record::Row,
     store::{
-        Append, AppendError, Appender, Applied, Backend, Fault, LedgerRow, QuarantinedRow, Readmitted, Span,
+        Append, AppendError, Appender, Applied, Backend, Fault, LedgerRow, Migrate, QuarantinedRow,
+        Readmitted, Span,
     },
 };
 
@@ -109,7 +110,11 @@ impl Backend for Recorder {
         None
     }
 
-    fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+    fn connect<'a>(
+        &'a self,
+        ledger: &'a str,
+        _: Migrate,
+    ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         let appender = Recording { recorder: self.clone(), ledger: ledger.to_owned() };
         Box::pin(async { Ok(Box::new(appender) as Box<dyn Appender>) })
     }

@@ -173,7 +173,7 @@ impl AuditWriter {
         self.last
             .engine
             .run(async move {
-                let mut appender = store.backend().connect(&ledger).await?;
+                let mut appender = store.connect(&ledger).await?;
                 let outcome = appender.readmit().await;
                 appender.close().await;
                 outcome

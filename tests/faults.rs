@@ -15,7 +15,6 @@ use std::{
     collections::BTreeSet,
     fs,
     path::Path,
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,7 +23,7 @@ use std::{
 };
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-use support::{Fixture, assert_balanced, block_on, log_with, wait_until};
+use support::{Fixture, assert_balanced, block_on, in_own_mounts, log_with, mount, wait_until};
 use tracing_audit::{
     AuditEntry, AuditLog, AuditQuery, AuditWriter, Health, Notice, Readmitted, Store, WhenFull,
 };
@@ -269,33 +268,6 @@ fn a_file_damaged_in_the_middle_is_named_and_written_when_it_is_restored() {
     assert_eq!(writer.health(), Health::Healthy);
     let reader = tracing_audit::AuditReader::new(store);
     assert_eq!(reader.blocking().count(AuditQuery::new()).unwrap(), 5100);
-}
-
-/// Runs the body in a process whose mounts are its own and go with it.
-fn in_own_mounts(test: &str, body: impl FnOnce(&Path)) {
-    const MOUNTED: &str = "TRACING_AUDIT_TEST_MOUNT";
-    if let Some(directory) = std::env::var_os(MOUNTED) {
-        return body(Path::new(&directory));
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-    let mut command = Command::new("unshare");
-    command.args(if root { &["--mount"][..] } else { &["--mount", "--user", "--map-root-user"] });
-    let child = command
-        .arg(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .env(MOUNTED, directory.path())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("'unshare' is needed: on Debian, 'apt-get install util-linux'");
-    let status = support::wait(child);
-    assert!(status.success(), "{test} failed in its own process (it needs to mount): {status}");
-}
-
-fn mount(options: &str, directory: &Path) -> bool {
-    let mut command = Command::new("mount");
-    command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(directory);
-    command.status().expect("'mount' is needed: on Debian, 'apt-get install mount'").success()
 }
 
 #[test]

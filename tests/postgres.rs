@@ -218,6 +218,34 @@ fn an_application_keeps_its_own_tables_and_pool_beside_ours() {
 }
 
 #[test]
+fn an_application_s_own_migrations_and_ours_do_not_touch_each_other() {
+    for ours_first in [true, false] {
+        let url = server().create_database();
+        block_on(async {
+            let pool = PgPool::connect(&url).await.unwrap();
+            let migrate = async || sqlx::migrate!("tests/data/migrations").run(&pool).await.unwrap();
+            if !ours_first {
+                migrate().await;
+            }
+            let builder = AuditLog::builder().store(pool.clone()).in_memory_queue(100, 100_000);
+            let log = builder.open().await.unwrap();
+            log.writer().commit(entry("a")).await.unwrap();
+            // Once more, as at each start.
+            migrate().await;
+            migrate().await;
+            let log =
+                AuditLog::builder().store(pool.clone()).in_memory_queue(100, 100_000).open().await.unwrap();
+            assert_eq!(log.writer().commit(entry("b")).await.unwrap(), 1);
+            let versions = "SELECT (SELECT count(*) FROM _sqlx_migrations),
+                                   (SELECT count(*) FROM tracing_audit_migrations),
+                                   (SELECT string_agg(note, ',') FROM audit_log)";
+            let found: (i64, i64, String) = sqlx::query_as(versions).fetch_one(&pool).await.unwrap();
+            assert_eq!(found, (1, 1, "mine".to_owned()));
+        });
+    }
+}
+
+#[test]
 fn one_poison_entry_among_500_is_quarantined_alone_and_readmitted() {
     let url = server().create_database();
     let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(10_000, 8 << 20);

@@ -11,10 +11,14 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    process::{Command, Stdio},
+};
 
 use support::{block_on, child, wait};
-use tracing_audit::{AuditEntry, AuditLog, AuditReader, Store};
+use tracing_audit::{AuditEntry, AuditLog, AuditReader, Migrate, Store};
 use uuid::Uuid;
 
 const FILE: &str = "TRACING_AUDIT_TEST_FILE";
@@ -83,4 +87,42 @@ fn two_processes_write_one_file_with_contiguous_seq_and_every_entry_once() {
             .collect();
         assert_eq!(numbers, (0..5000).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn tables_made_in_the_shell_are_taken_by_a_log_that_may_not_make_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let store = || Store::sqlite(&file).unwrap().migrate(Migrate::Check);
+    let open = |ledger: &str| AuditLog::builder().store(store()).ledger(ledger).open_blocking();
+    let refused = |told: &str| {
+        let error = open("main").unwrap_err();
+        assert!(error.is_schema() && error.to_string().contains(told), "{error:?}");
+    };
+    refused("is not there: run what Store::migrations gives");
+    assert!(!file.exists());
+    std::fs::write(&file, "").unwrap();
+    refused("the audit tables are not there: run what Store::migrations gives");
+    for migration in store().migrations() {
+        let mut shell =
+            Command::new("sqlite3").arg("-bail").arg(&file).stdin(Stdio::piped()).spawn().unwrap();
+        shell.stdin.take().unwrap().write_all(migration.sql.as_bytes()).unwrap();
+        assert!(shell.wait().unwrap().success());
+    }
+    let log = open("billing").unwrap();
+    assert_eq!(log.writer().commit_blocking(AuditEntry::new(Uuid::nil(), "a", "document")).unwrap(), 0);
+    drop(log);
+    assert!(open("main").unwrap_err().to_string().contains("holds the ledger \"billing\""));
+    // The same as a log makes.
+    let made = directory.path().join("made.db");
+    drop(AuditLog::open_blocking(&made).unwrap());
+    let schema = |file: &std::path::Path| {
+        let ask = "PRAGMA journal_mode; PRAGMA page_size; SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY name; \
+                   SELECT version, abs(applied_at / 1000000 - unixepoch()) < 3600 FROM tracing_audit_migrations";
+        let answer = Command::new("sqlite3").arg(file).arg(ask).output().unwrap();
+        assert!(answer.status.success());
+        String::from_utf8(answer.stdout).unwrap()
+    };
+    assert_eq!(schema(&file), schema(&made));
+    assert!(schema(&file).ends_with("1|1\n"), "{}", schema(&file));
 }

@@ -25,7 +25,7 @@ use crate::{
     notice::OnNotice,
     queue::{Appended, Counts, Queue, Refused, memory::MemoryQueue},
     record::Limits,
-    store::{Backend, LedgerRow, QuarantinedRow, Readmitted, Span},
+    store::{Backend, LedgerRow, Migrate, QuarantinedRow, Readmitted, Span},
 };
 
 /// What the database does with one append.
@@ -120,7 +120,7 @@ impl Backend for Scripted {
         None
     }
 
-    fn connect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+    fn connect<'a>(&'a self, _: &'a str, _: Migrate) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async {
             let takes = *lock(&self.connect_takes);
             tokio::time::sleep(takes).await;
@@ -646,9 +646,13 @@ impl Backend for LosesAnswers {
         self.0.backend().name(directory)
     }
 
-    fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+    fn connect<'a>(
+        &'a self,
+        ledger: &'a str,
+        migrate: Migrate,
+    ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async move {
-            let inner = self.0.backend().connect(ledger).await?;
+            let inner = self.0.backend().connect(ledger, migrate).await?;
             Ok(Box::new(LosesEverySecond(inner)) as Box<dyn Appender>)
         })
     }

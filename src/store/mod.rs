@@ -22,23 +22,94 @@ use crate::{AuditError, AuditQuery, error::Kind, record::Row};
 /// connection of its own, so that neither can starve the other; only where the pool is on a database in
 /// memory does it borrow the pool's connections, one per batch.
 #[derive(Clone)]
-pub struct Store(Arc<dyn Backend>);
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    migrate: Migrate,
+}
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.backend.fmt(f)
     }
 }
 
 impl Store {
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "testing")),
+        allow(dead_code, reason = "without a database there is none to make")
+    )]
     pub(crate) fn of(backend: impl Backend + 'static) -> Self {
-        Self(Arc::new(backend))
+        Self { backend: Arc::new(backend), migrate: Migrate::default() }
+    }
+
+    /// Whether a log may create and change the tables. Default: [`Migrate::Auto`].
+    #[must_use]
+    pub fn migrate(self, migrate: Migrate) -> Self {
+        Self { migrate, ..self }
+    }
+
+    /// What makes the tables, oldest first, for whoever does it by hand: see [`Migrate::Check`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # fn main() -> Result<(), tracing_audit::AuditError> {
+    /// for migration in tracing_audit::Store::sqlite("audit.db")?.migrations() {
+    ///     println!("-- Version {}\n{}", migration.version, migration.sql);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
+    /// ```
+    #[must_use]
+    pub fn migrations(&self) -> Vec<Migration> {
+        self.backend.migrations()
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {
-        &*self.0
+        &*self.backend
     }
+
+    /// Opens a writer's connection, once the tables are as this version needs them.
+    pub(crate) async fn connect(&self, ledger: &str) -> Result<Box<dyn Appender>, AuditError> {
+        self.backend.connect(ledger, self.migrate).await
+    }
+}
+
+/// Whether a log may create and change the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Migrate {
+    /// Whoever opens the log first creates the tables, or brings them up to date.
+    #[default]
+    Auto,
+    /// Tables that are absent or older than this version needs are an error
+    /// ([`is_schema`](AuditError::is_schema)): somebody else runs [`Store::migrations`], for instance because the
+    /// log's own role may not. A SQLite file must be there.
+    Check,
+}
+
+/// A step from one version of the tables to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Migration {
+    /// The version that it leads to. The tables say `SELECT max(version) FROM tracing_audit_migrations`.
+    pub version: u32,
+    /// A whole script, one transaction, for the database's own shell: `psql -f` or `sqlite3`.
+    pub sql: String,
+}
+
+/// What is wrong with tables of this version, if this crate knows others and may not make them.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn not_migrated(version: usize, known: usize) -> AuditError {
+    let are = match version {
+        0 => "the audit tables are not there".to_owned(),
+        version => format!("the audit tables have version {version} and {known} is needed"),
+    };
+    AuditError::new(
+        Kind::Schema,
+        format!("{are}: run what Store::migrations gives, or open with Migrate::Auto"),
+    )
 }
 
 /// Where entries wait for the database.
@@ -89,8 +160,17 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Opens a writer's connection and brings the tables up to date.
-    fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>>;
+    /// Opens a writer's connection and brings the tables up to date, if it may.
+    fn connect<'a>(
+        &'a self,
+        ledger: &'a str,
+        migrate: Migrate,
+    ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>>;
+
+    /// What makes the tables.
+    fn migrations(&self) -> Vec<Migration> {
+        Vec::new()
+    }
 
     /// Rows that match, by `ts` and then `seq`, the greatest first, within the query's limit.
     fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>>;

@@ -9,18 +9,19 @@ mod quarantine;
 mod read;
 
 use std::{
+    fmt,
     path::Path,
     str::FromStr,
     sync::{Arc, OnceLock},
 };
 
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::{TryFutureExt, future::BoxFuture, stream::BoxStream};
 use sqlx::{
     ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Appender, Backend, LedgerRow, QuarantinedRow, QueueByDefault, Span, Store};
+use super::{Appender, Backend, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span, Store};
 use crate::{AuditError, AuditQuery, error::Kind, record::Row};
 
 /// Connections for reading: enough for a few exports and pages at once.
@@ -34,10 +35,22 @@ pub(crate) struct Postgres {
     schema: Option<String>,
 }
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Asked for every connection.
+#[derive(Clone)]
+struct Passwords(Arc<dyn Fn() -> BoxFuture<'static, Result<String, BoxError>> + Send + Sync>);
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passwords")
+    }
+}
+
 #[derive(Debug)]
 enum Source {
     /// The pool for reading is made at the first read, since making one takes a runtime.
-    Options { options: Box<PgConnectOptions>, readers: OnceLock<PgPool> },
+    Options { options: Box<PgConnectOptions>, passwords: Option<Passwords>, readers: OnceLock<PgPool> },
     /// The application's, whose options are read again for every connection: a password may change.
     Pool(PgPool),
 }
@@ -58,8 +71,47 @@ impl Store {
             AuditError::new(Kind::Config, "not a valid PostgreSQL URL: postgres://user@host/database")
                 .because(cause)
         })?;
-        let options = options.disable_statement_logging();
-        Ok(Postgres::store(Source::Options { options: Box::new(options), readers: OnceLock::new() }, None))
+        let options = Box::new(options.disable_statement_logging());
+        let source = Source::Options { options, passwords: None, readers: OnceLock::new() };
+        Ok(Self::of(Postgres::new(source, None)))
+    }
+
+    /// Asks for the password each time that a connection is made, for instance for a cloud's token, which lives for
+    /// minutes. It is asked on a thread of the log's own for writing, and on that of the caller for reading.
+    ///
+    /// ```
+    /// # #[cfg(feature = "postgres")]
+    /// # fn main() -> Result<(), tracing_audit::AuditError> {
+    /// # async fn token() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// let store = tracing_audit::Store::postgres("postgres://audit@db.example.com/audit")?.password(token)?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "postgres"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// [`is_config`](AuditError::is_config) if this is not a PostgreSQL database, or made from a pool: its
+    /// `set_connect_options` changes what this store connects with too.
+    pub fn password<F, E>(self, ask: impl Fn() -> F + Send + Sync + 'static) -> Result<Self, AuditError>
+    where
+        F: Future<Output = Result<String, E>> + Send + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        let ask = move || -> BoxFuture<'static, _> { Box::pin(ask().map_err(Into::into)) };
+        match self.backend().postgres() {
+            Some(Postgres { source: Source::Options { options, .. }, schema, .. }) => {
+                let passwords = Some(Passwords(Arc::new(ask)));
+                let source =
+                    Source::Options { options: options.clone(), passwords, readers: OnceLock::new() };
+                let backend = Arc::new(Postgres::new(source, schema.clone()));
+                Ok(Self { backend, ..self })
+            }
+            Some(_) => {
+                Err(AuditError::new(Kind::Config, "a pool has options of its own: set_connect_options"))
+            }
+            None => Err(AuditError::new(Kind::Config, "only a PostgreSQL database asks for a password")),
+        }
     }
 
     /// The same database with our tables in this schema, which is created if need be. Default: wherever the role's
@@ -72,7 +124,10 @@ impl Store {
             return Err(AuditError::new(Kind::Config, "the name of a schema must not be empty"));
         }
         match self.backend().postgres() {
-            Some(postgres) => Ok(Postgres::store(postgres.source.again(), Some(name.to_owned()))),
+            Some(postgres) => {
+                let backend = Arc::new(Postgres::new(postgres.source.again(), Some(name.to_owned())));
+                Ok(Self { backend, ..self })
+            }
             None => Err(AuditError::new(Kind::Config, "only a PostgreSQL database has schemas")),
         }
     }
@@ -80,27 +135,29 @@ impl Store {
 
 impl From<PgPool> for Store {
     fn from(pool: PgPool) -> Self {
-        Postgres::store(Source::Pool(pool), None)
+        Self::of(Postgres::new(Source::Pool(pool), None))
     }
 }
 
 impl Source {
     fn again(&self) -> Self {
         match self {
-            Self::Options { options, .. } => {
-                Self::Options { options: options.clone(), readers: OnceLock::new() }
-            }
+            Self::Options { options, passwords, .. } => Self::Options {
+                options: options.clone(),
+                passwords: passwords.clone(),
+                readers: OnceLock::new(),
+            },
             Self::Pool(pool) => Self::Pool(pool.clone()),
         }
     }
 }
 
 impl Postgres {
-    fn store(source: Source, schema: Option<String>) -> Store {
+    fn new(source: Source, schema: Option<String>) -> Self {
         let prefix = schema
             .as_ref()
             .map_or_else(String::new, |schema| format!("\"{}\".", schema.replace('"', "\"\"")));
-        Store(Arc::new(Self { source, prefix, schema }))
+        Self { source, prefix, schema }
     }
 
     fn options(&self) -> PgConnectOptions {
@@ -110,12 +167,31 @@ impl Postgres {
         }
     }
 
-    fn readers(&self) -> &PgPool {
+    /// What a connection that is made now is made with.
+    async fn options_now(&self) -> Result<PgConnectOptions, AuditError> {
+        let options = self.options();
+        let Source::Options { passwords: Some(Passwords(ask)), .. } = &self.source else {
+            return Ok(options);
+        };
+        let password = ask().await.map_err(|cause| {
+            AuditError::new(Kind::Store, "the password for the database server cannot be had").because(cause)
+        })?;
+        Ok(options.password(&password))
+    }
+
+    async fn readers(&self) -> Result<&PgPool, AuditError> {
         match &self.source {
-            Source::Pool(pool) => pool,
-            Source::Options { options, readers } => readers.get_or_init(|| {
-                PgPoolOptions::new().max_connections(READERS).connect_lazy_with(options.as_ref().clone())
-            }),
+            Source::Pool(pool) => Ok(pool),
+            Source::Options { options, passwords, readers } => {
+                let readers = readers.get_or_init(|| {
+                    PgPoolOptions::new().max_connections(READERS).connect_lazy_with(options.as_ref().clone())
+                });
+                // It may be about to connect.
+                if passwords.is_some() && readers.num_idle() == 0 {
+                    readers.set_connect_options(self.options_now().await?);
+                }
+                Ok(readers)
+            }
         }
     }
 
@@ -143,11 +219,19 @@ impl Backend for Postgres {
         Some(self)
     }
 
-    fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+    fn connect<'a>(
+        &'a self,
+        ledger: &'a str,
+        migrate: Migrate,
+    ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async move {
-            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger).await?);
+            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger, migrate).await?);
             Ok(appender)
         })
+    }
+
+    fn migrations(&self) -> Vec<Migration> {
+        open::migrations(self)
     }
 
     fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {

@@ -9,7 +9,7 @@ mod walk;
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use sqlx::{
 };
 
 use self::open::FileIdentity;
-use super::{Appender, Backend, LedgerRow, QuarantinedRow, QueueByDefault, Span, Store};
+use super::{Appender, Backend, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span, Store};
 use crate::{AuditError, AuditQuery, error::Kind, record::Row};
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
@@ -84,14 +84,14 @@ impl Store {
         }
         let options = options.disable_statement_logging().busy_timeout(BUSY_TIMEOUT);
         let source = Source::File { options: Box::new(options), readers: OnceLock::new() };
-        Ok(Self(Arc::new(Sqlite { source, file: OnceLock::new() })))
+        Ok(Self::of(Sqlite { source, file: OnceLock::new() }))
     }
 }
 
 impl From<SqlitePool> for Store {
     fn from(pool: SqlitePool) -> Self {
         let source = Source::Pool { pool, in_memory: OnceLock::new() };
-        Self(Arc::new(Sqlite { source, file: OnceLock::new() }))
+        Self::of(Sqlite { source, file: OnceLock::new() })
     }
 }
 
@@ -153,11 +153,19 @@ impl Backend for Sqlite {
         }
     }
 
-    fn connect<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+    fn connect<'a>(
+        &'a self,
+        ledger: &'a str,
+        migrate: Migrate,
+    ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async move {
-            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger).await?);
+            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger, migrate).await?);
             Ok(appender)
         })
+    }
+
+    fn migrations(&self) -> Vec<Migration> {
+        open::migrations()
     }
 
     fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {

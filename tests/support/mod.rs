@@ -5,6 +5,7 @@
 pub(crate) mod postgres;
 
 use std::{
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::LazyLock,
     time::{Duration, Instant},
@@ -56,6 +57,34 @@ pub(crate) fn wait(mut child: Child) -> ExitStatus {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Runs the body in a process whose mounts are its own and go with it.
+pub(crate) fn in_own_mounts(test: &str, body: impl FnOnce(&Path)) {
+    const MOUNTED: &str = "TRACING_AUDIT_TEST_MOUNT";
+    if let Some(directory) = std::env::var_os(MOUNTED) {
+        return body(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let root =
+        std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let mut command = Command::new("unshare");
+    command.args(if root { &["--mount"][..] } else { &["--mount", "--user", "--map-root-user"] });
+    let child = command
+        .arg(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(MOUNTED, directory.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("'unshare' is needed: on Debian, 'apt-get install util-linux'");
+    let status = wait(child);
+    assert!(status.success(), "{test} failed in its own process (it needs to mount): {status}");
+}
+
+pub(crate) fn mount(options: &str, directory: &Path) -> bool {
+    let mut command = Command::new("mount");
+    command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(directory);
+    command.status().expect("'mount' is needed: on Debian, 'apt-get install mount'").success()
 }
 
 pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {

@@ -31,7 +31,8 @@ pub(crate) struct Server {
     directory: Option<TempDir>,
 }
 
-/// `$0` is where the programs are, `$1` the data, `$2` the socket's directory.
+/// `$0` is where the programs are, `$1` the data, `$2` the socket's directory, `$3` that of a server to be a standby of,
+/// if it is one.
 const KEEPER: &str = r#"
     # Whoever wrote the commands may be gone; the server is to be stopped all the same.
     trap '' PIPE
@@ -51,8 +52,14 @@ const KEEPER: &str = r#"
     stop() {
         kill "-$1" "$server" && wait "$server"
     }
-    "$0/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C "$1" > log 2>&1 \
-        || { cat log >&2; exit 1; }
+    make() {
+        if [ -n "$3" ]; then
+            "$0/pg_basebackup" --no-sync -R -c fast -h "$3" -U postgres -D "$1"
+        else
+            "$0/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C "$1"
+        fi
+    }
+    make "$@" > log 2>&1 || { cat log >&2; exit 1; }
     while read -r command; do
         case "$command" in
             start) start "$1" "$2" || break ;;
@@ -91,7 +98,21 @@ fn unprivileged() -> Option<(u32, u32)> {
 impl Server {
     /// Not started yet.
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::of(&tempfile::tempdir, None)
+    }
+
+    /// The same with its data below this directory.
+    pub(crate) fn within(directory: &Path) -> Self {
+        Self::of(&|| tempfile::tempdir_in(directory), None)
+    }
+
+    /// One that follows another, from which it takes all that is there now.
+    pub(crate) fn standby_of(primary: &Self) -> Self {
+        Self::of(&tempfile::tempdir, primary.directory.as_ref().map(TempDir::path))
+    }
+
+    fn of(directory: &dyn Fn() -> std::io::Result<TempDir>, primary: Option<&Path>) -> Self {
+        let directory = directory().unwrap();
         let mut command = Command::new("sh");
         if let Some((user, group)) = unprivileged() {
             std::os::unix::fs::chown(directory.path(), Some(user), Some(group)).unwrap();
@@ -103,6 +124,7 @@ impl Server {
             .arg(programs())
             .arg(directory.path().join("data"))
             .arg(directory.path())
+            .args(primary)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -124,6 +146,11 @@ impl Server {
     /// Where its socket is.
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.as_ref().unwrap().path().join(".s.PGSQL.5432")
+    }
+
+    /// Where its data is.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.as_ref().unwrap().path().join("data")
     }
 
     /// The URL of a database on it.

@@ -5,10 +5,17 @@ use std::time::{Duration, Instant};
 use sqlx::{Connection, PgConnection, Row as _};
 
 use super::{Postgres, append::PostgresAppender};
-use crate::{AuditError, error::Kind};
+use crate::{
+    AuditError,
+    error::Kind,
+    store::{Migrate, Migration, not_migrated},
+};
 
 /// The schema, oldest first; the version of a database is how many of these it has seen.
 const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/postgres/0001_ledger.sql")];
+
+const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS @tracing_audit_migrations \
+                                 (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL)";
 
 /// How long to try again when several processes create the tables at the same moment.
 const MIGRATE_FOR: Duration = Duration::from_secs(30);
@@ -25,12 +32,36 @@ pub(super) async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, Aud
     })
 }
 
-pub(super) async fn connect(postgres: &Postgres, ledger: &str) -> Result<PostgresAppender, AuditError> {
-    in_time(open(postgres, ledger)).await?
+/// For whoever makes the tables by hand.
+pub(super) fn migrations(postgres: &Postgres) -> Vec<Migration> {
+    let schema = postgres.prefix.trim_end_matches('.');
+    let script = |(version, sql): (u32, &&str)| {
+        let path =
+            if schema.is_empty() { String::new() } else { format!("SET LOCAL search_path TO {schema};\n") };
+        let first = match (version, schema) {
+            (1, "") => format!("{};\n", postgres.sql(CREATE_MIGRATIONS).0),
+            (1, schema) => {
+                format!("CREATE SCHEMA IF NOT EXISTS {schema};\n{};\n", postgres.sql(CREATE_MIGRATIONS).0)
+            }
+            _ => String::new(),
+        };
+        let reached = postgres.sql("INSERT INTO @tracing_audit_migrations VALUES").0;
+        let sql = format!("BEGIN;\n{first}{reached} ({version}, now());\n{path}\n{sql}\nCOMMIT;\n");
+        Migration { version, sql }
+    };
+    (1..).zip(&MIGRATIONS).map(script).collect()
 }
 
-async fn open(postgres: &Postgres, ledger: &str) -> Result<PostgresAppender, AuditError> {
-    let mut connection = PgConnection::connect_with(&postgres.options()).await.map_err(failed)?;
+pub(super) async fn connect(
+    postgres: &Postgres,
+    ledger: &str,
+    may: Migrate,
+) -> Result<PostgresAppender, AuditError> {
+    in_time(open(postgres, ledger, may)).await?
+}
+
+async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<PostgresAppender, AuditError> {
+    let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
     let settings =
         sqlx::query("SELECT current_setting('server_encoding'), current_setting('synchronous_commit')")
             .fetch_one(&mut connection)
@@ -43,7 +74,7 @@ async fn open(postgres: &Postgres, ledger: &str) -> Result<PostgresAppender, Aud
         return Err(AuditError::new(Kind::Config, message));
     }
     let synchronous_commit: String = settings.try_get(1).map_err(failed)?;
-    migrate(postgres, &mut connection).await?;
+    migrate(postgres, &mut connection, may).await?;
     // The row that whoever appends will hold.
     let head = postgres.sql("SELECT 1 FROM @tracing_audit_heads WHERE ledger = $1");
     let there = sqlx::query(head).bind(ledger).fetch_optional(&mut connection).await.map_err(failed)?;
@@ -59,9 +90,9 @@ async fn open(postgres: &Postgres, ledger: &str) -> Result<PostgresAppender, Aud
     ))
 }
 
-/// Brings the tables up to date. The version is read first, without a lock; the lock is the row of the version that
+/// Brings the tables up to date, if it may. The version is read first, without a lock; the lock is the row of the version that
 /// is about to be reached, which only one transaction can add.
-async fn migrate(postgres: &Postgres, connection: &mut PgConnection) -> Result<(), AuditError> {
+async fn migrate(postgres: &Postgres, connection: &mut PgConnection, may: Migrate) -> Result<(), AuditError> {
     let start = Instant::now();
     let known = MIGRATIONS.len();
     loop {
@@ -73,6 +104,9 @@ async fn migrate(postgres: &Postgres, connection: &mut PgConnection) -> Result<(
             return Err(AuditError::new(Kind::Schema, message));
         }
         let Some(migration) = MIGRATIONS.get(version) else { return Ok(()) };
+        if may == Migrate::Check {
+            return Err(not_migrated(version, known));
+        }
         match apply(postgres, connection, version + 1, migration).await {
             Ok(()) => {}
             // Another process was faster, by a row or by a whole table.
@@ -118,11 +152,7 @@ async fn apply(
             }
         }
         // Committed by itself, so that whoever comes second waits for the row and not for the table.
-        let create = postgres.sql(
-            "CREATE TABLE IF NOT EXISTS @tracing_audit_migrations
-             (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL)",
-        );
-        sqlx::query(create).execute(&mut *connection).await?;
+        sqlx::query(postgres.sql(CREATE_MIGRATIONS)).execute(&mut *connection).await?;
     }
     let mut transaction = connection.begin().await?;
     let add = postgres.sql("INSERT INTO @tracing_audit_migrations VALUES ($1, now())");

@@ -18,14 +18,14 @@ use crate::{
 
 pub(super) fn rows(postgres: &Postgres) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
     let rows = async move {
-        if !exists(postgres, postgres.readers(), "tracing_audit_quarantine").await.map_err(failed)? {
+        if !exists(postgres, postgres.readers().await?, "tracing_audit_quarantine").await.map_err(failed)? {
             return Ok(futures_util::stream::empty().boxed());
         }
         let select = postgres.sql(
             "SELECT writer, position, id, error, record, quarantined_at FROM @tracing_audit_quarantine
              ORDER BY quarantined_at, writer, position",
         );
-        let rows = sqlx::query(select).fetch(postgres.readers()).and_then(async |row: PgRow| {
+        let rows = sqlx::query(select).fetch(postgres.readers().await?).and_then(async |row: PgRow| {
             Ok(QuarantinedRow {
                 writer: row.try_get(0)?,
                 position: row.try_get::<i64, _>(1)?.cast_unsigned(),

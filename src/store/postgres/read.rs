@@ -114,7 +114,7 @@ impl<'p> Statement<'p> {
 }
 
 async fn has_tables(postgres: &Postgres) -> Result<bool, AuditError> {
-    exists(postgres, postgres.readers(), "tracing_audit_entries").await.map_err(failed)
+    exists(postgres, postgres.readers().await?, "tracing_audit_entries").await.map_err(failed)
 }
 
 pub(super) fn rows<'a>(
@@ -132,7 +132,7 @@ pub(super) fn rows<'a>(
             statement.push(" LIMIT ").bind(i64::from(limit));
         }
         let statement = statement.into_query()?;
-        let mut connection = postgres.readers().acquire().await.map_err(failed)?;
+        let mut connection = postgres.readers().await?.acquire().await.map_err(failed)?;
         let (rows, taken) = mpsc::channel(ROWS_AHEAD);
         // In a task that ends with whoever reads: a stream that is dropped in the middle would keep the connection
         // until the server had sent all of it.
@@ -186,7 +186,7 @@ pub(super) async fn page(
         }
     };
     statement.push(order).bind(i64::from(size));
-    let rows = statement.into_query()?.fetch_all(postgres.readers()).await.map_err(failed)?;
+    let rows = statement.into_query()?.fetch_all(postgres.readers().await?).await.map_err(failed)?;
     rows.iter().map(decode_ledger).collect()
 }
 
@@ -196,7 +196,7 @@ pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64
     }
     let mut statement = Statement::new(postgres, "SELECT count(*)");
     statement.filter(query);
-    let row = statement.into_query()?.fetch_one(postgres.readers()).await.map_err(failed)?;
+    let row = statement.into_query()?.fetch_one(postgres.readers().await?).await.map_err(failed)?;
     row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(failed)
 }
 

@@ -11,8 +11,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection as Raw},
 };
 
-use super::{BUSY_TIMEOUT, Source, Sqlite, append::SqliteAppender, for_writing};
-use crate::{AuditError, entry::Moment, error::Kind};
+use super::{BUSY_TIMEOUT, PAGE_BYTES, Source, Sqlite, append::SqliteAppender, for_writing};
+use crate::{
+    AuditError,
+    entry::Moment,
+    error::Kind,
+    store::{Migrate, Migration, not_migrated},
+};
 
 /// The schema, oldest first; the version of a database is how many of these it has seen.
 const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_ledger.sql")];
@@ -38,16 +43,52 @@ pub(super) struct FileIdentity {
     device_and_inode: (u64, u64),
 }
 
-pub(super) async fn connect(sqlite: &Sqlite, ledger: &str) -> Result<SqliteAppender, AuditError> {
+/// Before the tables, while the file is empty.
+const MODE: &str = "PRAGMA journal_mode = WAL";
+
+const CREATE_MIGRATIONS: &str = "CREATE TABLE tracing_audit_migrations \
+                                 (version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL) STRICT";
+
+pub(super) fn migrations() -> Vec<Migration> {
+    let script = |(version, sql): (u32, &&str)| {
+        let first = match version {
+            1 => (format!("PRAGMA page_size = {PAGE_BYTES};\n{MODE};\n"), format!("{CREATE_MIGRATIONS};\n")),
+            _ => Default::default(),
+        };
+        let (before, create) = first;
+        let reached = format!(
+            "INSERT INTO tracing_audit_migrations VALUES ({version}, CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER))"
+        );
+        let sql = format!("{before}BEGIN IMMEDIATE;\n{create}{reached};\n\n{sql}\nCOMMIT;\n");
+        Migration { version, sql }
+    };
+    (1..).zip(&MIGRATIONS).map(script).collect()
+}
+
+pub(super) async fn connect(
+    sqlite: &Sqlite,
+    ledger: &str,
+    may: Migrate,
+) -> Result<SqliteAppender, AuditError> {
     let (options, ours) = match &sqlite.source {
-        Source::File { options, .. } => (options.as_ref().clone().create_if_missing(true), true),
+        Source::File { options, .. } => {
+            let creates = may == Migrate::Auto;
+            if !creates && !options.get_filename().exists() {
+                let message = format!(
+                    "{} is not there: run what Store::migrations gives, or open with Migrate::Auto",
+                    options.get_filename().display()
+                );
+                return Err(AuditError::new(Kind::Schema, message));
+            }
+            (options.as_ref().clone().create_if_missing(creates), creates)
+        }
         Source::Pool { pool, in_memory } => {
             if is_in_memory(pool, in_memory).await? {
                 let mut connection =
                     pool.acquire().await.map_err(|cause| opening(Path::new(":memory:"), cause))?;
                 let mut tries = Tries::new();
                 let migrated = loop {
-                    match migrate(&mut connection, ledger).await {
+                    match migrate(&mut connection, ledger, may).await {
                         Ok(()) => break Ok(()),
                         Err(failed) => {
                             if let Err(error) = tries.again(failed).await {
@@ -74,7 +115,7 @@ pub(super) async fn connect(sqlite: &Sqlite, ledger: &str) -> Result<SqliteAppen
     }
     let mut tries = Tries::new();
     let connection = loop {
-        match open(&options, ours, ledger).await {
+        match open(&options, ours, ledger, may).await {
             Ok(connection) => break connection,
             Err(failed) => tries.again(failed).await?,
         }
@@ -110,7 +151,12 @@ struct OpenError {
     error: AuditError,
 }
 
-async fn open(options: &SqliteConnectOptions, ours: bool, ledger: &str) -> Result<Raw, OpenError> {
+async fn open(
+    options: &SqliteConnectOptions,
+    ours: bool,
+    ledger: &str,
+    may: Migrate,
+) -> Result<Raw, OpenError> {
     let path = options.get_filename();
     let failed = |cause: sqlx::Error| OpenError { busy: is_busy(&cause), error: opening(path, cause) };
     let mut connection = Raw::connect_with(options).await.map_err(failed)?;
@@ -121,10 +167,10 @@ async fn open(options: &SqliteConnectOptions, ours: bool, ledger: &str) -> Resul
             .await
             .map_err(failed)?;
         if empty {
-            sqlx::query("PRAGMA journal_mode = WAL").execute(&mut connection).await.map_err(failed)?;
+            sqlx::query(MODE).execute(&mut connection).await.map_err(failed)?;
         }
     }
-    migrate(&mut connection, ledger).await?;
+    migrate(&mut connection, ledger, may).await?;
     Ok(connection)
 }
 
@@ -140,35 +186,27 @@ async fn is_in_memory(pool: &SqlitePool, known: &OnceLock<bool>) -> Result<bool,
     Ok(*known.get_or_init(|| file.as_os_str().is_empty()))
 }
 
-/// Brings the tables up to date. The version is read first without a lock, and again under one.
-async fn migrate(connection: &mut SqliteConnection, ledger: &str) -> Result<(), OpenError> {
+/// Brings the tables up to date, if it may. The version is read first without a lock, and again under one.
+async fn migrate(connection: &mut SqliteConnection, ledger: &str, may: Migrate) -> Result<(), OpenError> {
     // Only for messages; what is wrong shows with the next statement.
     let path = file_of(connection).await.unwrap_or_default();
     let failed = |cause: sqlx::Error| OpenError { busy: is_busy(&cause), error: opening(&path, cause) };
     let known = MIGRATIONS.len();
-    if version(connection).await.map_err(failed)? < known {
+    let found = version(connection).await.map_err(failed)?;
+    if found < known && may == Migrate::Check {
+        return Err(OpenError { busy: false, error: not_migrated(found, known) });
+    }
+    if found < known {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let version = version(&mut transaction).await.map_err(failed)?;
         if version == 0 {
-            sqlx::raw_sql(
-                "CREATE TABLE tracing_audit_migrations (version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL) STRICT",
-            )
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+            sqlx::raw_sql(CREATE_MIGRATIONS).execute(&mut *transaction).await.map_err(failed)?;
         }
         for (index, sql) in MIGRATIONS.into_iter().enumerate().skip(version) {
             sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(failed)?;
             sqlx::query("INSERT INTO tracing_audit_migrations VALUES (?, ?)")
                 .bind(i64::try_from(index + 1).unwrap_or(i64::MAX))
                 .bind(Moment::now().micros)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
-        }
-        if version == 0 {
-            sqlx::query("INSERT INTO tracing_audit_head VALUES (?, 0)")
-                .bind(ledger)
                 .execute(&mut *transaction)
                 .await
                 .map_err(failed)?;
@@ -183,10 +221,13 @@ async fn migrate(connection: &mut SqliteConnection, ledger: &str) -> Result<(), 
             path.display()
         )));
     }
-    let held: String = sqlx::query_scalar("SELECT ledger FROM tracing_audit_head")
-        .fetch_one(connection)
-        .await
-        .map_err(failed)?;
+    let held = "SELECT ledger FROM tracing_audit_head";
+    let held: Option<String> =
+        sqlx::query_scalar(held).fetch_optional(&mut *connection).await.map_err(failed)?;
+    let held = match held {
+        Some(held) => held,
+        None => begin_ledger(connection, ledger).await.map_err(failed)?,
+    };
     if held != ledger {
         return Err(refused(format!(
             "{} holds the ledger {held:?}, not {ledger:?}: a SQLite file holds one ledger, give this one a file of its own",
@@ -194,6 +235,15 @@ async fn migrate(connection: &mut SqliteConnection, ledger: &str) -> Result<(), 
         )));
     }
     Ok(())
+}
+
+/// Makes the head of the ledger in a file that has none, unless another process is faster. Which one it is then.
+async fn begin_ledger(connection: &mut SqliteConnection, ledger: &str) -> sqlx::Result<String> {
+    let begin = "INSERT INTO tracing_audit_head SELECT ?, 0
+                 WHERE NOT EXISTS (SELECT 1 FROM tracing_audit_head)
+                   AND NOT EXISTS (SELECT 1 FROM tracing_audit_entries)";
+    sqlx::query(begin).bind(ledger).execute(&mut *connection).await?;
+    sqlx::query_scalar("SELECT ledger FROM tracing_audit_head").fetch_one(connection).await
 }
 
 async fn version(connection: &mut SqliteConnection) -> sqlx::Result<usize> {
