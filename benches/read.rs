@@ -59,23 +59,6 @@ fn fill(file: &Path) {
 /// Set in a process that only exports, so that its memory is the export's alone.
 const EXPORT_ONLY: &str = "TRACING_AUDIT_BENCH_EXPORT_ONLY";
 
-/// The most anonymous resident memory of a fresh process that opens the file and exports all of it, in bytes.
-fn export_memory(file: &Path) -> u64 {
-    let program = std::env::current_exe().unwrap();
-    let mut child = Command::new(program).env(EXPORT_ONLY, file).spawn().unwrap();
-    let mut most = 0;
-    while child.try_wait().unwrap().is_none() {
-        if let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", child.id())) {
-            let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-            let kilobytes = resident.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-            most = most.max(kilobytes.unwrap_or(0) * 1024);
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    assert!(child.wait().unwrap().success() && most > 0);
-    most
-}
-
 fn export(runtime: &Runtime, reader: &AuditReader) {
     let out = std::fs::File::create("/dev/null").unwrap();
     let count = runtime.block_on(reader.export_csv(AuditFilter::default(), out)).unwrap();
@@ -173,6 +156,6 @@ fn main() {
             println!("{name}: {:.0} rows/s", ROWS as f64 / each);
         }
     }
-    let resident = export_memory(&file) as f64 / 1e6;
+    let resident = support::most_memory(EXPORT_ONLY, file.as_os_str()) as f64 / 1e6;
     println!("CSV of all: {resident:.1} MB resident at most, the whole process (goal <= 64)");
 }

@@ -45,3 +45,20 @@ pub(crate) fn show(seconds: f64) -> String {
         s => format!("{s:.2} s"),
     }
 }
+
+/// The most anonymous resident memory of this program run again with a variable set, in bytes.
+pub(crate) fn most_memory(variable: &str, value: &std::ffi::OsStr) -> u64 {
+    let program = std::env::current_exe().unwrap();
+    let mut child = std::process::Command::new(program).env(variable, value).spawn().unwrap();
+    let mut most = 0;
+    while child.try_wait().unwrap().is_none() {
+        if let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", child.id())) {
+            let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+            let kilobytes = resident.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+            most = most.max(kilobytes.unwrap_or(0) * 1024);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(child.wait().unwrap().success() && most > 0);
+    most
+}
