@@ -101,7 +101,8 @@
 //!
 //! - `sqlite` (default): SQLite as a store, compiled in. An [`SqlitePool`](https://docs.rs/sqlx/0.9) of sqlx
 //!   0.9 can be given instead of a path; sqlx is a public dependency through that conversion only.
-//! - `postgres`: PostgreSQL as a store, from a URL or a `PgPool`; with TLS, `tls-rustls` or `tls-native-tls`.
+//! - `postgres`: PostgreSQL as a store, from a URL or a `PgPool`; with TLS, `tls-rustls` or `tls-native-tls`. See
+//!   [`server`].
 //! - `testing`: `testing::capture`, for asserting in tests what code audits.
 //! - `valuable`: structured values as JSON, under `--cfg tracing_unstable` as in `tracing` itself. Without
 //!   that cfg they arrive as their `Debug` text.
@@ -133,6 +134,7 @@ mod process;
 mod queue;
 mod reader;
 mod record;
+pub mod server;
 mod stats;
 mod store;
 #[cfg(feature = "testing")]

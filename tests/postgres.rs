@@ -29,7 +29,7 @@ use std::{
 use sqlx::{Connection, PgConnection, PgPool};
 use support::{
     assert_balanced, block_on,
-    postgres::{Server, log_with, server},
+    postgres::{Pooler, Server, log_with, server},
     wait_until,
 };
 use tracing_audit::{AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Store};
@@ -246,6 +246,65 @@ fn an_application_s_own_migrations_and_ours_do_not_touch_each_other() {
 }
 
 #[test]
+fn a_pooler_in_transaction_mode_may_stand_between() {
+    let mut server = Server::new();
+    server.command("start");
+    let pooler = Pooler::before(&server);
+    let url = pooler.database("postgres");
+    let store = || Store::postgres(&url).unwrap().schema("audit").unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..6 {
+            scope.spawn(move || {
+                let ledger = if writer % 2 == 0 { "main" } else { "odd" };
+                let builder =
+                    AuditLog::builder().store(store()).ledger(ledger).in_memory_queue(1000, 1 << 20);
+                let log = builder.commit_timeout(Duration::from_secs(30)).open_blocking().unwrap();
+                for number in 0..50 {
+                    log.writer().commit_blocking(entry(format!("{writer}-{number}"))).unwrap();
+                    // Reading goes by the same connections as others' writing.
+                    let page = log.reader().blocking().page(AuditQuery::new(), None, 3).unwrap();
+                    assert_eq!(page.entries[0].seq, 0);
+                }
+                let stats = log.stats();
+                assert_eq!((stats.committed, stats.retries), (50, 0), "{:?}", stats.last_error);
+            });
+        }
+    });
+    let builder = AuditLog::builder().store(store()).in_memory_queue(1000, 1 << 20);
+    let log = builder.open_blocking().unwrap();
+    let (writer, twice) = (log.writer(), entry("twice"));
+    writer.commit_blocking(twice.clone()).unwrap();
+    assert!(writer.commit_blocking(twice).unwrap_err().is_duplicate());
+    let reader = log.reader();
+    assert_eq!(block_on(support::all(&reader)).len(), 151);
+    let reader = reader.blocking();
+    assert_eq!(reader.quarantined().unwrap().len(), 1);
+    assert_eq!(writer.retry_quarantined_blocking().unwrap().refused, 1);
+    assert_eq!(reader.count(AuditQuery::new().ledger("odd")).unwrap(), 150);
+    assert_eq!(reader.export_csv(AuditQuery::new(), std::io::sink()).unwrap(), 301);
+}
+
+#[test]
+fn a_ledger_that_is_removed_whole_goes_on_after_its_last_entry() {
+    let url = server().create_database();
+    let log = in_memory(&url);
+    for seq in 0..3 {
+        assert_eq!(log.writer().commit_blocking(entry("old")).unwrap(), seq);
+    }
+    block_on(run(
+        &url,
+        "BEGIN;
+         DELETE FROM tracing_audit_entries WHERE ledger = 'main';
+         DELETE FROM tracing_audit_batches WHERE ledger = 'main';
+         DELETE FROM tracing_audit_quarantine WHERE ledger = 'main';
+         COMMIT",
+    ));
+    assert_eq!(log.writer().commit_blocking(entry("new")).unwrap(), 3);
+    let found = block_on(support::all(&log.reader()));
+    assert_eq!(found.iter().map(|found| found.seq).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
 fn one_poison_entry_among_500_is_quarantined_alone_and_readmitted() {
     let url = server().create_database();
     let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(10_000, 8 << 20);
@@ -445,7 +504,7 @@ fn nothing_accepted_is_lost_or_doubled_by_fifty_ends_of_the_server_of_each_kind(
     server_ends("nothing_accepted_is_lost_or_doubled_by_fifty_ends_of_the_server_of_each_kind", 50);
 }
 
-/// Between a client and the server; every third connection is cut after a COMMIT was sent on, when its answer has
+/// Between a client and the server; a connection is cut after its third batch's COMMIT was sent on, when its answer has
 /// come and before the client gets it.
 fn proxy(socket: &Path, cuts: &Arc<AtomicU64>, most: u64) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -485,7 +544,8 @@ fn carry(mut client: TcpStream, socket: &Path, cuts: &AtomicU64, most: u64) {
         }
         if buffer[..read].windows(7).any(|bytes| bytes == b"COMMIT\0") {
             commits += 1;
-            if commits == 3 && cuts.fetch_add(1, Ordering::SeqCst) < most {
+            // Two of them are of opening the log.
+            if commits == 5 && cuts.fetch_add(1, Ordering::SeqCst) < most {
                 cut.store(1, Ordering::SeqCst);
             }
         }
@@ -500,6 +560,7 @@ fn carry(mut client: TcpStream, socket: &Path, cuts: &AtomicU64, most: u64) {
 fn answers_lost(most: u64) {
     let mut server = Server::new();
     server.command("start");
+    drop(in_memory(&server.database("postgres")));
     let cuts = Arc::new(AtomicU64::new(0));
     let port = proxy(&server.socket(), &cuts, most);
     let log = in_memory(&format!("postgres://postgres@127.0.0.1:{port}/postgres"));

@@ -17,8 +17,9 @@ use std::{
 
 use futures_util::{TryFutureExt, future::BoxFuture, stream::BoxStream};
 use sqlx::{
-    ConnectOptions, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    AssertSqlSafe, ConnectOptions, FromRow, PgPool, Postgres as Database,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    query::{Query, QueryAs, QueryScalar},
 };
 
 use super::{Appender, Backend, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span, Store};
@@ -27,12 +28,47 @@ use crate::{AuditError, AuditQuery, error::Kind, record::Row};
 /// Connections for reading: enough for a few exports and pages at once.
 const READERS: u32 = 4;
 
+/// In a URL: no statement gets a name.
+const NO_NAMES: &str = "statement-cache-capacity=0";
+
 #[derive(Debug)]
 pub(crate) struct Postgres {
     source: Source,
     /// What stands before the name of each table: nothing, or the quoted schema and a dot.
     prefix: String,
     schema: Option<String>,
+    /// Statements are prepared once for each connection, which then knows them by name.
+    names_statements: bool,
+}
+
+/// A statement with the names of its tables.
+///
+/// Unless it has a name, each run prepares it again and then runs it: within a transaction, since a pooler may send what
+/// comes after one to another connection.
+struct Sql {
+    text: Arc<str>,
+    named: bool,
+}
+
+impl Sql {
+    fn text(&self) -> AssertSqlSafe<Arc<str>> {
+        AssertSqlSafe(Arc::clone(&self.text))
+    }
+
+    fn query(&self) -> Query<'static, Database, PgArguments> {
+        sqlx::query(self.text()).persistent(self.named)
+    }
+
+    fn scalar<T>(&self) -> QueryScalar<'static, Database, T, PgArguments>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        sqlx::query_scalar(self.text()).persistent(self.named)
+    }
+
+    fn row<T: for<'r> FromRow<'r, PgRow>>(&self) -> QueryAs<'static, Database, T, PgArguments> {
+        sqlx::query_as(self.text()).persistent(self.named)
+    }
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -60,6 +96,9 @@ impl Store {
     /// leaves out comes from `PGHOST`, `PGUSER`, `PGPASSWORD` and so on, and from `~/.pgpass`. Connects when it is
     /// first used.
     ///
+    /// With `statement-cache-capacity=0` no statement has a name on the server, which a pooler in transaction mode
+    /// may ask for: see [`server`](crate::server#poolers).
+    ///
     /// The first log creates the tables, so its role must be allowed to; after that a writer can do with a role that
     /// can neither change nor remove an entry: `migrations/postgres/roles.sql` has the grants.
     ///
@@ -71,9 +110,12 @@ impl Store {
             AuditError::new(Kind::Config, "not a valid PostgreSQL URL: postgres://user@host/database")
                 .because(cause)
         })?;
-        let options = Box::new(options.disable_statement_logging());
+        // A pooler that does not know this setting refuses the connection, and nothing here is read as text.
+        let options = Box::new(options.disable_statement_logging().extra_float_digits(None));
         let source = Source::Options { options, passwords: None, readers: OnceLock::new() };
-        Ok(Self::of(Postgres::new(source, None)))
+        let settings = url.split_once('?').map_or("", |(_, settings)| settings);
+        let names_statements = !settings.split('&').any(|setting| setting == NO_NAMES);
+        Ok(Self::of(Postgres::new(source, None, names_statements)))
     }
 
     /// Asks for the password each time that a connection is made, for instance for a cloud's token, which lives for
@@ -100,11 +142,11 @@ impl Store {
     {
         let ask = move || -> BoxFuture<'static, _> { Box::pin(ask().map_err(Into::into)) };
         match self.backend().postgres() {
-            Some(Postgres { source: Source::Options { options, .. }, schema, .. }) => {
+            Some(Postgres { source: Source::Options { options, .. }, schema, names_statements, .. }) => {
                 let passwords = Some(Passwords(Arc::new(ask)));
                 let source =
                     Source::Options { options: options.clone(), passwords, readers: OnceLock::new() };
-                let backend = Arc::new(Postgres::new(source, schema.clone()));
+                let backend = Arc::new(Postgres::new(source, schema.clone(), *names_statements));
                 Ok(Self { backend, ..self })
             }
             Some(_) => {
@@ -125,7 +167,8 @@ impl Store {
         }
         match self.backend().postgres() {
             Some(postgres) => {
-                let backend = Arc::new(Postgres::new(postgres.source.again(), Some(name.to_owned())));
+                let (source, names) = (postgres.source.again(), postgres.names_statements);
+                let backend = Arc::new(Postgres::new(source, Some(name.to_owned()), names));
                 Ok(Self { backend, ..self })
             }
             None => Err(AuditError::new(Kind::Config, "only a PostgreSQL database has schemas")),
@@ -135,7 +178,7 @@ impl Store {
 
 impl From<PgPool> for Store {
     fn from(pool: PgPool) -> Self {
-        Self::of(Postgres::new(Source::Pool(pool), None))
+        Self::of(Postgres::new(Source::Pool(pool), None, true))
     }
 }
 
@@ -153,11 +196,11 @@ impl Source {
 }
 
 impl Postgres {
-    fn new(source: Source, schema: Option<String>) -> Self {
+    fn new(source: Source, schema: Option<String>, names_statements: bool) -> Self {
         let prefix = schema
             .as_ref()
             .map_or_else(String::new, |schema| format!("\"{}\".", schema.replace('"', "\"\"")));
-        Self { source, prefix, schema }
+        Self { source, prefix, schema, names_statements }
     }
 
     fn options(&self) -> PgConnectOptions {
@@ -195,9 +238,14 @@ impl Postgres {
         }
     }
 
+    /// One of those that are run with parameters or give rows back.
+    fn statement(&self, statement: &str) -> Sql {
+        Sql { text: self.sql(statement).0.into(), named: self.names_statements }
+    }
+
     /// A statement of ours, in which `@` stands before the name of each table.
-    fn sql(&self, statement: &str) -> sqlx::AssertSqlSafe<String> {
-        sqlx::AssertSqlSafe(statement.replace('@', &self.prefix))
+    fn sql(&self, statement: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(statement.replace('@', &self.prefix))
     }
 }
 

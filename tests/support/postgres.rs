@@ -181,6 +181,54 @@ impl Drop for Server {
     }
 }
 
+/// PgBouncer in transaction mode before a server, with fewer connections to it than it has clients. It ends with whoever
+/// holds its standard input.
+pub(crate) struct Pooler {
+    process: Child,
+    directory: TempDir,
+}
+
+impl Pooler {
+    pub(crate) fn before(server: &Server) -> Self {
+        const NEEDED: &str = "PgBouncer is needed: on Debian, 'apt-get install pgbouncer'";
+        assert!(Path::new("/usr/sbin/pgbouncer").exists(), "{NEEDED}");
+        let directory = tempfile::tempdir().unwrap();
+        let (own, its) = (directory.path().display(), server.directory.as_ref().unwrap().path().display());
+        let settings = format!(
+            "[databases]\n* = host={its} user=postgres\n[pgbouncer]\nunix_socket_dir = {own}\nlisten_port = 6432\n\
+             pool_mode = transaction\ndefault_pool_size = 2\nauth_type = any\nlogfile = {own}/log\n"
+        );
+        std::fs::write(directory.path().join("pgbouncer.ini"), settings).unwrap();
+        let mut command = Command::new("sh");
+        if let Some((user, group)) = unprivileged() {
+            std::os::unix::fs::chown(directory.path(), Some(user), Some(group)).unwrap();
+            command.uid(user).gid(group);
+        }
+        let process = command
+            .args(["-c", "/usr/sbin/pgbouncer -q \"$0\" & cat; kill $!; wait"])
+            .arg(directory.path().join("pgbouncer.ini"))
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pooler = Self { process, directory };
+        super::wait_until("PgBouncer listens", || pooler.directory.path().join(".s.PGSQL.6432").exists());
+        pooler
+    }
+
+    /// The URL of a database through it.
+    pub(crate) fn database(&self, name: &str) -> String {
+        let host = encoded(self.directory.path());
+        format!("postgres://postgres@{host}:6432/{name}?statement-cache-capacity=0")
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().unwrap();
+    }
+}
+
 /// A path as the host of a URL.
 fn encoded(path: &Path) -> String {
     path.to_str().unwrap().replace('/', "%2F")

@@ -1,14 +1,12 @@
 //! Committing a batch: position, head, rows and quarantine in one transaction.
 
-use std::sync::Arc;
-
 use chrono::Utc;
 use futures_util::future::BoxFuture;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres as Database, Transaction};
+use sqlx::{Connection, PgConnection, Postgres as Database, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Postgres,
+    Postgres, Sql,
     open::{code_of, failed as store_failed, in_time},
     quarantine,
 };
@@ -20,16 +18,7 @@ use crate::{
     store::{Append, AppendError, Appender, Applied, Fault, Readmitted},
 };
 
-/// A statement with the names of its tables.
-pub(super) struct Sql(Arc<str>);
-
-impl Sql {
-    pub(super) fn text(&self) -> AssertSqlSafe<Arc<str>> {
-        AssertSqlSafe(Arc::clone(&self.0))
-    }
-}
-
-/// The statements of one connection, with the names of its tables. Each is prepared once.
+/// The statements of one connection.
 pub(super) struct Statements {
     begin: &'static str,
     head: Sql,
@@ -50,7 +39,7 @@ const BEGIN_DURABLE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL syn
 
 impl Statements {
     fn new(postgres: &Postgres, commits_are_not_durable: bool) -> Self {
-        let sql = |statement| Sql(postgres.sql(statement).0.into());
+        let sql = |statement| postgres.statement(statement);
         Self {
             begin: if commits_are_not_durable { BEGIN_DURABLE } else { BEGIN },
             head: sql("SELECT next_seq FROM @tracing_audit_heads WHERE ledger = $1 FOR UPDATE"),
@@ -97,7 +86,7 @@ impl Statements {
         transaction: &mut PgConnection,
         ledger: &str,
     ) -> Result<i64, AppendError> {
-        let head = sqlx::query_scalar(self.head.text()).bind(ledger);
+        let head = self.head.scalar().bind(ledger);
         let head: Option<i64> = head.fetch_optional(transaction).await.map_err(failed)?;
         head.ok_or_else(|| {
             let error =
@@ -121,7 +110,8 @@ impl Statements {
         };
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         self.insert(connection, (ledger, first_seq), rows).await.map_err(refused)?;
-        sqlx::query(self.add_batch.text())
+        self.add_batch
+            .query()
             .bind(ledger)
             .bind(first_seq)
             .bind(count)
@@ -133,7 +123,8 @@ impl Statements {
             .execute(&mut *connection)
             .await
             .map_err(failed)?;
-        sqlx::query(self.move_head.text())
+        self.move_head
+            .query()
             .bind(ledger)
             .bind(first_seq.saturating_add(count))
             .execute(connection)
@@ -152,7 +143,8 @@ impl Statements {
             rows.iter().map(|row| value(row)).collect()
         }
         let seqs: Vec<i64> = (first_seq..).take(rows.len()).collect();
-        sqlx::query(self.rows.text())
+        self.rows
+            .query()
             .bind(ledger)
             .bind(seqs)
             .bind(column(rows, |row| row.id))
@@ -202,7 +194,12 @@ impl Appender for PostgresAppender {
 
     fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>> {
         Box::pin(async move {
-            let answer = position(&mut self.connection, &self.statements, &self.ledger, writer);
+            let answer = async {
+                let mut transaction = self.statements.begin(&mut self.connection).await.map_err(failed)?;
+                let position = position(&mut transaction, &self.statements, &self.ledger, writer).await?;
+                transaction.commit().await.map_err(failed)?;
+                Ok::<_, AppendError>(position)
+            };
             in_time(answer).await?.map_err(|failed| failed.error)
         })
     }
@@ -225,7 +222,7 @@ async fn position(
     ledger: &str,
     writer: Uuid,
 ) -> Result<u64, AppendError> {
-    let position = sqlx::query_scalar(statements.position.text()).bind(ledger).bind(writer);
+    let position = statements.position.scalar().bind(ledger).bind(writer);
     let position: Option<i64> = position.fetch_optional(connection).await.map_err(failed)?;
     Ok(position.map_or(0, i64::cast_unsigned))
 }
@@ -245,7 +242,7 @@ async fn append(
         return Err(error);
     }
     if position > batch.from {
-        let found = sqlx::query_as(statements.batch.text()).bind(ledger).bind(batch.writer);
+        let found = statements.batch.row().bind(ledger).bind(batch.writer);
         let found: Option<(i64, i64)> =
             found.bind(position.cast_signed()).fetch_optional(&mut *transaction).await.map_err(failed)?;
         // At once: otherwise the ledger is held until something else is sent.
@@ -259,7 +256,9 @@ async fn append(
     let until = batch.until();
     statements.add(&mut transaction, (ledger, first_seq), batch.rows, (batch.writer, until)).await?;
     for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
-        sqlx::query(statements.quarantine.text())
+        statements
+            .quarantine
+            .query()
             .bind(ledger)
             .bind(batch.writer)
             .bind(position.cast_signed())
@@ -272,7 +271,9 @@ async fn append(
             .await
             .map_err(failed)?;
     }
-    sqlx::query(statements.reach.text())
+    statements
+        .reach
+        .query()
         .bind(ledger)
         .bind(batch.writer)
         .bind(until.cast_signed())

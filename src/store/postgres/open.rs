@@ -62,11 +62,8 @@ pub(super) async fn connect(
 
 async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<PostgresAppender, AuditError> {
     let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
-    let settings =
-        sqlx::query("SELECT current_setting('server_encoding'), current_setting('synchronous_commit')")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(failed)?;
+    let settings = "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')";
+    let settings = sqlx::raw_sql(settings).fetch_one(&mut connection).await.map_err(failed)?;
     let encoding: String = settings.try_get(0).map_err(failed)?;
     if encoding != "UTF8" {
         let message =
@@ -76,12 +73,15 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
     let synchronous_commit: String = settings.try_get(1).map_err(failed)?;
     migrate(postgres, &mut connection, may).await?;
     // The row that whoever appends will hold.
-    let head = postgres.sql("SELECT 1 FROM @tracing_audit_heads WHERE ledger = $1");
-    let there = sqlx::query(head).bind(ledger).fetch_optional(&mut connection).await.map_err(failed)?;
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    let head = postgres.statement("SELECT 1 FROM @tracing_audit_heads WHERE ledger = $1");
+    let there = head.query().bind(ledger).fetch_optional(&mut *transaction).await.map_err(failed)?;
     if there.is_none() {
-        let add = postgres.sql("INSERT INTO @tracing_audit_heads VALUES ($1, 0) ON CONFLICT DO NOTHING");
-        sqlx::query(add).bind(ledger).execute(&mut connection).await.map_err(failed)?;
+        let add =
+            postgres.statement("INSERT INTO @tracing_audit_heads VALUES ($1, 0) ON CONFLICT DO NOTHING");
+        add.query().bind(ledger).execute(&mut *transaction).await.map_err(failed)?;
     }
+    transaction.commit().await.map_err(failed)?;
     Ok(PostgresAppender::new(
         connection,
         postgres,
@@ -119,22 +119,24 @@ async fn migrate(postgres: &Postgres, connection: &mut PgConnection, may: Migrat
 }
 
 async fn version(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<usize> {
-    if !exists(postgres, &mut *connection, "tracing_audit_migrations").await? {
+    let mut transaction = connection.begin().await?;
+    if !exists(postgres, &mut transaction, "tracing_audit_migrations").await? {
         return Ok(0);
     }
-    let version = postgres.sql("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
-    let version: i64 = sqlx::query_scalar(version).fetch_one(connection).await?;
+    let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
+    let version: i64 = version.scalar().fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
     Ok(usize::try_from(version).unwrap_or(0))
 }
 
 /// Whether there is a table of this name where ours are.
-pub(super) async fn exists<'c>(
+pub(super) async fn exists(
     postgres: &Postgres,
-    connection: impl sqlx::PgExecutor<'c>,
+    connection: &mut PgConnection,
     table: &str,
 ) -> sqlx::Result<bool> {
     let name = format!("{}{table}", postgres.prefix);
-    sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(name).fetch_one(connection).await
+    postgres.statement("SELECT to_regclass($1) IS NOT NULL").scalar().bind(name).fetch_one(connection).await
 }
 
 async fn apply(
@@ -144,23 +146,25 @@ async fn apply(
     migration: &'static str,
 ) -> sqlx::Result<()> {
     if version == 1 {
+        let mut transaction = connection.begin().await?;
         if let Some(schema) = &postgres.schema {
-            let there = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)");
-            if !there.bind(schema).fetch_one(&mut *connection).await? {
+            let there = postgres.statement("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)");
+            if !there.scalar::<bool>().bind(schema).fetch_one(&mut *transaction).await? {
                 let create = format!("CREATE SCHEMA IF NOT EXISTS {}", postgres.prefix.trim_end_matches('.'));
-                sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut *connection).await?;
+                sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut *transaction).await?;
             }
         }
         // Committed by itself, so that whoever comes second waits for the row and not for the table.
-        sqlx::query(postgres.sql(CREATE_MIGRATIONS)).execute(&mut *connection).await?;
+        sqlx::raw_sql(postgres.sql(CREATE_MIGRATIONS)).execute(&mut *transaction).await?;
+        transaction.commit().await?;
     }
     let mut transaction = connection.begin().await?;
-    let add = postgres.sql("INSERT INTO @tracing_audit_migrations VALUES ($1, now())");
-    sqlx::query(add).bind(i64::try_from(version).unwrap_or(i64::MAX)).execute(&mut *transaction).await?;
+    let add = postgres.statement("INSERT INTO @tracing_audit_migrations VALUES ($1, now())");
+    add.query().bind(i64::try_from(version).unwrap_or(i64::MAX)).execute(&mut *transaction).await?;
     if let Some(schema) = &postgres.schema {
         // Until the end of the transaction.
-        let path = sqlx::query("SELECT set_config('search_path', quote_ident($1), true)");
-        path.bind(schema).execute(&mut *transaction).await?;
+        let path = postgres.statement("SELECT set_config('search_path', quote_ident($1), true)");
+        path.query().bind(schema).execute(&mut *transaction).await?;
     }
     sqlx::raw_sql(migration).execute(&mut *transaction).await?;
     transaction.commit().await

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::{
     Postgres,
     append::{Statements, failed as append_failed},
-    open::{exists, failed},
+    open::failed,
+    read::has_table,
 };
 use crate::{
     AuditError,
@@ -18,14 +19,14 @@ use crate::{
 
 pub(super) fn rows(postgres: &Postgres) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
     let rows = async move {
-        if !exists(postgres, postgres.readers().await?, "tracing_audit_quarantine").await.map_err(failed)? {
+        if !has_table(postgres, "tracing_audit_quarantine").await? {
             return Ok(futures_util::stream::empty().boxed());
         }
         let select = postgres.sql(
             "SELECT writer, position, id, error, record, quarantined_at FROM @tracing_audit_quarantine
              ORDER BY quarantined_at, writer, position",
         );
-        let rows = sqlx::query(select).fetch(postgres.readers().await?).and_then(async |row: PgRow| {
+        let rows = sqlx::raw_sql(select).fetch(postgres.readers().await?).and_then(async |row: PgRow| {
             Ok(QuarantinedRow {
                 writer: row.try_get(0)?,
                 position: row.try_get::<i64, _>(1)?.cast_unsigned(),
@@ -72,15 +73,16 @@ async fn readmit_next(
 ) -> Result<Option<(Place, bool)>, AppendError> {
     let mut transaction = statements.begin(connection).await.map_err(append_failed)?;
     let first_seq = statements.hold(&mut transaction, ledger).await?;
-    let next: Option<(DateTime<Utc>, Uuid, i64, Vec<u8>)> =
-        sqlx::query_as(statements.next_quarantined.text())
-            .bind(ledger)
-            .bind(time)
-            .bind(writer)
-            .bind(position)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(append_failed)?;
+    let next: Option<(DateTime<Utc>, Uuid, i64, Vec<u8>)> = statements
+        .next_quarantined
+        .row()
+        .bind(ledger)
+        .bind(time)
+        .bind(writer)
+        .bind(position)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(append_failed)?;
     let Some((time, writer, position, record)) = next else { return Ok(None) };
     let place = (time, writer, position);
     let Ok(row) = interpret(&record, &Defaults::default()) else { return Ok(Some((place, false))) };
@@ -92,7 +94,9 @@ async fn readmit_next(
         }
         Err(_) => return Ok(Some((place, false))),
     }
-    sqlx::query(statements.readmitted.text())
+    statements
+        .readmitted
+        .query()
         .bind(ledger)
         .bind(writer)
         .bind(position)

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use sqlx::{
-    Arguments as _, Row as _,
+    Arguments as _, Connection as _, Row as _, Transaction,
     postgres::{PgArguments, PgRow},
 };
 use tokio::sync::mpsc;
@@ -110,13 +110,25 @@ impl<'p> Statement<'p> {
     fn into_query(self) -> Result<sqlx::query::Query<'static, sqlx::Postgres, PgArguments>, AuditError> {
         match self.error {
             Some(error) => Err(failed(error)),
-            None => Ok(sqlx::query_with(self.postgres.sql(&self.sql), self.arguments)),
+            None => Ok(sqlx::query_with(self.postgres.sql(&self.sql), self.arguments)
+                .persistent(self.postgres.names_statements)),
         }
     }
 }
 
-async fn has_tables(postgres: &Postgres) -> Result<bool, AuditError> {
-    exists(postgres, postgres.readers().await?, "tracing_audit_entries").await.map_err(failed)
+/// Whether there is a table of this name where ours are.
+pub(super) async fn has_table(postgres: &Postgres, table: &str) -> Result<bool, AuditError> {
+    let mut transaction = begin(postgres).await?;
+    let has = exists(postgres, &mut transaction, table).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(has)
+}
+
+const ENTRIES: &str = "tracing_audit_entries";
+
+/// Every statement is within a transaction, for poolers: see [`Sql`](super::Sql).
+async fn begin(postgres: &Postgres) -> Result<Transaction<'static, sqlx::Postgres>, AuditError> {
+    postgres.readers().await?.begin().await.map_err(failed)
 }
 
 pub(super) fn rows<'a>(
@@ -124,7 +136,7 @@ pub(super) fn rows<'a>(
     query: &'a AuditQuery,
 ) -> BoxStream<'a, Result<Row, AuditError>> {
     let rows = async move {
-        if !has_tables(postgres).await? {
+        if !has_table(postgres, ENTRIES).await? {
             return Ok(futures_util::stream::empty().boxed());
         }
         let mut statement = Statement::new(postgres, ROW);
@@ -139,14 +151,26 @@ pub(super) fn rows<'a>(
         // In a task that ends with whoever reads: a stream that is dropped in the middle would keep the connection
         // until the server had sent all of it.
         tokio::spawn(async move {
-            let mut found = statement.fetch(&mut *connection).ready_chunks(ROWS_TOGETHER);
+            let mut transaction = match connection.begin().await {
+                Ok(transaction) => transaction,
+                Err(cause) => {
+                    // Whoever reads may have gone.
+                    drop(rows.send(Some(vec![Err(cause)])).await);
+                    return;
+                }
+            };
+            let mut found = statement.fetch(&mut *transaction).ready_chunks(ROWS_TOGETHER);
             while let Some(some) = found.next().await {
                 if rows.send(Some(some)).await.is_err() {
                     drop(found);
+                    drop(transaction);
                     connection.close_on_drop();
                     return;
                 }
             }
+            drop(found);
+            // It has only read, and said already what was wrong.
+            drop(transaction.commit().await);
             // Tells a whole answer from one whose task was ended. Whoever reads may have gone.
             drop(rows.send(None).await);
         });
@@ -174,7 +198,8 @@ pub(super) async fn page(
     span: Span,
     size: u32,
 ) -> Result<Vec<LedgerRow>, AuditError> {
-    if !has_tables(postgres).await? {
+    let mut transaction = begin(postgres).await?;
+    if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
         return Ok(Vec::new());
     }
     let mut statement = Statement::new(postgres, ROW);
@@ -191,17 +216,20 @@ pub(super) async fn page(
         }
     };
     statement.push(order).bind(i64::from(size));
-    let rows = statement.into_query()?.fetch_all(postgres.readers().await?).await.map_err(failed)?;
+    let rows = statement.into_query()?.fetch_all(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
     rows.iter().map(decode_ledger).collect()
 }
 
 pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64, AuditError> {
-    if !has_tables(postgres).await? {
+    let mut transaction = begin(postgres).await?;
+    if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
         return Ok(0);
     }
     let mut statement = Statement::new(postgres, "SELECT count(*)");
     statement.filter(query);
-    let row = statement.into_query()?.fetch_one(postgres.readers().await?).await.map_err(failed)?;
+    let row = statement.into_query()?.fetch_one(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
     row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(failed)
 }
 
