@@ -89,6 +89,13 @@ fn two_processes_write_one_file_with_contiguous_seq_and_every_entry_once() {
     }
 }
 
+/// A log that has been dropped may still be closing its connection.
+fn shell() -> Command {
+    let mut shell = Command::new("sqlite3");
+    shell.args(["-cmd", ".timeout 20000"]);
+    shell
+}
+
 #[test]
 fn tables_made_in_the_shell_are_taken_by_a_log_that_may_not_make_them() {
     let directory = tempfile::tempdir().unwrap();
@@ -104,10 +111,9 @@ fn tables_made_in_the_shell_are_taken_by_a_log_that_may_not_make_them() {
     std::fs::write(&file, "").unwrap();
     refused("the audit tables are not there: run what Store::migrations gives");
     for migration in store().migrations() {
-        let mut shell =
-            Command::new("sqlite3").arg("-bail").arg(&file).stdin(Stdio::piped()).spawn().unwrap();
-        shell.stdin.take().unwrap().write_all(migration.sql.as_bytes()).unwrap();
-        assert!(shell.wait().unwrap().success());
+        let mut running = shell().arg("-bail").arg(&file).stdin(Stdio::piped()).spawn().unwrap();
+        running.stdin.take().unwrap().write_all(migration.sql.as_bytes()).unwrap();
+        assert!(running.wait().unwrap().success());
     }
     let log = open("billing").unwrap();
     assert_eq!(log.writer().commit_blocking(AuditEntry::new(Uuid::nil(), "a", "document")).unwrap(), 0);
@@ -119,7 +125,7 @@ fn tables_made_in_the_shell_are_taken_by_a_log_that_may_not_make_them() {
     let schema = |file: &std::path::Path| {
         let ask = "PRAGMA journal_mode; PRAGMA page_size; SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY name; \
                    SELECT version, abs(applied_at / 1000000 - unixepoch()) < 3600 FROM tracing_audit_migrations";
-        let answer = Command::new("sqlite3").arg(file).arg(ask).output().unwrap();
+        let answer = shell().arg(file).arg(ask).output().unwrap();
         assert!(answer.status.success());
         String::from_utf8(answer.stdout).unwrap()
     };

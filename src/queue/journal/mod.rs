@@ -356,6 +356,7 @@ impl JournalQueue {
         // Where the next one's header will be, nothing is written yet.
         buffer.resize(bytes + RECORD_HEADER_BYTES.min(size - at - bytes), 0);
         write_all_at(&file, buffer, at as u64)?;
+        // A retired segment is used again only if nobody else holds its file.
         drop(file);
         let mut state = self.lock();
         let State { segments, spare, counts, wake_at, unsynced, .. } = &mut *state;

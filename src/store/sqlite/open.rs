@@ -51,11 +51,10 @@ const CREATE_MIGRATIONS: &str = "CREATE TABLE tracing_audit_migrations \
 
 pub(super) fn migrations() -> Vec<Migration> {
     let script = |(version, sql): (u32, &&str)| {
-        let first = match version {
+        let (before, create) = match version {
             1 => (format!("PRAGMA page_size = {PAGE_BYTES};\n{MODE};\n"), format!("{CREATE_MIGRATIONS};\n")),
-            _ => Default::default(),
+            _ => (String::new(), String::new()),
         };
-        let (before, create) = first;
         let reached = format!(
             "INSERT INTO tracing_audit_migrations VALUES ({version}, CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER))"
         );
@@ -73,7 +72,7 @@ pub(super) async fn connect(
     let (options, ours) = match &sqlite.source {
         Source::File { options, .. } => {
             let creates = may == Migrate::Auto;
-            if !creates && !options.get_filename().exists() {
+            if !creates && sqlite.file.get().is_none() && !options.get_filename().exists() {
                 let message = format!(
                     "{} is not there: run what Store::migrations gives, or open with Migrate::Auto",
                     options.get_filename().display()
