@@ -282,6 +282,17 @@ fn a_pooler_in_transaction_mode_may_stand_between() {
     assert_eq!(writer.retry_quarantined_blocking().unwrap().refused, 1);
     assert_eq!(reader.count(AuditQuery::new().ledger("odd")).unwrap(), 150);
     assert_eq!(reader.export_csv(AuditQuery::new(), std::io::sink()).unwrap(), 301);
+
+    // Without that setting the second log meets the names that the first one gave.
+    let named = url.split_once('?').unwrap().0;
+    let open = || {
+        let builder = AuditLog::builder().store(Store::postgres(named).unwrap()).in_memory_queue(10, 10_000);
+        builder.open_blocking()
+    };
+    let first = open();
+    let refused = open().unwrap_err();
+    assert!(refused.to_string().contains("end the URL with ?statement-cache-capacity=0"), "{refused:?}");
+    drop(first);
 }
 
 #[test]

@@ -90,8 +90,8 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
     ))
 }
 
-/// Brings the tables up to date, if it may. The version is read first, without a lock; the lock is the row of the version that
-/// is about to be reached, which only one transaction can add.
+/// Brings the tables up to date, if it may. The version is read first, without a lock; the lock is the row of the
+/// version that is about to be reached, which only one transaction can add.
 async fn migrate(postgres: &Postgres, connection: &mut PgConnection, may: Migrate) -> Result<(), AuditError> {
     let start = Instant::now();
     let known = MIGRATIONS.len();
@@ -189,6 +189,9 @@ pub(super) fn failed(cause: sqlx::Error) -> AuditError {
         "3D000" => "there is no such database on the server: create it, or name another",
         "42501" => "the role lacks a grant on the audit tables, or the right to create them",
         "42P01" => "the audit tables are not there, or not in the role's search_path",
+        "42P05" | "26000" => {
+            "a pooler in transaction mode stands between: end the URL with ?statement-cache-capacity=0"
+        }
         "53300" => "the database server has no connection left: raise max_connections, or use a pooler",
         "53100" => "the database server's disk is full",
         "25006" => "the database server is read-only: a standby, or default_transaction_read_only",
