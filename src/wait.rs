@@ -4,6 +4,7 @@
 //! thread-local emits an event or drops a writer.
 
 use std::{
+    cell::Cell,
     pin::pin,
     sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, Wake, Waker},
@@ -44,6 +45,16 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+thread_local! {
+    static ON_OWN_RUNTIME: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller is waited for by [`on_own_runtime`].
+#[cfg(feature = "postgres")]
+pub(crate) fn is_on_own_runtime() -> bool {
+    ON_OWN_RUNTIME.get()
+}
+
 /// Waits for a future that needs a Tokio runtime, on any thread, also one of another runtime.
 ///
 /// All such futures share one runtime, which lives on: a pool gives a connection back in a task, and with the
@@ -59,7 +70,10 @@ pub(crate) fn on_own_runtime<T>(
     match runtime {
         Ok(runtime) => {
             let _entered = runtime.enter();
-            block_on(future)
+            let nested = ON_OWN_RUNTIME.replace(true);
+            let value = block_on(future);
+            ON_OWN_RUNTIME.set(nested);
+            value
         }
         Err(cause) => {
             let error = AuditError::new(Kind::Store, "no thread can be started to read with");

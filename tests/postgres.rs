@@ -643,3 +643,23 @@ fn the_contract_s_fixture_has_a_journal() {
     let fixture = log_with(|builder| builder);
     assert_eq!(std::fs::read_dir(fixture.directory.path().join("queue")).unwrap().count(), 1);
 }
+
+#[test]
+fn a_blocking_read_on_the_thread_of_a_runtime_does_not_wait_for_connections_of_that_runtime() {
+    let url = server().create_database();
+    let log = in_memory(&url);
+    log.writer().commit_blocking(entry("a")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let pool = runtime.block_on(async { PgPool::connect_lazy(&url).unwrap() });
+    for reader in [log.reader(), AuditReader::new(pool)] {
+        runtime.block_on(async {
+            let count = || AuditQuery::new();
+            assert_eq!(reader.count(count()).await.unwrap(), 1);
+            // A connection that this very thread would drive waits to be used again, once it is back in its pool.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(reader.blocking().count(count()).unwrap(), 1);
+            assert_eq!(reader.blocking().query(count()).unwrap().len(), 1);
+            assert_eq!(reader.count(count()).await.unwrap(), 1);
+        });
+    }
+}

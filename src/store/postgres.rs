@@ -23,7 +23,7 @@ use sqlx::{
 };
 
 use super::{Appender, Backend, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span, Store};
-use crate::{AuditError, AuditQuery, error::Kind, record::Row};
+use crate::{AuditError, AuditQuery, error::Kind, record::Row, wait::is_on_own_runtime};
 
 /// Connections for reading: enough for a few exports and pages at once.
 const READERS: u32 = 4;
@@ -39,6 +39,10 @@ pub(crate) struct Postgres {
     schema: Option<String>,
     /// Statements are prepared once for each connection, which then knows them by name.
     names_statements: bool,
+    /// For readers on a runtime of the caller's, and for those that block. A connection lives on the runtime that opened
+    /// it, which may be the very thread that a blocking reader blocks. Made at the first read, since that takes a runtime.
+    readers: OnceLock<PgPool>,
+    blocking_readers: OnceLock<PgPool>,
 }
 
 /// A statement with the names of its tables.
@@ -83,10 +87,12 @@ impl fmt::Debug for Passwords {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Source {
-    /// The pool for reading is made at the first read, since making one takes a runtime.
-    Options { options: Box<PgConnectOptions>, passwords: Option<Passwords>, readers: OnceLock<PgPool> },
+    Options {
+        options: Box<PgConnectOptions>,
+        passwords: Option<Passwords>,
+    },
     /// The application's, whose options are read again for every connection: a password may change.
     Pool(PgPool),
 }
@@ -112,7 +118,7 @@ impl Store {
         })?;
         // A pooler that does not know this setting refuses the connection, and nothing here is read as text.
         let options = Box::new(options.disable_statement_logging().extra_float_digits(None));
-        let source = Source::Options { options, passwords: None, readers: OnceLock::new() };
+        let source = Source::Options { options, passwords: None };
         let settings = url.split_once('?').map_or("", |(_, settings)| settings);
         let names_statements = !settings.split('&').any(|setting| setting == NO_NAMES);
         Ok(Self::of(Postgres::new(source, None, names_statements)))
@@ -144,8 +150,7 @@ impl Store {
         match self.backend().postgres() {
             Some(Postgres { source: Source::Options { options, .. }, schema, names_statements, .. }) => {
                 let passwords = Some(Passwords(Arc::new(ask)));
-                let source =
-                    Source::Options { options: options.clone(), passwords, readers: OnceLock::new() };
+                let source = Source::Options { options: options.clone(), passwords };
                 let backend = Arc::new(Postgres::new(source, schema.clone(), *names_statements));
                 Ok(Self { backend, ..self })
             }
@@ -167,7 +172,7 @@ impl Store {
         }
         match self.backend().postgres() {
             Some(postgres) => {
-                let (source, names) = (postgres.source.again(), postgres.names_statements);
+                let (source, names) = (postgres.source.clone(), postgres.names_statements);
                 let backend = Arc::new(Postgres::new(source, Some(name.to_owned()), names));
                 Ok(Self { backend, ..self })
             }
@@ -182,25 +187,13 @@ impl From<PgPool> for Store {
     }
 }
 
-impl Source {
-    fn again(&self) -> Self {
-        match self {
-            Self::Options { options, passwords, .. } => Self::Options {
-                options: options.clone(),
-                passwords: passwords.clone(),
-                readers: OnceLock::new(),
-            },
-            Self::Pool(pool) => Self::Pool(pool.clone()),
-        }
-    }
-}
-
 impl Postgres {
     fn new(source: Source, schema: Option<String>, names_statements: bool) -> Self {
         let prefix = schema
             .as_ref()
             .map_or_else(String::new, |schema| format!("\"{}\".", schema.replace('"', "\"\"")));
-        Self { source, prefix, schema, names_statements }
+        let (readers, blocking_readers) = Default::default();
+        Self { source, prefix, schema, names_statements, readers, blocking_readers }
     }
 
     fn options(&self) -> PgConnectOptions {
@@ -223,19 +216,19 @@ impl Postgres {
     }
 
     async fn readers(&self) -> Result<&PgPool, AuditError> {
-        match &self.source {
-            Source::Pool(pool) => Ok(pool),
-            Source::Options { options, passwords, readers } => {
-                let readers = readers.get_or_init(|| {
-                    PgPoolOptions::new().max_connections(READERS).connect_lazy_with(options.as_ref().clone())
-                });
-                // It may be about to connect.
-                if passwords.is_some() && readers.num_idle() == 0 {
-                    readers.set_connect_options(self.options_now().await?);
-                }
-                Ok(readers)
-            }
+        let blocking = is_on_own_runtime();
+        let readers = match &self.source {
+            Source::Pool(pool) if !blocking => return Ok(pool),
+            _ if blocking => &self.blocking_readers,
+            _ => &self.readers,
+        };
+        let make = || PgPoolOptions::new().max_connections(READERS).connect_lazy_with(self.options());
+        let readers = readers.get_or_init(make);
+        // It may be about to connect, and the password may have changed.
+        if readers.num_idle() == 0 {
+            readers.set_connect_options(self.options_now().await?);
         }
+        Ok(readers)
     }
 
     /// One of those that are run with parameters or give rows back.
