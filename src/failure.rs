@@ -31,6 +31,7 @@
 //! | the password changes | asked for again for each connection: [`Store::password`](crate::Store::password), or the options of the pool | `postgres_faults`: `a_password_that_changes_…` |
 //! | the tables are not there, or older, and [`Migrate::Check`](crate::Migrate::Check) forbids to make them | an error; with a journal and a server, told until somebody has made them | `postgres_faults`: `a_log_that_may_not_make_the_tables_…`; `processes`: `tables_made_in_the_shell_…` |
 //! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres`: `what_cannot_be_is_refused_…` |
+//! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres_tls`: `a_server_that_is_not_the_one_meant_is_refused` |
 //! | the log's thread panics (a bug) | counted in [`panics`](crate::Stats::panics), survived | `flusher`: `a_panic_of_the_log_s_thread_…` |
 //! | all of this, in any order | the books balance, every accepted entry is in one place | `flusher`: `whatever_happens_…` |
 //!

@@ -41,7 +41,7 @@ const KEEPER: &str = r#"
         until "$0/pg_isready" -q -h "$2"; do
             # After a crash it waits for the last of its predecessor's processes.
             if ! kill -0 "$server" 2>/dev/null; then
-                "$0/postgres" -D "$1" -k "$2" -c listen_addresses= -c max_connections=200 >> log 2>&1 &
+                "$0/postgres" -D "$1" -k "$2" -c max_connections=200 >> log 2>&1 &
                 server=$!
             fi
             sleep 0.05
@@ -56,7 +56,8 @@ const KEEPER: &str = r#"
         if [ -n "$3" ]; then
             "$0/pg_basebackup" --no-sync -R -c fast -h "$3" -U postgres -D "$1"
         else
-            "$0/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C "$1"
+            "$0/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C "$1" &&
+                echo "listen_addresses = ''" >> "$1/postgresql.conf"
         fi
     }
     make "$@" > log 2>&1 || { cat log >&2; exit 1; }
@@ -95,6 +96,13 @@ fn unprivileged() -> Option<(u32, u32)> {
     Some((fields.next()?, fields.next()?))
 }
 
+/// Makes a file the server's own, if it runs as another user than this process.
+pub(crate) fn give(file: &Path) {
+    if let Some((user, group)) = unprivileged() {
+        std::os::unix::fs::chown(file, Some(user), Some(group)).unwrap();
+    }
+}
+
 impl Server {
     /// Not started yet.
     pub(crate) fn new() -> Self {
@@ -114,8 +122,8 @@ impl Server {
     fn of(directory: &dyn Fn() -> std::io::Result<TempDir>, primary: Option<&Path>) -> Self {
         let directory = directory().unwrap();
         let mut command = Command::new("sh");
+        give(directory.path());
         if let Some((user, group)) = unprivileged() {
-            std::os::unix::fs::chown(directory.path(), Some(user), Some(group)).unwrap();
             command.uid(user).gid(group);
         }
         let mut keeper = command
@@ -200,8 +208,8 @@ impl Pooler {
         );
         std::fs::write(directory.path().join("pgbouncer.ini"), settings).unwrap();
         let mut command = Command::new("sh");
+        give(directory.path());
         if let Some((user, group)) = unprivileged() {
-            std::os::unix::fs::chown(directory.path(), Some(user), Some(group)).unwrap();
             command.uid(user).gid(group);
         }
         let process = command

@@ -182,6 +182,9 @@ fn is_race(cause: &sqlx::Error) -> bool {
 }
 
 /// An error of the database, with what to do about it where that is known.
+const NO_TLS: &str =
+    "the database server has no TLS, or a certificate that is not trusted: look at sslmode and sslrootcert";
+
 pub(super) fn failed(cause: sqlx::Error) -> AuditError {
     let code = code_of(&cause);
     let message = match code.as_str() {
@@ -199,10 +202,13 @@ pub(super) fn failed(cause: sqlx::Error) -> AuditError {
         code if code.starts_with("57P") => "the database server is shutting down or starting",
         code if code.starts_with("40") => "the transaction collided with another",
         _ => match &cause {
-            sqlx::Error::Io(_) => "the database server cannot be reached, or the connection to it was lost",
-            sqlx::Error::Tls(_) => {
-                "no TLS connection to the database server: enable the feature tls-rustls or tls-native-tls, or look at sslmode"
+            sqlx::Error::Tls(_) if cfg!(not(any(feature = "tls-rustls", feature = "tls-native-tls"))) => {
+                "sslmode asks for TLS: enable the feature tls-rustls or tls-native-tls"
             }
+            sqlx::Error::Tls(_) => NO_TLS,
+            // How rustls tells of a certificate that it does not trust.
+            sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => NO_TLS,
+            sqlx::Error::Io(_) => "the database server cannot be reached, or the connection to it was lost",
             sqlx::Error::PoolTimedOut => "no connection of the pool became free in time",
             _ => "the audit tables cannot be read or written",
         },
