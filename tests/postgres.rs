@@ -663,3 +663,54 @@ fn a_blocking_read_on_the_thread_of_a_runtime_does_not_wait_for_connections_of_t
         });
     }
 }
+
+#[test]
+fn under_row_level_security_where_nobody_may_copy_entries_are_inserted() {
+    const SECURE: &str = "ALTER TABLE tracing_audit_entries ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY everything ON tracing_audit_entries USING (true)";
+    let url = server().create_database();
+    drop(in_memory(&url));
+    block_on(run(
+        &url,
+        "CREATE ROLE watched LOGIN;
+         GRANT SELECT ON ALL TABLES IN SCHEMA public TO watched;
+         GRANT INSERT ON tracing_audit_entries, tracing_audit_batches TO watched;
+         GRANT INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions TO watched",
+    ));
+    let as_watched = url.replace("postgres@", "watched@");
+    let log = in_memory(&as_watched);
+    let whole = |id| AuditEntry {
+        id,
+        session_id: Some(Uuid::from_u128(1)),
+        agent_id: Some(Uuid::from_u128(2)),
+        resource_id: Some("\u{10ffff}\t\\N".to_owned()),
+        reason: Some(String::new()),
+        risk_score: -0.1,
+        metadata: serde_json::json!({ "whole": [1, 2.5, null, "\n"] }),
+        ts: "1969-12-31T23:59:59.999999Z".parse().unwrap(),
+        ..entry("a")
+    };
+    log.writer().commit_blocking(whole(Uuid::from_u128(3))).unwrap();
+    // Under a log that could copy when it connected, which finds out, and one that never could.
+    block_on(run(&url, SECURE));
+    assert_eq!(commit_in_the_end(&log, entry("b")), 1);
+    assert_balanced(&log.stats());
+    let log = in_memory(&as_watched);
+    assert_eq!(log.writer().commit_blocking(whole(Uuid::from_u128(4))).unwrap(), 2);
+    assert_eq!(log.stats().retries, 0);
+    let entries = block_on(support::all(&log.reader()));
+    for (seq, id) in [(0, 3), (2, 4)] {
+        assert_eq!(entries[seq].entry, whole(Uuid::from_u128(id)));
+    }
+}
+
+/// The `seq` of an entry that may take longer than one commit waits.
+fn commit_in_the_end(log: &AuditLog, entry: AuditEntry) -> u64 {
+    let id = entry.id;
+    if let Err(error) = log.writer().commit_blocking(entry) {
+        assert!(error.is_pending(), "{error:?}");
+    }
+    wait_until("it is committed", || log.flush_blocking().is_ok());
+    let entries = block_on(support::all(&log.reader()));
+    entries.iter().find(|found| found.entry.id == id).unwrap().seq
+}

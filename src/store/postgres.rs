@@ -4,6 +4,7 @@
 //! poolers and databases that speak PostgreSQL's protocol can stand in for it.
 
 mod append;
+mod copy;
 mod open;
 mod quarantine;
 mod read;

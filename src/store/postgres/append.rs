@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Postgres, Sql,
+    copy::copy,
     open::{code_of, failed as store_failed, in_time},
     quarantine,
 };
@@ -24,7 +25,7 @@ pub(super) struct Statements {
     head: Sql,
     position: Sql,
     batch: Sql,
-    rows: Sql,
+    rows: Rows,
     add_batch: Sql,
     move_head: Sql,
     quarantine: Sql,
@@ -33,30 +34,56 @@ pub(super) struct Statements {
     pub(super) readmitted: Sql,
 }
 
+/// How rows are added.
+enum Rows {
+    Copy(String),
+    /// Where that is not to be had: under row-level security, for instance.
+    Insert(Sql),
+}
+
 /// Without a session's settings: as strict as the promise that a commit is durable asks for.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 const BEGIN_DURABLE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on";
 
+const COPY: &str = "COPY @tracing_audit_entries
+         (ledger, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
+          risk_score, metadata, problems)
+     FROM STDIN (FORMAT binary)";
+
+/// One parameter per column, whatever the number of rows.
+const INSERT: &str = "INSERT INTO @tracing_audit_entries
+         (ledger, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
+          risk_score, metadata, problems)
+     SELECT $1, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
+            risk_score, metadata::json, problems::json
+     FROM unnest($2::bigint[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::uuid[], $7::uuid[], $8::text[],
+                 $9::text[], $10::text[], $11::text[], $12::text[], $13::float8[], $14::text[], $15::text[])
+         AS new (seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
+                 risk_score, metadata, problems)";
+
+/// Whether the server lets this role copy into the table of entries.
+pub(super) async fn can_copy(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let mut transaction = connection.begin().await?;
+    let tried = copy(&mut transaction, &postgres.sql(COPY).0, ("", 0), &[]).await;
+    transaction.rollback().await?;
+    match tried {
+        // feature_not_supported
+        Err(cause) if code_of(&cause) == "0A000" => Ok(false),
+        tried => tried.map(|()| true),
+    }
+}
+
 impl Statements {
-    fn new(postgres: &Postgres, commits_are_not_durable: bool) -> Self {
+    fn new(postgres: &Postgres, commits_are_not_durable: bool, can_copy: bool) -> Self {
         let sql = |statement| postgres.statement(statement);
+        let rows = if can_copy { Rows::Copy(postgres.sql(COPY).0) } else { Rows::Insert(sql(INSERT)) };
         Self {
             begin: if commits_are_not_durable { BEGIN_DURABLE } else { BEGIN },
             head: sql("SELECT next_seq FROM @tracing_audit_heads WHERE ledger = $1 FOR UPDATE"),
             position: sql("SELECT position FROM @tracing_audit_positions WHERE ledger = $1 AND writer = $2"),
             batch: sql("SELECT first_seq, entries FROM @tracing_audit_batches
                  WHERE ledger = $1 AND writer = $2 AND position = $3"),
-            // One parameter per column, whatever the number of rows.
-            rows: sql("INSERT INTO @tracing_audit_entries
-                     (ledger, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id,
-                      decision, reason, risk_score, metadata, problems)
-                 SELECT $1, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id,
-                        decision, reason, risk_score, metadata::json, problems::json
-                 FROM unnest($2::bigint[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::uuid[], $7::uuid[],
-                             $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::float8[],
-                             $14::text[], $15::text[])
-                     AS new (seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id,
-                             decision, reason, risk_score, metadata, problems)"),
+            rows,
             add_batch: sql("INSERT INTO @tracing_audit_batches VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"),
             move_head: sql("UPDATE @tracing_audit_heads SET next_seq = $2 WHERE ledger = $1"),
             quarantine: sql("INSERT INTO @tracing_audit_quarantine VALUES ($1, $2, $3, $4, $5, $6, $7)"),
@@ -142,8 +169,12 @@ impl Statements {
         fn column<'a, T>(rows: &'a [&'a Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
             rows.iter().map(|row| value(row)).collect()
         }
+        let insert = match &self.rows {
+            Rows::Copy(statement) => return copy(connection, statement, (ledger, first_seq), rows).await,
+            Rows::Insert(insert) => insert,
+        };
         let seqs: Vec<i64> = (first_seq..).take(rows.len()).collect();
-        self.rows
+        insert
             .query()
             .bind(ledger)
             .bind(seqs)
@@ -178,8 +209,9 @@ impl PostgresAppender {
         postgres: &Postgres,
         ledger: &str,
         commits_are_not_durable: bool,
+        can_copy: bool,
     ) -> Self {
-        let statements = Statements::new(postgres, commits_are_not_durable);
+        let statements = Statements::new(postgres, commits_are_not_durable, can_copy);
         Self { connection, statements, ledger: ledger.to_owned() }
     }
 }
@@ -297,7 +329,8 @@ fn refused(cause: sqlx::Error) -> AppendError {
             AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already"),
         ),
         // Somebody else has written at the head that we hold: the ledger is not as this crate wrote it.
-        "23505" => return failed(cause),
+        // Nor what says how the rows were sent: a column is of another type than ours.
+        "23505" | "22P03" | "22P04" => return failed(cause),
         // Data exceptions, constraint violations, and what is too large for an index.
         code if code.starts_with("22") || code.starts_with("23") || code == "54000" => {
             (Fault::Entry, AuditError::new(Kind::Quarantined, "the database refuses this entry"))

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, Row as _};
 
-use super::{Postgres, append::PostgresAppender};
+use super::{
+    Postgres,
+    append::{PostgresAppender, can_copy},
+};
 use crate::{
     AuditError,
     error::Kind,
@@ -82,12 +85,9 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
         add.query().bind(ledger).execute(&mut *transaction).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
-    Ok(PostgresAppender::new(
-        connection,
-        postgres,
-        ledger,
-        !matches!(&*synchronous_commit, "on" | "remote_apply"),
-    ))
+    let can_copy = can_copy(postgres, &mut connection).await.map_err(failed)?;
+    let commits_are_not_durable = !matches!(&*synchronous_commit, "on" | "remote_apply");
+    Ok(PostgresAppender::new(connection, postgres, ledger, commits_are_not_durable, can_copy))
 }
 
 /// Brings the tables up to date, if it may. The version is read first, without a lock; the lock is the row of the
