@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     Wiring,
     Schema,
     Cursor,
+    Query,
     Store,
     Output,
 }
@@ -104,6 +105,12 @@ impl AuditError {
     #[must_use]
     pub fn is_cursor(&self) -> bool {
         self.kind == Kind::Cursor
+    }
+
+    /// The query cannot be asked: an unknown column, or more values than a database takes.
+    #[must_use]
+    pub fn is_query(&self) -> bool {
+        self.kind == Kind::Query
     }
 
     /// The database could not be opened, read or written.

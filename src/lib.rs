@@ -152,7 +152,9 @@ pub use queue::{
     Durability, Rejections, WhenFull,
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
 };
-pub use reader::{AuditFilter, AuditQuery, AuditReader, BlockingReader, Cursor, Page, QuarantinedEntry};
+pub use reader::{
+    AuditFilter, AuditQuery, AuditReader, BlockingReader, Column, Cursor, Page, QuarantinedEntry,
+};
 pub use stats::Stats;
 pub use store::{Migrate, Migration, Readmitted, Store};
 pub use writer::AuditWriter;

@@ -66,7 +66,7 @@ impl AuditReader {
         out: impl Write,
         guard: bool,
     ) -> Result<u64, AuditError> {
-        let query = query.into();
+        let query = Self::asked(query)?;
         let failed =
             |cause: csv::Error| AuditError::new(Kind::Output, "the export cannot be written").because(cause);
         let mut csv = csv::Writer::from_writer(out);

@@ -11,12 +11,17 @@ use futures_util::TryStreamExt;
 pub use blocking::BlockingReader;
 pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;
-pub use query::{AuditFilter, AuditQuery};
+pub use query::{AuditFilter, AuditQuery, Column};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use query::{Condition, Step, after_prefix};
 
 use crate::{
     AuditEntry, AuditError, SequencedEntry, Store, entry::from_micros, error::Kind, log::defaults,
     record::Row, store::LedgerRow,
 };
+
+/// Values in one query. SQLite takes 32 766 parameters.
+const MAX_VALUES: usize = 10_000;
 
 /// Reads a log. Cheap to clone. It never creates or migrates tables; where there are none it reads an empty
 /// log.
@@ -41,16 +46,28 @@ impl AuditReader {
         Self { ledger, ..self }
     }
 
+    /// The query, if it can be asked.
+    fn asked(query: impl Into<AuditQuery>) -> Result<AuditQuery, AuditError> {
+        let query = query.into();
+        let values = query.values();
+        if values > MAX_VALUES {
+            let message = format!("the query compares with {values} values: {MAX_VALUES} at most");
+            return Err(AuditError::new(Kind::Query, message));
+        }
+        Ok(query)
+    }
+
     /// The entries that match, newest first: by `ts`, then by `seq`, both descending. All of them are held in
     /// memory; give a limit, or use [`page`](Self::page), where there may be many.
     ///
     /// # Errors
+    /// [`is_query`](AuditError::is_query) for a query of more than 10 000 values,
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
     ///
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
     pub async fn query(&self, query: impl Into<AuditQuery>) -> Result<Vec<AuditEntry>, AuditError> {
-        let query = query.into();
+        let query = Self::asked(query)?;
         self.store
             .backend()
             .rows(&query)
@@ -62,12 +79,13 @@ impl AuditReader {
     /// How many entries match, the query's limit left aside.
     ///
     /// # Errors
+    /// [`is_query`](AuditError::is_query) for a query of more than 10 000 values,
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
     ///
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
     pub async fn count(&self, query: impl Into<AuditQuery>) -> Result<u64, AuditError> {
-        let query = query.into();
+        let query = Self::asked(query)?;
         self.store.backend().count(&query).await
     }
 
@@ -79,6 +97,7 @@ impl AuditReader {
     ///
     /// # Errors
     /// [`is_cursor`](AuditError::is_cursor) for a cursor of another query,
+    /// [`is_query`](AuditError::is_query) for a query of more than 10 000 values,
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
     ///
     /// # Cancel safety
@@ -89,7 +108,7 @@ impl AuditReader {
         cursor: Option<Cursor>,
         size: u32,
     ) -> Result<Page, AuditError> {
-        let mut query = query.into();
+        let mut query = Self::asked(query)?;
         query.ledger.get_or_insert_with(|| self.ledger.clone());
         let position = page::Position::resolve(&query, cursor)?;
         let size = size.max(1);

@@ -144,12 +144,13 @@ impl Position {
 
 /// Of everything that decides which entries a query has, in which order. Times to the nanosecond.
 fn fingerprint(query: &AuditQuery) -> u64 {
-    let AuditQuery { filter, ledger, agent_id, action, resource_id, risk_at_least, descending } = query;
+    let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, descending } = query;
     hash((
         ledger,
-        (filter.workspace_id, filter.session_id, agent_id, action),
-        (&filter.decision, &filter.resource, resource_id, descending),
-        (filter.start_time, filter.end_time, risk_at_least.map(f64::to_bits)),
+        (filter.workspace_id, filter.session_id, &filter.decision, &filter.resource),
+        (filter.start_time, filter.end_time, before, from_seq, before_seq, descending),
+        // Numbers among them have no hash of their own.
+        format!("{conditions:?}"),
     ))
 }
 

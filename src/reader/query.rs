@@ -1,10 +1,15 @@
 //! What a reader can ask for; knows nothing of SQL.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use std::borrow::Cow;
+use std::{fmt, str::FromStr};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
-use crate::Decision;
+use crate::{AuditError, Decision, audit_id, error::Kind};
 
 /// The plain filter: all given conditions must hold, bounds are inclusive, and what is `None` does not filter.
 ///
@@ -27,22 +32,127 @@ pub struct AuditFilter {
     pub limit: Option<u32>,
 }
 
-/// A question to the log, built step by step. Default: everything.
+/// A column of an entry that is compared with values. As text it is named as in the database: `agent_id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each is the field of AuditEntry with this name")]
+pub enum Column {
+    Id,
+    WorkspaceId,
+    SessionId,
+    AgentId,
+    Action,
+    Resource,
+    ResourceId,
+    Decision,
+    Reason,
+}
+
+impl Column {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Id,
+        Self::WorkspaceId,
+        Self::SessionId,
+        Self::AgentId,
+        Self::Action,
+        Self::Resource,
+        Self::ResourceId,
+        Self::Decision,
+        Self::Reason,
+    ];
+
+    /// Its name in the database.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::WorkspaceId => "workspace_id",
+            Self::SessionId => "session_id",
+            Self::AgentId => "agent_id",
+            Self::Action => "action",
+            Self::Resource => "resource",
+            Self::ResourceId => "resource_id",
+            Self::Decision => "decision",
+            Self::Reason => "reason",
+        }
+    }
+
+    fn holds_ids(self) -> bool {
+        matches!(self, Self::Id | Self::WorkspaceId | Self::SessionId | Self::AgentId)
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Column {
+    type Err = AuditError;
+
+    fn from_str(name: &str) -> Result<Self, AuditError> {
+        Self::ALL.into_iter().find(|column| column.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            AuditError::new(Kind::Query, format!("no column is named {name:?}: there are {names}"))
+        })
+    }
+}
+
+/// A question to the log, built step by step: each call adds a condition, and all of them must hold. Default: everything.
 ///
 /// ```
-/// use tracing_audit::{AuditQuery, Decision, audit_id};
+/// use tracing_audit::{AuditQuery, Column, Decision, audit_id};
 ///
 /// let refused = AuditQuery::new().agent_id(audit_id("alice")).decision(Decision::Deny).limit(20);
+/// let by_people = AuditQuery::new().none_of(Column::AgentId, ["healthcheck"]).action_prefix("document.");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AuditQuery {
     pub(crate) filter: AuditFilter,
     pub(crate) ledger: Option<String>,
-    pub(crate) agent_id: Option<Uuid>,
-    pub(crate) action: Option<String>,
-    pub(crate) resource_id: Option<String>,
-    pub(crate) risk_at_least: Option<f64>,
+    pub(crate) before: Option<DateTime<Utc>>,
+    pub(crate) from_seq: Option<u64>,
+    pub(crate) before_seq: Option<u64>,
+    pub(crate) conditions: Vec<Condition>,
     pub(crate) descending: bool,
+}
+
+/// What an entry must be, beside its ledger and its place in time and order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Condition {
+    /// In the column stands one of these. Unless `within`: none of them, or nothing at all.
+    Ids {
+        column: Column,
+        ids: Vec<Uuid>,
+        within: bool,
+    },
+    Texts {
+        column: Column,
+        texts: Vec<String>,
+        within: bool,
+    },
+    /// The action begins with this, which is not empty.
+    ActionPrefix(String),
+    RiskAtLeast(f64),
+    RiskAtMost(f64),
+    Problems(bool),
+    /// At this place in the metadata stands one of these values, as JSON writes them.
+    Metadata {
+        path: Vec<Step>,
+        values: Vec<String>,
+        within: bool,
+    },
+    /// Action, resource or reason contain this text, which has no ASCII capitals.
+    Contains(String),
+}
+
+/// From a JSON value to one within it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Key(String),
+    Index(u32),
 }
 
 impl AuditQuery {
@@ -50,6 +160,22 @@ impl AuditQuery {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many values it compares with.
+    pub(super) fn values(&self) -> usize {
+        let values = |condition: &Condition| match condition {
+            Condition::Ids { ids, .. } => ids.len(),
+            Condition::Texts { texts, .. } => texts.len(),
+            Condition::Metadata { values, .. } => values.len(),
+            _ => 1,
+        };
+        self.conditions.iter().map(values).sum()
+    }
+
+    fn with(mut self, condition: Condition) -> Self {
+        self.conditions.push(condition);
+        self
     }
 
     /// Entries of this ledger. Default: all that the database holds; for pages, which follow one, `main`, or that of
@@ -76,16 +202,21 @@ impl AuditQuery {
 
     /// Entries of this agent. For a name, [`audit_id`](crate::audit_id) of it.
     #[must_use]
-    pub fn agent_id(mut self, id: Uuid) -> Self {
-        self.agent_id = Some(id);
-        self
+    pub fn agent_id(self, id: Uuid) -> Self {
+        self.with(Condition::Ids { column: Column::AgentId, ids: vec![id], within: true })
     }
 
     /// Entries with exactly this action.
     #[must_use]
-    pub fn action(mut self, action: impl Into<String>) -> Self {
-        self.action = Some(action.into());
-        self
+    pub fn action(self, action: impl Into<String>) -> Self {
+        self.any_of(Column::Action, [action])
+    }
+
+    /// Entries whose action begins with this: `document.` for `document.read`, `document.share` and so on.
+    #[must_use]
+    pub fn action_prefix(self, prefix: impl Into<String>) -> Self {
+        let prefix = prefix.into();
+        if prefix.is_empty() { self } else { self.with(Condition::ActionPrefix(storable(prefix))) }
     }
 
     /// Entries with exactly this resource.
@@ -97,9 +228,8 @@ impl AuditQuery {
 
     /// Entries with exactly this resource id.
     #[must_use]
-    pub fn resource_id(mut self, id: impl Into<String>) -> Self {
-        self.resource_id = Some(id.into());
-        self
+    pub fn resource_id(self, id: impl Into<String>) -> Self {
+        self.any_of(Column::ResourceId, [id])
     }
 
     /// Entries with this decision.
@@ -109,11 +239,77 @@ impl AuditQuery {
         self
     }
 
+    /// Entries with one of these in the column. For a column of ids, a text that is not a UUID is the name of one, and
+    /// stands for [`audit_id`](crate::audit_id) of it, as in an event.
+    #[must_use]
+    pub fn any_of<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>) -> Self {
+        self.set(column, values, true)
+    }
+
+    /// Entries with none of these in the column, those with nothing there among them. Values as in
+    /// [`any_of`](Self::any_of).
+    #[must_use]
+    pub fn none_of<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>) -> Self {
+        self.set(column, values, false)
+    }
+
+    fn set<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>, within: bool) -> Self {
+        let values = values.into_iter().map(Into::into);
+        self.with(if column.holds_ids() {
+            let id = |text: String| text.parse().unwrap_or_else(|_| audit_id(&text));
+            Condition::Ids { column, ids: values.map(id).collect(), within }
+        } else {
+            Condition::Texts { column, texts: values.map(storable).collect(), within }
+        })
+    }
+
+    /// Entries that have one of these values at this place in their metadata: `userIdentity.arn`, `tags[0]`,
+    /// `"a key with . in it".name`. A text matches the text, and a number, `true`, `false` or `null` that is written so.
+    #[must_use]
+    pub fn metadata_any_of<T: Into<String>>(self, path: &str, values: impl IntoIterator<Item = T>) -> Self {
+        self.metadata_set(path, values, true)
+    }
+
+    /// Entries that have none of these values there, those with nothing there among them. See
+    /// [`metadata_any_of`](Self::metadata_any_of).
+    #[must_use]
+    pub fn metadata_none_of<T: Into<String>>(self, path: &str, values: impl IntoIterator<Item = T>) -> Self {
+        self.metadata_set(path, values, false)
+    }
+
+    fn metadata_set<T: Into<String>>(
+        self,
+        path: &str,
+        values: impl IntoIterator<Item = T>,
+        within: bool,
+    ) -> Self {
+        let values = values.into_iter().flat_map(|value| as_json(&storable(value.into()))).collect();
+        self.with(Condition::Metadata { path: steps(path), values, within })
+    }
+
+    /// Entries whose action, resource or reason contain this text; ASCII letters match whatever their case. Nothing but
+    /// a scan can answer this: give a range of time too.
+    #[must_use]
+    pub fn containing(self, text: &str) -> Self {
+        self.with(Condition::Contains(storable(text.to_ascii_lowercase())))
+    }
+
+    /// Entries that had problems when they were taken in, or those that had none.
+    #[must_use]
+    pub fn problems(self, some: bool) -> Self {
+        self.with(Condition::Problems(some))
+    }
+
     /// Entries with at least this risk score. Those without a score never match.
     #[must_use]
-    pub fn risk_at_least(mut self, score: f64) -> Self {
-        self.risk_at_least = Some(score);
-        self
+    pub fn risk_at_least(self, score: f64) -> Self {
+        self.with(Condition::RiskAtLeast(score))
+    }
+
+    /// Entries with at most this risk score. Those without a score never match.
+    #[must_use]
+    pub fn risk_at_most(self, score: f64) -> Self {
+        self.with(Condition::RiskAtMost(score))
     }
 
     /// Entries with `ts` at or after this moment.
@@ -127,6 +323,27 @@ impl AuditQuery {
     #[must_use]
     pub fn until(mut self, time: DateTime<Utc>) -> Self {
         self.filter.end_time = Some(time);
+        self
+    }
+
+    /// Entries with `ts` before this moment: with [`since`](Self::since), a half-open range.
+    #[must_use]
+    pub fn before(mut self, time: DateTime<Utc>) -> Self {
+        self.before = Some(time);
+        self
+    }
+
+    /// Entries with this `seq` or a greater one: what was committed since, in a given ledger.
+    #[must_use]
+    pub fn from_seq(mut self, seq: u64) -> Self {
+        self.from_seq = Some(seq);
+        self
+    }
+
+    /// Entries with a `seq` less than this one.
+    #[must_use]
+    pub fn before_seq(mut self, seq: u64) -> Self {
+        self.before_seq = Some(seq);
         self
     }
 
@@ -145,17 +362,102 @@ impl AuditQuery {
     }
 }
 
+/// A text as an entry that holds it is stored.
+fn storable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{2400}") } else { text }
+}
+
+/// What JSON writes for the values that look like this.
+fn as_json(text: &str) -> impl Iterator<Item = String> + use<> {
+    let other = serde_json::from_str::<Value>(text).ok();
+    let other = other.filter(|value| value.is_number() || value.is_boolean() || value.is_null());
+    [Some(Value::from(text)), other].into_iter().flatten().map(|value| value.to_string())
+}
+
+/// Every text is a path; what is not a quotation or an index is a key.
+fn steps(path: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut rest = path;
+    loop {
+        let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+        let (key, after) = match quoted {
+            Some((key, after)) if after.is_empty() || after.starts_with(['.', '[']) => (key, after),
+            _ => rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len())),
+        };
+        steps.push(Step::Key(key.to_owned()));
+        rest = after;
+        while let Some((index, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            let Ok(index) = index.parse() else { break };
+            steps.push(Step::Index(index));
+            rest = after;
+        }
+        match rest.strip_prefix('.') {
+            Some(after) => rest = after,
+            None if rest.is_empty() => return steps,
+            // A bracket that is no index.
+            None => {
+                steps.push(Step::Key(rest.to_owned()));
+                return steps;
+            }
+        }
+    }
+}
+
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl AuditQuery {
-    /// The bounds in time, in microseconds since 1970. Times are stored in whole microseconds: a bound is rounded into
-    /// the range that it includes.
+    /// The bounds in time, both included, in microseconds since 1970. Times are stored in whole microseconds: a bound is
+    /// rounded into the range that it includes.
     pub(crate) fn bounds(&self) -> (Option<i64>, Option<i64>) {
-        let least = self
-            .filter
-            .start_time
-            .map(|start| start.timestamp_micros() + i64::from(start.timestamp_subsec_nanos() % 1000 > 0));
-        (least, self.filter.end_time.map(|end| end.timestamp_micros()))
+        let rounded_up = |time: DateTime<Utc>| {
+            time.timestamp_micros() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1000))
+        };
+        let until = self.filter.end_time.map(|end| end.timestamp_micros());
+        let before = self.before.map(|before| rounded_up(before) - 1);
+        let greatest = [until, before].into_iter().flatten().min();
+        (self.filter.start_time.map(rounded_up), greatest)
     }
+
+    /// All conditions, those of the filter among them.
+    pub(crate) fn all_conditions(&self) -> impl Iterator<Item = Cow<'_, Condition>> {
+        let filter = &self.filter;
+        let id = |column, id: Option<Uuid>| Some(Condition::Ids { column, ids: vec![id?], within: true });
+        let text = |column, text: &Option<String>| {
+            Some(Condition::Texts { column, texts: vec![storable(text.clone()?)], within: true })
+        };
+        let plain = [
+            id(Column::WorkspaceId, filter.workspace_id),
+            id(Column::SessionId, filter.session_id),
+            text(Column::Decision, &filter.decision),
+            text(Column::Resource, &filter.resource),
+        ];
+        plain.into_iter().flatten().map(Cow::Owned).chain(self.conditions.iter().map(Cow::Borrowed))
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl Condition {
+    /// What the planner cannot see in a parameter: that a partial index will do.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::RiskAtLeast(least) if *least >= 0.8 => Some(" AND e.risk_score >= 0.8"),
+            Self::Texts { column: Column::Decision, texts, within: true }
+                if texts.iter().all(|text| matches!(&**text, "Deny" | "Mask")) =>
+            {
+                Some(" AND e.decision IN ('Deny', 'Mask')")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The least text that is greater than every text which begins with this one, by code points as both databases compare;
+/// none if there is no such text.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn after_prefix(prefix: &str) -> Option<String> {
+    let kept = prefix.trim_end_matches(char::MAX);
+    let last = kept.chars().next_back()?;
+    let next = (last..=char::MAX).nth(1)?;
+    Some(kept.strip_suffix(last)?.to_owned() + next.encode_utf8(&mut [0; 4]))
 }
 
 impl From<AuditFilter> for AuditQuery {
@@ -167,5 +469,63 @@ impl From<AuditFilter> for AuditQuery {
 impl From<&Self> for AuditQuery {
     fn from(query: &Self) -> Self {
         query.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(steps: &[Step]) -> String {
+        steps
+            .iter()
+            .map(|step| match step {
+                Step::Key(key) => format!("<{key}>"),
+                Step::Index(index) => format!("<#{index}>"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_text_is_a_path() {
+        for (text, expected) in [
+            ("ip", "<ip>"),
+            ("client.ip", "<client><ip>"),
+            ("tags[0][12].name", "<tags><#0><#12><name>"),
+            ("\"a.b[0]\".c", "<a.b[0]><c>"),
+            ("\"a\"[1]", "<a><#1>"),
+            ("\"a", "<\"a>"),
+            ("\"a\"b", "<\"a\"b>"),
+            ("a[b].c", "<a><[b].c>"),
+            ("a..b", "<a><><b>"),
+            ("", "<>"),
+            ("a.", "<a><>"),
+        ] {
+            assert_eq!(path(&steps(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_compared_with_all_that_json_writes_so() {
+        let of = |text| as_json(text).collect::<Vec<_>>();
+        assert_eq!(of("5"), ["\"5\"", "5"]);
+        assert_eq!(of("0.50"), ["\"0.50\"", "0.5"]);
+        assert_eq!(of("true"), ["\"true\"", "true"]);
+        assert_eq!(of("null"), ["\"null\"", "null"]);
+        assert_eq!(of("[1]"), ["\"[1]\""]);
+        assert_eq!(of("a\"b"), ["\"a\\\"b\""]);
+    }
+
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    #[test]
+    fn what_comes_after_a_prefix_is_the_next_text_in_code_points() {
+        for (prefix, after) in [
+            ("document.", Some("document/")),
+            ("a\u{d7ff}", Some("a\u{e000}")),
+            ("a\u{10ffff}", Some("b")),
+            ("\u{10ffff}", None),
+        ] {
+            assert_eq!(after_prefix(prefix).as_deref(), after);
+        }
     }
 }

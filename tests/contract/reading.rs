@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use super::log;
 use crate::support::{Fixture, block_on};
-use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, Cursor, Decision, SequencedEntry};
+use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, Column, Cursor, Decision, SequencedEntry};
 use uuid::Uuid;
 
 fn time(micros: i64) -> DateTime<Utc> {
@@ -142,6 +142,141 @@ proptest! {
     }
 }
 
+thread_local! {
+    /// What metadata may look like, the shapes that databases read in ways of their own among them.
+    static METADATA: Vec<Value> = vec![
+        json!({}),
+        json!({ "ip": "10.0.0.1", "client": { "ip": "10.0.0.1" } }),
+        json!({ "ip": 5, "client": { "ip": ["10.0.0.1", 5, { "a.b": null }] } }),
+        json!({ "ip": "5", "client": "10.0.0.1" }),
+        json!({ "ip": null, "client": [1.5, true, "a\"\\\n\u{1}'é"] }),
+        json!({ "0": "zero", "a.b": "dotted", "@x": "at", "it's": "5", "b\\s": "5", "é": "5" }),
+        json!([{ "ip": "10.0.0.1" }]),
+        json!("10.0.0.1"),
+    ];
+}
+
+const PATHS: [(&str, &str); 12] = [
+    ("ip", "/ip"),
+    ("client.ip", "/client/ip"),
+    ("client.ip[0]", "/client/ip/0"),
+    ("client.ip[2].\"a.b\"", "/client/ip/2/a.b"),
+    ("client[0]", "/client/0"),
+    ("client[2]", "/client/2"),
+    ("\"a.b\"", "/a.b"),
+    ("@x", "/@x"),
+    ("it's", "/it's"),
+    ("b\\s", "/b\\s"),
+    ("é", "/é"),
+    ("none", "/none"),
+];
+
+const VALUES: [&str; 10] =
+    ["10.0.0.1", "5", "null", "true", "1.50", "a\"\\\n\u{1}'é", "dotted", "at", "zero", "[1]"];
+
+/// One more condition, and what it says of an entry.
+#[derive(Debug, Clone)]
+enum Further {
+    AnyOf(Column, Vec<&'static str>, bool),
+    Prefix(&'static str),
+    AtMost(f64),
+    Metadata(usize, Vec<&'static str>, bool),
+    Containing(&'static str),
+    Problems(bool),
+    Before(i64),
+    Seqs(u64, u64),
+}
+
+fn any_further() -> impl Strategy<Value = Further> {
+    let names = ["read", "write", "document", "=cmd", "0", "2", "Deny", "Mask", "of it", "00000000-0000-0000-0000-000000000001"];
+    let some = || proptest::sample::subsequence(names.to_vec(), 0..4);
+    prop_oneof![
+        (proptest::sample::select(Column::ALL.to_vec()), some(), any::<bool>())
+            .prop_map(|(column, values, within)| Further::AnyOf(column, values, within)),
+        proptest::sample::select(vec!["", "r", "read", "wr", "x"]).prop_map(Further::Prefix),
+        (0..12_u32).prop_map(|risk| Further::AtMost(f64::from(risk) / 10.0)),
+        (0..PATHS.len(), proptest::sample::subsequence(VALUES.to_vec(), 0..4), any::<bool>())
+            .prop_map(|(path, values, within)| Further::Metadata(path, values, within)),
+        proptest::sample::select(vec!["", "CAUSE", "äb", "ÄB", "of", "=CMD", "%", "_"]).prop_map(Further::Containing),
+        any::<bool>().prop_map(Further::Problems),
+        (-1500..7000_i64).prop_map(Further::Before),
+        (0..40_u64, prop_oneof![0..70_u64, Just(u64::MAX)]).prop_map(|(from, before)| Further::Seqs(from, before)),
+    ]
+}
+
+impl Further {
+    fn add(&self, query: AuditQuery) -> AuditQuery {
+        match self {
+            Self::AnyOf(column, values, true) => query.any_of(*column, values.iter().copied()),
+            Self::AnyOf(column, values, false) => query.none_of(*column, values.iter().copied()),
+            Self::Prefix(prefix) => query.action_prefix(*prefix),
+            Self::AtMost(risk) => query.risk_at_most(*risk),
+            Self::Metadata(path, values, true) => query.metadata_any_of(PATHS[*path].0, values.iter().copied()),
+            Self::Metadata(path, values, false) => query.metadata_none_of(PATHS[*path].0, values.iter().copied()),
+            Self::Containing(text) => query.containing(text),
+            Self::Problems(some) => query.problems(*some),
+            Self::Before(nanos) => query.before(DateTime::from_timestamp_nanos(*nanos)),
+            Self::Seqs(from, before) => query.from_seq(*from).before_seq(*before),
+        }
+    }
+
+    fn matches(&self, found: &SequencedEntry) -> bool {
+        let entry = &found.entry;
+        match self {
+            Self::AnyOf(column, values, within) => {
+                let id = |id: Uuid| Some(id.to_string());
+                let value = match column {
+                    Column::Id => id(entry.id),
+                    Column::WorkspaceId => id(entry.workspace_id),
+                    Column::SessionId => entry.session_id.and_then(id),
+                    Column::AgentId => entry.agent_id.and_then(id),
+                    Column::Action => Some(entry.action.clone()),
+                    Column::Resource => Some(entry.resource.clone()),
+                    Column::ResourceId => entry.resource_id.clone(),
+                    Column::Decision => Some(entry.decision.clone()),
+                    _ => entry.reason.clone(),
+                };
+                value.is_some_and(|value| values.contains(&&*value)) == *within
+            }
+            Self::Prefix(prefix) => entry.action.starts_with(prefix),
+            Self::AtMost(risk) => entry.risk_score <= *risk,
+            Self::Metadata(path, values, within) => {
+                // An index where an object is, or a key where a list is, leads nowhere.
+                let steps = PATHS[*path].1.split('/').skip(1);
+                let indexed = PATHS[*path].0.contains('[');
+                let mut at = Some(&entry.metadata);
+                for step in steps {
+                    at = at.and_then(|value| match value {
+                        Value::Object(map) => map.get(step),
+                        Value::Array(list) if indexed => list.get(step.parse::<usize>().ok()?),
+                        _ => None,
+                    });
+                }
+                let is = |text: &&str| match at {
+                    Some(Value::String(value)) => value == text,
+                    Some(Value::Number(value)) => {
+                        value.to_string() == *text || (*text == "1.50" && *value == serde_json::Number::from_f64(1.5).unwrap())
+                    }
+                    Some(Value::Null) => *text == "null",
+                    Some(Value::Bool(value)) => *text == if *value { "true" } else { "false" },
+                    _ => false,
+                };
+                values.iter().any(is) == *within
+            }
+            Self::Containing(text) => {
+                let text = text.to_ascii_lowercase();
+                [Some(&entry.action), Some(&entry.resource), entry.reason.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .any(|field| field.to_ascii_lowercase().contains(&text))
+            }
+            Self::Problems(some) => found.problems.is_empty() != *some,
+            Self::Before(nanos) => entry.ts < DateTime::from_timestamp_nanos(*nanos),
+            Self::Seqs(from, before) => (*from..*before).contains(&found.seq),
+        }
+    }
+}
+
 /// Few values, so that filters meet something.
 fn small_world() -> impl Strategy<Value = Vec<AuditEntry>> {
     let entry = (
@@ -168,6 +303,8 @@ fn small_world() -> impl Strategy<Value = Vec<AuditEntry>> {
                 entry.decision = ["Allow", "Deny", "Mask", ""][decision].into();
                 entry.resource_id = (number % 2 == 0).then(|| (number % 5).to_string());
                 entry.risk_score = f64::from(risk) / 10.0;
+                entry.reason = (number % 4 > 0).then(|| ["Because", "ÄB", "of it"][number % 3].to_owned());
+                entry.metadata = METADATA.with(|all| all[number % all.len()].clone());
                 entry.ts = time(ts);
                 entry
             })
@@ -183,7 +320,7 @@ prop_compose! {
         resource_id in proptest::option::weighted(0.1, 0..5_u32), risk in proptest::option::weighted(0.3, 0..12_u32),
         // In nanoseconds, so that bounds fall between microseconds too.
         start in proptest::option::weighted(0.3, -1500..7000_i64), end in proptest::option::weighted(0.3, -1500..7000_i64),
-        limit in proptest::option::weighted(0.3, 0..20_u32),
+        limit in proptest::option::weighted(0.3, 0..20_u32), further in proptest::collection::vec(any_further(), 0..3),
     ) -> Plain {
         Plain {
             filter: AuditFilter {
@@ -199,14 +336,23 @@ prop_compose! {
             action: action.map(|at| ["read", "write"][at]),
             resource_id: resource_id.map(|id| id.to_string()),
             risk: risk.map(|risk| f64::from(risk) / 10.0),
+            further,
         }
     }
 }
 
 /// The plain scan: what the query says, one entry at a time.
-fn matches(query: &Plain, entry: &AuditEntry) -> bool {
-    let Plain { filter, agent, action, resource_id, risk } = query;
-    filter.workspace_id.is_none_or(|id| id == entry.workspace_id)
+fn matches(query: &Plain, found: &SequencedEntry) -> bool {
+    let Plain { filter, agent, action, resource_id, risk, further } = query;
+    let entry = &found.entry;
+    // A call to `before` or `before_seq` takes the place of an earlier one.
+    let last = |kind: fn(&Further) -> bool| further.iter().rposition(kind);
+    let kept = [last(|one| matches!(one, Further::Before(_))), last(|one| matches!(one, Further::Seqs(..)))];
+    let counts = |at: usize, one: &Further| {
+        !matches!(one, Further::Before(_) | Further::Seqs(..)) || kept.contains(&Some(at))
+    };
+    further.iter().enumerate().all(|(at, one)| !counts(at, one) || one.matches(found))
+        && filter.workspace_id.is_none_or(|id| id == entry.workspace_id)
         && filter.session_id.is_none_or(|id| entry.session_id == Some(id))
         && filter.decision.as_ref().is_none_or(|decision| *decision == entry.decision)
         && filter.start_time.is_none_or(|start| entry.ts >= start)
@@ -225,6 +371,7 @@ struct Plain {
     action: Option<&'static str>,
     resource_id: Option<String>,
     risk: Option<f64>,
+    further: Vec<Further>,
 }
 
 impl Plain {
@@ -242,6 +389,7 @@ impl Plain {
         if let Some(risk) = self.risk {
             query = query.risk_at_least(risk);
         }
+        let query = self.further.iter().fold(query, |query, one| one.add(query));
         if descending { query.descending() } else { query }
     }
 }
@@ -268,7 +416,7 @@ proptest! {
         let reader = fixture.log.reader();
         for (plain, descending, size) in queries {
             let query = plain.query(descending);
-            let mut expected: Vec<_> = stored.iter().filter(|found| matches(&plain, &found.entry)).cloned().collect();
+            let mut expected: Vec<_> = stored.iter().filter(|found| matches(&plain, found)).cloned().collect();
             prop_assert_eq!(block_on(reader.count(&query)).unwrap(), expected.len() as u64);
 
             if descending {

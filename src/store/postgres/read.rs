@@ -16,6 +16,7 @@ use crate::{
     AuditError, AuditQuery,
     entry::from_micros,
     error::Kind,
+    reader::{Condition, Step, after_prefix},
     record::Row,
     store::{LedgerRow, Span},
 };
@@ -73,24 +74,14 @@ impl<'p> Statement<'p> {
 
     /// Adds the query's conditions; without any, adds one that always holds.
     fn filter(&mut self, query: &AuditQuery) {
-        let filter = &query.filter;
         self.push(" FROM @tracing_audit_entries e WHERE TRUE");
         self.and("e.ledger = ", query.ledger.clone());
-        self.and("e.workspace_id = ", filter.workspace_id);
-        self.and("e.session_id = ", filter.session_id);
-        self.and("e.agent_id = ", query.agent_id);
-        self.and("e.action = ", query.action.clone());
-        self.and("e.resource = ", filter.resource.clone());
-        self.and("e.resource_id = ", query.resource_id.clone());
-        self.and("e.risk_score >= ", query.risk_at_least);
-        if query.risk_at_least.is_some_and(|least| least >= 0.8) {
-            // Says what the planner cannot see in a parameter: that the partial index will do.
-            self.push(" AND e.risk_score >= 0.8");
+        for condition in query.all_conditions() {
+            self.condition(&condition);
+            self.push(condition.hint().unwrap_or_default());
         }
-        self.and("e.decision = ", filter.decision.clone());
-        if matches!(filter.decision.as_deref(), Some("Deny" | "Mask")) {
-            self.push(" AND e.decision IN ('Deny', 'Mask')");
-        }
+        self.and("e.seq >= ", query.from_seq.map(bounded));
+        self.and("e.seq < ", query.before_seq.map(bounded));
         let (least, greatest) = query.bounds();
         // A bound beyond what PostgreSQL can hold is beyond every entry too.
         let time = |micros: i64| from_micros(micros);
@@ -107,12 +98,83 @@ impl<'p> Statement<'p> {
         }
     }
 
+    fn condition(&mut self, condition: &Condition) {
+        match condition {
+            Condition::Ids { column, ids, within } => self.set(&format!("e.{column}"), ids.clone(), *within),
+            Condition::Texts { column, texts, within } => {
+                self.set(&format!("e.{column}"), texts.clone(), *within);
+            }
+            Condition::ActionPrefix(prefix) => {
+                self.and("e.action >= ", Some(prefix.clone()));
+                self.and("e.action < ", after_prefix(prefix));
+            }
+            Condition::RiskAtLeast(least) => self.and("e.risk_score >= ", Some(*least)),
+            Condition::RiskAtMost(greatest) => self.and("e.risk_score <= ", Some(*greatest)),
+            Condition::Problems(some) => {
+                self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
+            }
+            Condition::Metadata { path, values, within } => {
+                let mut what = "(e.metadata".to_owned();
+                for step in path {
+                    what.push_str(" -> ");
+                    what.push_str(&match step {
+                        Step::Key(key) => quoted(key),
+                        Step::Index(index) => index.to_string(),
+                    });
+                }
+                self.set(&format!("{what})::text"), values.clone(), *within);
+            }
+            Condition::Contains(text) => {
+                self.push(" AND (");
+                for (index, column) in ["action", "resource", "reason"].into_iter().enumerate() {
+                    let or = if index == 0 { "" } else { " OR " };
+                    self.push(&format!("{or}strpos(lower(e.{column}), ")).bind(text.clone()).push(") > 0");
+                }
+                self.push(")");
+            }
+        }
+    }
+
+    /// One of these values, or none of them.
+    fn set<'q, T>(&mut self, what: &str, mut values: Vec<T>, within: bool)
+    where
+        T: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + 'q,
+        Vec<T>: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + 'q,
+    {
+        if within
+            && values.len() == 1
+            && let Some(value) = values.pop()
+        {
+            self.push(&format!(" AND {what} = ")).bind(value);
+        } else if within {
+            self.push(&format!(" AND {what} = ANY (")).bind(values).push(")");
+        } else {
+            self.push(&format!(" AND ({what} IS NULL OR {what} <> ALL (")).bind(values).push("))");
+        }
+    }
+
     fn into_query(self) -> Result<sqlx::query::Query<'static, sqlx::Postgres, PgArguments>, AuditError> {
         match self.error {
             Some(error) => Err(failed(error)),
             None => Ok(sqlx::query_with(self.postgres.sql(&self.sql), self.arguments)
                 .persistent(self.postgres.names_statements)),
         }
+    }
+}
+
+/// A `seq` beyond all that there can be is the greatest.
+fn bounded(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// As a literal of SQL, whatever the session's settings, and without the sign that stands for the schema: the planner
+/// meets the same expression as in an index.
+fn quoted(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains(['\\', '@']) {
+        format!("E'{}'", doubled.replace('\\', "\\\\").replace('@', "\\x40"))
+    } else {
+        format!("'{doubled}'")
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     AuditError, AuditQuery,
     error::Kind,
+    reader::{Condition, Step, after_prefix},
     record::Row,
     store::{LedgerRow, Span},
 };
@@ -68,27 +69,70 @@ impl Statement {
 
     /// Adds the query's conditions; without any, adds one that always holds.
     fn filter(&mut self, query: &AuditQuery) {
-        let filter = &query.filter;
         self.push(" FROM tracing_audit_entries e WHERE TRUE");
         self.and("(SELECT ledger FROM tracing_audit_head) = ?", query.ledger.clone());
-        self.and("e.workspace_id = ?", filter.workspace_id);
-        self.and("e.session_id = ?", filter.session_id);
-        self.and("e.agent_id = ?", query.agent_id);
-        self.and("e.action = ?", query.action.clone());
-        self.and("e.resource = ?", filter.resource.clone());
-        self.and("e.resource_id = ?", query.resource_id.clone());
-        self.and("e.risk_score >= ?", query.risk_at_least);
-        if query.risk_at_least.is_some_and(|least| least >= 0.8) {
-            // Says what the planner cannot see in a parameter: that the partial index will do.
-            self.push(" AND e.risk_score >= 0.8");
-        }
-        self.and("e.decision = ?", filter.decision.clone());
-        if matches!(filter.decision.as_deref(), Some("Deny" | "Mask")) {
-            self.push(" AND e.decision IN ('Deny', 'Mask')");
+        for condition in query.all_conditions() {
+            self.condition(&condition);
+            self.push(condition.hint().unwrap_or_default());
         }
         let (least, greatest) = query.bounds();
         self.and("e.ts >= ?", least);
         self.and("e.ts <= ?", greatest);
+        self.and("e.seq >= ?", query.from_seq.map(bounded));
+        self.and("e.seq < ?", query.before_seq.map(bounded));
+    }
+
+    fn condition(&mut self, condition: &Condition) {
+        match condition {
+            Condition::Ids { column, ids, within } => self.set(&format!("e.{column}"), ids, *within),
+            Condition::Texts { column, texts, within } => self.set(&format!("e.{column}"), texts, *within),
+            Condition::ActionPrefix(prefix) => {
+                self.and("e.action >= ?", Some(prefix.clone()));
+                self.and("e.action < ?", after_prefix(prefix));
+            }
+            Condition::RiskAtLeast(least) => self.and("e.risk_score >= ?", Some(*least)),
+            Condition::RiskAtMost(greatest) => self.and("e.risk_score <= ?", Some(*greatest)),
+            Condition::Problems(some) => {
+                self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
+            }
+            Condition::Metadata { path, values, within } => {
+                self.set(&format!("(e.metadata -> {})", quoted(&json_path(path))), values, *within);
+            }
+            Condition::Contains(text) => {
+                self.push(" AND (");
+                for (index, column) in ["action", "resource", "reason"].into_iter().enumerate() {
+                    let or = if index == 0 { "" } else { " OR " };
+                    self.push(&format!("{or}instr(lower(e.{column}), ?) > 0")).bind(text.clone());
+                }
+                self.push(")");
+            }
+        }
+    }
+
+    /// One of these values, or none of them.
+    fn set<'q, T>(&mut self, what: &str, values: &[T], within: bool)
+    where
+        T: Clone + sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+    {
+        match values {
+            [] => {
+                self.push(if within { " AND FALSE" } else { "" });
+            }
+            [value] if within => {
+                self.push(&format!(" AND {what} = ?")).bind(value.clone());
+            }
+            values => {
+                let list = vec!["?"; values.len()].join(", ");
+                self.push(&if within {
+                    format!(" AND {what} IN ({list})")
+                } else {
+                    format!(" AND ({what} IS NULL OR {what} NOT IN ({list}))")
+                });
+                for value in values {
+                    self.bind(value.clone());
+                }
+            }
+        }
     }
 
     /// Adds what the batches tell of a query's bounds in time: there is no index on ts.
@@ -121,6 +165,28 @@ impl Statement {
             None => Ok(sqlx::query_with(AssertSqlSafe(self.sql).into_sql_str(), self.arguments)),
         }
     }
+}
+
+/// A `seq` beyond all that there can be is the greatest.
+fn bounded(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// `$."key"[0]`, as SQLite writes it.
+fn json_path(steps: &[Step]) -> String {
+    let mut path = "$".to_owned();
+    for step in steps {
+        match step {
+            Step::Key(key) => path.extend([".", &serde_json::Value::from(key.as_str()).to_string()]),
+            Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
+        }
+    }
+    path
+}
+
+/// As a literal of SQL: the planner meets the same expression as in an index.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 pub(super) fn rows<'a>(sqlite: &'a Sqlite, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
