@@ -88,7 +88,8 @@ pub struct SequencedEntry {
     pub ledger: String,
     /// Its place: contiguous from 0, in commit order.
     pub seq: u64,
-    /// The entry itself.
+    /// The entry itself. Serialized, its fields stand beside the others.
+    #[serde(flatten)]
     pub entry: AuditEntry,
     /// When its batch was committed, by the writer's clock.
     pub committed_at: DateTime<Utc>,

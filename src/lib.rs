@@ -153,7 +153,8 @@ pub use queue::{
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
 };
 pub use reader::{
-    AuditFilter, AuditQuery, AuditReader, BlockingReader, Column, Cursor, Page, QuarantinedEntry,
+    AuditFilter, AuditQuery, AuditReader, BlockingReader, Change, Column, CountBy, Counted, Cursor, Ledger,
+    Page, QuarantinedEntry,
 };
 pub use stats::Stats;
 pub use store::{Migrate, Migration, Readmitted, Store};

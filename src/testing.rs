@@ -40,14 +40,14 @@ use tracing_subscriber::{prelude::*, registry::LookupSpan};
 use uuid::Uuid;
 
 use crate::{
-    AuditError, AuditLayer, AuditLog, AuditQuery, SequencedEntry, Store, audit_id,
+    AuditError, AuditLayer, AuditLog, AuditQuery, CountBy, SequencedEntry, Store, audit_id,
     entry::Moment,
     error::Kind,
     reader::sequenced,
     record::Row,
     store::{
-        Append, AppendError, Appender, Applied, Backend, Fault, LedgerRow, Migrate, QuarantinedRow,
-        Readmitted, Span,
+        Append, AppendError, Appender, Applied, Backend, Fault, Group, Head, LedgerRow, Migrate,
+        QuarantinedRow, Readmitted, Span,
     },
 };
 
@@ -133,6 +133,18 @@ impl Backend for Recorder {
     }
 
     fn count<'a>(&'a self, _: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
+        Box::pin(async { Err(no_queries()) })
+    }
+
+    fn count_by<'a>(
+        &'a self,
+        _: &'a AuditQuery,
+        _: &'a CountBy,
+    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
+        Box::pin(async { Err(no_queries()) })
+    }
+
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
         Box::pin(async { Err(no_queries()) })
     }
 

@@ -10,7 +10,8 @@ GRANT SELECT, INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions TO 
 
 -- A reader reads.
 CREATE ROLE audit_reader NOLOGIN;
-GRANT SELECT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_quarantine, tracing_audit_log TO audit_reader;
+GRANT SELECT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_heads, tracing_audit_quarantine,
+    tracing_audit_log TO audit_reader;
 
 -- Whoever tries quarantined entries again takes them out of quarantine, and may do what a writer may.
 CREATE ROLE audit_operator NOLOGIN IN ROLE audit_writer;

@@ -20,12 +20,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Stats, Store, WhenFull,
+    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, CountBy, Health, Stats, Store, WhenFull,
     engine::Settings,
     notice::OnNotice,
     queue::{Appended, Counts, Queue, Refused, memory::MemoryQueue},
     record::Limits,
-    store::{Backend, LedgerRow, Migrate, QuarantinedRow, Readmitted, Span},
+    store::{Backend, Group, Head, LedgerRow, Migrate, QuarantinedRow, Readmitted, Span},
 };
 
 /// What the database does with one append.
@@ -151,6 +151,18 @@ impl Backend for Scripted {
     }
 
     fn count<'a>(&'a self, _: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
+        Box::pin(async { Err(broken()) })
+    }
+
+    fn count_by<'a>(
+        &'a self,
+        _: &'a AuditQuery,
+        _: &'a CountBy,
+    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
+        Box::pin(async { Err(broken()) })
+    }
+
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
         Box::pin(async { Err(broken()) })
     }
 
@@ -672,6 +684,18 @@ impl Backend for LosesAnswers {
 
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
         self.0.backend().count(query)
+    }
+
+    fn count_by<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        by: &'a CountBy,
+    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
+        self.0.backend().count_by(query, by)
+    }
+
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
+        self.0.backend().heads()
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {

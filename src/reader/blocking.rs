@@ -2,8 +2,10 @@
 
 use std::io::Write;
 
-use super::{AuditQuery, AuditReader, Cursor, Page, QuarantinedEntry};
-use crate::{AuditEntry, AuditError, wait::on_own_runtime};
+use uuid::Uuid;
+
+use super::{AuditQuery, AuditReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry};
+use crate::{AuditEntry, AuditError, SequencedEntry, wait::on_own_runtime};
 
 impl AuditReader {
     /// The same calls, each of which blocks the thread until it is done. They work on any thread, also within
@@ -76,6 +78,58 @@ impl BlockingReader<'_> {
     pub fn export_csv_raw(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.export_csv_raw(query, out))
+    }
+
+    /// [`AuditReader::export_json_lines`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_json_lines(
+        &self,
+        query: impl Into<AuditQuery>,
+        out: impl Write,
+    ) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.export_json_lines(query, out))
+    }
+
+    /// [`AuditReader::get`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get(&self, id: Uuid) -> Result<Vec<SequencedEntry>, AuditError> {
+        on_own_runtime(self.0.get(id))
+    }
+
+    /// [`AuditReader::count_by`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn count_by(&self, query: impl Into<AuditQuery>, by: CountBy) -> Result<Vec<Counted>, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.count_by(query, by))
+    }
+
+    /// [`AuditReader::compare`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn compare(
+        &self,
+        query: impl Into<AuditQuery>,
+        before: impl Into<AuditQuery>,
+        by: CountBy,
+    ) -> Result<Vec<Change>, AuditError> {
+        let (query, before) = (query.into(), before.into());
+        on_own_runtime(self.0.compare(query, before, by))
+    }
+
+    /// [`AuditReader::ledgers`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
+        on_own_runtime(self.0.ledgers())
     }
 
     /// [`AuditReader::quarantined`].

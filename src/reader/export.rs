@@ -1,6 +1,6 @@
-//! CSV for auditors and their spreadsheets.
+//! CSV for auditors and their spreadsheets, JSON Lines for programs.
 
-use std::{borrow::Cow, io::Write};
+use std::{borrow::Cow, io::Write, pin::pin};
 
 use chrono::SecondsFormat;
 use futures_util::TryStreamExt;
@@ -58,6 +58,51 @@ impl AuditReader {
         out: impl Write,
     ) -> Result<u64, AuditError> {
         self.export_csv_as(query, out, false).await
+    }
+
+    /// Writes the entries that match as JSON Lines, one object a line, and returns how many. Memory stays constant at any
+    /// size, and no read transaction stays open meanwhile.
+    ///
+    /// Each line is a [`SequencedEntry`](crate::SequencedEntry) as serde writes it, with all that the ledger knows of it, exactly, and reads
+    /// back as one. They come in the order of `seq`, ledger by ledger if the query names none; to go on with a later
+    /// export, give [`from_seq`](AuditQuery::from_seq).
+    ///
+    /// # Errors
+    /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
+    /// cannot be read. What was written before stays written.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves a partial file.
+    pub async fn export_json_lines(
+        &self,
+        query: impl Into<AuditQuery>,
+        mut out: impl Write,
+    ) -> Result<u64, AuditError> {
+        let query = Self::asked(query)?;
+        let failed = |cause: std::io::Error| {
+            AuditError::new(Kind::Output, "the export cannot be written").because(cause)
+        };
+        let ledgers = match &query.ledger {
+            Some(ledger) => vec![ledger.clone()],
+            None => self.store.backend().heads().await?.into_iter().map(|head| head.ledger).collect(),
+        };
+        let mut count = 0_u64;
+        let mut line = Vec::new();
+        for ledger in ledgers {
+            let mut query = query.clone().ledger(ledger);
+            let left = query.filter.limit.map(|limit| u64::from(limit).saturating_sub(count));
+            query.filter.limit = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
+            let mut entries = pin!(self.stream(query));
+            while let Some(entry) = entries.try_next().await? {
+                line.clear();
+                serde_json::to_writer(&mut line, &entry).map_err(|cause| failed(cause.into()))?;
+                line.push(b'\n');
+                out.write_all(&line).map_err(failed)?;
+                count += 1;
+            }
+        }
+        out.flush().map_err(failed)?;
+        Ok(count)
     }
 
     async fn export_csv_as(

@@ -2,9 +2,11 @@
 
 mod blocking;
 mod export;
+mod follow;
 mod page;
 mod quarantine;
 mod query;
+mod report;
 
 use futures_util::TryStreamExt;
 
@@ -13,7 +15,10 @@ pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;
 pub use query::{AuditFilter, AuditQuery, Column};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use query::{Condition, Step, after_prefix};
+pub(crate) use query::{Condition, Step, after_prefix, steps};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use report::spelled;
+pub use report::{Change, CountBy, Counted, Ledger};
 
 use crate::{
     AuditEntry, AuditError, SequencedEntry, Store, entry::from_micros, error::Kind, log::defaults,

@@ -78,7 +78,7 @@ impl Column {
         }
     }
 
-    fn holds_ids(self) -> bool {
+    pub(crate) fn holds_ids(self) -> bool {
         matches!(self, Self::Id | Self::WorkspaceId | Self::SessionId | Self::AgentId)
     }
 }
@@ -375,7 +375,7 @@ fn as_json(text: &str) -> impl Iterator<Item = String> + use<> {
 }
 
 /// Every text is a path; what is not a quotation or an index is a key.
-fn steps(path: &str) -> Vec<Step> {
+pub(crate) fn steps(path: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut rest = path;
     loop {

@@ -14,7 +14,7 @@ use std::{
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
 
-use crate::{AuditError, AuditQuery, error::Kind, record::Row};
+use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
 
 /// A database that holds a ledger. Cheap to clone; connects when it is first used.
 ///
@@ -134,6 +134,25 @@ pub(crate) struct LedgerRow {
     pub(crate) committed_at: i64,
 }
 
+/// A ledger, and how far it has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) ledger: String,
+    pub(crate) next_seq: u64,
+    /// Microseconds since 1970.
+    pub(crate) last_committed_at: Option<i64>,
+}
+
+/// Rows that have a key in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) key: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) entries: u64,
+    pub(crate) least_ts: i64,
+    pub(crate) greatest_ts: i64,
+}
+
 /// Which part of a ledger a page is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Span {
@@ -185,6 +204,17 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
 
     /// How many rows match, whatever the query's limit.
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>>;
+
+    /// How many rows match, by what they have in common: times in their order, others the most frequent first, within
+    /// the query's limit.
+    fn count_by<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        by: &'a CountBy,
+    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>>;
+
+    /// The ledgers, by name.
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>>;
 
     /// What is in quarantine, in the order in which it came there.
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>>;

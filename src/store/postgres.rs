@@ -23,8 +23,11 @@ use sqlx::{
     query::{Query, QueryAs, QueryScalar},
 };
 
-use super::{Appender, Backend, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span, Store};
-use crate::{AuditError, AuditQuery, error::Kind, record::Row, wait::is_on_own_runtime};
+use super::{
+    Appender, Backend, Group, Head, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span,
+    Store,
+};
+use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row, wait::is_on_own_runtime};
 
 /// Connections for reading: enough for a few exports and pages at once.
 const READERS: u32 = 4;
@@ -291,6 +294,18 @@ impl Backend for Postgres {
 
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
         Box::pin(read::count(self, query))
+    }
+
+    fn count_by<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        by: &'a CountBy,
+    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
+        Box::pin(read::count_by(self, query, by))
+    }
+
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
+        Box::pin(read::heads(self))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {

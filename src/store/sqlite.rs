@@ -20,8 +20,11 @@ use sqlx::{
 };
 
 use self::open::FileIdentity;
-use super::{Appender, Backend, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span, Store};
-use crate::{AuditError, AuditQuery, error::Kind, record::Row};
+use super::{
+    Appender, Backend, Group, Head, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span,
+    Store,
+};
+use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -183,6 +186,18 @@ impl Backend for Sqlite {
 
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
         Box::pin(read::count(self, query))
+    }
+
+    fn count_by<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        by: &'a CountBy,
+    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
+        Box::pin(read::count_by(self, query, by))
+    }
+
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
+        Box::pin(read::heads(self))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {

@@ -1,14 +1,18 @@
 // What goes in comes out: exactly through the database, to four decimals through CSV, and by any query what a plain
 // scan in memory finds.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+};
 
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, TryStreamExt};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use super::log;
 use crate::support::{Fixture, block_on};
-use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, Column, Cursor, Decision, SequencedEntry};
+use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, Column, CountBy, Counted, Cursor, Decision, SequencedEntry};
 use uuid::Uuid;
 
 fn time(micros: i64) -> DateTime<Utc> {
@@ -425,12 +429,82 @@ proptest! {
             let pages = block_on(pages(&reader, &query, size));
             prop_assert_eq!(&pages, &expected);
 
+            let limit = plain.filter.limit.map_or(usize::MAX, |limit| limit as usize);
+            let streamed: Vec<_> = block_on(reader.stream(&query).try_collect()).unwrap();
+            prop_assert_eq!(&streamed, &expected[..expected.len().min(limit)]);
+            let mut lines = Vec::new();
+            block_on(reader.export_json_lines(&query, &mut lines)).unwrap();
+            let lines = serde_json::Deserializer::from_slice(&lines).into_iter::<SequencedEntry>();
+            prop_assert_eq!(lines.collect::<Result<Vec<_>, _>>().unwrap(), streamed);
+            for by in counts() {
+                let found = block_on(reader.count_by(&query, by.clone())).unwrap();
+                prop_assert_eq!(found, counted(&expected, &by, limit));
+            }
+
             newest_first(&mut expected);
             expected.truncate(plain.filter.limit.map_or(usize::MAX, |limit| limit as usize));
             let expected: Vec<AuditEntry> = expected.into_iter().map(|found| found.entry).collect();
             prop_assert_eq!(block_on(reader.query(&query)).unwrap(), expected);
         }
     }
+}
+
+fn counts() -> Vec<CountBy> {
+    let columns = Column::ALL.into_iter().map(CountBy::Column);
+    let paths = PATHS.iter().take(2).map(|(path, _)| CountBy::Metadata((*path).to_owned()));
+    [CountBy::Hour, CountBy::Day, CountBy::Ledger].into_iter().chain(columns).chain(paths).collect()
+}
+
+/// Key, name, entries, first and last of what is counted by a plain scan.
+fn counted(entries: &[SequencedEntry], by: &CountBy, limit: usize) -> Vec<Counted> {
+    let mut groups: BTreeMap<(bool, Option<String>), Vec<&SequencedEntry>> = BTreeMap::new();
+    for found in entries {
+        let entry = &found.entry;
+        let id = |id: Uuid| Some(id.to_string());
+        let rounded = |seconds: i64| {
+            let whole = time(entry.ts.timestamp().div_euclid(seconds) * seconds * 1_000_000);
+            Some(whole.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+        };
+        let key = match by {
+            CountBy::Hour => rounded(3600),
+            CountBy::Day => rounded(86_400),
+            CountBy::Ledger => Some(found.ledger.clone()),
+            CountBy::Column(Column::Id) => id(entry.id),
+            CountBy::Column(Column::WorkspaceId) => id(entry.workspace_id),
+            CountBy::Column(Column::SessionId) => entry.session_id.and_then(id),
+            CountBy::Column(Column::AgentId) => entry.agent_id.and_then(id),
+            CountBy::Column(Column::Action) => Some(entry.action.clone()),
+            CountBy::Column(Column::Resource) => Some(entry.resource.clone()),
+            CountBy::Column(Column::ResourceId) => entry.resource_id.clone(),
+            CountBy::Column(Column::Decision) => Some(entry.decision.clone()),
+            CountBy::Column(_) => entry.reason.clone(),
+            CountBy::Metadata(path) => {
+                let (_, pointer) = PATHS.iter().find(|(known, _)| known == path).unwrap();
+                // Both paths are of keys only.
+                let mut steps = pointer.split('/').skip(1);
+                let value = steps.try_fold(&entry.metadata, |at, step| at.as_object()?.get(step));
+                value.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            }
+            _ => unreachable!(),
+        };
+        groups.entry((key.is_none(), key)).or_default().push(found);
+    }
+    let mut counted: Vec<Counted> = groups
+        .into_iter()
+        .map(|((_, key), found)| {
+            let times = || found.iter().map(|found| found.entry.ts);
+            let parts = json!({
+                "key": key, "name": null, "entries": found.len(),
+                "first": times().min().unwrap(), "last": times().max().unwrap(),
+            });
+            serde_json::from_value(parts).unwrap()
+        })
+        .collect();
+    if !matches!(by, CountBy::Hour | CountBy::Day) {
+        counted.sort_by_key(|one| std::cmp::Reverse(one.entries));
+    }
+    counted.truncate(limit);
+    counted
 }
 
 /// Follows `next` to the end and `prev` back to the beginning, which must meet the same pages.
@@ -546,4 +620,101 @@ fn metadata_of_any_json_type_comes_back() {
     write(&fixture, &entries);
     let found: Vec<Value> = fixture.entries().into_iter().map(|found| found.entry.metadata).collect();
     assert_eq!(found, values);
+}
+
+#[test]
+fn a_follower_meets_every_entry_once_while_eight_threads_write() {
+    const EACH: usize = 12_500;
+    let fixture = log();
+    let all = 8 * EACH;
+    let seqs: Vec<(u64, String)> = std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let writer = fixture.log.writer();
+            scope.spawn(move || {
+                for _ in 0..EACH {
+                    let entry = AuditEntry::new(Uuid::nil(), format!("thread.{thread}"), "r");
+                    writer.write_blocking(entry).unwrap();
+                }
+            });
+        }
+        block_on(async {
+            let reader = fixture.log.reader();
+            // In two parts, as a follower that was restarted.
+            let first: Vec<_> = reader.follow(0).take(all / 3).try_collect().await.unwrap();
+            let next = first.last().unwrap().seq + 1;
+            let rest: Vec<_> = reader.follow(next).take(all - first.len()).try_collect().await.unwrap();
+            first.into_iter().chain(rest).map(|found| (found.seq, found.entry.action)).collect()
+        })
+    });
+    assert_eq!(seqs.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (0..all as u64).collect::<Vec<_>>());
+    for thread in 0..8 {
+        let action = format!("thread.{thread}");
+        assert_eq!(seqs.iter().filter(|(_, of)| *of == action).count(), EACH);
+        let query = AuditQuery::new().action(action.clone());
+        let matching = fixture.log.reader().follow_matching(query, 0).take(EACH);
+        let matching: Vec<_> = block_on(matching.try_collect()).unwrap();
+        assert!(matching.iter().all(|found| found.entry.action == action));
+    }
+}
+
+#[test]
+fn an_entry_is_found_by_its_id_and_its_ledger_listed() {
+    let fixture = log();
+    let entry = AuditEntry::new(Uuid::nil(), "a", "r");
+    write(&fixture, &[AuditEntry::new(Uuid::nil(), "b", "r"), entry.clone()]);
+    let reader = fixture.log.reader();
+    let found = block_on(reader.get(entry.id)).unwrap();
+    assert_eq!((found.len(), found[0].seq, &found[0].entry), (1, 1, &entry));
+    assert_eq!(block_on(reader.get(Uuid::max())).unwrap(), []);
+    let ledgers = block_on(reader.ledgers()).unwrap();
+    assert_eq!((ledgers.len(), &*ledgers[0].ledger, ledgers[0].entries), (1, "main", 2));
+    assert_eq!(ledgers[0].last_committed_at, Some(found[0].committed_at));
+}
+
+#[test]
+fn counts_of_two_periods_are_compared_and_names_are_shown() {
+    let fixture = log();
+    let at = |micros: i64, action: &str| AuditEntry { ts: time(micros), ..AuditEntry::new(Uuid::nil(), action, "r") };
+    write(&fixture, &[at(0, "a"), at(1, "a"), at(2, "b"), at(10, "a"), at(11, "c"), at(12, "c"), at(13, "c")]);
+    let reader = fixture.log.reader();
+    let period = |from: i64| AuditQuery::new().since(time(from)).before(time(from + 10));
+    let compare = |query: AuditQuery| {
+        let by = CountBy::Column(Column::Action);
+        let changes = block_on(reader.compare(query, period(0), by)).unwrap();
+        let told = |change: tracing_audit::Change| (change.key.unwrap(), change.entries, change.entries_before);
+        changes.into_iter().map(told).collect::<Vec<_>>()
+    };
+    let changes = compare(period(10));
+    assert_eq!(changes, [("c".to_owned(), 3, 0), ("a".to_owned(), 1, 2), ("b".to_owned(), 0, 1)]);
+    assert_eq!(compare(period(10).limit(1)), changes[..1]);
+
+    let named = AuditEntry {
+        agent_id: Some(tracing_audit::audit_id("alice")),
+        metadata: json!({ "agent_id": "alice" }),
+        ..AuditEntry::new(Uuid::nil(), "named", "r")
+    };
+    write(&fixture, &[named]);
+    let by = CountBy::Column(Column::AgentId);
+    let agents = block_on(reader.count_by(AuditQuery::new().action("named"), by)).unwrap();
+    assert_eq!(agents[0].key, Some(tracing_audit::audit_id("alice").to_string()));
+    assert_eq!(agents[0].name.as_deref(), Some("alice"));
+    let by_name = AuditQuery::new().any_of(Column::AgentId, ["alice"]);
+    assert_eq!(block_on(reader.count(by_name)).unwrap(), 1);
+}
+
+#[test]
+fn a_query_of_too_many_values_is_refused_and_one_of_many_is_answered() {
+    let fixture = log();
+    write(&fixture, &[AuditEntry::new(Uuid::nil(), "7", "r")]);
+    let count = |values: u32| {
+        let query = AuditQuery::new().any_of(Column::Action, (0..values).map(|value| value.to_string()));
+        block_on(fixture.log.reader().count(query))
+    };
+    assert_eq!(count(10_000).unwrap(), 1);
+    assert!(count(10_001).unwrap_err().is_query());
+    assert!("agent".parse::<Column>().unwrap_err().is_query());
+    let mut failing = pin!(fixture.log.reader().stream(
+        AuditQuery::new().none_of(Column::Action, (0..10_001).map(|value| value.to_string()))
+    ));
+    assert!(block_on(failing.next()).unwrap().unwrap_err().is_query());
 }

@@ -12,13 +12,15 @@ use super::{
     Postgres,
     open::{exists, failed},
 };
+use uuid::Uuid;
+
 use crate::{
     AuditError, AuditQuery,
     entry::from_micros,
     error::Kind,
-    reader::{Condition, Step, after_prefix},
+    reader::{Condition, CountBy, Step, after_prefix, spelled, steps},
     record::Row,
-    store::{LedgerRow, Span},
+    store::{Group, Head, LedgerRow, Span},
 };
 
 const ROW: &str = "SELECT e.seq, e.id, e.ts, e.workspace_id, e.session_id, e.agent_id, e.action, e.resource, \
@@ -114,15 +116,7 @@ impl<'p> Statement<'p> {
                 self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
             }
             Condition::Metadata { path, values, within } => {
-                let mut what = "(e.metadata".to_owned();
-                for step in path {
-                    what.push_str(" -> ");
-                    what.push_str(&match step {
-                        Step::Key(key) => quoted(key),
-                        Step::Index(index) => index.to_string(),
-                    });
-                }
-                self.set(&format!("{what})::text"), values.clone(), *within);
+                self.set(&metadata(path), values.clone(), *within);
             }
             Condition::Contains(text) => {
                 self.push(" AND (");
@@ -165,6 +159,31 @@ impl<'p> Statement<'p> {
 /// A `seq` beyond all that there can be is the greatest.
 fn bounded(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// What is at this place.
+fn place(path: &[Step]) -> String {
+    let mut what = "(e.metadata".to_owned();
+    for step in path {
+        what.push_str(" -> ");
+        what.push_str(&match step {
+            Step::Key(key) => quoted(key),
+            Step::Index(index) => index.to_string(),
+        });
+    }
+    what + ")"
+}
+
+/// The same as JSON.
+fn metadata(path: &[Step]) -> String {
+    place(path) + "::text COLLATE \"C\""
+}
+
+/// The same, as JSON but for texts, which are themselves.
+fn plain(path: &[Step]) -> String {
+    let place = place(path);
+    // Of JSON's null, #>> makes nothing.
+    format!("coalesce({place} #>> '{{}}', {place}::text) COLLATE \"C\"")
 }
 
 /// As a literal of SQL, whatever the session's settings, and without the sign that stands for the schema: the planner
@@ -293,6 +312,89 @@ pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64
     let row = statement.into_query()?.fetch_one(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(failed)
+}
+
+pub(super) async fn count_by(
+    postgres: &Postgres,
+    query: &AuditQuery,
+    by: &CountBy,
+) -> Result<Vec<Group>, AuditError> {
+    let mut transaction = begin(postgres).await?;
+    if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
+        return Ok(Vec::new());
+    }
+    let mut statement = Statement::new(postgres, "SELECT ");
+    match by {
+        CountBy::Hour => statement.push(&rounded_down("hour")),
+        CountBy::Day => statement.push(&rounded_down("day")),
+        CountBy::Ledger => statement.push("e.ledger"),
+        CountBy::Column(column) => statement.push(&format!("e.{column}")),
+        CountBy::Metadata(path) => statement.push(&plain(&steps(path))),
+    };
+    match by {
+        // Where an id was made from a name, the name is in the metadata.
+        CountBy::Column(column) if column.holds_ids() => {
+            let name = plain(&[Step::Key(column.name().to_owned())]);
+            statement.push(&format!(", max({name})"));
+        }
+        _ => {
+            statement.push(", NULL::text");
+        }
+    }
+    statement.push(", count(*), min(e.ts), max(e.ts)");
+    statement.filter(query);
+    statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
+    if let Some(limit) = query.filter.limit {
+        statement.push(" LIMIT ").bind(i64::from(limit));
+    }
+    let rows = statement.into_query()?.fetch_all(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    let group = |row: &PgRow| {
+        let key = match by {
+            CountBy::Hour | CountBy::Day => Some(spelled(row.try_get(0)?)),
+            CountBy::Column(column) if column.holds_ids() => {
+                row.try_get::<Option<Uuid>, _>(0)?.map(|id| id.to_string())
+            }
+            _ => row.try_get(0)?,
+        };
+        Ok(Group {
+            key,
+            name: row.try_get(1)?,
+            entries: row.try_get::<i64, _>(2)?.cast_unsigned(),
+            least_ts: row.try_get::<DateTime<Utc>, _>(3)?.timestamp_micros(),
+            greatest_ts: row.try_get::<DateTime<Utc>, _>(4)?.timestamp_micros(),
+        })
+    };
+    rows.iter().map(group).collect::<sqlx::Result<_>>().map_err(failed)
+}
+
+/// In microseconds since 1970, whatever the session's time zone.
+fn rounded_down(unit: &str) -> String {
+    format!("(extract(epoch FROM date_trunc('{unit}', e.ts AT TIME ZONE 'UTC')) * 1000000)::bigint")
+}
+
+pub(super) async fn heads(postgres: &Postgres) -> Result<Vec<Head>, AuditError> {
+    let mut transaction = begin(postgres).await?;
+    if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
+        return Ok(Vec::new());
+    }
+    let heads = postgres.statement(
+        "SELECT h.ledger, h.next_seq, (SELECT b.committed_at FROM @tracing_audit_batches b WHERE b.ledger = h.ledger
+                                       ORDER BY b.first_seq DESC LIMIT 1)
+         FROM @tracing_audit_heads h ORDER BY h.ledger",
+    );
+    let rows = heads.query().fetch_all(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    let head = |row: &PgRow| {
+        Ok(Head {
+            ledger: row.try_get(0)?,
+            next_seq: row.try_get::<i64, _>(1)?.cast_unsigned(),
+            last_committed_at: row
+                .try_get::<Option<DateTime<Utc>>, _>(2)?
+                .map(|time| time.timestamp_micros()),
+        })
+    };
+    rows.iter().map(head).collect::<sqlx::Result<_>>().map_err(failed)
 }
 
 fn decode(row: &PgRow) -> Result<Row, AuditError> {

@@ -10,6 +10,7 @@ use sqlx::{
     Arguments as _, AssertSqlSafe, Row as _, SqlSafeStr,
     sqlite::{SqliteArguments, SqliteRow},
 };
+use uuid::Uuid;
 
 use super::{
     Sqlite,
@@ -19,9 +20,9 @@ use super::{
 use crate::{
     AuditError, AuditQuery,
     error::Kind,
-    reader::{Condition, Step, after_prefix},
+    reader::{Condition, CountBy, Step, after_prefix, spelled, steps},
     record::Row,
-    store::{LedgerRow, Span},
+    store::{Group, Head, LedgerRow, Span},
 };
 
 const ROW: &str = "SELECT e.seq, e.id, e.ts, e.workspace_id, e.session_id, e.agent_id, e.action, e.resource, \
@@ -96,7 +97,7 @@ impl Statement {
                 self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
             }
             Condition::Metadata { path, values, within } => {
-                self.set(&format!("(e.metadata -> {})", quoted(&json_path(path))), values, *within);
+                self.set(&metadata(path), values, *within);
             }
             Condition::Contains(text) => {
                 self.push(" AND (");
@@ -170,6 +171,17 @@ impl Statement {
 /// A `seq` beyond all that there can be is the greatest.
 fn bounded(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// What is at this place, as JSON.
+fn metadata(path: &[Step]) -> String {
+    format!("(e.metadata -> {})", quoted(&json_path(path)))
+}
+
+/// What is at this place, as JSON but for texts, which are themselves.
+fn plain(path: &[Step]) -> String {
+    let (json, path) = (metadata(path), quoted(&json_path(path)));
+    format!("CASE json_type(e.metadata, {path}) WHEN 'text' THEN e.metadata ->> {path} ELSE {json} END")
 }
 
 /// `$."key"[0]`, as SQLite writes it.
@@ -356,6 +368,86 @@ pub(super) async fn count(sqlite: &Sqlite, query: &AuditQuery) -> Result<u64, Au
     let statement = statement.into_query().map_err(|cause| failed(sqlite, cause))?;
     let row = statement.fetch_one(sqlite.readers()).await.map_err(|cause| failed(sqlite, cause))?;
     row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(|cause| failed(sqlite, cause))
+}
+
+pub(super) async fn count_by(
+    sqlite: &Sqlite,
+    query: &AuditQuery,
+    by: &CountBy,
+) -> Result<Vec<Group>, AuditError> {
+    if !has_tables(sqlite).await? {
+        return Ok(Vec::new());
+    }
+    let mut statement = Statement::new("SELECT ");
+    match by {
+        CountBy::Hour => statement.push(&rounded_down(HOUR)),
+        CountBy::Day => statement.push(&rounded_down(24 * HOUR)),
+        CountBy::Ledger => statement.push("(SELECT ledger FROM tracing_audit_head)"),
+        CountBy::Column(column) => statement.push(&format!("e.{column}")),
+        CountBy::Metadata(path) => statement.push(&plain(&steps(path))),
+    };
+    match by {
+        // Where an id was made from a name, the name is in the metadata.
+        CountBy::Column(column) if column.holds_ids() => {
+            let name = plain(&[Step::Key(column.name().to_owned())]);
+            statement.push(&format!(", max({name})"));
+        }
+        _ => {
+            statement.push(", NULL");
+        }
+    }
+    statement.push(", count(*), min(e.ts), max(e.ts)");
+    statement.filter(query);
+    statement.prune(query);
+    statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
+    if let Some(limit) = query.filter.limit {
+        statement.push(" LIMIT ?").bind(i64::from(limit));
+    }
+    let failed = |cause| failed(sqlite, cause);
+    let rows = statement.into_query().map_err(failed)?.fetch_all(sqlite.readers()).await.map_err(failed)?;
+    let group = |row: &SqliteRow| {
+        let key = match by {
+            CountBy::Hour | CountBy::Day => Some(spelled(row.try_get(0)?)),
+            CountBy::Column(column) if column.holds_ids() => {
+                row.try_get::<Option<Uuid>, _>(0)?.map(|id| id.to_string())
+            }
+            _ => row.try_get(0)?,
+        };
+        Ok(Group {
+            key,
+            name: row.try_get(1)?,
+            entries: row.try_get::<i64, _>(2)?.cast_unsigned(),
+            least_ts: row.try_get(3)?,
+            greatest_ts: row.try_get(4)?,
+        })
+    };
+    rows.iter().map(group).collect::<sqlx::Result<_>>().map_err(failed)
+}
+
+/// In microseconds.
+const HOUR: i64 = 3_600_000_000;
+
+/// Also before 1970.
+fn rounded_down(unit: i64) -> String {
+    format!("e.ts - ((e.ts % {unit}) + {unit}) % {unit}")
+}
+
+pub(super) async fn heads(sqlite: &Sqlite) -> Result<Vec<Head>, AuditError> {
+    if !has_tables(sqlite).await? {
+        return Ok(Vec::new());
+    }
+    let failed = |cause| failed(sqlite, cause);
+    let heads = "SELECT ledger, next_seq, (SELECT committed_at FROM tracing_audit_batches \
+                                           ORDER BY first_seq DESC LIMIT 1) FROM tracing_audit_head";
+    let rows = sqlx::query(heads).fetch_all(sqlite.readers()).await.map_err(failed)?;
+    let head = |row: &SqliteRow| {
+        Ok(Head {
+            ledger: row.try_get(0)?,
+            next_seq: row.try_get::<i64, _>(1)?.cast_unsigned(),
+            last_committed_at: row.try_get(2)?,
+        })
+    };
+    rows.iter().map(head).collect::<sqlx::Result<_>>().map_err(failed)
 }
 
 pub(super) async fn has_tables(sqlite: &Sqlite) -> Result<bool, AuditError> {
