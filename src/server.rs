@@ -6,7 +6,7 @@
 //! appends holds its ledger's row in `tracing_audit_heads` for one transaction, so that `seq` is contiguous: writers of
 //! one ledger take turns, batch by batch, and those of different ledgers do not meet. A page, and whoever follows by
 //! `seq`, reads one ledger; a query, a count or an export reads all, or the one that
-//! [`AuditQuery::ledger`](crate::AuditQuery::ledger) names. Four writers on four ledgers are 1.2 times as fast as on
+//! [`AuditQuery::ledger`](crate::AuditQuery::ledger) names. Four writers on four ledgers are 1.4 times as fast as on
 //! one where all share two cores (`cargo bench --features postgres --bench postgres`); the rest is the disk's and the
 //! processors'.
 //!

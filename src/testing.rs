@@ -144,7 +144,7 @@ impl Backend for Recorder {
         Box::pin(async { Err(no_queries()) })
     }
 
-    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
+    fn heads<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
         Box::pin(async { Err(no_queries()) })
     }
 

@@ -55,6 +55,15 @@ pub(crate) fn is_on_own_runtime() -> bool {
     ON_OWN_RUNTIME.get()
 }
 
+/// Puts back what was there, also where the future panics.
+struct Marked(bool);
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        ON_OWN_RUNTIME.set(self.0);
+    }
+}
+
 /// Waits for a future that needs a Tokio runtime, on any thread, also one of another runtime.
 ///
 /// All such futures share one runtime, which lives on: a pool gives a connection back in a task, and with the
@@ -70,10 +79,8 @@ pub(crate) fn on_own_runtime<T>(
     match runtime {
         Ok(runtime) => {
             let _entered = runtime.enter();
-            let nested = ON_OWN_RUNTIME.replace(true);
-            let value = block_on(future);
-            ON_OWN_RUNTIME.set(nested);
-            value
+            let _marked = Marked(ON_OWN_RUNTIME.replace(true));
+            block_on(future)
         }
         Err(cause) => {
             let error = AuditError::new(Kind::Store, "no thread can be started to read with");

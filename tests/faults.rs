@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::StreamExt;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use support::{Fixture, assert_balanced, block_on, in_own_mounts, log_with, mount, wait_until};
 use tracing_audit::{
@@ -493,4 +494,34 @@ fn memory_stays_within_the_queue_s_bounds_and_32_mb_while_the_database_is_locked
             assert!(most <= (BYTES + (32 << 20)) as u64, "{most} bytes");
         },
     );
+}
+
+#[test]
+fn an_entry_that_somebody_has_made_unreadable_ends_a_stream_and_holds_up_a_follower_until_it_is_repaired() {
+    let fixture = log_with(|builder| builder);
+    for action in ["a", "b", "c"] {
+        fixture.log.writer().commit_blocking(entry(action)).unwrap();
+    }
+    let damage = "UPDATE tracing_audit_entries SET metadata = '{' WHERE seq = 1";
+    run(&file_of(&fixture), damage);
+    block_on(async {
+        let reader = fixture.log.reader();
+        let streamed: Vec<_> = reader.stream(AuditQuery::new()).collect().await;
+        assert_eq!(streamed[0].as_ref().unwrap().entry.action, "a");
+        assert!(streamed[1].as_ref().unwrap_err().is_store());
+        assert_eq!(streamed.len(), 2);
+
+        let mut followed = std::pin::pin!(reader.follow(0));
+        assert_eq!(followed.next().await.unwrap().unwrap().entry.action, "a");
+        for _ in 0..2 {
+            assert!(followed.next().await.unwrap().unwrap_err().is_store());
+        }
+        let mut connection = connect(&file_of(&fixture)).await;
+        let repair = "UPDATE tracing_audit_entries SET metadata = 'null' WHERE seq = 1";
+        sqlx::raw_sql(repair).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        for action in ["b", "c"] {
+            assert_eq!(followed.next().await.unwrap().unwrap().entry.action, action);
+        }
+    });
 }

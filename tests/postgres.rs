@@ -32,7 +32,7 @@ use support::{
     postgres::{Pooler, Server, log_with, server},
     wait_until,
 };
-use tracing_audit::{AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Store};
+use tracing_audit::{AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, CountBy, Health, Store};
 use uuid::Uuid;
 
 fn entry(action: impl Into<String>) -> AuditEntry {
@@ -713,4 +713,43 @@ fn commit_in_the_end(log: &AuditLog, entry: AuditEntry) -> u64 {
     wait_until("it is committed", || log.flush_blocking().is_ok());
     let entries = block_on(support::all(&log.reader()));
     entries.iter().find(|found| found.entry.id == id).unwrap().seq
+}
+
+#[test]
+fn what_is_read_of_several_ledgers_comes_ledger_by_ledger_and_within_one_limit() {
+    let url = server().create_database();
+    let of = |ledger: &str| {
+        let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).ledger(ledger);
+        builder.in_memory_queue(100, 100_000).open_blocking().unwrap()
+    };
+    let logs = ["b", "a"].map(of);
+    for log in &logs {
+        for action in ["x", "y", "z"] {
+            log.writer().commit_blocking(entry(action)).unwrap();
+        }
+    }
+    let reader = AuditReader::new(Store::postgres(&url).unwrap());
+    let reader = reader.blocking();
+    let ledgers: Vec<_> =
+        reader.ledgers().unwrap().into_iter().map(|one| (one.ledger, one.entries)).collect();
+    assert_eq!(ledgers, [("a".to_owned(), 3), ("b".to_owned(), 3)]);
+    let exported = |query: AuditQuery| {
+        let mut lines = Vec::new();
+        reader.export_json_lines(query, &mut lines).unwrap();
+        let lines = serde_json::Deserializer::from_slice(&lines).into_iter::<tracing_audit::SequencedEntry>();
+        lines.map(|line| line.unwrap()).map(|found| (found.ledger, found.seq)).collect::<Vec<_>>()
+    };
+    let expected: Vec<_> =
+        ["a", "b"].iter().flat_map(|name| (0..3).map(|seq| ((*name).to_owned(), seq))).collect();
+    assert_eq!(exported(AuditQuery::new()), expected);
+    assert_eq!(exported(AuditQuery::new().limit(4)), expected[..4]);
+    assert_eq!(exported(AuditQuery::new().ledger("b")), expected[3..]);
+    let counts = reader.count_by(AuditQuery::new().action("x"), CountBy::Ledger).unwrap();
+    assert_eq!(
+        counts.iter().map(|one| (one.key.as_deref(), one.entries)).collect::<Vec<_>>(),
+        [(Some("a"), 1), (Some("b"), 1)]
+    );
+    let id = block_on(support::all(&logs[0].reader()))[1].entry.id;
+    let found = reader.get(id).unwrap();
+    assert_eq!((found.len(), &*found[0].ledger, found[0].seq), (1, "b", 1));
 }

@@ -14,7 +14,7 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use support::{assert_balanced, block_on, in_own_mounts, mount, postgres::Server, wait_until};
 use tempfile::TempDir;
-use tracing_audit::{AuditEntry, AuditLog, AuditQuery, Health, Migrate, Store};
+use tracing_audit::{AuditEntry, AuditLog, AuditQuery, AuditReader, Health, Migrate, Store};
 use uuid::Uuid;
 
 fn entry(action: impl Into<String>) -> AuditEntry {
@@ -165,6 +165,25 @@ fn a_password_that_cannot_be_had_is_the_store_s_trouble_and_asked_for_again() {
     let pool = block_on(async { pool.connect_lazy(&desk.url).unwrap() });
     let refused = Store::from(pool).password(|| std::future::ready(Ok::<_, std::io::Error>(String::new())));
     assert!(refused.unwrap_err().is_config());
+}
+
+#[test]
+fn a_reader_whose_idle_connection_has_died_asks_for_the_password_anew() {
+    let desk = Desk::new("reading");
+    desk.run("GRANT asked TO $clerk");
+    let password = Arc::new(Mutex::new("one".to_owned()));
+    let known = Arc::clone(&password);
+    let ask = move || std::future::ready(Ok::<_, std::io::Error>(known.lock().unwrap().clone()));
+    let reader = AuditReader::new(desk.store().password(ask).unwrap());
+    block_on(async {
+        assert_eq!(reader.count(AuditQuery::new()).await.unwrap(), 0);
+        // Until it is back in its pool.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    });
+    desk.run("ALTER ROLE $clerk PASSWORD 'two'");
+    desk.end_connections();
+    "two".clone_into(&mut password.lock().unwrap());
+    assert_eq!(block_on(reader.count(AuditQuery::new())).unwrap(), 0);
 }
 
 #[test]

@@ -162,7 +162,7 @@ impl Backend for Scripted {
         Box::pin(async { Err(broken()) })
     }
 
-    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
+    fn heads<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
         Box::pin(async { Err(broken()) })
     }
 
@@ -694,8 +694,8 @@ impl Backend for LosesAnswers {
         self.0.backend().count_by(query, by)
     }
 
-    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
-        self.0.backend().heads()
+    fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
+        self.0.backend().heads(ledger)
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {

@@ -63,8 +63,7 @@ impl AuditReader {
     /// Writes the entries that match as JSON Lines, one object a line, and returns how many. Memory stays constant at any
     /// size, and no read transaction stays open meanwhile.
     ///
-    /// Each line is a [`SequencedEntry`](crate::SequencedEntry) as serde writes it, with all that the ledger knows of it, exactly, and reads
-    /// back as one. They come in the order of `seq`, ledger by ledger if the query names none; to go on with a later
+    /// Each line is a [`SequencedEntry`](crate::SequencedEntry) as serde writes it, and reads back as the same. They come in the order of `seq`, ledger by ledger if the query names none; to go on with a later
     /// export, give [`from_seq`](AuditQuery::from_seq).
     ///
     /// # Errors
@@ -84,7 +83,7 @@ impl AuditReader {
         };
         let ledgers = match &query.ledger {
             Some(ledger) => vec![ledger.clone()],
-            None => self.store.backend().heads().await?.into_iter().map(|head| head.ledger).collect(),
+            None => self.store.backend().heads(None).await?.into_iter().map(|head| head.ledger).collect(),
         };
         let mut count = 0_u64;
         let mut line = Vec::new();

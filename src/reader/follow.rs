@@ -6,7 +6,7 @@ use futures_util::{Stream, TryStreamExt, stream};
 use uuid::Uuid;
 
 use super::{AuditQuery, AuditReader, Column, sequenced};
-use crate::{AuditError, SequencedEntry, store::Span};
+use crate::{AuditError, SequencedEntry, error::Kind, store::Span};
 
 /// Entries read at once.
 const PAGE: u32 = 500;
@@ -25,7 +25,7 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing.
     pub async fn get(&self, id: Uuid) -> Result<Vec<SequencedEntry>, AuditError> {
         let mut found = Vec::new();
-        for head in self.store.backend().heads().await? {
+        for head in self.store.backend().heads(None).await? {
             let query = AuditQuery::new().ledger(head.ledger).any_of(Column::Id, [id.to_string()]);
             found.extend(self.store.backend().page(&query, Span::After(None), 1).await?);
         }
@@ -73,7 +73,11 @@ impl AuditReader {
                 Span::Before(_) => Span::Before(Some(last.seq)),
             });
             let left = left.map(|left| left.saturating_sub(found));
-            let entries = stream::iter(rows.into_iter().map(sequenced));
+            let mut entries: Vec<_> = rows.into_iter().map(sequenced).collect();
+            let broken = entries.iter().position(Result::is_err);
+            entries.truncate(broken.map_or(usize::MAX, |at| at + 1));
+            let next = next.filter(|_| broken.is_none());
+            let entries = stream::iter(entries);
             Ok::<_, AuditError>(Some((entries, (reader, query, next, left))))
         })
     }
@@ -83,7 +87,9 @@ impl AuditReader {
     /// `seq` after the last one seen.
     ///
     /// The database is asked again after 25 ms, and where nothing comes less and less often, at last every second. An
-    /// `Err` does not end the stream: the next item is what comes when the database answers again.
+    /// `Err` does not end the stream: it goes on where it was when the database answers again, and says the same again
+    /// where an entry cannot be read or the ledger ends before the place where it is, which means that the database was
+    /// restored from a backup. (A query that cannot be asked ends it.)
     ///
     /// # Cancel safety
     /// Dropping the stream, or a wait for its next item, loses nothing.
@@ -154,13 +160,22 @@ impl Follower {
             let longer = self.pause.map_or(LEAST_PAUSE, |pause| (pause * 2).min(GREATEST_PAUSE));
             self.pause = Some(longer);
             if self.next >= self.head {
-                let heads = self.reader.store.backend().heads().await?;
-                let own = heads.into_iter().find(|head| Some(&head.ledger) == self.query.ledger.as_ref());
-                self.head = own.map_or(0, |head| head.next_seq);
+                let heads = self.reader.store.backend().heads(self.query.ledger.as_deref()).await?;
+                self.head = heads.first().map_or(0, |head| head.next_seq);
+                if self.head < self.next {
+                    let message = format!(
+                        "the ledger ends at seq {}, before {} where it is followed: it was restored from a backup, or is another",
+                        self.head, self.next
+                    );
+                    return Err(AuditError::new(Kind::Store, message));
+                }
             }
             if self.next < self.head {
+                let before = self.next;
                 let found = self.page().await?;
-                self.pause = None;
+                if self.next > before {
+                    self.pause = None;
+                }
                 if !found.is_empty() {
                     return Ok(found);
                 }
@@ -174,8 +189,26 @@ impl Follower {
         query.descending = false;
         let rows = self.reader.store.backend().page(&query, Span::After(None), PAGE).await?;
         let full = rows.len() == PAGE as usize;
-        let next = rows.last().filter(|_| full).map_or(self.head, |last| last.seq + 1);
-        let found = rows.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
+        let last = rows.last().map(|last| last.seq + 1);
+        let next = match last {
+            Some(last) if full => last,
+            // Whoever answers may know less than whoever told the head, a standby for one.
+            last if self.query.takes_all() => last.unwrap_or(self.next),
+            _ => self.head,
+        };
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            let seq = row.seq;
+            match sequenced(row) {
+                Ok(entry) => found.push(entry),
+                Err(error) if found.is_empty() => return Err(error),
+                // First those before it, and then the error.
+                Err(_) => {
+                    self.next = seq;
+                    return Ok(found);
+                }
+            }
+        }
         self.next = next;
         Ok(found)
     }

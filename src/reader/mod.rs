@@ -27,6 +27,8 @@ use crate::{
 
 /// Values in one query. SQLite takes 32 766 parameters.
 const MAX_VALUES: usize = 10_000;
+/// Conditions in one query. SQLite takes expressions that are 1000 deep.
+const MAX_CONDITIONS: usize = 200;
 
 /// Reads a log. Cheap to clone. It never creates or migrates tables; where there are none it reads an empty
 /// log.
@@ -54,9 +56,11 @@ impl AuditReader {
     /// The query, if it can be asked.
     fn asked(query: impl Into<AuditQuery>) -> Result<AuditQuery, AuditError> {
         let query = query.into();
-        let values = query.values();
-        if values > MAX_VALUES {
-            let message = format!("the query compares with {values} values: {MAX_VALUES} at most");
+        let (values, conditions) = (query.values(), query.conditions.len());
+        if values > MAX_VALUES || conditions > MAX_CONDITIONS {
+            let message = format!(
+                "the query has {conditions} conditions with {values} values: {MAX_CONDITIONS} and {MAX_VALUES} at most"
+            );
             return Err(AuditError::new(Kind::Query, message));
         }
         Ok(query)
@@ -66,7 +70,7 @@ impl AuditReader {
     /// memory; give a limit, or use [`page`](Self::page), where there may be many.
     ///
     /// # Errors
-    /// [`is_query`](AuditError::is_query) for a query of more than 10 000 values,
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
     ///
     /// # Cancel safety
@@ -84,7 +88,7 @@ impl AuditReader {
     /// How many entries match, the query's limit left aside.
     ///
     /// # Errors
-    /// [`is_query`](AuditError::is_query) for a query of more than 10 000 values,
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
     ///
     /// # Cancel safety
@@ -102,7 +106,7 @@ impl AuditReader {
     ///
     /// # Errors
     /// [`is_cursor`](AuditError::is_cursor) for a cursor of another query,
-    /// [`is_query`](AuditError::is_query) for a query of more than 10 000 values,
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
     ///
     /// # Cancel safety

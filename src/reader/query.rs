@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{AuditError, Decision, audit_id, error::Kind};
+use crate::{AuditError, Decision, audit_id, entry::replace_nul, error::Kind};
 
 /// The plain filter: all given conditions must hold, bounds are inclusive, and what is `None` does not filter.
 ///
@@ -162,6 +162,12 @@ impl AuditQuery {
         Self::default()
     }
 
+    /// Whether nothing but the ledger and a range of `seq` decides.
+    pub(super) fn takes_all(&self) -> bool {
+        let filter = AuditFilter { limit: None, ..self.filter.clone() };
+        filter == AuditFilter::default() && self.before.is_none() && self.conditions.is_empty()
+    }
+
     /// How many values it compares with.
     pub(super) fn values(&self) -> usize {
         let values = |condition: &Condition| match condition {
@@ -303,13 +309,13 @@ impl AuditQuery {
     /// Entries with at least this risk score. Those without a score never match.
     #[must_use]
     pub fn risk_at_least(self, score: f64) -> Self {
-        self.with(Condition::RiskAtLeast(score))
+        self.with(if score.is_nan() { Condition::NOTHING } else { Condition::RiskAtLeast(score) })
     }
 
     /// Entries with at most this risk score. Those without a score never match.
     #[must_use]
     pub fn risk_at_most(self, score: f64) -> Self {
-        self.with(Condition::RiskAtMost(score))
+        self.with(if score.is_nan() { Condition::NOTHING } else { Condition::RiskAtMost(score) })
     }
 
     /// Entries with `ts` at or after this moment.
@@ -363,8 +369,9 @@ impl AuditQuery {
 }
 
 /// A text as an entry that holds it is stored.
-fn storable(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{2400}") } else { text }
+fn storable(mut text: String) -> String {
+    replace_nul(&mut text);
+    text
 }
 
 /// What JSON writes for the values that look like this.
@@ -374,10 +381,14 @@ fn as_json(text: &str) -> impl Iterator<Item = String> + use<> {
     [Some(Value::from(text)), other].into_iter().flatten().map(|value| value.to_string())
 }
 
+/// The greatest index into a list that both databases take.
+const MAX_INDEX: u32 = i32::MAX.cast_unsigned();
+
 /// Every text is a path; what is not a quotation or an index is a key.
 pub(crate) fn steps(path: &str) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut rest = path;
+    let path = storable(path.to_owned());
+    let mut rest = path.as_str();
     loop {
         let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
         let (key, after) = match quoted {
@@ -387,7 +398,7 @@ pub(crate) fn steps(path: &str) -> Vec<Step> {
         steps.push(Step::Key(key.to_owned()));
         rest = after;
         while let Some((index, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            let Ok(index) = index.parse() else { break };
+            let Some(index) = index.parse().ok().filter(|index| *index <= MAX_INDEX) else { break };
             steps.push(Step::Index(index));
             rest = after;
         }
@@ -432,6 +443,11 @@ impl AuditQuery {
         ];
         plain.into_iter().flatten().map(Cow::Owned).chain(self.conditions.iter().map(Cow::Borrowed))
     }
+}
+
+impl Condition {
+    /// No action is one of none.
+    const NOTHING: Self = Self::Texts { column: Column::Action, texts: Vec::new(), within: true };
 }
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -500,6 +516,8 @@ mod tests {
             ("a..b", "<a><><b>"),
             ("", "<>"),
             ("a.", "<a><>"),
+            ("a\0[2147483647]", "<a\u{fffd}><#2147483647>"),
+            ("a[2147483648]", "<a><[2147483648]>"),
         ] {
             assert_eq!(path(&steps(text)), expected, "{text}");
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{AuditQuery, AuditReader, Column};
-use crate::{AuditError, entry::from_micros, store::Group};
+use crate::{AuditError, audit_id, entry::from_micros, store::Group};
 
 /// What entries are counted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Counted {
     /// What they have in common: an hour or a day as its beginning in RFC 3339, an id as a UUID, a text; a value of the
     /// metadata that is not a text as JSON. `None` where there is nothing.
     pub key: Option<String>,
-    /// For an id that was made from a name: the name.
+    /// For an id that was made from a name: the name, if the entries say it.
     pub name: Option<String>,
     /// How many there are.
     pub entries: u64,
@@ -68,7 +68,7 @@ pub struct Change {
 pub struct Ledger {
     /// Its name.
     pub ledger: String,
-    /// How many entries it has; the next one gets this `seq`.
+    /// How many entries were committed to it, those removed since among them; the next one gets this `seq`.
     pub entries: u64,
     /// When the last of them was committed, by its writer's clock.
     pub last_committed_at: Option<DateTime<Utc>>,
@@ -93,7 +93,7 @@ impl AuditReader {
     /// ```
     ///
     /// # Errors
-    /// [`is_query`](AuditError::is_query) for a query of more than 10 000 values,
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
     ///
     /// # Cancel safety
@@ -105,9 +105,11 @@ impl AuditReader {
     ) -> Result<Vec<Counted>, AuditError> {
         let query = Self::asked(query)?;
         let groups = self.store.backend().count_by(&query, &by).await?;
+        // What stands in the metadata is a name only if the id was made from it.
+        let is_of = |name: &String, key: &Option<String>| Some(audit_id(name).to_string()) == *key;
         let counted = |group: Group| Counted {
+            name: group.name.filter(|name| is_of(name, &group.key)),
             key: group.key,
-            name: group.name,
             entries: group.entries,
             first: from_micros(group.least_ts),
             last: from_micros(group.greatest_ts),
@@ -163,7 +165,7 @@ impl AuditReader {
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
     pub async fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
-        let heads = self.store.backend().heads().await?;
+        let heads = self.store.backend().heads(None).await?;
         let ledger = |head: crate::store::Head| Ledger {
             ledger: head.ledger,
             entries: head.next_seq,

@@ -213,8 +213,8 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         by: &'a CountBy,
     ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>>;
 
-    /// The ledgers, by name.
-    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>>;
+    /// The ledgers, by name, or this one alone.
+    fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>>;
 
     /// What is in quarantine, in the order in which it came there.
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>>;

@@ -226,13 +226,28 @@ impl Postgres {
             _ if blocking => &self.blocking_readers,
             _ => &self.readers,
         };
-        let make = || PgPoolOptions::new().max_connections(READERS).connect_lazy_with(self.options());
+        // With what the application does to each connection of its own, if there is a pool of its own.
+        let options = match &self.source {
+            Source::Pool(pool) => pool.options().clone().min_connections(0),
+            Source::Options { .. } => PgPoolOptions::new(),
+        };
+        let make = || options.max_connections(READERS).connect_lazy_with(self.options());
         let readers = readers.get_or_init(make);
         // It may be about to connect, and the password may have changed.
         if readers.num_idle() == 0 {
             readers.set_connect_options(self.options_now().await?);
+        } else if self.asks_for_passwords()
+            && let Err(cause) = readers.acquire().await
+            && open::is_refused(&cause)
+        {
+            // The idle one was dead, and the pool made another with an old password.
+            readers.set_connect_options(self.options_now().await?);
         }
         Ok(readers)
+    }
+
+    fn asks_for_passwords(&self) -> bool {
+        matches!(&self.source, Source::Options { passwords: Some(_), .. })
     }
 
     /// One of those that are run with parameters or give rows back.
@@ -304,8 +319,8 @@ impl Backend for Postgres {
         Box::pin(read::count_by(self, query, by))
     }
 
-    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
-        Box::pin(read::heads(self))
+    fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
+        Box::pin(read::heads(self, ledger))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {

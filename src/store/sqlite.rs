@@ -196,8 +196,8 @@ impl Backend for Sqlite {
         Box::pin(read::count_by(self, query, by))
     }
 
-    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, AuditError>> {
-        Box::pin(read::heads(self))
+    fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
+        Box::pin(read::heads(self, ledger))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {

@@ -627,7 +627,7 @@ fn a_follower_meets_every_entry_once_while_eight_threads_write() {
     const EACH: usize = 12_500;
     let fixture = log();
     let all = 8 * EACH;
-    let seqs: Vec<(u64, String)> = std::thread::scope(|scope| {
+    let (matching, seqs): (Vec<u64>, Vec<(u64, String)>) = std::thread::scope(|scope| {
         for thread in 0..8 {
             let writer = fixture.log.writer();
             scope.spawn(move || {
@@ -642,19 +642,71 @@ fn a_follower_meets_every_entry_once_while_eight_threads_write() {
             // In two parts, as a follower that was restarted.
             let first: Vec<_> = reader.follow(0).take(all / 3).try_collect().await.unwrap();
             let next = first.last().unwrap().seq + 1;
-            let rest: Vec<_> = reader.follow(next).take(all - first.len()).try_collect().await.unwrap();
-            first.into_iter().chain(rest).map(|found| (found.seq, found.entry.action)).collect()
+            let rest = reader.follow(next).take(all - first.len()).try_collect::<Vec<_>>();
+            // Beside it, one that wants an eighth of them.
+            let query = AuditQuery::new().action("thread.3");
+            let matching = reader.follow_matching(query, 0).take(EACH).map_ok(|found| found.seq).try_collect();
+            let (rest, matching) = tokio::join!(rest, matching);
+            let seqs = first.into_iter().chain(rest.unwrap()).map(|found| (found.seq, found.entry.action));
+            (matching.unwrap(), seqs.collect())
         })
     });
     assert_eq!(seqs.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (0..all as u64).collect::<Vec<_>>());
     for thread in 0..8 {
         let action = format!("thread.{thread}");
         assert_eq!(seqs.iter().filter(|(_, of)| *of == action).count(), EACH);
-        let query = AuditQuery::new().action(action.clone());
-        let matching = fixture.log.reader().follow_matching(query, 0).take(EACH);
-        let matching: Vec<_> = block_on(matching.try_collect()).unwrap();
-        assert!(matching.iter().all(|found| found.entry.action == action));
     }
+    assert_eq!(matching, seqs.into_iter().filter(|(_, of)| of == "thread.3").map(|(seq, _)| seq).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_cannot_be_stored_in_an_entry_is_asked_for_as_it_is_stored() {
+    let fixture = log();
+    let hostile = AuditEntry {
+        resource_id: Some("a\0b".to_owned()),
+        reason: Some("x\0y".to_owned()),
+        metadata: json!({ "k\0": "v\0" }),
+        ..AuditEntry::new(Uuid::nil(), "a\0b", "r\0")
+    };
+    write(&fixture, &[hostile]);
+    let reader = fixture.log.reader();
+    let all = AuditQuery::new();
+    for query in [
+        all.clone().action("a\0b"),
+        all.clone().action_prefix("a\0"),
+        all.clone().resource("r\0"),
+        all.clone().resource_id("a\0b"),
+        all.clone().containing("x\0Y"),
+        all.clone().metadata_any_of("k\0", ["v\0"]),
+        all.clone().metadata_none_of("k[3000000000]", ["v"]),
+    ] {
+        assert_eq!(block_on(reader.count(&query)).unwrap(), 1, "{query:?}");
+    }
+    for nothing in [all.clone().risk_at_most(f64::NAN), all.clone().risk_at_least(f64::NAN)] {
+        assert_eq!(block_on(reader.count(nothing)).unwrap(), 0);
+    }
+}
+
+#[test]
+fn a_follower_of_a_ledger_that_ends_before_it_says_so_and_goes_on_when_it_is_longer() {
+    let fixture = log();
+    let entry = || AuditEntry::new(Uuid::nil(), "a", "r");
+    write(&fixture, &[entry()]);
+    block_on(async {
+        let mut entries = pin!(fixture.log.reader().follow(2));
+        let error = entries.next().await.unwrap().unwrap_err();
+        assert!(error.is_store() && error.to_string().contains("the ledger ends at seq 1, before 2"), "{error}");
+        for _ in 0..2 {
+            fixture.log.writer().commit(entry()).await.unwrap();
+        }
+        let next = loop {
+            match entries.next().await.unwrap() {
+                Ok(next) => break next,
+                Err(error) => assert!(error.is_store(), "{error}"),
+            }
+        };
+        assert_eq!(next.seq, 2);
+    });
 }
 
 #[test]
@@ -694,7 +746,16 @@ fn counts_of_two_periods_are_compared_and_names_are_shown() {
         ..AuditEntry::new(Uuid::nil(), "named", "r")
     };
     write(&fixture, &[named]);
+    // An entry that gives the id of somebody, and another name.
+    let lie = AuditEntry {
+        agent_id: Some(tracing_audit::audit_id("bob")),
+        metadata: json!({ "agent_id": "mallory" }),
+        ..AuditEntry::new(Uuid::nil(), "lie", "r")
+    };
+    write(&fixture, &[lie]);
     let by = CountBy::Column(Column::AgentId);
+    let liar = block_on(reader.count_by(AuditQuery::new().action("lie"), by.clone())).unwrap();
+    assert_eq!(liar[0].name, None);
     let agents = block_on(reader.count_by(AuditQuery::new().action("named"), by)).unwrap();
     assert_eq!(agents[0].key, Some(tracing_audit::audit_id("alice").to_string()));
     assert_eq!(agents[0].name.as_deref(), Some("alice"));
@@ -712,6 +773,10 @@ fn a_query_of_too_many_values_is_refused_and_one_of_many_is_answered() {
     };
     assert_eq!(count(10_000).unwrap(), 1);
     assert!(count(10_001).unwrap_err().is_query());
+    let many = (0..201).fold(AuditQuery::new(), |query, _| query.none_of(Column::Action, ["a"]));
+    assert!(block_on(fixture.log.reader().count(many)).unwrap_err().is_query());
+    let some = (0..200).fold(AuditQuery::new(), |query, _| query.none_of(Column::Action, ["a", "b"]));
+    assert_eq!(block_on(fixture.log.reader().count(some)).unwrap(), 1);
     assert!("agent".parse::<Column>().unwrap_err().is_query());
     let mut failing = pin!(fixture.log.reader().stream(
         AuditQuery::new().none_of(Column::Action, (0..10_001).map(|value| value.to_string()))

@@ -67,8 +67,8 @@ pub(super) async fn can_copy(postgres: &Postgres, connection: &mut PgConnection)
     let tried = copy(&mut transaction, &postgres.sql(COPY).0, ("", 0), &[]).await;
     transaction.rollback().await?;
     match tried {
-        // feature_not_supported
-        Err(cause) if code_of(&cause) == "0A000" => Ok(false),
+        // feature_not_supported, syntax_error
+        Err(cause) if matches!(&*code_of(&cause), "0A000" | "42601") => Ok(false),
         tried => tried.map(|()| true),
     }
 }

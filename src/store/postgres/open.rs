@@ -175,6 +175,11 @@ pub(super) fn code_of(cause: &sqlx::Error) -> String {
     cause.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned()
 }
 
+/// Whether the server refuses the role or its password.
+pub(super) fn is_refused(cause: &sqlx::Error) -> bool {
+    matches!(&*code_of(cause), "28P01" | "28000")
+}
+
 fn is_race(cause: &sqlx::Error) -> bool {
     // unique_violation, duplicate_table, duplicate_schema, duplicate_object (a table is a type too),
     // serialization_failure, deadlock_detected, and what concurrent changes of the catalogue give.

@@ -18,7 +18,7 @@ use crate::{
     AuditError, AuditQuery,
     entry::from_micros,
     error::Kind,
-    reader::{Condition, CountBy, Step, after_prefix, spelled, steps},
+    reader::{Column, Condition, CountBy, Step, after_prefix, spelled, steps},
     record::Row,
     store::{Group, Head, LedgerRow, Span},
 };
@@ -333,7 +333,7 @@ pub(super) async fn count_by(
     };
     match by {
         // Where an id was made from a name, the name is in the metadata.
-        CountBy::Column(column) if column.holds_ids() => {
+        CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
             let name = plain(&[Step::Key(column.name().to_owned())]);
             statement.push(&format!(", max({name})"));
         }
@@ -373,7 +373,7 @@ fn rounded_down(unit: &str) -> String {
     format!("(extract(epoch FROM date_trunc('{unit}', e.ts AT TIME ZONE 'UTC')) * 1000000)::bigint")
 }
 
-pub(super) async fn heads(postgres: &Postgres) -> Result<Vec<Head>, AuditError> {
+pub(super) async fn heads(postgres: &Postgres, ledger: Option<&str>) -> Result<Vec<Head>, AuditError> {
     let mut transaction = begin(postgres).await?;
     if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
         return Ok(Vec::new());
@@ -381,9 +381,9 @@ pub(super) async fn heads(postgres: &Postgres) -> Result<Vec<Head>, AuditError> 
     let heads = postgres.statement(
         "SELECT h.ledger, h.next_seq, (SELECT b.committed_at FROM @tracing_audit_batches b WHERE b.ledger = h.ledger
                                        ORDER BY b.first_seq DESC LIMIT 1)
-         FROM @tracing_audit_heads h ORDER BY h.ledger",
+         FROM @tracing_audit_heads h WHERE $1::text IS NULL OR h.ledger = $1 ORDER BY h.ledger",
     );
-    let rows = heads.query().fetch_all(&mut *transaction).await.map_err(failed)?;
+    let rows = heads.query().bind(ledger).fetch_all(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     let head = |row: &PgRow| {
         Ok(Head {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     AuditError, AuditQuery,
     error::Kind,
-    reader::{Condition, CountBy, Step, after_prefix, spelled, steps},
+    reader::{Column, Condition, CountBy, Step, after_prefix, spelled, steps},
     record::Row,
     store::{Group, Head, LedgerRow, Span},
 };
@@ -388,7 +388,7 @@ pub(super) async fn count_by(
     };
     match by {
         // Where an id was made from a name, the name is in the metadata.
-        CountBy::Column(column) if column.holds_ids() => {
+        CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
             let name = plain(&[Step::Key(column.name().to_owned())]);
             statement.push(&format!(", max({name})"));
         }
@@ -432,14 +432,15 @@ fn rounded_down(unit: i64) -> String {
     format!("e.ts - ((e.ts % {unit}) + {unit}) % {unit}")
 }
 
-pub(super) async fn heads(sqlite: &Sqlite) -> Result<Vec<Head>, AuditError> {
+pub(super) async fn heads(sqlite: &Sqlite, ledger: Option<&str>) -> Result<Vec<Head>, AuditError> {
     if !has_tables(sqlite).await? {
         return Ok(Vec::new());
     }
     let failed = |cause| failed(sqlite, cause);
     let heads = "SELECT ledger, next_seq, (SELECT committed_at FROM tracing_audit_batches \
-                                           ORDER BY first_seq DESC LIMIT 1) FROM tracing_audit_head";
-    let rows = sqlx::query(heads).fetch_all(sqlite.readers()).await.map_err(failed)?;
+                                           ORDER BY first_seq DESC LIMIT 1) FROM tracing_audit_head \
+                 WHERE ?1 IS NULL OR ledger = ?1";
+    let rows = sqlx::query(heads).bind(ledger).fetch_all(sqlite.readers()).await.map_err(failed)?;
     let head = |row: &SqliteRow| {
         Ok(Head {
             ledger: row.try_get(0)?,
