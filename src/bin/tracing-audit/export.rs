@@ -1,0 +1,221 @@
+//! Entries to a file that appears when it is complete, and a manifest that says what is in it.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+use flate2::{Compression, write::GzEncoder};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+use tracing_audit::{AuditError, AuditQuery, AuditReader, Ledger};
+
+use crate::{Database, Failure, conditions::Conditions, show::Out};
+
+#[derive(Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    conditions: Conditions,
+    #[arg(long, value_enum, default_value_t = Kind::Jsonl)]
+    format: Kind,
+    /// The file. Default: standard output.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Compress it, as if its name ended with .gz.
+    #[arg(long)]
+    gzip: bool,
+    /// Write FILE.manifest.json beside it: rows, query, ledgers, SHA-256.
+    #[arg(long, requires = "output")]
+    manifest: bool,
+    /// For programs: no ' before a text that a spreadsheet would run as a formula.
+    #[arg(long)]
+    raw: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// JSON Lines, by ledger and seq.
+    Jsonl,
+    /// CSV, the latest first.
+    Csv,
+}
+
+/// What is in a file of exported entries.
+#[derive(Serialize)]
+struct Manifest<'a> {
+    file: String,
+    rows: u64,
+    /// Of the file as it is, compressed if it is.
+    sha256: String,
+    bytes: u64,
+    /// The command's options.
+    query: Vec<String>,
+    /// How far each ledger had come when the export began: nothing after that is in the file.
+    ledgers: &'a [Ledger],
+    tracing_audit: &'static str,
+}
+
+impl Export {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let (reader, ledgers) = database.open().await?;
+        let mut query = self.conditions.query()?;
+        if self.format == Kind::Csv {
+            query = match self.conditions.ledgers(&ledgers).as_slice() {
+                [one] => query.before_seq(self.end(one, &ledgers)),
+                _ if self.manifest => {
+                    return Err(Failure::Usage("a CSV with a manifest is of one --ledger".to_owned()));
+                }
+                _ => query,
+            };
+        }
+        let Some(path) = &self.output else {
+            let mut out = GzipIf::new(Out::default(), self.gzip);
+            self.write(&reader, &query, &ledgers, &mut out).await?;
+            out.finish()?;
+            return Ok(());
+        };
+        let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
+        let mut out = GzipIf::new(Hashing::new(beside(path)?), gzip);
+        let rows = self.write(&reader, &query, &ledgers, &mut out).await?;
+        let Hashing { inner, hash, bytes } = out.finish()?;
+        inner.as_file().sync_all()?;
+        if self.manifest {
+            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+            let manifest = Manifest {
+                rows,
+                sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
+                bytes,
+                query: options(),
+                ledgers: &ledgers,
+                tracing_audit: env!("CARGO_PKG_VERSION"),
+                file: name,
+            };
+            let mut beside_it = path.clone().into_os_string();
+            beside_it.push(".manifest.json");
+            let beside_it = PathBuf::from(beside_it);
+            let mut file = beside(&beside_it)?;
+            serde_json::to_writer_pretty(&mut file, &manifest).map_err(io::Error::from)?;
+            file.write_all(b"\n")?;
+            file.as_file().sync_all()?;
+            keep(inner, path)?;
+            return keep(file, &beside_it);
+        }
+        keep(inner, path)
+    }
+
+    /// Where the ledger ended when the export began, or where the options end it.
+    fn end(&self, ledger: &str, ledgers: &[Ledger]) -> u64 {
+        let head = ledgers.iter().find(|one| one.ledger == ledger).map_or(0, |one| one.entries);
+        self.conditions.before_seq.map_or(head, |before| before.min(head))
+    }
+
+    async fn write(
+        &self,
+        reader: &AuditReader,
+        query: &AuditQuery,
+        ledgers: &[Ledger],
+        out: &mut impl Write,
+    ) -> Result<u64, AuditError> {
+        match self.format {
+            Kind::Csv if self.raw => reader.export_csv_raw(query, out).await,
+            Kind::Csv => reader.export_csv(query, out).await,
+            Kind::Jsonl => {
+                let mut rows = 0;
+                for ledger in self.conditions.ledgers(ledgers) {
+                    let one = query.clone().before_seq(self.end(&ledger, ledgers)).ledger(ledger);
+                    rows += reader.export_json_lines(one, &mut *out).await?;
+                }
+                Ok(rows)
+            }
+        }
+    }
+}
+
+/// The options without those that say where the database is, which may hold a password.
+fn options() -> Vec<String> {
+    let mut options = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if argument == "--db" {
+            arguments.next();
+        } else if !argument.starts_with("--db=") {
+            options.push(argument);
+        }
+    }
+    options
+}
+
+/// A file without a name of its own, where the one with the name will be.
+fn beside(path: &Path) -> io::Result<NamedTempFile> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))
+}
+
+fn keep(file: NamedTempFile, path: &Path) -> Result<(), Failure> {
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Sums up what is written.
+struct Hashing<W> {
+    inner: W,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<W> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new(), bytes: 0 }
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hash.update(bytes.get(..written).unwrap_or(bytes));
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+enum GzipIf<W: Write> {
+    Plain(io::BufWriter<W>),
+    Gzip(io::BufWriter<GzEncoder<W>>),
+}
+
+impl<W: Write> GzipIf<W> {
+    fn new(inner: W, gzip: bool) -> Self {
+        if gzip {
+            Self::Gzip(io::BufWriter::new(GzEncoder::new(inner, Compression::default())))
+        } else {
+            Self::Plain(io::BufWriter::new(inner))
+        }
+    }
+
+    fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Plain(plain) => plain.into_inner().map_err(io::IntoInnerError::into_error),
+            Self::Gzip(gzip) => gzip.into_inner().map_err(io::IntoInnerError::into_error)?.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for GzipIf<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(plain) => plain.write(bytes),
+            Self::Gzip(gzip) => gzip.write(bytes),
+        }
+    }
+
+    /// Only at the end: a flush of each ledger would cost the compression.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

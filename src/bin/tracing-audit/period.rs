@@ -1,0 +1,136 @@
+//! When: a day, a month or two moments, in a time zone.
+
+use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+use clap::Args;
+use tracing_audit::AuditQuery;
+
+use crate::Failure;
+
+#[derive(Args)]
+pub(crate) struct Period {
+    /// The whole of this day: 2026-11-24.
+    #[arg(long, value_name = "DATE", conflicts_with_all = ["month", "since", "before"])]
+    on: Option<String>,
+    /// The whole of this month: 2026-11.
+    #[arg(long, value_name = "MONTH", conflicts_with_all = ["since", "before"])]
+    month: Option<String>,
+    /// From this moment on: 2h, 30m, 7d ago, a date, a date and time, or RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Up to this moment, itself left out.
+    #[arg(long, value_name = "TIME")]
+    before: Option<String>,
+    /// Where dates and times are meant, and shown.
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub(crate) tz: Tz,
+}
+
+/// A half-open range of time.
+#[derive(Clone, Copy)]
+pub(crate) struct Range {
+    pub(crate) since: Option<DateTime<Utc>>,
+    pub(crate) before: Option<DateTime<Utc>>,
+}
+
+impl Range {
+    pub(crate) fn add(self, mut query: AuditQuery) -> AuditQuery {
+        if let Some(since) = self.since {
+            query = query.since(since);
+        }
+        if let Some(before) = self.before {
+            query = query.before(before);
+        }
+        query
+    }
+}
+
+impl Period {
+    pub(crate) fn range(&self) -> Result<Range, Failure> {
+        self.range_at(0)
+    }
+
+    /// The period before, of the same length.
+    pub(crate) fn range_before(&self) -> Result<Range, Failure> {
+        self.range_at(1)
+    }
+
+    /// So many periods back.
+    fn range_at(&self, back: u32) -> Result<Range, Failure> {
+        let beyond = || Failure::Usage("the time is beyond what can be told".to_owned());
+        if let Some(text) = &self.on {
+            let day: NaiveDate = text.parse().map_err(|_| unclear(text, "a date: 2026-11-24"))?;
+            let first = day.checked_sub_days(Days::new(back.into())).ok_or_else(beyond)?;
+            let end = first.checked_add_days(Days::new(1)).ok_or_else(beyond)?;
+            return Ok(Range { since: Some(self.midnight(first)?), before: Some(self.midnight(end)?) });
+        }
+        if let Some(text) = &self.month {
+            let day = NaiveDate::parse_from_str(&[text, "-01"].concat(), "%Y-%m-%d");
+            let first = day.map_err(|_| unclear(text, "a month: 2026-11"))?;
+            let first = first.checked_sub_months(Months::new(back)).ok_or_else(beyond)?;
+            let end = first.checked_add_months(Months::new(1)).ok_or_else(beyond)?;
+            return Ok(Range { since: Some(self.midnight(first)?), before: Some(self.midnight(end)?) });
+        }
+        let moment = |text: &Option<String>| text.as_ref().map(|text| self.moment(text)).transpose();
+        let (since, before) = (moment(&self.since)?, moment(&self.before)?);
+        if let (Some(since), Some(before)) = (since, before)
+            && since >= before
+        {
+            return Err(Failure::Usage("--since must be earlier than --before".to_owned()));
+        }
+        if back == 0 {
+            return Ok(Range { since, before });
+        }
+        let Some(since) = since else {
+            return Err(Failure::Usage("against which time? Give --on, --month or --since".to_owned()));
+        };
+        let length = before.unwrap_or_else(Utc::now) - since;
+        let earlier = since.checked_sub_signed(length).ok_or_else(beyond)?;
+        Ok(Range { since: Some(earlier), before: Some(since) })
+    }
+
+    fn midnight(&self, day: NaiveDate) -> Result<DateTime<Utc>, Failure> {
+        self.local(day.into())
+    }
+
+    /// Where a clock is set forward over it, the moment when it is; where back, the first of both.
+    fn local(&self, time: NaiveDateTime) -> Result<DateTime<Utc>, Failure> {
+        let hour = TimeDelta::hours(1);
+        let found =
+            [time, time + hour].into_iter().find_map(|time| self.tz.from_local_datetime(&time).earliest());
+        let found = found.ok_or_else(|| Failure::Usage(format!("there is no {time} in {}", self.tz)))?;
+        Ok(found.with_timezone(&Utc))
+    }
+
+    fn moment(&self, text: &str) -> Result<DateTime<Utc>, Failure> {
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Ok(time.with_timezone(&Utc));
+        }
+        for format in ["%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"] {
+            if let Ok(time) = NaiveDateTime::parse_from_str(text, format) {
+                return self.local(time);
+            }
+        }
+        if let Ok(day) = text.parse() {
+            return self.midnight(day);
+        }
+        let seconds = text.char_indices().next_back().and_then(|(at, unit)| {
+            let unit = match unit {
+                's' => 1,
+                'm' => 60,
+                'h' => 3600,
+                'd' => 86_400,
+                'w' => 7 * 86_400,
+                _ => return None,
+            };
+            text.get(..at)?.parse::<u32>().ok().map(|count| i64::from(count) * unit)
+        });
+        seconds
+            .and_then(|seconds| Utc::now().checked_sub_signed(TimeDelta::seconds(seconds)))
+            .ok_or_else(|| unclear(text, "a time: 2h, 7d, 2026-11-24, \"2026-11-24 17:30\" or RFC 3339"))
+    }
+}
+
+fn unclear(text: &str, expected: &str) -> Failure {
+    Failure::Usage(format!("{text:?} is not {expected}"))
+}

@@ -1,0 +1,355 @@
+//! What people and programs see: tables on a terminal, JSON Lines elsewhere.
+
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+};
+
+use anstyle::{AnsiColor, Style};
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::Value;
+use tracing_audit::{AuditEntry, Journal, Ledger, QuarantinedEntry, SequencedEntry, audit_id};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::Failure;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// JSON Lines.
+    Jsonl,
+    /// CSV, ordered by time.
+    Csv,
+}
+
+/// Standard output, whose reader may have seen enough.
+#[derive(Debug)]
+pub(crate) struct Out(io::Stdout);
+
+impl Default for Out {
+    fn default() -> Self {
+        Self(io::stdout())
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        end_if_closed(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        end_if_closed(self.0.flush())
+    }
+}
+
+/// A closed pipe is not an error, and nothing is left to do.
+fn end_if_closed<T>(done: io::Result<T>) -> io::Result<T> {
+    if done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        std::process::exit(0);
+    }
+    done
+}
+
+pub(crate) fn on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Columns of the terminal, or as many as the environment says.
+fn width() -> usize {
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok();
+    terminal_size::terminal_size().map(|(width, _)| width.0.into()).or_else(told).unwrap_or(80)
+}
+
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    Ok(writeln!(Out::default(), "{text}")?)
+}
+
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    line(&serde_json::to_string(value).map_err(io::Error::from)?)
+}
+
+/// The text without what a terminal would obey: control characters, and those that turn the direction of writing.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| if obeyed(c) { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(shown).collect::<Vec<_>>().concat())
+}
+
+/// As much of the text as fits: of names the end, which is where they differ, of sentences the beginning.
+fn cut(text: &str, width: usize) -> Cow<'_, str> {
+    if text.width() <= width {
+        return Cow::Borrowed(text);
+    }
+    let mut left = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let own = c.width().unwrap_or(0);
+        let fits = own <= left;
+        left = if fits { left - own } else { 0 };
+        fits
+    };
+    Cow::Owned(if text.contains(' ') {
+        let mut kept: String = text.chars().take_while(fits).collect();
+        kept.push('…');
+        kept
+    } else {
+        let mut kept: Vec<char> = text.chars().rev().take_while(fits).collect();
+        kept.push('…');
+        kept.iter().rev().collect()
+    })
+}
+
+/// The head of a column, and whether its cells may be cut where they are too wide for the terminal.
+pub(crate) type Column<'a> = (&'a str, Cells);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cells {
+    Whole,
+    Cut,
+}
+
+/// Rows of harmless cells below their heads.
+pub(crate) fn table(columns: &[Column<'_>], rows: &[Vec<String>]) -> Result<(), Failure> {
+    Table::new(columns, rows).show(rows, true)
+}
+
+struct Table {
+    head: Vec<String>,
+    widths: Vec<usize>,
+}
+
+impl Table {
+    fn new(columns: &[Column<'_>], rows: &[Vec<String>]) -> Self {
+        const LEAST: usize = 6;
+        let mut widths: Vec<usize> = columns.iter().map(|(head, _)| head.width()).collect();
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.width().max(*width);
+            }
+        }
+        let room = width().saturating_sub(2 * widths.len().saturating_sub(1));
+        while widths.iter().sum::<usize>() > room {
+            let cut = widths
+                .iter_mut()
+                .zip(columns)
+                .filter(|(width, (_, cells))| *cells == Cells::Cut && **width > LEAST);
+            let Some((widest, _)) = cut.max_by_key(|(width, _)| **width) else { break };
+            *widest -= 1;
+        }
+        Self { head: columns.iter().map(|(head, _)| (*head).to_owned()).collect(), widths }
+    }
+
+    fn show(&self, rows: &[Vec<String>], with_head: bool) -> Result<(), Failure> {
+        let head = Style::new().bold();
+        if with_head {
+            styled(&self.row(&self.head, |_| head))?;
+        }
+        rows.iter().try_for_each(|row| styled(&self.row(row, style)))
+    }
+
+    fn row(&self, cells: &[String], style: impl Fn(&str) -> Style) -> String {
+        let mut shown = String::new();
+        for (cell, width) in cells.iter().zip(&self.widths) {
+            let (text, style) = (cut(cell, *width), style(cell));
+            let room = " ".repeat(width.saturating_sub(text.width()) + 2);
+            shown.extend([&style.render().to_string(), &*text, &style.render_reset().to_string(), &room]);
+        }
+        shown.truncate(shown.trim_end_matches(' ').len());
+        shown
+    }
+}
+
+/// Decisions in their colours.
+fn style(cell: &str) -> Style {
+    match cell {
+        "Deny" => AnsiColor::Red.on_default(),
+        "Mask" => AnsiColor::Yellow.on_default(),
+        "Allow" => AnsiColor::Green.on_default(),
+        _ => Style::new(),
+    }
+}
+
+/// With colours where standard output shows them.
+fn styled(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::AutoStream::auto(io::stdout());
+    Ok(end_if_closed(writeln!(out, "{text}"))?)
+}
+
+/// Entries as they come.
+pub(crate) struct Entries {
+    table: bool,
+    tz: Tz,
+    waiting: Vec<Vec<String>>,
+    widths: Option<Table>,
+}
+
+/// Rows whose widths decide those of a column.
+const TOGETHER: usize = 200;
+
+const COLUMNS: [Column<'_>; 8] = [
+    ("seq", Cells::Whole),
+    ("time", Cells::Whole),
+    ("agent", Cells::Cut),
+    ("action", Cells::Cut),
+    ("resource", Cells::Cut),
+    ("decision", Cells::Whole),
+    ("risk", Cells::Whole),
+    ("reason", Cells::Cut),
+];
+
+/// The year stands where there is room for it.
+pub(crate) fn time(time: DateTime<Utc>, tz: Tz) -> String {
+    let format = if is_narrow() { "%m-%d %H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+    time.with_timezone(&tz).format(format).to_string()
+}
+
+pub(crate) fn is_narrow() -> bool {
+    width() < 100
+}
+
+impl Entries {
+    pub(crate) fn new(format: Option<Format>, tz: Tz) -> Self {
+        let table = format.map_or_else(on_terminal, |format| format == Format::Table);
+        Self { table, tz, waiting: Vec::new(), widths: None }
+    }
+
+    pub(crate) fn add(&mut self, found: &SequencedEntry) -> Result<(), Failure> {
+        if !self.table {
+            return json(found);
+        }
+        self.waiting.push(row(found, self.tz));
+        if self.waiting.len() < TOGETHER { Ok(()) } else { self.show() }
+    }
+
+    fn show(&mut self) -> Result<(), Failure> {
+        let rows = std::mem::take(&mut self.waiting);
+        let first = self.widths.is_none() && !rows.is_empty();
+        let table = self.widths.take().unwrap_or_else(|| Table::new(&COLUMNS, &rows));
+        let shown = table.show(&rows, first);
+        self.widths = (first || !rows.is_empty()).then_some(table);
+        shown
+    }
+
+    /// Nothing that was added waits any more.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        if self.table && !self.waiting.is_empty() {
+            self.show()?;
+        }
+        Ok(Out::default().flush()?)
+    }
+
+    pub(crate) fn end(mut self) -> Result<(), Failure> {
+        self.flush()
+    }
+}
+
+fn row(found: &SequencedEntry, tz: Tz) -> Vec<String> {
+    let entry = &found.entry;
+    let resource = match &entry.resource_id {
+        Some(id) => [&entry.resource, "/", id].concat(),
+        None => entry.resource.clone(),
+    };
+    let risk = if entry.risk_score == 0.0 { String::new() } else { format!("{:.2}", entry.risk_score) };
+    [
+        found.seq.to_string(),
+        time(entry.ts, tz),
+        name_of(entry, "agent_id", entry.agent_id),
+        entry.action.clone(),
+        resource,
+        entry.decision.clone(),
+        risk,
+        entry.reason.clone().unwrap_or_default(),
+    ]
+    .iter()
+    .map(|cell| harmless(cell).into_owned())
+    .collect()
+}
+
+/// The name that an id was made from, which is in the metadata, or the id.
+fn name_of(entry: &AuditEntry, field: &str, id: Option<uuid::Uuid>) -> String {
+    match (entry.metadata.get(field), id) {
+        (Some(Value::String(name)), Some(id)) if audit_id(name) == id => name.clone(),
+        (_, id) => id.map(|id| id.to_string()).unwrap_or_default(),
+    }
+}
+
+/// All there is about an entry: a field a line, or JSON.
+pub(crate) fn whole(found: &SequencedEntry) -> Result<(), Failure> {
+    if !on_terminal() {
+        return json(found);
+    }
+    let Value::Object(fields) = serde_json::to_value(found).map_err(io::Error::from)? else { return Ok(()) };
+    let wide = fields.keys().map(|name| name.width()).max().unwrap_or(0);
+    let bold = Style::new().bold();
+    for (name, value) in &fields {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            value => serde_json::to_string_pretty(value).map_err(io::Error::from)?,
+        };
+        let value: Vec<_> = value.lines().map(harmless).collect();
+        let indented = value.join(&["\n", &" ".repeat(wide + 2)].concat());
+        styled(&format!("{bold}{name:wide$}{bold:#}  {indented}"))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn ledgers(ledgers: &[Ledger]) -> Result<(), Failure> {
+    if !on_terminal() {
+        return ledgers.iter().try_for_each(json);
+    }
+    let row = |one: &Ledger| {
+        let last = one.last_committed_at.map(|last| time(last, Tz::UTC));
+        vec![harmless(&one.ledger).into_owned(), one.entries.to_string(), last.unwrap_or_default()]
+    };
+    let columns = [("ledger", Cells::Cut), ("entries", Cells::Whole), ("last committed", Cells::Whole)];
+    table(&columns, &ledgers.iter().map(row).collect::<Vec<_>>())
+}
+
+pub(crate) fn quarantined(entries: &[QuarantinedEntry]) -> Result<(), Failure> {
+    let row = |one: &QuarantinedEntry| {
+        let action = one.entry.as_ref().map_or("(unreadable)", |entry| &entry.action);
+        let id = one.id.map(|id| id.to_string()).unwrap_or_default();
+        vec![
+            time(one.quarantined_at, Tz::UTC),
+            id,
+            harmless(action).into_owned(),
+            harmless(&one.error).into_owned(),
+        ]
+    };
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let columns =
+        [("quarantined", Cells::Whole), ("id", Cells::Whole), ("action", Cells::Cut), ("error", Cells::Cut)];
+    table(&columns, &entries.iter().map(row).collect::<Vec<_>>())
+}
+
+pub(crate) fn journals(journals: &[Journal]) -> Result<(), Failure> {
+    let row = |journal: &Journal| {
+        let records: u64 = journal.segments.iter().map(|segment| segment.records).sum();
+        let unknown = |text: &Option<String>| harmless(text.as_deref().unwrap_or("unknown")).into_owned();
+        vec![
+            journal.id.to_string(),
+            journal.owner.map_or_else(|| "unknown".to_owned(), |owner| owner.to_string()),
+            if journal.locked { "in use" } else { "left behind" }.to_owned(),
+            records.to_string(),
+            unknown(&journal.ledger),
+            unknown(&journal.database),
+        ]
+    };
+    let columns = [
+        ("journal", Cells::Whole),
+        ("process", Cells::Whole),
+        ("", Cells::Whole),
+        ("records", Cells::Whole),
+        ("ledger", Cells::Cut),
+        ("database", Cells::Cut),
+    ];
+    table(&columns, &journals.iter().map(row).collect::<Vec<_>>())
+}

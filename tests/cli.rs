@@ -1,0 +1,406 @@
+//! The command, run as an operator runs it: an answer to each question that is asked of an audit log, on both databases.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+use support::{Fixture, wait_until};
+use tracing::{Dispatch, dispatcher, info};
+use tracing_audit::{AuditEntry, AuditLog, SequencedEntry};
+use tracing_subscriber::prelude::*;
+use uuid::Uuid;
+
+/// Time, agent, session, customer, action, resource id, decision, risk, reason, IP, request, service.
+type Event = (
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    f64,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+);
+
+/// A Tuesday in Berlin is 2026-11-16 23:00 to 2026-11-17 23:00 in UTC.
+#[rustfmt::skip]
+const EVENTS: [Event; 12] = [
+    ("2026-10-05T08:00:00Z", Some("alice"), "s1", "acme", "document.read", "D", "Allow", 0.1, "", "10.0.0.1", "r0", "billing"),
+    ("2026-10-05T08:01:00Z", Some("alice"), "s1", "acme", "document.share", "D", "Deny", 0.7, "outside of the company", "10.0.0.1", "r1", "billing"),
+    ("2026-10-06T09:00:00Z", Some("bob"), "s2", "initech", "document.delete", "D", "Deny", 0.9, "not the owner", "10.0.0.2", "r2", "billing"),
+    ("2026-10-06T09:30:00Z", Some("healthcheck"), "s0", "acme", "system.ping", "-", "Allow", 0.0, "", "127.0.0.1", "r3", "gateway"),
+    ("2026-11-16T22:59:00Z", Some("alice"), "s3", "acme", "document.read", "E", "Allow", 0.1, "", "10.0.0.1", "r4", "billing"),
+    ("2026-11-16T23:30:00Z", Some("alice"), "s3", "acme", "document.read", "D", "Allow", 0.1, "", "10.0.0.1", "r5", "billing"),
+    ("2026-11-17T12:00:00Z", Some("bob"), "s4", "initech", "document.read", "D", "Mask", 0.85, "personal data", "10.0.0.2", "r6", "search"),
+    ("2026-11-17T12:05:00Z", Some("alice"), "s3", "acme", "document.delete", "D", "Deny", 0.95, "legal hold", "10.0.0.1", "r7", "billing"),
+    ("2026-11-17T23:30:00Z", Some("alice"), "s5", "acme", "document.read", "F", "Allow", 0.1, "", "10.0.0.9", "r8", "billing"),
+    ("2026-11-18T10:00:00Z", Some("bob"), "s4", "initech", "document.delete", "F", "Deny", 0.9, "not the owner", "10.0.0.2", "r9", "billing"),
+    ("2026-11-18T10:01:00Z", None, "s4", "initech", "login.failed", "-", "Perhaps", 0.5, "", "10.0.0.2", "r10", "gateway"),
+    ("2026-11-18T11:00:00Z", None, "s0", "", "audit.gap", "-", "", 0.0, "3 entries rejected", "", "r11", "billing"),
+];
+
+fn emit(log: &AuditLog, event: &Event) {
+    let &(
+        occurred_at,
+        agent,
+        session,
+        customer,
+        action,
+        resource,
+        decision,
+        risk,
+        reason,
+        ip,
+        request,
+        service,
+    ) = event;
+    let reason = Some(reason).filter(|reason| !reason.is_empty());
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(log.layer()));
+    dispatcher::with_default(&dispatch, || {
+        info!(target: "audit", occurred_at, agent_id = agent, session_id = session, workspace_id = customer, action,
+            resource = "document", resource_id = resource, decision, risk_score = risk, reason, ip, request_id = request,
+            service);
+    });
+}
+
+fn filled(fixture: Fixture) -> Fixture {
+    for event in &EVENTS {
+        emit(&fixture.log, event);
+    }
+    // The same entry twice: the second goes to quarantine.
+    let twice = AuditEntry {
+        id: Uuid::from_u128(7),
+        ts: "2026-11-19T00:00:00Z".parse().unwrap(),
+        ..AuditEntry::new(Uuid::nil(), "twice", "r")
+    };
+    fixture.log.writer().commit_blocking(twice.clone()).unwrap();
+    assert!(fixture.log.writer().commit_blocking(twice).unwrap_err().is_duplicate());
+    fixture
+}
+
+fn command(db: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
+    command.env("TRACING_AUDIT_DB", db).env("COLUMNS", "120").stdin(Stdio::null());
+    command
+}
+
+/// Words are separated by single blanks, and what has blanks is quoted by `'`.
+fn run(db: &str, arguments: &str) -> Output {
+    let mut words = Vec::new();
+    for (index, part) in arguments.split('\'').enumerate() {
+        if index % 2 == 0 {
+            words.extend(part.split_whitespace());
+        } else {
+            words.push(part);
+        }
+    }
+    command(db).args(words).output().unwrap()
+}
+
+#[track_caller]
+fn answer(db: &str, arguments: &str) -> String {
+    let Output { status, stdout, stderr } = run(db, arguments);
+    assert!(status.success(), "{arguments}: {}", String::from_utf8_lossy(&stderr));
+    assert!(stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+/// The table, without what is different in each run.
+#[track_caller]
+fn shows(db: &str, arguments: &str, expected: &str) {
+    let table = answer(db, &[arguments, " --format table"].concat());
+    assert_eq!(table.trim_end(), expected.trim(), "{arguments}:\n{table}");
+}
+
+/// What is asked, and the table that answers it.
+const ANSWERS: [(&str, &str); 12] = [
+    // 1. Who read document D?
+    (
+        "query --action document.read --resource-id D",
+        "
+seq  time                 agent  action         resource    decision  risk  reason
+6    2026-11-17 12:00:00  bob    document.read  document/D  Mask      0.85  personal data
+5    2026-11-16 23:30:00  alice  document.read  document/D  Allow     0.10
+0    2026-10-05 08:00:00  alice  document.read  document/D  Allow     0.10",
+    ),
+    // 2. Everything session S did, in order.
+    (
+        "query --session s1 --oldest-first",
+        "
+seq  time                 agent  action          resource    decision  risk  reason
+0    2026-10-05 08:00:00  alice  document.read   document/D  Allow     0.10
+1    2026-10-05 08:01:00  alice  document.share  document/D  Deny      0.70  outside of the company",
+    ),
+    // 3. Everything agent X did last Tuesday, Berlin time.
+    (
+        "query --agent alice --on 2026-11-17 --tz Europe/Berlin",
+        "
+seq  time                 agent  action           resource    decision  risk  reason
+7    2026-11-17 13:05:00  alice  document.delete  document/D  Deny      0.95  legal hold
+5    2026-11-17 00:30:00  alice  document.read    document/D  Allow     0.10",
+    ),
+    // 5. Top denied actions this month, and which rose against the month before.
+    (
+        "stats --decision deny --by action --month 2026-11 --compare",
+        "
+action           before  now  change
+document.delete  1       2    +1
+document.share   1       0    -1",
+    ),
+    // 6. Masked results with risk >= 0.8.
+    (
+        "query --decision mask --risk-min 0.8",
+        "
+seq  time                 agent  action         resource    decision  risk  reason
+6    2026-11-17 12:00:00  bob    document.read  document/D  Mask      0.85  personal data",
+    ),
+    // 7. First and last seen of an agent.
+    (
+        "stats --agent alice --by agent_id",
+        "
+agent_id  entries                        first                last
+alice     6        ████████████████████  2026-10-05 08:00:00  2026-11-17 23:30:00",
+    ),
+    // 9. By IP, trace or request id.
+    (
+        "query --where metadata.ip=10.0.0.2 --since 2026-11-01",
+        "
+seq  time                 agent  action           resource    decision  risk  reason
+10   2026-11-18 10:01:00         login.failed     document/-  Perhaps   0.50
+9    2026-11-18 10:00:00  bob    document.delete  document/F  Deny      0.90  not the owner
+6    2026-11-17 12:00:00  bob    document.read    document/D  Mask      0.85  personal data",
+    ),
+    (
+        "query --where metadata.request_id=r7",
+        "
+seq  time                 agent  action           resource    decision  risk  reason
+7    2026-11-17 12:05:00  alice  document.delete  document/D  Deny      0.95  legal hold",
+    ),
+    // 10. All but agent healthcheck.
+    (
+        "query --where agent_id!=healthcheck --before 2026-11-01",
+        "
+seq  time                 agent  action           resource    decision  risk  reason
+2    2026-10-06 09:00:00  bob    document.delete  document/D  Deny      0.90  not the owner
+1    2026-10-05 08:01:00  alice  document.share   document/D  Deny      0.70  outside of the company
+0    2026-10-05 08:00:00  alice  document.read    document/D  Allow     0.10",
+    ),
+    // 11. Entries with problems, and quarantined ones.
+    (
+        "query --problems",
+        "
+seq  time                 agent  action        resource    decision  risk  reason
+10   2026-11-18 10:01:00         login.failed  document/-  Perhaps   0.50",
+    ),
+    // 12. Declared losses, per day.
+    (
+        "stats --action audit.gap --by day",
+        "
+day                   entries                        first                last
+2026-11-18T00:00:00Z  1        ████████████████████  2026-11-18 11:00:00  2026-11-18 11:00:00",
+    ),
+    // 13. Which services and ledgers write here, and when each wrote last.
+    (
+        "stats --by metadata.service",
+        "
+metadata.service  entries                        first                last
+billing           9        ████████████████████  2026-10-05 08:00:00  2026-11-18 11:00:00
+gateway           2        █████                 2026-10-06 09:30:00  2026-11-18 10:01:00
+search            1        ███                   2026-11-17 12:00:00  2026-11-17 12:00:00
+(none)            1        ███                   2026-11-19 00:00:00  2026-11-19 00:00:00",
+    ),
+];
+
+fn questions(db: &str, log: &AuditLog, directory: &Path) {
+    for (arguments, expected) in ANSWERS {
+        shows(db, arguments, expected);
+    }
+    // 8. All rows of one customer, nothing of the others, with a manifest.
+    let file = directory.join("acme.jsonl.gz");
+    assert_eq!(answer(db, &format!("export --workspace acme --manifest -o {}", file.display())), "");
+    let mut lines = String::new();
+    flate2::read::GzDecoder::new(std::fs::File::open(&file).unwrap()).read_to_string(&mut lines).unwrap();
+    let found: Vec<SequencedEntry> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(found.iter().map(|found| found.seq).collect::<Vec<_>>(), [0, 1, 3, 4, 5, 7, 8]);
+    let manifest = std::fs::read(directory.join("acme.jsonl.gz.manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!((&manifest["rows"], &manifest["ledgers"][0]["entries"]), (&json!(7), &json!(13)));
+    let sum = Command::new("sha256sum").arg(&file).output().unwrap().stdout;
+    assert!(String::from_utf8(sum).unwrap().starts_with(manifest["sha256"].as_str().unwrap()));
+    let quarantined = answer(db, "quarantine list");
+    assert!(
+        quarantined.contains("00000000-0000-0000-0000-000000000007  twice   the ledger holds an entry"),
+        "{quarantined}"
+    );
+    let quarantined: Value = serde_json::from_str(&answer(db, "quarantine export")).unwrap();
+    assert_eq!(quarantined["entry"]["action"], "twice");
+    assert_eq!(answer(db, "quarantine retry"), "0 committed, 1 refused again\n");
+    let ledger: Value = serde_json::from_str(&answer(db, "ledgers")).unwrap();
+    assert_eq!((&ledger["ledger"], &ledger["entries"]), (&json!("main"), &json!(13)));
+    // 14. What was added since my last export.
+    let new = format!("tail --state {}", directory.join("state").display());
+    assert_eq!(answer(db, &new).lines().count(), 13);
+    assert_eq!(answer(db, &new), "");
+    emit(log, &EVENTS[0]);
+    log.flush_blocking().unwrap();
+    let added: SequencedEntry = serde_json::from_str(&answer(db, &new)).unwrap();
+    assert_eq!((added.seq, &*added.entry.action), (13, "document.read"));
+    // One entry, whole.
+    let whole: SequencedEntry =
+        serde_json::from_str(&answer(db, &format!("get {}", added.entry.id))).unwrap();
+    assert_eq!(whole, added);
+    // 4. Denials as they happen.
+    let mut tail =
+        command(db).args(["tail", "-f", "--decision", "Deny"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let told = std::thread::spawn(move || lines.next().unwrap().unwrap());
+    wait_until("the denial is told", || {
+        emit(log, &EVENTS[0]);
+        emit(log, &EVENTS[2]);
+        log.flush_blocking().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        told.is_finished()
+    });
+    let told: SequencedEntry = serde_json::from_str(&told.join().unwrap()).unwrap();
+    assert_eq!(told.entry.action, "document.delete");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
+
+mod sqlite {
+    #[test]
+    fn every_question_has_its_answer() {
+        let fixture = super::filled(crate::support::log());
+        let db = fixture.directory.path().join("audit.db");
+        super::questions(db.to_str().unwrap(), &fixture.log, fixture.directory.path());
+    }
+}
+
+mod postgres {
+    use crate::support::{Fixture, postgres::server};
+    use tracing_audit::{AuditLog, Store};
+
+    #[test]
+    fn every_question_has_its_answer() {
+        let url = server().create_database();
+        let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(100, 1 << 20);
+        let log = builder.open_blocking().unwrap();
+        let fixture = super::filled(Fixture { log, directory: tempfile::tempdir().unwrap() });
+        super::questions(&url, &fixture.log, fixture.directory.path());
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_one_clear_sentence_and_its_exit_code() {
+    let fixture = filled(support::log());
+    let directory = fixture.directory.path();
+    let db = directory.join("audit.db");
+    let db = db.to_str().unwrap();
+    let fails = |db: &str, arguments: &str, code: i32, says: &str| {
+        let Output { status, stdout, stderr } = run(db, arguments);
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments}: {stderr}");
+        assert!(stderr.contains(says), "{arguments}: {stderr}");
+        assert!(stdout.is_empty());
+    };
+    assert_eq!(answer(db, "query --agent nobody"), "");
+    fails(db, "get 00000000-0000-0000-0000-000000000001", 1, "no entry has the id");
+    fails(db, "query --where colour=red", 2, "there is no field \"colour\": there are id, ");
+    fails(db, "query --where colour", 2, "is not FIELD=VALUE");
+    fails(db, "stats --by colour", 2, "cannot count by \"colour\"");
+    fails(db, "query --since 2026-11-02 --before 2026-11-01", 2, "--since must be earlier than --before");
+    fails(db, "query --since yesterday", 2, "is not a time: 2h, 7d, ");
+    fails(db, "query --on 2026-11-31", 2, "is not a date");
+    fails(db, "query --tz Mars/Olympus", 2, "invalid value 'Mars/Olympus'");
+    fails("", "query", 2, "which database?");
+    fails("postgres://user:secret@host:port/db", "query", 2, "not a valid PostgreSQL URL");
+    fails(directory.join("none.db").to_str().unwrap(), "query", 3, "cannot be opened");
+    assert!(!directory.join("none.db").exists());
+    let (empty, other) = (directory.join("empty.db"), directory.join("other.db"));
+    std::fs::write(&empty, "").unwrap();
+    fails(empty.to_str().unwrap(), "query", 3, "the database holds no audit log");
+    std::fs::write(&other, "not a database at all").unwrap();
+    fails(other.to_str().unwrap(), "query", 3, "is not a SQLite database");
+    std::fs::write(directory.join("state"), "{}").unwrap();
+    fails(
+        db,
+        &format!("tail --state {}", directory.join("state").display()),
+        2,
+        "is not a state of this command",
+    );
+
+    // A full disk halfway: no file under the final name, and none left beside it.
+    let target = directory.join("there");
+    std::fs::create_dir(&target).unwrap();
+    let export = format!("export -o {}/all.jsonl", target.display());
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 1; exec \"$0\" $1",
+        env!("CARGO_BIN_EXE_tracing-audit"),
+        &export,
+    ]);
+    let output = limited.env("TRACING_AUDIT_DB", db).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+    assert_eq!(answer(db, &export), "");
+    assert_eq!(std::fs::read_to_string(target.join("all.jsonl")).unwrap().lines().count(), 13);
+}
+
+#[test]
+fn a_reader_of_the_output_that_has_seen_enough_is_no_error() {
+    let fixture = filled(support::log());
+    for _ in 0..500 {
+        emit(&fixture.log, &EVENTS[0]);
+    }
+    fixture.settle();
+    let db = fixture.directory.path().join("audit.db");
+    for arguments in [
+        ["query", "--limit=0"],
+        ["export", "--format=csv"],
+        ["export", "--format=jsonl"],
+        ["tail", "--format=table"],
+    ] {
+        let mut process = command(db.to_str().unwrap())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::with_capacity(64, process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Output { status, stderr, .. } = process.wait_with_output().unwrap();
+        assert!(status.success() && stderr.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    }
+}
+
+#[test]
+fn what_a_terminal_would_obey_is_not_shown_to_it() {
+    let fixture = support::log();
+    let hostile = AuditEntry {
+        reason: Some("\u{1b}[2Jgone\u{202e}\n".to_owned()),
+        ..AuditEntry::new(Uuid::nil(), "a\r\u{9b}", "r")
+    };
+    fixture.log.writer().commit_blocking(hostile).unwrap();
+    let db = fixture.directory.path().join("audit.db");
+    let table = answer(db.to_str().unwrap(), "query --format table");
+    assert!(table.contains("a\\r\\u{9b}") && table.contains("\\u{1b}[2Jgone\\u{202e}\\n"), "{table}");
+    assert_eq!(table.lines().count(), 2);
+}
