@@ -404,3 +404,112 @@ fn what_a_terminal_would_obey_is_not_shown_to_it() {
     assert!(table.contains("a\\r\\u{9b}") && table.contains("\\u{1b}[2Jgone\\u{202e}\\n"), "{table}");
     assert_eq!(table.lines().count(), 2);
 }
+
+/// The `seq` of each line.
+fn seqs(lines: &str) -> Vec<u64> {
+    let seq = |line| serde_json::from_str::<SequencedEntry>(line).unwrap().seq;
+    lines.lines().map(seq).collect()
+}
+
+#[test]
+fn a_tail_into_a_file_that_is_killed_fifty_times_has_every_entry_once() {
+    let fixture = support::log();
+    let db = fixture.directory.path().join("audit.db");
+    let file = fixture.directory.path().join("tail.jsonl");
+    let (db, file) = (db.to_str().unwrap(), file.to_str().unwrap());
+    let length = || std::fs::metadata(file).map_or(0, |file| file.len());
+    for round in 0..50_u64 {
+        let before = length();
+        let mut tail = command(db).args(["tail", "-f", "-o", file]).spawn().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..40 {
+                    let reason = Some("x".repeat(3000));
+                    let entry = AuditEntry { reason, ..AuditEntry::new(Uuid::nil(), "a", "r") };
+                    fixture.log.writer().write_blocking(entry).unwrap();
+                    std::thread::sleep(std::time::Duration::from_micros(500));
+                }
+                fixture.log.flush_blocking().unwrap();
+            });
+            // Amid its work: each round adds more than this.
+            wait_until("the file has grown", || length() > before + round * 7919 % 100_000);
+            tail.kill().unwrap();
+            tail.wait().unwrap();
+        });
+    }
+    assert_eq!(answer(db, &format!("tail -o {file}")), "");
+    assert_eq!(seqs(&std::fs::read_to_string(file).unwrap()), (0..2000).collect::<Vec<_>>());
+
+    let held = std::fs::File::open(file).unwrap();
+    held.lock().unwrap();
+    let second = run(db, &format!("tail -o {file}"));
+    assert_eq!(second.status.code(), Some(2));
+    assert!(String::from_utf8(second.stderr).unwrap().contains("another command is writing"));
+    drop(held);
+    std::fs::write(file, "something else\n").unwrap();
+    assert_eq!(run(db, &format!("tail -o {file}")).status.code(), Some(2));
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "something else\n");
+}
+
+#[test]
+fn an_export_that_is_interrupted_at_any_byte_and_resumed_is_the_same_as_one_that_was_not() {
+    let fixture = filled(support::log());
+    let more = |count: usize| {
+        for _ in 0..count {
+            emit(&fixture.log, &EVENTS[1]);
+        }
+        fixture.settle();
+    };
+    more(600);
+    let directory = fixture.directory.path();
+    let db = directory.join("audit.db");
+    let db = db.to_str().unwrap();
+    let export = |name: &str| {
+        let file = directory.join(name).display().to_string();
+        format!("export --where agent_id!=healthcheck --manifest -o {file}")
+    };
+    assert_eq!(answer(db, &export("whole.jsonl")), "");
+    let whole = std::fs::read(directory.join("whole.jsonl")).unwrap();
+    let manifest = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(directory.join(name)).unwrap()).unwrap()
+    };
+    let expected = manifest("whole.jsonl.manifest.json");
+
+    for (round, cut) in [0, 1, 500, 9_999, 50_000, 111_111, whole.len() as u64].into_iter().enumerate() {
+        let name = format!("{round}.jsonl");
+        let resume = [&export(&name), " --resume"].concat();
+        // Its first try comes as far as a limit in blocks of 512 bytes, and loses what it wrote after some byte.
+        let mut limited = Command::new("sh");
+        limited.args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 150; exec \"$0\" $1",
+            env!("CARGO_BIN_EXE_tracing-audit"),
+            &resume,
+        ]);
+        let first = limited.env("TRACING_AUDIT_DB", db).output().unwrap();
+        assert_eq!(first.status.code(), Some(4), "{}", String::from_utf8_lossy(&first.stderr));
+        assert!(!directory.join(&name).exists());
+        let partial = std::fs::OpenOptions::new()
+            .write(true)
+            .open(directory.join([&name, ".partial"].concat()))
+            .unwrap();
+        let length = partial.metadata().unwrap().len();
+        assert!(length > 50_000, "{length}");
+        partial.set_len(cut.min(length)).unwrap();
+        // What comes meanwhile belongs to the next export.
+        more(1);
+        let other = run(db, &[&resume, " --action document.read"].concat());
+        assert_eq!(other.status.code(), Some(2));
+        assert_eq!(answer(db, &resume), "");
+        let resumed = std::fs::read(directory.join(&name)).unwrap();
+        let rows = seqs(std::str::from_utf8(&resumed).unwrap()).len();
+        assert!(resumed.starts_with(&whole) && rows == 612 + round, "{round}: {rows}");
+        let told = manifest(&[&name, ".manifest.json"].concat());
+        assert_eq!(told["rows"], json!(rows));
+        if round == 0 {
+            assert_eq!((&resumed, &told["sha256"]), (&whole, &expected["sha256"]));
+        }
+        let left = |end: &str| directory.join([&name, end].concat()).exists();
+        assert!(!left(".partial") && !left(".partial.json"));
+    }
+}

@@ -1,20 +1,22 @@
 //! Entries to a file that appears when it is complete, and a manifest that says what is in it.
 
 use std::{
-    io::{self, Write},
+    fs::File,
+    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use clap::{Args, ValueEnum};
 use flate2::{Compression, write::GzEncoder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
-use tracing_audit::{AuditError, AuditQuery, AuditReader, Ledger};
+use tracing_audit::{AuditError, AuditQuery, AuditReader, Ledger, SequencedEntry};
 
-use crate::{Database, Failure, conditions::Conditions, show::Out};
+use crate::{Database, Failure, conditions::Conditions, lines::Lines, show::Out};
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "options are on or off")]
 pub(crate) struct Export {
     #[command(flatten)]
     conditions: Conditions,
@@ -29,6 +31,10 @@ pub(crate) struct Export {
     /// Write FILE.manifest.json beside it: rows, query, ledgers, SHA-256.
     #[arg(long, requires = "output")]
     manifest: bool,
+    /// Go on where an export to this file with this option was interrupted. It keeps FILE.partial until it is complete, and
+    /// makes the same bytes as one that was not interrupted. JSON Lines only, not compressed.
+    #[arg(long, requires = "output", conflicts_with = "gzip")]
+    resume: bool,
     /// For programs: no ' before a text that a spreadsheet would run as a formula.
     #[arg(long)]
     raw: bool,
@@ -72,37 +78,97 @@ impl Export {
         }
         let Some(path) = &self.output else {
             let mut out = GzipIf::new(Out::default(), self.gzip);
-            self.write(&reader, &query, &ledgers, &mut out).await?;
+            self.write(&reader, &query, &ledgers, None, &mut out).await?;
             out.finish()?;
             return Ok(());
         };
         let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
+        if self.resume {
+            if gzip || self.format == Kind::Csv {
+                return Err(Failure::Usage("--resume is for JSON Lines that are not compressed".to_owned()));
+            }
+            return self.resume(path, &reader, &query, ledgers).await;
+        }
         let mut out = GzipIf::new(Hashing::new(beside(path)?), gzip);
-        let rows = self.write(&reader, &query, &ledgers, &mut out).await?;
+        let rows = self.write(&reader, &query, &ledgers, None, &mut out).await?;
         let Hashing { inner, hash, bytes } = out.finish()?;
         inner.as_file().sync_all()?;
-        if self.manifest {
-            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            let manifest = Manifest {
-                rows,
-                sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
-                bytes,
-                query: options(),
-                ledgers: &ledgers,
-                tracing_audit: env!("CARGO_PKG_VERSION"),
-                file: name,
-            };
-            let mut beside_it = path.clone().into_os_string();
-            beside_it.push(".manifest.json");
-            let beside_it = PathBuf::from(beside_it);
-            let mut file = beside(&beside_it)?;
-            serde_json::to_writer_pretty(&mut file, &manifest).map_err(io::Error::from)?;
-            file.write_all(b"\n")?;
-            file.as_file().sync_all()?;
-            keep(inner, path)?;
-            return keep(file, &beside_it);
+        self.manifest(path, &ledgers, rows, hash, bytes)?;
+        inner.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// Goes on with what is there, up to where the ledgers ended at the first try.
+    async fn resume(
+        &self,
+        path: &Path,
+        reader: &AuditReader,
+        query: &AuditQuery,
+        ledgers: Vec<Ledger>,
+    ) -> Result<(), Failure> {
+        let (partial, plan) = (with(path, ".partial"), with(path, ".partial.json"));
+        let asked = format!("{query:?}");
+        let ledgers = match std::fs::read(&plan) {
+            Ok(bytes) => {
+                let unclear = |_| Failure::Usage(format!("{} is not a plan of this command", plan.display()));
+                let Plan { query, ledgers } = serde_json::from_slice(&bytes).map_err(unclear)?;
+                if query != asked {
+                    let message =
+                        format!("the interrupted export asked for something else: remove {}", plan.display());
+                    return Err(Failure::Usage(message));
+                }
+                ledgers
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // What is there without a plan belongs to none.
+                File::create(&partial)?.sync_all()?;
+                let made = Plan { query: asked, ledgers };
+                save(&plan, &made)?;
+                made.ledgers
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut lines = Lines::open(&partial)?;
+        let last = lines.last()?;
+        lines.file.seek(SeekFrom::Start(0))?;
+        let mut known = Hashing::new(io::sink());
+        let mut rows = 0;
+        for line in BufReader::new(&lines.file).split(b'\n') {
+            known.write_all(&line?)?;
+            known.write_all(b"\n")?;
+            rows += 1;
         }
-        keep(inner, path)
+        let out = Hashing { inner: lines, hash: known.hash, bytes: known.bytes };
+        let mut out = GzipIf::new(out, false);
+        rows += self.write(reader, query, &ledgers, last.as_ref(), &mut out).await?;
+        let Hashing { inner, hash, bytes } = out.finish()?;
+        inner.file.sync_all()?;
+        self.manifest(path, &ledgers, rows, hash, bytes)?;
+        std::fs::rename(&partial, path)?;
+        Ok(std::fs::remove_file(&plan)?)
+    }
+
+    fn manifest(
+        &self,
+        path: &Path,
+        ledgers: &[Ledger],
+        rows: u64,
+        hash: Sha256,
+        bytes: u64,
+    ) -> Result<(), Failure> {
+        if !self.manifest {
+            return Ok(());
+        }
+        let manifest = Manifest {
+            file: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            rows,
+            sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
+            bytes,
+            query: options(),
+            ledgers,
+            tracing_audit: env!("CARGO_PKG_VERSION"),
+        };
+        save(&with(path, ".manifest.json"), &manifest)
     }
 
     /// Where the ledger ended when the export began, or where the options end it.
@@ -116,6 +182,7 @@ impl Export {
         reader: &AuditReader,
         query: &AuditQuery,
         ledgers: &[Ledger],
+        after: Option<&SequencedEntry>,
         out: &mut impl Write,
     ) -> Result<u64, AuditError> {
         match self.format {
@@ -123,8 +190,15 @@ impl Export {
             Kind::Csv => reader.export_csv(query, out).await,
             Kind::Jsonl => {
                 let mut rows = 0;
-                for ledger in self.conditions.ledgers(ledgers) {
-                    let one = query.clone().before_seq(self.end(&ledger, ledgers)).ledger(ledger);
+                let all = self.conditions.ledgers(ledgers);
+                let done = |ledger: &String| after.is_some_and(|after| after.ledger == *ledger);
+                let first = all.iter().position(done).unwrap_or(0);
+                for ledger in all.into_iter().skip(first) {
+                    let mut one = query.clone().before_seq(self.end(&ledger, ledgers));
+                    if let Some(after) = after.filter(|after| after.ledger == ledger) {
+                        one = one.from_seq(after.seq + 1);
+                    }
+                    let one = one.ledger(ledger);
                     rows += reader.export_json_lines(one, &mut *out).await?;
                 }
                 Ok(rows)
@@ -153,9 +227,28 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
     NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))
 }
 
-fn keep(file: NamedTempFile, path: &Path) -> Result<(), Failure> {
+/// The path with this at its end.
+fn with(path: &Path, end: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(end);
+    path.into()
+}
+
+/// As JSON, whole or not at all.
+fn save(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
+    let mut file = beside(path)?;
+    serde_json::to_writer_pretty(&mut file, value).map_err(io::Error::from)?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// What an export that can be interrupted has set out to do.
+#[derive(Serialize, Deserialize)]
+struct Plan {
+    query: String,
+    ledgers: Vec<Ledger>,
 }
 
 /// Sums up what is written.

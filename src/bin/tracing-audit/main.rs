@@ -2,6 +2,7 @@
 
 mod conditions;
 mod export;
+mod lines;
 mod period;
 mod show;
 mod stats;
@@ -138,6 +139,10 @@ impl Failure {
         }
     }
 
+    fn tell(&self) {
+        anstream::eprintln!("tracing-audit: {}", show::harmless(&self.message()));
+    }
+
     fn message(&self) -> String {
         let with_causes = |error: &dyn Error| {
             let mut message = error.to_string();
@@ -197,7 +202,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            anstream::eprintln!("tracing-audit: {}", show::harmless(&failure.message()));
+            failure.tell();
             failure.code().into()
         }
     }

@@ -8,10 +8,12 @@ use std::{
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use tracing_audit::SequencedEntry;
 
 use crate::{
     Database, Failure,
     conditions::Conditions,
+    lines::Lines,
     show::{Entries, Format},
 };
 
@@ -26,6 +28,10 @@ pub(crate) struct Tail {
     /// written when the command was killed may come again; none is left out.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Append to this file, as JSON Lines, what comes after its last entry. Whenever the command is killed and started
+    /// again, each entry is in it once.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["state", "format"])]
+    output: Option<PathBuf>,
     /// Default: a table on a terminal, JSON Lines elsewhere.
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -51,42 +57,92 @@ impl Tail {
         };
         let head = ledgers.iter().find(|one| one.ledger == ledger).map_or(0, |one| one.entries);
         let query = self.conditions.query()?.ledger(&ledger);
-        let from = match self.state.as_deref().map(load).transpose()?.flatten() {
+        let (mut to, known) = match (self.output, self.state) {
+            (Some(path), _) => {
+                let mut lines = Lines::open(&path)?;
+                let last = lines.last()?.map(|last| State { ledger: last.ledger, next_seq: last.seq + 1 });
+                (To::File(lines), Some(last.unwrap_or(State { ledger: ledger.clone(), next_seq: 0 })))
+            }
+            (None, Some(path)) => {
+                let state = load(&path)?;
+                let shown = Entries::new(self.format, self.conditions.period.tz);
+                (
+                    To::Shown(shown, Some(path)),
+                    Some(state.unwrap_or(State { ledger: ledger.clone(), next_seq: 0 })),
+                )
+            }
+            (None, None) => (To::Shown(Entries::new(self.format, self.conditions.period.tz), None), None),
+        };
+        let from = match known {
             Some(state) if state.ledger != ledger => {
-                return Err(Failure::Usage(format!(
-                    "the state is of the ledger {:?}, not {ledger:?}",
-                    state.ledger
-                )));
+                let message = format!("so far it was the ledger {:?}, not {ledger:?}", state.ledger);
+                return Err(Failure::Usage(message));
             }
             Some(state) => state.next_seq,
-            // Without a state, what comes; with a new one, or once only, all that is there.
-            None if self.follow && self.state.is_none() => head,
+            // With nothing to go on from: what comes, or all that is there.
+            None if self.follow => head,
             None => 0,
         };
-        let mut shown = Entries::new(self.format, self.conditions.period.tz);
-        let done = |next_seq| match &self.state {
-            Some(path) => save(path, &State { ledger: ledger.clone(), next_seq }),
-            None => Ok(()),
-        };
         if !self.follow {
-            let mut entries = std::pin::pin!(reader.stream(query.from_seq(from).before_seq(head)));
-            while let Some(entry) = entries.try_next().await? {
-                shown.add(&entry)?;
+            let entries = reader.stream(query.from_seq(from).before_seq(head)).try_ready_chunks(TOGETHER);
+            let mut entries = std::pin::pin!(entries);
+            while let Some(found) = entries.try_next().await.map_err(|failed| failed.1)? {
+                to.add(&found)?;
             }
-            shown.end()?;
-            return done(head.max(from));
+            return to.reached(ledger, head.max(from));
         }
-        // Those that came together are shown together, and then the state is kept.
-        let mut entries = std::pin::pin!(reader.follow_matching(query, from).ready_chunks(500));
+        let mut entries = std::pin::pin!(reader.follow_matching(query, from).ready_chunks(TOGETHER));
         while let Some(found) = entries.next().await {
-            let mut next = None;
+            let mut whole = Vec::with_capacity(found.len());
             for entry in found {
-                let entry = entry?;
-                shown.add(&entry)?;
-                next = Some(entry.seq + 1);
+                match entry {
+                    Ok(entry) => whole.push(entry),
+                    Err(error) if error.is_query() => return Err(error.into()),
+                    // It may come back.
+                    Err(error) => Failure::from(error).tell(),
+                }
             }
+            if let Some(last) = whole.last() {
+                to.add(&whole)?;
+                to.reached(ledger.clone(), last.seq + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Entries that are written together, before the state is kept.
+const TOGETHER: usize = 500;
+
+/// Where entries go, and what says how far they have come.
+enum To {
+    /// A state of its own, if any.
+    Shown(Entries, Option<PathBuf>),
+    /// Itself.
+    File(Lines),
+}
+
+impl To {
+    fn add(&mut self, found: &[SequencedEntry]) -> Result<(), Failure> {
+        match self {
+            Self::Shown(shown, _) => found.iter().try_for_each(|entry| shown.add(entry)),
+            Self::File(lines) => {
+                let mut bytes = Vec::new();
+                for entry in found {
+                    serde_json::to_writer(&mut bytes, entry).map_err(std::io::Error::from)?;
+                    bytes.push(b'\n');
+                }
+                Ok(lines.write_all(&bytes)?)
+            }
+        }
+    }
+
+    fn reached(&mut self, ledger: String, next_seq: u64) -> Result<(), Failure> {
+        if let Self::Shown(shown, state) = self {
             shown.flush()?;
-            next.map_or(Ok(()), done)?;
+            if let Some(path) = state {
+                save(path, &State { ledger, next_seq })?;
+            }
         }
         Ok(())
     }

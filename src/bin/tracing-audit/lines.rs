@@ -1,0 +1,73 @@
+//! A file of entries as JSON Lines that says itself how far it has come.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use tracing_audit::SequencedEntry;
+
+use crate::Failure;
+
+/// Read backwards at once.
+const CHUNK: u64 = 1 << 16;
+
+/// The file, held against another command that would write to it.
+pub(crate) struct Lines {
+    pub(crate) file: File,
+    path: PathBuf,
+}
+
+impl Lines {
+    /// Opens or creates it, and cuts off a line that a killed command has not finished.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        if file.try_lock().is_err() {
+            return Err(Failure::Usage(format!("another command is writing to {}", path.display())));
+        }
+        let mut lines = Self { file, path: path.to_owned() };
+        let end = lines.after_last_newline(lines.file.metadata()?.len())?;
+        lines.file.set_len(end)?;
+        lines.file.seek(SeekFrom::End(0))?;
+        Ok(lines)
+    }
+
+    /// The last entry in it.
+    pub(crate) fn last(&mut self) -> Result<Option<SequencedEntry>, Failure> {
+        let end = self.file.metadata()?.len();
+        let Some(before) = end.checked_sub(1) else { return Ok(None) };
+        let start = self.after_last_newline(before)?;
+        let mut line = Vec::new();
+        self.file.seek(SeekFrom::Start(start))?;
+        self.file.read_to_end(&mut line)?;
+        serde_json::from_slice(&line).map(Some).map_err(|_| {
+            Failure::Usage(format!("{} does not end with an entry: another file?", self.path.display()))
+        })
+    }
+
+    /// Where the line begins that is at this place.
+    fn after_last_newline(&mut self, mut end: u64) -> io::Result<u64> {
+        while end > 0 {
+            let start = end.saturating_sub(CHUNK);
+            let mut bytes = Vec::new();
+            self.file.seek(SeekFrom::Start(start))?;
+            (&mut self.file).take(end - start).read_to_end(&mut bytes)?;
+            if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
+                return Ok(start + at as u64 + 1);
+            }
+            end = start;
+        }
+        Ok(0)
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
