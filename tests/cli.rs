@@ -244,6 +244,10 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     assert_eq!((&manifest["rows"], &manifest["ledgers"][0]["entries"]), (&json!(7), &json!(13)));
     let sum = Command::new("sha256sum").arg(&file).output().unwrap().stdout;
     assert!(String::from_utf8(sum).unwrap().starts_with(manifest["sha256"].as_str().unwrap()));
+    // For security tools.
+    let denied = answer(db, "export --format ocsf --decision Deny");
+    let kind = |line| serde_json::from_str::<Value>(line).unwrap()["type_uid"].take();
+    assert_eq!(denied.lines().map(kind).collect::<Vec<_>>(), [600_303, 600_304, 600_304, 600_304]);
     let quarantined = answer(db, "quarantine list");
     assert!(
         quarantined.contains("00000000-0000-0000-0000-000000000007  twice   the ledger holds an entry"),

@@ -93,6 +93,15 @@ impl BlockingReader<'_> {
         on_own_runtime(self.0.export_json_lines(query, out))
     }
 
+    /// [`AuditReader::export_ocsf`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_ocsf(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.export_ocsf(query, out))
+    }
+
     /// [`AuditReader::get`].
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::{AuditQuery, AuditReader};
-use crate::{AuditError, entry::from_micros, error::Kind, record::Row};
+use crate::{AuditError, SequencedEntry, entry::from_micros, error::Kind, record::Row};
 
 const HEADER: [&str; 12] = [
     "id",
@@ -63,7 +63,7 @@ impl AuditReader {
     /// Writes the entries that match as JSON Lines, one object a line, and returns how many. Memory stays constant at any
     /// size, and no read transaction stays open meanwhile.
     ///
-    /// Each line is a [`SequencedEntry`](crate::SequencedEntry) as serde writes it, and reads back as the same. They come in the order of `seq`, ledger by ledger if the query names none; to go on with a later
+    /// Each line is a [`SequencedEntry`] as serde writes it, and reads back as the same. They come in the order of `seq`, ledger by ledger if the query names none; to go on with a later
     /// export, give [`from_seq`](AuditQuery::from_seq).
     ///
     /// # Errors
@@ -75,7 +75,17 @@ impl AuditReader {
     pub async fn export_json_lines(
         &self,
         query: impl Into<AuditQuery>,
+        out: impl Write,
+    ) -> Result<u64, AuditError> {
+        self.export_lines(query, out, |line, entry| serde_json::to_writer(line, entry)).await
+    }
+
+    /// A line of JSON for each entry, by ledger and `seq`.
+    pub(super) async fn export_lines(
+        &self,
+        query: impl Into<AuditQuery>,
         mut out: impl Write,
+        write: fn(&mut Vec<u8>, &SequencedEntry) -> serde_json::Result<()>,
     ) -> Result<u64, AuditError> {
         let query = Self::asked(query)?;
         let failed = |cause: std::io::Error| {
@@ -94,7 +104,7 @@ impl AuditReader {
             let mut entries = pin!(self.stream(query));
             while let Some(entry) = entries.try_next().await? {
                 line.clear();
-                serde_json::to_writer(&mut line, &entry).map_err(|cause| failed(cause.into()))?;
+                write(&mut line, &entry).map_err(|cause| failed(cause.into()))?;
                 line.push(b'\n');
                 out.write_all(&line).map_err(failed)?;
                 count += 1;

@@ -3,6 +3,7 @@
 mod blocking;
 mod export;
 mod follow;
+mod ocsf;
 mod page;
 mod quarantine;
 mod query;

@@ -46,6 +46,8 @@ enum Kind {
     Jsonl,
     /// CSV, the latest first.
     Csv,
+    /// JSON Lines of OCSF 1.8.0 events, class API Activity, by ledger and seq.
+    Ocsf,
 }
 
 /// What is in a file of exported entries.
@@ -84,7 +86,7 @@ impl Export {
         };
         let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
         if self.resume {
-            if gzip || self.format == Kind::Csv {
+            if gzip || self.format != Kind::Jsonl {
                 return Err(Failure::Usage("--resume is for JSON Lines that are not compressed".to_owned()));
             }
             return self.resume(path, &reader, &query, ledgers).await;
@@ -188,7 +190,7 @@ impl Export {
         match self.format {
             Kind::Csv if self.raw => reader.export_csv_raw(query, out).await,
             Kind::Csv => reader.export_csv(query, out).await,
-            Kind::Jsonl => {
+            Kind::Jsonl | Kind::Ocsf => {
                 let mut rows = 0;
                 let all = self.conditions.ledgers(ledgers);
                 let done = |ledger: &String| after.is_some_and(|after| after.ledger == *ledger);
@@ -199,7 +201,10 @@ impl Export {
                         one = one.from_seq(after.seq + 1);
                     }
                     let one = one.ledger(ledger);
-                    rows += reader.export_json_lines(one, &mut *out).await?;
+                    rows += match self.format {
+                        Kind::Ocsf => reader.export_ocsf(one, &mut *out).await?,
+                        _ => reader.export_json_lines(one, &mut *out).await?,
+                    };
                 }
                 Ok(rows)
             }
