@@ -26,7 +26,7 @@ CREATE INDEX tracing_audit_entries_session ON tracing_audit_entries (ledger, ses
     WHERE session_id IS NOT NULL;
 CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (ledger, decision, seq)
     WHERE decision IN ('Deny', 'Mask');
-CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (ledger, risk_score)
+CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (ledger, seq)
     WHERE risk_score >= 0.8;
 
 -- One row per commit that added entries.

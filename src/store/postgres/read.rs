@@ -76,7 +76,29 @@ impl<'p> Statement<'p> {
 
     /// Adds the query's conditions; without any, adds one that always holds.
     fn filter(&mut self, query: &AuditQuery) {
-        self.push(" FROM @tracing_audit_entries e WHERE TRUE");
+        let (least, greatest) = query.bounds();
+        // A bound beyond what PostgreSQL can hold is beyond every entry too.
+        let time = |micros: i64| from_micros(micros);
+        let (least, greatest) = (least.map(time), greatest.map(time));
+        let timed = least.is_some() || greatest.is_some();
+        self.push(" FROM @tracing_audit_entries e");
+        // There is no index on ts; what lies outside of the batches that reach into this time is not read.
+        if timed && query.ledger.is_none() {
+            self.push(" JOIN (SELECT ledger, min(first_seq) AS first, max(first_seq + entries) AS after");
+            self.batches(least, greatest);
+            self.push(" GROUP BY ledger) w ON e.ledger = w.ledger AND e.seq >= w.first AND e.seq < w.after");
+        }
+        self.push(" WHERE TRUE");
+        if timed && let Some(ledger) = &query.ledger {
+            for bound in
+                [" AND e.seq >= (SELECT min(first_seq)", " AND e.seq < (SELECT max(first_seq + entries)"]
+            {
+                self.push(bound);
+                self.batches(least, greatest);
+                self.and("ledger = ", Some(ledger.clone()));
+                self.push(")");
+            }
+        }
         self.and("e.ledger = ", query.ledger.clone());
         for condition in query.all_conditions() {
             self.condition(&condition);
@@ -84,20 +106,15 @@ impl<'p> Statement<'p> {
         }
         self.and("e.seq >= ", query.from_seq.map(bounded));
         self.and("e.seq < ", query.before_seq.map(bounded));
-        let (least, greatest) = query.bounds();
-        // A bound beyond what PostgreSQL can hold is beyond every entry too.
-        let time = |micros: i64| from_micros(micros);
-        let (least, greatest) = (least.map(time), greatest.map(time));
         self.and("e.ts >= ", least);
         self.and("e.ts <= ", greatest);
-        if least.is_some() || greatest.is_some() {
-            // There is no index on ts; what lies outside of the batches that reach into this time is not read.
-            self.push(" AND EXISTS (SELECT 1 FROM @tracing_audit_batches b WHERE b.ledger = e.ledger");
-            self.push(" AND e.seq >= b.first_seq AND e.seq < b.first_seq + b.entries");
-            self.and("b.greatest_ts >= ", least);
-            self.and("b.least_ts <= ", greatest);
-            self.push(")");
-        }
+    }
+
+    /// Adds the batches that reach into this time.
+    fn batches(&mut self, least: Option<DateTime<Utc>>, greatest: Option<DateTime<Utc>>) {
+        self.push(" FROM @tracing_audit_batches WHERE TRUE");
+        self.and("greatest_ts >= ", least);
+        self.and("least_ts <= ", greatest);
     }
 
     fn condition(&mut self, condition: &Condition) {

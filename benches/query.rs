@@ -1,0 +1,216 @@
+//! Pages and reports of ten million entries over a hundred days, on SQLite and on PostgreSQL: how long the slowest of a
+//! hundred takes. `QUERY_ROWS` in the environment is another number of entries.
+#![allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::print_stdout,
+    reason = "a benchmark fails by panicking and prints what it finds"
+)]
+
+#[path = "support/mod.rs"]
+mod figures;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use figures::show;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use support::{block_on, postgres::server};
+use tracing_audit::{AuditLog, AuditQuery, AuditReader, Column, CountBy, Decision, Store};
+use uuid::Uuid;
+
+const BATCH: u64 = 5000;
+/// 2026-01-01, in microseconds since 1970.
+const START: u64 = 1_767_225_600_000_000;
+const DAY: u64 = 86_400_000_000;
+const DAYS: u64 = 100;
+
+/// Runs of each query, each with another value.
+const RUNS: u64 = 200;
+
+/// What both databases are filled with, in words that both understand but for the three that are replaced. Of 50
+/// workspaces each has a fiftieth; one more has a ten-thousandth, another three entries. One entry in a thousand is
+/// refused, one in five thousand is risky. A session has 20 entries.
+fn fill(rows: u64, replace: &[(&str, &str)]) -> String {
+    let step = DAYS * DAY / rows;
+    let last = (rows - 1) / BATCH;
+    let sql = format!(
+        "INSERT INTO tracing_audit_entries
+             (LEDGER seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
+              risk_score, metadata)
+         SELECT LEDGER_IS i, UUID(i), TIME({START} + i * {step}),
+             UUID(CASE WHEN i IN (7, {rows} / 2, {rows} - 3) THEN 51 WHEN i % 10000 = 0 THEN 50 ELSE i % 50 END),
+             UUID(i / 20), UUID(i % 500), 'document.' || CASE WHEN i / 50 % 4 = 0 THEN 'write' ELSE 'read' END, 'document',
+             CAST(i % 100000 AS text), CASE WHEN i % 1000 = 0 THEN 'Deny' ELSE 'Allow' END, 'default policy matched',
+             CASE WHEN i % 5000 = 1 THEN 0.95 ELSE (i % 80) / 100.0 END, '{{\"ip\":\"10.1.2.3\"}}'
+         FROM SERIES({rows} - 1);
+         INSERT INTO tracing_audit_batches
+             (LEDGER first_seq, entries, writer, position, committed_at, least_ts, greatest_ts)
+         SELECT LEDGER_IS i * {BATCH}, {BATCH}, UUID(1), (i + 1) * {BATCH}, TIME({START} + (i + 1) * {BATCH} * {step}),
+             TIME({START} + i * {BATCH} * {step}), TIME({START} + ((i + 1) * {BATCH} - 1) * {step})
+         FROM SERIES({last});"
+    );
+    replace.iter().fold(sql, |sql, (word, with)| {
+        // A function of one argument is written as a text with a gap.
+        match with.split_once("...") {
+            None => sql.replace(word, with),
+            Some((before, after)) => {
+                let mut rest = sql.as_str();
+                let mut done = String::new();
+                while let Some((start, call)) = rest.split_once(&[word, "("].concat()) {
+                    let mut depth = 1;
+                    let end = call
+                        .find(|c| {
+                            depth += i32::from(c == '(') - i32::from(c == ')');
+                            depth == 0
+                        })
+                        .unwrap();
+                    done.extend([start, before, &call[..end], after]);
+                    rest = &call[end + 1..];
+                }
+                done + rest
+            }
+        }
+    })
+}
+
+async fn sqlite(file: &str, rows: u64) {
+    let mut connection = SqliteConnection::connect(file).await.unwrap();
+    let entries = fill(
+        rows,
+        &[
+            ("LEDGER_IS", ""),
+            ("LEDGER", ""),
+            ("UUID", "unhex(printf('%032x', ...))"),
+            ("TIME", "(...)"),
+            (
+                "SERIES",
+                "(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ...) SELECT i FROM n)",
+            ),
+        ],
+    );
+    let sql = format!(
+        "PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000; BEGIN; {entries}
+         UPDATE tracing_audit_head SET next_seq = {rows}; COMMIT; PRAGMA wal_checkpoint(TRUNCATE);"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn postgres(url: &str, rows: u64) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let entries = fill(
+        rows,
+        &[
+            ("LEDGER_IS", "'main',"),
+            ("LEDGER", "ledger,"),
+            ("UUID", "lpad(to_hex(...), 32, '0')::uuid"),
+            ("TIME", "to_timestamp((...) / 1000000.0)"),
+            ("SERIES", "generate_series(0::bigint, ...) AS n(i)"),
+            ("'{\"ip\":\"10.1.2.3\"}'", "'{\"ip\":\"10.1.2.3\"}'::json"),
+        ],
+    );
+    let sql = format!(
+        "SET synchronous_commit = off; {entries} UPDATE tracing_audit_heads SET next_seq = {rows};
+         VACUUM ANALYZE tracing_audit_entries; VACUUM ANALYZE tracing_audit_batches;"
+    );
+    // One by one: VACUUM is not within a transaction, as several statements in one message are.
+    for statement in sql.split(';').filter(|statement| !statement.trim().is_empty()) {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
+}
+
+fn time(micros: u64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros.cast_signed()).unwrap()
+}
+
+/// The median and the slowest but for one in a hundred.
+fn measure(name: &str, goal: &str, runs: u64, mut job: impl FnMut(u64)) {
+    job(runs);
+    let mut took: Vec<f64> = (0..runs)
+        .map(|run| {
+            let start = Instant::now();
+            job(run);
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    took.sort_by(f64::total_cmp);
+    let at = |part: f64| show(took[((took.len() - 1) as f64 * part).ceil() as usize]);
+    println!("{name:<72} p50 {:>10}  p99 {:>10}  (goal {goal})", at(0.5), at(0.99));
+}
+
+fn queries(store: &str, reader: &AuditReader, rows: u64) {
+    let id = |n: u64| Uuid::from_u128(n.into());
+    let day = |run: u64| (time(START + run % DAYS * DAY), time(START + (run % DAYS + 1) * DAY));
+    let all = AuditQuery::new;
+    let pages: [(&str, &dyn Fn(u64) -> AuditQuery); 14] = [
+        ("everything", &|_| all()),
+        ("a workspace", &|run| all().workspace_id(id(run % 50))),
+        ("a workspace of one in ten thousand", &|_| all().workspace_id(id(50))),
+        ("a workspace of three entries", &|_| all().workspace_id(id(51))),
+        ("a workspace without any", &|run| all().workspace_id(id(1000 + run))),
+        ("a session", &|run| all().session_id(id(rows / 20 * run / (RUNS + 1)))),
+        ("refused", &|_| all().decision(Decision::Deny)),
+        ("risk of at least 0.8", &|_| all().risk_at_least(0.8)),
+        ("a day", &|run| all().since(day(run).0).before(day(run).1)),
+        ("a workspace on a day", &|run| {
+            all().workspace_id(id(run % 50)).since(day(run).0).before(day(run).1)
+        }),
+        ("refused on a day", &|run| all().decision(Decision::Deny).since(day(run).0).before(day(run).1)),
+        ("a workspace, refused", &|run| all().workspace_id(id(run % 50)).decision(Decision::Deny)),
+        ("a workspace, an action", &|run| all().workspace_id(id(run % 50)).action("document.write")),
+        ("a session, an agent", &|run| {
+            all().session_id(id(rows / 20 * run / (RUNS + 1))).any_of(Column::AgentId, ["nobody"])
+        }),
+    ];
+    for (name, query) in pages {
+        for latest in [true, false] {
+            let name =
+                format!("{store}: page of 100, {}: {name}", if latest { "latest" } else { "earliest" });
+            measure(&name, "p99 <= 10 ms", RUNS, |run| {
+                let query = if latest { query(run).descending() } else { query(run) };
+                block_on(reader.page(query, None, 100)).unwrap();
+            });
+        }
+    }
+    for (name, by) in [
+        ("hour", CountBy::Hour),
+        ("action", CountBy::Column(Column::Action)),
+        ("agent", CountBy::Column(Column::AgentId)),
+    ] {
+        measure(&format!("{store}: counts of a day by {name}"), "<= 200 ms", 10, |run| {
+            let (since, before) = day(run * 7);
+            assert!(
+                !block_on(reader.count_by(all().since(since).before(before), by.clone())).unwrap().is_empty()
+            );
+        });
+    }
+}
+
+fn main() {
+    let rows = std::env::var("QUERY_ROWS").map_or(10_000_000, |rows| rows.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    drop(AuditLog::open_blocking(&file).unwrap());
+    let start = Instant::now();
+    block_on(sqlite(file.to_str().unwrap(), rows));
+    println!("{rows} entries in SQLite after {:?}", start.elapsed());
+    queries("SQLite", &AuditReader::new(Store::sqlite(&file).unwrap()), rows);
+
+    let url = server().create_database();
+    let log = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(1, 1 << 20);
+    drop(log.open_blocking().unwrap());
+    let start = Instant::now();
+    block_on(postgres(&url, rows));
+    println!("{rows} entries in PostgreSQL after {:?}", start.elapsed());
+    queries("PostgreSQL", &AuditReader::new(Store::postgres(&url).unwrap()), rows);
+}
