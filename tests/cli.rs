@@ -517,3 +517,23 @@ fn an_export_that_is_interrupted_at_any_byte_and_resumed_is_the_same_as_one_that
         assert!(!left(".partial") && !left(".partial.json"));
     }
 }
+
+#[test]
+fn an_operator_makes_the_tables_and_looks_into_the_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("new.db");
+    let db = file.to_str().unwrap();
+    assert!(answer(db, "migrate --print").contains("CREATE TABLE tracing_audit_entries"));
+    assert!(!file.exists());
+    assert_eq!(answer(db, "migrate --ledger payments"), "");
+    // What is there stays.
+    assert_eq!(answer(db, "migrate"), "");
+    assert!(answer(db, "ledgers").contains("\"ledger\":\"payments\",\"entries\":0"));
+    assert_eq!(answer(db, "quarantine retry"), "0 committed, 0 refused again\n");
+
+    let fixture = support::log();
+    let queue = answer(db, &format!("queue {}", fixture.directory.path().join("audit.db.queue").display()));
+    assert!(queue.contains("in use") && queue.contains("main"), "{queue}");
+    assert!(answer(db, "completions bash").contains("complete -F"));
+    assert!(answer(db, "man").starts_with(".ie"));
+}

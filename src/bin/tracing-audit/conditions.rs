@@ -124,6 +124,18 @@ impl Conditions {
     }
 }
 
+/// The ledger that is named, or the only one.
+pub(crate) fn one_of(named: Option<&String>, all: &[Ledger]) -> Result<String, Failure> {
+    match (named, all) {
+        (Some(ledger), _) => Ok(ledger.clone()),
+        (None, [only]) => Ok(only.ledger.clone()),
+        (None, many) => {
+            let there: Vec<_> = many.iter().map(|ledger| ledger.ledger.as_str()).collect();
+            Err(Failure::Usage(format!("which --ledger? There are {}", there.join(", "))))
+        }
+    }
+}
+
 /// As entries have it, whatever the case of its letters.
 fn decision(word: &str) -> String {
     word.parse::<Decision>().map_or_else(|_| word.to_owned(), Into::into)

@@ -77,6 +77,9 @@ enum Command {
         /// Print the SQL instead, for whoever runs it by hand.
         #[arg(long)]
         print: bool,
+        /// The ledger that is begun if there is none.
+        #[arg(long, default_value = "main")]
+        ledger: String,
     },
     /// Shows the journals in a directory: what was accepted and is not in the database yet.
     Queue {
@@ -97,9 +100,9 @@ enum Quarantine {
     Export,
     /// Tries to add each entry to its ledger again.
     Retry {
-        /// The ledger.
-        #[arg(long, default_value = "main")]
-        ledger: String,
+        /// The ledger. Default: the only one.
+        #[arg(long)]
+        ledger: Option<String>,
     },
 }
 
@@ -248,7 +251,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
             show::ledgers(&ledgers)
         }
         Command::Quarantine { action } => quarantine(database, action).await,
-        Command::Migrate { print } => migrate(database, print).await,
+        Command::Migrate { print, ledger } => migrate(database, print, ledger).await,
         Command::Queue { directory } => show::journals(&inspect_journals(&directory)?),
         Command::Completions { shell } => {
             let mut bytes = Vec::new();
@@ -275,6 +278,8 @@ async fn quarantine(database: &Database, action: Quarantine) -> Result<(), Failu
             Ok(())
         }
         Quarantine::Retry { ledger } => {
+            let (_, ledgers) = database.open().await?;
+            let ledger = conditions::one_of(ledger.as_ref(), &ledgers)?;
             let log = log(database, &ledger, Migrate::Check).await?;
             let writer: AuditWriter = log.writer();
             let readmitted = writer.retry_quarantined().await?;
@@ -283,14 +288,17 @@ async fn quarantine(database: &Database, action: Quarantine) -> Result<(), Failu
     }
 }
 
-async fn migrate(database: &Database, print: bool) -> Result<(), Failure> {
+async fn migrate(database: &Database, print: bool, ledger: String) -> Result<(), Failure> {
     if print {
         let script = |migration: tracing_audit::Migration| {
             ["-- Version ", &migration.version.to_string(), "\n", &migration.sql].concat()
         };
         return database.store()?.migrations().into_iter().map(script).try_for_each(|sql| show::line(&sql));
     }
-    log(database, "main", Migrate::Auto).await.map(drop)
+    // Where there is one, none is begun. What cannot be read is not there, or cannot be written either.
+    let there = AuditReader::new(database.store()?).ledgers().await.unwrap_or_default();
+    let ledger = there.into_iter().next().map_or(ledger, |there| there.ledger);
+    log(database, &ledger, Migrate::Auto).await.map(drop)
 }
 
 /// A log that nothing is written to.

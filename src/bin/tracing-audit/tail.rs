@@ -12,7 +12,7 @@ use tracing_audit::SequencedEntry;
 
 use crate::{
     Database, Failure,
-    conditions::Conditions,
+    conditions::{Conditions, one_of},
     lines::Lines,
     show::{Entries, Format},
 };
@@ -47,14 +47,7 @@ struct State {
 impl Tail {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let (reader, ledgers) = database.open().await?;
-        let ledger = match (&self.conditions.ledger, ledgers.as_slice()) {
-            (Some(ledger), _) => ledger.clone(),
-            (None, [only]) => only.ledger.clone(),
-            (None, many) => {
-                let names: Vec<_> = many.iter().map(|ledger| ledger.ledger.as_str()).collect();
-                return Err(Failure::Usage(format!("which --ledger? There are {}", names.join(", "))));
-            }
-        };
+        let ledger = one_of(self.conditions.ledger.as_ref(), &ledgers)?;
         let head = ledgers.iter().find(|one| one.ledger == ledger).map_or(0, |one| one.entries);
         let query = self.conditions.query()?.ledger(&ledger);
         let (mut to, known) = match (self.output, self.state) {
