@@ -298,6 +298,32 @@ mod sqlite {
 }
 
 mod postgres {
+    #[test]
+    fn entries_of_several_ledgers_are_shown_in_the_order_of_time_within_one_limit() {
+        let url = server().create_database();
+        for (ledger, events) in [("a", [2, 0]), ("b", [1, 3])] {
+            let builder =
+                AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(100, 1 << 20);
+            let log = builder.ledger(ledger).open_blocking().unwrap();
+            for event in events {
+                super::emit(&log, &super::EVENTS[event]);
+            }
+            log.flush_blocking().unwrap();
+        }
+        super::shows(
+            &url,
+            "query --limit 3",
+            "
+seq  time                 agent        action           resource    decision  risk  reason
+b/1  2026-10-06 09:30:00  healthcheck  system.ping      document/-  Allow
+a/0  2026-10-06 09:00:00  bob          document.delete  document/D  Deny      0.90  not the owner
+b/0  2026-10-05 08:01:00  alice        document.share   document/D  Deny      0.70  outside of the company",
+        );
+        let lines = super::answer(&url, "export");
+        assert_eq!(super::seqs(&lines), [0, 1, 0, 1]);
+        assert!(lines.starts_with("{\"ledger\":\"a\""));
+    }
+
     use crate::support::{Fixture, postgres::server};
     use tracing_audit::{AuditLog, Store};
 
@@ -332,6 +358,35 @@ fn what_cannot_be_done_is_one_clear_sentence_and_its_exit_code() {
     fails(db, "query --since 2026-11-02 --before 2026-11-01", 2, "--since must be earlier than --before");
     fails(db, "query --since yesterday", 2, "is not a time: 2h, 7d, ");
     fails(db, "query --on 2026-11-31", 2, "is not a date");
+    assert_eq!(answer(db, "query --since '+262142-12-31 23:30' --tz Pacific/Apia"), "");
+    assert_eq!(answer(db, "query --on 2011-12-30 --tz Pacific/Apia"), "");
+    for command in ["query", "tail -f", "export", "quarantine retry"] {
+        fails(db, &[command, " --ledger mian"].concat(), 2, "there is no ledger \"mian\": there are main");
+    }
+    fails(db, "tail -f --before-seq 5", 2, "--before-seq has no place");
+    fails(db, "query --format csv --oldest-first", 2, "CSV is the latest first");
+    assert_eq!(seqs(&answer(db, "tail --from-seq 11")), [11, 12]);
+    assert_eq!(seqs(&answer(db, "tail --before-seq 2")), [0, 1]);
+    std::fs::write(directory.join("ahead"), r#"{"ledger":"main","next_seq":99}"#).unwrap();
+    let ahead = format!("tail --state {}", directory.join("ahead").display());
+    fails(db, &ahead, 3, "ends at seq 13, before 99");
+    let full = Command::new("sh")
+        .args(["-c", "exec \"$0\" export --gzip > /dev/full", env!("CARGO_BIN_EXE_tracing-audit")])
+        .env("TRACING_AUDIT_DB", db)
+        .output()
+        .unwrap();
+    assert_eq!(full.status.code(), Some(4), "{}", String::from_utf8_lossy(&full.stderr));
+    for url in [
+        "postgres://user:secret@host:port/db",
+        "POSTGRES://u:secret@h:p/d",
+        "postgre://u:secret@h/d",
+        "host=h password=secret",
+    ] {
+        let refused = run(url, "migrate");
+        assert_eq!(refused.status.code(), Some(2), "{url}");
+        assert!(!String::from_utf8_lossy(&refused.stderr).contains("secret"), "{url}");
+    }
+    fails(db, "query --schema audit", 2, "only a PostgreSQL database has schemas");
     fails(db, "query --tz Mars/Olympus", 2, "invalid value 'Mars/Olympus'");
     fails("", "query", 2, "which database?");
     fails("postgres://user:secret@host:port/db", "query", 2, "not a valid PostgreSQL URL");
@@ -450,9 +505,14 @@ fn a_tail_into_a_file_that_is_killed_fifty_times_has_every_entry_once() {
     assert_eq!(second.status.code(), Some(2));
     assert!(String::from_utf8(second.stderr).unwrap().contains("another command is writing"));
     drop(held);
-    std::fs::write(file, "something else\n").unwrap();
-    assert_eq!(run(db, &format!("tail -o {file}")).status.code(), Some(2));
-    assert_eq!(std::fs::read_to_string(file).unwrap(), "something else\n");
+    // Nothing is cut from what is not such a file.
+    for foreign in
+        [&b"something else\n"[..], b"no newline", b"a line\nand a half", b"SQLite format 3\0\n\xff\0"]
+    {
+        std::fs::write(file, foreign).unwrap();
+        assert_eq!(run(db, &format!("tail -o {file}")).status.code(), Some(2));
+        assert_eq!(std::fs::read(file).unwrap(), foreign);
+    }
 }
 
 #[test]
@@ -470,7 +530,7 @@ fn an_export_that_is_interrupted_at_any_byte_and_resumed_is_the_same_as_one_that
     let db = db.to_str().unwrap();
     let export = |name: &str| {
         let file = directory.join(name).display().to_string();
-        format!("export --where agent_id!=healthcheck --manifest -o {file}")
+        format!("export --where agent_id!=healthcheck --since 52w --manifest -o {file}")
     };
     assert_eq!(answer(db, &export("whole.jsonl")), "");
     let whole = std::fs::read(directory.join("whole.jsonl")).unwrap();

@@ -51,7 +51,7 @@ pub(crate) struct Conditions {
     pub(crate) period: Period,
     /// From this seq on.
     #[arg(long, value_name = "SEQ")]
-    from_seq: Option<u64>,
+    pub(crate) from_seq: Option<u64>,
     /// Before this seq.
     #[arg(long, value_name = "SEQ")]
     pub(crate) before_seq: Option<u64>,
@@ -59,10 +59,10 @@ pub(crate) struct Conditions {
 
 impl Conditions {
     /// Names of the ledgers that are asked.
-    pub(crate) fn ledgers(&self, all: &[Ledger]) -> Vec<String> {
+    pub(crate) fn ledgers(&self, all: &[Ledger]) -> Result<Vec<String>, Failure> {
         match &self.ledger {
-            Some(one) => vec![one.clone()],
-            None => all.iter().map(|ledger| ledger.ledger.clone()).collect(),
+            Some(_) => Ok(vec![one_of(self.ledger.as_ref(), all)?]),
+            None => Ok(all.iter().map(|ledger| ledger.ledger.clone()).collect()),
         }
     }
 
@@ -127,7 +127,11 @@ impl Conditions {
 /// The ledger that is named, or the only one.
 pub(crate) fn one_of(named: Option<&String>, all: &[Ledger]) -> Result<String, Failure> {
     match (named, all) {
-        (Some(ledger), _) => Ok(ledger.clone()),
+        (Some(named), all) if all.iter().any(|there| there.ledger == *named) => Ok(named.clone()),
+        (Some(named), many) => {
+            let there: Vec<_> = many.iter().map(|ledger| ledger.ledger.as_str()).collect();
+            Err(Failure::Usage(format!("there is no ledger {named:?}: there are {}", there.join(", "))))
+        }
         (None, [only]) => Ok(only.ledger.clone()),
         (None, many) => {
             let there: Vec<_> = many.iter().map(|ledger| ledger.ledger.as_str()).collect();

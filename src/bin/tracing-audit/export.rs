@@ -1,11 +1,11 @@
 //! Entries to a file that appears when it is complete, and a manifest that says what is in it.
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
+use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use flate2::{Compression, write::GzEncoder};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,13 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tracing_audit::{AuditError, AuditQuery, AuditReader, Ledger, SequencedEntry};
 
-use crate::{Database, Failure, conditions::Conditions, lines::Lines, show::Out};
+use crate::{
+    Database, Failure,
+    conditions::Conditions,
+    lines::Lines,
+    period::Range,
+    show::{self, Out},
+};
 
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "options are on or off")]
@@ -60,6 +66,10 @@ struct Manifest<'a> {
     bytes: u64,
     /// The command's options.
     query: Vec<String>,
+    /// Which time they mean, if they say one.
+    since: Option<DateTime<Utc>>,
+    before: Option<DateTime<Utc>>,
+    exported_at: DateTime<Utc>,
     /// How far each ledger had come when the export began: nothing after that is in the file.
     ledgers: &'a [Ledger],
     tracing_audit: &'static str,
@@ -68,9 +78,10 @@ struct Manifest<'a> {
 impl Export {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let (reader, ledgers) = database.open().await?;
+        let asked = self.conditions.ledgers(&ledgers)?;
         let mut query = self.conditions.query()?;
         if self.format == Kind::Csv {
-            query = match self.conditions.ledgers(&ledgers).as_slice() {
+            query = match asked.as_slice() {
                 [one] => query.before_seq(self.end(one, &ledgers)),
                 _ if self.manifest => {
                     return Err(Failure::Usage("a CSV with a manifest is of one --ledger".to_owned()));
@@ -79,58 +90,62 @@ impl Export {
             };
         }
         let Some(path) = &self.output else {
+            show::not_to_a_terminal()?;
             let mut out = GzipIf::new(Out::default(), self.gzip);
             self.write(&reader, &query, &ledgers, None, &mut out).await?;
-            out.finish()?;
-            return Ok(());
+            return Ok(out.finish()?.flush()?);
         };
         let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
         if self.resume {
             if gzip || self.format != Kind::Jsonl {
                 return Err(Failure::Usage("--resume is for JSON Lines that are not compressed".to_owned()));
             }
-            return self.resume(path, &reader, &query, ledgers).await;
+            return self.resume(path, &reader, ledgers).await;
         }
         let mut out = GzipIf::new(Hashing::new(beside(path)?), gzip);
         let rows = self.write(&reader, &query, &ledgers, None, &mut out).await?;
         let Hashing { inner, hash, bytes } = out.finish()?;
         inner.as_file().sync_all()?;
-        self.manifest(path, &ledgers, rows, hash, bytes)?;
+        self.manifest(path, &ledgers, self.conditions.period.range()?, rows, (hash, bytes))?;
         inner.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
 
     /// Goes on with what is there, up to where the ledgers ended at the first try.
-    async fn resume(
-        &self,
-        path: &Path,
-        reader: &AuditReader,
-        query: &AuditQuery,
-        ledgers: Vec<Ledger>,
-    ) -> Result<(), Failure> {
+    async fn resume(&self, path: &Path, reader: &AuditReader, ledgers: Vec<Ledger>) -> Result<(), Failure> {
         let (partial, plan) = (with(path, ".partial"), with(path, ".partial.json"));
-        let asked = format!("{query:?}");
-        let ledgers = match std::fs::read(&plan) {
+        // Held from here on against another command.
+        let mut lines = Lines::open(&partial)?;
+        let Plan { since, before, ledgers, .. } = match std::fs::read(&plan) {
             Ok(bytes) => {
                 let unclear = |_| Failure::Usage(format!("{} is not a plan of this command", plan.display()));
-                let Plan { query, ledgers } = serde_json::from_slice(&bytes).map_err(unclear)?;
-                if query != asked {
+                let made: Plan = serde_json::from_slice(&bytes).map_err(unclear)?;
+                if made.options != options() {
                     let message =
-                        format!("the interrupted export asked for something else: remove {}", plan.display());
+                        format!("the interrupted export had other options: remove {}", plan.display());
                     return Err(Failure::Usage(message));
                 }
-                ledgers
+                let there = |planned: &Ledger| {
+                    ledgers.iter().any(|now| now.ledger == planned.ledger && now.entries >= planned.entries)
+                };
+                if !made.ledgers.iter().all(there) {
+                    let message = "a ledger ends before the place where it did when the export began: it was restored from a backup, or is another";
+                    return Err(Failure::Lost(message.to_owned()));
+                }
+                made
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // What is there without a plan belongs to none.
-                File::create(&partial)?.sync_all()?;
-                let made = Plan { query: asked, ledgers };
+                lines.file.set_len(0)?;
+                let Range { since, before } = self.conditions.period.range()?;
+                let made = Plan { options: options(), since, before, ledgers };
                 save(&plan, &made)?;
-                made.ledgers
+                made
             }
             Err(error) => return Err(error.into()),
         };
-        let mut lines = Lines::open(&partial)?;
+        let range = Range { since, before };
+        let query = range.add(self.conditions.timeless()?);
         let last = lines.last()?;
         lines.file.seek(SeekFrom::Start(0))?;
         let mut known = Hashing::new(io::sink());
@@ -142,21 +157,22 @@ impl Export {
         }
         let out = Hashing { inner: lines, hash: known.hash, bytes: known.bytes };
         let mut out = GzipIf::new(out, false);
-        rows += self.write(reader, query, &ledgers, last.as_ref(), &mut out).await?;
+        rows += self.write(reader, &query, &ledgers, last.as_ref(), &mut out).await?;
         let Hashing { inner, hash, bytes } = out.finish()?;
         inner.file.sync_all()?;
-        self.manifest(path, &ledgers, rows, hash, bytes)?;
-        std::fs::rename(&partial, path)?;
-        Ok(std::fs::remove_file(&plan)?)
+        self.manifest(path, &ledgers, range, rows, (hash, bytes))?;
+        // Without its plan, what is left of a killed command is begun anew.
+        std::fs::remove_file(&plan)?;
+        Ok(std::fs::rename(&partial, path)?)
     }
 
     fn manifest(
         &self,
         path: &Path,
         ledgers: &[Ledger],
+        range: Range,
         rows: u64,
-        hash: Sha256,
-        bytes: u64,
+        (hash, bytes): (Sha256, u64),
     ) -> Result<(), Failure> {
         if !self.manifest {
             return Ok(());
@@ -167,6 +183,9 @@ impl Export {
             sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
             bytes,
             query: options(),
+            since: range.since,
+            before: range.before,
+            exported_at: Utc::now(),
             ledgers,
             tracing_audit: env!("CARGO_PKG_VERSION"),
         };
@@ -192,7 +211,10 @@ impl Export {
             Kind::Csv => reader.export_csv(query, out).await,
             Kind::Jsonl | Kind::Ocsf => {
                 let mut rows = 0;
-                let all = self.conditions.ledgers(ledgers);
+                let all = match &self.conditions.ledger {
+                    Some(one) => vec![one.clone()],
+                    None => ledgers.iter().map(|ledger| ledger.ledger.clone()).collect(),
+                };
                 let done = |ledger: &String| after.is_some_and(|after| after.ledger == *ledger);
                 let first = all.iter().position(done).unwrap_or(0);
                 for ledger in all.into_iter().skip(first) {
@@ -215,7 +237,7 @@ impl Export {
 /// The options without those that say where the database is, which may hold a password.
 fn options() -> Vec<String> {
     let mut options = Vec::new();
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
         if argument == "--db" {
             arguments.next();
@@ -252,7 +274,9 @@ fn save(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
 /// What an export that can be interrupted has set out to do.
 #[derive(Serialize, Deserialize)]
 struct Plan {
-    query: String,
+    options: Vec<String>,
+    since: Option<DateTime<Utc>>,
+    before: Option<DateTime<Utc>>,
     ledgers: Vec<Ledger>,
 }
 

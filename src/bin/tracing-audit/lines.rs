@@ -10,6 +10,9 @@ use tracing_audit::SequencedEntry;
 
 use crate::Failure;
 
+/// How each line begins.
+const BEGIN: &[u8] = b"{\"ledger\":";
+
 /// Read backwards at once.
 const CHUNK: u64 = 1 << 16;
 
@@ -27,7 +30,19 @@ impl Lines {
             return Err(Failure::Usage(format!("another command is writing to {}", path.display())));
         }
         let mut lines = Self { file, path: path.to_owned() };
-        let end = lines.after_last_newline(lines.file.metadata()?.len())?;
+        let length = lines.file.metadata()?.len();
+        let end = lines.after_last_newline(length)?;
+        // Nothing is cut from a file that is not one of these.
+        if end > 0 {
+            lines.last_before(end)?;
+        } else if length > 0 {
+            let mut begin = Vec::new();
+            lines.file.seek(SeekFrom::Start(0))?;
+            (&mut lines.file).take(BEGIN.len() as u64).read_to_end(&mut begin)?;
+            if !BEGIN.starts_with(&begin) {
+                return Err(lines.foreign());
+            }
+        }
         lines.file.set_len(end)?;
         lines.file.seek(SeekFrom::End(0))?;
         Ok(lines)
@@ -36,14 +51,20 @@ impl Lines {
     /// The last entry in it.
     pub(crate) fn last(&mut self) -> Result<Option<SequencedEntry>, Failure> {
         let end = self.file.metadata()?.len();
-        let Some(before) = end.checked_sub(1) else { return Ok(None) };
-        let start = self.after_last_newline(before)?;
+        if end == 0 { Ok(None) } else { self.last_before(end).map(Some) }
+    }
+
+    /// The entry whose line ends here.
+    fn last_before(&mut self, end: u64) -> Result<SequencedEntry, Failure> {
+        let start = self.after_last_newline(end.saturating_sub(1))?;
         let mut line = Vec::new();
         self.file.seek(SeekFrom::Start(start))?;
-        self.file.read_to_end(&mut line)?;
-        serde_json::from_slice(&line).map(Some).map_err(|_| {
-            Failure::Usage(format!("{} does not end with an entry: another file?", self.path.display()))
-        })
+        (&mut self.file).take(end - start).read_to_end(&mut line)?;
+        serde_json::from_slice(&line).map_err(|_| self.foreign())
+    }
+
+    fn foreign(&self) -> Failure {
+        Failure::Usage(format!("{} does not end with an entry: another file?", self.path.display()))
     }
 
     /// Where the line begins that is at this place.

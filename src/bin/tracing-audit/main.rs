@@ -50,7 +50,7 @@ enum Command {
         /// The earliest first.
         #[arg(long)]
         oldest_first: bool,
-        /// At most this many; 0 for all.
+        /// At most this many; 0 for all, which come ledger by ledger.
         #[arg(long, default_value_t = 100)]
         limit: u32,
         /// Default: a table on a terminal, JSON Lines elsewhere.
@@ -115,6 +115,8 @@ enum Failure {
     Output(std::io::Error),
     /// The database is there and holds no audit log.
     NoLog,
+    /// The ledger does not hold what it held.
+    Lost(String),
     Audit(AuditError),
 }
 
@@ -137,7 +139,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Audit(error) if error.is_query() || error.is_config() || error.is_cursor() => 2,
             Self::Audit(error) if error.is_output() => 4,
-            Self::NoLog | Self::Audit(_) => 3,
+            Self::NoLog | Self::Lost(_) | Self::Audit(_) => 3,
             Self::Output(_) => 4,
         }
     }
@@ -161,7 +163,7 @@ impl Failure {
             message
         };
         match self {
-            Self::NotFound(message) | Self::Usage(message) => message.clone(),
+            Self::NotFound(message) | Self::Usage(message) | Self::Lost(message) => message.clone(),
             Self::NoLog => "the database holds no audit log: another file, schema or database?".to_owned(),
             Self::Output(error) => ["the output cannot be written: ", &error.to_string()].concat(),
             Self::Audit(error) => with_causes(error),
@@ -174,10 +176,17 @@ impl Database {
         let Some(db) = self.db.as_deref().filter(|db| !db.is_empty()) else {
             return Err(Failure::Usage("which database? Give --db or set TRACING_AUDIT_DB".to_owned()));
         };
-        if !db.starts_with("postgres://") && !db.starts_with("postgresql://") {
-            return Ok(Store::sqlite(db)?);
-        }
-        let store = Store::postgres(db)?;
+        let kind = db.split_once("://").map(|(kind, _)| kind.to_ascii_lowercase());
+        let store = match kind.as_deref() {
+            Some("postgres" | "postgresql") => Store::postgres(db)?,
+            None if !db.contains("password=") => Store::sqlite(db)?,
+            Some("sqlite") => Store::sqlite(db)?,
+            // Not repeated: it may hold a password.
+            _ => {
+                let message = "the database is neither a file nor a URL that begins with postgres://";
+                return Err(Failure::Usage(message.to_owned()));
+            }
+        };
         Ok(match &self.schema {
             Some(schema) => store.schema(schema)?,
             None => store,
@@ -220,19 +229,35 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
                 query = query.limit(limit);
             }
             if format == Some(Format::Csv) {
+                if oldest_first {
+                    return Err(Failure::Usage("CSV is the latest first".to_owned()));
+                }
+                show::not_to_a_terminal()?;
                 reader.export_csv(query, Out::default()).await?;
                 return Ok(());
             }
             if !oldest_first {
                 query = query.descending();
             }
-            let mut shown = show::Entries::new(format, conditions.period.tz);
-            for ledger in conditions.ledgers(&ledgers) {
+            let ledgers = conditions.ledgers(&ledgers)?;
+            let mut shown = show::Entries::new(format, conditions.period.tz, ledgers.len() > 1);
+            let mut together = Vec::new();
+            for ledger in &ledgers {
                 let mut entries = std::pin::pin!(reader.stream(query.clone().ledger(ledger)));
                 while let Some(entry) = entries.try_next().await? {
-                    shown.add(&entry)?;
+                    if ledgers.len() > 1 && limit > 0 {
+                        together.push(entry);
+                    } else {
+                        shown.add(&entry)?;
+                    }
                 }
             }
+            // Of several ledgers, in the order of time.
+            together.sort_by_key(|found| found.entry.ts);
+            if !oldest_first {
+                together.reverse();
+            }
+            together.iter().take(limit as usize).try_for_each(|entry| shown.add(entry))?;
             shown.end()
         }
         Command::Get { id } => {
@@ -274,6 +299,7 @@ async fn quarantine(database: &Database, action: Quarantine) -> Result<(), Failu
         }
         Quarantine::Export => {
             let (reader, _) = database.open().await?;
+            show::not_to_a_terminal()?;
             reader.export_quarantined(Out::default()).await?;
             Ok(())
         }

@@ -95,9 +95,9 @@ impl Period {
 
     /// Where a clock is set forward over it, the moment when it is; where back, the first of both.
     fn local(&self, time: NaiveDateTime) -> Result<DateTime<Utc>, Failure> {
-        let hour = TimeDelta::hours(1);
-        let found =
-            [time, time + hour].into_iter().find_map(|time| self.tz.from_local_datetime(&time).earliest());
+        // A day that a place has left out is the longest.
+        let steps = (0..=24).filter_map(|hours| time.checked_add_signed(TimeDelta::hours(hours)));
+        let found = steps.into_iter().find_map(|time| self.tz.from_local_datetime(&time).earliest());
         let found = found.ok_or_else(|| Failure::Usage(format!("there is no {time} in {}", self.tz)))?;
         Ok(found.with_timezone(&Utc))
     }

@@ -68,13 +68,32 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
     Ok(writeln!(Out::default(), "{text}")?)
 }
 
+/// What JSON does not escape of itself and a terminal would obey is escaped.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    line(&serde_json::to_string(value).map_err(io::Error::from)?)
+    let json = serde_json::to_string(value).map_err(io::Error::from)?;
+    if !json.contains(obeyed) {
+        return line(&json);
+    }
+    let escaped = |c: char| if obeyed(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    line(&json.chars().map(escaped).collect::<Vec<_>>().concat())
+}
+
+/// What is written as it is goes to files and programs.
+pub(crate) fn not_to_a_terminal() -> Result<(), Failure> {
+    if !on_terminal() {
+        return Ok(());
+    }
+    Err(Failure::Usage(
+        "this is not for a terminal, which would obey what is in it: name a file, or pipe it".to_owned(),
+    ))
+}
+
+fn obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The text without what a terminal would obey: control characters, and those that turn the direction of writing.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if !text.contains(obeyed) {
         return Cow::Borrowed(text);
     }
@@ -185,6 +204,7 @@ fn styled(text: &str) -> Result<(), Failure> {
 pub(crate) struct Entries {
     table: bool,
     tz: Tz,
+    several: bool,
     waiting: Vec<Vec<String>>,
     widths: Option<Table>,
 }
@@ -214,16 +234,21 @@ pub(crate) fn is_narrow() -> bool {
 }
 
 impl Entries {
-    pub(crate) fn new(format: Option<Format>, tz: Tz) -> Self {
+    /// With the name of the ledger before each seq, if they are of several.
+    pub(crate) fn new(format: Option<Format>, tz: Tz, several: bool) -> Self {
         let table = format.map_or_else(on_terminal, |format| format == Format::Table);
-        Self { table, tz, waiting: Vec::new(), widths: None }
+        Self { table, tz, several, waiting: Vec::new(), widths: None }
     }
 
     pub(crate) fn add(&mut self, found: &SequencedEntry) -> Result<(), Failure> {
         if !self.table {
             return json(found);
         }
-        self.waiting.push(row(found, self.tz));
+        let mut row = row(found, self.tz);
+        if let (true, Some(seq)) = (self.several, row.first_mut()) {
+            *seq = [&*harmless(&found.ledger), "/", seq].concat();
+        }
+        self.waiting.push(row);
         if self.waiting.len() < TOGETHER { Ok(()) } else { self.show() }
     }
 

@@ -58,25 +58,38 @@ impl Tail {
             }
             (None, Some(path)) => {
                 let state = load(&path)?;
-                let shown = Entries::new(self.format, self.conditions.period.tz);
+                let shown = Entries::new(self.format, self.conditions.period.tz, false);
                 (
                     To::Shown(shown, Some(path)),
                     Some(state.unwrap_or(State { ledger: ledger.clone(), next_seq: 0 })),
                 )
             }
-            (None, None) => (To::Shown(Entries::new(self.format, self.conditions.period.tz), None), None),
+            (None, None) => {
+                (To::Shown(Entries::new(self.format, self.conditions.period.tz, false), None), None)
+            }
         };
+        if self.follow && self.conditions.before_seq.is_some() {
+            return Err(Failure::Usage("--before-seq has no place with --follow".to_owned()));
+        }
         let from = match known {
             Some(state) if state.ledger != ledger => {
                 let message = format!("so far it was the ledger {:?}, not {ledger:?}", state.ledger);
                 return Err(Failure::Usage(message));
             }
-            Some(state) => state.next_seq,
+            Some(state) if state.next_seq > head => {
+                return Err(Failure::Lost(format!(
+                    "the ledger {ledger:?} ends at seq {head}, before {} where the last run ended: it was restored from a backup, or is another",
+                    state.next_seq
+                )));
+            }
+            Some(state) => state.next_seq.max(self.conditions.from_seq.unwrap_or(0)),
+            None if self.conditions.from_seq.is_some() => self.conditions.from_seq.unwrap_or(0),
             // With nothing to go on from: what comes, or all that is there.
             None if self.follow => head,
             None => 0,
         };
         if !self.follow {
+            let head = self.conditions.before_seq.map_or(head, |before| before.min(head));
             let entries = reader.stream(query.from_seq(from).before_seq(head)).try_ready_chunks(TOGETHER);
             let mut entries = std::pin::pin!(entries);
             while let Some(found) = entries.try_next().await.map_err(|failed| failed.1)? {
