@@ -360,7 +360,7 @@ fn what_cannot_be_done_is_one_clear_sentence_and_its_exit_code() {
     fails(db, "query --on 2026-11-31", 2, "is not a date");
     assert_eq!(answer(db, "query --since '+262142-12-31 23:30' --tz Pacific/Apia"), "");
     assert_eq!(answer(db, "query --on 2011-12-30 --tz Pacific/Apia"), "");
-    for command in ["query", "tail -f", "export", "quarantine retry"] {
+    for command in ["query", "query --format csv", "tail -f", "stats", "export", "quarantine retry"] {
         fails(db, &[command, " --ledger mian"].concat(), 2, "there is no ledger \"mian\": there are main");
     }
     fails(db, "tail -f --before-seq 5", 2, "--before-seq has no place");

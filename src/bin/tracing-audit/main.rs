@@ -8,7 +8,7 @@ mod show;
 mod stats;
 mod tail;
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, path::Path, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use futures_util::TryStreamExt;
@@ -224,6 +224,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
     match command {
         Command::Query { conditions, oldest_first, limit, format } => {
             let (reader, ledgers) = database.open().await?;
+            let ledgers = conditions.ledgers(&ledgers)?;
             let mut query = conditions.query()?;
             if limit > 0 {
                 query = query.limit(limit);
@@ -239,7 +240,6 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
             if !oldest_first {
                 query = query.descending();
             }
-            let ledgers = conditions.ledgers(&ledgers)?;
             let mut shown = show::Entries::new(format, conditions.period.tz, ledgers.len() > 1);
             let mut together = Vec::new();
             for ledger in &ledgers {
@@ -321,8 +321,10 @@ async fn migrate(database: &Database, print: bool, ledger: String) -> Result<(),
         };
         return database.store()?.migrations().into_iter().map(script).try_for_each(|sql| show::line(&sql));
     }
-    // Where there is one, none is begun. What cannot be read is not there, or cannot be written either.
-    let there = AuditReader::new(database.store()?).ledgers().await.unwrap_or_default();
+    // Where there is one, none is begun.
+    let store = database.store()?;
+    let is_new = database.db.as_deref().is_some_and(|db| !db.contains(':') && !Path::new(db).exists());
+    let there = if is_new { Vec::new() } else { AuditReader::new(store).ledgers().await? };
     let ledger = there.into_iter().next().map_or(ledger, |there| there.ledger);
     log(database, &ledger, Migrate::Auto).await.map(drop)
 }

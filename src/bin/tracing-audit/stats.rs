@@ -37,7 +37,8 @@ impl Stats {
             Some(Format::Jsonl) => false,
             Some(Format::Csv) => return Err(Failure::Usage("counts are a table or jsonl".to_owned())),
         };
-        let (reader, _) = database.open().await?;
+        let (reader, ledgers) = database.open().await?;
+        self.conditions.ledgers(&ledgers)?;
         let limited = |query: tracing_audit::AuditQuery| match self.limit {
             0 => query,
             limit => query.limit(limit),
