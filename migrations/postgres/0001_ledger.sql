@@ -24,9 +24,10 @@ CREATE TABLE tracing_audit_entries (
 CREATE INDEX tracing_audit_entries_workspace ON tracing_audit_entries (ledger, workspace_id, seq);
 CREATE INDEX tracing_audit_entries_session ON tracing_audit_entries (ledger, session_id, seq)
     WHERE session_id IS NOT NULL;
-CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (ledger, decision, seq)
+-- What is rare: with the workspace, so that those of others are passed over without a look at their rows.
+CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (ledger, decision, seq, workspace_id)
     WHERE decision IN ('Deny', 'Mask');
-CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (ledger, seq)
+CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (ledger, seq, workspace_id)
     WHERE risk_score >= 0.8;
 
 -- One row per commit that added entries.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use sqlx::{
-    Arguments as _, Connection as _, Row as _, Transaction,
+    Arguments as _, Connection as _, PgConnection, Row as _, Transaction,
     postgres::{PgArguments, PgRow},
 };
 use tokio::sync::mpsc;
@@ -33,6 +33,45 @@ const LEDGER: &str = ", e.ledger, (SELECT b.committed_at FROM @tracing_audit_bat
 const ROWS_TOGETHER: usize = 128;
 /// How many of those are read before they are asked for.
 const READ_AHEAD: usize = 4;
+
+/// The part of a ledger outside of which nothing reaches into a query's time: there is no index on `ts`.
+struct Window {
+    ledger: String,
+    first_seq: i64,
+    after: i64,
+}
+
+/// What the batches tell of a query's bounds in time, if it has any. Asked for by itself: a planner that does not see how
+/// little is left would read everything.
+async fn windows(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    query: &AuditQuery,
+) -> Result<Option<Vec<Window>>, AuditError> {
+    let (least, greatest) = times(query);
+    if least.is_none() && greatest.is_none() {
+        return Ok(None);
+    }
+    let mut statement = Statement::new(
+        postgres,
+        "SELECT ledger, min(first_seq), max(first_seq + entries) FROM @tracing_audit_batches WHERE TRUE",
+    );
+    statement.and("ledger = ", query.ledger.clone());
+    statement.and("greatest_ts >= ", least);
+    statement.and("least_ts <= ", greatest);
+    statement.push(" GROUP BY ledger");
+    let rows = statement.into_query()?.fetch_all(connection).await.map_err(failed)?;
+    let window = |row: &PgRow| {
+        Ok(Window { ledger: row.try_get(0)?, first_seq: row.try_get(1)?, after: row.try_get(2)? })
+    };
+    rows.iter().map(window).collect::<sqlx::Result<_>>().map(Some).map_err(failed)
+}
+
+/// A query's bounds in time. One beyond what PostgreSQL can hold is beyond every entry too.
+pub(super) fn times(query: &AuditQuery) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    let (least, greatest) = query.bounds();
+    (least.map(from_micros), greatest.map(from_micros))
+}
 
 /// A statement and its parameters, grown side by side.
 struct Statement<'p> {
@@ -75,29 +114,15 @@ impl<'p> Statement<'p> {
     }
 
     /// Adds the query's conditions; without any, adds one that always holds.
-    fn filter(&mut self, query: &AuditQuery) {
-        let (least, greatest) = query.bounds();
-        // A bound beyond what PostgreSQL can hold is beyond every entry too.
-        let time = |micros: i64| from_micros(micros);
-        let (least, greatest) = (least.map(time), greatest.map(time));
-        let timed = least.is_some() || greatest.is_some();
-        self.push(" FROM @tracing_audit_entries e");
-        // There is no index on ts; what lies outside of the batches that reach into this time is not read.
-        if timed && query.ledger.is_none() {
-            self.push(" JOIN (SELECT ledger, min(first_seq) AS first, max(first_seq + entries) AS after");
-            self.batches(least, greatest);
-            self.push(" GROUP BY ledger) w ON e.ledger = w.ledger AND e.seq >= w.first AND e.seq < w.after");
-        }
-        self.push(" WHERE TRUE");
-        if timed && let Some(ledger) = &query.ledger {
-            for bound in
-                [" AND e.seq >= (SELECT min(first_seq)", " AND e.seq < (SELECT max(first_seq + entries)"]
-            {
-                self.push(bound);
-                self.batches(least, greatest);
-                self.and("ledger = ", Some(ledger.clone()));
-                self.push(")");
+    fn filter(&mut self, query: &AuditQuery, windows: Option<&[Window]>) {
+        self.push(" FROM @tracing_audit_entries e WHERE TRUE");
+        if let Some(windows) = windows {
+            self.push(" AND (FALSE");
+            for Window { ledger, first_seq, after } in windows {
+                self.push(" OR e.ledger = ").bind(ledger.clone());
+                self.push(" AND e.seq >= ").bind(*first_seq).push(" AND e.seq < ").bind(*after);
             }
+            self.push(")");
         }
         self.and("e.ledger = ", query.ledger.clone());
         for condition in query.all_conditions() {
@@ -106,15 +131,9 @@ impl<'p> Statement<'p> {
         }
         self.and("e.seq >= ", query.from_seq.map(bounded));
         self.and("e.seq < ", query.before_seq.map(bounded));
+        let (least, greatest) = times(query);
         self.and("e.ts >= ", least);
         self.and("e.ts <= ", greatest);
-    }
-
-    /// Adds the batches that reach into this time.
-    fn batches(&mut self, least: Option<DateTime<Utc>>, greatest: Option<DateTime<Utc>>) {
-        self.push(" FROM @tracing_audit_batches WHERE TRUE");
-        self.and("greatest_ts >= ", least);
-        self.and("least_ts <= ", greatest);
     }
 
     fn condition(&mut self, condition: &Condition) {
@@ -225,7 +244,7 @@ pub(super) async fn has_table(postgres: &Postgres, table: &str) -> Result<bool, 
 const ENTRIES: &str = "tracing_audit_entries";
 
 /// Every statement is within a transaction, for poolers: see [`Sql`](super::Sql).
-async fn begin(postgres: &Postgres) -> Result<Transaction<'static, sqlx::Postgres>, AuditError> {
+pub(super) async fn begin(postgres: &Postgres) -> Result<Transaction<'static, sqlx::Postgres>, AuditError> {
     postgres.readers().await?.begin().await.map_err(failed)
 }
 
@@ -234,11 +253,14 @@ pub(super) fn rows<'a>(
     query: &'a AuditQuery,
 ) -> BoxStream<'a, Result<Row, AuditError>> {
     let rows = async move {
-        if !has_table(postgres, ENTRIES).await? {
+        let mut transaction = begin(postgres).await?;
+        if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
             return Ok(futures_util::stream::empty().boxed());
         }
+        let windows = windows(postgres, &mut transaction, query).await?;
+        transaction.commit().await.map_err(failed)?;
         let mut statement = Statement::new(postgres, ROW);
-        statement.filter(query);
+        statement.filter(query, windows.as_deref());
         statement.push(" ORDER BY e.ts DESC, e.seq DESC, e.ledger");
         if let Some(limit) = query.filter.limit {
             statement.push(" LIMIT ").bind(i64::from(limit));
@@ -300,9 +322,10 @@ pub(super) async fn page(
     if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
         return Ok(Vec::new());
     }
+    let windows = windows(postgres, &mut transaction, query).await?;
     let mut statement = Statement::new(postgres, ROW);
     statement.push(LEDGER);
-    statement.filter(query);
+    statement.filter(query, windows.as_deref());
     let order = match span {
         Span::After(seq) => {
             statement.and("e.seq > ", seq.map(u64::cast_signed));
@@ -324,8 +347,9 @@ pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64
     if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
         return Ok(0);
     }
+    let windows = windows(postgres, &mut transaction, query).await?;
     let mut statement = Statement::new(postgres, "SELECT count(*)");
-    statement.filter(query);
+    statement.filter(query, windows.as_deref());
     let row = statement.into_query()?.fetch_one(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(failed)
@@ -340,6 +364,7 @@ pub(super) async fn count_by(
     if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
         return Ok(Vec::new());
     }
+    let windows = windows(postgres, &mut transaction, query).await?;
     let mut statement = Statement::new(postgres, "SELECT ");
     match by {
         CountBy::Hour => statement.push(&rounded_down("hour")),
@@ -359,7 +384,7 @@ pub(super) async fn count_by(
         }
     }
     statement.push(", count(*), min(e.ts), max(e.ts)");
-    statement.filter(query);
+    statement.filter(query, windows.as_deref());
     statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
     if let Some(limit) = query.filter.limit {
         statement.push(" LIMIT ").bind(i64::from(limit));
@@ -368,7 +393,9 @@ pub(super) async fn count_by(
     transaction.commit().await.map_err(failed)?;
     let group = |row: &PgRow| {
         let key = match by {
-            CountBy::Hour | CountBy::Day => Some(spelled(row.try_get(0)?)),
+            CountBy::Hour | CountBy::Day => {
+                Some(spelled(row.try_get::<DateTime<Utc>, _>(0)?.timestamp_micros()))
+            }
             CountBy::Column(column) if column.holds_ids() => {
                 row.try_get::<Option<Uuid>, _>(0)?.map(|id| id.to_string())
             }
@@ -385,9 +412,9 @@ pub(super) async fn count_by(
     rows.iter().map(group).collect::<sqlx::Result<_>>().map_err(failed)
 }
 
-/// In microseconds since 1970, whatever the session's time zone.
+/// Whatever the session's time zone.
 fn rounded_down(unit: &str) -> String {
-    format!("(extract(epoch FROM date_trunc('{unit}', e.ts AT TIME ZONE 'UTC')) * 1000000)::bigint")
+    format!("date_trunc('{unit}', e.ts, 'UTC')")
 }
 
 pub(super) async fn heads(postgres: &Postgres, ledger: Option<&str>) -> Result<Vec<Head>, AuditError> {
