@@ -154,8 +154,8 @@ pub use queue::{
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
 };
 pub use reader::{
-    AuditFilter, AuditQuery, AuditReader, BlockingReader, Change, Column, CountBy, Counted, Cursor, Ledger,
-    Page, QuarantinedEntry,
+    AuditFilter, AuditQuery, AuditReader, BlockingReader, Change, Column, CountBy, Counted, Cursor,
+    ExportChunk, ExportFormat, Ledger, Page, QuarantinedEntry, Read,
 };
 pub use stats::Stats;
 pub use store::{Migrate, Migration, Readmitted, Store};

@@ -240,7 +240,7 @@ fn an_application_s_own_migrations_and_ours_do_not_touch_each_other() {
                                    (SELECT count(*) FROM tracing_audit_migrations),
                                    (SELECT string_agg(note, ',') FROM audit_log)";
             let found: (i64, i64, String) = sqlx::query_as(versions).fetch_one(&pool).await.unwrap();
-            assert_eq!(found, (1, 1, "mine".to_owned()));
+            assert_eq!(found, (1, 2, "mine".to_owned()));
         });
     }
 }
@@ -388,6 +388,25 @@ fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reade
     assert_eq!(reader.quarantined().unwrap().len(), 1);
     let page = reader.page(AuditQuery::new().ledger("billing"), None, 10).unwrap();
     assert_eq!(page.entries.len(), 2);
+
+    // It records what it reads, as itself, and can neither choose who it was nor take anything back.
+    let recorded = AuditReader::new(Store::postgres(&as_reader).unwrap()).recorded_as("Ada");
+    assert_eq!(recorded.blocking().count(AuditQuery::new()).unwrap(), 2);
+    let read = reader.reads(.., 10).unwrap().remove(0);
+    assert_eq!((&*read.reader, read.role.as_deref()), ("Ada", Some("auditor")));
+    for sql in [
+        "INSERT INTO tracing_audit_reads (id, role, reader, action, query) VALUES (gen_random_uuid(), 'x', '', '', '{}')",
+        "INSERT INTO tracing_audit_reads (id, at, reader, action, query) VALUES (gen_random_uuid(), now(), '', '', '{}')",
+        "UPDATE tracing_audit_reads SET reader = 'Bob'",
+        "DELETE FROM tracing_audit_reads",
+    ] {
+        assert_eq!(refused(&as_reader, sql), "42501", "{sql}");
+    }
+    // What cannot be recorded is not answered: a writer has no such right.
+    let unrecorded = AuditReader::new(Store::postgres(&as_writer).unwrap()).recorded_as("Ada");
+    assert!(
+        unrecorded.blocking().count(AuditQuery::new()).unwrap_err().to_string().contains("lacks a grant")
+    );
 
     block_on(run(&url, "ALTER TABLE tracing_audit_entries DROP CONSTRAINT no_poison"));
     assert!(log.writer().retry_quarantined_blocking().unwrap_err().to_string().contains("lacks a grant"));
@@ -752,4 +771,16 @@ fn what_is_read_of_several_ledgers_comes_ledger_by_ledger_and_within_one_limit()
     let id = block_on(support::all(&logs[0].reader()))[1].entry.id;
     let found = reader.get(id).unwrap();
     assert_eq!((found.len(), &*found[0].ledger, found[0].seq), (1, "b", 1));
+}
+
+#[test]
+fn tables_of_the_first_version_are_read_and_brought_up_to_date_by_the_next_log() {
+    let url = server().create_database();
+    let store = || Store::postgres(&url).unwrap();
+    let first = store().migrations().swap_remove(0).sql;
+    block_on(async {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(first)).execute(&mut connection).await.unwrap();
+    });
+    support::an_older_version_is_brought_up_to_date(&store);
 }

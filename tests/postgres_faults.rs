@@ -347,7 +347,7 @@ fn a_log_that_may_not_make_the_tables_says_so_and_works_once_somebody_has() {
         run(
             &url,
             format!(
-                "SET search_path TO {}; UPDATE tracing_audit_migrations SET version = 0",
+                "SET search_path TO {}; DELETE FROM tracing_audit_migrations",
                 schema.map_or_else(|| "public".to_owned(), |_| r#""of ""auditors""""#.to_owned())
             ),
         );

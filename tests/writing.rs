@@ -437,3 +437,18 @@ fn span_fields_that_belong_to_events_are_refused() {
     let builder = AuditLog::builder().store(store).span_fields(["decision"]);
     assert!(builder.open_blocking().unwrap_err().is_config());
 }
+
+#[test]
+fn tables_of_the_first_version_are_read_and_brought_up_to_date_by_the_next_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let store = || Store::sqlite(&file).unwrap();
+    let first = store().migrations()[0].sql.clone();
+    block_on(async {
+        let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(first)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
+    support::an_older_version_is_brought_up_to_date(&store);
+}

@@ -1,10 +1,13 @@
 //! The reader's calls for code without an async runtime.
 
-use std::io::Write;
+use std::{io::Write, ops::RangeBounds};
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{AuditQuery, AuditReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry};
+use super::{
+    AuditQuery, AuditReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry, Read,
+};
 use crate::{AuditEntry, AuditError, SequencedEntry, wait::on_own_runtime};
 
 impl AuditReader {
@@ -139,6 +142,18 @@ impl BlockingReader<'_> {
     /// As there.
     pub fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
         on_own_runtime(self.0.ledgers())
+    }
+
+    /// [`AuditReader::reads`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reads(
+        &self,
+        during: impl RangeBounds<DateTime<Utc>>,
+        limit: u32,
+    ) -> Result<Vec<Read>, AuditError> {
+        on_own_runtime(self.0.reads(during, limit))
     }
 
     /// [`AuditReader::quarantined`].

@@ -1,13 +1,14 @@
-//! CSV for auditors and their spreadsheets, JSON Lines for programs.
+//! CSV for auditors and their spreadsheets, JSON Lines for programs: in chunks, or to whatever can be written to.
 
 use std::{borrow::Cow, io::Write, pin::pin};
 
 use chrono::SecondsFormat;
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{AuditQuery, AuditReader};
-use crate::{AuditError, SequencedEntry, entry::from_micros, error::Kind, record::Row};
+use super::{AuditQuery, AuditReader, ocsf};
+use crate::{AuditError, SequencedEntry, entry::from_micros, error::Kind, record::Row, store::Span};
 
 const HEADER: [&str; 12] = [
     "id",
@@ -24,7 +25,130 @@ const HEADER: [&str; 12] = [
     "metadata",
 ];
 
+/// Bytes at which a chunk is handed over: far more than that costs.
+const CHUNK: usize = 64 * 1024;
+
+/// As what entries are exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExportFormat {
+    /// See [`AuditReader::export_csv`].
+    Csv,
+    /// See [`AuditReader::export_csv_raw`].
+    CsvRaw,
+    /// See [`AuditReader::export_json_lines`].
+    JsonLines,
+    /// See [`AuditReader::export_ocsf`].
+    Ocsf,
+}
+
+impl ExportFormat {
+    /// The call that makes it.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Csv => "export_csv",
+            Self::CsvRaw => "export_csv_raw",
+            Self::JsonLines => "export_json_lines",
+            Self::Ocsf => "export_ocsf",
+        }
+    }
+}
+
+/// Some of an export. One after the other, their bytes are the whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExportChunk {
+    /// Some 64 KiB, or what is left; it ends with a line.
+    pub bytes: Vec<u8>,
+    /// How many entries are in it.
+    pub entries: u64,
+    /// Of the last of them, where they come by `seq`, as all but CSV does: [`from_seq`](AuditQuery::from_seq) with the
+    /// next one goes on behind this chunk.
+    pub last_seq: Option<u64>,
+}
+
 impl AuditReader {
+    /// The entries that match in this format, in chunks: for the body of an answer over HTTP, and wherever writing must
+    /// not block the runtime. Each chunk says how far it has come, which is what shows progress and resumes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
+    /// use futures_util::TryStreamExt;
+    /// use tracing_audit::{AuditQuery, ExportFormat};
+    ///
+    /// let mut chunks = std::pin::pin!(log.reader().export_stream(AuditQuery::new(), ExportFormat::Csv));
+    /// let mut done = 0;
+    /// while let Some(chunk) = chunks.try_next().await? {
+    ///     done += chunk.entries;
+    ///     println!("{done} entries, {} bytes more", chunk.bytes.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// An `Err` is the last item: [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000
+    /// values, [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Dropping the stream ends the export; the chunks that were taken are whole.
+    pub fn export_stream(
+        &self,
+        query: impl Into<AuditQuery>,
+        format: ExportFormat,
+    ) -> impl Stream<Item = Result<ExportChunk, AuditError>> + Send + 'static {
+        let (reader, query) = (self.clone(), Self::asked(query));
+        let (to, mut chunks) = mpsc::channel(1);
+        let export = async move {
+            if let Err(error) = reader.export(query, format, &to).await {
+                // Whoever takes the chunks is what runs this.
+                drop(to.send(Err(error)).await);
+            }
+        };
+        let export = export.into_stream().filter_map(async |()| None);
+        stream::select(export, stream::poll_fn(move |context| chunks.poll_recv(context)))
+    }
+
+    async fn export(
+        &self,
+        query: Result<AuditQuery, AuditError>,
+        format: ExportFormat,
+        to: &mpsc::Sender<Result<ExportChunk, AuditError>>,
+    ) -> Result<(), AuditError> {
+        let query = query?;
+        let reading = self.reading(format.action(), query.described());
+        reading.begun().await?;
+        let lines = match format {
+            ExportFormat::Csv => return reading.gave(self.csv(&query, true, to).await?).await,
+            ExportFormat::CsvRaw => return reading.gave(self.csv(&query, false, to).await?).await,
+            ExportFormat::JsonLines => {
+                |line: &mut Vec<u8>, entry: &SequencedEntry| serde_json::to_writer(line, entry)
+            }
+            ExportFormat::Ocsf => {
+                |line: &mut Vec<u8>, entry: &SequencedEntry| serde_json::to_writer(line, &ocsf::event(entry))
+            }
+        };
+        reading.gave(self.lines(&query, lines, to).await?).await
+    }
+
+    pub(super) async fn export_to(
+        &self,
+        query: impl Into<AuditQuery>,
+        format: ExportFormat,
+        mut out: impl Write,
+    ) -> Result<u64, AuditError> {
+        let mut chunks = pin!(self.export_stream(query, format));
+        let mut entries = 0;
+        while let Some(chunk) = chunks.try_next().await? {
+            out.write_all(&chunk.bytes).map_err(failed)?;
+            entries += chunk.entries;
+        }
+        out.flush().map_err(failed)?;
+        Ok(entries)
+    }
+
     /// Writes the entries that match as CSV, in the order of [`query`](Self::query), and returns how many.
     /// Memory stays constant at any size.
     ///
@@ -42,7 +166,7 @@ impl AuditReader {
     /// # Cancel safety
     /// Dropping the future leaves a partial file.
     pub async fn export_csv(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        self.export_csv_as(query, out, true).await
+        self.export_to(query, ExportFormat::Csv, out).await
     }
 
     /// [`export_csv`](Self::export_csv) without the `'` before formulas: for programs, not for spreadsheets.
@@ -57,7 +181,7 @@ impl AuditReader {
         query: impl Into<AuditQuery>,
         out: impl Write,
     ) -> Result<u64, AuditError> {
-        self.export_csv_as(query, out, false).await
+        self.export_to(query, ExportFormat::CsvRaw, out).await
     }
 
     /// Writes the entries that match as JSON Lines, one object a line, and returns how many. Memory stays constant at any
@@ -77,63 +201,73 @@ impl AuditReader {
         query: impl Into<AuditQuery>,
         out: impl Write,
     ) -> Result<u64, AuditError> {
-        self.export_lines(query, out, |line, entry| serde_json::to_writer(line, entry)).await
+        self.export_to(query, ExportFormat::JsonLines, out).await
     }
 
-    /// A line of JSON for each entry, by ledger and `seq`.
-    pub(super) async fn export_lines(
+    /// A line for each entry, by ledger and `seq`.
+    async fn lines(
         &self,
-        query: impl Into<AuditQuery>,
-        mut out: impl Write,
+        query: &AuditQuery,
         write: fn(&mut Vec<u8>, &SequencedEntry) -> serde_json::Result<()>,
+        to: &mpsc::Sender<Result<ExportChunk, AuditError>>,
     ) -> Result<u64, AuditError> {
-        let query = Self::asked(query)?;
-        let failed = |cause: std::io::Error| {
-            AuditError::new(Kind::Output, "the export cannot be written").because(cause)
-        };
         let ledgers = match &query.ledger {
             Some(ledger) => vec![ledger.clone()],
             None => self.store.backend().heads(None).await?.into_iter().map(|head| head.ledger).collect(),
         };
         let mut count = 0_u64;
-        let mut line = Vec::new();
         for ledger in ledgers {
             let mut query = query.clone().ledger(ledger);
             let left = query.filter.limit.map(|limit| u64::from(limit).saturating_sub(count));
             query.filter.limit = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
-            let mut entries = pin!(self.stream(query));
+            let span = if query.descending { Span::Before(None) } else { Span::After(None) };
+            let mut entries = pin!(self.clone().pages(query, span).try_flatten());
+            let mut chunk = ExportChunk::default();
             while let Some(entry) = entries.try_next().await? {
-                line.clear();
-                write(&mut line, &entry).map_err(|cause| failed(cause.into()))?;
-                line.push(b'\n');
-                out.write_all(&line).map_err(failed)?;
+                write(&mut chunk.bytes, &entry).map_err(|cause| failed(cause.into()))?;
+                chunk.bytes.push(b'\n');
+                chunk.entries += 1;
+                chunk.last_seq = Some(entry.seq);
                 count += 1;
+                if chunk.bytes.len() >= CHUNK {
+                    drop(to.send(Ok(std::mem::take(&mut chunk))).await);
+                }
+            }
+            if chunk.entries > 0 {
+                drop(to.send(Ok(chunk)).await);
             }
         }
-        out.flush().map_err(failed)?;
         Ok(count)
     }
 
-    async fn export_csv_as(
+    async fn csv(
         &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write,
+        query: &AuditQuery,
         guard: bool,
+        to: &mpsc::Sender<Result<ExportChunk, AuditError>>,
     ) -> Result<u64, AuditError> {
-        let query = Self::asked(query)?;
-        let failed =
-            |cause: csv::Error| AuditError::new(Kind::Output, "the export cannot be written").because(cause);
-        let mut csv = csv::Writer::from_writer(out);
-        csv.write_record(HEADER).map_err(failed)?;
-        let mut rows = self.store.backend().rows(&query);
-        let mut count = 0;
+        let new = || csv::Writer::from_writer(Vec::with_capacity(CHUNK));
+        let bytes = |csv: csv::Writer<Vec<u8>>| csv.into_inner().map_err(|cause| failed(cause.into_error()));
+        let mut csv = new();
+        csv.write_record(HEADER).map_err(|cause| failed(cause.into()))?;
+        let mut rows = self.store.backend().rows(query);
+        let (mut count, mut told) = (0, 0);
         while let Some(row) = rows.try_next().await? {
-            write(&mut csv, &row, guard).map_err(failed)?;
+            write(&mut csv, &row, guard).map_err(|cause| failed(cause.into()))?;
             count += 1;
+            if csv.get_ref().len() >= CHUNK {
+                let bytes = bytes(std::mem::replace(&mut csv, new()))?;
+                drop(to.send(Ok(ExportChunk { bytes, entries: count - told, last_seq: None })).await);
+                told = count;
+            }
         }
-        csv.flush().map_err(|cause| failed(cause.into()))?;
+        drop(to.send(Ok(ExportChunk { bytes: bytes(csv)?, entries: count - told, last_seq: None })).await);
         Ok(count)
     }
+}
+
+fn failed(cause: std::io::Error) -> AuditError {
+    AuditError::new(Kind::Output, "the export cannot be written").because(cause)
 }
 
 fn write(csv: &mut csv::Writer<impl Write>, row: &Row, guard: bool) -> csv::Result<()> {

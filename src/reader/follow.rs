@@ -29,7 +29,10 @@ impl AuditReader {
             let query = AuditQuery::new().ledger(head.ledger).any_of(Column::Id, [id.to_string()]);
             found.extend(self.store.backend().page(&query, Span::After(None), 1).await?);
         }
-        found.into_iter().map(sequenced).collect()
+        let found = found.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
+        let asked = AuditQuery::new().any_of(Column::Id, [id.to_string()]).described();
+        self.reading("get", asked).gave(found.len() as u64).await?;
+        Ok(found)
     }
 
     /// The entries of one ledger that match, in the order of `seq`, or against it if the query is
@@ -51,17 +54,26 @@ impl AuditReader {
             let mut query = query?;
             query.ledger.get_or_insert_with(|| reader.ledger.clone());
             let span = if query.descending { Span::Before(None) } else { Span::After(None) };
-            Ok(reader.pages(query, span).try_flatten())
+            let reading = reader.reading("stream", query.described());
+            reading.begun().await?;
+            Ok(reading.counting(reader.pages(query, span).try_flatten()))
         };
         stream::once(entries).try_flatten()
     }
 
-    fn pages(
+    pub(super) fn pages(
         self,
         query: AuditQuery,
         span: Span,
-    ) -> impl Stream<Item = Result<impl Stream<Item = Result<SequencedEntry, AuditError>> + Send, AuditError>> + Send
-    {
+    ) -> impl Stream<
+        Item = Result<
+            impl Stream<Item = Result<SequencedEntry, AuditError>> + Send + 'static + use<>,
+            AuditError,
+        >,
+    >
+    + Send
+    + 'static
+    + use<> {
         let left = query.filter.limit;
         stream::try_unfold((self, query, Some(span), left), async |(reader, query, span, left)| {
             let (Some(span), true) = (span, left != Some(0)) else { return Ok(None) };
@@ -127,6 +139,9 @@ impl AuditReader {
         let entries = async move {
             let mut query = query?;
             query.ledger.get_or_insert_with(|| reader.ledger.clone());
+            let mut asked = query.described();
+            asked.insert("from_seq".to_owned(), from_seq.into());
+            reader.reading("follow", asked).begun().await?;
             let follower = Follower { reader, query, next: from_seq, head: from_seq, pause: None };
             let found = stream::unfold(follower, async |mut follower| {
                 let found = follower.more().await;

@@ -7,16 +7,21 @@ mod ocsf;
 mod page;
 mod quarantine;
 mod query;
+mod reads;
 mod report;
+
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 
 pub use blocking::BlockingReader;
+pub use export::{ExportChunk, ExportFormat};
 pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;
 pub use query::{AuditFilter, AuditQuery, Column};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use query::{Condition, Step, after_prefix, steps};
+pub use reads::Read;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use report::spelled;
 pub use report::{Change, CountBy, Counted, Ledger};
@@ -41,12 +46,14 @@ pub struct AuditReader {
     store: Store,
     /// Whose pages it gives unless asked for another's.
     ledger: String,
+    /// Under which name its reads are recorded, if they are.
+    recorded_as: Option<Arc<str>>,
 }
 
 impl AuditReader {
     /// A reader of a [`Store`] or an sqlx pool. Connects when it is first asked.
     pub fn new(store: impl Into<Store>) -> Self {
-        Self { store: store.into(), ledger: defaults::LEDGER.to_owned() }
+        Self { store: store.into(), ledger: defaults::LEDGER.to_owned(), recorded_as: None }
     }
 
     /// The same, with this one as the ledger of its pages.
@@ -78,12 +85,10 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing.
     pub async fn query(&self, query: impl Into<AuditQuery>) -> Result<Vec<AuditEntry>, AuditError> {
         let query = Self::asked(query)?;
-        self.store
-            .backend()
-            .rows(&query)
-            .and_then(|row| std::future::ready(entry_of(&row)))
-            .try_collect()
-            .await
+        let rows = self.store.backend().rows(&query);
+        let found: Vec<_> = rows.and_then(|row| std::future::ready(entry_of(&row))).try_collect().await?;
+        self.reading("query", query.described()).gave(found.len() as u64).await?;
+        Ok(found)
     }
 
     /// How many entries match, the query's limit left aside.
@@ -96,7 +101,9 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing.
     pub async fn count(&self, query: impl Into<AuditQuery>) -> Result<u64, AuditError> {
         let query = Self::asked(query)?;
-        self.store.backend().count(&query).await
+        let count = self.store.backend().count(&query).await?;
+        self.reading("count", query.described()).gave(1).await?;
+        Ok(count)
     }
 
     /// At most `size` entries (and at least one) that match, in the order of `seq`, and cursors to the pages after and before.
@@ -125,7 +132,11 @@ impl AuditReader {
         // One more than asked tells whether there is another page.
         let rows = self.store.backend().page(&query, position.span, size.saturating_add(1)).await?;
         let entries = rows.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
-        position.page(&query, entries, size)
+        let page = position.page(&query, entries, size)?;
+        let mut asked = query.described();
+        asked.insert("size".to_owned(), size.into());
+        self.reading("page", asked).gave(page.entries.len() as u64).await?;
+        Ok(page)
     }
 }
 

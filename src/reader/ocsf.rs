@@ -5,7 +5,7 @@ use std::{io::Write, net::IpAddr};
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
-use super::{AuditQuery, AuditReader};
+use super::{AuditQuery, AuditReader, ExportFormat};
 use crate::{AuditEntry, AuditError, Decision, SequencedEntry, audit_id};
 
 /// <https://schema.ocsf.io/1.8.0/classes/api_activity>
@@ -63,11 +63,11 @@ impl AuditReader {
         query: impl Into<AuditQuery>,
         out: impl Write,
     ) -> Result<u64, AuditError> {
-        self.export_lines(query, out, |line, entry| serde_json::to_writer(line, &event(entry))).await
+        self.export_to(query, ExportFormat::Ocsf, out).await
     }
 }
 
-fn event(found: &SequencedEntry) -> Value {
+pub(super) fn event(found: &SequencedEntry) -> Value {
     let SequencedEntry { ledger, seq, entry, committed_at, problems } = found;
     let text = |name: &str| entry.metadata.get(name).and_then(Value::as_str);
     let named = |name| text(name).map_or_else(|| json!("unknown"), Value::from);

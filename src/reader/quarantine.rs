@@ -5,6 +5,7 @@ use std::io::Write;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use serde::{Serialize, Serializer};
+use serde_json::Map;
 use uuid::Uuid;
 
 use super::{AuditReader, entry_of};
@@ -79,7 +80,9 @@ impl AuditReader {
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
     pub async fn quarantined(&self) -> Result<Vec<QuarantinedEntry>, AuditError> {
-        self.quarantine().try_collect().await
+        let found: Vec<_> = self.quarantine().try_collect().await?;
+        self.reading("quarantined", Map::new()).gave(found.len() as u64).await?;
+        Ok(found)
     }
 
     /// Writes the entries in quarantine as JSON Lines, each a [`QuarantinedEntry`], and returns how many.
@@ -94,6 +97,8 @@ impl AuditReader {
         let failed = |cause: std::io::Error| {
             AuditError::new(Kind::Output, "the export cannot be written").because(cause)
         };
+        let reading = self.reading("export_quarantined", Map::new());
+        reading.begun().await?;
         let (mut entries, mut count) = (self.quarantine(), 0);
         while let Some(entry) = entries.try_next().await? {
             serde_json::to_writer(&mut out, &entry).map_err(|cause| failed(cause.into()))?;
@@ -101,6 +106,7 @@ impl AuditReader {
             count += 1;
         }
         out.flush().map_err(failed)?;
+        reading.gave(count).await?;
         Ok(count)
     }
 }

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{AuditError, Decision, audit_id, entry::replace_nul, error::Kind};
@@ -414,6 +414,69 @@ pub(crate) fn steps(path: &str) -> Vec<Step> {
     }
 }
 
+/// The path as text: what [`steps`] reads as the same, but for keys with a quotation mark in them.
+pub(crate) fn spelled_path(path: &[Step]) -> String {
+    let mut text = String::new();
+    for (index, step) in path.iter().enumerate() {
+        match step {
+            Step::Key(key) => {
+                let dot = if index == 0 { "" } else { "." };
+                let quote = if key.contains(['.', '[']) { "\"" } else { "" };
+                text.extend([dot, quote, key, quote]);
+            }
+            Step::Index(index) => text.extend(["[", &index.to_string(), "]"]),
+        }
+    }
+    text
+}
+
+impl AuditQuery {
+    /// What it asks for, for whoever looks at it later.
+    pub(super) fn described(&self) -> Map<String, Value> {
+        let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, descending } = self;
+        let mut described = Map::new();
+        let mut add = |name: &str, value: Value| {
+            if !value.is_null() {
+                described.insert(name.to_owned(), value);
+            }
+        };
+        add("ledger", json!(ledger));
+        add("workspace_id", json!(filter.workspace_id));
+        add("session_id", json!(filter.session_id));
+        add("decision", json!(filter.decision));
+        add("resource", json!(filter.resource));
+        add("since", json!(filter.start_time));
+        add("until", json!(filter.end_time));
+        add("before", json!(before));
+        add("from_seq", json!(from_seq));
+        add("before_seq", json!(before_seq));
+        add("limit", json!(filter.limit));
+        add("descending", json!(descending.then_some(true)));
+        let conditions: Vec<Value> = conditions.iter().map(Condition::described).collect();
+        add("conditions", if conditions.is_empty() { Value::Null } else { conditions.into() });
+        described
+    }
+}
+
+impl Condition {
+    fn described(&self) -> Value {
+        let set = |field: &str, values: Value, within: bool| json!({ "field": field, (if within { "any_of" } else { "none_of" }): values });
+        match self {
+            Self::Ids { column, ids, within } => set(column.name(), json!(ids), *within),
+            Self::Texts { column, texts, within } => set(column.name(), json!(texts), *within),
+            Self::Metadata { path, values, within } => {
+                let values: Vec<Value> = values.iter().filter_map(|value| value.parse().ok()).collect();
+                set(&["metadata.", &spelled_path(path)].concat(), values.into(), *within)
+            }
+            Self::ActionPrefix(prefix) => json!({ "action_prefix": prefix }),
+            Self::RiskAtLeast(least) => json!({ "risk_at_least": least }),
+            Self::RiskAtMost(greatest) => json!({ "risk_at_most": greatest }),
+            Self::Problems(some) => json!({ "problems": some }),
+            Self::Contains(text) => json!({ "containing": text }),
+        }
+    }
+}
+
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl AuditQuery {
     /// The bounds in time, both included, in microseconds since 1970. Times are stored in whole microseconds: a bound is
@@ -520,6 +583,20 @@ mod tests {
             ("a[2147483648]", "<a><[2147483648]>"),
         ] {
             assert_eq!(path(&steps(text)), expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_path_that_is_spelled_is_read_as_the_same(
+            keys in proptest::collection::vec(("[^\"\0\\]]{0,6}", proptest::option::of(0..9_u32)), 1..4),
+        ) {
+            let path: Vec<Step> = keys
+                .into_iter()
+                .flat_map(|(key, index)| [Some(Step::Key(key)), index.map(Step::Index)])
+                .flatten()
+                .collect();
+            proptest::prop_assert_eq!(steps(&spelled_path(&path)), path);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Counts, computed in the database: per hour, per value, and one period against another.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,18 @@ impl CountBy {
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn is_time(&self) -> bool {
         matches!(self, Self::Hour | Self::Day)
+    }
+}
+
+impl fmt::Display for CountBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hour => f.pad("hour"),
+            Self::Day => f.pad("day"),
+            Self::Ledger => f.pad("ledger"),
+            Self::Column(column) => column.fmt(f),
+            Self::Metadata(path) => write!(f, "metadata.{path}"),
+        }
     }
 }
 
@@ -114,7 +126,11 @@ impl AuditReader {
             first: from_micros(group.least_ts),
             last: from_micros(group.greatest_ts),
         };
-        Ok(groups.into_iter().map(counted).collect())
+        let counts: Vec<_> = groups.into_iter().map(counted).collect();
+        let mut asked = query.described();
+        asked.insert("by".to_owned(), by.to_string().into());
+        self.reading("count_by", asked).gave(counts.len() as u64).await?;
+        Ok(counts)
     }
 
     /// How counts have changed from the entries that match `before` to those that match `query`: what has grown most

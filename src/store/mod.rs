@@ -99,6 +99,15 @@ pub struct Migration {
     pub sql: String,
 }
 
+/// What is wrong with tables that have no room for the record of a read.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn no_reads() -> AuditError {
+    AuditError::new(
+        Kind::Schema,
+        "the read cannot be recorded, and is not answered: the audit tables are not there or older; open a log with this version, or run what Store::migrations gives",
+    )
+}
+
 /// What is wrong with tables of this version, if this crate knows others and may not make them.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn not_migrated(version: usize, known: usize) -> AuditError {
@@ -151,6 +160,20 @@ pub(crate) struct Group {
     pub(crate) entries: u64,
     pub(crate) least_ts: i64,
     pub(crate) greatest_ts: i64,
+}
+
+/// What is told of a read of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadRow {
+    pub(crate) id: Uuid,
+    /// Microseconds since 1970.
+    pub(crate) at: Option<i64>,
+    pub(crate) reader: String,
+    pub(crate) role: Option<String>,
+    pub(crate) action: String,
+    /// A JSON object.
+    pub(crate) query: String,
+    pub(crate) entries: Option<u64>,
 }
 
 /// Which part of a ledger a page is of.
@@ -216,8 +239,26 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// The ledgers, by name, or this one alone.
     fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>>;
 
+    /// Adds what is told of a read, whose time and role the database knows better.
+    fn record_read<'a>(&'a self, _read: &'a ReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(async { Err(no_database()) })
+    }
+
+    /// The reads within the query's bounds in time, the latest first, at most so many: what their last rows say.
+    fn reads<'a>(
+        &'a self,
+        _query: &'a AuditQuery,
+        _limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<ReadRow>, AuditError>> {
+        Box::pin(async { Err(no_database()) })
+    }
+
     /// What is in quarantine, in the order in which it came there.
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>>;
+}
+
+fn no_database() -> AuditError {
+    AuditError::new(Kind::Store, "this store is not a database: it keeps entries and nothing else")
 }
 
 /// The writing side of a database: one connection, one ledger.

@@ -8,6 +8,7 @@ mod copy;
 mod open;
 mod quarantine;
 mod read;
+mod reads;
 
 use std::{
     fmt,
@@ -24,8 +25,8 @@ use sqlx::{
 };
 
 use super::{
-    Appender, Backend, Group, Head, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span,
-    Store,
+    Appender, Backend, Group, Head, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, ReadRow,
+    Span, Store,
 };
 use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row, wait::is_on_own_runtime};
 
@@ -321,6 +322,18 @@ impl Backend for Postgres {
 
     fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
         Box::pin(read::heads(self, ledger))
+    }
+
+    fn record_read<'a>(&'a self, read: &'a ReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(reads::record(self, read))
+    }
+
+    fn reads<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<ReadRow>, AuditError>> {
+        Box::pin(reads::rows(self, query, limit))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {

@@ -4,6 +4,7 @@ mod append;
 mod open;
 mod quarantine;
 mod read;
+mod reads;
 mod walk;
 
 use std::{
@@ -21,8 +22,8 @@ use sqlx::{
 
 use self::open::FileIdentity;
 use super::{
-    Appender, Backend, Group, Head, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, Span,
-    Store,
+    Appender, Backend, Group, Head, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, ReadRow,
+    Span, Store,
 };
 use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
 
@@ -52,8 +53,13 @@ pub(super) struct Sqlite {
 
 #[derive(Debug)]
 enum Source {
-    /// A file of ours. The pool for reading is made at the first read, since making one takes a runtime.
-    File { options: Box<SqliteConnectOptions>, readers: OnceLock<SqlitePool> },
+    /// A file of ours. The pools for reading, and for recording reads, are made at the first read, since making one
+    /// takes a runtime.
+    File {
+        options: Box<SqliteConnectOptions>,
+        readers: OnceLock<SqlitePool>,
+        recorders: OnceLock<SqlitePool>,
+    },
     /// The application's. Whether it is on a database in memory is found out at the first write.
     Pool { pool: SqlitePool, in_memory: OnceLock<bool> },
 }
@@ -86,7 +92,8 @@ impl Store {
             ));
         }
         let options = options.disable_statement_logging().busy_timeout(BUSY_TIMEOUT);
-        let source = Source::File { options: Box::new(options), readers: OnceLock::new() };
+        let (readers, recorders) = Default::default();
+        let source = Source::File { options: Box::new(options), readers, recorders };
         Ok(Self::of(Sqlite { source, file: OnceLock::new() }))
     }
 }
@@ -105,6 +112,17 @@ impl Sqlite {
             Source::File { options, readers, .. } => readers.get_or_init(|| {
                 let options = options.as_ref().clone().create_if_missing(false).pragma("query_only", "1");
                 SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options)
+            }),
+        }
+    }
+
+    /// For adding to the record of reads.
+    fn recorders(&self) -> &SqlitePool {
+        match &self.source {
+            Source::Pool { pool, .. } => pool,
+            Source::File { options, recorders, .. } => recorders.get_or_init(|| {
+                let options = for_writing(options.as_ref().clone().create_if_missing(false));
+                SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options)
             }),
         }
     }
@@ -198,6 +216,18 @@ impl Backend for Sqlite {
 
     fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
         Box::pin(read::heads(self, ledger))
+    }
+
+    fn record_read<'a>(&'a self, read: &'a ReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(reads::record(self, read))
+    }
+
+    fn reads<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<ReadRow>, AuditError>> {
+        Box::pin(reads::rows(self, query, limit))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {

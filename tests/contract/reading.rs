@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound::{self, Excluded, Included},
     pin::pin,
 };
 
@@ -12,7 +13,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use super::log;
 use crate::support::{Fixture, block_on};
-use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, Column, CountBy, Counted, Cursor, Decision, SequencedEntry};
+use tracing_audit::{
+    AuditEntry, AuditFilter, AuditQuery, AuditReader, Column, CountBy, Counted, Cursor, Decision, ExportFormat, Page, SequencedEntry,
+};
 use uuid::Uuid;
 
 fn time(micros: i64) -> DateTime<Utc> {
@@ -508,7 +511,7 @@ fn counted(entries: &[SequencedEntry], by: &CountBy, limit: usize) -> Vec<Counte
 }
 
 /// Follows `next` to the end and `prev` back to the beginning, which must meet the same pages.
-async fn pages(reader: &tracing_audit::AuditReader, query: &AuditQuery, size: u32) -> Vec<SequencedEntry> {
+async fn pages(reader: &AuditReader, query: &AuditQuery, size: u32) -> Vec<SequencedEntry> {
     let (mut there, mut cursor) = (Vec::new(), None::<Cursor>);
     let mut last = None;
     loop {
@@ -622,8 +625,34 @@ fn metadata_of_any_json_type_comes_back() {
     assert_eq!(found, values);
 }
 
+/// So many entries, page by page and each page backwards too; at the end of what is there, from there anew.
+async fn paged(reader: &AuditReader, all: usize) -> Vec<u64> {
+    let seqs = |page: &Page| page.entries.iter().map(|found| found.seq).collect::<Vec<_>>();
+    let (mut paged, mut before) = (Vec::new(), None);
+    while paged.len() < all {
+        let query = AuditQuery::new().from_seq(paged.len() as u64);
+        let mut cursor = None;
+        loop {
+            let page = reader.page(&query, cursor, 700).await.unwrap();
+            if let (Some(prev), Some(before)) = (&page.prev, &before) {
+                let back = reader.page(&query, Some(prev.clone()), 700).await.unwrap();
+                assert_eq!(&seqs(&back), before);
+            }
+            paged.extend(seqs(&page));
+            before = Some(seqs(&page));
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        before = None;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    paged
+}
+
 #[test]
-fn a_follower_meets_every_entry_once_while_eight_threads_write() {
+fn a_follower_and_whoever_pages_meet_every_entry_once_while_eight_threads_write() {
     const EACH: usize = 12_500;
     let fixture = log();
     let all = 8 * EACH;
@@ -646,7 +675,8 @@ fn a_follower_meets_every_entry_once_while_eight_threads_write() {
             // Beside it, one that wants an eighth of them.
             let query = AuditQuery::new().action("thread.3");
             let matching = reader.follow_matching(query, 0).take(EACH).map_ok(|found| found.seq).try_collect();
-            let (rest, matching) = tokio::join!(rest, matching);
+            let (rest, matching, paged) = tokio::join!(rest, matching, paged(&reader, all));
+            assert_eq!(paged, (0..all as u64).collect::<Vec<_>>());
             let seqs = first.into_iter().chain(rest.unwrap()).map(|found| (found.seq, found.entry.action));
             (matching.unwrap(), seqs.collect())
         })
@@ -782,4 +812,108 @@ fn a_query_of_too_many_values_is_refused_and_one_of_many_is_answered() {
         AuditQuery::new().none_of(Column::Action, (0..10_001).map(|value| value.to_string()))
     ));
     assert!(block_on(failing.next()).unwrap().unwrap_err().is_query());
+}
+
+#[test]
+fn each_read_that_is_to_be_recorded_is_told_with_who_asked_for_what_and_how_much_was_given() {
+    let fixture = log();
+    let entries: Vec<_> = (0..3).map(|n| AuditEntry::new(Uuid::nil(), format!("a.{n}"), "r")).collect();
+    write(&fixture, &entries);
+    let silent = fixture.log.reader();
+    let reader = silent.clone().recorded_as("an\0auditor");
+    let start = Utc::now();
+    block_on(async {
+        reader.query(AuditQuery::new().action_prefix("a.").limit(2)).await.unwrap();
+        let place = AuditQuery::new().metadata_none_of("client.ip", ["10.0.0.1", "7"]);
+        reader.count(place.any_of(Column::AgentId, ["alice"]).risk_at_least(0.5)).await.unwrap();
+        reader.page(AuditQuery::new().before_seq(2), None, 10).await.unwrap();
+        reader.get(entries[0].id).await.unwrap();
+        reader.count_by(AuditQuery::new().since(time(0)), CountBy::Column(Column::Action)).await.unwrap();
+        assert_eq!(reader.stream(AuditQuery::new()).count().await, 3);
+        reader.export_csv(AuditQuery::new(), std::io::sink()).await.unwrap();
+        reader.export_ocsf(AuditQuery::new().from_seq(1), std::io::sink()).await.unwrap();
+        reader.quarantined().await.unwrap();
+        reader.export_quarantined(std::io::sink()).await.unwrap();
+        // Given up before their end, or without any.
+        assert_eq!(pin!(reader.follow(1)).next().await.unwrap().unwrap().seq, 1);
+        pin!(reader.stream(AuditQuery::new().descending())).next().await.unwrap().unwrap();
+        // What shows nobody's entries.
+        reader.ledgers().await.unwrap();
+        silent.query(AuditQuery::new()).await.unwrap();
+    });
+    let reads = reader.blocking().reads(.., 100).unwrap();
+    let told: Vec<_> = reads.iter().rev().map(|read| (&*read.action, &read.query, read.entries)).collect();
+    let alice = tracing_audit::audit_id("alice");
+    assert_eq!(
+        told,
+        [
+            ("query", &json!({ "limit": 2, "conditions": [{ "action_prefix": "a." }] }), Some(2)),
+            (
+                "count",
+                &json!({ "conditions": [
+                    { "field": "metadata.client.ip", "none_of": ["10.0.0.1", "7", 7] },
+                    { "field": "agent_id", "any_of": [alice] },
+                    { "risk_at_least": 0.5 },
+                ] }),
+                Some(1)
+            ),
+            ("page", &json!({ "ledger": "main", "before_seq": 2, "size": 10 }), Some(2)),
+            ("get", &json!({ "conditions": [{ "field": "id", "any_of": [entries[0].id] }] }), Some(1)),
+            ("count_by", &json!({ "since": "1970-01-01T00:00:00Z", "by": "action" }), Some(3)),
+            ("stream", &json!({ "ledger": "main" }), Some(3)),
+            ("export_csv", &json!({}), Some(3)),
+            ("export_ocsf", &json!({ "from_seq": 1 }), Some(2)),
+            ("quarantined", &json!({}), Some(0)),
+            ("export_quarantined", &json!({}), Some(0)),
+            ("follow", &json!({ "ledger": "main", "from_seq": 1 }), None),
+            ("stream", &json!({ "ledger": "main", "descending": true }), None),
+        ]
+    );
+    assert!(reads.iter().all(|read| read.reader == "an\u{fffd}auditor" && read.at >= start - chrono::TimeDelta::seconds(1)));
+    assert!(reads.is_sorted_by(|later, earlier| later.at >= earlier.at));
+    // A range of time, and a limit.
+    let (third, fifth) = (reads[9].at, reads[7].at);
+    let during = |range: (Bound<DateTime<Utc>>, Bound<DateTime<Utc>>)| {
+        reader.blocking().reads(range, 100).unwrap().iter().map(|read| read.id).collect::<Vec<_>>()
+    };
+    let ids: Vec<_> = reads.iter().map(|read| read.id).collect();
+    assert_eq!(during((Included(third), Included(fifth))), ids[7..=9]);
+    assert_eq!(during((Included(third), Excluded(fifth))), ids[8..=9]);
+    assert_eq!(during((Excluded(third), Included(fifth))), ids[7..=8]);
+    assert_eq!(reader.blocking().reads(.., 2).unwrap(), reads[..2]);
+}
+
+#[test]
+fn the_chunks_of_an_export_are_whole_lines_and_together_the_same_as_what_is_written_at_once() {
+    let fixture = log();
+    let reason = |n: usize| Some(format!("=\"{n}\"\n").repeat(n % 300));
+    let entry = |n| AuditEntry { reason: reason(n), ..AuditEntry::new(Uuid::nil(), "a", "r") };
+    write(&fixture, &(0..400).map(entry).collect::<Vec<_>>());
+    let reader = fixture.log.reader();
+    for format in [ExportFormat::Csv, ExportFormat::CsvRaw, ExportFormat::JsonLines, ExportFormat::Ocsf] {
+        let query = AuditQuery::new().from_seq(7);
+        let mut whole = Vec::new();
+        let blocking = reader.blocking();
+        let rows = match format {
+            ExportFormat::Csv => blocking.export_csv(&query, &mut whole),
+            ExportFormat::CsvRaw => blocking.export_csv_raw(&query, &mut whole),
+            ExportFormat::JsonLines => blocking.export_json_lines(&query, &mut whole),
+            _ => blocking.export_ocsf(&query, &mut whole),
+        };
+        let chunks: Vec<_> = block_on(reader.export_stream(&query, format).try_collect()).unwrap();
+        assert!(chunks.len() > 3, "{format:?}: {}", chunks.len());
+        assert_eq!((rows.unwrap(), chunks.iter().map(|chunk| chunk.entries).sum::<u64>()), (393, 393));
+        assert!(chunks.iter().all(|chunk| chunk.bytes.ends_with(b"\n")));
+        if !matches!(format, ExportFormat::Ocsf) {
+            // When an event was written is the one thing that is different at each time.
+            assert_eq!(chunks.iter().map(|chunk| &*chunk.bytes).collect::<Vec<_>>().concat(), whole);
+        }
+        if matches!(format, ExportFormat::JsonLines | ExportFormat::Ocsf) {
+            let mut next = 7;
+            for chunk in &chunks {
+                next += chunk.entries;
+                assert_eq!(chunk.last_seq, Some(next - 1));
+            }
+        }
+    }
 }

@@ -15,7 +15,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tracing_audit::{
-    AuditEntry, AuditFilter, AuditLog, AuditLogBuilder, AuditReader, Page, SequencedEntry, Stats, Store,
+    AuditEntry, AuditFilter, AuditLog, AuditLogBuilder, AuditReader, Migrate, Page, SequencedEntry, Stats,
+    Store,
 };
 
 /// No test takes longer than this; one that does hangs.
@@ -164,4 +165,26 @@ pub(crate) async fn all(reader: &AuditReader) -> Vec<SequencedEntry> {
 
 pub(crate) fn metadata(entry: &AuditEntry) -> &serde_json::Map<String, Value> {
     entry.metadata.as_object().unwrap()
+}
+
+/// On a database with the tables of version 1, and nothing in them.
+pub(crate) fn an_older_version_is_brought_up_to_date(store: &dyn Fn() -> Store) {
+    let reader = AuditReader::new(store());
+    assert_eq!(reader.blocking().count(AuditFilter::default()).unwrap(), 0);
+    assert_eq!(reader.blocking().reads(.., 1).unwrap(), []);
+    let recorded = reader.clone().recorded_as("Ada");
+    let error = recorded.blocking().count(AuditFilter::default()).unwrap_err();
+    assert!(error.is_schema() && error.to_string().contains("is not answered"), "{error}");
+
+    let open = |migrate| {
+        let builder = AuditLog::builder().store(store().migrate(migrate)).in_memory_queue(10, 10_000);
+        builder.open_blocking()
+    };
+    let error = open(Migrate::Check).unwrap_err();
+    assert!(error.is_schema() && error.to_string().contains("version 1 and 2 is needed"), "{error}");
+    let log = open(Migrate::Auto).unwrap();
+    log.writer().commit_blocking(AuditEntry::new(uuid::Uuid::nil(), "a", "r")).unwrap();
+    assert_eq!(recorded.blocking().count(AuditFilter::default()).unwrap(), 1);
+    assert_eq!(reader.blocking().reads(.., 10).unwrap().len(), 1);
+    open(Migrate::Check).unwrap();
 }

@@ -15,7 +15,10 @@ use crate::{
 };
 
 /// The schema, oldest first; the version of a database is how many of these it has seen.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/postgres/0001_ledger.sql")];
+pub(super) const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/postgres/0001_ledger.sql"),
+    include_str!("../../../migrations/postgres/0002_reads.sql"),
+];
 
 const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS @tracing_audit_migrations \
                                  (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL)";

@@ -20,7 +20,10 @@ use crate::{
 };
 
 /// The schema, oldest first; the version of a database is how many of these it has seen.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_ledger.sql")];
+pub(super) const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/sqlite/0001_ledger.sql"),
+    include_str!("../../../migrations/sqlite/0002_reads.sql"),
+];
 
 /// Several processes that open a fresh file at the same moment collide while switching it to WAL, where
 /// SQLite does not wait by itself: this is the pause between two tries.

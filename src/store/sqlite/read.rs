@@ -452,7 +452,12 @@ pub(super) async fn heads(sqlite: &Sqlite, ledger: Option<&str>) -> Result<Vec<H
 }
 
 pub(super) async fn has_tables(sqlite: &Sqlite) -> Result<bool, AuditError> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'tracing_audit_entries')")
+    has_table(sqlite, "tracing_audit_entries").await
+}
+
+pub(super) async fn has_table(sqlite: &Sqlite, name: &str) -> Result<bool, AuditError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?)")
+        .bind(name)
         .fetch_one(sqlite.readers())
         .await
         .map_err(|cause| failed(sqlite, cause))

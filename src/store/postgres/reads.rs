@@ -1,0 +1,65 @@
+//! The record of reads.
+
+use chrono::{DateTime, Utc};
+use sqlx::{Row as _, postgres::PgRow};
+
+use super::{
+    Postgres,
+    open::{exists, failed},
+    read::{begin, times},
+};
+use crate::{
+    AuditError, AuditQuery,
+    store::{ReadRow, no_reads},
+};
+
+const READS: &str = "tracing_audit_reads";
+
+pub(super) async fn record(postgres: &Postgres, read: &ReadRow) -> Result<(), AuditError> {
+    let mut transaction = begin(postgres).await?;
+    if !exists(postgres, &mut transaction, READS).await.map_err(failed)? {
+        return Err(no_reads());
+    }
+    let insert = postgres.statement(
+        "INSERT INTO @tracing_audit_reads (id, reader, action, query, entries)
+         VALUES ($1, $2, $3, $4::text::json, $5)",
+    );
+    let insert = insert.query().bind(read.id).bind(read.reader.clone()).bind(read.action.clone());
+    let insert = insert.bind(read.query.clone()).bind(read.entries.map(u64::cast_signed));
+    insert.execute(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)
+}
+
+pub(super) async fn rows(
+    postgres: &Postgres,
+    query: &AuditQuery,
+    limit: u32,
+) -> Result<Vec<ReadRow>, AuditError> {
+    let mut transaction = begin(postgres).await?;
+    if !exists(postgres, &mut transaction, READS).await.map_err(failed)? {
+        return Ok(Vec::new());
+    }
+    let (least, greatest) = times(query);
+    // Of a read that has ended, its end has the number, and its beginning the time. Nobody adds to that of another role.
+    let select = postgres.statement(
+        "SELECT id, min(at), min(reader), role, min(action), min(query::text), max(entries)
+         FROM @tracing_audit_reads
+         WHERE ($1::timestamptz IS NULL OR at >= $1) AND ($2::timestamptz IS NULL OR at <= $2)
+         GROUP BY id, role ORDER BY 2 DESC, id LIMIT $3",
+    );
+    let select = select.query().bind(least).bind(greatest).bind(i64::from(limit));
+    let rows = select.fetch_all(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    let read = |row: &PgRow| {
+        Ok(ReadRow {
+            id: row.try_get(0)?,
+            at: Some(row.try_get::<DateTime<Utc>, _>(1)?.timestamp_micros()),
+            reader: row.try_get(2)?,
+            role: row.try_get(3)?,
+            action: row.try_get(4)?,
+            query: row.try_get(5)?,
+            entries: row.try_get::<Option<i64>, _>(6)?.map(i64::cast_unsigned),
+        })
+    };
+    rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(failed)
+}

@@ -1,0 +1,66 @@
+//! The record of reads.
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use super::{
+    Sqlite,
+    read::{failed, has_table},
+};
+use crate::{
+    AuditError, AuditQuery,
+    entry::Moment,
+    store::{ReadRow, no_reads},
+};
+
+const READS: &str = "tracing_audit_reads";
+
+pub(super) async fn record(sqlite: &Sqlite, read: &ReadRow) -> Result<(), AuditError> {
+    if !has_table(sqlite, READS).await? {
+        return Err(no_reads());
+    }
+    sqlx::query("INSERT INTO tracing_audit_reads VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(read.id)
+        .bind(Moment::now().micros)
+        .bind(&read.reader)
+        .bind(&read.action)
+        .bind(&read.query)
+        .bind(read.entries.map(u64::cast_signed))
+        .execute(sqlite.recorders())
+        .await
+        .map(drop)
+        .map_err(|cause| failed(sqlite, cause))
+}
+
+pub(super) async fn rows(
+    sqlite: &Sqlite,
+    query: &AuditQuery,
+    limit: u32,
+) -> Result<Vec<ReadRow>, AuditError> {
+    if !has_table(sqlite, READS).await? {
+        return Ok(Vec::new());
+    }
+    let (least, greatest) = query.bounds();
+    // Of a read that has ended, its end has the number, and its beginning the time.
+    let rows = sqlx::query(
+        "SELECT id, min(at), reader, action, query, max(entries) FROM tracing_audit_reads
+         WHERE at BETWEEN ? AND ? GROUP BY id ORDER BY 2 DESC, max(rowid) DESC LIMIT ?",
+    )
+    .bind(least.unwrap_or(i64::MIN))
+    .bind(greatest.unwrap_or(i64::MAX))
+    .bind(i64::from(limit))
+    .fetch_all(sqlite.readers())
+    .await
+    .map_err(|cause| failed(sqlite, cause))?;
+    let read = |row: &SqliteRow| {
+        Ok(ReadRow {
+            id: row.try_get(0)?,
+            at: row.try_get(1)?,
+            role: None,
+            reader: row.try_get(2)?,
+            action: row.try_get(3)?,
+            query: row.try_get(4)?,
+            entries: row.try_get::<Option<i64>, _>(5)?.map(i64::cast_unsigned),
+        })
+    };
+    rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(|cause| failed(sqlite, cause))
+}
