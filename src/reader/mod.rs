@@ -113,7 +113,7 @@ impl AuditReader {
     /// while more are written.
     ///
     /// # Errors
-    /// [`is_cursor`](AuditError::is_cursor) for a cursor of another query,
+    /// [`is_cursor`](AuditError::is_cursor) for a cursor of another query, or of another database,
     /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
     ///
@@ -129,8 +129,7 @@ impl AuditReader {
         query.ledger.get_or_insert_with(|| self.ledger.clone());
         let position = page::Position::resolve(&query, cursor)?;
         let size = size.max(1);
-        // One more than asked tells whether there is another page.
-        let rows = self.store.backend().page(&query, position.span, size.saturating_add(1)).await?;
+        let rows = self.store.backend().page(&query, position.span, position.wanted(size)).await?;
         let entries = rows.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
         let page = position.page(&query, entries, size)?;
         let mut asked = query.described();

@@ -28,7 +28,8 @@ pub struct Page {
 #[serde(try_from = "String", into = "String")]
 pub struct Cursor {
     query: u64,
-    ledger: u64,
+    /// Which entry it is that has this `seq`: in another database it is another.
+    entry: u64,
     seq: u64,
     ascending: bool,
     /// Leads against the query's direction: its page is turned round before it is shown.
@@ -38,7 +39,7 @@ pub struct Cursor {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flags = u8::from(self.ascending) | u8::from(self.backwards) << 1;
-        write!(f, "1{flags}{:016x}{:016x}{:x}", self.query, self.ledger, self.seq)
+        write!(f, "1{flags}{:016x}{:016x}{:x}", self.query, self.entry, self.seq)
     }
 }
 
@@ -50,11 +51,11 @@ impl FromStr for Cursor {
             let rest = text.strip_prefix('1')?;
             let (flags, rest) = rest.split_at_checked(1)?;
             let (query, rest) = rest.split_at_checked(16)?;
-            let (ledger, seq) = rest.split_at_checked(16)?;
+            let (entry, seq) = rest.split_at_checked(16)?;
             let flags: u8 = flags.parse().ok().filter(|flags| *flags < 4)?;
             Some(Self {
                 query: u64::from_str_radix(query, 16).ok()?,
-                ledger: u64::from_str_radix(ledger, 16).ok()?,
+                entry: u64::from_str_radix(entry, 16).ok()?,
                 seq: u64::from_str_radix(seq, 16).ok().filter(|seq| i64::try_from(*seq).is_ok())?,
                 ascending: flags & 1 != 0,
                 backwards: flags & 2 != 0,
@@ -84,15 +85,15 @@ impl From<Cursor> for String {
 pub(super) struct Position {
     pub(super) span: Span,
     backwards: bool,
-    /// Of the cursor; none for the first page.
-    ledger: Option<u64>,
+    /// None for the first page.
+    cursor: Option<Cursor>,
 }
 
 impl Position {
     pub(super) fn resolve(query: &AuditQuery, cursor: Option<Cursor>) -> Result<Self, AuditError> {
         let Some(cursor) = cursor else {
             let span = if query.descending { Span::Before(None) } else { Span::After(None) };
-            return Ok(Self { span, backwards: false, ledger: None });
+            return Ok(Self { span, backwards: false, cursor: None });
         };
         if cursor.query != fingerprint(query) {
             return Err(AuditError::new(
@@ -100,25 +101,36 @@ impl Position {
                 "the cursor belongs to another query: start from the first page",
             ));
         }
-        let span =
-            if cursor.ascending { Span::After(Some(cursor.seq)) } else { Span::Before(Some(cursor.seq)) };
-        Ok(Self { span, backwards: cursor.backwards, ledger: Some(cursor.ledger) })
+        // The entry at the cursor is read again, to see that it is the same.
+        let span = if cursor.ascending {
+            Span::After(cursor.seq.checked_sub(1))
+        } else {
+            Span::Before(Some(cursor.seq.saturating_add(1)))
+        };
+        Ok(Self { span, backwards: cursor.backwards, cursor: Some(cursor) })
     }
 
-    /// Makes the page of what was read, which is one entry more than asked for if there is more.
+    /// How many entries to read for a page of this size: one more tells whether there is another page.
+    pub(super) fn wanted(&self, size: u32) -> u32 {
+        size.saturating_add(1 + u32::from(self.cursor.is_some()))
+    }
+
+    /// Makes the page of what was read.
     pub(super) fn page(
         self,
         query: &AuditQuery,
         mut entries: Vec<SequencedEntry>,
         size: u32,
     ) -> Result<Page, AuditError> {
-        if let (Some(ledger), Some(entry)) = (self.ledger, entries.first())
-            && ledger != hash(&entry.ledger)
-        {
-            return Err(AuditError::new(
-                Kind::Cursor,
-                "the cursor belongs to another ledger: start from the first page",
-            ));
+        if let Some(cursor) = &self.cursor {
+            let at = entries.first().filter(|at| at.seq == cursor.seq && identity(at) == cursor.entry);
+            if at.is_none() {
+                return Err(AuditError::new(
+                    Kind::Cursor,
+                    "the cursor belongs to another database or ledger, or its entry is gone: start from the first page",
+                ));
+            }
+            entries.remove(0);
         }
         let more = u32::try_from(entries.len()).is_ok_and(|found| found > size);
         if more {
@@ -130,16 +142,20 @@ impl Position {
         let cursor = |at: Option<&SequencedEntry>, backwards: bool| {
             at.map(|at| Cursor {
                 query: fingerprint(query),
-                ledger: hash(&at.ledger),
+                entry: identity(at),
                 seq: at.seq,
                 ascending: query.descending == backwards,
                 backwards,
             })
         };
         let (next, prev) = (cursor(entries.last(), false), cursor(entries.first(), true));
-        let (has_next, has_prev) = if self.backwards { (true, more) } else { (more, self.ledger.is_some()) };
+        let (has_next, has_prev) = if self.backwards { (true, more) } else { (more, self.cursor.is_some()) };
         Ok(Page { next: next.filter(|_| has_next), prev: prev.filter(|_| has_prev), entries })
     }
+}
+
+fn identity(entry: &SequencedEntry) -> u64 {
+    hash((&entry.ledger, entry.entry.id))
 }
 
 /// Of everything that decides which entries a query has, in which order. Times to the nanosecond.
@@ -184,9 +200,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_survives_its_text(
-            query: u64, ledger: u64, seq in 0..=i64::MAX.cast_unsigned(), ascending: bool, backwards: bool,
+            query: u64, entry: u64, seq in 0..=i64::MAX.cast_unsigned(), ascending: bool, backwards: bool,
         ) {
-            let cursor = Cursor { query, ledger, seq, ascending, backwards };
+            let cursor = Cursor { query, entry, seq, ascending, backwards };
             prop_assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
         }
 

@@ -564,7 +564,7 @@ fn following_pages_meets_every_entry_once_while_more_are_written() {
 }
 
 #[test]
-fn a_cursor_of_another_query_is_refused() {
+fn a_cursor_of_another_query_or_database_is_refused() {
     let fixture = log();
     write(&fixture, &[AuditEntry::new(Uuid::nil(), "a", "r"), AuditEntry::new(Uuid::nil(), "b", "r")]);
     let reader = fixture.log.reader();
@@ -574,6 +574,14 @@ fn a_cursor_of_another_query_is_refused() {
     assert!(error.is_cursor(), "{error}");
     // The limit is not part of what a page shows.
     assert!(block_on(reader.page(AuditQuery::new().limit(1), page.next, 1)).is_ok());
+    // The same query of another database, whose entries have the same numbers.
+    let other = log();
+    write(&other, &(0..3).map(|_| AuditEntry::new(Uuid::nil(), "a", "r")).collect::<Vec<_>>());
+    let first = block_on(other.log.reader().page(AuditQuery::new(), None, 1)).unwrap();
+    let there = block_on(other.log.reader().page(AuditQuery::new(), first.next.clone(), 1)).unwrap();
+    assert_eq!(there.entries[0].seq, 1);
+    let error = block_on(reader.page(AuditQuery::new(), first.next, 1)).unwrap_err();
+    assert!(error.is_cursor() && error.to_string().contains("another database"), "{error}");
 }
 
 #[test]
