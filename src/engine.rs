@@ -19,7 +19,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    AuditError, Health, Stats, Store, WhenFull,
+    AuditError, Health, IndexOn, Stats, Store, WhenFull,
     error::Kind,
     flusher,
     health::{Condition, Trouble},
@@ -35,6 +35,10 @@ use crate::{
 /// Between two attempts to sync.
 const FIRST_UPKEEP_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_UPKEEP_PAUSE: Duration = Duration::from_secs(10);
+
+/// Between two attempts to make an index.
+const FIRST_INDEX_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_INDEX_PAUSE: Duration = Duration::from_mins(1);
 
 /// As long as Tokio's own clock reaches.
 const FAR_FUTURE: Duration = Duration::from_hours(24 * 365 * 30);
@@ -80,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) defaults: Defaults,
     pub(crate) on_notice: OnNotice,
+    /// Made beside, if they are not there.
+    pub(crate) indexes: Vec<IndexOn>,
 }
 
 /// Where somebody waits for the `seq` of one entry.
@@ -119,10 +125,14 @@ pub(crate) struct Engine {
     condition: Condition,
     history: Mutex<History>,
     told: Mutex<Told>,
+    /// Why an index cannot be made, until that is told.
+    unindexed: Mutex<Option<AuditError>>,
     /// There may be something to tell people.
     noteworthy: Notify,
     /// There may be something to do for the queue.
     upkeep: Notify,
+    /// The log has connected.
+    tables_are_there: Notify,
     /// The process in which the flusher's thread runs.
     process: Process,
     /// The flusher's runtime, which keeps time for callers that may have none.
@@ -182,8 +192,10 @@ impl Engine {
             condition: Condition::default(),
             history: Mutex::default(),
             told: Mutex::default(),
+            unindexed: Mutex::default(),
             noteworthy: Notify::new(),
             upkeep: Notify::new(),
+            tables_are_there: Notify::new(),
             process: Process::current(),
             runtime: runtime.as_ref().ok().map(|runtime| runtime.handle().clone()),
         });
@@ -227,6 +239,7 @@ impl Engine {
                 () = flusher::run(self, opened, must_open) => {}
                 () = self.notify() => {}
                 () = self.keep_up() => {}
+                () = self.make_indexes() => {}
             }
             // A handler that never returns must not keep a shutdown waiting.
             drop(tokio::time::timeout(NOTICE_PAUSE, self.notify_once()).await);
@@ -614,7 +627,8 @@ impl Engine {
 
     /// False: there was nothing to tell.
     async fn notify_once(&self) -> bool {
-        let notice = lock(&self.told).next(self.health(), self.stats());
+        let unindexed = lock(&self.unindexed).take();
+        let notice = lock(&self.told).next(self.health(), self.stats(), unindexed);
         let Some(notice) = notice else { return false };
         let OnNotice(tell) = self.settings.on_notice.clone();
         // On a thread that may block for as long as it likes. Should it panic, the panic hook has told of it, and
@@ -656,6 +670,25 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Makes what is asked for and is not there, once the log has connected, and then rests.
+    async fn make_indexes(&self) {
+        self.tables_are_there.notified().await;
+        for on in &self.settings.indexes {
+            let (mut pause, mut told) = (FIRST_INDEX_PAUSE, None);
+            while let Err(error) = self.settings.store.create_index(on).await {
+                let message = error.to_string();
+                if told.as_ref() != Some(&message) {
+                    told = Some(message);
+                    *lock(&self.unindexed) = Some(error);
+                    self.noteworthy.notify_one();
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_INDEX_PAUSE);
+            }
+        }
+        std::future::pending::<()>().await;
     }
 
     async fn keep_up_once(&self, due: Due) -> std::io::Result<()> {
@@ -777,6 +810,11 @@ impl Engine {
 
     pub(crate) fn failing(&self) -> bool {
         self.condition.is(Trouble::Failing)
+    }
+
+    /// The tables are there: what else is to be made can be.
+    pub(crate) fn migrated(&self) {
+        self.tables_are_there.notify_one();
     }
 
     /// The database can be opened. Whether it can be written, the next batch shows.

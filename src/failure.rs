@@ -32,6 +32,9 @@
 //! | the tables are not there, or older, and [`Migrate::Check`](crate::Migrate::Check) forbids to make them | an error; with a journal and a server, told until somebody has made them | `postgres_faults`: `a_log_that_may_not_make_the_tables_…`; `processes`: `tables_made_in_the_shell_…` |
 //! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres`: `what_cannot_be_is_refused_…` |
 //! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres_tls`: `a_server_that_is_not_the_one_meant_is_refused` |
+//! | an index that was asked for cannot be made | told, and tried again after 1 s, at last every minute; entries are committed meanwhile, and found by a scan | `contract`: `a_log_that_may_not_make_an_index_…` |
+//! | making one is interrupted | the next log makes it anew | `postgres`: `an_index_whose_making_was_interrupted_…` |
+//! | a read cannot be recorded, by a reader that is told to | it is not answered | `postgres`: `a_writer_with_the_documented_grants_…`; `writing`: `tables_of_the_first_version_…` |
 //! | the log's thread panics (a bug) | counted in [`panics`](crate::Stats::panics), survived | `flusher`: `a_panic_of_the_log_s_thread_…` |
 //! | all of this, in any order | the books balance, every accepted entry is in one place | `flusher`: `whatever_happens_…` |
 //!

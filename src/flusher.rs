@@ -298,6 +298,7 @@ impl Flusher<'_> {
     async fn connect(&mut self) -> Result<(), AuditError> {
         let settings = &self.engine.settings;
         self.appender = Some(settings.store.connect(&settings.ledger).await?);
+        self.engine.migrated();
         Ok(())
     }
 

@@ -90,6 +90,7 @@
 //! | [`target`](AuditLogBuilder::target) | `audit` | short, and nobody else's |
 //! | [`level`](AuditLogBuilder::level) | `INFO` | what `info!` says is meant for keeping |
 //! | [`ledger`](AuditLogBuilder::ledger) | `main` | a file holds one |
+//! | [`index`](AuditLogBuilder::index) | none but those of every log | each is paid for at every insert: see [`indexes`] |
 //! | [`default_workspace`](AuditLogBuilder::default_workspace) | the nil UUID | a service without tenants has none |
 //! | [`default_decision`](AuditLogBuilder::default_decision) | none | a log does not assert what nobody said |
 //! | entries in one commit | at most 16 384, 8 MiB | a tenth faster than half as many; keeps a transaction around 150 ms |
@@ -127,6 +128,7 @@ mod flusher;
 #[doc(hidden)]
 pub mod fuzz;
 mod health;
+pub mod indexes;
 mod interpret;
 mod layer;
 mod log;
@@ -155,10 +157,10 @@ pub use queue::{
 };
 pub use reader::{
     AuditFilter, AuditQuery, AuditReader, BlockingReader, Change, Column, CountBy, Counted, Cursor,
-    ExportChunk, ExportFormat, Ledger, Page, QuarantinedEntry, Read,
+    ExportChunk, ExportFormat, Ledger, Page, QuarantinedEntry, RecordedRead,
 };
 pub use stats::Stats;
-pub use store::{Migrate, Migration, Readmitted, Store};
+pub use store::{Index, IndexOn, Migrate, Migration, Readmitted, Store};
 pub use writer::AuditWriter;
 
 #[cfg(all(doctest, feature = "sqlite"))]

@@ -8,8 +8,8 @@ use tracing_subscriber::registry::LookupSpan;
 use uuid::Uuid;
 
 use crate::{
-    AuditError, AuditLayer, AuditReader, AuditWriter, Decision, Durability, Health, NotAudit, Notice,
-    Protect, Stats, Store, WhenFull, WiringReport,
+    AuditError, AuditLayer, AuditReader, AuditWriter, Column, Decision, Durability, Health, IndexOn,
+    NotAudit, Notice, Protect, Stats, Store, WhenFull, WiringReport,
     engine::{Engine, Settings},
     error::Kind,
     interpret::Defaults,
@@ -278,6 +278,7 @@ pub struct AuditLogBuilder {
     span_fields: Vec<String>,
     defaults: Defaults,
     on_notice: OnNotice,
+    indexes: Vec<IndexOn>,
 }
 
 impl fmt::Debug for AuditLogBuilder {
@@ -305,6 +306,7 @@ impl Default for AuditLogBuilder {
             span_fields: Vec::new(),
             defaults: Defaults::default(),
             on_notice: OnNotice::default(),
+            indexes: Vec::new(),
         }
     }
 }
@@ -464,6 +466,27 @@ impl AuditLogBuilder {
         self
     }
 
+    /// An index on this column, for queries that ask for given values of it: see [`indexes`](crate::indexes). Default:
+    /// none but those that every log has.
+    ///
+    /// Once the log is open its thread makes it, if it is not there, beside what it does: opening does not wait for it,
+    /// and whoever writes is not stopped, as [`Store::create_index`] says. That it cannot be made is told by
+    /// [`on_notice`](Self::on_notice) and tried again, at last once a minute. An index that is no longer asked for
+    /// stays, until [`Store::drop_index`] takes it away.
+    #[must_use]
+    pub fn index(mut self, column: Column) -> Self {
+        self.indexes.push(IndexOn::Column(column));
+        self
+    }
+
+    /// The same on a place in the metadata: `client.ip`, a path as in
+    /// [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of).
+    #[must_use]
+    pub fn index_metadata(mut self, path: impl Into<String>) -> Self {
+        self.indexes.push(IndexOn::Metadata(path.into()));
+        self
+    }
+
     /// Starts the log: its thread connects to the store and creates or migrates the tables.
     ///
     /// # Errors
@@ -552,6 +575,7 @@ impl AuditLogBuilder {
             limits: self.limits,
             defaults: self.defaults,
             on_notice: self.on_notice,
+            indexes: self.indexes,
         };
         let (engine, opened) = Engine::start(queue, settings, must_open);
         if must_open {

@@ -23,7 +23,7 @@ pub struct Notice {
     pub quarantined: u64,
     /// Entries that wait in the queue.
     pub pending: u64,
-    /// What the database said last, if it is failing or refused an entry.
+    /// What the database said last, if it is failing, refused an entry or cannot make an index.
     pub error: Option<AuditError>,
 }
 
@@ -63,7 +63,11 @@ impl fmt::Debug for OnNotice {
 impl Default for OnNotice {
     fn default() -> Self {
         Self(Arc::new(|notice| {
-            if notice.health.is_healthy() && notice.rejected == 0 && notice.quarantined == 0 {
+            if notice.health.is_healthy()
+                && notice.rejected == 0
+                && notice.quarantined == 0
+                && notice.error.is_none()
+            {
                 tracing::info!(target: "tracing_audit", "{notice}");
             } else {
                 tracing::warn!(target: "tracing_audit", "{notice}");
@@ -88,22 +92,29 @@ impl Default for Told {
 
 impl Told {
     /// What there is to tell now, if anything.
-    pub(crate) fn next(&mut self, health: Health, stats: Stats) -> Option<Notice> {
+    pub(crate) fn next(
+        &mut self,
+        health: Health,
+        stats: Stats,
+        unindexed: Option<AuditError>,
+    ) -> Option<Notice> {
         let now = Self { health, rejected: stats.rejected, quarantined: stats.quarantined };
         let before = std::mem::replace(self, now);
         let quarantined = stats.quarantined - before.quarantined;
+        let is_unindexed = unindexed.is_some();
+        let failed = stats.last_error.filter(|_| !health.is_healthy() || quarantined > 0);
         let notice = Notice {
             health,
             was: before.health,
             rejected: stats.rejected - before.rejected,
             quarantined,
             pending: stats.pending,
-            error: stats.last_error.filter(|_| !health.is_healthy() || quarantined > 0),
+            error: failed.or(unindexed),
         };
         // A shutdown that leaves nothing behind is no news.
         let closed_well = health == Health::Closed && stats.pending == 0;
         let changed = notice.health != notice.was && !closed_well;
-        let changed = changed || notice.rejected > 0 || quarantined > 0;
+        let changed = changed || notice.rejected > 0 || quarantined > 0 || is_unindexed;
         changed.then_some(notice)
     }
 }

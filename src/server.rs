@@ -12,8 +12,9 @@
 //!
 //! # Roles
 //!
-//! `migrations/postgres/roles.sql` has a role that writes and can neither change nor remove an entry, one that reads,
-//! and one that tries quarantined entries again. Where no service may create tables, an administrator runs what
+//! `migrations/postgres/roles.sql` has a role that writes and can neither change nor remove an entry, one that reads and
+//! can record that it did ([`recorded_as`](crate::AuditReader::recorded_as)), and one that tries quarantined entries
+//! again. An [index on request](crate::indexes) is made by the owner of the tables. Where no service may create tables, an administrator runs what
 //! [`Store::migrations`](crate::Store::migrations) gives, and the services open with
 //! [`Migrate::Check`](crate::Migrate::Check). A password that changes, or a cloud's token, is asked for at each
 //! connection by [`Store::password`](crate::Store::password).
@@ -61,7 +62,7 @@
 //! SELECT create_reference_table('tracing_audit_migrations');
 //! ```
 //!
-//! All of a ledger then lies on one node, and a batch is one transaction there, without a second phase (tried with a
+//! (`tracing_audit_reads`, which is of no ledger, stays where it is.) All of a ledger then lies on one node, and a batch is one transaction there, without a second phase (tried with a
 //! batch's statements on three nodes of Citus 13.2 over PostgreSQL 15). What grows with the number of nodes is the
 //! number of ledgers that are written at once; a single ledger is as fast as its node. A query without a ledger asks
 //! all nodes.

@@ -61,6 +61,7 @@ impl AuditWriter {
             limits: defaults::LIMITS,
             defaults: Defaults::default(),
             on_notice: OnNotice::default(),
+            indexes: Vec::new(),
         };
         let queue = MemoryQueue::new(defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES);
         let (engine, _opened) = Engine::start(Arc::new(queue), settings, false);

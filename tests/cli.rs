@@ -332,7 +332,7 @@ b/0  2026-10-05 08:01:00  alice        document.share   document/D  Deny      0.
         let url = server().create_database();
         let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(100, 1 << 20);
         let log = builder.open_blocking().unwrap();
-        let fixture = super::filled(Fixture { log, directory: tempfile::tempdir().unwrap() });
+        let fixture = super::filled(Fixture { log, db: url.clone(), directory: tempfile::tempdir().unwrap() });
         super::questions(&url, &fixture.log, fixture.directory.path());
     }
 }

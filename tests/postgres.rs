@@ -32,7 +32,10 @@ use support::{
     postgres::{Pooler, Server, log_with, server},
     wait_until,
 };
-use tracing_audit::{AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, CountBy, Health, Store};
+use tracing_audit::{
+    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Column, CountBy, Decision, Health, IndexOn,
+    Store,
+};
 use uuid::Uuid;
 
 fn entry(action: impl Into<String>) -> AuditEntry {
@@ -783,4 +786,108 @@ fn tables_of_the_first_version_are_read_and_brought_up_to_date_by_the_next_log()
         sqlx::raw_sql(sqlx::AssertSqlSafe(first)).execute(&mut connection).await.unwrap();
     });
     support::an_older_version_is_brought_up_to_date(&store);
+}
+
+#[test]
+fn each_query_is_answered_by_its_index() {
+    let url = server().create_database();
+    drop(in_memory(&url));
+    let store = Store::postgres(&url).unwrap();
+    // Of each kind there are few.
+    block_on(run(
+        &url,
+        "INSERT INTO tracing_audit_entries
+         SELECT 'main', i, gen_random_uuid(), to_timestamp(i), lpad(to_hex(i / 10), 32, '0')::uuid,
+             lpad(to_hex(i / 10), 32, '0')::uuid, lpad(to_hex(i / 10), 32, '0')::uuid,
+             CASE WHEN i % 1000 = 0 THEN 'audit.gap' ELSE 'action.' || i / 10 END, 'r', NULL,
+             CASE WHEN i % 1000 = 1 THEN 'Deny' ELSE 'Allow' END, NULL,
+             CASE WHEN i % 1000 = 2 THEN 0.9 ELSE 0.1 END, json_build_object('client', json_build_object('ip', i / 10)),
+             CASE WHEN i % 1000 = 3 THEN '[]'::json END
+         FROM generate_series(0, 49999) i;
+         UPDATE tracing_audit_heads SET next_seq = 50000;
+         INSERT INTO tracing_audit_batches VALUES ('main', 0, 50000, gen_random_uuid(), 50000, now(), to_timestamp(0), to_timestamp(49999));
+         ANALYZE tracing_audit_entries",
+    ));
+    let reader = AuditReader::new(store.clone());
+    let id = |n: u128| Uuid::from_u128(n);
+    let of = AuditQuery::new;
+    let answered = |query: AuditQuery, serves: &str, entries: usize| {
+        let scans = || {
+            let indexes = reader.blocking().indexes().unwrap();
+            indexes.into_iter().find(|index| index.serves == serves).unwrap().scans.unwrap()
+        };
+        let before = scans();
+        let page = reader.blocking().page(&query, None, 1000).unwrap();
+        assert_eq!(page.entries.len(), entries, "{query:?}");
+        // A backend tells its statistics at its next statement, and not more often than once a second.
+        wait_until(serves, || {
+            reader.blocking().count(of().ledger("another")).unwrap();
+            scans() > before
+        });
+    };
+    for (query, serves, entries) in [
+        (of().workspace_id(id(7)), "workspace_id", 10),
+        (of().session_id(id(7)), "session_id", 10),
+        (of().decision(Decision::Deny), "decision of Deny or Mask", 50),
+        (of().risk_at_least(0.8), "risk_score of 0.8 or more", 50),
+        (of().problems(true), "problems", 50),
+        (of().action("audit.gap"), "action audit.gap", 50),
+    ] {
+        answered(query, serves, entries);
+    }
+    block_on(async {
+        for on in ["agent_id", "action", "metadata.client.ip"] {
+            store.create_index(&on.parse().unwrap()).await.unwrap();
+        }
+        run(&url, "ANALYZE tracing_audit_entries").await;
+    });
+    for (query, serves, entries) in [
+        (of().agent_id(id(7)), "agent_id", 10),
+        (of().action("action.7"), "action", 10),
+        (of().action_prefix("action.77"), "action", 110),
+        (of().any_of(Column::Action, ["action.7", "action.8"]), "action", 20),
+        (of().metadata_any_of("client.ip", ["7"]), "metadata.client.ip", 10),
+    ] {
+        answered(query, serves, entries);
+    }
+}
+
+#[test]
+fn an_index_whose_making_was_interrupted_is_made_anew_and_one_that_is_being_made_waited_for() {
+    let url = server().create_database();
+    drop(in_memory(&url));
+    let store = Store::postgres(&url).unwrap().schema("public").unwrap();
+    let on = IndexOn::Column(Column::Action);
+    let ready = || {
+        let indexes = AuditReader::new(store.clone()).blocking().indexes().unwrap();
+        indexes.iter().find(|index| index.serves == "action").map(|index| index.ready)
+    };
+    // What the end of a server leaves of one.
+    block_on(store.create_index(&on)).unwrap();
+    block_on(run(
+        &url,
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '\"tracing_audit_by_action\"'::regclass",
+    ));
+    assert_eq!(ready(), Some(false));
+    block_on(store.create_index(&on)).unwrap();
+    assert_eq!(ready(), Some(true));
+    block_on(store.drop_index(&on)).unwrap();
+    assert_eq!(ready(), None);
+    // Two at once, while a transaction that began before holds both up.
+    block_on(async {
+        let mut other = PgConnection::connect(&url).await.unwrap();
+        let mut transaction = other.begin().await.unwrap();
+        sqlx::query("LOCK TABLE tracing_audit_entries IN ROW EXCLUSIVE MODE")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            transaction.rollback().await.unwrap();
+        };
+        let (first, second, ()) = tokio::join!(store.create_index(&on), store.create_index(&on), release);
+        first.unwrap();
+        second.unwrap();
+    });
+    assert_eq!(ready(), Some(true));
 }

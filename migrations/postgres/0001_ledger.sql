@@ -29,6 +29,9 @@ CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (ledger, dec
     WHERE decision IN ('Deny', 'Mask');
 CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (ledger, seq, workspace_id)
     WHERE risk_score >= 0.8;
+CREATE INDEX tracing_audit_entries_problems ON tracing_audit_entries (ledger, seq, workspace_id)
+    WHERE problems IS NOT NULL;
+CREATE INDEX tracing_audit_entries_gaps ON tracing_audit_entries (ledger, seq) WHERE action = 'audit.gap';
 
 -- One row per commit that added entries.
 CREATE TABLE tracing_audit_batches (

@@ -20,11 +20,13 @@ CREATE TABLE tracing_audit_entries (
 -- an index is in the order of commit.
 CREATE INDEX tracing_audit_entries_workspace ON tracing_audit_entries (workspace_id);
 CREATE INDEX tracing_audit_entries_session ON tracing_audit_entries (session_id) WHERE session_id IS NOT NULL;
--- What is rare: in the order of commit too, so that a page needs no sorting however many there are, and with the workspace,
--- so that those of others are passed over without a look at their rows.
-CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (decision, seq, workspace_id)
+-- What is rare costs little. In the order of commit too, so that a page needs no sorting however many there are.
+CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (decision) WHERE decision IN ('Deny', 'Mask');
+CREATE INDEX tracing_audit_entries_refused_in ON tracing_audit_entries (workspace_id, decision)
     WHERE decision IN ('Deny', 'Mask');
-CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (seq, workspace_id) WHERE risk_score >= 0.8;
+CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (seq) WHERE risk_score >= 0.8;
+CREATE INDEX tracing_audit_entries_problems ON tracing_audit_entries (seq) WHERE problems IS NOT NULL;
+CREATE INDEX tracing_audit_entries_gaps ON tracing_audit_entries (seq) WHERE action = 'audit.gap';
 
 -- One row per commit that added entries.
 CREATE TABLE tracing_audit_batches (

@@ -631,6 +631,7 @@ fn a_queue_that_cannot_be_read_is_failing_and_read_again_with_pauses() {
         limits: Limits { value: 1000, entry: 1000 },
         defaults: crate::interpret::Defaults::default(),
         on_notice: OnNotice(Arc::new(|_| {})),
+        indexes: Vec::new(),
     };
     let queue = Unreadable(MemoryQueue::new(10, 1000), AtomicU32::new(5));
     let (engine, _opened) = Engine::start(Arc::new(queue), settings, false);

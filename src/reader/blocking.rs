@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    AuditQuery, AuditReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry, Read,
+    AuditQuery, AuditReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry, RecordedRead,
 };
-use crate::{AuditEntry, AuditError, SequencedEntry, wait::on_own_runtime};
+use crate::{AuditEntry, AuditError, Index, SequencedEntry, wait::on_own_runtime};
 
 impl AuditReader {
     /// The same calls, each of which blocks the thread until it is done. They work on any thread, also within
@@ -144,6 +144,14 @@ impl BlockingReader<'_> {
         on_own_runtime(self.0.ledgers())
     }
 
+    /// [`AuditReader::indexes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn indexes(&self) -> Result<Vec<Index>, AuditError> {
+        on_own_runtime(self.0.indexes())
+    }
+
     /// [`AuditReader::reads`].
     ///
     /// # Errors
@@ -152,7 +160,7 @@ impl BlockingReader<'_> {
         &self,
         during: impl RangeBounds<DateTime<Utc>>,
         limit: u32,
-    ) -> Result<Vec<Read>, AuditError> {
+    ) -> Result<Vec<RecordedRead>, AuditError> {
         on_own_runtime(self.0.reads(during, limit))
     }
 

@@ -20,8 +20,9 @@ pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;
 pub use query::{AuditFilter, AuditQuery, Column};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use query::{Condition, Step, after_prefix, steps};
-pub use reads::Read;
+pub(crate) use query::{Condition, Step, after_prefix};
+pub(crate) use query::{spelled_path, steps};
+pub use reads::RecordedRead;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use report::spelled;
 pub use report::{Change, CountBy, Counted, Ledger};

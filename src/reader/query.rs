@@ -524,6 +524,9 @@ impl Condition {
             {
                 Some(" AND e.decision IN ('Deny', 'Mask')")
             }
+            Self::Texts { column: Column::Action, texts, within: true } if *texts == ["audit.gap"] => {
+                Some(" AND e.action = 'audit.gap'")
+            }
             _ => None,
         }
     }

@@ -25,7 +25,7 @@ use crate::{
 /// A read of the log that was recorded: see [`AuditReader::recorded_as`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Read {
+pub struct RecordedRead {
     /// Its own.
     pub id: Uuid,
     /// When it was answered, or began if its answer was a stream. By the reader's clock, or PostgreSQL's.
@@ -85,7 +85,7 @@ impl AuditReader {
         &self,
         during: impl RangeBounds<DateTime<Utc>>,
         limit: u32,
-    ) -> Result<Vec<Read>, AuditError> {
+    ) -> Result<Vec<RecordedRead>, AuditError> {
         let query = match during.start_bound() {
             Bound::Included(since) => AuditQuery::new().since(*since),
             // Times are whole microseconds.
@@ -101,7 +101,7 @@ impl AuditReader {
             Bound::Unbounded => query,
         };
         let rows = self.store.backend().reads(&query, limit).await?;
-        rows.into_iter().map(Read::try_from).collect()
+        rows.into_iter().map(RecordedRead::try_from).collect()
     }
 
     /// A read that is about to happen; to be told of, if this reader's are.
@@ -122,7 +122,7 @@ impl AuditReader {
     }
 }
 
-impl TryFrom<ReadRow> for Read {
+impl TryFrom<ReadRow> for RecordedRead {
     type Error = AuditError;
 
     fn try_from(row: ReadRow) -> Result<Self, AuditError> {

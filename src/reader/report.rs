@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{AuditQuery, AuditReader, Column};
-use crate::{AuditError, audit_id, entry::from_micros, store::Group};
+use crate::{AuditError, Index, audit_id, entry::from_micros, store::Group};
 
 /// What entries are counted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,6 +188,21 @@ impl AuditReader {
             last_committed_at: head.last_committed_at.map(from_micros),
         };
         Ok(heads.into_iter().map(ledger).collect())
+    }
+}
+
+impl AuditReader {
+    /// The indexes of the log: what each serves, what it takes on disk, and how often it was used. What each costs at an
+    /// insert, the module [`indexes`](crate::indexes) says. Looks through all of an index on SQLite: a second for
+    /// some ten million entries.
+    ///
+    /// # Errors
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn indexes(&self) -> Result<Vec<Index>, AuditError> {
+        self.store.backend().indexes().await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where entries are kept: a few whole operations, implemented once per database.
 
+mod index;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
@@ -13,6 +14,8 @@ use std::{
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
+
+pub use index::{Index, IndexOn};
 
 use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
 
@@ -97,6 +100,12 @@ pub struct Migration {
     pub version: u32,
     /// A whole script, one transaction, for the database's own shell: `psql -f` or `sqlite3`.
     pub sql: String,
+}
+
+/// What is wrong where an index is to be made.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn no_tables() -> AuditError {
+    AuditError::new(Kind::Schema, "the audit tables are not there: open a log first")
 }
 
 /// What is wrong with tables that have no room for the record of a read.
@@ -250,6 +259,26 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         _query: &'a AuditQuery,
         _limit: u32,
     ) -> BoxFuture<'a, Result<Vec<ReadRow>, AuditError>> {
+        Box::pin(async { Err(no_database()) })
+    }
+
+    /// The statement that makes an index.
+    fn index_sql(&self, _on: &IndexOn) -> Option<String> {
+        None
+    }
+
+    /// Makes an index of this name by this statement, unless it is there, or waits until another process has made it.
+    fn create_index<'a>(&'a self, _name: &'a str, _sql: &'a str) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(async { Err(no_database()) })
+    }
+
+    /// Drops the index of this name, if it is there.
+    fn drop_index<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(async { Err(no_database()) })
+    }
+
+    /// The indexes of the entries.
+    fn indexes(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
         Box::pin(async { Err(no_database()) })
     }
 

@@ -1,6 +1,7 @@
 //! SQLite: one file, one ledger, one writing connection per process.
 
 mod append;
+mod index;
 mod open;
 mod quarantine;
 mod read;
@@ -22,8 +23,8 @@ use sqlx::{
 
 use self::open::FileIdentity;
 use super::{
-    Appender, Backend, Group, Head, LedgerRow, Migrate, Migration, QuarantinedRow, QueueByDefault, ReadRow,
-    Span, Store,
+    Appender, Backend, Group, Head, Index, IndexOn, LedgerRow, Migrate, Migration, QuarantinedRow,
+    QueueByDefault, ReadRow, Span, Store,
 };
 use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
 
@@ -228,6 +229,22 @@ impl Backend for Sqlite {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<ReadRow>, AuditError>> {
         Box::pin(reads::rows(self, query, limit))
+    }
+
+    fn index_sql(&self, on: &IndexOn) -> Option<String> {
+        Some(index::sql(on))
+    }
+
+    fn create_index<'a>(&'a self, name: &'a str, sql: &'a str) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(index::create(self, name, sql))
+    }
+
+    fn drop_index<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(index::drop(self, name))
+    }
+
+    fn indexes(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
+        Box::pin(index::list(self))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sqlx::Connection;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tracing_audit::{
@@ -108,9 +109,11 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
 
-/// A log on a fresh file, which is deleted with it.
+/// A log on a fresh database; a file is deleted with it.
 pub(crate) struct Fixture {
     pub(crate) log: AuditLog,
+    /// A file, or a URL.
+    pub(crate) db: String,
     pub(crate) directory: TempDir,
 }
 
@@ -120,12 +123,40 @@ pub(crate) fn log() -> Fixture {
 
 pub(crate) fn log_with(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
-    let log = configure(AuditLog::builder().store(store)).open_blocking().unwrap();
-    Fixture { log, directory }
+    let db = directory.path().join("audit.db").to_str().unwrap().to_owned();
+    let log = configure(AuditLog::builder().store(store(&db))).open_blocking().unwrap();
+    Fixture { log, db, directory }
+}
+
+pub(crate) fn store(db: &str) -> Store {
+    #[cfg(feature = "postgres")]
+    if db.starts_with("postgres:") {
+        return Store::postgres(db).unwrap();
+    }
+    Store::sqlite(db).unwrap()
 }
 
 impl Fixture {
+    pub(crate) fn store(&self) -> Store {
+        store(&self.db)
+    }
+
+    /// Runs a statement on the database itself.
+    pub(crate) fn run(&self, sql: &str) {
+        let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()));
+        block_on(async {
+            #[cfg(feature = "postgres")]
+            if self.db.starts_with("postgres:") {
+                let mut connection = sqlx::PgConnection::connect(&self.db).await.unwrap();
+                sql.execute(&mut connection).await.unwrap();
+                return connection.close().await.unwrap();
+            }
+            let mut connection = sqlx::SqliteConnection::connect(&self.db).await.unwrap();
+            sql.execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        });
+    }
+
     /// Waits until everything accepted so far has reached its end, also where the database just came back and
     /// the log pauses between two attempts.
     pub(crate) fn settle(&self) {

@@ -262,8 +262,9 @@ pub(crate) fn log() -> Fixture {
 /// A log on a fresh database.
 pub(crate) fn log_with(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::postgres(&server().create_database()).unwrap();
-    let builder = AuditLog::builder().store(store).journal(directory.path().join("queue"));
+    let db = server().create_database();
+    let builder =
+        AuditLog::builder().store(Store::postgres(&db).unwrap()).journal(directory.path().join("queue"));
     let log = configure(builder).open_blocking().unwrap();
-    Fixture { log, directory }
+    Fixture { log, db, directory }
 }

@@ -183,7 +183,7 @@ pub(super) fn is_refused(cause: &sqlx::Error) -> bool {
     matches!(&*code_of(cause), "28P01" | "28000")
 }
 
-fn is_race(cause: &sqlx::Error) -> bool {
+pub(super) fn is_race(cause: &sqlx::Error) -> bool {
     // unique_violation, duplicate_table, duplicate_schema, duplicate_object (a table is a type too),
     // serialization_failure, deadlock_detected, and what concurrent changes of the catalogue give.
     matches!(code_of(cause).as_str(), "23505" | "42P07" | "42P06" | "42710" | "40001" | "40P01" | "XX000")

@@ -139,10 +139,11 @@ impl<'p> Statement<'p> {
     fn condition(&mut self, condition: &Condition) {
         match condition {
             Condition::Ids { column, ids, within } => self.set(&format!("e.{column}"), ids.clone(), *within),
-            Condition::Texts { column, texts, within } => {
-                self.set(&format!("e.{column}"), texts.clone(), *within);
-            }
+            Condition::Texts { column, texts, within } => self.texts(&format!("e.{column}"), texts, *within),
             Condition::ActionPrefix(prefix) => {
+                let (action, begins) = (beginning("e.action"), beginning_of(prefix));
+                self.and(&format!("{action} >= "), Some(begins.clone()));
+                self.and(&format!("{action} < "), after_prefix(&begins));
                 self.and("e.action >= ", Some(prefix.clone()));
                 self.and("e.action < ", after_prefix(prefix));
             }
@@ -152,7 +153,7 @@ impl<'p> Statement<'p> {
                 self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
             }
             Condition::Metadata { path, values, within } => {
-                self.set(&metadata(path), values.clone(), *within);
+                self.texts(&metadata("e.metadata", path), values, *within);
             }
             Condition::Contains(text) => {
                 self.push(" AND (");
@@ -163,6 +164,15 @@ impl<'p> Statement<'p> {
                 self.push(")");
             }
         }
+    }
+
+    /// One of these texts, or none of them. For an index on request: whose beginning is one of theirs.
+    fn texts(&mut self, what: &str, texts: &[String], within: bool) {
+        if within {
+            let beginnings = texts.iter().map(|text| beginning_of(text)).collect();
+            self.set::<String>(&beginning(what), beginnings, true);
+        }
+        self.set(what, texts.to_vec(), within);
     }
 
     /// One of these values, or none of them.
@@ -198,8 +208,8 @@ fn bounded(seq: u64) -> i64 {
 }
 
 /// What is at this place.
-fn place(path: &[Step]) -> String {
-    let mut what = "(e.metadata".to_owned();
+fn place(column: &str, path: &[Step]) -> String {
+    let mut what = ["(", column].concat();
     for step in path {
         what.push_str(" -> ");
         what.push_str(&match step {
@@ -211,13 +221,26 @@ fn place(path: &[Step]) -> String {
 }
 
 /// The same as JSON.
-fn metadata(path: &[Step]) -> String {
-    place(path) + "::text COLLATE \"C\""
+pub(super) fn metadata(column: &str, path: &[Step]) -> String {
+    place(column, path) + "::text COLLATE \"C\""
+}
+
+/// As many characters of a text as fit into any index, of which PostgreSQL takes some 2700 bytes.
+const BEGINNING: usize = 250;
+
+/// What an index on a text holds of it.
+pub(super) fn beginning(what: &str) -> String {
+    format!("left({what}, {BEGINNING})")
+}
+
+/// The same of a value.
+fn beginning_of(text: &str) -> String {
+    text.chars().take(BEGINNING).collect()
 }
 
 /// The same, as JSON but for texts, which are themselves.
 fn plain(path: &[Step]) -> String {
-    let place = place(path);
+    let place = place("e.metadata", path);
     // Of JSON's null, #>> makes nothing.
     format!("coalesce({place} #>> '{{}}', {place}::text) COLLATE \"C\"")
 }

@@ -97,7 +97,7 @@ impl Statement {
                 self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
             }
             Condition::Metadata { path, values, within } => {
-                self.set(&metadata(path), values, *within);
+                self.set(&metadata("e.metadata", path), values, *within);
             }
             Condition::Contains(text) => {
                 self.push(" AND (");
@@ -174,13 +174,13 @@ fn bounded(seq: u64) -> i64 {
 }
 
 /// What is at this place, as JSON.
-fn metadata(path: &[Step]) -> String {
-    format!("(e.metadata -> {})", quoted(&json_path(path)))
+pub(super) fn metadata(column: &str, path: &[Step]) -> String {
+    format!("({column} -> {})", quoted(&json_path(path)))
 }
 
 /// What is at this place, as JSON but for texts, which are themselves.
 fn plain(path: &[Step]) -> String {
-    let (json, path) = (metadata(path), quoted(&json_path(path)));
+    let (json, path) = (metadata("e.metadata", path), quoted(&json_path(path)));
     format!("CASE json_type(e.metadata, {path}) WHEN 'text' THEN e.metadata ->> {path} ELSE {json} END")
 }
 
@@ -197,7 +197,7 @@ fn json_path(steps: &[Step]) -> String {
 }
 
 /// As a literal of SQL: the planner meets the same expression as in an index.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
@@ -338,6 +338,12 @@ pub(super) async fn page(
     if !has_tables(sqlite).await? {
         return Ok(Vec::new());
     }
+    let statement = of_page(query, span, size).into_query().map_err(|cause| failed(sqlite, cause))?;
+    let rows = statement.fetch_all(sqlite.readers()).await.map_err(|cause| failed(sqlite, cause))?;
+    rows.iter().map(decode_ledger).collect()
+}
+
+fn of_page(query: &AuditQuery, span: Span, size: u32) -> Statement {
     let mut statement = Statement::new(ROW);
     statement.push(LEDGER);
     statement.filter(query);
@@ -353,9 +359,7 @@ pub(super) async fn page(
         }
     };
     statement.push(order).bind(i64::from(size));
-    let statement = statement.into_query().map_err(|cause| failed(sqlite, cause))?;
-    let rows = statement.fetch_all(sqlite.readers()).await.map_err(|cause| failed(sqlite, cause))?;
-    rows.iter().map(decode_ledger).collect()
+    statement
 }
 
 pub(super) async fn count(sqlite: &Sqlite, query: &AuditQuery) -> Result<u64, AuditError> {
@@ -506,4 +510,62 @@ fn decode_ledger(found: &SqliteRow) -> Result<LedgerRow, AuditError> {
         AuditError::new(Kind::Store, "the ledger's head or batches are not as this crate wrote them")
             .because(cause)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{index, open::MIGRATIONS},
+        *,
+    };
+    use crate::{Decision, IndexOn};
+    use sqlx::{Connection, SqliteConnection};
+
+    #[tokio::test]
+    async fn each_query_is_answered_by_its_index_in_the_order_of_seq() {
+        let mut connection = SqliteConnection::connect(":memory:").await.unwrap();
+        for migration in MIGRATIONS {
+            sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
+        }
+        let of = AuditQuery::new;
+        let always = [
+            (of().workspace_id(Uuid::nil()), "entries_workspace", false),
+            (of().session_id(Uuid::nil()), "entries_session", false),
+            (of().decision(Decision::Deny), "entries_refused ", false),
+            (of().decision(Decision::Mask).workspace_id(Uuid::nil()), "entries_refused_in ", false),
+            (of().risk_at_least(0.9), "entries_risky", false),
+            (of().problems(true), "entries_problems", false),
+            (of().action("audit.gap"), "entries_gaps", false),
+            (of().any_of(Column::Id, ["a"]), "sqlite_autoindex_tracing_audit_entries_1", false),
+        ];
+        let on_request = [
+            (of().agent_id(Uuid::nil()), "by_agent_id", false),
+            (of().any_of(Column::AgentId, ["a", "b"]), "by_agent_id", true),
+            (of().action("document.read"), "by_action", false),
+            (of().action_prefix("document."), "by_action", true),
+            (of().resource_id("D"), "by_resource_id", false),
+            (of().metadata_any_of("client.ip", ["10.0.0.1"]), "by_metadata.client.ip", false),
+        ];
+        planned(&mut connection, &always).await;
+        for on in ["agent_id", "action", "resource_id", "metadata.client.ip"] {
+            let sql = index::sql(&on.parse::<IndexOn>().unwrap());
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        }
+        planned(&mut connection, &on_request).await;
+    }
+
+    async fn planned(connection: &mut SqliteConnection, queries: &[(AuditQuery, &str, bool)]) {
+        for (query, index, sorts) in queries {
+            let mut statement = of_page(query, Span::Before(None), 10);
+            statement.sql.insert_str(0, "EXPLAIN QUERY PLAN ");
+            let plan = statement.into_query().unwrap().fetch_all(&mut *connection).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|row| row.get(3)).collect();
+            let uses = |step: &String| {
+                step.starts_with("SEARCH e USING") && step.contains(index)
+                    || step.starts_with("SCAN e USING") && step.contains(index)
+            };
+            assert!(plan.iter().any(uses), "{query:?}: {plan:?}");
+            assert_eq!(plan.iter().any(|step| step.contains("TEMP B-TREE")), *sorts, "{query:?}: {plan:?}");
+        }
+    }
 }

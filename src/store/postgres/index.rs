@@ -1,0 +1,122 @@
+//! Making, dropping and listing indexes.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, postgres::PgRow};
+
+use super::{
+    Postgres,
+    open::{exists, failed, is_race},
+    read::{begin, beginning, metadata},
+};
+use crate::{
+    AuditError, Column, IndexOn,
+    reader::steps,
+    store::{Index, no_tables},
+};
+
+/// How often to look whether an index that another process makes is made.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often to try again where several make one at the same moment.
+const RACES: u32 = 20;
+
+pub(super) fn sql(postgres: &Postgres, on: &IndexOn) -> String {
+    let (name, prefix) = (identifier(&on.name()), &postgres.prefix);
+    let what = match on {
+        IndexOn::Column(column) if column.holds_ids() => column.name().to_owned(),
+        IndexOn::Column(column) => beginning(column.name()),
+        IndexOn::Metadata(path) => beginning(&metadata("metadata", &steps(path))),
+    };
+    // Where there is nothing, nothing is looked for.
+    let some = match on {
+        IndexOn::Column(Column::Action | Column::Resource | Column::Decision) => String::new(),
+        _ => format!(" WHERE {what} IS NOT NULL"),
+    };
+    format!(
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {prefix}tracing_audit_entries (ledger, ({what}), seq){some}"
+    )
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+pub(super) async fn create(postgres: &Postgres, name: &str, sql: &str) -> Result<(), AuditError> {
+    let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
+    let name = format!("{}{}", postgres.prefix, identifier(name));
+    let mut races = RACES;
+    loop {
+        let statement = match state(postgres, &mut connection, &name).await? {
+            State::Absent => sql.to_owned(),
+            State::Ready => return connection.close().await.map_err(failed),
+            State::BeingMade => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            State::Abandoned => format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"),
+        };
+        match run(&mut connection, statement).await {
+            // Two that make one at once may wait for each other.
+            Err(cause) if is_race(&cause) && races > 0 => races -= 1,
+            done => done.map_err(failed)?,
+        }
+    }
+}
+
+enum State {
+    Absent,
+    Ready,
+    BeingMade,
+    /// Whoever made it was interrupted.
+    Abandoned,
+}
+
+async fn state(postgres: &Postgres, connection: &mut PgConnection, name: &str) -> Result<State, AuditError> {
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    if !exists(postgres, &mut transaction, "tracing_audit_entries").await.map_err(failed)? {
+        return Err(no_tables());
+    }
+    let state = postgres.statement(
+        "SELECT i.indisvalid, EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
+         FROM pg_index i WHERE i.indexrelid = to_regclass($1)",
+    );
+    let state = state.row().bind(name.to_owned()).fetch_optional(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(match state {
+        None => State::Absent,
+        Some((true, _)) => State::Ready,
+        Some((false, true)) => State::BeingMade,
+        Some((false, false)) => State::Abandoned,
+    })
+}
+
+pub(super) async fn drop(postgres: &Postgres, name: &str) -> Result<(), AuditError> {
+    let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
+    let remove = format!("DROP INDEX CONCURRENTLY IF EXISTS {}{}", postgres.prefix, identifier(name));
+    run(&mut connection, remove).await.map_err(failed)?;
+    connection.close().await.map_err(failed)
+}
+
+/// By itself: what is made concurrently is not within a transaction.
+async fn run(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(std::mem::drop)
+}
+
+pub(super) async fn list(postgres: &Postgres) -> Result<Vec<Index>, AuditError> {
+    let mut transaction = begin(postgres).await?;
+    let list = postgres.statement(
+        "SELECT c.relname::text, i.indisvalid, pg_relation_size(c.oid), pg_stat_get_numscans(c.oid)
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass($1) ORDER BY 1",
+    );
+    let table = format!("{}tracing_audit_entries", postgres.prefix);
+    let rows = list.query().bind(table).fetch_all(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    let index = |row: &PgRow| {
+        let size: i64 = row.try_get(2)?;
+        let scans: i64 = row.try_get(3)?;
+        let (size, scans) = (size.cast_unsigned(), scans.cast_unsigned());
+        Ok(Index::new(row.try_get(0)?, row.try_get(1)?, Some(size), Some(scans)))
+    };
+    rows.iter().map(index).collect::<sqlx::Result<_>>().map_err(failed)
+}
