@@ -14,74 +14,48 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Command, Output, Stdio},
+    sync::LazyLock,
 };
 
 use serde_json::{Value, json};
 use support::{Fixture, wait_until};
 use tracing::{Dispatch, dispatcher, info};
-use tracing_audit::{AuditEntry, AuditLog, SequencedEntry};
+use tracing_audit::{AuditEntry, AuditLog, Counted, RecordedRead, SequencedEntry, WhenFull};
 use tracing_subscriber::prelude::*;
 use uuid::Uuid;
 
-/// Time, agent, session, customer, action, resource id, decision, risk, reason, IP, request, service.
-type Event = (
-    &'static str,
-    Option<&'static str>,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    f64,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-);
+/// A small trail of ours in the format of AWS CloudTrail. A Tuesday in Berlin is 2026-11-16 23:00 to 2026-11-17 23:00 in
+/// UTC.
+static EVENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let lines = include_str!("data/cloudtrail.jsonl").lines();
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+});
 
-/// A Tuesday in Berlin is 2026-11-16 23:00 to 2026-11-17 23:00 in UTC.
-#[rustfmt::skip]
-const EVENTS: [Event; 12] = [
-    ("2026-10-05T08:00:00Z", Some("alice"), "s1", "acme", "document.read", "D", "Allow", 0.1, "", "10.0.0.1", "r0", "billing"),
-    ("2026-10-05T08:01:00Z", Some("alice"), "s1", "acme", "document.share", "D", "Deny", 0.7, "outside of the company", "10.0.0.1", "r1", "billing"),
-    ("2026-10-06T09:00:00Z", Some("bob"), "s2", "initech", "document.delete", "D", "Deny", 0.9, "not the owner", "10.0.0.2", "r2", "billing"),
-    ("2026-10-06T09:30:00Z", Some("healthcheck"), "s0", "acme", "system.ping", "-", "Allow", 0.0, "", "127.0.0.1", "r3", "gateway"),
-    ("2026-11-16T22:59:00Z", Some("alice"), "s3", "acme", "document.read", "E", "Allow", 0.1, "", "10.0.0.1", "r4", "billing"),
-    ("2026-11-16T23:30:00Z", Some("alice"), "s3", "acme", "document.read", "D", "Allow", 0.1, "", "10.0.0.1", "r5", "billing"),
-    ("2026-11-17T12:00:00Z", Some("bob"), "s4", "initech", "document.read", "D", "Mask", 0.85, "personal data", "10.0.0.2", "r6", "search"),
-    ("2026-11-17T12:05:00Z", Some("alice"), "s3", "acme", "document.delete", "D", "Deny", 0.95, "legal hold", "10.0.0.1", "r7", "billing"),
-    ("2026-11-17T23:30:00Z", Some("alice"), "s5", "acme", "document.read", "F", "Allow", 0.1, "", "10.0.0.9", "r8", "billing"),
-    ("2026-11-18T10:00:00Z", Some("bob"), "s4", "initech", "document.delete", "F", "Deny", 0.9, "not the owner", "10.0.0.2", "r9", "billing"),
-    ("2026-11-18T10:01:00Z", None, "s4", "initech", "login.failed", "-", "Perhaps", 0.5, "", "10.0.0.2", "r10", "gateway"),
-    ("2026-11-18T11:00:00Z", None, "s0", "", "audit.gap", "-", "", 0.0, "3 entries rejected", "", "r11", "billing"),
-];
+const ACME: &str = "111122223333";
 
-fn emit(log: &AuditLog, event: &Event) {
-    let &(
-        occurred_at,
-        agent,
-        session,
-        customer,
-        action,
-        resource,
-        decision,
-        risk,
-        reason,
-        ip,
-        request,
-        service,
-    ) = event;
-    let reason = Some(reason).filter(|reason| !reason.is_empty());
+fn emit(log: &AuditLog, event: &Value) {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
+    let masked = text("/additionalEventData/masked");
+    let decision = match text("/errorCode") {
+        Some("AccessDenied") => "Deny",
+        _ if masked.is_some() => "Mask",
+        _ => "Allow",
+    };
+    let (source, risk) = (text("/eventSource").unwrap(), &event["additionalEventData"]["riskScore"]);
+    let service = source.strip_suffix(".amazonaws.com").unwrap();
     let dispatch = Dispatch::new(tracing_subscriber::registry().with(log.layer()));
     dispatcher::with_default(&dispatch, || {
-        info!(target: "audit", occurred_at, agent_id = agent, session_id = session, workspace_id = customer, action,
-            resource = "document", resource_id = resource, decision, risk_score = risk, reason, ip, request_id = request,
-            service);
+        info!(target: "audit", occurred_at = text("/eventTime"), workspace_id = text("/recipientAccountId"),
+            session_id = text("/userIdentity/accessKeyId"), agent_id = text("/userIdentity/userName"),
+            action = format!("{service}:{}", text("/eventName").unwrap()), resource = service,
+            resource_id = text("/requestParameters/key"), decision, risk_score = risk.as_f64(),
+            // What is no number is a problem.
+            risk_score = risk.as_str(), reason = text("/errorMessage").or(masked), metadata = event.to_string());
     });
 }
 
 fn filled(fixture: Fixture) -> Fixture {
-    for event in &EVENTS {
+    for event in &*EVENTS {
         emit(&fixture.log, event);
     }
     // The same entry twice: the second goes to quarantine.
@@ -130,101 +104,95 @@ fn shows(db: &str, arguments: &str, expected: &str) {
 }
 
 /// What is asked, and the table that answers it.
-const ANSWERS: [(&str, &str); 12] = [
+const ANSWERS: [(&str, &str); 11] = [
     // 1. Who read document D?
     (
-        "query --action document.read --resource-id D",
+        "query --action s3:GetObject --resource-id D",
         "
-seq  time                 agent  action         resource    decision  risk  reason
-6    2026-11-17 12:00:00  bob    document.read  document/D  Mask      0.85  personal data
-5    2026-11-16 23:30:00  alice  document.read  document/D  Allow     0.10
-0    2026-10-05 08:00:00  alice  document.read  document/D  Allow     0.10",
+seq  time                 agent  action        resource  decision  risk  reason
+6    2026-11-17 12:00:00  bob    s3:GetObject  s3/D      Mask      0.85  personal data
+5    2026-11-16 23:30:00  alice  s3:GetObject  s3/D      Allow     0.10
+0    2026-10-05 08:00:00  alice  s3:GetObject  s3/D      Allow     0.10",
     ),
     // 2. Everything session S did, in order.
     (
         "query --session s1 --oldest-first",
         "
-seq  time                 agent  action          resource    decision  risk  reason
-0    2026-10-05 08:00:00  alice  document.read   document/D  Allow     0.10
-1    2026-10-05 08:01:00  alice  document.share  document/D  Deny      0.70  outside of the company",
+seq  time                 agent  action           resource  decision  risk  reason
+0    2026-10-05 08:00:00  alice  s3:GetObject     s3/D      Allow     0.10
+1    2026-10-05 08:01:00  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company",
     ),
     // 3. Everything agent X did last Tuesday, Berlin time.
     (
         "query --agent alice --on 2026-11-17 --tz Europe/Berlin",
         "
-seq  time                 agent  action           resource    decision  risk  reason
-7    2026-11-17 13:05:00  alice  document.delete  document/D  Deny      0.95  legal hold
-5    2026-11-17 00:30:00  alice  document.read    document/D  Allow     0.10",
+seq  time                 agent  action           resource  decision  risk  reason
+7    2026-11-17 13:05:00  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold
+5    2026-11-17 00:30:00  alice  s3:GetObject     s3/D      Allow     0.10",
     ),
     // 5. Top denied actions this month, and which rose against the month before.
     (
         "stats --decision deny --by action --month 2026-11 --compare",
         "
 action           before  now  change
-document.delete  1       2    +1
-document.share   1       0    -1",
+s3:DeleteObject  1       2    +1
+s3:PutObjectAcl  1       0    -1",
     ),
     // 6. Masked results with risk >= 0.8.
     (
         "query --decision mask --risk-min 0.8",
         "
-seq  time                 agent  action         resource    decision  risk  reason
-6    2026-11-17 12:00:00  bob    document.read  document/D  Mask      0.85  personal data",
+seq  time                 agent  action        resource  decision  risk  reason
+6    2026-11-17 12:00:00  bob    s3:GetObject  s3/D      Mask      0.85  personal data",
     ),
     // 7. First and last seen of an agent.
     (
         "stats --agent alice --by agent_id",
         "
 agent_id  entries                        first                last
-alice     6        ████████████████████  2026-10-05 08:00:00  2026-11-17 23:30:00",
+alice     7        ████████████████████  2026-10-05 08:00:00  2026-11-18 11:00:00",
     ),
     // 9. By IP, trace or request id.
     (
-        "query --where metadata.ip=10.0.0.2 --since 2026-11-01",
+        "query --where metadata.sourceIPAddress=10.0.0.2 --since 2026-11-01",
         "
-seq  time                 agent  action           resource    decision  risk  reason
-10   2026-11-18 10:01:00         login.failed     document/-  Perhaps   0.50
-9    2026-11-18 10:00:00  bob    document.delete  document/F  Deny      0.90  not the owner
-6    2026-11-17 12:00:00  bob    document.read    document/D  Mask      0.85  personal data",
+seq  time                 agent  action               resource  decision  risk  reason
+10   2026-11-18 10:01:00         signin:ConsoleLogin  signin    Allow
+9    2026-11-18 10:00:00  bob    s3:DeleteObject      s3/F      Deny      0.90  not the owner
+6    2026-11-17 12:00:00  bob    s3:GetObject         s3/D      Mask      0.85  personal data",
     ),
     (
-        "query --where metadata.request_id=r7",
+        "query --where metadata.requestID=r7",
         "
-seq  time                 agent  action           resource    decision  risk  reason
-7    2026-11-17 12:05:00  alice  document.delete  document/D  Deny      0.95  legal hold",
+seq  time                 agent  action           resource  decision  risk  reason
+7    2026-11-17 12:05:00  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold",
     ),
     // 10. All but agent healthcheck.
     (
         "query --where agent_id!=healthcheck --before 2026-11-01",
         "
-seq  time                 agent  action           resource    decision  risk  reason
-2    2026-10-06 09:00:00  bob    document.delete  document/D  Deny      0.90  not the owner
-1    2026-10-05 08:01:00  alice  document.share   document/D  Deny      0.70  outside of the company
-0    2026-10-05 08:00:00  alice  document.read    document/D  Allow     0.10",
+seq  time                 agent  action           resource  decision  risk  reason
+2    2026-10-06 09:00:00  bob    s3:DeleteObject  s3/D      Deny      0.90  not the owner
+1    2026-10-05 08:01:00  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company
+0    2026-10-05 08:00:00  alice  s3:GetObject     s3/D      Allow     0.10",
     ),
     // 11. Entries with problems, and quarantined ones.
     (
         "query --problems",
         "
-seq  time                 agent  action        resource    decision  risk  reason
-10   2026-11-18 10:01:00         login.failed  document/-  Perhaps   0.50",
-    ),
-    // 12. Declared losses, per day.
-    (
-        "stats --action audit.gap --by day",
-        "
-day                   entries                        first                last
-2026-11-18T00:00:00Z  1        ████████████████████  2026-11-18 11:00:00  2026-11-18 11:00:00",
+seq  time                 agent  action               resource  decision  risk  reason
+10   2026-11-18 10:01:00         signin:ConsoleLogin  signin    Allow",
     ),
     // 13. Which services and ledgers write here, and when each wrote last.
     (
-        "stats --by metadata.service",
+        "stats --by metadata.eventSource",
         "
-metadata.service  entries                        first                last
-billing           9        ████████████████████  2026-10-05 08:00:00  2026-11-18 11:00:00
-gateway           2        █████                 2026-10-06 09:30:00  2026-11-18 10:01:00
-search            1        ███                   2026-11-17 12:00:00  2026-11-17 12:00:00
-(none)            1        ███                   2026-11-19 00:00:00  2026-11-19 00:00:00",
+metadata.eventSource  entries                        first                last
+s3.amazonaws.com      9        ████████████████████  2026-10-05 08:00:00  2026-11-18 10:00:00
+kms.amazonaws.com     1        ███                   2026-11-18 11:00:00  2026-11-18 11:00:00
+signin.amazonaws.com  1        ███                   2026-11-18 10:01:00  2026-11-18 10:01:00
+sts.amazonaws.com     1        ███                   2026-10-06 09:30:00  2026-10-06 09:30:00
+(none)                1        ███                   2026-11-19 00:00:00  2026-11-19 00:00:00",
     ),
 ];
 
@@ -234,14 +202,14 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     }
     // 8. All rows of one customer, nothing of the others, with a manifest.
     let file = directory.join("acme.jsonl.gz");
-    assert_eq!(answer(db, &format!("export --workspace acme --manifest -o {}", file.display())), "");
+    assert_eq!(answer(db, &format!("export --workspace {ACME} --manifest -o {}", file.display())), "");
     let mut lines = String::new();
     flate2::read::GzDecoder::new(std::fs::File::open(&file).unwrap()).read_to_string(&mut lines).unwrap();
     let found: Vec<SequencedEntry> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(found.iter().map(|found| found.seq).collect::<Vec<_>>(), [0, 1, 3, 4, 5, 7, 8]);
+    assert_eq!(found.iter().map(|found| found.seq).collect::<Vec<_>>(), [0, 1, 3, 4, 5, 7, 8, 11]);
     let manifest = std::fs::read(directory.join("acme.jsonl.gz.manifest.json")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    assert_eq!((&manifest["rows"], &manifest["ledgers"][0]["entries"]), (&json!(7), &json!(13)));
+    assert_eq!((&manifest["rows"], &manifest["ledgers"][0]["entries"]), (&json!(8), &json!(13)));
     let sum = Command::new("sha256sum").arg(&file).output().unwrap().stdout;
     assert!(String::from_utf8(sum).unwrap().starts_with(manifest["sha256"].as_str().unwrap()));
     // For security tools.
@@ -265,7 +233,7 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     emit(log, &EVENTS[0]);
     log.flush_blocking().unwrap();
     let added: SequencedEntry = serde_json::from_str(&answer(db, &new)).unwrap();
-    assert_eq!((added.seq, &*added.entry.action), (13, "document.read"));
+    assert_eq!((added.seq, &*added.entry.action), (13, "s3:GetObject"));
     // One entry, whole.
     let whole: SequencedEntry =
         serde_json::from_str(&answer(db, &format!("get {}", added.entry.id))).unwrap();
@@ -283,9 +251,35 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
         told.is_finished()
     });
     let told: SequencedEntry = serde_json::from_str(&told.join().unwrap()).unwrap();
-    assert_eq!(told.entry.action, "document.delete");
+    assert_eq!(told.entry.action, "s3:DeleteObject");
     tail.kill().unwrap();
     tail.wait().unwrap();
+    // 12. Declared losses, per day: what comes at once finds a queue of one entry full.
+    let builder = AuditLog::builder().store(support::store(db)).in_memory_queue(1, 1 << 20);
+    let small = builder.when_full(WhenFull::Reject).on_notice(|_| {}).open_blocking().unwrap();
+    (0..50).for_each(|_| emit(&small, &EVENTS[0]));
+    small.flush_blocking().unwrap();
+    let gaps = answer(db, "query --action audit.gap --limit 0");
+    let gaps: Vec<SequencedEntry> = gaps.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lost: u64 = gaps.iter().map(|gap| gap.entry.metadata["rejected"].as_u64().unwrap()).sum();
+    assert_eq!((lost > 0, lost), (true, small.stats().rejected));
+    let days = answer(db, "stats --action audit.gap --by day");
+    let days: Vec<Counted> = days.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(days.iter().map(|day| day.entries).sum::<u64>(), gaps.len() as u64);
+    let today = gaps.last().unwrap().entry.ts.format("%Y-%m-%dT00:00:00Z").to_string();
+    assert_eq!(days[0].key.as_ref().unwrap(), &today);
+    // 15. Who looked at this log.
+    assert_eq!(answer(db, "reads"), "");
+    assert_eq!(answer(db, "--as Ada query --agent alice --action kms:Decrypt").lines().count(), 1);
+    assert_eq!(answer(db, "stats --decision Deny --as Bob").lines().count(), 2);
+    let reads = answer(db, "reads --since 1h");
+    let reads: Vec<RecordedRead> = reads.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = reads.iter().map(|read| (&*read.reader, &*read.action, read.entries)).collect();
+    assert_eq!(told, [("Bob", "count_by", Some(2)), ("Ada", "stream", Some(1))]);
+    let role = db.starts_with("postgres:").then(|| "postgres".to_owned());
+    assert_eq!(reads[1].role, role);
+    assert_eq!(reads[1].query["conditions"][1], json!({ "field": "action", "any_of": ["kms:Decrypt"] }));
+    assert_eq!(answer(db, "reads --before 2026-01-01"), "");
 }
 
 mod sqlite {
@@ -314,10 +308,10 @@ mod postgres {
             &url,
             "query --limit 3",
             "
-seq  time                 agent        action           resource    decision  risk  reason
-b/1  2026-10-06 09:30:00  healthcheck  system.ping      document/-  Allow
-a/0  2026-10-06 09:00:00  bob          document.delete  document/D  Deny      0.90  not the owner
-b/0  2026-10-05 08:01:00  alice        document.share   document/D  Deny      0.70  outside of the company",
+seq  time                 agent        action                 resource  decision  risk  reason
+b/1  2026-10-06 09:30:00  healthcheck  sts:GetCallerIdentity  sts       Allow
+a/0  2026-10-06 09:00:00  bob          s3:DeleteObject        s3/D      Deny      0.90  not the owner
+b/0  2026-10-05 08:01:00  alice        s3:PutObjectAcl        s3/D      Deny      0.70  outside of the company",
         );
         let lines = super::answer(&url, "export");
         assert_eq!(super::seqs(&lines), [0, 1, 0, 1]);
@@ -332,7 +326,8 @@ b/0  2026-10-05 08:01:00  alice        document.share   document/D  Deny      0.
         let url = server().create_database();
         let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(100, 1 << 20);
         let log = builder.open_blocking().unwrap();
-        let fixture = super::filled(Fixture { log, db: url.clone(), directory: tempfile::tempdir().unwrap() });
+        let fixture =
+            super::filled(Fixture { log, db: url.clone(), directory: tempfile::tempdir().unwrap() });
         super::questions(&url, &fixture.log, fixture.directory.path());
     }
 }
@@ -562,7 +557,7 @@ fn an_export_that_is_interrupted_at_any_byte_and_resumed_is_the_same_as_one_that
         partial.set_len(cut.min(length)).unwrap();
         // What comes meanwhile belongs to the next export.
         more(1);
-        let other = run(db, &[&resume, " --action document.read"].concat());
+        let other = run(db, &[&resume, " --action s3:GetObject"].concat());
         assert_eq!(other.status.code(), Some(2));
         assert_eq!(answer(db, &resume), "");
         let resumed = std::fs::read(directory.join(&name)).unwrap();
@@ -591,9 +586,107 @@ fn an_operator_makes_the_tables_and_looks_into_the_queue() {
     assert!(answer(db, "ledgers").contains("\"ledger\":\"payments\",\"entries\":0"));
     assert_eq!(answer(db, "quarantine retry"), "0 committed, 0 refused again\n");
 
+    assert_eq!(answer(db, "index add action metadata.client.ip"), "");
+    assert_eq!(answer(db, "index drop action"), "");
+    let indexes = answer(db, "index list");
+    assert!(indexes.contains(r#""serves":"metadata.client.ip","on_request":true,"ready":true"#), "{indexes}");
+    assert!(indexes.contains(r#""serves":"workspace_id""#) && !indexes.contains(r#""serves":"action""#));
+    assert_eq!(
+        answer(db, "index add reason session_id --print"),
+        "CREATE INDEX IF NOT EXISTS \"tracing_audit_by_reason\" ON tracing_audit_entries (reason) WHERE reason IS NOT NULL;\n"
+    );
+    assert_eq!(run(db, "index drop workspace_id").status.code(), Some(2));
+    assert_eq!(run(db, "index add colour").status.code(), Some(2));
+
     let fixture = support::log();
     let queue = answer(db, &format!("queue {}", fixture.directory.path().join("audit.db.queue").display()));
     assert!(queue.contains("in use") && queue.contains("main"), "{queue}");
     assert!(answer(db, "completions bash").contains("complete -F"));
     assert!(answer(db, "man").starts_with(".ie"));
+}
+
+#[test]
+fn several_databases_are_asked_as_one() {
+    let (first, second) = (support::log(), support::log());
+    for (log, events) in [(&first.log, [0, 2, 7]), (&second.log, [1, 3, 5])] {
+        for event in events {
+            emit(log, &EVENTS[event]);
+        }
+        log.flush_blocking().unwrap();
+    }
+    let link = |name: &str, to: &str| {
+        let file = first.directory.path().join(name).display().to_string();
+        std::os::unix::fs::symlink(to, &file).unwrap();
+    };
+    link("a", &first.db);
+    link("b", &second.db);
+    let run_in = |arguments: &str| {
+        let mut command = command("");
+        command.env_remove("TRACING_AUDIT_DB").current_dir(first.directory.path());
+        command.args(arguments.split_whitespace()).output().unwrap()
+    };
+    let answer = |arguments: &str| {
+        let Output { status, stdout, stderr } = run_in(arguments);
+        assert!(status.success(), "{arguments}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
+    };
+    let table = answer("--db a --db b query --limit 4 --format table");
+    let expected = "
+seq  time                 agent        action                 resource  decision  risk  reason
+a/2  2026-11-17 12:05:00  alice        s3:DeleteObject        s3/D      Deny      0.95  legal hold
+b/2  2026-11-16 23:30:00  alice        s3:GetObject           s3/D      Allow     0.10
+b/1  2026-10-06 09:30:00  healthcheck  sts:GetCallerIdentity  sts       Allow
+a/1  2026-10-06 09:00:00  bob          s3:DeleteObject        s3/D      Deny      0.90  not the owner
+";
+    assert_eq!(table.trim(), expected.trim(), "{table}");
+    let lines = answer("query --db a --db b --limit 1 --oldest-first");
+    assert!(lines.starts_with("{\"db\":\"a\",\"ledger\":\"main\",\"seq\":0"), "{lines}");
+    let counts = answer("--db a --db b stats --by agent_id --format table");
+    let expected = "
+agent_id     entries                        first                last
+alice        4        ████████████████████  2026-10-05 08:00:00  2026-11-17 12:05:00
+healthcheck  1        █████                 2026-10-06 09:30:00  2026-10-06 09:30:00
+bob          1        █████                 2026-10-06 09:00:00  2026-10-06 09:00:00
+";
+    assert_eq!(counts.trim(), expected.trim(), "{counts}");
+    let changes = answer("--db a --db b stats --month 2026-11 --compare --by decision");
+    let changes: Vec<Value> = changes.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = changes
+        .iter()
+        .map(|change| (change["key"].as_str().unwrap(), &change["entries_before"], &change["entries"]))
+        .collect();
+    assert_eq!(told, [("Allow", &json!(2), &json!(1)), ("Deny", &json!(2), &json!(1))]);
+    let ledgers = answer("--db a --db b ledgers");
+    assert_eq!(ledgers.matches("\"ledger\":\"main\",\"entries\":3").count(), 2);
+    for alone in ["tail", "export", "quarantine retry", "migrate", "index add action", "query --format csv"] {
+        let refused = run_in(&["--db a --db b ", alone].concat());
+        assert_eq!(refused.status.code(), Some(2), "{alone}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("one --db at a time"), "{alone}");
+    }
+}
+
+#[test]
+fn counts_over_time_are_drawn_as_columns_and_what_lies_between_as_nothing() {
+    let fixture = support::log();
+    for (event, times) in [(0, 3), (2, 1), (4, 2)] {
+        (0..times).for_each(|_| emit(&fixture.log, &EVENTS[event]));
+    }
+    fixture.log.flush_blocking().unwrap();
+    shows(
+        &fixture.db,
+        "stats --by day",
+        "
+3 │█
+  │█
+  │█                                         █
+  │█                                         █
+  │██                                        █
+  │██                                        █
+  └2026-10-05                       2026-11-16
+
+day                   entries                        first                last
+2026-10-05T00:00:00Z  3        ████████████████████  2026-10-05 08:00:00  2026-10-05 08:00:00
+2026-10-06T00:00:00Z  1        ███████               2026-10-06 09:00:00  2026-10-06 09:00:00
+2026-11-16T00:00:00Z  2        ██████████████        2026-11-16 22:59:00  2026-11-16 22:59:00",
+    );
 }

@@ -8,14 +8,17 @@ use std::{
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use flate2::{Compression, write::GzEncoder};
+use futures_util::{Stream, TryStreamExt};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
-use tracing_audit::{AuditError, AuditQuery, AuditReader, Ledger, SequencedEntry};
+use tracing_audit::{AuditError, AuditQuery, AuditReader, ExportChunk, ExportFormat, Ledger, SequencedEntry};
 
 use crate::{
-    Database, Failure,
+    Failure,
     conditions::Conditions,
+    database::Database,
     lines::Lines,
     period::Range,
     show::{self, Out},
@@ -77,7 +80,7 @@ struct Manifest<'a> {
 
 impl Export {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        let (reader, ledgers) = database.open().await?;
+        let (reader, ledgers) = database.open_one().await?;
         let asked = self.conditions.ledgers(&ledgers)?;
         let mut query = self.conditions.query()?;
         if self.format == Kind::Csv {
@@ -205,31 +208,79 @@ impl Export {
         ledgers: &[Ledger],
         after: Option<&SequencedEntry>,
         out: &mut impl Write,
-    ) -> Result<u64, AuditError> {
-        match self.format {
-            Kind::Csv if self.raw => reader.export_csv_raw(query, out).await,
-            Kind::Csv => reader.export_csv(query, out).await,
-            Kind::Jsonl | Kind::Ocsf => {
-                let mut rows = 0;
-                let all = match &self.conditions.ledger {
-                    Some(one) => vec![one.clone()],
-                    None => ledgers.iter().map(|ledger| ledger.ledger.clone()).collect(),
-                };
-                let done = |ledger: &String| after.is_some_and(|after| after.ledger == *ledger);
-                let first = all.iter().position(done).unwrap_or(0);
-                for ledger in all.into_iter().skip(first) {
-                    let mut one = query.clone().before_seq(self.end(&ledger, ledgers));
-                    if let Some(after) = after.filter(|after| after.ledger == ledger) {
-                        one = one.from_seq(after.seq + 1);
-                    }
-                    let one = one.ledger(ledger);
-                    rows += match self.format {
-                        Kind::Ocsf => reader.export_ocsf(one, &mut *out).await?,
-                        _ => reader.export_json_lines(one, &mut *out).await?,
-                    };
-                }
-                Ok(rows)
-            }
+    ) -> Result<u64, Failure> {
+        let mut progress = Progress::new(self.output.is_some());
+        let format = match self.format {
+            Kind::Csv if self.raw => ExportFormat::CsvRaw,
+            Kind::Csv => ExportFormat::Csv,
+            Kind::Jsonl => ExportFormat::JsonLines,
+            Kind::Ocsf => ExportFormat::Ocsf,
+        };
+        if self.format == Kind::Csv {
+            add(reader.export_stream(query, format), out, &mut progress).await?;
+            return Ok(progress.entries);
+        }
+        let all = match &self.conditions.ledger {
+            Some(one) => vec![one.clone()],
+            None => ledgers.iter().map(|ledger| ledger.ledger.clone()).collect(),
+        };
+        let done = |ledger: &String| after.is_some_and(|after| after.ledger == *ledger);
+        let first = all.iter().position(done).unwrap_or(0);
+        for ledger in all.into_iter().skip(first) {
+            let end = self.end(&ledger, ledgers);
+            let after = after.filter(|after| after.ledger == ledger).map(|after| after.seq + 1);
+            let from = after.or(self.conditions.from_seq).unwrap_or(0);
+            progress.begin(&ledger, from, end);
+            let one = query.clone().from_seq(from).before_seq(end).ledger(ledger);
+            add(reader.export_stream(one, format), out, &mut progress).await?;
+        }
+        Ok(progress.entries)
+    }
+}
+
+async fn add(
+    chunks: impl Stream<Item = Result<ExportChunk, AuditError>>,
+    out: &mut impl Write,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let mut chunks = std::pin::pin!(chunks);
+    while let Some(chunk) = chunks.try_next().await? {
+        out.write_all(&chunk.bytes)?;
+        progress.reached(&chunk);
+    }
+    Ok(())
+}
+
+/// How far an export is, on standard error if that is a terminal.
+struct Progress {
+    entries: u64,
+    from: u64,
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn new(is_shown: bool) -> Self {
+        let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        Self { entries: 0, from: 0, bar: bar.with_finish(ProgressFinish::AndClear) }
+    }
+
+    /// From here on it is known how far there is to go.
+    fn begin(&mut self, ledger: &str, from: u64, end: u64) {
+        self.from = from;
+        self.bar.set_length(end.saturating_sub(from));
+        self.bar.set_position(0);
+        self.bar.set_prefix(show::harmless(ledger).into_owned());
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {percent}% {msg} {eta}") {
+            self.bar.set_style(style);
+        }
+    }
+
+    fn reached(&mut self, chunk: &ExportChunk) {
+        self.entries += chunk.entries;
+        self.bar.set_message(format!("{} entries", self.entries));
+        match chunk.last_seq {
+            Some(last) => self.bar.set_position((last + 1).saturating_sub(self.from)),
+            None => self.bar.tick(),
         }
     }
 }

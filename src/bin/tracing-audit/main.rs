@@ -1,7 +1,9 @@
 //! Reads an audit log from the command line.
 
 mod conditions;
+mod database;
 mod export;
+mod index;
 mod lines;
 mod period;
 mod show;
@@ -10,12 +12,14 @@ mod tail;
 
 use std::{error::Error, path::Path, process::ExitCode};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use futures_util::TryStreamExt;
-use tracing_audit::{AuditError, AuditReader, AuditWriter, Ledger, Migrate, Store, inspect_journals};
+use tracing_audit::{AuditError, AuditReader, AuditWriter, Migrate, inspect_journals};
 use uuid::Uuid;
 
 use conditions::Conditions;
+use database::{Database, Source, sources};
+use period::Period;
 use show::{Format, Out};
 
 /// Reads an audit log: queries, follows, counts and exports what a service wrote with tracing-audit.
@@ -29,16 +33,6 @@ struct Arguments {
     database: Database,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Args)]
-struct Database {
-    /// A SQLite file, or the URL of a PostgreSQL database.
-    #[arg(long, env = "TRACING_AUDIT_DB", hide_env_values = true, global = true)]
-    db: Option<String>,
-    /// The schema of the audit tables in a PostgreSQL database.
-    #[arg(long, global = true)]
-    schema: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -67,6 +61,19 @@ enum Command {
     Export(export::Export),
     /// Lists the ledgers, and when each was written last.
     Ledgers,
+    /// Shows who read the log, where that was recorded (see --as), the latest first.
+    Reads {
+        #[command(flatten)]
+        period: Period,
+        /// At most this many of each database.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Lists the indexes, or makes or drops one on request.
+    Index {
+        #[command(subcommand)]
+        action: index::Action,
+    },
     /// What the database refused for good.
     Quarantine {
         #[command(subcommand)]
@@ -113,8 +120,8 @@ enum Failure {
     /// What was asked for makes no sense.
     Usage(String),
     Output(std::io::Error),
-    /// The database is there and holds no audit log.
-    NoLog,
+    /// This database is there and holds no audit log.
+    NoLog(String),
     /// The ledger does not hold what it held.
     Lost(String),
     Audit(AuditError),
@@ -139,7 +146,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Audit(error) if error.is_query() || error.is_config() || error.is_cursor() => 2,
             Self::Audit(error) if error.is_output() => 4,
-            Self::NoLog | Self::Lost(_) | Self::Audit(_) => 3,
+            Self::NoLog(_) | Self::Lost(_) | Self::Audit(_) => 3,
             Self::Output(_) => 4,
         }
     }
@@ -164,43 +171,12 @@ impl Failure {
         };
         match self {
             Self::NotFound(message) | Self::Usage(message) | Self::Lost(message) => message.clone(),
-            Self::NoLog => "the database holds no audit log: another file, schema or database?".to_owned(),
+            Self::NoLog(db) => {
+                format!("the database holds no audit log: {db}. Another file, schema or database?")
+            }
             Self::Output(error) => ["the output cannot be written: ", &error.to_string()].concat(),
             Self::Audit(error) => with_causes(error),
         }
-    }
-}
-
-impl Database {
-    fn store(&self) -> Result<Store, Failure> {
-        let Some(db) = self.db.as_deref().filter(|db| !db.is_empty()) else {
-            return Err(Failure::Usage("which database? Give --db or set TRACING_AUDIT_DB".to_owned()));
-        };
-        let kind = db.split_once("://").map(|(kind, _)| kind.to_ascii_lowercase());
-        let store = match kind.as_deref() {
-            Some("postgres" | "postgresql") => Store::postgres(db)?,
-            None if !db.contains("password=") => Store::sqlite(db)?,
-            Some("sqlite") => Store::sqlite(db)?,
-            // Not repeated: it may hold a password.
-            _ => {
-                let message = "the database is neither a file nor a URL that begins with postgres://";
-                return Err(Failure::Usage(message.to_owned()));
-            }
-        };
-        Ok(match &self.schema {
-            Some(schema) => store.schema(schema)?,
-            None => store,
-        })
-    }
-
-    /// A reader of a database that holds a log, and its ledgers.
-    async fn open(&self) -> Result<(AuditReader, Vec<Ledger>), Failure> {
-        let reader = AuditReader::new(self.store()?);
-        let ledgers = reader.ledgers().await?;
-        if ledgers.is_empty() {
-            return Err(Failure::NoLog);
-        }
-        Ok((reader, ledgers))
     }
 }
 
@@ -223,8 +199,8 @@ fn main() -> ExitCode {
 async fn run(database: &Database, command: Command) -> Result<(), Failure> {
     match command {
         Command::Query { conditions, oldest_first, limit, format } => {
-            let (reader, ledgers) = database.open().await?;
-            let ledgers = conditions.ledgers(&ledgers)?;
+            let logs = database.open().await?;
+            let sources = sources(&logs, &conditions)?;
             let mut query = conditions.query()?;
             if limit > 0 {
                 query = query.limit(limit);
@@ -233,36 +209,42 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
                 if oldest_first {
                     return Err(Failure::Usage("CSV is the latest first".to_owned()));
                 }
+                database.one()?;
                 show::not_to_a_terminal()?;
-                reader.export_csv(query, Out::default()).await?;
+                for Source { reader, .. } in sources.iter().take(1) {
+                    reader.export_csv(query.clone(), Out::default()).await?;
+                }
                 return Ok(());
             }
             if !oldest_first {
                 query = query.descending();
             }
-            let mut shown = show::Entries::new(format, conditions.period.tz, ledgers.len() > 1);
+            let mut shown = show::Entries::new(format, conditions.period.tz);
             let mut together = Vec::new();
-            for ledger in &ledgers {
-                let mut entries = std::pin::pin!(reader.stream(query.clone().ledger(ledger)));
+            for source in &sources {
+                let mut entries = std::pin::pin!(source.reader.stream(query.clone().ledger(&source.ledger)));
                 while let Some(entry) = entries.try_next().await? {
-                    if ledgers.len() > 1 && limit > 0 {
-                        together.push(entry);
+                    if sources.len() > 1 && limit > 0 {
+                        together.push((entry, source));
                     } else {
-                        shown.add(&entry)?;
+                        shown.add(&entry, source.db, &source.label)?;
                     }
                 }
             }
             // Of several ledgers, in the order of time.
-            together.sort_by_key(|found| found.entry.ts);
+            together.sort_by_key(|(found, _)| found.entry.ts);
             if !oldest_first {
                 together.reverse();
             }
-            together.iter().take(limit as usize).try_for_each(|entry| shown.add(entry))?;
+            let mut together = together.iter().take(limit as usize);
+            together.try_for_each(|(entry, source)| shown.add(entry, source.db, &source.label))?;
             shown.end()
         }
         Command::Get { id } => {
-            let (reader, _) = database.open().await?;
-            let found = reader.get(id).await?;
+            let mut found = Vec::new();
+            for log in database.open().await? {
+                found.extend(log.reader.get(id).await?);
+            }
             if found.is_empty() {
                 return Err(Failure::NotFound(["no entry has the id ", &id.to_string()].concat()));
             }
@@ -271,10 +253,16 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Tail(tail) => tail.run(database).await,
         Command::Stats(stats) => stats.run(database).await,
         Command::Export(export) => export.run(database).await,
-        Command::Ledgers => {
-            let (_, ledgers) = database.open().await?;
-            show::ledgers(&ledgers)
+        Command::Ledgers => show::ledgers(&database.open().await?),
+        Command::Reads { period, limit } => {
+            let (range, mut reads) = (period.range()?, Vec::new());
+            for log in database.open().await? {
+                reads.extend(log.reader.reads(range, limit).await?);
+            }
+            reads.sort_by_key(|read| std::cmp::Reverse(read.at));
+            show::reads(&reads, period.tz)
         }
+        Command::Index { action } => action.run(database).await,
         Command::Quarantine { action } => quarantine(database, action).await,
         Command::Migrate { print, ledger } => migrate(database, print, ledger).await,
         Command::Queue { directory } => show::journals(&inspect_journals(&directory)?),
@@ -294,17 +282,20 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
 async fn quarantine(database: &Database, action: Quarantine) -> Result<(), Failure> {
     match action {
         Quarantine::List => {
-            let (reader, _) = database.open().await?;
-            show::quarantined(&reader.quarantined().await?)
+            let mut found = Vec::new();
+            for log in database.open().await? {
+                found.extend(log.reader.quarantined().await?);
+            }
+            show::quarantined(&found)
         }
         Quarantine::Export => {
-            let (reader, _) = database.open().await?;
+            let (reader, _) = database.open_one().await?;
             show::not_to_a_terminal()?;
             reader.export_quarantined(Out::default()).await?;
             Ok(())
         }
         Quarantine::Retry { ledger } => {
-            let (_, ledgers) = database.open().await?;
+            let (_, ledgers) = database.open_one().await?;
             let ledger = conditions::one_of(ledger.as_ref(), &ledgers)?;
             let log = log(database, &ledger, Migrate::Check).await?;
             let writer: AuditWriter = log.writer();
@@ -323,7 +314,8 @@ async fn migrate(database: &Database, print: bool, ledger: String) -> Result<(),
     }
     // Where there is one, none is begun.
     let store = database.store()?;
-    let is_new = database.db.as_deref().is_some_and(|db| !db.contains(':') && !Path::new(db).exists());
+    let db = database.one()?;
+    let is_new = !db.contains(':') && !Path::new(db).exists();
     let there = if is_new { Vec::new() } else { AuditReader::new(store).ledgers().await? };
     let ledger = there.into_iter().next().map_or(ledger, |there| there.ledger);
     log(database, &ledger, Migrate::Auto).await.map(drop)

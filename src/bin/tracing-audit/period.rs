@@ -1,5 +1,7 @@
 //! When: a day, a month or two moments, in a time zone.
 
+use std::ops::{Bound, RangeBounds};
+
 use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use clap::Args;
@@ -31,6 +33,16 @@ pub(crate) struct Period {
 pub(crate) struct Range {
     pub(crate) since: Option<DateTime<Utc>>,
     pub(crate) before: Option<DateTime<Utc>>,
+}
+
+impl RangeBounds<DateTime<Utc>> for Range {
+    fn start_bound(&self) -> Bound<&DateTime<Utc>> {
+        self.since.as_ref().map_or(Bound::Unbounded, Bound::Included)
+    }
+
+    fn end_bound(&self) -> Bound<&DateTime<Utc>> {
+        self.before.as_ref().map_or(Bound::Unbounded, Bound::Excluded)
+    }
 }
 
 impl Range {

@@ -11,10 +11,12 @@ use chrono_tz::Tz;
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
-use tracing_audit::{AuditEntry, Journal, Ledger, QuarantinedEntry, SequencedEntry, audit_id};
+use tracing_audit::{
+    AuditEntry, Index, Journal, Ledger, QuarantinedEntry, RecordedRead, SequencedEntry, audit_id,
+};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::Failure;
+use crate::{Failure, database::Log};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -138,6 +140,33 @@ pub(crate) fn table(columns: &[Column<'_>], rows: &[Vec<String>]) -> Result<(), 
     Table::new(columns, rows).show(rows, true)
 }
 
+/// Columns of a chart, beside what stands left of it.
+pub(crate) fn chart_width() -> usize {
+    width().saturating_sub(24).max(10)
+}
+
+/// Counts as columns, the greatest of them told, and where the first and the last are.
+pub(crate) fn chart(columns: &[u64], first: &str, last: &str) -> Result<(), Failure> {
+    const HEIGHT: u64 = 6;
+    const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = columns.iter().copied().max().unwrap_or(0).max(1);
+    let wide = most.to_string().len();
+    for line in (0..HEIGHT).rev() {
+        let cell = |count: &u64| {
+            // A count that is not the greatest may be thousands of times less, and is still one.
+            let eighths = (u128::from(*count) * u128::from(8 * HEIGHT)).div_ceil(most.into());
+            let here = eighths.saturating_sub(u128::from(8 * line)).min(8);
+            EIGHTHS.into_iter().nth(usize::try_from(here).unwrap_or(8)).unwrap_or(' ')
+        };
+        let told = if line + 1 == HEIGHT { most.to_string() } else { String::new() };
+        let cells: String = columns.iter().map(cell).collect();
+        styled(format!("{told:>wide$} │{cells}").trim_end())?;
+    }
+    let between = columns.len().saturating_sub(first.width() + last.width()).max(2);
+    let last = if columns.len() > 1 { [&*" ".repeat(between), last].concat() } else { String::new() };
+    styled(&format!("{:wide$} └{first}{last}\n", ""))
+}
+
 struct Table {
     head: Vec<String>,
     widths: Vec<usize>,
@@ -200,11 +229,19 @@ fn styled(text: &str) -> Result<(), Failure> {
     Ok(end_if_closed(writeln!(out, "{text}"))?)
 }
 
+/// What was found in one of several databases.
+#[derive(Serialize)]
+struct Of<'a, T> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db: Option<&'a str>,
+    #[serde(flatten)]
+    found: &'a T,
+}
+
 /// Entries as they come.
 pub(crate) struct Entries {
     table: bool,
     tz: Tz,
-    several: bool,
     waiting: Vec<Vec<String>>,
     widths: Option<Table>,
 }
@@ -234,19 +271,24 @@ pub(crate) fn is_narrow() -> bool {
 }
 
 impl Entries {
-    /// With the name of the ledger before each seq, if they are of several.
-    pub(crate) fn new(format: Option<Format>, tz: Tz, several: bool) -> Self {
+    pub(crate) fn new(format: Option<Format>, tz: Tz) -> Self {
         let table = format.map_or_else(on_terminal, |format| format == Format::Table);
-        Self { table, tz, several, waiting: Vec::new(), widths: None }
+        Self { table, tz, waiting: Vec::new(), widths: None }
     }
 
-    pub(crate) fn add(&mut self, found: &SequencedEntry) -> Result<(), Failure> {
+    /// With the label before its seq, or the database it is of, if there are several.
+    pub(crate) fn add(
+        &mut self,
+        found: &SequencedEntry,
+        db: Option<&str>,
+        label: &str,
+    ) -> Result<(), Failure> {
         if !self.table {
-            return json(found);
+            return json(&Of { db, found });
         }
         let mut row = row(found, self.tz);
-        if let (true, Some(seq)) = (self.several, row.first_mut()) {
-            *seq = [&*harmless(&found.ledger), "/", seq].concat();
+        if let Some(seq) = row.first_mut() {
+            seq.insert_str(0, &harmless(label));
         }
         self.waiting.push(row);
         if self.waiting.len() < TOGETHER { Ok(()) } else { self.show() }
@@ -324,16 +366,74 @@ pub(crate) fn whole(found: &SequencedEntry) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn ledgers(ledgers: &[Ledger]) -> Result<(), Failure> {
+pub(crate) fn ledgers(logs: &[Log]) -> Result<(), Failure> {
+    let several = logs.len() > 1;
+    let all = || logs.iter().flat_map(|log| log.ledgers.iter().map(move |ledger| (log, ledger)));
     if !on_terminal() {
-        return ledgers.iter().try_for_each(json);
+        return all().try_for_each(|(log, found)| json(&Of { db: several.then_some(&*log.name), found }));
     }
-    let row = |one: &Ledger| {
+    let row = |(log, one): (&Log, &Ledger)| {
         let last = one.last_committed_at.map(|last| time(last, Tz::UTC));
-        vec![harmless(&one.ledger).into_owned(), one.entries.to_string(), last.unwrap_or_default()]
+        let rest = [harmless(&one.ledger).into_owned(), one.entries.to_string(), last.unwrap_or_default()];
+        several.then(|| harmless(&log.name).into_owned()).into_iter().chain(rest).collect()
     };
     let columns = [("ledger", Cells::Cut), ("entries", Cells::Whole), ("last committed", Cells::Whole)];
-    table(&columns, &ledgers.iter().map(row).collect::<Vec<_>>())
+    let columns: Vec<_> = several.then_some(("database", Cells::Cut)).into_iter().chain(columns).collect();
+    table(&columns, &all().map(row).collect::<Vec<_>>())
+}
+
+pub(crate) fn reads(reads: &[RecordedRead], tz: Tz) -> Result<(), Failure> {
+    if !on_terminal() {
+        return reads.iter().try_for_each(json);
+    }
+    let row = |read: &RecordedRead| {
+        vec![
+            time(read.at, tz),
+            harmless(&read.reader).into_owned(),
+            harmless(read.role.as_deref().unwrap_or_default()).into_owned(),
+            harmless(&read.action).into_owned(),
+            read.entries.map(|entries| entries.to_string()).unwrap_or_default(),
+            harmless(&read.query.to_string()).into_owned(),
+        ]
+    };
+    let columns = [
+        ("time", Cells::Whole),
+        ("reader", Cells::Cut),
+        ("role", Cells::Cut),
+        ("read", Cells::Whole),
+        ("entries", Cells::Whole),
+        ("what", Cells::Cut),
+    ];
+    table(&columns, &reads.iter().map(row).collect::<Vec<_>>())
+}
+
+pub(crate) fn indexes(indexes: &[Index]) -> Result<(), Failure> {
+    if !on_terminal() {
+        return indexes.iter().try_for_each(json);
+    }
+    let row = |index: &Index| {
+        let state = match (index.on_request, index.ready) {
+            (_, false) => "not ready",
+            (true, true) => "on request",
+            (false, true) => "",
+        };
+        let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+        vec![
+            harmless(&index.serves).into_owned(),
+            state.to_owned(),
+            number(index.bytes.map(|bytes| bytes.div_ceil(1024))),
+            number(index.scans),
+            harmless(&index.name).into_owned(),
+        ]
+    };
+    let columns = [
+        ("serves", Cells::Cut),
+        ("", Cells::Whole),
+        ("KiB", Cells::Whole),
+        ("used", Cells::Whole),
+        ("name", Cells::Cut),
+    ];
+    table(&columns, &indexes.iter().map(row).collect::<Vec<_>>())
 }
 
 pub(crate) fn quarantined(entries: &[QuarantinedEntry]) -> Result<(), Failure> {

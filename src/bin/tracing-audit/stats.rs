@@ -1,12 +1,16 @@
 //! Counts, with bars.
 
+use std::collections::{HashMap, hash_map::Entry};
+
+use chrono::{DateTime, TimeDelta};
 use chrono_tz::Tz;
 use clap::Args;
-use tracing_audit::{Change, CountBy, Counted};
+use tracing_audit::{AuditQuery, Change, CountBy, Counted};
 
 use crate::{
-    Database, Failure,
+    Failure,
     conditions::{Conditions, fields},
+    database::{Database, sources},
     show::{self, Cells, Format},
 };
 
@@ -37,27 +41,112 @@ impl Stats {
             Some(Format::Jsonl) => false,
             Some(Format::Csv) => return Err(Failure::Usage("counts are a table or jsonl".to_owned())),
         };
-        let (reader, ledgers) = database.open().await?;
-        self.conditions.ledgers(&ledgers)?;
-        let limited = |query: tracing_audit::AuditQuery| match self.limit {
-            0 => query,
-            limit => query.limit(limit),
-        };
+        let logs = database.open().await?;
+        sources(&logs, &self.conditions)?;
+        // Of several databases all is asked for, since what is frequent in all need not be so in each.
+        let limit = if self.limit == 0 { u32::MAX } else { self.limit };
+        let limited = |query: AuditQuery| if logs.len() == 1 { query.limit(limit) } else { query };
         let query = limited(self.conditions.query()?);
         if self.compare {
             let before = self.conditions.period.range_before()?.add(self.conditions.timeless()?);
-            let changes = reader.compare(query, before, by).await?;
+            let mut changes = Vec::new();
+            for log in &logs {
+                changes.push(log.reader.compare(&query, &before, by.clone()).await?);
+            }
+            let mut changes = together(
+                changes,
+                |change| change.key.clone(),
+                |sum: &mut Change, one| {
+                    sum.entries += one.entries;
+                    sum.entries_before += one.entries_before;
+                },
+            );
+            let shrunk = |change: &Change| i128::from(change.entries_before) - i128::from(change.entries);
+            changes.sort_by(|a, b| shrunk(a).cmp(&shrunk(b)).then_with(|| a.key.cmp(&b.key)));
+            changes.truncate(limit as usize);
             if !table {
                 return changes.iter().try_for_each(show::json);
             }
             return show_changes(&self.by, &changes);
         }
-        let counts = reader.count_by(query, by).await?;
+        let mut counts = Vec::new();
+        for log in &logs {
+            counts.push(log.reader.count_by(&query, by.clone()).await?);
+        }
+        let mut counts = together(
+            counts,
+            |counted| counted.key.clone(),
+            |sum: &mut Counted, one| {
+                sum.entries += one.entries;
+                sum.first = sum.first.min(one.first);
+                sum.last = sum.last.max(one.last);
+            },
+        );
+        let step = match by {
+            CountBy::Hour => Some(TimeDelta::hours(1)),
+            CountBy::Day => Some(TimeDelta::days(1)),
+            _ => None,
+        };
+        match step {
+            Some(_) => counts.sort_by(|a, b| a.key.cmp(&b.key)),
+            None => counts.sort_by(|a, b| {
+                let nothing = |one: &Counted| one.key.is_none();
+                let by_key = || (nothing(a), &a.key).cmp(&(nothing(b), &b.key));
+                b.entries.cmp(&a.entries).then_with(by_key)
+            }),
+        }
+        counts.truncate(limit as usize);
         if !table {
             return counts.iter().try_for_each(show::json);
         }
+        if let Some(step) = step {
+            show_over_time(&counts, step, self.conditions.period.tz)?;
+        }
         show_counts(&self.by, &counts, self.conditions.period.tz)
     }
+}
+
+/// What several databases say, with one item for each key, in the order of the first.
+fn together<T>(of: Vec<Vec<T>>, key: impl Fn(&T) -> Option<String>, add: impl Fn(&mut T, T)) -> Vec<T> {
+    let (mut sums, mut places) = (Vec::new(), HashMap::new());
+    for one in of.into_iter().flatten() {
+        match places.entry(key(&one)) {
+            Entry::Vacant(place) => {
+                place.insert(sums.len());
+                sums.push(one);
+            }
+            Entry::Occupied(place) => {
+                if let Some(sum) = sums.get_mut(*place.get()) {
+                    add(sum, one);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// Hours or days to the right, those without entries too, as many together as the width asks for.
+fn show_over_time(counts: &[Counted], step: TimeDelta, tz: Tz) -> Result<(), Failure> {
+    let begin = |counted: &Counted| DateTime::parse_from_rfc3339(counted.key.as_deref()?).ok();
+    let (Some(first), Some(last)) = (counts.first().and_then(begin), counts.last().and_then(begin)) else {
+        return Ok(());
+    };
+    let step = step.num_seconds().max(1);
+    let place = |time: DateTime<_>| usize::try_from((time - first).num_seconds() / step).unwrap_or(0);
+    let steps = place(last) + 1;
+    let together = steps.div_ceil(show::chart_width());
+    let mut columns = vec![0; steps.div_ceil(together)];
+    for counted in counts {
+        if let Some(column) = begin(counted).and_then(|time| columns.get_mut(place(time) / together)) {
+            *column += counted.entries;
+        }
+    }
+    // Days are those of UTC.
+    let shown = |time: DateTime<chrono::FixedOffset>| match step {
+        86_400 => time.format("%Y-%m-%d").to_string(),
+        _ => show::time(time.to_utc(), tz),
+    };
+    show::chart(&columns, &shown(first), &shown(last))
 }
 
 fn by(text: &str) -> Result<CountBy, Failure> {

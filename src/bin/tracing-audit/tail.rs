@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use tracing_audit::SequencedEntry;
 
 use crate::{
-    Database, Failure,
+    Failure,
     conditions::{Conditions, one_of},
+    database::Database,
     lines::Lines,
     show::{Entries, Format},
 };
@@ -46,7 +47,7 @@ struct State {
 
 impl Tail {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        let (reader, ledgers) = database.open().await?;
+        let (reader, ledgers) = database.open_one().await?;
         let ledger = one_of(self.conditions.ledger.as_ref(), &ledgers)?;
         let head = ledgers.iter().find(|one| one.ledger == ledger).map_or(0, |one| one.entries);
         let query = self.conditions.query()?.ledger(&ledger);
@@ -58,15 +59,13 @@ impl Tail {
             }
             (None, Some(path)) => {
                 let state = load(&path)?;
-                let shown = Entries::new(self.format, self.conditions.period.tz, false);
+                let shown = Entries::new(self.format, self.conditions.period.tz);
                 (
                     To::Shown(shown, Some(path)),
                     Some(state.unwrap_or(State { ledger: ledger.clone(), next_seq: 0 })),
                 )
             }
-            (None, None) => {
-                (To::Shown(Entries::new(self.format, self.conditions.period.tz, false), None), None)
-            }
+            (None, None) => (To::Shown(Entries::new(self.format, self.conditions.period.tz), None), None),
         };
         if self.follow && self.conditions.before_seq.is_some() {
             return Err(Failure::Usage("--before-seq has no place with --follow".to_owned()));
@@ -131,7 +130,7 @@ enum To {
 impl To {
     fn add(&mut self, found: &[SequencedEntry]) -> Result<(), Failure> {
         match self {
-            Self::Shown(shown, _) => found.iter().try_for_each(|entry| shown.add(entry)),
+            Self::Shown(shown, _) => found.iter().try_for_each(|entry| shown.add(entry, None, "")),
             Self::File(lines) => {
                 let mut bytes = Vec::new();
                 for entry in found {

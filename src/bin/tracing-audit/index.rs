@@ -1,0 +1,63 @@
+//! The indexes: which there are, and those on request.
+
+use clap::Subcommand;
+use tracing_audit::IndexOn;
+
+use crate::{Failure, database::Database, show};
+
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    /// What each serves, its size, and how often PostgreSQL has used it.
+    List,
+    /// Makes indexes, unless they are there. Whoever writes meanwhile is not stopped in PostgreSQL; in SQLite what is
+    /// accepted waits, about a second for a million entries.
+    Add {
+        /// `agent_id`, `action`, another column, or `metadata.PATH`.
+        #[arg(required = true, value_name = "FIELD")]
+        on: Vec<IndexOn>,
+        /// Print the SQL instead, for whoever runs it by hand.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Drops indexes that were made on request.
+    Drop {
+        /// As in `add`.
+        #[arg(required = true, value_name = "FIELD")]
+        on: Vec<IndexOn>,
+    },
+}
+
+impl Action {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        match self {
+            Self::List => {
+                let mut indexes = Vec::new();
+                for log in database.open().await? {
+                    indexes.extend(log.reader.indexes().await?);
+                }
+                show::indexes(&indexes)
+            }
+            Self::Add { on, print: true } => {
+                let store = database.store()?;
+                let statements = on.iter().filter_map(|on| store.index_sql(on));
+                statements.map(|sql| [&sql, ";"].concat()).try_for_each(|sql| show::line(&sql))
+            }
+            Self::Add { on, print: false } => {
+                database.open_one().await?;
+                let store = database.store()?;
+                for on in &on {
+                    store.create_index(on).await?;
+                }
+                Ok(())
+            }
+            Self::Drop { on } => {
+                database.open_one().await?;
+                let store = database.store()?;
+                for on in &on {
+                    store.drop_index(on).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
