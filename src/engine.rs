@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use tokio::{
     runtime::{Handle, Runtime},
     sync::{Notify, oneshot, watch},
@@ -677,7 +678,17 @@ impl Engine {
         self.tables_are_there.notified().await;
         for on in &self.settings.indexes {
             let (mut pause, mut told) = (FIRST_INDEX_PAUSE, None);
-            while let Err(error) = self.settings.store.create_index(on).await {
+            loop {
+                // It may call what is not ours: for a password.
+                let made = AssertUnwindSafe(self.settings.store.create_index(on)).catch_unwind().await;
+                let error = match made {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) => error,
+                    Err(_) => {
+                        self.panicked("while an index was made");
+                        AuditError::new(Kind::Store, "making an index has panicked")
+                    }
+                };
                 let message = error.to_string();
                 if told.as_ref() != Some(&message) {
                     told = Some(message);

@@ -470,7 +470,7 @@ impl AuditLogBuilder {
     /// none but those that every log has.
     ///
     /// Once the log is open its thread makes it, if it is not there, beside what it does: opening does not wait for it,
-    /// and whoever writes is not stopped, as [`Store::create_index`] says. That it cannot be made is told by
+    /// and whoever emits is not stopped; [`Store::create_index`] says who waits. That it cannot be made is told by
     /// [`on_notice`](Self::on_notice) and tried again, at last once a minute. An index that is no longer asked for
     /// stays, until [`Store::drop_index`] takes it away.
     #[must_use]

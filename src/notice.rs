@@ -109,7 +109,8 @@ impl Told {
             rejected: stats.rejected - before.rejected,
             quarantined,
             pending: stats.pending,
-            error: failed.or(unindexed),
+            // Told once, while the other comes again and is kept in the books.
+            error: unindexed.or(failed),
         };
         // A shutdown that leaves nothing behind is no news.
         let closed_well = health == Health::Closed && stats.pending == 0;

@@ -658,6 +658,9 @@ bob          1        █████                 2026-10-06 09:00:00  2026-
     assert_eq!(told, [("Allow", &json!(2), &json!(1)), ("Deny", &json!(2), &json!(1))]);
     let ledgers = answer("--db a --db b ledgers");
     assert_eq!(ledgers.matches("\"ledger\":\"main\",\"entries\":3").count(), 2);
+    let lost = run_in("--db a stats --db b");
+    assert_eq!(lost.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&lost.stderr).contains("on the same side"));
     for alone in ["tail", "export", "quarantine retry", "migrate", "index add action", "query --format csv"] {
         let refused = run_in(&["--db a --db b ", alone].concat());
         assert_eq!(refused.status.code(), Some(2), "{alone}");

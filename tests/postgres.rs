@@ -405,6 +405,11 @@ fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reade
     ] {
         assert_eq!(refused(&as_reader, sql), "42501", "{sql}");
     }
+    let again = format!(
+        "INSERT INTO tracing_audit_reads (id, reader, action, query) VALUES ('{}', 'Bob', '', '{{}}')",
+        read.id
+    );
+    assert_eq!(refused(&as_reader, again.leak()), "23505");
     // What cannot be recorded is not answered: a writer has no such right.
     let unrecorded = AuditReader::new(Store::postgres(&as_writer).unwrap()).recorded_as("Ada");
     assert!(

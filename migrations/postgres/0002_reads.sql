@@ -1,8 +1,8 @@
--- Who read the log, where a reader was told to record it. Rows with one id tell of one read: the first, without a number
--- of entries, that it began, the last how many it was given. A read that is answered at once has the last one only.
--- When, and which role it was, the server says: a reader needs no right to fill in those columns.
+-- Who read the log, where a reader was told to record it. A read whose answer is a stream has a second row when it ends,
+-- which names the first. When, and which role it was, the server says: a reader needs no right to fill in those columns.
 CREATE TABLE tracing_audit_reads (
-    id      uuid NOT NULL,
+    id      uuid PRIMARY KEY,
+    ends    uuid,
     at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     role    text COLLATE "C" NOT NULL DEFAULT session_user,
     reader  text COLLATE "C" NOT NULL,
@@ -11,4 +11,5 @@ CREATE TABLE tracing_audit_reads (
     entries bigint
 );
 
-CREATE INDEX tracing_audit_reads_at ON tracing_audit_reads (at);
+CREATE INDEX tracing_audit_reads_at ON tracing_audit_reads (at) WHERE ends IS NULL;
+CREATE INDEX tracing_audit_reads_ends ON tracing_audit_reads (ends) WHERE ends IS NOT NULL;

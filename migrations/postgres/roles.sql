@@ -12,7 +12,7 @@ GRANT SELECT, INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions TO 
 CREATE ROLE audit_reader NOLOGIN;
 GRANT SELECT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_heads, tracing_audit_quarantine,
     tracing_audit_log TO audit_reader;
-GRANT SELECT, INSERT (id, reader, action, query, entries) ON tracing_audit_reads TO audit_reader;
+GRANT SELECT, INSERT (id, ends, reader, action, query, entries) ON tracing_audit_reads TO audit_reader;
 
 -- Whoever tries quarantined entries again takes them out of quarantine, and may do what a writer may.
 CREATE ROLE audit_operator NOLOGIN IN ROLE audit_writer;

@@ -1,7 +1,8 @@
--- Who read the log, where a reader was told to record it. Rows with one id tell of one read: the first, without a number
--- of entries, that it began, the last how many it was given. A read that is answered at once has the last one only.
+-- Who read the log, where a reader was told to record it. A read whose answer is a stream has a second row when it ends,
+-- which names the first.
 CREATE TABLE tracing_audit_reads (
-    id      BLOB NOT NULL,
+    id      BLOB PRIMARY KEY,
+    ends    BLOB,
     at      INTEGER NOT NULL,
     reader  TEXT NOT NULL,
     action  TEXT NOT NULL,
@@ -9,4 +10,5 @@ CREATE TABLE tracing_audit_reads (
     entries INTEGER
 ) STRICT;
 
-CREATE INDEX tracing_audit_reads_at ON tracing_audit_reads (at);
+CREATE INDEX tracing_audit_reads_at ON tracing_audit_reads (at) WHERE ends IS NULL;
+CREATE INDEX tracing_audit_reads_ends ON tracing_audit_reads (ends) WHERE ends IS NOT NULL;

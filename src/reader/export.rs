@@ -62,8 +62,11 @@ pub struct ExportChunk {
     pub bytes: Vec<u8>,
     /// How many entries are in it.
     pub entries: u64,
-    /// Of the last of them, where they come by `seq`, as all but CSV does: [`from_seq`](AuditQuery::from_seq) with the
-    /// next one goes on behind this chunk.
+    /// Of which ledger they are, where they come ledger by ledger and by `seq`, as in all but CSV.
+    pub ledger: Option<String>,
+    /// Of the last of them, where they come by `seq`: for the rest of this ledger, an export goes on
+    /// [`from_seq`](AuditQuery::from_seq) the next one, or [`before_seq`](AuditQuery::before_seq) this one if the query is
+    /// descending.
     pub last_seq: Option<u64>,
 }
 
@@ -88,6 +91,10 @@ impl AuditReader {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// A CSV, which is ordered by time, is read while its chunks are taken: until its end it keeps one of the four
+    /// connections that a reader has, and in PostgreSQL a transaction. The others are read page by page, and whoever takes
+    /// their chunks slowly holds nothing up.
     ///
     /// An `Err` is the last item: [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000
     /// values, [`is_store`](AuditError::is_store) if the database cannot be read.
@@ -121,8 +128,8 @@ impl AuditReader {
         let reading = self.reading(format.action(), query.described());
         reading.begun().await?;
         let lines = match format {
-            ExportFormat::Csv => return reading.gave(self.csv(&query, true, to).await?).await,
-            ExportFormat::CsvRaw => return reading.gave(self.csv(&query, false, to).await?).await,
+            ExportFormat::Csv => return reading.ended(self.csv(&query, true, to).await?).await,
+            ExportFormat::CsvRaw => return reading.ended(self.csv(&query, false, to).await?).await,
             ExportFormat::JsonLines => {
                 |line: &mut Vec<u8>, entry: &SequencedEntry| serde_json::to_writer(line, entry)
             }
@@ -130,7 +137,7 @@ impl AuditReader {
                 |line: &mut Vec<u8>, entry: &SequencedEntry| serde_json::to_writer(line, &ocsf::event(entry))
             }
         };
-        reading.gave(self.lines(&query, lines, to).await?).await
+        reading.ended(self.lines(&query, lines, to).await?).await
     }
 
     pub(super) async fn export_to(
@@ -217,12 +224,13 @@ impl AuditReader {
         };
         let mut count = 0_u64;
         for ledger in ledgers {
-            let mut query = query.clone().ledger(ledger);
+            let mut query = query.clone().ledger(&ledger);
             let left = query.filter.limit.map(|limit| u64::from(limit).saturating_sub(count));
             query.filter.limit = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
             let span = if query.descending { Span::Before(None) } else { Span::After(None) };
             let mut entries = pin!(self.clone().pages(query, span).try_flatten());
-            let mut chunk = ExportChunk::default();
+            let new = || ExportChunk { ledger: Some(ledger.clone()), ..ExportChunk::default() };
+            let mut chunk = new();
             while let Some(entry) = entries.try_next().await? {
                 write(&mut chunk.bytes, &entry).map_err(|cause| failed(cause.into()))?;
                 chunk.bytes.push(b'\n');
@@ -230,7 +238,7 @@ impl AuditReader {
                 chunk.last_seq = Some(entry.seq);
                 count += 1;
                 if chunk.bytes.len() >= CHUNK {
-                    drop(to.send(Ok(std::mem::take(&mut chunk))).await);
+                    drop(to.send(Ok(std::mem::replace(&mut chunk, new()))).await);
                 }
             }
             if chunk.entries > 0 {
@@ -257,11 +265,16 @@ impl AuditReader {
             count += 1;
             if csv.get_ref().len() >= CHUNK {
                 let bytes = bytes(std::mem::replace(&mut csv, new()))?;
-                drop(to.send(Ok(ExportChunk { bytes, entries: count - told, last_seq: None })).await);
+                drop(
+                    to.send(Ok(ExportChunk { bytes, entries: count - told, ..ExportChunk::default() })).await,
+                );
                 told = count;
             }
         }
-        drop(to.send(Ok(ExportChunk { bytes: bytes(csv)?, entries: count - told, last_seq: None })).await);
+        drop(
+            to.send(Ok(ExportChunk { bytes: bytes(csv)?, entries: count - told, ..ExportChunk::default() }))
+                .await,
+        );
         Ok(count)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{Stream, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::{AuditQuery, AuditReader, Column, sequenced};
+use super::{AuditQuery, AuditReader, Column, reads::Reading, sequenced};
 use crate::{AuditError, SequencedEntry, error::Kind, store::Span};
 
 /// Entries read at once.
@@ -141,8 +141,8 @@ impl AuditReader {
             query.ledger.get_or_insert_with(|| reader.ledger.clone());
             let mut asked = query.described();
             asked.insert("from_seq".to_owned(), from_seq.into());
-            reader.reading("follow", asked).begun().await?;
-            let follower = Follower { reader, query, next: from_seq, head: from_seq, pause: None };
+            let reading = Some(reader.reading("follow", asked));
+            let follower = Follower { reader, reading, query, next: from_seq, head: from_seq, pause: None };
             let found = stream::unfold(follower, async |mut follower| {
                 let found = follower.more().await;
                 Some((found.map(|found| stream::iter(found.into_iter().map(Ok))), follower))
@@ -156,6 +156,8 @@ impl AuditReader {
 /// How far a follower has come.
 struct Follower {
     reader: AuditReader,
+    /// Until it is recorded.
+    reading: Option<Reading>,
     query: AuditQuery,
     /// The first `seq` that was not looked at.
     next: u64,
@@ -174,6 +176,10 @@ impl Follower {
             }
             let longer = self.pause.map_or(LEAST_PAUSE, |pause| (pause * 2).min(GREATEST_PAUSE));
             self.pause = Some(longer);
+            if let Some(reading) = &self.reading {
+                reading.begun().await?;
+                self.reading = None;
+            }
             if self.next >= self.head {
                 let heads = self.reader.store.backend().heads(self.query.ledger.as_deref()).await?;
                 self.head = heads.first().map_or(0, |head| head.next_seq);

@@ -106,7 +106,7 @@ impl AuditReader {
             count += 1;
         }
         out.flush().map_err(failed)?;
-        reading.gave(count).await?;
+        reading.ended(count).await?;
         Ok(count)
     }
 }

@@ -1,15 +1,9 @@
 //! Who read the log: recording it, and reading that.
 
-use std::{
-    ops::{Bound, RangeBounds},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::ops::{Bound, RangeBounds};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -109,6 +103,7 @@ impl AuditReader {
         let to = self.recorded_as.as_ref().map(|reader| {
             let row = ReadRow {
                 id: Uuid::new_v4(),
+                ends: None,
                 at: None,
                 reader: reader.as_ref().to_owned(),
                 role: None,
@@ -148,17 +143,23 @@ pub(super) struct Reading(Option<(AuditReader, ReadRow)>);
 impl Reading {
     /// Records that it has begun.
     pub(super) async fn begun(&self) -> Result<(), AuditError> {
-        self.record(None).await
+        self.record(|row| row).await
     }
 
-    /// Records how many entries it has given out.
+    /// Records that it has ended, and how many entries it has given out.
+    pub(super) async fn ended(&self, entries: u64) -> Result<(), AuditError> {
+        self.record(|row| ReadRow { id: Uuid::new_v4(), ends: Some(row.id), entries: Some(entries), ..row })
+            .await
+    }
+
+    /// Records at once what was asked for and how many entries were given out.
     pub(super) async fn gave(&self, entries: u64) -> Result<(), AuditError> {
-        self.record(Some(entries)).await
+        self.record(|row| ReadRow { entries: Some(entries), ..row }).await
     }
 
-    async fn record(&self, entries: Option<u64>) -> Result<(), AuditError> {
+    async fn record(&self, told: impl FnOnce(ReadRow) -> ReadRow) -> Result<(), AuditError> {
         let Some((reader, row)) = &self.0 else { return Ok(()) };
-        let row = ReadRow { entries, ..row.clone() };
+        let row = told(row.clone());
         reader.store.backend().record_read(&row).await
     }
 
@@ -167,11 +168,10 @@ impl Reading {
         self,
         items: impl Stream<Item = Result<T, AuditError>> + Send + 'static,
     ) -> impl Stream<Item = Result<T, AuditError>> + Send + 'static {
-        let count = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&count);
-        let end = async move { self.gave(counted.load(Ordering::Relaxed)).await };
-        let end = stream::once(end).filter_map(async |ended| ended.err().map(Err));
-        let count = move |_: &T| _ = count.fetch_add(1, Ordering::Relaxed);
-        items.inspect_ok(count).chain(end)
+        let state = (Box::pin(items), self, 0);
+        stream::try_unfold(state, async |(mut items, reading, count)| match items.try_next().await? {
+            Some(item) => Ok(Some((item, (items, reading, count + 1)))),
+            None => reading.ended(count).await.map(|()| None),
+        })
     }
 }

@@ -70,11 +70,12 @@ impl IndexOn {
         matches!(self, Self::Column(Column::Id | Column::WorkspaceId | Column::SessionId))
     }
 
-    /// Of the index in the database. A long one ends with a digest of what it is on.
+    /// Of the index in the database. A long one, and one with capitals, between which SQLite makes no difference, ends
+    /// with a digest of what it is on.
     pub(super) fn name(&self) -> String {
         let on = self.to_string();
         let name = [PREFIX, &on].concat();
-        if name.len() <= NAME {
+        if name.len() <= NAME && !name.contains(|c: char| c.is_ascii_uppercase()) {
             return name;
         }
         let digest = crc32c::crc32c(on.as_bytes());
@@ -107,6 +108,10 @@ impl Index {
     pub(super) fn new(name: String, ready: bool, bytes: Option<u64>, scans: Option<u64>) -> Self {
         let on_request = name.strip_prefix(PREFIX);
         let always = || ALWAYS.into_iter().find(|(always, _)| *always == name).map(|(_, serves)| serves);
+        let is_digest = |end: &str| end.len() == 8 && end.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let whole =
+            |on: &'_ str| on.rsplit_once('~').filter(|(_, end)| is_digest(end)).map(|(on, _)| on.len());
+        let on_request = on_request.map(|on| on.get(..whole(on).unwrap_or(on.len())).unwrap_or(on));
         let serves = on_request.or_else(always).unwrap_or_default().to_owned();
         Self { on_request: on_request.is_some(), name, serves, ready, bytes, scans }
     }
@@ -118,8 +123,10 @@ impl Store {
     /// [`indexes`](crate::indexes) says how much.
     ///
     /// Whoever writes meanwhile is not stopped: PostgreSQL makes it `CONCURRENTLY`, once the transactions that run have
-    /// ended. SQLite holds its lock while it makes one, about a second for a million entries; what is accepted
-    /// meanwhile waits in the queue.
+    /// ended. SQLite holds its lock while it makes one, about a second for a million entries: what is accepted
+    /// meanwhile waits in the queue, a commit for its answer. Beyond 5 s, as at any lock that another holds,
+    /// [`health`](crate::AuditLog::health) is failing until it is made, and a shutdown leaves behind what it could not
+    /// commit: give such a file its index at a quiet time, by the command.
     ///
     /// # Errors
     /// [`is_schema`](AuditError::is_schema) if there are no tables, or the store is on [`Migrate::Check`], with the
@@ -130,11 +137,8 @@ impl Store {
     /// Dropping the future may leave it made, or in PostgreSQL half made: the next call begins it anew.
     pub async fn create_index(&self, on: &IndexOn) -> Result<(), AuditError> {
         let Some(sql) = self.index_sql(on) else { return Ok(()) };
-        if self.migrate == Migrate::Auto {
-            return self.backend().create_index(&on.name(), &sql).await;
-        }
-        let there = self.backend().indexes().await?;
-        if there.iter().any(|index| index.name == on.name() && index.ready) {
+        let make = (self.migrate == Migrate::Auto).then_some(&*sql);
+        if self.backend().has_index(&on.name(), make).await? {
             return Ok(());
         }
         let message = format!("the index on {on} is not there, and this log may not make it: run {sql}");
@@ -190,6 +194,8 @@ mod tests {
         assert_eq!(name("metadata.\"client.ip\"[0]"), "tracing_audit_by_metadata.\"client.ip\"[0]");
         let long = |end| name(&["metadata.", &"é".repeat(40), end].concat());
         assert_ne!(long("a"), long("b"));
+        assert!(!name("metadata.userId").eq_ignore_ascii_case(&name("metadata.userid")));
+        assert_eq!(Index::new(name("metadata.userId"), true, None, None).serves, "metadata.userId");
         assert!(long("a").len() <= NAME && long("a").starts_with("tracing_audit_by_metadata.é"));
         assert!("colour".parse::<IndexOn>().unwrap_err().is_query());
     }

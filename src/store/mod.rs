@@ -175,6 +175,8 @@ pub(crate) struct Group {
 #[derive(Clone, Debug)]
 pub(crate) struct ReadRow {
     pub(crate) id: Uuid,
+    /// The read whose end this is, if it is one.
+    pub(crate) ends: Option<Uuid>,
     /// Microseconds since 1970.
     pub(crate) at: Option<i64>,
     pub(crate) reader: String,
@@ -253,7 +255,7 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         Box::pin(async { Err(no_database()) })
     }
 
-    /// The reads within the query's bounds in time, the latest first, at most so many: what their last rows say.
+    /// The reads that began within the query's bounds in time, the latest first, at most so many.
     fn reads<'a>(
         &'a self,
         _query: &'a AuditQuery,
@@ -267,8 +269,13 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Makes an index of this name by this statement, unless it is there, or waits until another process has made it.
-    fn create_index<'a>(&'a self, _name: &'a str, _sql: &'a str) -> BoxFuture<'a, Result<(), AuditError>> {
+    /// Whether there is an index of this name that can be used. If there is none it is made by the statement, unless that is
+    /// withheld; if another process makes it, that is waited for.
+    fn has_index<'a>(
+        &'a self,
+        _name: &'a str,
+        _make: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<bool, AuditError>> {
         Box::pin(async { Err(no_database()) })
     }
 

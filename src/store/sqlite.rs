@@ -235,8 +235,12 @@ impl Backend for Sqlite {
         Some(index::sql(on))
     }
 
-    fn create_index<'a>(&'a self, name: &'a str, sql: &'a str) -> BoxFuture<'a, Result<(), AuditError>> {
-        Box::pin(index::create(self, name, sql))
+    fn has_index<'a>(
+        &'a self,
+        name: &'a str,
+        make: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(index::has(self, name, make))
     }
 
     fn drop_index<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), AuditError>> {

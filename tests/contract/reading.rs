@@ -892,6 +892,27 @@ fn each_read_that_is_to_be_recorded_is_told_with_who_asked_for_what_and_how_much
 }
 
 #[test]
+fn a_read_is_of_the_time_when_it_began_and_has_the_number_that_it_ended_with() {
+    let fixture = log();
+    write(&fixture, &(0..3).map(|_| AuditEntry::new(Uuid::nil(), "a", "r")).collect::<Vec<_>>());
+    let reader = fixture.log.reader().recorded_as("Ada");
+    let during = |range: (Bound<DateTime<Utc>>, Bound<DateTime<Utc>>)| {
+        let reads = reader.blocking().reads(range, 10).unwrap();
+        reads.into_iter().map(|read| read.entries).collect::<Vec<_>>()
+    };
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(20));
+    let mut stream = pin!(reader.stream(AuditQuery::new()));
+    block_on(stream.next()).unwrap().unwrap();
+    pause();
+    let between = Utc::now();
+    assert_eq!(during((Bound::Unbounded, Included(between))), [None]);
+    pause();
+    assert_eq!(block_on(stream.try_collect::<Vec<_>>()).unwrap().len(), 2);
+    assert_eq!(during((Bound::Unbounded, Included(between))), [Some(3)]);
+    assert!(during((Included(between), Bound::Unbounded)).is_empty());
+}
+
+#[test]
 fn the_chunks_of_an_export_are_whole_lines_and_together_the_same_as_what_is_written_at_once() {
     let fixture = log();
     let reason = |n: usize| Some(format!("=\"{n}\"\n").repeat(n % 300));
@@ -920,7 +941,7 @@ fn the_chunks_of_an_export_are_whole_lines_and_together_the_same_as_what_is_writ
             let mut next = 7;
             for chunk in &chunks {
                 next += chunk.entries;
-                assert_eq!(chunk.last_seq, Some(next - 1));
+                assert_eq!((chunk.ledger.as_deref(), chunk.last_seq), (Some("main"), Some(next - 1)));
             }
         }
     }

@@ -28,6 +28,13 @@ pub(crate) struct Log {
     pub(crate) ledgers: Vec<Ledger>,
 }
 
+impl Log {
+    /// Its name, if there are several.
+    pub(crate) fn db(&self, all: &[Self]) -> Option<&str> {
+        (all.len() > 1).then_some(&*self.name)
+    }
+}
+
 /// A ledger of one of them.
 pub(crate) struct Source<'a> {
     pub(crate) reader: &'a AuditReader,
@@ -49,6 +56,13 @@ impl Database {
 
     fn named(&self) -> Result<Vec<&str>, Failure> {
         let named: Vec<_> = self.db.iter().map(String::as_str).filter(|db| !db.is_empty()).collect();
+        // Those before the command's name are replaced by those after it.
+        let given = std::env::args_os()
+            .filter(|word| word == "--db" || word.as_encoded_bytes().starts_with(b"--db="));
+        if given.count() > self.db.len() {
+            let message = "give every --db on the same side of the command's name";
+            return Err(Failure::Usage(message.to_owned()));
+        }
         if named.is_empty() {
             return Err(Failure::Usage("which database? Give --db or set TRACING_AUDIT_DB".to_owned()));
         }
@@ -112,13 +126,17 @@ impl Database {
 pub(crate) fn sources<'a>(logs: &'a [Log], conditions: &Conditions) -> Result<Vec<Source<'a>>, Failure> {
     let all: Vec<Ledger> = logs.iter().flat_map(|log| log.ledgers.clone()).collect();
     let asked = conditions.ledgers(&all)?;
-    let db = |log: &'a Log| (logs.len() > 1).then_some(&*log.name);
     let mut sources = Vec::new();
     for log in logs {
         for ledger in log.ledgers.iter().filter(|ledger| asked.contains(&ledger.ledger)) {
             let name = (log.ledgers.len() > 1).then_some(&*ledger.ledger);
-            let label = [db(log), name].into_iter().flatten().map(|part| [part, "/"].concat()).collect();
-            sources.push(Source { reader: &log.reader, ledger: ledger.ledger.clone(), db: db(log), label });
+            let label = [log.db(logs), name].into_iter().flatten().map(|part| [part, "/"].concat()).collect();
+            sources.push(Source {
+                reader: &log.reader,
+                ledger: ledger.ledger.clone(),
+                db: log.db(logs),
+                label,
+            });
         }
     }
     if let [only] = sources.as_mut_slice() {
@@ -130,6 +148,6 @@ pub(crate) fn sources<'a>(logs: &'a [Log], conditions: &Conditions) -> Result<Ve
 /// Its name without what may be secret.
 fn shown(db: &str) -> String {
     let Some((_, rest)) = db.split_once("://") else { return db.to_owned() };
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-    rest.split_once('?').map_or(rest, |(rest, _)| rest).to_owned()
+    let rest = rest.split_once(['?', '#']).map_or(rest, |(rest, _)| rest);
+    rest.rsplit_once('@').map_or(rest, |(_, rest)| rest).to_owned()
 }

@@ -31,9 +31,10 @@ impl Action {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         match self {
             Self::List => {
-                let mut indexes = Vec::new();
-                for log in database.open().await? {
-                    indexes.extend(log.reader.indexes().await?);
+                let (logs, mut indexes) = (database.open().await?, Vec::new());
+                for log in &logs {
+                    let of = log.reader.indexes().await?;
+                    indexes.extend(of.into_iter().map(|index| (log.db(&logs), index)));
                 }
                 show::indexes(&indexes)
             }

@@ -10,7 +10,7 @@ mod show;
 mod stats;
 mod tail;
 
-use std::{error::Error, path::Path, process::ExitCode};
+use std::{cmp::Reverse, error::Error, path::Path, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use futures_util::TryStreamExt;
@@ -232,34 +232,36 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
                 }
             }
             // Of several ledgers, in the order of time.
-            together.sort_by_key(|(found, _)| found.entry.ts);
-            if !oldest_first {
-                together.reverse();
+            if oldest_first {
+                together.sort_by_key(|(found, _)| found.entry.ts);
+            } else {
+                together.sort_by_key(|(found, _)| Reverse(found.entry.ts));
             }
             let mut together = together.iter().take(limit as usize);
             together.try_for_each(|(entry, source)| shown.add(entry, source.db, &source.label))?;
             shown.end()
         }
         Command::Get { id } => {
-            let mut found = Vec::new();
-            for log in database.open().await? {
-                found.extend(log.reader.get(id).await?);
+            let (logs, mut found) = (database.open().await?, Vec::new());
+            for log in &logs {
+                found.extend(log.reader.get(id).await?.into_iter().map(|found| (log.db(&logs), found)));
             }
             if found.is_empty() {
                 return Err(Failure::NotFound(["no entry has the id ", &id.to_string()].concat()));
             }
-            found.iter().try_for_each(show::whole)
+            found.iter().try_for_each(|(db, found)| show::whole(*db, found))
         }
         Command::Tail(tail) => tail.run(database).await,
         Command::Stats(stats) => stats.run(database).await,
         Command::Export(export) => export.run(database).await,
         Command::Ledgers => show::ledgers(&database.open().await?),
         Command::Reads { period, limit } => {
-            let (range, mut reads) = (period.range()?, Vec::new());
-            for log in database.open().await? {
-                reads.extend(log.reader.reads(range, limit).await?);
+            let (range, logs, mut reads) = (period.range()?, database.open().await?, Vec::new());
+            for log in &logs {
+                let of = log.reader.reads(range, limit).await?;
+                reads.extend(of.into_iter().map(|read| (log.db(&logs), read)));
             }
-            reads.sort_by_key(|read| std::cmp::Reverse(read.at));
+            reads.sort_by_key(|(_, read)| Reverse(read.at));
             show::reads(&reads, period.tz)
         }
         Command::Index { action } => action.run(database).await,

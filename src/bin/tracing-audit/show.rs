@@ -347,9 +347,10 @@ fn name_of(entry: &AuditEntry, field: &str, id: Option<uuid::Uuid>) -> String {
 }
 
 /// All there is about an entry: a field a line, or JSON.
-pub(crate) fn whole(found: &SequencedEntry) -> Result<(), Failure> {
+pub(crate) fn whole(db: Option<&str>, found: &SequencedEntry) -> Result<(), Failure> {
+    let found = Of { db, found };
     if !on_terminal() {
-        return json(found);
+        return json(&found);
     }
     let Value::Object(fields) = serde_json::to_value(found).map_err(io::Error::from)? else { return Ok(()) };
     let wide = fields.keys().map(|name| name.width()).max().unwrap_or(0);
@@ -382,21 +383,23 @@ pub(crate) fn ledgers(logs: &[Log]) -> Result<(), Failure> {
     table(&columns, &all().map(row).collect::<Vec<_>>())
 }
 
-pub(crate) fn reads(reads: &[RecordedRead], tz: Tz) -> Result<(), Failure> {
+pub(crate) fn reads(reads: &[(Option<&str>, RecordedRead)], tz: Tz) -> Result<(), Failure> {
     if !on_terminal() {
-        return reads.iter().try_for_each(json);
+        return reads.iter().try_for_each(|(db, found)| json(&Of { db: *db, found }));
     }
-    let row = |read: &RecordedRead| {
+    let row = |(db, read): &(Option<&str>, RecordedRead)| {
         vec![
+            harmless(db.unwrap_or_default()).into_owned(),
             time(read.at, tz),
             harmless(&read.reader).into_owned(),
             harmless(read.role.as_deref().unwrap_or_default()).into_owned(),
             harmless(&read.action).into_owned(),
             read.entries.map(|entries| entries.to_string()).unwrap_or_default(),
-            harmless(&read.query.to_string()).into_owned(),
+            harmless(&asked(&read.query)).into_owned(),
         ]
     };
     let columns = [
+        ("", Cells::Cut),
         ("time", Cells::Whole),
         ("reader", Cells::Cut),
         ("role", Cells::Cut),
@@ -404,14 +407,21 @@ pub(crate) fn reads(reads: &[RecordedRead], tz: Tz) -> Result<(), Failure> {
         ("entries", Cells::Whole),
         ("what", Cells::Cut),
     ];
-    table(&columns, &reads.iter().map(row).collect::<Vec<_>>())
+    without_first_if_empty(&columns, &reads.iter().map(row).collect::<Vec<_>>())
 }
 
-pub(crate) fn indexes(indexes: &[Index]) -> Result<(), Failure> {
+/// What was asked for, as far as it fits from its beginning on.
+fn asked(query: &Value) -> String {
+    let Value::Object(parts) = query else { return query.to_string() };
+    let parts: Vec<_> = parts.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    parts.join(", ")
+}
+
+pub(crate) fn indexes(indexes: &[(Option<&str>, Index)]) -> Result<(), Failure> {
     if !on_terminal() {
-        return indexes.iter().try_for_each(json);
+        return indexes.iter().try_for_each(|(db, found)| json(&Of { db: *db, found }));
     }
-    let row = |index: &Index| {
+    let row = |(db, index): &(Option<&str>, Index)| {
         let state = match (index.on_request, index.ready) {
             (_, false) => "not ready",
             (true, true) => "on request",
@@ -419,6 +429,7 @@ pub(crate) fn indexes(indexes: &[Index]) -> Result<(), Failure> {
         };
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
         vec![
+            harmless(db.unwrap_or_default()).into_owned(),
             harmless(&index.serves).into_owned(),
             state.to_owned(),
             number(index.bytes.map(|bytes| bytes.div_ceil(1024))),
@@ -427,13 +438,23 @@ pub(crate) fn indexes(indexes: &[Index]) -> Result<(), Failure> {
         ]
     };
     let columns = [
+        ("", Cells::Cut),
         ("serves", Cells::Cut),
         ("", Cells::Whole),
         ("KiB", Cells::Whole),
         ("used", Cells::Whole),
         ("name", Cells::Cut),
     ];
-    table(&columns, &indexes.iter().map(row).collect::<Vec<_>>())
+    without_first_if_empty(&columns, &indexes.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The first column is the database, if there are several.
+fn without_first_if_empty(columns: &[Column<'_>], rows: &[Vec<String>]) -> Result<(), Failure> {
+    if rows.iter().any(|row| row.first().is_some_and(|first| !first.is_empty())) {
+        return table(columns, rows);
+    }
+    let rows: Vec<_> = rows.iter().map(|row| row.iter().skip(1).cloned().collect()).collect();
+    table(columns.get(1..).unwrap_or_default(), &rows)
 }
 
 pub(crate) fn quarantined(entries: &[QuarantinedEntry]) -> Result<(), Failure> {

@@ -24,9 +24,9 @@ pub(crate) struct Stats {
     /// Compare with the period before, of the same length: what has grown most comes first.
     #[arg(long)]
     compare: bool,
-    /// At most this many; 0 for all.
-    #[arg(long, default_value_t = 20)]
-    limit: u32,
+    /// At most this many; 0 for all. Default: 20, or all hours or days.
+    #[arg(long)]
+    limit: Option<u32>,
     /// Default: a table on a terminal, JSON Lines elsewhere.
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -44,7 +44,11 @@ impl Stats {
         let logs = database.open().await?;
         sources(&logs, &self.conditions)?;
         // Of several databases all is asked for, since what is frequent in all need not be so in each.
-        let limit = if self.limit == 0 { u32::MAX } else { self.limit };
+        let limit = match (self.limit, step(&by)) {
+            (None, None) => 20,
+            (None, Some(_)) | (Some(0), _) => u32::MAX,
+            (Some(limit), _) => limit,
+        };
         let limited = |query: AuditQuery| if logs.len() == 1 { query.limit(limit) } else { query };
         let query = limited(self.conditions.query()?);
         if self.compare {
@@ -57,6 +61,7 @@ impl Stats {
                 changes,
                 |change| change.key.clone(),
                 |sum: &mut Change, one| {
+                    sum.name = sum.name.take().or(one.name);
                     sum.entries += one.entries;
                     sum.entries_before += one.entries_before;
                 },
@@ -77,16 +82,13 @@ impl Stats {
             counts,
             |counted| counted.key.clone(),
             |sum: &mut Counted, one| {
+                sum.name = sum.name.take().or(one.name);
                 sum.entries += one.entries;
                 sum.first = sum.first.min(one.first);
                 sum.last = sum.last.max(one.last);
             },
         );
-        let step = match by {
-            CountBy::Hour => Some(TimeDelta::hours(1)),
-            CountBy::Day => Some(TimeDelta::days(1)),
-            _ => None,
-        };
+        let step = step(&by);
         match step {
             Some(_) => counts.sort_by(|a, b| a.key.cmp(&b.key)),
             None => counts.sort_by(|a, b| {
@@ -103,6 +105,15 @@ impl Stats {
             show_over_time(&counts, step, self.conditions.period.tz)?;
         }
         show_counts(&self.by, &counts, self.conditions.period.tz)
+    }
+}
+
+/// From one count to the next, if they are of times.
+fn step(by: &CountBy) -> Option<TimeDelta> {
+    match by {
+        CountBy::Hour => Some(TimeDelta::hours(1)),
+        CountBy::Day => Some(TimeDelta::days(1)),
+        _ => None,
     }
 }
 

@@ -15,7 +15,9 @@ use crate::{
     store::{Index, no_tables},
 };
 
-/// How often to look whether an index that another process makes is made.
+const ENTRIES: &str = "tracing_audit_entries";
+
+/// How often to look whether what another process does is done.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// How often to try again where several make one at the same moment.
@@ -42,52 +44,60 @@ fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-pub(super) async fn create(postgres: &Postgres, name: &str, sql: &str) -> Result<(), AuditError> {
+pub(super) async fn has(postgres: &Postgres, name: &str, make: Option<&str>) -> Result<bool, AuditError> {
     let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
     let name = format!("{}{}", postgres.prefix, identifier(name));
     let mut races = RACES;
-    loop {
-        let statement = match state(postgres, &mut connection, &name).await? {
-            State::Absent => sql.to_owned(),
-            State::Ready => return connection.close().await.map_err(failed),
-            State::BeingMade => {
+    let has = loop {
+        let statement = match (state(postgres, &mut connection, &name).await?, make) {
+            (State::Ready, _) => break true,
+            (_, None) => break false,
+            (State::Absent, Some(sql)) => sql.to_owned(),
+            (State::Abandoned, Some(_)) => format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"),
+            (State::Busy, Some(_)) => {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            State::Abandoned => format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"),
         };
         match run(&mut connection, statement).await {
             // Two that make one at once may wait for each other.
             Err(cause) if is_race(&cause) && races > 0 => races -= 1,
             done => done.map_err(failed)?,
         }
-    }
+    };
+    connection.close().await.map_err(failed)?;
+    Ok(has)
 }
 
 enum State {
-    Absent,
     Ready,
-    BeingMade,
+    /// Somebody makes this index or another one, or cleans up, and whoever would wait for that in the database would be
+    /// waited for by it.
+    Busy,
+    Absent,
     /// Whoever made it was interrupted.
     Abandoned,
 }
 
 async fn state(postgres: &Postgres, connection: &mut PgConnection, name: &str) -> Result<State, AuditError> {
     let mut transaction = connection.begin().await.map_err(failed)?;
-    if !exists(postgres, &mut transaction, "tracing_audit_entries").await.map_err(failed)? {
+    if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
         return Err(no_tables());
     }
     let state = postgres.statement(
-        "SELECT i.indisvalid, EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
-         FROM pg_index i WHERE i.indexrelid = to_regclass($1)",
+        "SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)),
+                EXISTS (SELECT 1 FROM pg_locks WHERE relation = to_regclass($2) AND mode = 'ShareUpdateExclusiveLock'
+                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
     );
-    let state = state.row().bind(name.to_owned()).fetch_optional(&mut *transaction).await.map_err(failed)?;
+    let table = format!("{}{ENTRIES}", postgres.prefix);
+    let state = state.row().bind(name.to_owned()).bind(table).fetch_one(&mut *transaction).await;
+    let state = state.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     Ok(match state {
-        None => State::Absent,
-        Some((true, _)) => State::Ready,
-        Some((false, true)) => State::BeingMade,
-        Some((false, false)) => State::Abandoned,
+        (Some(true), _) => State::Ready,
+        (_, true) => State::Busy,
+        (None, false) => State::Absent,
+        (Some(false), false) => State::Abandoned,
     })
 }
 
@@ -109,7 +119,7 @@ pub(super) async fn list(postgres: &Postgres) -> Result<Vec<Index>, AuditError> 
         "SELECT c.relname::text, i.indisvalid, pg_relation_size(c.oid), pg_stat_get_numscans(c.oid)
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass($1) ORDER BY 1",
     );
-    let table = format!("{}tracing_audit_entries", postgres.prefix);
+    let table = format!("{}{ENTRIES}", postgres.prefix);
     let rows = list.query().bind(table).fetch_all(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     let index = |row: &PgRow| {

@@ -34,23 +34,34 @@ const ROWS_TOGETHER: usize = 128;
 /// How many of those are read before they are asked for.
 const READ_AHEAD: usize = 4;
 
-/// The part of a ledger outside of which nothing reaches into a query's time: there is no index on `ts`.
+/// The parts of ledgers outside of which nothing matches.
+enum Windows {
+    /// All of these. Every index begins with the ledger: to use it takes its name.
+    Ledgers(Vec<String>),
+    /// There is no index on `ts`, and batches tell which parts reach into a query's time.
+    Timed(Vec<Window>),
+}
+
 struct Window {
     ledger: String,
     first_seq: i64,
     after: i64,
 }
 
-/// What the batches tell of a query's bounds in time, if it has any. Asked for by itself: a planner that does not see how
-/// little is left would read everything.
+/// What is known of where a query's entries are. Asked for by itself: a planner that does not see how little is left would
+/// read everything.
 async fn windows(
     postgres: &Postgres,
     connection: &mut PgConnection,
     query: &AuditQuery,
-) -> Result<Option<Vec<Window>>, AuditError> {
+) -> Result<Windows, AuditError> {
     let (least, greatest) = times(query);
     if least.is_none() && greatest.is_none() {
-        return Ok(None);
+        if let Some(ledger) = &query.ledger {
+            return Ok(Windows::Ledgers(vec![ledger.clone()]));
+        }
+        let ledgers = postgres.statement("SELECT ledger FROM @tracing_audit_heads");
+        return ledgers.scalar().fetch_all(connection).await.map(Windows::Ledgers).map_err(failed);
     }
     let mut statement = Statement::new(
         postgres,
@@ -64,7 +75,7 @@ async fn windows(
     let window = |row: &PgRow| {
         Ok(Window { ledger: row.try_get(0)?, first_seq: row.try_get(1)?, after: row.try_get(2)? })
     };
-    rows.iter().map(window).collect::<sqlx::Result<_>>().map(Some).map_err(failed)
+    rows.iter().map(window).collect::<sqlx::Result<_>>().map(Windows::Timed).map_err(failed)
 }
 
 /// A query's bounds in time. One beyond what PostgreSQL can hold is beyond every entry too.
@@ -114,17 +125,19 @@ impl<'p> Statement<'p> {
     }
 
     /// Adds the query's conditions; without any, adds one that always holds.
-    fn filter(&mut self, query: &AuditQuery, windows: Option<&[Window]>) {
-        self.push(" FROM @tracing_audit_entries e WHERE TRUE");
-        if let Some(windows) = windows {
-            self.push(" AND (FALSE");
-            for Window { ledger, first_seq, after } in windows {
-                self.push(" OR e.ledger = ").bind(ledger.clone());
-                self.push(" AND e.seq >= ").bind(*first_seq).push(" AND e.seq < ").bind(*after);
+    fn filter(&mut self, query: &AuditQuery, windows: &Windows) {
+        self.push(" FROM @tracing_audit_entries e WHERE ");
+        match windows {
+            Windows::Ledgers(ledgers) => self.ledgers(ledgers),
+            Windows::Timed(windows) => {
+                self.push("(FALSE");
+                for Window { ledger, first_seq, after } in windows {
+                    self.push(" OR e.ledger = ").bind(ledger.clone());
+                    self.push(" AND e.seq >= ").bind(*first_seq).push(" AND e.seq < ").bind(*after);
+                }
+                self.push(")");
             }
-            self.push(")");
         }
-        self.and("e.ledger = ", query.ledger.clone());
         for condition in query.all_conditions() {
             self.condition(&condition);
             self.push(condition.hint().unwrap_or_default());
@@ -134,6 +147,14 @@ impl<'p> Statement<'p> {
         let (least, greatest) = times(query);
         self.and("e.ts >= ", least);
         self.and("e.ts <= ", greatest);
+    }
+
+    fn ledgers(&mut self, ledgers: &[String]) {
+        match ledgers {
+            // One by itself has its entries in the order of seq in every index.
+            [ledger] => self.push("e.ledger = ").bind(ledger.clone()),
+            ledgers => self.push("e.ledger = ANY (").bind(ledgers.to_vec()).push(")"),
+        };
     }
 
     fn condition(&mut self, condition: &Condition) {
@@ -283,7 +304,7 @@ pub(super) fn rows<'a>(
         let windows = windows(postgres, &mut transaction, query).await?;
         transaction.commit().await.map_err(failed)?;
         let mut statement = Statement::new(postgres, ROW);
-        statement.filter(query, windows.as_deref());
+        statement.filter(query, &windows);
         statement.push(" ORDER BY e.ts DESC, e.seq DESC, e.ledger");
         if let Some(limit) = query.filter.limit {
             statement.push(" LIMIT ").bind(i64::from(limit));
@@ -348,7 +369,7 @@ pub(super) async fn page(
     let windows = windows(postgres, &mut transaction, query).await?;
     let mut statement = Statement::new(postgres, ROW);
     statement.push(LEDGER);
-    statement.filter(query, windows.as_deref());
+    statement.filter(query, &windows);
     let order = match span {
         Span::After(seq) => {
             statement.and("e.seq > ", seq.map(u64::cast_signed));
@@ -372,7 +393,7 @@ pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64
     }
     let windows = windows(postgres, &mut transaction, query).await?;
     let mut statement = Statement::new(postgres, "SELECT count(*)");
-    statement.filter(query, windows.as_deref());
+    statement.filter(query, &windows);
     let row = statement.into_query()?.fetch_one(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(failed)
@@ -399,15 +420,14 @@ pub(super) async fn count_by(
     match by {
         // Where an id was made from a name, the name is in the metadata.
         CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
-            let name = plain(&[Step::Key(column.name().to_owned())]);
-            statement.push(&format!(", max({name})"));
+            statement.push(&format!(", max(e.metadata ->> '{column}' COLLATE \"C\")"));
         }
         _ => {
             statement.push(", NULL::text");
         }
     }
     statement.push(", count(*), min(e.ts), max(e.ts)");
-    statement.filter(query, windows.as_deref());
+    statement.filter(query, &windows);
     statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
     if let Some(limit) = query.filter.limit {
         statement.push(" LIMIT ").bind(i64::from(limit));

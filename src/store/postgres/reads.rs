@@ -21,10 +21,11 @@ pub(super) async fn record(postgres: &Postgres, read: &ReadRow) -> Result<(), Au
         return Err(no_reads());
     }
     let insert = postgres.statement(
-        "INSERT INTO @tracing_audit_reads (id, reader, action, query, entries)
-         VALUES ($1, $2, $3, $4::text::json, $5)",
+        "INSERT INTO @tracing_audit_reads (id, ends, reader, action, query, entries)
+         VALUES ($1, $2, $3, $4, $5::text::json, $6)",
     );
-    let insert = insert.query().bind(read.id).bind(read.reader.clone()).bind(read.action.clone());
+    let insert =
+        insert.query().bind(read.id).bind(read.ends).bind(read.reader.clone()).bind(read.action.clone());
     let insert = insert.bind(read.query.clone()).bind(read.entries.map(u64::cast_signed));
     insert.execute(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)
@@ -40,12 +41,14 @@ pub(super) async fn rows(
         return Ok(Vec::new());
     }
     let (least, greatest) = times(query);
-    // Of a read that has ended, its end has the number, and its beginning the time. Nobody adds to that of another role.
+    // Nobody ends the read of another role.
     let select = postgres.statement(
-        "SELECT id, min(at), min(reader), role, min(action), min(query::text), max(entries)
-         FROM @tracing_audit_reads
-         WHERE ($1::timestamptz IS NULL OR at >= $1) AND ($2::timestamptz IS NULL OR at <= $2)
-         GROUP BY id, role ORDER BY 2 DESC, id LIMIT $3",
+        "SELECT id, at, reader, role, action, query::text,
+                coalesce(entries, (SELECT e.entries FROM @tracing_audit_reads e WHERE e.ends = r.id AND e.role = r.role
+                                   ORDER BY e.at LIMIT 1))
+         FROM @tracing_audit_reads r
+         WHERE ends IS NULL AND ($1::timestamptz IS NULL OR at >= $1) AND ($2::timestamptz IS NULL OR at <= $2)
+         ORDER BY at DESC, id LIMIT $3",
     );
     let select = select.query().bind(least).bind(greatest).bind(i64::from(limit));
     let rows = select.fetch_all(&mut *transaction).await.map_err(failed)?;
@@ -53,6 +56,7 @@ pub(super) async fn rows(
     let read = |row: &PgRow| {
         Ok(ReadRow {
             id: row.try_get(0)?,
+            ends: None,
             at: Some(row.try_get::<DateTime<Utc>, _>(1)?.timestamp_micros()),
             reader: row.try_get(2)?,
             role: row.try_get(3)?,

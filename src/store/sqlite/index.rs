@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
 use super::{
     Source, Sqlite, for_writing,
     open::code_of,
-    read::{failed, has_table, has_tables, metadata, quoted},
+    read::{failed, metadata, quoted},
 };
 use crate::{
     AuditError, Column, IndexOn,
@@ -31,34 +31,59 @@ fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-pub(super) async fn create(sqlite: &Sqlite, name: &str, sql: &str) -> Result<(), AuditError> {
-    if !has_tables(sqlite).await? {
-        return Err(no_tables());
+pub(super) async fn has(sqlite: &Sqlite, name: &str, make: Option<&str>) -> Result<bool, AuditError> {
+    let is_there =
+        "SELECT count(*) FILTER (WHERE name = 'tracing_audit_entries'), count(*) FILTER (WHERE name = ?)
+                    FROM sqlite_schema";
+    let has = async |connection: &mut SqliteConnection| {
+        let (tables, indexes): (i64, i64) =
+            sqlx::query_as(is_there).bind(name).fetch_one(&mut *connection).await?;
+        match make {
+            Some(sql) if tables > 0 && indexes == 0 => {
+                sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await?;
+                Ok((true, true))
+            }
+            _ => Ok((tables > 0, indexes > 0)),
+        }
+    };
+    match connected(sqlite, has).await? {
+        (false, _) => Err(no_tables()),
+        (true, has) => Ok(has),
     }
-    if has_table(sqlite, name).await? {
-        return Ok(());
-    }
-    run(sqlite, sql.to_owned()).await
 }
 
 pub(super) async fn drop(sqlite: &Sqlite, name: &str) -> Result<(), AuditError> {
-    run(sqlite, format!("DROP INDEX IF EXISTS {}", identifier(name))).await
+    let sql = format!("DROP INDEX IF EXISTS {}", identifier(name));
+    connected(sqlite, async |connection| {
+        sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(connection).await.map(std::mem::drop)
+    })
+    .await
 }
 
-async fn run(sqlite: &Sqlite, sql: String) -> Result<(), AuditError> {
+/// Does this on a connection that may write.
+async fn connected<T>(
+    sqlite: &Sqlite,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+) -> Result<T, AuditError> {
     if let Some(file) = sqlite.file.get() {
         file.check()?;
     }
     let failed = |cause| failed(sqlite, cause);
-    let sql = sqlx::raw_sql(AssertSqlSafe(sql));
     match &sqlite.source {
         Source::File { options, .. } => {
             let options = for_writing(options.as_ref().clone().create_if_missing(false));
             let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed)?;
-            sql.execute(&mut connection).await.map_err(failed)?;
-            connection.close().await.map_err(failed)
+            let done = work(&mut connection).await.map_err(failed)?;
+            connection.close().await.map_err(failed)?;
+            Ok(done)
         }
-        Source::Pool { pool, .. } => sql.execute(pool).await.map(std::mem::drop).map_err(failed),
+        Source::Pool { pool, .. } => {
+            let mut connection = pool.acquire().await.map_err(failed)?;
+            let done = work(&mut connection).await;
+            // Not left to a task that this runtime may not live to run: a database in memory goes with its last one.
+            connection.return_to_pool().await;
+            done.map_err(failed)
+        }
     }
 }
 

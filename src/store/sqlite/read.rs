@@ -393,8 +393,7 @@ pub(super) async fn count_by(
     match by {
         // Where an id was made from a name, the name is in the metadata.
         CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
-            let name = plain(&[Step::Key(column.name().to_owned())]);
-            statement.push(&format!(", max({name})"));
+            statement.push(&format!(", max(CAST(e.metadata ->> '{column}' AS TEXT))"));
         }
         _ => {
             statement.push(", NULL");

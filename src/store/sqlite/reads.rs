@@ -18,8 +18,9 @@ pub(super) async fn record(sqlite: &Sqlite, read: &ReadRow) -> Result<(), AuditE
     if !has_table(sqlite, READS).await? {
         return Err(no_reads());
     }
-    sqlx::query("INSERT INTO tracing_audit_reads VALUES (?, ?, ?, ?, ?, ?)")
+    sqlx::query("INSERT INTO tracing_audit_reads VALUES (?, ?, ?, ?, ?, ?, ?)")
         .bind(read.id)
+        .bind(read.ends)
         .bind(Moment::now().micros)
         .bind(&read.reader)
         .bind(&read.action)
@@ -40,10 +41,10 @@ pub(super) async fn rows(
         return Ok(Vec::new());
     }
     let (least, greatest) = query.bounds();
-    // Of a read that has ended, its end has the number, and its beginning the time.
     let rows = sqlx::query(
-        "SELECT id, min(at), reader, action, query, max(entries) FROM tracing_audit_reads
-         WHERE at BETWEEN ? AND ? GROUP BY id ORDER BY 2 DESC, max(rowid) DESC LIMIT ?",
+        "SELECT id, at, reader, action, query,
+                ifnull(entries, (SELECT e.entries FROM tracing_audit_reads e WHERE e.ends = r.id ORDER BY e.rowid LIMIT 1))
+         FROM tracing_audit_reads r WHERE ends IS NULL AND at BETWEEN ? AND ? ORDER BY at DESC, rowid DESC LIMIT ?",
     )
     .bind(least.unwrap_or(i64::MIN))
     .bind(greatest.unwrap_or(i64::MAX))
@@ -54,6 +55,7 @@ pub(super) async fn rows(
     let read = |row: &SqliteRow| {
         Ok(ReadRow {
             id: row.try_get(0)?,
+            ends: None,
             at: row.try_get(1)?,
             role: None,
             reader: row.try_get(2)?,
