@@ -104,7 +104,8 @@
 //!   0.9 can be given instead of a path; sqlx is a public dependency through that conversion only.
 //! - `postgres`: PostgreSQL as a store, from a URL or a `PgPool`; with TLS, `tls-rustls` or `tls-native-tls`. See
 //!   [`server`].
-//! - `cli`: the command `tracing-audit`, which queries, follows, counts and exports; for both databases.
+//! - `cli`: the command `tracing-audit`, which queries, follows, counts and exports; for both databases. [`questions`]
+//!   shows what it answers.
 //! - `testing`: `testing::capture`, for asserting in tests what code audits.
 //! - `valuable`: structured values as JSON, under `--cfg tracing_unstable` as in `tracing` itself. Without
 //!   that cfg they arrive as their `Debug` text.
@@ -134,6 +135,7 @@ mod layer;
 mod log;
 mod notice;
 mod process;
+pub mod questions;
 mod queue;
 mod reader;
 mod record;

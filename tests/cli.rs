@@ -103,102 +103,22 @@ fn shows(db: &str, arguments: &str, expected: &str) {
     assert_eq!(table.trim_end(), expected.trim(), "{arguments}:\n{table}");
 }
 
-/// What is asked, and the table that answers it.
-const ANSWERS: [(&str, &str); 11] = [
-    // 1. Who read document D?
-    (
-        "query --action s3:GetObject --resource-id D",
-        "
-seq  time                 agent  action        resource  decision  risk  reason
-6    2026-11-17 12:00:00  bob    s3:GetObject  s3/D      Mask      0.85  personal data
-5    2026-11-16 23:30:00  alice  s3:GetObject  s3/D      Allow     0.10
-0    2026-10-05 08:00:00  alice  s3:GetObject  s3/D      Allow     0.10",
-    ),
-    // 2. Everything session S did, in order.
-    (
-        "query --session s1 --oldest-first",
-        "
-seq  time                 agent  action           resource  decision  risk  reason
-0    2026-10-05 08:00:00  alice  s3:GetObject     s3/D      Allow     0.10
-1    2026-10-05 08:01:00  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company",
-    ),
-    // 3. Everything agent X did last Tuesday, Berlin time.
-    (
-        "query --agent alice --on 2026-11-17 --tz Europe/Berlin",
-        "
-seq  time                 agent  action           resource  decision  risk  reason
-7    2026-11-17 13:05:00  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold
-5    2026-11-17 00:30:00  alice  s3:GetObject     s3/D      Allow     0.10",
-    ),
-    // 5. Top denied actions this month, and which rose against the month before.
-    (
-        "stats --decision deny --by action --month 2026-11 --compare",
-        "
-action           before  now  change
-s3:DeleteObject  1       2    +1
-s3:PutObjectAcl  1       0    -1",
-    ),
-    // 6. Masked results with risk >= 0.8.
-    (
-        "query --decision mask --risk-min 0.8",
-        "
-seq  time                 agent  action        resource  decision  risk  reason
-6    2026-11-17 12:00:00  bob    s3:GetObject  s3/D      Mask      0.85  personal data",
-    ),
-    // 7. First and last seen of an agent.
-    (
-        "stats --agent alice --by agent_id",
-        "
-agent_id  entries                        first                last
-alice     7        ████████████████████  2026-10-05 08:00:00  2026-11-18 11:00:00",
-    ),
-    // 9. By IP, trace or request id.
-    (
-        "query --where metadata.sourceIPAddress=10.0.0.2 --since 2026-11-01",
-        "
-seq  time                 agent  action               resource  decision  risk  reason
-10   2026-11-18 10:01:00         signin:ConsoleLogin  signin    Allow
-9    2026-11-18 10:00:00  bob    s3:DeleteObject      s3/F      Deny      0.90  not the owner
-6    2026-11-17 12:00:00  bob    s3:GetObject         s3/D      Mask      0.85  personal data",
-    ),
-    (
-        "query --where metadata.requestID=r7",
-        "
-seq  time                 agent  action           resource  decision  risk  reason
-7    2026-11-17 12:05:00  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold",
-    ),
-    // 10. All but agent healthcheck.
-    (
-        "query --where agent_id!=healthcheck --before 2026-11-01",
-        "
-seq  time                 agent  action           resource  decision  risk  reason
-2    2026-10-06 09:00:00  bob    s3:DeleteObject  s3/D      Deny      0.90  not the owner
-1    2026-10-05 08:01:00  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company
-0    2026-10-05 08:00:00  alice  s3:GetObject     s3/D      Allow     0.10",
-    ),
-    // 11. Entries with problems, and quarantined ones.
-    (
-        "query --problems",
-        "
-seq  time                 agent  action               resource  decision  risk  reason
-10   2026-11-18 10:01:00         signin:ConsoleLogin  signin    Allow",
-    ),
-    // 13. Which services and ledgers write here, and when each wrote last.
-    (
-        "stats --by metadata.eventSource",
-        "
-metadata.eventSource  entries                        first                last
-s3.amazonaws.com      9        ████████████████████  2026-10-05 08:00:00  2026-11-18 10:00:00
-kms.amazonaws.com     1        ███                   2026-11-18 11:00:00  2026-11-18 11:00:00
-signin.amazonaws.com  1        ███                   2026-11-18 10:01:00  2026-11-18 10:01:00
-sts.amazonaws.com     1        ███                   2026-10-06 09:30:00  2026-10-06 09:30:00
-(none)                1        ███                   2026-11-19 00:00:00  2026-11-19 00:00:00",
-    ),
-];
+/// What is asked in the documentation, and the table that answers it there.
+fn answers() -> Vec<(String, String)> {
+    let text = |line: &'static str| line.strip_prefix("//! ").unwrap_or_default();
+    let text: Vec<_> = include_str!("../src/questions.rs").lines().map(text).collect();
+    let answer = |block: &str| {
+        let (asked, answer) = block.split("\n```").next().unwrap().split_once('\n').unwrap();
+        (asked.to_owned(), answer.to_owned())
+    };
+    text.join("\n").split("```text\n$ tracing-audit ").skip(1).map(answer).collect()
+}
 
 fn questions(db: &str, log: &AuditLog, directory: &Path) {
-    for (arguments, expected) in ANSWERS {
-        shows(db, arguments, expected);
+    let answers = answers();
+    assert_eq!(answers.len(), 11);
+    for (arguments, expected) in answers {
+        shows(db, &arguments, &expected);
     }
     // 8. All rows of one customer, nothing of the others, with a manifest.
     let file = directory.join("acme.jsonl.gz");

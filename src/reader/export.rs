@@ -194,8 +194,11 @@ impl AuditReader {
     /// Writes the entries that match as JSON Lines, one object a line, and returns how many. Memory stays constant at any
     /// size, and no read transaction stays open meanwhile.
     ///
-    /// Each line is a [`SequencedEntry`] as serde writes it, and reads back as the same. They come in the order of `seq`, ledger by ledger if the query names none; to go on with a later
-    /// export, give [`from_seq`](AuditQuery::from_seq).
+    /// For a compressed file give an encoder, such as flate2's `GzEncoder`, as `out`.
+    ///
+    /// Each line is a [`SequencedEntry`] as serde writes it, and reads back as the same. They come in the order of `seq`,
+    /// ledger by ledger if the query names none; to go on with a later export, give
+    /// [`from_seq`](AuditQuery::from_seq).
     ///
     /// # Errors
     /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database

@@ -1,0 +1,144 @@
+//! What an audit log is asked, and the command that answers it.
+//!
+//! `tracing-audit`, with the feature `cli`, is asked here about a trail of twelve API calls in the format of AWS
+//! CloudTrail, `tests/data/cloudtrail.jsonl`, and one entry without any of its fields. In a pipe it answers in JSON Lines,
+//! and [`AuditReader`](crate::AuditReader) answers the same to code. The tests ask each of these questions of both
+//! databases and compare the answers with this text.
+//!
+//! # 1. Who read document D?
+//!
+//! ```text
+//! $ tracing-audit query --action s3:GetObject --resource-id D
+//! seq  time                 agent  action        resource  decision  risk  reason
+//! 6    2026-11-17 12:00:00  bob    s3:GetObject  s3/D      Mask      0.85  personal data
+//! 5    2026-11-16 23:30:00  alice  s3:GetObject  s3/D      Allow     0.10
+//! 0    2026-10-05 08:00:00  alice  s3:GetObject  s3/D      Allow     0.10
+//! ```
+//!
+//! # 2. Everything session S did, in order.
+//!
+//! ```text
+//! $ tracing-audit query --session s1 --oldest-first
+//! seq  time                 agent  action           resource  decision  risk  reason
+//! 0    2026-10-05 08:00:00  alice  s3:GetObject     s3/D      Allow     0.10
+//! 1    2026-10-05 08:01:00  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company
+//! ```
+//!
+//! # 3. Everything agent X did last Tuesday, Berlin time.
+//!
+//! ```text
+//! $ tracing-audit query --agent alice --on 2026-11-17 --tz Europe/Berlin
+//! seq  time                 agent  action           resource  decision  risk  reason
+//! 7    2026-11-17 13:05:00  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold
+//! 5    2026-11-17 00:30:00  alice  s3:GetObject     s3/D      Allow     0.10
+//! ```
+//!
+//! # 4. Denials as they happen.
+//!
+//! ```sh
+//! tracing-audit tail -f --decision Deny
+//! ```
+//!
+//! # 5. Top denied actions this month, and which rose against the month before.
+//!
+//! ```text
+//! $ tracing-audit stats --decision deny --by action --month 2026-11 --compare
+//! action           before  now  change
+//! s3:DeleteObject  1       2    +1
+//! s3:PutObjectAcl  1       0    -1
+//! ```
+//!
+//! # 6. Masked results with risk >= 0.8.
+//!
+//! ```text
+//! $ tracing-audit query --decision mask --risk-min 0.8
+//! seq  time                 agent  action        resource  decision  risk  reason
+//! 6    2026-11-17 12:00:00  bob    s3:GetObject  s3/D      Mask      0.85  personal data
+//! ```
+//!
+//! # 7. First and last seen of an agent.
+//!
+//! ```text
+//! $ tracing-audit stats --agent alice --by agent_id
+//! agent_id  entries                        first                last
+//! alice     7        ████████████████████  2026-10-05 08:00:00  2026-11-18 11:00:00
+//! ```
+//!
+//! # 8. All rows of one customer, nothing of the others, with a manifest.
+//!
+//! ```sh
+//! tracing-audit export --workspace 111122223333 --manifest -o acme.jsonl.gz
+//! ```
+//!
+//! # 9. By IP, trace or request id.
+//!
+//! ```text
+//! $ tracing-audit query --where metadata.sourceIPAddress=10.0.0.2 --since 2026-11-01
+//! seq  time                 agent  action               resource  decision  risk  reason
+//! 10   2026-11-18 10:01:00         signin:ConsoleLogin  signin    Allow
+//! 9    2026-11-18 10:00:00  bob    s3:DeleteObject      s3/F      Deny      0.90  not the owner
+//! 6    2026-11-17 12:00:00  bob    s3:GetObject         s3/D      Mask      0.85  personal data
+//! ```
+//!
+//! ```text
+//! $ tracing-audit query --where metadata.requestID=r7
+//! seq  time                 agent  action           resource  decision  risk  reason
+//! 7    2026-11-17 12:05:00  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold
+//! ```
+//!
+//! # 10. All but agent healthcheck.
+//!
+//! ```text
+//! $ tracing-audit query --where agent_id!=healthcheck --before 2026-11-01
+//! seq  time                 agent  action           resource  decision  risk  reason
+//! 2    2026-10-06 09:00:00  bob    s3:DeleteObject  s3/D      Deny      0.90  not the owner
+//! 1    2026-10-05 08:01:00  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company
+//! 0    2026-10-05 08:00:00  alice  s3:GetObject     s3/D      Allow     0.10
+//! ```
+//!
+//! # 11. Entries with problems, and quarantined ones.
+//!
+//! ```text
+//! $ tracing-audit query --problems
+//! seq  time                 agent  action               resource  decision  risk  reason
+//! 10   2026-11-18 10:01:00         signin:ConsoleLogin  signin    Allow
+//! ```
+//!
+//! ```sh
+//! tracing-audit quarantine list
+//! ```
+//!
+//! # 12. Declared losses, per day. (There is none in this trail.)
+//!
+//! ```sh
+//! tracing-audit stats --action audit.gap --by day
+//! ```
+//!
+//! # 13. Which services and ledgers write here, and when each wrote last.
+//!
+//! ```text
+//! $ tracing-audit stats --by metadata.eventSource
+//! metadata.eventSource  entries                        first                last
+//! s3.amazonaws.com      9        ████████████████████  2026-10-05 08:00:00  2026-11-18 10:00:00
+//! kms.amazonaws.com     1        ███                   2026-11-18 11:00:00  2026-11-18 11:00:00
+//! signin.amazonaws.com  1        ███                   2026-11-18 10:01:00  2026-11-18 10:01:00
+//! sts.amazonaws.com     1        ███                   2026-10-06 09:30:00  2026-10-06 09:30:00
+//! (none)                1        ███                   2026-11-19 00:00:00  2026-11-19 00:00:00
+//! ```
+//!
+//! ```sh
+//! tracing-audit ledgers
+//! ```
+//!
+//! # 14. What was added since my last export.
+//!
+//! ```sh
+//! tracing-audit tail --state seen
+//! ```
+//!
+//! # 15. Who looked at this log, where a reader says who it is (`--as`, or the variable `TRACING_AUDIT_AS`).
+//!
+//! ```sh
+//! tracing-audit --as ada query --workspace 111122223333
+//! tracing-audit reads --since 7d
+//! ```
