@@ -32,4 +32,6 @@
 //! Beside others, an index serves where it is the rarest of what is asked for: of a workspace and an action, either's
 //! index finds the entries and the rest is looked at. [`none_of`](crate::AuditQuery::none_of),
 //! [`containing`](crate::AuditQuery::containing) and [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there
-//! is.
+//! is. Pages, streams and followers look through at most a million entries with one statement: whoever drops one of those
+//! is heard between two of them. A count is one statement, and so are `query` and CSV in PostgreSQL; there,
+//! `statement_timeout` bounds them.

@@ -78,7 +78,7 @@ impl AuditReader {
         stream::try_unfold((self, query, Some(span), left), async |(reader, query, span, left)| {
             let (Some(span), true) = (span, left != Some(0)) else { return Ok(None) };
             let size = left.map_or(PAGE, |left| left.min(PAGE));
-            let rows = reader.store.backend().page(&query, span, size).await?;
+            let rows = reader.rows(&query, span, size).await?;
             let found = u32::try_from(rows.len()).unwrap_or(u32::MAX);
             let next = rows.last().filter(|_| found == size).map(|last| match span {
                 Span::After(_) => Span::After(Some(last.seq)),
@@ -208,7 +208,7 @@ impl Follower {
     async fn page(&mut self) -> Result<Vec<SequencedEntry>, AuditError> {
         let mut query = self.query.clone().from_seq(self.next).before_seq(self.head);
         query.descending = false;
-        let rows = self.reader.store.backend().page(&query, Span::After(None), PAGE).await?;
+        let rows = self.reader.rows(&query, Span::After(None), PAGE).await?;
         let full = rows.len() == PAGE as usize;
         let last = rows.last().map(|last| last.seq + 1);
         let next = match last {

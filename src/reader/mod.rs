@@ -28,9 +28,16 @@ pub(crate) use report::spelled;
 pub use report::{Change, CountBy, Counted, Ledger};
 
 use crate::{
-    AuditEntry, AuditError, SequencedEntry, Store, entry::from_micros, error::Kind, log::defaults,
-    record::Row, store::LedgerRow,
+    AuditEntry, AuditError, SequencedEntry, Store,
+    entry::from_micros,
+    error::Kind,
+    log::defaults,
+    record::Row,
+    store::{LedgerRow, Span},
 };
+
+/// Entries that one statement looks through: a second or two of either database.
+const SCANNED: u64 = 1_000_000;
 
 /// Values in one query. SQLite takes 32 766 parameters.
 const MAX_VALUES: usize = 10_000;
@@ -130,13 +137,59 @@ impl AuditReader {
         query.ledger.get_or_insert_with(|| self.ledger.clone());
         let position = page::Position::resolve(&query, cursor)?;
         let size = size.max(1);
-        let rows = self.store.backend().page(&query, position.span, position.wanted(size)).await?;
+        let rows = self.rows(&query, position.span, position.wanted(size)).await?;
         let entries = rows.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
         let page = position.page(&query, entries, size)?;
         let mut asked = query.described();
         asked.insert("size".to_owned(), size.into());
         self.reading("page", asked).gave(page.entries.len() as u64).await?;
         Ok(page)
+    }
+}
+
+impl AuditReader {
+    /// At most `size` rows of one ledger that match, whatever the query's limit. What no index of every log serves is looked
+    /// for part by part: whoever gives up is heard between two, and no statement runs for long.
+    async fn rows(&self, query: &AuditQuery, span: Span, size: u32) -> Result<Vec<LedgerRow>, AuditError> {
+        if query.scans() {
+            return self.rows_by_parts(query, span, size, SCANNED).await;
+        }
+        self.store.backend().page(query, span, size).await
+    }
+
+    async fn rows_by_parts(
+        &self,
+        query: &AuditQuery,
+        span: Span,
+        size: u32,
+        part: u64,
+    ) -> Result<Vec<LedgerRow>, AuditError> {
+        let backend = self.store.backend();
+        let heads = backend.heads(query.ledger.as_deref()).await?;
+        let head = heads.first().map_or(0, |head| head.next_seq);
+        let (mut first, mut after) =
+            (query.from_seq.unwrap_or(0), query.before_seq.unwrap_or(head).min(head));
+        match span {
+            Span::After(seq) => first = first.max(seq.map_or(0, |seq| seq.saturating_add(1))),
+            Span::Before(seq) => after = after.min(seq.unwrap_or(after)),
+        }
+        let mut found = Vec::new();
+        loop {
+            let left = size.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+            if first >= after || left == 0 {
+                return Ok(found);
+            }
+            let (begin, end, span) = match span {
+                Span::After(_) => (first, after.min(first.saturating_add(part)), Span::After(None)),
+                Span::Before(_) => (first.max(after.saturating_sub(part)), after, Span::Before(None)),
+            };
+            let query = query.clone().from_seq(begin).before_seq(end);
+            found.extend(backend.page(&query, span, left).await?);
+            match span {
+                Span::After(_) => first = end,
+                Span::Before(_) => after = begin,
+            }
+        }
     }
 }
 
@@ -178,4 +231,36 @@ pub(crate) fn sequenced(found: LedgerRow) -> Result<SequencedEntry, AuditError> 
         problems,
         entry: entry_of(&found.row)?,
     })
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::AuditLog;
+
+    #[tokio::test]
+    async fn what_is_looked_for_part_by_part_is_what_is_found_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = AuditLog::open(directory.path().join("audit.db")).await.unwrap();
+        for n in 0..23 {
+            let action = if n % 3 == 0 { "a" } else { "b" };
+            log.writer().write(AuditEntry::new(uuid::Uuid::nil(), action, "r")).await.unwrap();
+        }
+        log.flush().await.unwrap();
+        let reader = log.reader();
+        let of = || AuditQuery::new().ledger("main").action("a");
+        let spans = [None, Some(0), Some(7), Some(22), Some(99)];
+        let spans = spans.into_iter().flat_map(|seq| [Span::After(seq), Span::Before(seq)]);
+        for (span, query) in
+            spans.flat_map(|span| [of(), of().from_seq(4).before_seq(20)].map(|query| (span, query)))
+        {
+            assert!(query.scans());
+            for (part, size) in (1..30).flat_map(|part| [(part, 1), (part, 3), (part, 100)]) {
+                let seqs = |rows: Vec<LedgerRow>| rows.into_iter().map(|row| row.seq).collect::<Vec<_>>();
+                let at_once = reader.store.backend().page(&query, span, size).await.unwrap();
+                let by_parts = reader.rows_by_parts(&query, span, size, part).await.unwrap();
+                assert_eq!(seqs(by_parts), seqs(at_once), "{span:?} {part} {size}");
+            }
+        }
+    }
 }

@@ -168,6 +168,25 @@ impl AuditQuery {
         filter == AuditFilter::default() && self.before.is_none() && self.conditions.is_empty()
     }
 
+    /// Whether nothing is known of where its entries are: no range of time, and no index that every log has.
+    pub(super) fn scans(&self) -> bool {
+        let AuditFilter { workspace_id, session_id, decision, start_time, end_time, .. } = &self.filter;
+        let timed = start_time.is_some() || end_time.is_some() || self.before.is_some();
+        let rare = |decision: &String| matches!(&**decision, "Deny" | "Mask");
+        let served = |condition: &Condition| match condition {
+            Condition::Ids {
+                column: Column::Id | Column::WorkspaceId | Column::SessionId, within, ..
+            } => *within,
+            Condition::Problems(some) => *some,
+            condition => condition.hint().is_some(),
+        };
+        let served = workspace_id.is_some()
+            || session_id.is_some()
+            || decision.as_ref().is_some_and(rare)
+            || self.conditions.iter().any(served);
+        !timed && !served && !self.takes_all()
+    }
+
     /// How many values it compares with.
     pub(super) fn values(&self) -> usize {
         let values = |condition: &Condition| match condition {
@@ -513,7 +532,6 @@ impl Condition {
     const NOTHING: Self = Self::Texts { column: Column::Action, texts: Vec::new(), within: true };
 }
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Condition {
     /// What the planner cannot see in a parameter: that a partial index will do.
     pub(crate) fn hint(&self) -> Option<&'static str> {
