@@ -168,8 +168,17 @@ impl AuditQuery {
         filter == AuditFilter::default() && self.before.is_none() && self.conditions.is_empty()
     }
 
-    /// Whether nothing is known of where its entries are: no range of time, and no index that every log has.
-    pub(super) fn scans(&self) -> bool {
+    /// Whether nothing tells where its entries are: no range of time, and no index that every log has. Unless an [index on
+    /// request](crate::indexes) serves it, all entries are looked at.
+    ///
+    /// ```
+    /// use tracing_audit::{AuditQuery, Decision};
+    ///
+    /// assert!(AuditQuery::new().containing("invoice").scans());
+    /// assert!(!AuditQuery::new().containing("invoice").decision(Decision::Deny).scans());
+    /// ```
+    #[must_use]
+    pub fn scans(&self) -> bool {
         let AuditFilter { workspace_id, session_id, decision, start_time, end_time, .. } = &self.filter;
         let timed = start_time.is_some() || end_time.is_some() || self.before.is_some();
         let rare = |decision: &String| matches!(&**decision, "Deny" | "Mask");

@@ -83,6 +83,7 @@ impl Export {
         let (reader, ledgers) = database.open_one().await?;
         let asked = self.conditions.ledgers(&ledgers)?;
         let mut query = self.conditions.query()?;
+        show::tell_if_it_scans(&query, &ledgers);
         if self.format == Kind::Csv {
             query = match asked.as_slice() {
                 [one] => query.before_seq(self.end(one, &ledgers)),

@@ -202,6 +202,9 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
             let logs = database.open().await?;
             let sources = sources(&logs, &conditions)?;
             let mut query = conditions.query()?;
+            for log in &logs {
+                show::tell_if_it_scans(&query, &log.ledgers);
+            }
             if limit > 0 {
                 query = query.limit(limit);
             }

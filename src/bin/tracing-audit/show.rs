@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
 use tracing_audit::{
-    AuditEntry, Index, Journal, Ledger, QuarantinedEntry, RecordedRead, SequencedEntry, audit_id,
+    AuditEntry, AuditQuery, Index, Journal, Ledger, QuarantinedEntry, RecordedRead, SequencedEntry, audit_id,
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -78,6 +78,17 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     }
     let escaped = |c: char| if obeyed(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     line(&json.chars().map(escaped).collect::<Vec<_>>().concat())
+}
+
+/// Tells people at a terminal why this may take a while: there are many entries and no index that every log has.
+pub(crate) fn tell_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
+    const MANY: u64 = 1_000_000;
+    let entries: u64 = ledgers.iter().map(|ledger| ledger.entries).sum();
+    if query.scans() && entries >= MANY && io::stderr().is_terminal() {
+        anstream::eprintln!(
+            "tracing-audit: all {entries} entries are looked at, unless an index on request serves this: --since narrows it"
+        );
+    }
 }
 
 /// What is written as it is goes to files and programs.

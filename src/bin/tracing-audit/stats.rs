@@ -51,6 +51,9 @@ impl Stats {
         };
         let limited = |query: AuditQuery| if logs.len() == 1 { query.limit(limit) } else { query };
         let query = limited(self.conditions.query()?);
+        for log in &logs {
+            show::tell_if_it_scans(&query, &log.ledgers);
+        }
         if self.compare {
             let before = self.conditions.period.range_before()?.add(self.conditions.timeless()?);
             let mut changes = Vec::new();
