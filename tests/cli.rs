@@ -385,16 +385,12 @@ fn seqs(lines: &str) -> Vec<u64> {
     lines.lines().map(seq).collect()
 }
 
-#[test]
-fn a_tail_into_a_file_that_is_killed_fifty_times_has_every_entry_once() {
-    let fixture = support::log();
-    let db = fixture.directory.path().join("audit.db");
-    let file = fixture.directory.path().join("tail.jsonl");
-    let (db, file) = (db.to_str().unwrap(), file.to_str().unwrap());
+/// What is in the file after fifty rounds of entries, each of which ends the command amid its work.
+fn killed_fifty_times(fixture: &Fixture, file: &str, tail: impl Fn() -> Command) {
     let length = || std::fs::metadata(file).map_or(0, |file| file.len());
     for round in 0..50_u64 {
         let before = length();
-        let mut tail = command(db).args(["tail", "-f", "-o", file]).spawn().unwrap();
+        let mut tail = tail().arg("-f").spawn().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for _ in 0..40 {
@@ -411,8 +407,40 @@ fn a_tail_into_a_file_that_is_killed_fifty_times_has_every_entry_once() {
             tail.wait().unwrap();
         });
     }
-    assert_eq!(answer(db, &format!("tail -o {file}")), "");
+    assert!(tail().status().unwrap().success());
     assert_eq!(seqs(&std::fs::read_to_string(file).unwrap()), (0..2000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_tail_with_a_state_that_is_killed_fifty_times_has_appended_every_entry_once() {
+    let fixture = support::log();
+    let in_directory = |name: &str| fixture.directory.path().join(name).display().to_string();
+    let (file, state) = (in_directory("tail.jsonl"), in_directory("state"));
+    let append = || std::fs::OpenOptions::new().create(true).append(true).open(&file).unwrap();
+    killed_fifty_times(&fixture, &file, || {
+        let mut tail = command(&fixture.db);
+        tail.args(["tail", "--state", &state]).stdout(append());
+        tail
+    });
+    // What others have appended meanwhile stays.
+    std::io::Write::write_all(&mut append(), b"a note\n").unwrap();
+    let mut again = command(&fixture.db);
+    assert!(again.args(["tail", "--state", &state]).stdout(append()).status().unwrap().success());
+    assert!(std::fs::read_to_string(&file).unwrap().ends_with("}\na note\n"));
+}
+
+#[test]
+fn a_tail_into_a_file_that_is_killed_fifty_times_has_every_entry_once() {
+    let fixture = support::log();
+    let db = fixture.directory.path().join("audit.db");
+    let file = fixture.directory.path().join("tail.jsonl");
+    let (db, file) = (db.to_str().unwrap(), file.to_str().unwrap());
+    killed_fifty_times(&fixture, file, || {
+        let mut tail = command(db);
+        tail.args(["tail", "-o", file]);
+        tail
+    });
+    assert_eq!(answer(db, &format!("tail -o {file}")), "");
 
     let held = std::fs::File::open(file).unwrap();
     held.lock().unwrap();

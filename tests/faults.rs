@@ -176,7 +176,11 @@ fn a_column_dropped_under_us_quarantines_nothing_and_heals() {
     let (file, writer) = (file_of(&fixture), fixture.log.writer());
     balanced(&writer, || {
         writer.commit_blocking(entry("before")).unwrap();
-        run(&file, "DROP VIEW tracing_audit_log; ALTER TABLE tracing_audit_entries DROP COLUMN problems");
+        run(
+            &file,
+            "DROP VIEW tracing_audit_log; DROP INDEX tracing_audit_entries_problems;
+             ALTER TABLE tracing_audit_entries DROP COLUMN problems",
+        );
         for i in 0..100 {
             writer.write_blocking(entry(i.to_string())).unwrap();
         }

@@ -5,6 +5,7 @@ mod database;
 mod export;
 mod index;
 mod lines;
+mod output;
 mod period;
 mod show;
 mod stats;

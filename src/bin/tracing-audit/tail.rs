@@ -15,6 +15,7 @@ use crate::{
     conditions::{Conditions, one_of},
     database::Database,
     lines::Lines,
+    output::{self, Place},
     show::{Entries, Format},
 };
 
@@ -25,8 +26,9 @@ pub(crate) struct Tail {
     /// Go on with what comes, until interrupted.
     #[arg(short, long)]
     follow: bool,
-    /// Keep in this file how far this has come, and begin there: what was added since the last run. An entry that was
-    /// written when the command was killed may come again; none is left out.
+    /// Keep in this file how far this has come, and begin there: what was added since the last run. In a file to which
+    /// standard output is appended each entry is once, whenever the command is killed and started again; in a pipe one
+    /// that was written when it was killed may come again. None is left out.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Append to this file, as JSON Lines, what comes after its last entry. Whenever the command is killed and started
@@ -43,6 +45,15 @@ pub(crate) struct Tail {
 struct State {
     ledger: String,
     next_seq: u64,
+    /// Standard output, if it is a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    output: Option<Place>,
+}
+
+impl State {
+    fn new(ledger: String, next_seq: u64) -> Self {
+        Self { ledger, next_seq, output: None }
+    }
 }
 
 impl Tail {
@@ -54,22 +65,20 @@ impl Tail {
         let (mut to, known) = match (self.output, self.state) {
             (Some(path), _) => {
                 let mut lines = Lines::open(&path)?;
-                let last = lines.last()?.map(|last| State { ledger: last.ledger, next_seq: last.seq + 1 });
-                (To::File(lines), Some(last.unwrap_or(State { ledger: ledger.clone(), next_seq: 0 })))
+                let last = lines.last()?.map(|last| State::new(last.ledger, last.seq + 1));
+                (To::File(lines), Some(last.unwrap_or(State::new(ledger.clone(), 0))))
             }
             (None, Some(path)) => {
                 let state = load(&path)?;
                 let shown = Entries::new(self.format, self.conditions.period.tz);
-                (
-                    To::Shown(shown, Some(path)),
-                    Some(state.unwrap_or(State { ledger: ledger.clone(), next_seq: 0 })),
-                )
+                (To::Shown(shown, Some(path)), Some(state.unwrap_or(State::new(ledger.clone(), 0))))
             }
             (None, None) => (To::Shown(Entries::new(self.format, self.conditions.period.tz), None), None),
         };
         if self.follow && self.conditions.before_seq.is_some() {
             return Err(Failure::Usage("--before-seq has no place with --follow".to_owned()));
         }
+        let output = known.as_ref().and_then(|state| Some((state.output?, state.next_seq)));
         let from = match known {
             Some(state) if state.ledger != ledger => {
                 let message = format!("so far it was the ledger {:?}, not {ledger:?}", state.ledger);
@@ -87,6 +96,10 @@ impl Tail {
             None if self.follow => head,
             None => 0,
         };
+        if let Some((place, next_seq)) = output {
+            output::go_back_to(place, &ledger, next_seq)?;
+        }
+        to.reached(ledger.clone(), from)?;
         if !self.follow {
             let head = self.conditions.before_seq.map_or(head, |before| before.min(head));
             let entries = reader.stream(query.from_seq(from).before_seq(head)).try_ready_chunks(TOGETHER);
@@ -146,7 +159,7 @@ impl To {
         if let Self::Shown(shown, state) = self {
             shown.flush()?;
             if let Some(path) = state {
-                save(path, &State { ledger, next_seq })?;
+                save(path, &State { ledger, next_seq, output: output::place() })?;
             }
         }
         Ok(())
