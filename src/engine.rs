@@ -685,7 +685,7 @@ impl Engine {
                     Ok(Ok(())) => break,
                     Ok(Err(error)) => error,
                     Err(_) => {
-                        self.panicked("while an index was made");
+                        lock(&self.history).panicked();
                         AuditError::new(Kind::Store, "making an index has panicked")
                     }
                 };

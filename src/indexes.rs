@@ -32,6 +32,7 @@
 //! Beside others, an index serves where it is the rarest of what is asked for: of a workspace and an action, either's
 //! index finds the entries and the rest is looked at. [`none_of`](crate::AuditQuery::none_of),
 //! [`containing`](crate::AuditQuery::containing) and [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there
-//! is. Pages, streams and followers look through at most a million entries with one statement: whoever drops one of those
-//! is heard between two of them. A count is one statement, and so are `query` and CSV in PostgreSQL; there,
-//! `statement_timeout` bounds them.
+//! is. Where [`scans`](crate::AuditQuery::scans) says that nothing tells where the entries are, pages, streams and
+//! followers look through a million entries with one statement, but for an action's prefix: whoever drops one of those is
+//! heard between two of them. What else looks through much, a long range of time or a large workspace, is one statement,
+//! and so are a count, and `query` and CSV in PostgreSQL; there, `statement_timeout` bounds them.

@@ -422,11 +422,23 @@ fn a_tail_with_a_state_that_is_killed_fifty_times_has_appended_every_entry_once(
         tail.args(["tail", "--state", &state]).stdout(append());
         tail
     });
-    // What others have appended meanwhile stays.
-    std::io::Write::write_all(&mut append(), b"a note\n").unwrap();
+    // What others have appended meanwhile stays, also if it looks the same.
+    let another = AuditEntry::new(Uuid::nil(), "of another database", "r");
+    let another = json!({ "ledger": "main", "seq": 2000, "committed_at": "2026-11-24T00:00:00Z", "problems": [], "id": another.id,
+        "session_id": null, "workspace_id": Uuid::nil(), "agent_id": null, "action": another.action, "resource": "r",
+        "resource_id": null, "decision": "", "reason": null, "risk_score": 0.0, "ts": another.ts, "metadata": null });
+    let another = format!("{another}\n");
+    assert!(serde_json::from_str::<SequencedEntry>(&another).is_ok());
+    std::io::Write::write_all(&mut append(), another.as_bytes()).unwrap();
+    std::io::Write::write_all(&mut append(), b"a note").unwrap();
+    emit(&fixture.log, &EVENTS[0]);
+    fixture.log.flush_blocking().unwrap();
     let mut again = command(&fixture.db);
     assert!(again.args(["tail", "--state", &state]).stdout(append()).status().unwrap().success());
-    assert!(std::fs::read_to_string(&file).unwrap().ends_with("}\na note\n"));
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let (before, after) = whole.split_once("a note").unwrap();
+    assert!(before.ends_with(&another));
+    assert_eq!((before.lines().count(), seqs(after)), (2001, vec![2000]));
 }
 
 #[test]

@@ -196,6 +196,10 @@ impl AuditQuery {
         !timed && !served && !self.takes_all()
     }
 
+    pub(super) fn has_prefix(&self) -> bool {
+        self.conditions.iter().any(|condition| matches!(condition, Condition::ActionPrefix(_)))
+    }
+
     /// How many values it compares with.
     pub(super) fn values(&self) -> usize {
         let values = |condition: &Condition| match condition {

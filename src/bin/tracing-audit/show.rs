@@ -72,12 +72,16 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
 
 /// What JSON does not escape of itself and a terminal would obey is escaped.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    line(&as_json(value)?)
+}
+
+fn as_json(value: &impl Serialize) -> Result<String, Failure> {
     let json = serde_json::to_string(value).map_err(io::Error::from)?;
     if !json.contains(obeyed) {
-        return line(&json);
+        return Ok(json);
     }
     let escaped = |c: char| if obeyed(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
-    line(&json.chars().map(escaped).collect::<Vec<_>>().concat())
+    Ok(json.chars().map(escaped).collect::<Vec<_>>().concat())
 }
 
 /// Tells people at a terminal why this may take a while: there are many entries and no index that every log has.
@@ -303,6 +307,17 @@ impl Entries {
         }
         self.waiting.push(row);
         if self.waiting.len() < TOGETHER { Ok(()) } else { self.show() }
+    }
+
+    /// The rest of its line, if this is how that begins; otherwise says that it is not.
+    pub(crate) fn add_rest(&mut self, found: &SequencedEntry, begun: &[u8]) -> Result<bool, Failure> {
+        if self.table {
+            return Ok(false);
+        }
+        let line = as_json(&Of { db: None, found })? + "\n";
+        let Some(rest) = line.as_bytes().strip_prefix(begun) else { return Ok(false) };
+        Out::default().write_all(rest)?;
+        Ok(true)
     }
 
     fn show(&mut self) -> Result<(), Failure> {

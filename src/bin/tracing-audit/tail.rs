@@ -15,7 +15,7 @@ use crate::{
     conditions::{Conditions, one_of},
     database::Database,
     lines::Lines,
-    output::{self, Place},
+    output::{self, Place, Unfinished},
     show::{Entries, Format},
 };
 
@@ -26,9 +26,9 @@ pub(crate) struct Tail {
     /// Go on with what comes, until interrupted.
     #[arg(short, long)]
     follow: bool,
-    /// Keep in this file how far this has come, and begin there: what was added since the last run. In a file to which
-    /// standard output is appended each entry is once, whenever the command is killed and started again; in a pipe one
-    /// that was written when it was killed may come again. None is left out.
+    /// Keep in this file how far this has come, and begin there: what was added since the last run. None is left
+    /// out, whenever the command is killed and started again. As JSON Lines in a file to which standard output is appended,
+    /// and that may be read, each entry is once (on Linux); elsewhere one that was just written may come again.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Append to this file, as JSON Lines, what comes after its last entry. Whenever the command is killed and started
@@ -71,14 +71,19 @@ impl Tail {
             (None, Some(path)) => {
                 let state = load(&path)?;
                 let shown = Entries::new(self.format, self.conditions.period.tz);
-                (To::Shown(shown, Some(path)), Some(state.unwrap_or(State::new(ledger.clone(), 0))))
+                let output = state.as_ref().and_then(|state| state.output);
+                let unfinished = output.and_then(|place| Unfinished::since(place, &ledger));
+                let to = To::Shown { shown, state: Some(path), unfinished };
+                (to, Some(state.unwrap_or(State::new(ledger.clone(), 0))))
             }
-            (None, None) => (To::Shown(Entries::new(self.format, self.conditions.period.tz), None), None),
+            (None, None) => {
+                let shown = Entries::new(self.format, self.conditions.period.tz);
+                (To::Shown { shown, state: None, unfinished: None }, None)
+            }
         };
         if self.follow && self.conditions.before_seq.is_some() {
             return Err(Failure::Usage("--before-seq has no place with --follow".to_owned()));
         }
-        let output = known.as_ref().and_then(|state| Some((state.output?, state.next_seq)));
         let from = match known {
             Some(state) if state.ledger != ledger => {
                 let message = format!("so far it was the ledger {:?}, not {ledger:?}", state.ledger);
@@ -96,9 +101,6 @@ impl Tail {
             None if self.follow => head,
             None => 0,
         };
-        if let Some((place, next_seq)) = output {
-            output::go_back_to(place, &ledger, next_seq)?;
-        }
         to.reached(ledger.clone(), from)?;
         if !self.follow {
             let head = self.conditions.before_seq.map_or(head, |before| before.min(head));
@@ -106,6 +108,9 @@ impl Tail {
             let mut entries = std::pin::pin!(entries);
             while let Some(found) = entries.try_next().await.map_err(|failed| failed.1)? {
                 to.add(&found)?;
+                if let Some(last) = found.last() {
+                    to.reached(ledger.clone(), last.seq + 1)?;
+                }
             }
             return to.reached(ledger, head.max(from));
         }
@@ -135,7 +140,7 @@ const TOGETHER: usize = 500;
 /// Where entries go, and what says how far they have come.
 enum To {
     /// A state of its own, if any.
-    Shown(Entries, Option<PathBuf>),
+    Shown { shown: Entries, state: Option<PathBuf>, unfinished: Option<Unfinished> },
     /// Itself.
     File(Lines),
 }
@@ -143,7 +148,19 @@ enum To {
 impl To {
     fn add(&mut self, found: &[SequencedEntry]) -> Result<(), Failure> {
         match self {
-            Self::Shown(shown, _) => found.iter().try_for_each(|entry| shown.add(entry, None, "")),
+            Self::Shown { shown, unfinished, .. } => {
+                for entry in found {
+                    if unfinished.as_ref().is_some_and(|unfinished| unfinished.holds(entry)) {
+                        continue;
+                    }
+                    // Those that were written come first, and then the one of which a part was.
+                    let part = unfinished.take().map(|unfinished| unfinished.part).unwrap_or_default();
+                    if part.is_empty() || !shown.add_rest(entry, &part)? {
+                        shown.add(entry, None, "")?;
+                    }
+                }
+                Ok(())
+            }
             Self::File(lines) => {
                 let mut bytes = Vec::new();
                 for entry in found {
@@ -156,10 +173,13 @@ impl To {
     }
 
     fn reached(&mut self, ledger: String, next_seq: u64) -> Result<(), Failure> {
-        if let Self::Shown(shown, state) = self {
+        if let Self::Shown { shown, state, unfinished } = self {
             shown.flush()?;
             if let Some(path) = state {
-                save(path, &State { ledger, next_seq, output: output::place() })?;
+                // What follows of those that were written is still to be known of.
+                let output =
+                    unfinished.as_ref().map_or_else(output::place, |unfinished| Some(unfinished.place));
+                save(path, &State { ledger, next_seq, output })?;
             }
         }
         Ok(())

@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often to try again where several make one at the same moment.
 const RACES: u32 = 20;
 
+/// How often one must look abandoned before it is.
+const LOOKS: u32 = 3;
+
 pub(super) fn sql(postgres: &Postgres, on: &IndexOn) -> String {
     let (name, prefix) = (identifier(&on.name()), &postgres.prefix);
     let what = match on {
@@ -47,14 +50,21 @@ fn identifier(name: &str) -> String {
 pub(super) async fn has(postgres: &Postgres, name: &str, make: Option<&str>) -> Result<bool, AuditError> {
     let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
     let name = format!("{}{}", postgres.prefix, identifier(name));
-    let mut races = RACES;
+    let (mut races, mut looks) = (RACES, LOOKS);
     let has = loop {
         let statement = match (state(postgres, &mut connection, &name).await?, make) {
             (State::Ready, _) => break true,
             (_, None) => break false,
             (State::Absent, Some(sql)) => sql.to_owned(),
+            // Whoever has made it lets go of the table a moment before that is seen.
+            (State::Abandoned, Some(_)) if looks > 0 => {
+                looks -= 1;
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             (State::Abandoned, Some(_)) => format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"),
             (State::Busy, Some(_)) => {
+                looks = LOOKS;
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -71,8 +81,7 @@ pub(super) async fn has(postgres: &Postgres, name: &str, make: Option<&str>) -> 
 
 enum State {
     Ready,
-    /// Somebody makes this index or another one, or cleans up, and whoever would wait for that in the database would be
-    /// waited for by it.
+    /// Somebody makes this index or another one, and whoever would wait for that in the database would be waited for by it.
     Busy,
     Absent,
     /// Whoever made it was interrupted.
@@ -86,8 +95,10 @@ async fn state(postgres: &Postgres, connection: &mut PgConnection, name: &str) -
     }
     let state = postgres.statement(
         "SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)),
-                EXISTS (SELECT 1 FROM pg_locks WHERE relation = to_regclass($2) AND mode = 'ShareUpdateExclusiveLock'
-                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+                EXISTS (SELECT 1 FROM pg_locks l WHERE relation = to_regclass($2) AND mode = 'ShareUpdateExclusiveLock'
+                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                        AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_vacuum v WHERE v.pid = l.pid)
+                        AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_analyze a WHERE a.pid = l.pid))",
     );
     let table = format!("{}{ENTRIES}", postgres.prefix);
     let state = state.row().bind(name.to_owned()).bind(table).fetch_one(&mut *transaction).await;

@@ -15,6 +15,7 @@ use crate::{
 
 const READS: &str = "tracing_audit_reads";
 
+/// Once, also if an answer was lost and it is told again.
 pub(super) async fn record(postgres: &Postgres, read: &ReadRow) -> Result<(), AuditError> {
     let mut transaction = begin(postgres).await?;
     if !exists(postgres, &mut transaction, READS).await.map_err(failed)? {
@@ -22,7 +23,7 @@ pub(super) async fn record(postgres: &Postgres, read: &ReadRow) -> Result<(), Au
     }
     let insert = postgres.statement(
         "INSERT INTO @tracing_audit_reads (id, ends, reader, action, query, entries)
-         VALUES ($1, $2, $3, $4, $5::text::json, $6)",
+         VALUES ($1, $2, $3, $4, $5::text::json, $6) ON CONFLICT (id) DO NOTHING",
     );
     let insert =
         insert.query().bind(read.id).bind(read.ends).bind(read.reader.clone()).bind(read.action.clone());

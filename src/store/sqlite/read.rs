@@ -88,8 +88,9 @@ impl Statement {
             Condition::Ids { column, ids, within } => self.set(&format!("e.{column}"), ids, *within),
             Condition::Texts { column, texts, within } => self.set(&format!("e.{column}"), texts, *within),
             Condition::ActionPrefix(prefix) => {
-                self.and("e.action >= ?", Some(prefix.clone()));
-                self.and("e.action < ?", after_prefix(prefix));
+                // Beside a range of seq, which the planner would take for the narrower one.
+                self.and("likelihood(e.action >= ?, 0.001)", Some(prefix.clone()));
+                self.and("likelihood(e.action < ?, 0.001)", after_prefix(prefix));
             }
             Condition::RiskAtLeast(least) => self.and("e.risk_score >= ?", Some(*least)),
             Condition::RiskAtMost(greatest) => self.and("e.risk_score <= ?", Some(*greatest)),
@@ -554,8 +555,11 @@ mod tests {
     }
 
     async fn planned(connection: &mut SqliteConnection, queries: &[(AuditQuery, &str, bool)]) {
-        for (query, index, sorts) in queries {
-            let mut statement = of_page(query, Span::Before(None), 10);
+        // From anywhere in the ledger.
+        let spans = [Span::Before(None), Span::Before(Some(5000)), Span::After(Some(5000))];
+        for ((query, index, sorts), span) in queries.iter().flat_map(|query| spans.map(|span| (query, span)))
+        {
+            let mut statement = of_page(query, span, 10);
             statement.sql.insert_str(0, "EXPLAIN QUERY PLAN ");
             let plan = statement.into_query().unwrap().fetch_all(&mut *connection).await.unwrap();
             let plan: Vec<String> = plan.iter().map(|row| row.get(3)).collect();

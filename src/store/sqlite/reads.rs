@@ -14,11 +14,12 @@ use crate::{
 
 const READS: &str = "tracing_audit_reads";
 
+/// Once, also if an answer was lost and it is told again.
 pub(super) async fn record(sqlite: &Sqlite, read: &ReadRow) -> Result<(), AuditError> {
     if !has_table(sqlite, READS).await? {
         return Err(no_reads());
     }
-    sqlx::query("INSERT INTO tracing_audit_reads VALUES (?, ?, ?, ?, ?, ?, ?)")
+    sqlx::query("INSERT INTO tracing_audit_reads VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING")
         .bind(read.id)
         .bind(read.ends)
         .bind(Moment::now().micros)
