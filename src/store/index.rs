@@ -122,9 +122,9 @@ impl Store {
     /// insert and room on disk, and does not change what any query answers. The documentation of the module
     /// [`indexes`](crate::indexes) says how much.
     ///
-    /// Whoever writes meanwhile is not stopped: PostgreSQL makes it `CONCURRENTLY`, once the transactions that run have
-    /// ended. SQLite holds its lock while it makes one, about a second for a million entries: what is accepted
-    /// meanwhile waits in the queue, a commit for its answer. Beyond 5 s, as at any lock that another holds,
+    /// PostgreSQL makes it `CONCURRENTLY`, beside whoever writes, once the transactions that run have ended. SQLite cannot:
+    /// it holds its lock while it makes one, about a second for a million entries. What is accepted meanwhile waits in
+    /// the queue, and a commit for its answer. Beyond 5 s, as at any lock that another holds,
     /// [`health`](crate::AuditLog::health) is failing until it is made, and a shutdown leaves behind what it could not
     /// commit: give such a file its index at a quiet time, by the command.
     ///
