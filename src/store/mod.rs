@@ -5,6 +5,8 @@ mod index;
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqlite")]
+mod walk;
 
 use std::{
     fmt,

@@ -6,7 +6,6 @@ mod open;
 mod quarantine;
 mod read;
 mod reads;
-mod walk;
 
 use std::{
     path::{Path, PathBuf},

@@ -946,3 +946,35 @@ fn the_chunks_of_an_export_are_whole_lines_and_together_the_same_as_what_is_writ
         }
     }
 }
+
+#[test]
+fn an_export_by_time_is_of_what_was_there_when_it_began_each_once_and_the_newest_first() {
+    let fixture = log();
+    // Times that repeat and go back, within what a batch holds and beyond it; and the last time that there is, in two batches.
+    let ts = |n: i64| match n {
+        100 | 29_900 => time(253_402_300_799_999_999),
+        n => time(1_700_000_000_000_000 + n / 4 - n * 7919 % 997 * i64::from(n % 10 == 0)),
+    };
+    let entry = |n: i64| {
+        let entry = AuditEntry::new(Uuid::nil(), "a", "r");
+        AuditEntry { resource_id: Some(n.to_string()), ts: ts(n), ..entry }
+    };
+    write(&fixture, &(0..30_000).map(entry).collect::<Vec<_>>());
+    let mut expected: Vec<i64> = (0..30_000).collect();
+    expected.sort_by_key(|n| std::cmp::Reverse((ts(*n), *n)));
+
+    let reader = fixture.log.reader();
+    let mut chunks = pin!(reader.export_stream(AuditQuery::new(), ExportFormat::CsvRaw));
+    let mut bytes = block_on(chunks.try_next()).unwrap().unwrap().bytes;
+    assert!(bytes.len() < 1_000_000);
+    // Newer and older than what comes next.
+    write(&fixture, &(30_000..33_000).map(|n| AuditEntry { ts: ts(n % 9000 * 4), ..entry(n) }).collect::<Vec<_>>());
+    while let Some(chunk) = block_on(chunks.try_next()).unwrap() {
+        bytes.extend(chunk.bytes);
+    }
+    let rows = csv::Reader::from_reader(&*bytes).into_records().map(|row| row.unwrap()[6].parse::<i64>().unwrap());
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
+    let newest = block_on(reader.query(AuditQuery::new().before_seq(30_000).limit(100))).unwrap();
+    let newest: Vec<i64> = newest.into_iter().map(|entry| entry.resource_id.unwrap().parse().unwrap()).collect();
+    assert_eq!(newest, expected[..100]);
+}

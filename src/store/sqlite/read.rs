@@ -12,17 +12,16 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{
-    Sqlite,
-    open::opening,
-    walk::{Batch, Walk, Window},
-};
+use super::{Sqlite, open::opening};
 use crate::{
     AuditError, AuditQuery,
     error::Kind,
     reader::{Column, Condition, CountBy, Step, after_prefix, spelled, steps},
     record::Row,
-    store::{Group, Head, LedgerRow, Span},
+    store::{
+        Group, Head, LedgerRow, Span,
+        walk::{self, Batch, Walk, Window},
+    },
 };
 
 const ROW: &str = "SELECT e.seq, e.id, e.ts, e.workspace_id, e.session_id, e.agent_id, e.action, e.resource, \
@@ -153,12 +152,14 @@ impl Statement {
     }
 
     fn within(&mut self, window: &Window) {
-        self.push(" AND e.ts BETWEEN ? AND ?").bind(window.least_ts).bind(window.greatest_ts);
-        for (index, (first, last)) in window.seqs.iter().enumerate() {
+        let (after, through) = (window.after, window.through);
+        self.push(" AND (e.ts, e.seq) > (?, ?)").bind(after.0).bind(after.1);
+        self.push(" AND (e.ts, e.seq) <= (?, ?)").bind(through.0).bind(through.1);
+        for (index, range) in window.ranges.iter().enumerate() {
             self.push(if index == 0 { " AND (e.seq BETWEEN ? AND ?" } else { " OR e.seq BETWEEN ? AND ?" });
-            self.bind(*first).bind(*last);
+            self.bind(range.first_seq).bind(range.last_seq);
         }
-        self.push(if window.seqs.is_empty() { " AND FALSE" } else { ")" });
+        self.push(if window.ranges.is_empty() { " AND FALSE" } else { ")" });
     }
 
     fn into_query(self) -> sqlx::Result<sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments>> {
@@ -216,9 +217,6 @@ pub(super) fn rows<'a>(sqlite: &'a Sqlite, query: &'a AuditQuery) -> BoxStream<'
         .boxed()
 }
 
-/// Batches fetched at once on a walk.
-const BATCHES: i64 = 256;
-
 /// A query's walk over the batches.
 struct ByTime<'a> {
     sqlite: &'a Sqlite,
@@ -226,14 +224,8 @@ struct ByTime<'a> {
     walk: Walk,
     /// Entries committed later are not part of the answer.
     head: i64,
-    /// Fetched and not yet taken, greatest `ts` last.
-    fetched: Vec<Batch>,
-    /// Where to go on fetching; none at the end.
-    before: Option<(i64, i64)>,
     /// Rows of the current window, counted while they are read.
     found: Arc<AtomicU64>,
-    left: Option<u64>,
-    done: bool,
 }
 
 impl<'a> ByTime<'a> {
@@ -249,66 +241,56 @@ impl<'a> ByTime<'a> {
         Ok(Some(Self {
             sqlite,
             query,
-            walk: Walk::new(query.filter.limit),
+            walk: Walk::new(query.filter.limit, true),
             head: head.unwrap_or(0),
-            fetched: Vec::new(),
-            before: Some((i64::MAX, i64::MAX)),
             found: Arc::default(),
-            left: query.filter.limit.map(u64::from),
-            done: false,
         }))
     }
 
     /// The rows of the next window that may have any; none at the end.
     async fn next(&mut self) -> Result<Option<BoxStream<'a, Result<Row, AuditError>>>, AuditError> {
+        self.walk.found(self.found.swap(0, Ordering::Relaxed));
         loop {
-            let found = self.found.swap(0, Ordering::Relaxed);
-            self.left = self.left.map(|left| left.saturating_sub(found));
-            if self.done || self.left == Some(0) {
-                return Ok(None);
-            }
-            self.walk.found(found);
-            while self.walk.wants_more() {
-                self.fetch().await?;
-                let Some(batch) = self.fetched.pop() else { break };
-                self.walk.take(batch);
-            }
-            self.fetch().await?;
-            self.done = self.fetched.is_empty();
-            if let Some(window) = self.walk.window(self.fetched.last()) {
-                return self.read(&window).map(Some);
+            match self.walk.next() {
+                walk::Step::Batches { after, limit } => {
+                    let batches = self.batches(after, limit).await?;
+                    let last = batches.last().copied().filter(|_| batches.len() as u64 == u64::from(limit));
+                    self.walk.know(batches, last);
+                }
+                walk::Step::Window(window) => return self.read(&window).map(Some),
+                walk::Step::End => return Ok(None),
             }
         }
     }
 
-    /// Makes sure that the next batch is known, if there is one.
-    async fn fetch(&mut self) -> Result<(), AuditError> {
-        let (true, Some((greatest_ts, first_seq))) = (self.fetched.is_empty(), self.before) else {
-            return Ok(());
-        };
+    async fn batches(&self, after: Option<Batch>, limit: u32) -> Result<Vec<Batch>, AuditError> {
         let (least, greatest) = self.query.bounds();
         let mut statement = Statement::new(
             "SELECT first_seq, entries, least_ts, greatest_ts FROM tracing_audit_batches WHERE first_seq < ?",
         );
         statement.bind(self.head);
-        statement.push(" AND (greatest_ts, first_seq) < (?, ?)").bind(greatest_ts).bind(first_seq);
+        if let Some(after) = after {
+            statement.push(" AND (greatest_ts, first_seq) < (?, ?)");
+            statement.bind(after.greatest_ts).bind(after.first_seq);
+        }
         statement.and("greatest_ts >= ?", least);
         statement.and("least_ts <= ?", greatest);
-        statement.push(" ORDER BY greatest_ts DESC, first_seq DESC LIMIT ?").bind(BATCHES);
+        statement.and("first_seq + entries > ?", self.query.from_seq.map(bounded));
+        statement.and("first_seq < ?", self.query.before_seq.map(bounded));
+        statement.push(" ORDER BY greatest_ts DESC, first_seq DESC LIMIT ?").bind(i64::from(limit));
         let failed = |cause| failed(self.sqlite, cause);
         let rows =
             statement.into_query().map_err(failed)?.fetch_all(self.sqlite.readers()).await.map_err(failed)?;
         let batch = |row: &SqliteRow| {
             Ok(Batch {
+                ledger: 0,
                 first_seq: row.try_get(0)?,
                 entries: row.try_get(1)?,
                 least_ts: row.try_get(2)?,
                 greatest_ts: row.try_get(3)?,
             })
         };
-        self.fetched = rows.iter().rev().map(batch).collect::<sqlx::Result<_>>().map_err(failed)?;
-        self.before = self.fetched.first().map(|last| (last.greatest_ts, last.first_seq));
-        Ok(())
+        rows.iter().map(batch).collect::<sqlx::Result<_>>().map_err(failed)
     }
 
     fn read(&self, window: &Window) -> Result<BoxStream<'a, Result<Row, AuditError>>, AuditError> {
@@ -317,8 +299,8 @@ impl<'a> ByTime<'a> {
         statement.filter(self.query);
         statement.within(window);
         statement.push(" ORDER BY e.ts DESC, e.seq DESC");
-        if let Some(left) = self.left {
-            statement.push(" LIMIT ?").bind(left.cast_signed());
+        if let Some(limit) = window.limit {
+            statement.push(" LIMIT ?").bind(limit.cast_signed());
         }
         let statement = statement.into_query().map_err(|cause| failed(sqlite, cause))?;
         let rows = statement.fetch(sqlite.readers()).map_err(move |cause| failed(sqlite, cause));
