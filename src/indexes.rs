@@ -34,5 +34,6 @@
 //! [`containing`](crate::AuditQuery::containing) and [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there
 //! is. Where [`scans`](crate::AuditQuery::scans) says that nothing tells where the entries are, pages, streams and
 //! followers look through a million entries with one statement, but for an action's prefix: whoever drops one of those is
-//! heard between two of them. What else looks through much, a long range of time or a large workspace, is one statement,
-//! and so are a count, and `query` and CSV in PostgreSQL; there, `statement_timeout` bounds them.
+//! heard between two of them. `query` and CSV go back in time some thousands of entries a statement, up to a million where
+//! little of them matches. What else looks through much, a long range of time or a large workspace, is one statement, and so is a
+//! count; in PostgreSQL, `statement_timeout` bounds them.

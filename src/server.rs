@@ -45,12 +45,14 @@
 //! ```
 //!
 //! Its rows in `tracing_audit_heads` and `tracing_audit_positions` stay: a journal that turns up later is then known to
-//! have been committed, and a log that is opened once more goes on after the last `seq`.
+//! have been committed, and a log that is opened once more goes on after the last `seq`. A CSV that is read meanwhile ends
+//! where the ledger does: wait for it first.
 //!
 //! # More than one machine
 //!
 //! Every unique key begins with the ledger, no statement joins rows of two of them, and nothing needs sequences,
-//! triggers, temporary tables, advisory locks or settings of a session. So the tables can be spread over machines by
+//! triggers, temporary tables, advisory locks or settings of a session: 16 MB of `work_mem` for sorting part of an export
+//! are asked for within its transaction. So the tables can be spread over machines by
 //! ledger, for instance by [Citus](https://docs.citusdata.com), with the tables empty:
 //!
 //! ```sql

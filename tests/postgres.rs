@@ -13,11 +13,13 @@
 mod support;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
+    pin::pin,
     process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Arc,
@@ -26,6 +28,8 @@ use std::{
     time::Duration,
 };
 
+use chrono::DateTime;
+use futures_util::TryStreamExt;
 use sqlx::{Connection, PgConnection, PgPool};
 use support::{
     assert_balanced, block_on,
@@ -33,8 +37,8 @@ use support::{
     wait_until,
 };
 use tracing_audit::{
-    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Column, CountBy, Decision, Health, IndexOn,
-    Store,
+    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Column, CountBy, Decision, ExportFormat,
+    Health, IndexOn, Store,
 };
 use uuid::Uuid;
 
@@ -779,6 +783,39 @@ fn what_is_read_of_several_ledgers_comes_ledger_by_ledger_and_within_one_limit()
     let id = block_on(support::all(&logs[0].reader()))[1].entry.id;
     let found = reader.get(id).unwrap();
     assert_eq!((found.len(), &*found[0].ledger, found[0].seq), (1, "b", 1));
+}
+
+#[test]
+fn an_export_by_time_puts_several_ledgers_in_one_order_and_leaves_out_one_that_begins_meanwhile() {
+    let url = server().create_database();
+    let ts = |n: u64| DateTime::from_timestamp_micros(1_700_000_000_000_000 + (n / 3).cast_signed()).unwrap();
+    let write = |ledger: &str, entries: u64| {
+        let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).ledger(ledger);
+        let log = builder.in_memory_queue(20_000, 64 << 20).open_blocking().unwrap();
+        for n in 0..entries {
+            let entry = AuditEntry { resource: ledger.to_owned(), ts: ts(n), ..entry(n.to_string()) };
+            log.writer().try_write(entry).unwrap();
+        }
+        log.flush_blocking().unwrap();
+        log
+    };
+    let log = write("a", 12_000);
+    write("b", 11_000);
+    let mut expected: Vec<(u64, &str)> = (0..12_000).map(|n| (n, "a")).collect();
+    expected.extend((0..11_000).map(|n| (n, "b")));
+    expected.sort_by_key(|(n, ledger)| (Reverse((ts(*n), *n)), *ledger));
+
+    let reader = log.reader();
+    let mut chunks = pin!(reader.export_stream(AuditQuery::new(), ExportFormat::CsvRaw));
+    let mut bytes = block_on(chunks.try_next()).unwrap().unwrap().bytes;
+    write("c", 9000);
+    while let Some(chunk) = block_on(chunks.try_next()).unwrap() {
+        bytes.extend(chunk.bytes);
+    }
+    let rows: Vec<_> = csv::Reader::from_reader(&*bytes).into_records().map(Result::unwrap).collect();
+    let rows: Vec<(u64, &str)> = rows.iter().map(|row| (row[4].parse().unwrap(), &row[5])).collect();
+    assert_eq!(rows, expected);
+    assert_eq!(reader.blocking().query(AuditQuery::new()).unwrap().len(), 32_000);
 }
 
 #[test]

@@ -46,7 +46,9 @@ CREATE TABLE tracing_audit_batches (
     PRIMARY KEY (ledger, first_seq)
 );
 
+-- By time: those of one ledger, and those of all.
 CREATE INDEX tracing_audit_batches_greatest ON tracing_audit_batches (ledger, greatest_ts, first_seq);
+CREATE INDEX tracing_audit_batches_latest ON tracing_audit_batches (greatest_ts, first_seq, ledger);
 
 -- The head of each ledger. Whoever appends to it holds its row.
 CREATE TABLE tracing_audit_heads (

@@ -10,6 +10,8 @@ mod open;
 mod quarantine;
 mod read;
 mod reads;
+mod rows;
+mod scope;
 
 use std::{
     fmt,
@@ -37,7 +39,8 @@ const READERS: u32 = 4;
 /// In a URL: no statement gets a name.
 const NO_NAMES: &str = "statement-cache-capacity=0";
 
-#[derive(Debug)]
+/// A clone reads through the pools that were made before it.
+#[derive(Debug, Clone)]
 pub(crate) struct Postgres {
     source: Source,
     /// What stands before the name of each table: nothing, or the quoted schema and a dot.
@@ -297,7 +300,7 @@ impl Backend for Postgres {
     }
 
     fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
-        read::rows(self, query)
+        rows::rows(self, query)
     }
 
     fn page<'a>(

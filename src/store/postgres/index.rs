@@ -7,15 +7,13 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, postgres::PgRow};
 use super::{
     Postgres,
     open::{exists, failed, is_race},
-    read::{begin, beginning, metadata},
+    read::{ENTRIES, begin, beginning, metadata},
 };
 use crate::{
     AuditError, Column, IndexOn,
     reader::steps,
     store::{Index, no_tables},
 };
-
-const ENTRIES: &str = "tracing_audit_entries";
 
 /// How often to look whether what another process does is done.
 const PAUSE: Duration = Duration::from_millis(500);

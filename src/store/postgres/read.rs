@@ -1,91 +1,36 @@
 //! Reading: a query's conditions as SQL, and rows back from it.
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use sqlx::{
-    Arguments as _, Connection as _, PgConnection, Row as _, Transaction,
+    Arguments as _, Row as _, Transaction,
     postgres::{PgArguments, PgRow},
 };
-use tokio::sync::mpsc;
 
 use super::{
     Postgres,
     open::{exists, failed},
+    scope::{Indexes, Part, Windows, times, windows},
 };
 use uuid::Uuid;
 
 use crate::{
-    AuditError, AuditQuery,
-    entry::from_micros,
+    AuditError, AuditQuery, IndexOn,
     error::Kind,
-    reader::{Column, Condition, CountBy, Step, after_prefix, spelled, steps},
+    reader::{Column, Condition, CountBy, Step, after_prefix, spelled, spelled_path, steps},
     record::Row,
     store::{Group, Head, LedgerRow, Span},
 };
 
-const ROW: &str = "SELECT e.seq, e.id, e.ts, e.workspace_id, e.session_id, e.agent_id, e.action, e.resource, \
-                   e.resource_id, e.decision, e.reason, e.risk_score, e.metadata::text, e.problems::text";
+/// Each with its type, so that decoding need not look at that of every value.
+pub(super) const ROW: &str = "SELECT e.seq::int8, e.id::uuid, e.ts::timestamptz, e.workspace_id::uuid, e.session_id::uuid, \
+                   e.agent_id::uuid, e.action::text, e.resource::text, e.resource_id::text, e.decision::text, \
+                   e.reason::text, e.risk_score::float8, e.metadata::text, e.problems::text";
 
 const LEDGER: &str = ", e.ledger, (SELECT b.committed_at FROM @tracing_audit_batches b \
                       WHERE b.ledger = e.ledger AND b.first_seq <= e.seq ORDER BY b.first_seq DESC LIMIT 1)";
 
-/// Rows of a stream that are handed on together: a hand-over between threads costs as much as some of them.
-const ROWS_TOGETHER: usize = 128;
-/// How many of those are read before they are asked for.
-const READ_AHEAD: usize = 4;
-
-/// The parts of ledgers outside of which nothing matches.
-enum Windows {
-    /// All of these. Every index begins with the ledger: to use it takes its name.
-    Ledgers(Vec<String>),
-    /// There is no index on `ts`, and batches tell which parts reach into a query's time.
-    Timed(Vec<Window>),
-}
-
-struct Window {
-    ledger: String,
-    first_seq: i64,
-    after: i64,
-}
-
-/// What is known of where a query's entries are. Asked for by itself: a planner that does not see how little is left would
-/// read everything.
-async fn windows(
-    postgres: &Postgres,
-    connection: &mut PgConnection,
-    query: &AuditQuery,
-) -> Result<Windows, AuditError> {
-    let (least, greatest) = times(query);
-    if least.is_none() && greatest.is_none() {
-        if let Some(ledger) = &query.ledger {
-            return Ok(Windows::Ledgers(vec![ledger.clone()]));
-        }
-        let ledgers = postgres.statement("SELECT ledger FROM @tracing_audit_heads");
-        return ledgers.scalar().fetch_all(connection).await.map(Windows::Ledgers).map_err(failed);
-    }
-    let mut statement = Statement::new(
-        postgres,
-        "SELECT ledger, min(first_seq), max(first_seq + entries) FROM @tracing_audit_batches WHERE TRUE",
-    );
-    statement.and("ledger = ", query.ledger.clone());
-    statement.and("greatest_ts >= ", least);
-    statement.and("least_ts <= ", greatest);
-    statement.push(" GROUP BY ledger");
-    let rows = statement.into_query()?.fetch_all(connection).await.map_err(failed)?;
-    let window = |row: &PgRow| {
-        Ok(Window { ledger: row.try_get(0)?, first_seq: row.try_get(1)?, after: row.try_get(2)? })
-    };
-    rows.iter().map(window).collect::<sqlx::Result<_>>().map(Windows::Timed).map_err(failed)
-}
-
-/// A query's bounds in time. One beyond what PostgreSQL can hold is beyond every entry too.
-pub(super) fn times(query: &AuditQuery) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
-    let (least, greatest) = query.bounds();
-    (least.map(from_micros), greatest.map(from_micros))
-}
-
 /// A statement and its parameters, grown side by side.
-struct Statement<'p> {
+pub(super) struct Statement<'p> {
     postgres: &'p Postgres,
     sql: String,
     arguments: PgArguments,
@@ -93,17 +38,17 @@ struct Statement<'p> {
 }
 
 impl<'p> Statement<'p> {
-    fn new(postgres: &'p Postgres, start: &str) -> Self {
+    pub(super) fn new(postgres: &'p Postgres, start: &str) -> Self {
         Self { postgres, sql: start.to_owned(), arguments: PgArguments::default(), error: None }
     }
 
-    fn push(&mut self, sql: &str) -> &mut Self {
+    pub(super) fn push(&mut self, sql: &str) -> &mut Self {
         self.sql.push_str(sql);
         self
     }
 
     /// Adds a parameter, and its name to the statement.
-    fn bind<'q, T: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + 'q>(
+    pub(super) fn bind<'q, T: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + 'q>(
         &mut self,
         value: T,
     ) -> &mut Self {
@@ -114,7 +59,7 @@ impl<'p> Statement<'p> {
         self.push(&name)
     }
 
-    fn and<'q, T: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + 'q>(
+    pub(super) fn and<'q, T: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + 'q>(
         &mut self,
         condition: &str,
         value: Option<T>,
@@ -125,13 +70,13 @@ impl<'p> Statement<'p> {
     }
 
     /// Adds the query's conditions; without any, adds one that always holds.
-    fn filter(&mut self, query: &AuditQuery, windows: &Windows) {
+    pub(super) fn filter(&mut self, query: &AuditQuery, windows: &Windows, indexes: &Indexes) {
         self.push(" FROM @tracing_audit_entries e WHERE ");
         match windows {
             Windows::Ledgers(ledgers) => self.ledgers(ledgers),
             Windows::Timed(windows) => {
                 self.push("(FALSE");
-                for Window { ledger, first_seq, after } in windows {
+                for Part { ledger, first_seq, after } in windows {
                     self.push(" OR e.ledger = ").bind(ledger.clone());
                     self.push(" AND e.seq >= ").bind(*first_seq).push(" AND e.seq < ").bind(*after);
                 }
@@ -139,7 +84,7 @@ impl<'p> Statement<'p> {
             }
         }
         for condition in query.all_conditions() {
-            self.condition(&condition);
+            self.condition(&condition, indexes);
             self.push(condition.hint().unwrap_or_default());
         }
         self.and("e.seq >= ", query.from_seq.map(bounded));
@@ -157,14 +102,19 @@ impl<'p> Statement<'p> {
         };
     }
 
-    fn condition(&mut self, condition: &Condition) {
+    fn condition(&mut self, condition: &Condition, indexes: &Indexes) {
         match condition {
             Condition::Ids { column, ids, within } => self.set(&format!("e.{column}"), ids.clone(), *within),
-            Condition::Texts { column, texts, within } => self.texts(&format!("e.{column}"), texts, *within),
+            Condition::Texts { column, texts, within } => {
+                let has_index = indexes.have(&IndexOn::Column(*column));
+                self.texts(&format!("e.{column}"), texts, *within, has_index);
+            }
             Condition::ActionPrefix(prefix) => {
-                let (action, begins) = (beginning("e.action"), beginning_of(prefix));
-                self.and(&format!("{action} >= "), Some(begins.clone()));
-                self.and(&format!("{action} < "), after_prefix(&begins));
+                if indexes.have(&IndexOn::Column(Column::Action)) {
+                    let (action, begins) = (beginning("e.action"), beginning_of(prefix));
+                    self.and(&format!("{action} >= "), Some(begins.clone()));
+                    self.and(&format!("{action} < "), after_prefix(&begins));
+                }
                 self.and("e.action >= ", Some(prefix.clone()));
                 self.and("e.action < ", after_prefix(prefix));
             }
@@ -174,7 +124,8 @@ impl<'p> Statement<'p> {
                 self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
             }
             Condition::Metadata { path, values, within } => {
-                self.texts(&metadata("e.metadata", path), values, *within);
+                let has_index = indexes.have(&IndexOn::Metadata(spelled_path(path)));
+                self.texts(&metadata("e.metadata", path), values, *within, has_index);
             }
             Condition::Contains(text) => {
                 self.push(" AND (");
@@ -187,9 +138,10 @@ impl<'p> Statement<'p> {
         }
     }
 
-    /// One of these texts, or none of them. For an index on request: whose beginning is one of theirs.
-    fn texts(&mut self, what: &str, texts: &[String], within: bool) {
-        if within {
+    /// One of these texts, or none of them. For an index on request: whose beginning is one of theirs. Where there is none,
+    /// that would only mislead the planner, which takes two conditions for rarer than one.
+    fn texts(&mut self, what: &str, texts: &[String], within: bool, has_index: bool) {
+        if within && has_index {
             let beginnings = texts.iter().map(|text| beginning_of(text)).collect();
             self.set::<String>(&beginning(what), beginnings, true);
         }
@@ -214,7 +166,9 @@ impl<'p> Statement<'p> {
         }
     }
 
-    fn into_query(self) -> Result<sqlx::query::Query<'static, sqlx::Postgres, PgArguments>, AuditError> {
+    pub(super) fn into_query(
+        self,
+    ) -> Result<sqlx::query::Query<'static, sqlx::Postgres, PgArguments>, AuditError> {
         match self.error {
             Some(error) => Err(failed(error)),
             None => Ok(sqlx::query_with(self.postgres.sql(&self.sql), self.arguments)
@@ -224,7 +178,7 @@ impl<'p> Statement<'p> {
 }
 
 /// A `seq` beyond all that there can be is the greatest.
-fn bounded(seq: u64) -> i64 {
+pub(super) fn bounded(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
@@ -285,75 +239,11 @@ pub(super) async fn has_table(postgres: &Postgres, table: &str) -> Result<bool, 
     Ok(has)
 }
 
-const ENTRIES: &str = "tracing_audit_entries";
+pub(super) const ENTRIES: &str = "tracing_audit_entries";
 
 /// Every statement is within a transaction, for poolers: see [`Sql`](super::Sql).
 pub(super) async fn begin(postgres: &Postgres) -> Result<Transaction<'static, sqlx::Postgres>, AuditError> {
     postgres.readers().await?.begin().await.map_err(failed)
-}
-
-pub(super) fn rows<'a>(
-    postgres: &'a Postgres,
-    query: &'a AuditQuery,
-) -> BoxStream<'a, Result<Row, AuditError>> {
-    let rows = async move {
-        let mut transaction = begin(postgres).await?;
-        if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
-            return Ok(futures_util::stream::empty().boxed());
-        }
-        let windows = windows(postgres, &mut transaction, query).await?;
-        transaction.commit().await.map_err(failed)?;
-        let mut statement = Statement::new(postgres, ROW);
-        statement.filter(query, &windows);
-        statement.push(" ORDER BY e.ts DESC, e.seq DESC, e.ledger");
-        if let Some(limit) = query.filter.limit {
-            statement.push(" LIMIT ").bind(i64::from(limit));
-        }
-        let statement = statement.into_query()?;
-        let mut connection = postgres.readers().await?.acquire().await.map_err(failed)?;
-        let (rows, taken) = mpsc::channel(READ_AHEAD);
-        // In a task that ends with whoever reads: a stream that is dropped in the middle would keep the connection
-        // until the server had sent all of it.
-        tokio::spawn(async move {
-            let mut transaction = match connection.begin().await {
-                Ok(transaction) => transaction,
-                Err(cause) => {
-                    // Whoever reads may have gone.
-                    drop(rows.send(Some(vec![Err(cause)])).await);
-                    return;
-                }
-            };
-            let mut found = statement.fetch(&mut *transaction).ready_chunks(ROWS_TOGETHER);
-            while let Some(some) = found.next().await {
-                if rows.send(Some(some)).await.is_err() {
-                    drop(found);
-                    drop(transaction);
-                    connection.close_on_drop();
-                    return;
-                }
-            }
-            drop(found);
-            // It has only read, and said already what was wrong.
-            drop(transaction.commit().await);
-            // Tells a whole answer from one whose task was ended. Whoever reads may have gone.
-            drop(rows.send(None).await);
-        });
-        let rows = futures_util::stream::unfold(Some(taken), |taken| async move {
-            let mut taken = taken?;
-            match taken.recv().await {
-                Some(Some(rows)) => Some((Ok(rows), Some(taken))),
-                Some(None) => None,
-                None => {
-                    Some((Err(AuditError::new(Kind::Store, "reading ended before the answer did")), None))
-                }
-            }
-        });
-        let decoded = |rows: Vec<sqlx::Result<PgRow>>| {
-            futures_util::stream::iter(rows).map(|row| row.map_err(failed).and_then(|row| decode(&row)))
-        };
-        Ok::<_, AuditError>(rows.map_ok(decoded).try_flatten().boxed())
-    };
-    futures_util::stream::once(rows).try_flatten().boxed()
 }
 
 pub(super) async fn page(
@@ -363,13 +253,13 @@ pub(super) async fn page(
     size: u32,
 ) -> Result<Vec<LedgerRow>, AuditError> {
     let mut transaction = begin(postgres).await?;
-    if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
+    let Some(indexes) = Indexes::find(postgres, &mut transaction).await? else {
         return Ok(Vec::new());
-    }
+    };
     let windows = windows(postgres, &mut transaction, query).await?;
     let mut statement = Statement::new(postgres, ROW);
     statement.push(LEDGER);
-    statement.filter(query, &windows);
+    statement.filter(query, &windows, &indexes);
     let order = match span {
         Span::After(seq) => {
             statement.and("e.seq > ", seq.map(u64::cast_signed));
@@ -388,12 +278,12 @@ pub(super) async fn page(
 
 pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64, AuditError> {
     let mut transaction = begin(postgres).await?;
-    if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
+    let Some(indexes) = Indexes::find(postgres, &mut transaction).await? else {
         return Ok(0);
-    }
+    };
     let windows = windows(postgres, &mut transaction, query).await?;
     let mut statement = Statement::new(postgres, "SELECT count(*)");
-    statement.filter(query, &windows);
+    statement.filter(query, &windows, &indexes);
     let row = statement.into_query()?.fetch_one(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(failed)
@@ -405,9 +295,9 @@ pub(super) async fn count_by(
     by: &CountBy,
 ) -> Result<Vec<Group>, AuditError> {
     let mut transaction = begin(postgres).await?;
-    if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
+    let Some(indexes) = Indexes::find(postgres, &mut transaction).await? else {
         return Ok(Vec::new());
-    }
+    };
     let windows = windows(postgres, &mut transaction, query).await?;
     let mut statement = Statement::new(postgres, "SELECT ");
     match by {
@@ -427,7 +317,7 @@ pub(super) async fn count_by(
         }
     }
     statement.push(", count(*), min(e.ts), max(e.ts)");
-    statement.filter(query, &windows);
+    statement.filter(query, &windows, &indexes);
     statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
     if let Some(limit) = query.filter.limit {
         statement.push(" LIMIT ").bind(i64::from(limit));
@@ -484,22 +374,22 @@ pub(super) async fn heads(postgres: &Postgres, ledger: Option<&str>) -> Result<V
     rows.iter().map(head).collect::<sqlx::Result<_>>().map_err(failed)
 }
 
-fn decode(row: &PgRow) -> Result<Row, AuditError> {
+pub(super) fn decode(row: &PgRow) -> Result<Row, AuditError> {
     let read = || {
         Ok(Row {
-            id: row.try_get(1)?,
-            ts: row.try_get::<DateTime<Utc>, _>(2)?.timestamp_micros(),
-            workspace_id: row.try_get(3)?,
-            session_id: row.try_get(4)?,
-            agent_id: row.try_get(5)?,
-            action: row.try_get::<&str, _>(6)?.into(),
-            resource: row.try_get::<&str, _>(7)?.into(),
-            resource_id: row.try_get::<Option<&str>, _>(8)?.map(Into::into),
-            decision: row.try_get::<&str, _>(9)?.into(),
-            reason: row.try_get::<Option<&str>, _>(10)?.map(Into::into),
-            risk_score: row.try_get(11)?,
-            metadata: row.try_get::<&str, _>(12)?.into(),
-            problems: row.try_get::<Option<&str>, _>(13)?.map(Into::into),
+            id: row.try_get_unchecked(1)?,
+            ts: row.try_get_unchecked::<DateTime<Utc>, _>(2)?.timestamp_micros(),
+            workspace_id: row.try_get_unchecked(3)?,
+            session_id: row.try_get_unchecked(4)?,
+            agent_id: row.try_get_unchecked(5)?,
+            action: row.try_get_unchecked::<&str, _>(6)?.into(),
+            resource: row.try_get_unchecked::<&str, _>(7)?.into(),
+            resource_id: row.try_get_unchecked::<Option<&str>, _>(8)?.map(Into::into),
+            decision: row.try_get_unchecked::<&str, _>(9)?.into(),
+            reason: row.try_get_unchecked::<Option<&str>, _>(10)?.map(Into::into),
+            risk_score: row.try_get_unchecked(11)?,
+            metadata: row.try_get_unchecked::<&str, _>(12)?.into(),
+            problems: row.try_get_unchecked::<Option<&str>, _>(13)?.map(Into::into),
         })
     };
     read().map_err(|cause: sqlx::Error| {

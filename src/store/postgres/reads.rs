@@ -6,7 +6,8 @@ use sqlx::{Row as _, postgres::PgRow};
 use super::{
     Postgres,
     open::{exists, failed},
-    read::{begin, times},
+    read::begin,
+    scope::times,
 };
 use crate::{
     AuditError, AuditQuery,
