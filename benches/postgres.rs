@@ -159,6 +159,12 @@ fn main() {
     }
     let url = server().create_database();
     ours(&url, "main", EXPORTED);
+    // As autovacuum does a minute after such a load, amid the rounds or after them.
+    block_on(async {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql("VACUUM ANALYZE tracing_audit_entries").execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
     for _ in 0..2 * ROUNDS + 1 {
         timed("CSV of 1 M rows", EXPORTED, || export(&url));
         timed("psql's \\copy of them", EXPORTED, || psql_copy(&url));
@@ -197,7 +203,7 @@ fn main() {
     ] {
         println!("{name}: {:.0} rows/s", 1.0 / figures::median(name).unwrap());
     }
-    figures::ratio("psql's \\copy of them", "CSV of 1 M rows", ">= 0.9");
+    figures::ratio("psql's \\copy of them", "CSV of 1 M rows", ">= 1");
     let resident = figures::most_memory(EXPORT_ONLY, url.as_ref()) as f64 / 1e6;
     println!("CSV of 1 M rows: {resident:.1} MB resident at most, the whole process (goal <= 64)");
     figures::ratio("COPY", "audit", ">= 0.85");

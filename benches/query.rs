@@ -148,7 +148,17 @@ fn measure(name: &str, goal: &str, runs: u64, mut job: impl FnMut(u64)) {
     println!("{name:<72} p50 {:>10}  p99 {:>10}  (goal {goal})", at(0.5), at(0.99));
 }
 
+/// Work that is always the same: how far a figure below may be the machine's.
+fn machine() {
+    measure("the machine: the same multiplications each time", "reported", 1000, |run| {
+        std::hint::black_box(
+            (0..1_000_000).fold(run, |sum, n| std::hint::black_box(sum.wrapping_mul(31) + n)),
+        );
+    });
+}
+
 fn queries(store: &str, reader: &AuditReader, rows: u64) {
+    machine();
     let id = |n: u64| Uuid::from_u128(n.into());
     let day = |run: u64| (time(START + run % DAYS * DAY), time(START + (run % DAYS + 1) * DAY));
     let all = AuditQuery::new;
@@ -181,6 +191,15 @@ fn queries(store: &str, reader: &AuditReader, rows: u64) {
                 block_on(reader.page(query, None, 100)).unwrap();
             });
         }
+    }
+    for (name, query) in [
+        ("everything", &(|_| all()) as &dyn Fn(u64) -> AuditQuery),
+        ("a workspace", &|run| all().workspace_id(id(run % 50))),
+        ("a session", &|run| all().session_id(id(rows / 20 * run / (RUNS + 1)))),
+    ] {
+        measure(&format!("{store}: the newest 100 by time: {name}"), "reported", RUNS, |run| {
+            block_on(reader.query(query(run).limit(100))).unwrap();
+        });
     }
     for (name, by) in [
         ("hour", CountBy::Hour),
