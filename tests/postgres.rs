@@ -793,7 +793,9 @@ fn an_export_by_time_puts_several_ledgers_in_one_order_and_leaves_out_one_that_b
         let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).ledger(ledger);
         let log = builder.in_memory_queue(20_000, 64 << 20).open_blocking().unwrap();
         for n in 0..entries {
-            let entry = AuditEntry { resource: ledger.to_owned(), ts: ts(n), ..entry(n.to_string()) };
+            let decision = if n % 999 == 0 { Decision::Deny } else { Decision::Allow }.into();
+            let resource = ledger.to_owned();
+            let entry = AuditEntry { resource, ts: ts(n), decision, ..entry(n.to_string()) };
             log.writer().try_write(entry).unwrap();
         }
         log.flush_blocking().unwrap();
@@ -815,7 +817,15 @@ fn an_export_by_time_puts_several_ledgers_in_one_order_and_leaves_out_one_that_b
     let rows: Vec<_> = csv::Reader::from_reader(&*bytes).into_records().map(Result::unwrap).collect();
     let rows: Vec<(u64, &str)> = rows.iter().map(|row| (row[4].parse().unwrap(), &row[5])).collect();
     assert_eq!(rows, expected);
-    assert_eq!(reader.blocking().query(AuditQuery::new()).unwrap().len(), 32_000);
+    let reader = reader.blocking();
+    assert_eq!(reader.query(AuditQuery::new()).unwrap().len(), 32_000);
+    // By an index, all at once.
+    let refused =
+        reader.query(AuditQuery::new().decision(Decision::Deny).none_of(Column::Resource, ["c"])).unwrap();
+    let refused: Vec<_> =
+        refused.iter().map(|entry| (entry.action.parse().unwrap(), &*entry.resource)).collect();
+    expected.retain(|(n, _)| n % 999 == 0);
+    assert_eq!(refused, expected);
 }
 
 #[test]

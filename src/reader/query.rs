@@ -179,8 +179,21 @@ impl AuditQuery {
     /// ```
     #[must_use]
     pub fn scans(&self) -> bool {
-        let AuditFilter { workspace_id, session_id, decision, start_time, end_time, .. } = &self.filter;
-        let timed = start_time.is_some() || end_time.is_some() || self.before.is_some();
+        !self.has_times() && !self.has_index() && !self.takes_all()
+    }
+
+    fn has_times(&self) -> bool {
+        self.filter.start_time.is_some() || self.filter.end_time.is_some() || self.before.is_some()
+    }
+
+    /// Whether an index that every log has tells where its entries are, and no range of time does.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn is_found_by_index(&self) -> bool {
+        self.has_index() && !self.has_times()
+    }
+
+    fn has_index(&self) -> bool {
+        let AuditFilter { workspace_id, session_id, decision, .. } = &self.filter;
         let rare = |decision: &String| matches!(&**decision, "Deny" | "Mask");
         let served = |condition: &Condition| match condition {
             Condition::Ids {
@@ -189,11 +202,10 @@ impl AuditQuery {
             Condition::Problems(some) => *some,
             condition => condition.hint().is_some(),
         };
-        let served = workspace_id.is_some()
+        workspace_id.is_some()
             || session_id.is_some()
             || decision.as_ref().is_some_and(rare)
-            || self.conditions.iter().any(served);
-        !timed && !served && !self.takes_all()
+            || self.conditions.iter().any(served)
     }
 
     pub(super) fn has_prefix(&self) -> bool {

@@ -8,8 +8,8 @@
 
 use std::collections::VecDeque;
 
-/// Entries that the first window takes in: read in some 50 ms.
-const FIRST_TARGET: u64 = 8192;
+/// Entries that the first window takes in: read in some 50 ms. If an index finds no more, they are all in one window.
+pub(super) const FIRST_TARGET: u64 = 8192;
 
 /// As many as this where little matches: looked through in a second or two.
 const TARGET_MAX: u64 = 1_000_000;
@@ -36,6 +36,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// All that a ledger holds before this `seq`, as if committed at once.
+    pub(super) fn whole(ledger: usize, next_seq: i64) -> Self {
+        Self { ledger, first_seq: 0, entries: next_seq, least_ts: i64::MIN, greatest_ts: i64::MAX }
+    }
+
     fn range(&self) -> Range {
         let last_seq = self.first_seq.saturating_add(self.entries - 1);
         Range { ledger: self.ledger, first_seq: self.first_seq, last_seq }

@@ -957,7 +957,8 @@ fn an_export_by_time_is_of_what_was_there_when_it_began_each_once_and_the_newest
     };
     let entry = |n: i64| {
         let entry = AuditEntry::new(Uuid::nil(), "a", "r");
-        AuditEntry { resource_id: Some(n.to_string()), ts: ts(n), ..entry }
+        let session_id = (n % 1000 < 2).then_some(Uuid::from_u128(7));
+        AuditEntry { resource_id: Some(n.to_string()), session_id, ts: ts(n), ..entry }
     };
     write(&fixture, &(0..30_000).map(entry).collect::<Vec<_>>());
     let mut expected: Vec<i64> = (0..30_000).collect();
@@ -974,7 +975,14 @@ fn an_export_by_time_is_of_what_was_there_when_it_began_each_once_and_the_newest
     }
     let rows = csv::Reader::from_reader(&*bytes).into_records().map(|row| row.unwrap()[6].parse::<i64>().unwrap());
     assert_eq!(rows.collect::<Vec<_>>(), expected);
-    let newest = block_on(reader.query(AuditQuery::new().before_seq(30_000).limit(100))).unwrap();
-    let newest: Vec<i64> = newest.into_iter().map(|entry| entry.resource_id.unwrap().parse().unwrap()).collect();
-    assert_eq!(newest, expected[..100]);
+    let newest = |query: AuditQuery| -> Vec<i64> {
+        let found = block_on(reader.query(query.before_seq(30_000))).unwrap();
+        found.into_iter().map(|entry| entry.resource_id.unwrap().parse().unwrap()).collect()
+    };
+    assert_eq!(newest(AuditQuery::new().limit(100)), expected[..100]);
+    // By an index: more than what is read at once, and less.
+    assert_eq!(newest(AuditQuery::new().workspace_id(Uuid::nil())), expected);
+    expected.retain(|n| n % 1000 < 2);
+    assert_eq!(newest(AuditQuery::new().session_id(Uuid::from_u128(7))), expected);
+    assert_eq!(newest(AuditQuery::new().session_id(Uuid::from_u128(7)).limit(9)), expected[..9]);
 }

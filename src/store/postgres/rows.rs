@@ -18,7 +18,7 @@ use crate::{
     entry::from_micros,
     error::Kind,
     record::Row,
-    store::walk::{Batch, Step, Walk, Window},
+    store::walk::{Batch, FIRST_TARGET, Step, Walk, Window},
 };
 
 /// A window is sorted in memory, which saves a fifth of an export's time. By default a server gives 4 MB for that, which a
@@ -103,6 +103,8 @@ struct ByTime {
     ledgers: Vec<(String, i64)>,
     /// Where in those each name is.
     numbers: HashMap<String, usize>,
+    /// Whether an index finds so few that batches, of which there may be as many as entries, need not be looked at.
+    few: bool,
 }
 
 impl ByTime {
@@ -118,11 +120,19 @@ impl ByTime {
             "SELECT ledger, next_seq FROM @tracing_audit_heads WHERE $1::text IS NULL OR ledger = $1 ORDER BY ledger",
         );
         let ledgers = heads.row().bind(query.ledger.clone()).fetch_all(&mut *transaction).await;
-        transaction.commit().await.map_err(failed)?;
         let ledgers: Vec<(String, i64)> = ledgers.map_err(failed)?;
+        let few = query.is_found_by_index() && {
+            let names = ledgers.iter().map(|(ledger, _)| ledger.clone()).collect();
+            let mut count = Statement::new(postgres, "SELECT count(*) FROM (SELECT 1");
+            count.filter(query, &Windows::Ledgers(names), &indexes);
+            count.push(" LIMIT ").bind(FIRST_TARGET.cast_signed() + 1).push(") few");
+            let count = count.into_query()?.fetch_one(&mut *transaction).await.map_err(failed)?;
+            count.try_get::<i64, _>(0).map_err(failed)? <= FIRST_TARGET.cast_signed()
+        };
+        transaction.commit().await.map_err(failed)?;
         let numbers =
             ledgers.iter().enumerate().map(|(number, (ledger, _))| (ledger.clone(), number)).collect();
-        Ok(Some(Self { postgres: postgres.clone(), query: query.clone(), indexes, ledgers, numbers }))
+        Ok(Some(Self { postgres: postgres.clone(), query: query.clone(), indexes, ledgers, numbers, few }))
     }
 
     async fn read(
@@ -131,6 +141,10 @@ impl ByTime {
         to: &mpsc::Sender<Taken>,
     ) -> Result<(), AuditError> {
         let mut walk = Walk::new(self.query.filter.limit, self.ledgers.len() == 1);
+        if self.few {
+            let whole = |(ledger, (_, next_seq)): (usize, &(String, i64))| Batch::whole(ledger, *next_seq);
+            walk.know(self.ledgers.iter().enumerate().map(whole).collect(), None);
+        }
         loop {
             match walk.next() {
                 Step::Batches { after, limit } => {

@@ -238,13 +238,22 @@ impl<'a> ByTime<'a> {
             .fetch_optional(sqlite.readers())
             .await
             .map_err(|cause| failed(sqlite, cause))?;
-        Ok(Some(Self {
-            sqlite,
-            query,
-            walk: Walk::new(query.filter.limit, true),
-            head: head.unwrap_or(0),
-            found: Arc::default(),
-        }))
+        let head = head.unwrap_or(0);
+        let mut walk = Walk::new(query.filter.limit, true);
+        if query.is_found_by_index() {
+            let mut count = Statement::new("SELECT count(*) FROM (SELECT 1");
+            count.filter(query);
+            count.push(" LIMIT ?)").bind(walk::FIRST_TARGET.cast_signed() + 1);
+            let count = count.into_query().map_err(|cause| failed(sqlite, cause))?;
+            let row = count.fetch_one(sqlite.readers()).await.map_err(|cause| failed(sqlite, cause))?;
+            // So few that batches, of which there may be as many as entries, need not be looked at.
+            if row.try_get::<i64, _>(0).map_err(|cause| failed(sqlite, cause))?
+                <= walk::FIRST_TARGET.cast_signed()
+            {
+                walk.know(vec![Batch::whole(0, head)], None);
+            }
+        }
+        Ok(Some(Self { sqlite, query, walk, head, found: Arc::default() }))
     }
 
     /// The rows of the next window that may have any; none at the end.
