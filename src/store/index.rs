@@ -122,7 +122,8 @@ impl Store {
     /// insert and room on disk, and does not change what any query answers. The documentation of the module
     /// [`indexes`](crate::indexes) says how much.
     ///
-    /// PostgreSQL makes it `CONCURRENTLY`, beside whoever writes, once the transactions that run have ended. SQLite cannot:
+    /// PostgreSQL makes it `CONCURRENTLY`, beside whoever writes, once the transactions that run have ended, and takes
+    /// statistics of what it is on, which for a text or a place in the metadata takes version 14. SQLite cannot:
     /// it holds its lock while it makes one, about a second for a million entries. What is accepted meanwhile waits in
     /// the queue, and a commit for its answer. Beyond 5 s, as at any lock that another holds,
     /// [`health`](crate::AuditLog::health) is failing until it is made, and a shutdown leaves behind what it could not
@@ -130,15 +131,14 @@ impl Store {
     ///
     /// # Errors
     /// [`is_schema`](AuditError::is_schema) if there are no tables, or the store is on [`Migrate::Check`], with the
-    /// statement for whoever may make it; [`is_store`](AuditError::is_store) if the database refuses, for instance
+    /// statements for whoever may make it; [`is_store`](AuditError::is_store) if the database refuses, for instance
     /// because the role does not own the tables.
     ///
     /// # Cancel safety
     /// Dropping the future may leave it made, or in PostgreSQL half made: the next call begins it anew.
     pub async fn create_index(&self, on: &IndexOn) -> Result<(), AuditError> {
         let Some(sql) = self.index_sql(on) else { return Ok(()) };
-        let make = (self.migrate == Migrate::Auto).then_some(&*sql);
-        if self.backend().has_index(&on.name(), make).await? {
+        if self.backend().has_index(on, self.migrate == Migrate::Auto).await? {
             return Ok(());
         }
         let message = format!("the index on {on} is not there, and this log may not make it: run {sql}");
@@ -165,7 +165,7 @@ impl Store {
         if on.is_always_there() {
             return Err(AuditError::new(Kind::Config, format!("every log has an index on {on}")));
         }
-        self.backend().drop_index(&on.name()).await
+        self.backend().drop_index(on).await
     }
 
     /// [`drop_index`](Self::drop_index) for code without an async runtime. Blocks the thread.
@@ -176,7 +176,8 @@ impl Store {
         on_own_runtime(self.drop_index(on))
     }
 
-    /// The statement that makes this index, for whoever does it by hand. None if every log has it.
+    /// The statement that makes this index, or several with `;` between them, for whoever does it by hand. None if every
+    /// log has it.
     #[must_use]
     pub fn index_sql(&self, on: &IndexOn) -> Option<String> {
         if on.is_always_there() { None } else { self.backend().index_sql(on) }

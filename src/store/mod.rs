@@ -266,23 +266,19 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         Box::pin(async { Err(no_database()) })
     }
 
-    /// The statement that makes an index.
+    /// What makes an index.
     fn index_sql(&self, _on: &IndexOn) -> Option<String> {
         None
     }
 
-    /// Whether there is an index of this name that can be used. If there is none it is made by the statement, unless that is
-    /// withheld; if another process makes it, that is waited for.
-    fn has_index<'a>(
-        &'a self,
-        _name: &'a str,
-        _make: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<bool, AuditError>> {
+    /// Whether there is an index on this that can be used. If there is none it is made, if it may be; if another process
+    /// makes it, that is waited for.
+    fn has_index<'a>(&'a self, _on: &'a IndexOn, _make: bool) -> BoxFuture<'a, Result<bool, AuditError>> {
         Box::pin(async { Err(no_database()) })
     }
 
-    /// Drops the index of this name, if it is there.
-    fn drop_index<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<(), AuditError>> {
+    /// Drops the index on this, if it is there.
+    fn drop_index<'a>(&'a self, _on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>> {
         Box::pin(async { Err(no_database()) })
     }
 

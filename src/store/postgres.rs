@@ -344,16 +344,12 @@ impl Backend for Postgres {
         Some(index::sql(self, on))
     }
 
-    fn has_index<'a>(
-        &'a self,
-        name: &'a str,
-        make: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<bool, AuditError>> {
-        Box::pin(index::has(self, name, make))
+    fn has_index<'a>(&'a self, on: &'a IndexOn, make: bool) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(index::has(self, on, make))
     }
 
-    fn drop_index<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), AuditError>> {
-        Box::pin(index::drop(self, name))
+    fn drop_index<'a>(&'a self, on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(index::drop(self, on))
     }
 
     fn indexes(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {

@@ -24,57 +24,121 @@ const RACES: u32 = 20;
 /// How often one must look abandoned before it is.
 const LOOKS: u32 = 3;
 
+/// The index, and the statistics of the expression that it is on, if it is on one: PostgreSQL uses none of those of a
+/// partial index, and without any it expects one entry in 200, whatever is looked for.
+struct Statements {
+    index: String,
+    statistics: Option<String>,
+    analyze: String,
+}
+
+impl Statements {
+    fn new(postgres: &Postgres, on: &IndexOn) -> Self {
+        let (name, prefix) = (identifier(&on.name()), &postgres.prefix);
+        let what = match on {
+            IndexOn::Column(column) if column.holds_ids() => column.name().to_owned(),
+            IndexOn::Column(column) => beginning(column.name()),
+            IndexOn::Metadata(path) => beginning(&metadata("metadata", &steps(path))),
+        };
+        // Where there is nothing, nothing is looked for.
+        let some = match on {
+            IndexOn::Column(Column::Action | Column::Resource | Column::Decision) => String::new(),
+            _ => format!(" WHERE {what} IS NOT NULL"),
+        };
+        let table = format!("{prefix}{ENTRIES}");
+        let is_expression = !matches!(on, IndexOn::Column(column) if column.holds_ids());
+        let statistics = format!("CREATE STATISTICS IF NOT EXISTS {prefix}{name} ON ({what}) FROM {table}");
+        Self {
+            index: format!(
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {table} (ledger, ({what}), seq){some}"
+            ),
+            statistics: is_expression.then_some(statistics),
+            analyze: format!("ANALYZE {table}"),
+        }
+    }
+}
+
 pub(super) fn sql(postgres: &Postgres, on: &IndexOn) -> String {
-    let (name, prefix) = (identifier(&on.name()), &postgres.prefix);
-    let what = match on {
-        IndexOn::Column(column) if column.holds_ids() => column.name().to_owned(),
-        IndexOn::Column(column) => beginning(column.name()),
-        IndexOn::Metadata(path) => beginning(&metadata("metadata", &steps(path))),
-    };
-    // Where there is nothing, nothing is looked for.
-    let some = match on {
-        IndexOn::Column(Column::Action | Column::Resource | Column::Decision) => String::new(),
-        _ => format!(" WHERE {what} IS NOT NULL"),
-    };
-    format!(
-        "CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {prefix}tracing_audit_entries (ledger, ({what}), seq){some}"
-    )
+    let Statements { index, statistics, analyze } = Statements::new(postgres, on);
+    match statistics {
+        Some(statistics) => [statistics, analyze, index].join(";\n"),
+        None => index,
+    }
 }
 
 fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-pub(super) async fn has(postgres: &Postgres, name: &str, make: Option<&str>) -> Result<bool, AuditError> {
+pub(super) async fn has(postgres: &Postgres, on: &IndexOn, make: bool) -> Result<bool, AuditError> {
+    let statements = Statements::new(postgres, on);
     let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
-    let name = format!("{}{}", postgres.prefix, identifier(name));
+    let name = format!("{}{}", postgres.prefix, identifier(&on.name()));
     let (mut races, mut looks) = (RACES, LOOKS);
+    if make {
+        // First, since they do not need the index: where that is ready, they are there.
+        take_statistics(postgres, &mut connection, on, &statements).await?;
+    }
     let has = loop {
         let statement = match (state(postgres, &mut connection, &name).await?, make) {
             (State::Ready, _) => break true,
-            (_, None) => break false,
-            (State::Absent, Some(sql)) => sql.to_owned(),
+            (_, false) => break false,
+            (State::Absent, true) => statements.index.clone(),
             // Whoever has made it lets go of the table a moment before that is seen.
-            (State::Abandoned, Some(_)) if looks > 0 => {
+            (State::Abandoned, true) if looks > 0 => {
                 looks -= 1;
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            (State::Abandoned, Some(_)) => format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"),
-            (State::Busy, Some(_)) => {
+            (State::Abandoned, true) => format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"),
+            (State::Busy, true) => {
                 looks = LOOKS;
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
         match run(&mut connection, statement).await {
+            Ok(()) => {}
             // Two that make one at once may wait for each other.
             Err(cause) if is_race(&cause) && races > 0 => races -= 1,
-            done => done.map_err(failed)?,
+            Err(cause) => return Err(failed(cause)),
         }
     };
     connection.close().await.map_err(failed)?;
     Ok(has)
+}
+
+async fn take_statistics(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    on: &IndexOn,
+    statements: &Statements,
+) -> Result<(), AuditError> {
+    let Some(create) = &statements.statistics else { return Ok(()) };
+    let taken = postgres.statement(
+        "SELECT EXISTS (SELECT 1 FROM pg_stats_ext_exprs s
+                        WHERE s.statistics_schemaname = n.nspname AND s.statistics_name = $2)
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)",
+    );
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    let table = format!("{}{ENTRIES}", postgres.prefix);
+    let taken = taken.scalar().bind(table).bind(on.name()).fetch_optional(&mut *transaction).await;
+    let taken: Option<bool> = taken.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    // Without a table there are none.
+    if taken != Some(false) {
+        return Ok(());
+    }
+    for statement in [create, &statements.analyze] {
+        let mut races = RACES;
+        while let Err(cause) = run(connection, statement.clone()).await {
+            if !is_race(&cause) || races == 0 {
+                return Err(failed(cause));
+            }
+            races -= 1;
+        }
+    }
+    Ok(())
 }
 
 enum State {
@@ -110,10 +174,12 @@ async fn state(postgres: &Postgres, connection: &mut PgConnection, name: &str) -
     })
 }
 
-pub(super) async fn drop(postgres: &Postgres, name: &str) -> Result<(), AuditError> {
+pub(super) async fn drop(postgres: &Postgres, on: &IndexOn) -> Result<(), AuditError> {
     let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
-    let remove = format!("DROP INDEX CONCURRENTLY IF EXISTS {}{}", postgres.prefix, identifier(name));
-    run(&mut connection, remove).await.map_err(failed)?;
+    let name = format!("{}{}", postgres.prefix, identifier(&on.name()));
+    for what in ["INDEX CONCURRENTLY", "STATISTICS"] {
+        run(&mut connection, format!("DROP {what} IF EXISTS {name}")).await.map_err(failed)?;
+    }
     connection.close().await.map_err(failed)
 }
 
