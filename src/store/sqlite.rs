@@ -6,6 +6,7 @@ mod open;
 mod quarantine;
 mod read;
 mod reads;
+mod waited;
 
 use std::{
     path::{Path, PathBuf},

@@ -12,7 +12,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{Sqlite, open::opening};
+use super::{Sqlite, open::opening, waited::all_of};
 use crate::{
     AuditError, AuditQuery,
     error::Kind,
@@ -330,8 +330,9 @@ pub(super) async fn page(
     if !has_tables(sqlite).await? {
         return Ok(Vec::new());
     }
-    let statement = of_page(query, span, size).into_query().map_err(|cause| failed(sqlite, cause))?;
-    let rows = statement.fetch_all(sqlite.readers()).await.map_err(|cause| failed(sqlite, cause))?;
+    let failed = |cause| failed(sqlite, cause);
+    let statement = of_page(query, span, size).into_query().map_err(failed)?;
+    let rows = all_of(sqlite, statement).await.map_err(failed)?;
     rows.iter().map(decode_ledger).collect()
 }
 
@@ -361,9 +362,10 @@ pub(super) async fn count(sqlite: &Sqlite, query: &AuditQuery) -> Result<u64, Au
     let mut statement = Statement::new("SELECT count(*)");
     statement.filter(query);
     statement.prune(query);
-    let statement = statement.into_query().map_err(|cause| failed(sqlite, cause))?;
-    let row = statement.fetch_one(sqlite.readers()).await.map_err(|cause| failed(sqlite, cause))?;
-    row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(|cause| failed(sqlite, cause))
+    let failed = |cause| failed(sqlite, cause);
+    let rows = all_of(sqlite, statement.into_query().map_err(failed)?).await.map_err(failed)?;
+    let count = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0)).map_err(failed)?;
+    Ok(count.cast_unsigned())
 }
 
 pub(super) async fn count_by(
@@ -399,7 +401,7 @@ pub(super) async fn count_by(
         statement.push(" LIMIT ?").bind(i64::from(limit));
     }
     let failed = |cause| failed(sqlite, cause);
-    let rows = statement.into_query().map_err(failed)?.fetch_all(sqlite.readers()).await.map_err(failed)?;
+    let rows = all_of(sqlite, statement.into_query().map_err(failed)?).await.map_err(failed)?;
     let group = |row: &SqliteRow| {
         let key = match by {
             CountBy::Hour | CountBy::Day => Some(spelled(row.try_get(0)?)),
