@@ -51,8 +51,8 @@
 //! # More than one machine
 //!
 //! Every unique key begins with the ledger, no statement joins rows of two of them, and nothing needs sequences,
-//! triggers, temporary tables, advisory locks or settings of a session: 16 MB of `work_mem` for sorting part of an export
-//! are asked for within its transaction. So the tables can be spread over machines by
+//! triggers, temporary tables, advisory locks or settings of a session: `client_connection_check_interval`, and 16 MB of
+//! `work_mem` for sorting part of an export, are asked for within a transaction. So the tables can be spread over machines by
 //! ledger, for instance by [Citus](https://docs.citusdata.com), with the tables empty:
 //!
 //! ```sql

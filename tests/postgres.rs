@@ -670,6 +670,84 @@ fn an_export_that_nobody_reads_to_its_end_gives_its_connection_back() {
 }
 
 #[test]
+fn a_read_that_is_dropped_at_any_moment_leaves_no_transaction_to_an_application_s_pool() {
+    let url = server().create_database();
+    let log = in_memory(&url);
+    for n in 0..2000 {
+        log.writer().try_write(entry(n.to_string())).unwrap();
+    }
+    wait_until("all is committed", || log.flush_blocking().is_ok());
+    block_on(async {
+        run(&url, "CREATE TABLE notes (n bigint)").await;
+        let options = sqlx::postgres::PgPoolOptions::new().max_connections(1);
+        let pool = options.connect(&url).await.unwrap();
+        let reader = AuditReader::new(pool.clone());
+        for n in 0..400_u32 {
+            let limit = Duration::from_micros(u64::from(n) * 10);
+            // Whether it ends in time is all the same.
+            drop(match n % 4 {
+                0 => tokio::time::timeout(limit, reader.count(AuditQuery::new())).await.map(drop),
+                1 => tokio::time::timeout(limit, reader.page(AuditQuery::new(), None, 10)).await.map(drop),
+                2 => tokio::time::timeout(limit, reader.query(AuditQuery::new())).await.map(drop),
+                _ => tokio::time::timeout(limit, reader.ledgers()).await.map(drop),
+            });
+            let note = sqlx::query("INSERT INTO notes VALUES ($1)").bind(i64::from(n));
+            note.execute(&pool).await.unwrap();
+        }
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let notes =
+            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM notes").fetch_one(&mut connection).await;
+        assert_eq!(notes.unwrap(), 400);
+    });
+}
+
+#[test]
+fn the_server_ends_a_statement_for_which_nobody_waits_any_more() {
+    let url = server().create_database();
+    let reader = AuditReader::new(Store::postgres(&url).unwrap());
+    in_memory(&url).writer().commit_blocking(entry("a")).unwrap();
+    let mut connection = block_on(async {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql("BEGIN; LOCK TABLE tracing_audit_entries").execute(&mut connection).await.unwrap();
+        connection
+    });
+    let mut wait = || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                       AND datname = current_database()";
+        block_on(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection)).unwrap()
+    };
+    let given_up = Duration::from_millis(300);
+    block_on(async {
+        tokio::time::timeout(given_up, reader.count(AuditQuery::new())).await.unwrap_err();
+        tokio::time::timeout(given_up, reader.query(AuditQuery::new())).await.unwrap_err();
+    });
+    assert!(wait() > 0);
+    // While the lock is still held.
+    wait_until("they have ended", || wait() == 0);
+}
+
+#[test]
+fn an_export_that_is_taken_slowly_survives_that_the_server_ends_its_transaction() {
+    let url = server().create_database();
+    let log = in_memory(&url);
+    for n in 0..60_000 {
+        log.writer().try_write(entry(n.to_string())).unwrap();
+    }
+    wait_until("all is committed", || log.flush_blocking().is_ok());
+    block_on(async {
+        run(&url, "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET idle_in_transaction_session_timeout = 50'; END $$").await;
+        let reader = AuditReader::new(Store::postgres(&url).unwrap());
+        let mut chunks = pin!(reader.export_stream(AuditQuery::new(), ExportFormat::Csv));
+        let mut entries = 0;
+        while let Some(chunk) = chunks.try_next().await.unwrap() {
+            entries += chunk.entries;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+        assert_eq!(entries, 60_000);
+    });
+}
+
+#[test]
 fn the_contract_s_fixture_has_a_journal() {
     let fixture = log_with(|builder| builder);
     assert_eq!(std::fs::read_dir(fixture.directory.path().join("queue")).unwrap().count(), 1);
@@ -798,7 +876,7 @@ fn an_export_by_time_puts_several_ledgers_in_one_order_and_leaves_out_one_that_b
             let entry = AuditEntry { resource, ts: ts(n), decision, ..entry(n.to_string()) };
             log.writer().try_write(entry).unwrap();
         }
-        log.flush_blocking().unwrap();
+        wait_until("all is committed", || log.flush_blocking().is_ok());
         log
     };
     let log = write("a", 12_000);

@@ -93,9 +93,10 @@ impl AuditReader {
     /// ```
     ///
     /// A CSV, which is ordered by time, is read while its chunks are taken, from one part of the time to the one before: some
-    /// thousands of entries, for which it holds a read transaction. In PostgreSQL it keeps one of the four connections that
-    /// a reader has until its end. What was committed after its start is not in it. The others are read page by page, and
-    /// whoever takes their chunks slowly holds nothing up.
+    /// thousands of entries, or as many as have overlapping times, for which it holds a read transaction. (PostgreSQL may end
+    /// one in which nothing happens for long: that does no harm.) It keeps one of the four connections that a reader has
+    /// until its end. What was committed after its start is not in it. The others are read page by page, and whoever takes
+    /// their chunks slowly holds nothing up.
     ///
     /// An `Err` is the last item: [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000
     /// values, [`is_store`](AuditError::is_store) if the database cannot be read.

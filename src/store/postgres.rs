@@ -4,6 +4,7 @@
 //! poolers and databases that speak PostgreSQL's protocol can stand in for it.
 
 mod append;
+mod borrowed;
 mod copy;
 mod index;
 mod open;
@@ -39,7 +40,7 @@ const READERS: u32 = 4;
 /// In a URL: no statement gets a name.
 const NO_NAMES: &str = "statement-cache-capacity=0";
 
-/// A clone reads through the pools that were made before it.
+/// Clones share their pools.
 #[derive(Debug, Clone)]
 pub(crate) struct Postgres {
     source: Source,
@@ -50,8 +51,8 @@ pub(crate) struct Postgres {
     names_statements: bool,
     /// For readers on a runtime of the caller's, and for those that block. A connection lives on the runtime that opened
     /// it, which may be the very thread that a blocking reader blocks. Made at the first read, since that takes a runtime.
-    readers: OnceLock<PgPool>,
-    blocking_readers: OnceLock<PgPool>,
+    readers: Arc<OnceLock<PgPool>>,
+    blocking_readers: Arc<OnceLock<PgPool>>,
 }
 
 /// A statement with the names of its tables.
@@ -225,7 +226,11 @@ impl Postgres {
     }
 
     async fn readers(&self) -> Result<&PgPool, AuditError> {
-        let blocking = is_on_own_runtime();
+        self.readers_for(is_on_own_runtime()).await
+    }
+
+    /// Those for a reader that blocks, or for one that does not.
+    async fn readers_for(&self, blocking: bool) -> Result<&PgPool, AuditError> {
         let readers = match &self.source {
             Source::Pool(pool) if !blocking => return Ok(pool),
             _ if blocking => &self.blocking_readers,

@@ -6,8 +6,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, postgres::PgRow};
 
 use super::{
     Postgres,
+    borrowed::within,
     open::{exists, failed, is_race},
-    read::{ENTRIES, begin, beginning, metadata},
+    read::{ENTRIES, beginning, metadata},
 };
 use crate::{
     AuditError, Column, IndexOn,
@@ -189,14 +190,14 @@ async fn run(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
 }
 
 pub(super) async fn list(postgres: &Postgres) -> Result<Vec<Index>, AuditError> {
-    let mut transaction = begin(postgres).await?;
     let list = postgres.statement(
         "SELECT c.relname::text, i.indisvalid, pg_relation_size(c.oid), pg_stat_get_numscans(c.oid)
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass($1) ORDER BY 1",
     );
     let table = format!("{}{ENTRIES}", postgres.prefix);
-    let rows = list.query().bind(table).fetch_all(&mut *transaction).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
+    let list = list.query().bind(table);
+    let list = async |connection: &mut PgConnection| list.fetch_all(connection).await.map_err(failed);
+    let rows = within(postgres.readers().await?, list).await?;
     let index = |row: &PgRow| {
         let size: i64 = row.try_get(2)?;
         let scans: i64 = row.try_get(3)?;

@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    Arguments as _, Row as _, Transaction,
+    Arguments as _, PgConnection, Row as _,
     postgres::{PgArguments, PgRow},
 };
 
 use super::{
     Postgres,
+    borrowed::within,
     open::{exists, failed},
     scope::{Indexes, Part, Windows, times, windows},
 };
@@ -233,17 +234,26 @@ fn quoted(text: &str) -> String {
 
 /// Whether there is a table of this name where ours are.
 pub(super) async fn has_table(postgres: &Postgres, table: &str) -> Result<bool, AuditError> {
-    let mut transaction = begin(postgres).await?;
-    let has = exists(postgres, &mut transaction, table).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
-    Ok(has)
+    within(postgres.readers().await?, async |connection| {
+        exists(postgres, connection, table).await.map_err(failed)
+    })
+    .await
 }
 
 pub(super) const ENTRIES: &str = "tracing_audit_entries";
 
-/// Every statement is within a transaction, for poolers: see [`Sql`](super::Sql).
-pub(super) async fn begin(postgres: &Postgres) -> Result<Transaction<'static, sqlx::Postgres>, AuditError> {
-    postgres.readers().await?.begin().await.map_err(failed)
+/// What is asked with the conditions of a query, on a connection. None if there are no tables.
+async fn asked<T>(
+    postgres: &Postgres,
+    query: &AuditQuery,
+    ask: impl AsyncFnOnce(&Windows, &Indexes, &mut PgConnection) -> Result<T, AuditError>,
+) -> Result<Option<T>, AuditError> {
+    within(postgres.readers().await?, async |connection| {
+        let Some(indexes) = Indexes::find(postgres, connection).await? else { return Ok(None) };
+        let windows = windows(postgres, connection, query).await?;
+        ask(&windows, &indexes, connection).await.map(Some)
+    })
+    .await
 }
 
 pub(super) async fn page(
@@ -252,41 +262,35 @@ pub(super) async fn page(
     span: Span,
     size: u32,
 ) -> Result<Vec<LedgerRow>, AuditError> {
-    let mut transaction = begin(postgres).await?;
-    let Some(indexes) = Indexes::find(postgres, &mut transaction).await? else {
-        return Ok(Vec::new());
-    };
-    let windows = windows(postgres, &mut transaction, query).await?;
-    let mut statement = Statement::new(postgres, ROW);
-    statement.push(LEDGER);
-    statement.filter(query, &windows, &indexes);
-    let order = match span {
-        Span::After(seq) => {
-            statement.and("e.seq > ", seq.map(u64::cast_signed));
-            " ORDER BY e.seq ASC LIMIT "
-        }
-        Span::Before(seq) => {
-            statement.and("e.seq < ", seq.map(u64::cast_signed));
-            " ORDER BY e.seq DESC LIMIT "
-        }
-    };
-    statement.push(order).bind(i64::from(size));
-    let rows = statement.into_query()?.fetch_all(&mut *transaction).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
-    rows.iter().map(decode_ledger).collect()
+    let rows = asked(postgres, query, async |windows, indexes, connection| {
+        let mut statement = Statement::new(postgres, ROW);
+        statement.push(LEDGER);
+        statement.filter(query, windows, indexes);
+        let order = match span {
+            Span::After(seq) => {
+                statement.and("e.seq > ", seq.map(u64::cast_signed));
+                " ORDER BY e.seq ASC LIMIT "
+            }
+            Span::Before(seq) => {
+                statement.and("e.seq < ", seq.map(u64::cast_signed));
+                " ORDER BY e.seq DESC LIMIT "
+            }
+        };
+        statement.push(order).bind(i64::from(size));
+        statement.into_query()?.fetch_all(connection).await.map_err(failed)
+    })
+    .await?;
+    rows.iter().flatten().map(decode_ledger).collect()
 }
 
 pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64, AuditError> {
-    let mut transaction = begin(postgres).await?;
-    let Some(indexes) = Indexes::find(postgres, &mut transaction).await? else {
-        return Ok(0);
-    };
-    let windows = windows(postgres, &mut transaction, query).await?;
-    let mut statement = Statement::new(postgres, "SELECT count(*)");
-    statement.filter(query, &windows, &indexes);
-    let row = statement.into_query()?.fetch_one(&mut *transaction).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
-    row.try_get::<i64, _>(0).map(i64::cast_unsigned).map_err(failed)
+    let row = asked(postgres, query, async |windows, indexes, connection| {
+        let mut statement = Statement::new(postgres, "SELECT count(*)");
+        statement.filter(query, windows, indexes);
+        statement.into_query()?.fetch_one(connection).await.map_err(failed)
+    })
+    .await?;
+    row.map_or(Ok(0), |row| row.try_get::<i64, _>(0).map(i64::cast_unsigned)).map_err(failed)
 }
 
 pub(super) async fn count_by(
@@ -294,36 +298,33 @@ pub(super) async fn count_by(
     query: &AuditQuery,
     by: &CountBy,
 ) -> Result<Vec<Group>, AuditError> {
-    let mut transaction = begin(postgres).await?;
-    let Some(indexes) = Indexes::find(postgres, &mut transaction).await? else {
-        return Ok(Vec::new());
-    };
-    let windows = windows(postgres, &mut transaction, query).await?;
-    let mut statement = Statement::new(postgres, "SELECT ");
-    match by {
-        CountBy::Hour => statement.push(&rounded_down("hour")),
-        CountBy::Day => statement.push(&rounded_down("day")),
-        CountBy::Ledger => statement.push("e.ledger"),
-        CountBy::Column(column) => statement.push(&format!("e.{column}")),
-        CountBy::Metadata(path) => statement.push(&plain(&steps(path))),
-    };
-    match by {
-        // Where an id was made from a name, the name is in the metadata.
-        CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
-            statement.push(&format!(", max(e.metadata ->> '{column}' COLLATE \"C\")"));
+    let rows = asked(postgres, query, async |windows, indexes, connection| {
+        let mut statement = Statement::new(postgres, "SELECT ");
+        match by {
+            CountBy::Hour => statement.push(&rounded_down("hour")),
+            CountBy::Day => statement.push(&rounded_down("day")),
+            CountBy::Ledger => statement.push("e.ledger"),
+            CountBy::Column(column) => statement.push(&format!("e.{column}")),
+            CountBy::Metadata(path) => statement.push(&plain(&steps(path))),
+        };
+        match by {
+            // Where an id was made from a name, the name is in the metadata.
+            CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
+                statement.push(&format!(", max(e.metadata ->> '{column}' COLLATE \"C\")"));
+            }
+            _ => {
+                statement.push(", NULL::text");
+            }
         }
-        _ => {
-            statement.push(", NULL::text");
+        statement.push(", count(*), min(e.ts), max(e.ts)");
+        statement.filter(query, windows, indexes);
+        statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
+        if let Some(limit) = query.filter.limit {
+            statement.push(" LIMIT ").bind(i64::from(limit));
         }
-    }
-    statement.push(", count(*), min(e.ts), max(e.ts)");
-    statement.filter(query, &windows, &indexes);
-    statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
-    if let Some(limit) = query.filter.limit {
-        statement.push(" LIMIT ").bind(i64::from(limit));
-    }
-    let rows = statement.into_query()?.fetch_all(&mut *transaction).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
+        statement.into_query()?.fetch_all(connection).await.map_err(failed)
+    })
+    .await?;
     let group = |row: &PgRow| {
         let key = match by {
             CountBy::Hour | CountBy::Day => {
@@ -342,7 +343,7 @@ pub(super) async fn count_by(
             greatest_ts: row.try_get::<DateTime<Utc>, _>(4)?.timestamp_micros(),
         })
     };
-    rows.iter().map(group).collect::<sqlx::Result<_>>().map_err(failed)
+    rows.iter().flatten().map(group).collect::<sqlx::Result<_>>().map_err(failed)
 }
 
 /// Whatever the session's time zone.
@@ -351,17 +352,18 @@ fn rounded_down(unit: &str) -> String {
 }
 
 pub(super) async fn heads(postgres: &Postgres, ledger: Option<&str>) -> Result<Vec<Head>, AuditError> {
-    let mut transaction = begin(postgres).await?;
-    if !exists(postgres, &mut transaction, ENTRIES).await.map_err(failed)? {
-        return Ok(Vec::new());
-    }
     let heads = postgres.statement(
         "SELECT h.ledger, h.next_seq, (SELECT b.committed_at FROM @tracing_audit_batches b WHERE b.ledger = h.ledger
                                        ORDER BY b.first_seq DESC LIMIT 1)
          FROM @tracing_audit_heads h WHERE $1::text IS NULL OR h.ledger = $1 ORDER BY h.ledger",
     );
-    let rows = heads.query().bind(ledger).fetch_all(&mut *transaction).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
+    let rows = within(postgres.readers().await?, async |connection| {
+        if !exists(postgres, &mut *connection, ENTRIES).await.map_err(failed)? {
+            return Ok(Vec::new());
+        }
+        heads.query().bind(ledger).fetch_all(connection).await.map_err(failed)
+    })
+    .await?;
     let head = |row: &PgRow| {
         Ok(Head {
             ledger: row.try_get(0)?,

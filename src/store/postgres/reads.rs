@@ -5,8 +5,8 @@ use sqlx::{Row as _, postgres::PgRow};
 
 use super::{
     Postgres,
+    borrowed::within,
     open::{exists, failed},
-    read::begin,
     scope::times,
 };
 use crate::{
@@ -18,10 +18,6 @@ const READS: &str = "tracing_audit_reads";
 
 /// Once, also if an answer was lost and it is told again.
 pub(super) async fn record(postgres: &Postgres, read: &ReadRow) -> Result<(), AuditError> {
-    let mut transaction = begin(postgres).await?;
-    if !exists(postgres, &mut transaction, READS).await.map_err(failed)? {
-        return Err(no_reads());
-    }
     let insert = postgres.statement(
         "INSERT INTO @tracing_audit_reads (id, ends, reader, action, query, entries)
          VALUES ($1, $2, $3, $4, $5::text::json, $6) ON CONFLICT (id) DO NOTHING",
@@ -29,8 +25,15 @@ pub(super) async fn record(postgres: &Postgres, read: &ReadRow) -> Result<(), Au
     let insert =
         insert.query().bind(read.id).bind(read.ends).bind(read.reader.clone()).bind(read.action.clone());
     let insert = insert.bind(read.query.clone()).bind(read.entries.map(u64::cast_signed));
-    insert.execute(&mut *transaction).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)
+    within(postgres.readers().await?, async |connection| {
+        if !exists(postgres, &mut *connection, READS).await.map_err(failed)? {
+            return Ok(None);
+        }
+        insert.execute(connection).await.map(Some).map_err(failed)
+    })
+    .await?
+    .map(drop)
+    .ok_or_else(no_reads)
 }
 
 pub(super) async fn rows(
@@ -38,10 +41,6 @@ pub(super) async fn rows(
     query: &AuditQuery,
     limit: u32,
 ) -> Result<Vec<ReadRow>, AuditError> {
-    let mut transaction = begin(postgres).await?;
-    if !exists(postgres, &mut transaction, READS).await.map_err(failed)? {
-        return Ok(Vec::new());
-    }
     let (least, greatest) = times(query);
     // Nobody ends the read of another role.
     let select = postgres.statement(
@@ -53,8 +52,13 @@ pub(super) async fn rows(
          ORDER BY at DESC, id LIMIT $3",
     );
     let select = select.query().bind(least).bind(greatest).bind(i64::from(limit));
-    let rows = select.fetch_all(&mut *transaction).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
+    let rows = within(postgres.readers().await?, async |connection| {
+        if !exists(postgres, &mut *connection, READS).await.map_err(failed)? {
+            return Ok(Vec::new());
+        }
+        select.fetch_all(connection).await.map_err(failed)
+    })
+    .await?;
     let read = |row: &PgRow| {
         Ok(ReadRow {
             id: row.try_get(0)?,

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
-use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use tokio::sync::mpsc;
 
 use super::{
     Postgres,
+    borrowed::Borrowed,
     open::failed,
     read::{ROW, Statement, bounded, decode},
     scope::{Indexes, Part, Windows, times},
@@ -19,12 +20,13 @@ use crate::{
     error::Kind,
     record::Row,
     store::walk::{Batch, FIRST_TARGET, Step, Walk, Window},
+    wait::is_on_own_runtime,
 };
 
 /// A window is sorted in memory, which saves a fifth of an export's time. By default a server gives 4 MB for that, which a
-/// whole batch does not fit into. For a transaction, so that a pooler's next client does not inherit it.
-const BEGIN: &str = "BEGIN; SELECT set_config('work_mem', '16MB', true)
-                     WHERE pg_size_bytes(current_setting('work_mem')) < 16 * 1024 * 1024";
+/// whole batch does not fit into.
+const WORK_MEM: &str = "SELECT set_config('work_mem', '16MB', true)
+                        WHERE pg_size_bytes(current_setting('work_mem')) < 16 * 1024 * 1024";
 
 /// Rows that are handed on together: a hand-over between threads costs as much as some of them.
 const ROWS_TOGETHER: usize = 1024;
@@ -41,30 +43,26 @@ pub(super) fn rows<'a>(
     query: &'a AuditQuery,
 ) -> BoxStream<'a, Result<Row, AuditError>> {
     let rows = async move {
-        let mut connection = postgres.readers().await?.acquire().await.map_err(failed)?;
-        let Some(by_time) = ByTime::start(postgres, query, &mut connection).await? else {
-            return Ok(stream::empty().boxed());
-        };
+        let (postgres, query, blocking) = (postgres.clone(), query.clone(), is_on_own_runtime());
         let (to, taken) = mpsc::channel(READ_AHEAD);
-        // In a task that ends with whoever reads: a stream that is dropped in the middle would keep the connection
-        // until the server had sent all of a window.
+        // In a task, which reads ahead while rows are taken, and ends with whoever takes them.
         tokio::spawn(async move {
-            let ended = tokio::select! {
-                ended = by_time.read(&mut connection, &to) => ended,
-                () = to.closed() => Err(unread()),
+            let read = async {
+                match ByTime::start(postgres, query, blocking).await? {
+                    Some(by_time) => by_time.read(&to).await,
+                    None => Ok(()),
+                }
             };
-            if ended.is_err() {
-                // Amid a transaction, or an answer that nobody reads.
-                connection.close_on_drop();
-            } else {
-                drop(connection);
-            }
+            let ended = tokio::select! {
+                ended = read => ended,
+                () = to.closed() => return,
+            };
             // Tells a whole answer from one whose task was ended. Whoever reads may have gone.
             drop(to.send(ended.map_or_else(Taken::Failed, |()| Taken::End)).await);
         });
-        Ok::<_, AuditError>(received(taken).try_flatten().boxed())
+        received(taken).try_flatten()
     };
-    stream::once(rows).try_flatten().boxed()
+    stream::once(rows).flatten().boxed()
 }
 
 /// What a task hands on.
@@ -97,62 +95,71 @@ fn unread() -> AuditError {
 struct ByTime {
     postgres: Postgres,
     query: AuditQuery,
+    pool: PgPool,
+    connection: Borrowed,
     indexes: Indexes,
-    /// By name, and where each ended at the start: entries committed later are not part of the answer. What has begun since
-    /// is added with nothing in it.
+    /// By name, and before which `seq` the answer ends in each: entries committed later are not part of it. What has begun
+    /// since is added with nothing in it.
     ledgers: Vec<(String, i64)>,
     /// Where in those each name is.
     numbers: HashMap<String, usize>,
-    /// Whether an index finds so few that batches, of which there may be as many as entries, need not be looked at.
-    few: bool,
+    walk: Walk,
 }
 
 impl ByTime {
     /// None where there are no tables.
     async fn start(
-        postgres: &Postgres,
-        query: &AuditQuery,
-        connection: &mut PgConnection,
+        postgres: Postgres,
+        query: AuditQuery,
+        blocking: bool,
     ) -> Result<Option<Self>, AuditError> {
-        let mut transaction = connection.begin().await.map_err(failed)?;
-        let Some(indexes) = Indexes::find(postgres, &mut transaction).await? else { return Ok(None) };
-        let heads = postgres.statement(
-            "SELECT ledger, next_seq FROM @tracing_audit_heads WHERE $1::text IS NULL OR ledger = $1 ORDER BY ledger",
-        );
-        let ledgers = heads.row().bind(query.ledger.clone()).fetch_all(&mut *transaction).await;
-        let ledgers: Vec<(String, i64)> = ledgers.map_err(failed)?;
-        let few = query.is_found_by_index() && {
-            let names = ledgers.iter().map(|(ledger, _)| ledger.clone()).collect();
-            let mut count = Statement::new(postgres, "SELECT count(*) FROM (SELECT 1");
-            count.filter(query, &Windows::Ledgers(names), &indexes);
-            count.push(" LIMIT ").bind(FIRST_TARGET.cast_signed() + 1).push(") few");
-            let count = count.into_query()?.fetch_one(&mut *transaction).await.map_err(failed)?;
-            count.try_get::<i64, _>(0).map_err(failed)? <= FIRST_TARGET.cast_signed()
+        let pool = postgres.readers_for(blocking).await?.clone();
+        let mut connection = Borrowed::from(&pool).await?;
+        let start = async |connection: &mut PgConnection| {
+            let Some(indexes) = Indexes::find(&postgres, connection).await? else { return Ok(None) };
+            let heads = postgres.statement(
+                "SELECT ledger, next_seq FROM @tracing_audit_heads WHERE $1::text IS NULL OR ledger = $1 ORDER BY ledger",
+            );
+            let ledgers = heads.row().bind(query.ledger.clone()).fetch_all(&mut *connection).await;
+            let ledgers: Vec<(String, i64)> = ledgers.map_err(failed)?;
+            let mut walk = Walk::new(query.filter.limit, ledgers.len() == 1);
+            // So few that batches, of which there may be as many as entries, need not be looked at.
+            let few = query.is_found_by_index() && {
+                let names = ledgers.iter().map(|(ledger, _)| ledger.clone()).collect();
+                let mut count = Statement::new(&postgres, "SELECT count(*) FROM (SELECT 1");
+                count.filter(&query, &Windows::Ledgers(names), &indexes);
+                count.push(" LIMIT ").bind(FIRST_TARGET.cast_signed() + 1).push(") few");
+                let count = count.into_query()?.fetch_one(connection).await.map_err(failed)?;
+                count.try_get::<i64, _>(0).map_err(failed)? <= FIRST_TARGET.cast_signed()
+            };
+            if few {
+                let whole = |(ledger, (_, next_seq)): (usize, &(String, i64))| Batch::whole(ledger, *next_seq);
+                walk.know(ledgers.iter().enumerate().map(whole).collect(), None);
+            }
+            Ok(Some((indexes, ledgers, walk)))
         };
-        transaction.commit().await.map_err(failed)?;
+        let started = connection.within(start).await?;
+        let Some((indexes, ledgers, walk)) = started.filter(|(_, ledgers, _)| !ledgers.is_empty()) else {
+            return Ok(None);
+        };
         let numbers =
             ledgers.iter().enumerate().map(|(number, (ledger, _))| (ledger.clone(), number)).collect();
-        Ok(Some(Self { postgres: postgres.clone(), query: query.clone(), indexes, ledgers, numbers, few }))
+        Ok(Some(Self { postgres, query, pool, connection, indexes, ledgers, numbers, walk }))
     }
 
-    async fn read(
-        mut self,
-        connection: &mut PgConnection,
-        to: &mpsc::Sender<Taken>,
-    ) -> Result<(), AuditError> {
-        let mut walk = Walk::new(self.query.filter.limit, self.ledgers.len() == 1);
-        if self.few {
-            let whole = |(ledger, (_, next_seq)): (usize, &(String, i64))| Batch::whole(ledger, *next_seq);
-            walk.know(self.ledgers.iter().enumerate().map(whole).collect(), None);
-        }
+    async fn read(mut self, to: &mpsc::Sender<Taken>) -> Result<(), AuditError> {
         loop {
-            match walk.next() {
+            match self.walk.next() {
                 Step::Batches { after, limit } => {
-                    let batches = self.batches(connection, after, limit).await?;
+                    let batches = self.batches(after, limit).await?;
                     let last = batches.last().copied().filter(|_| batches.len() as u64 == u64::from(limit));
-                    walk.know(batches.into_iter().filter(|batch| self.is_old(batch)).collect(), last);
+                    let old = batches.into_iter().filter(|batch| self.is_old(batch)).collect();
+                    self.walk.know(old, last);
                 }
-                Step::Window(window) => walk.found(self.window(connection, &window, to).await?),
+                Step::Window(window) => {
+                    let found = self.window(&window, to).await?;
+                    self.walk.found(found);
+                }
                 Step::End => return Ok(()),
             }
         }
@@ -163,17 +170,14 @@ impl ByTime {
         self.ledgers.get(batch.ledger).is_some_and(|(_, next_seq)| batch.first_seq < *next_seq)
     }
 
-    async fn batches(
-        &mut self,
-        connection: &mut PgConnection,
-        after: Option<Batch>,
-        limit: u32,
-    ) -> Result<Vec<Batch>, AuditError> {
+    async fn batches(&mut self, after: Option<Batch>, limit: u32) -> Result<Vec<Batch>, AuditError> {
         let mut statement = Statement::new(
             &self.postgres,
             "SELECT ledger, first_seq, entries, least_ts, greatest_ts FROM @tracing_audit_batches WHERE TRUE",
         );
-        statement.and("ledger = ", self.query.ledger.clone());
+        if let [(ledger, end)] = self.ledgers.as_slice() {
+            statement.push(" AND ledger = ").bind(ledger.clone()).push(" AND first_seq < ").bind(*end);
+        }
         if let Some(after) = after
             && let Some((ledger, _)) = self.ledgers.get(after.ledger)
         {
@@ -189,9 +193,9 @@ impl ByTime {
             .push(" ORDER BY greatest_ts DESC, first_seq DESC, ledger DESC LIMIT ")
             .bind(i64::from(limit));
         let statement = statement.into_query()?;
-        let mut transaction = connection.begin().await.map_err(failed)?;
-        let rows = statement.fetch_all(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
+        let batches =
+            async |connection: &mut PgConnection| statement.fetch_all(connection).await.map_err(failed);
+        let rows = self.connection.within(batches).await?;
         let batch = |row: &PgRow| {
             Ok(Batch {
                 ledger: self.number(row.try_get(0)?),
@@ -215,12 +219,7 @@ impl ByTime {
     }
 
     /// Hands on the rows of a window, and says how many there were.
-    async fn window(
-        &self,
-        connection: &mut PgConnection,
-        window: &Window,
-        to: &mpsc::Sender<Taken>,
-    ) -> Result<u64, AuditError> {
+    async fn window(&mut self, window: &Window, to: &mpsc::Sender<Taken>) -> Result<u64, AuditError> {
         let ranges = window.ranges.iter().filter_map(|range| {
             let (ledger, _) = self.ledgers.get(range.ledger)?;
             let after = range.last_seq.saturating_add(1);
@@ -245,8 +244,8 @@ impl ByTime {
             statement.push(" LIMIT ").bind(limit.cast_signed());
         }
         let statement = statement.into_query()?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(failed)?;
-        let mut rows = statement.fetch(&mut *transaction);
+        self.connection.begin_with(WORK_MEM).await?;
+        let mut rows = statement.fetch(&mut *self.connection);
         let (mut found, mut bytes, mut together) = (0, 0, Vec::with_capacity(ROWS_TOGETHER));
         while let Some(row) = rows.try_next().await.map_err(failed)? {
             found += 1;
@@ -259,7 +258,11 @@ impl ByTime {
             }
         }
         drop(rows);
-        transaction.commit().await.map_err(failed)?;
+        // Where they were taken slowly, the server may have ended a transaction in which nothing happened for long. They
+        // are all there nevertheless.
+        if self.connection.commit().await.is_err() {
+            self.connection = Borrowed::from(&self.pool).await?;
+        }
         to.send(Taken::Rows(together)).await.map_err(|_| unread())?;
         Ok(found)
     }
