@@ -29,11 +29,18 @@
 //! has: the difference was within what the same run differs by, half a microsecond. An index on metadata costs most,
 //! since the JSON of each entry is read for it.
 //!
-//! Beside others, an index serves where it is the rarest of what is asked for: of a workspace and an action, either's
-//! index finds the entries and the rest is looked at. [`none_of`](crate::AuditQuery::none_of),
-//! [`containing`](crate::AuditQuery::containing) and [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there
-//! is. Where [`scans`](crate::AuditQuery::scans) says that nothing tells where the entries are, pages, streams and
-//! followers look through a million entries with one statement, but for an action's prefix: whoever drops one of those is
-//! heard between two of them. `query` and CSV go back in time some thousands of entries a statement, up to a million where
-//! little of them matches. What else looks through much, a long range of time or a large workspace, is one statement, and so is a
-//! count; in PostgreSQL, `statement_timeout` bounds them.
+//! Of several, one index finds the entries and the rest is looked at: of an agent and an action, either's. PostgreSQL
+//! takes the rarest by its statistics. SQLite has none, and takes `id` before session, before problems, risk and refusals,
+//! before a workspace; which of those and of indexes on request it takes is its own choice, but for `id` and session.
+//!
+//! [`none_of`](crate::AuditQuery::none_of), [`containing`](crate::AuditQuery::containing) and
+//! [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there is. Where [`scans`](crate::AuditQuery::scans)
+//! says that nothing tells where the entries are, and no index on request does, pages, streams and followers look through a
+//! million entries with one statement. `query` and CSV go back in time some thousands of entries a statement, up to a
+//! million where little of them matches. What else looks through much, a long range of time or a large workspace, is one
+//! statement, and so is a count; in PostgreSQL, `statement_timeout` bounds them.
+//!
+//! Whoever drops any of these calls ends its statement: in SQLite that of a page or a count within milliseconds, and that
+//! of a query or a CSV with its part, but for a pool of the application's, where it goes on; in PostgreSQL within a second,
+//! by `client_connection_check_interval` where that is not set otherwise and the server runs on Linux. The connection is
+//! closed, and the pool opens another.

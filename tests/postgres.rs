@@ -897,7 +897,15 @@ fn an_export_by_time_puts_several_ledgers_in_one_order_and_leaves_out_one_that_b
     assert_eq!(rows, expected);
     let reader = reader.blocking();
     assert_eq!(reader.query(AuditQuery::new()).unwrap().len(), 32_000);
-    // By an index, all at once.
+    // By an index, more than are read at once, and all at once.
+    let all =
+        reader.query(AuditQuery::new().workspace_id(Uuid::nil()).none_of(Column::Resource, ["c"])).unwrap();
+    let all: Vec<_> = all.iter().map(|entry| (entry.action.parse().unwrap(), &*entry.resource)).collect();
+    assert_eq!(all, expected);
+    let newest = reader.query(AuditQuery::new().workspace_id(Uuid::nil()).ledger("b").limit(9)).unwrap();
+    let newest: Vec<u64> = newest.iter().map(|entry| entry.action.parse().unwrap()).collect();
+    assert_eq!(newest, (10_991..11_000).rev().collect::<Vec<_>>());
+    assert!(reader.query(AuditQuery::new().workspace_id(Uuid::nil()).ledger("d")).unwrap().is_empty());
     let refused =
         reader.query(AuditQuery::new().decision(Decision::Deny).none_of(Column::Resource, ["c"])).unwrap();
     let refused: Vec<_> =

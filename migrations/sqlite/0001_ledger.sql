@@ -24,8 +24,9 @@ CREATE INDEX tracing_audit_entries_session ON tracing_audit_entries (session_id)
 CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (decision) WHERE decision IN ('Deny', 'Mask');
 CREATE INDEX tracing_audit_entries_refused_in ON tracing_audit_entries (workspace_id, decision)
     WHERE decision IN ('Deny', 'Mask');
-CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (seq) WHERE risk_score >= 0.8;
-CREATE INDEX tracing_audit_entries_problems ON tracing_audit_entries (seq) WHERE problems IS NOT NULL;
+-- With the workspace, so that those of others are passed over without a look at their rows.
+CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (seq, workspace_id) WHERE risk_score >= 0.8;
+CREATE INDEX tracing_audit_entries_problems ON tracing_audit_entries (seq, workspace_id) WHERE problems IS NOT NULL;
 CREATE INDEX tracing_audit_entries_gaps ON tracing_audit_entries (seq) WHERE action = 'audit.gap';
 
 -- One row per commit that added entries.

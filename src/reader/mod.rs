@@ -20,7 +20,7 @@ pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;
 pub use query::{AuditFilter, AuditQuery, Column};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use query::{Condition, Step, after_prefix};
+pub(crate) use query::{Condition, Served, Step, after_prefix};
 pub(crate) use query::{spelled_path, steps};
 pub use reads::RecordedRead;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -148,11 +148,10 @@ impl AuditReader {
 }
 
 impl AuditReader {
-    /// At most `size` rows of one ledger that match, whatever the query's limit. What no index of every log serves is looked
-    /// for part by part: whoever gives up is heard between two. Not so a prefix, whose index is read from its beginning for
-    /// each part.
+    /// At most `size` rows of one ledger that match, whatever the query's limit. What no index serves is looked for part by
+    /// part: whoever gives up is heard between two.
     async fn rows(&self, query: &AuditQuery, span: Span, size: u32) -> Result<Vec<LedgerRow>, AuditError> {
-        if query.scans() && !query.has_prefix() {
+        if query.scans() && !self.store.serves_on_request(query).await? {
             return self.rows_by_parts(query, span, size, SCANNED).await;
         }
         self.store.backend().page(query, span, size).await

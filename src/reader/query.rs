@@ -1,15 +1,13 @@
 //! What a reader can ask for; knows nothing of SQL.
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-use std::borrow::Cow;
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{AuditError, Decision, audit_id, entry::replace_nul, error::Kind};
+use crate::{AuditError, Decision, IndexOn, audit_id, entry::replace_nul, error::Kind};
 
 /// The plain filter: all given conditions must hold, bounds are inclusive, and what is `None` does not filter.
 ///
@@ -186,41 +184,53 @@ impl AuditQuery {
         self.filter.start_time.is_some() || self.filter.end_time.is_some() || self.before.is_some()
     }
 
-    /// Whether an index that every log has tells where its entries are, and no range of time does.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(crate) fn is_found_by_index(&self) -> bool {
-        self.has_index() && !self.has_times()
-    }
-
     fn has_index(&self) -> bool {
-        let AuditFilter { workspace_id, session_id, decision, .. } = &self.filter;
-        let rare = |decision: &String| matches!(&**decision, "Deny" | "Mask");
-        let served = |condition: &Condition| match condition {
-            Condition::Ids {
-                column: Column::Id | Column::WorkspaceId | Column::SessionId, within, ..
-            } => *within,
-            Condition::Problems(some) => *some,
-            condition => condition.hint().is_some(),
-        };
-        workspace_id.is_some()
-            || session_id.is_some()
-            || decision.as_ref().is_some_and(rare)
-            || self.conditions.iter().any(served)
+        self.all_conditions().any(|condition| condition.served().is_some())
     }
 
-    pub(super) fn has_prefix(&self) -> bool {
-        self.conditions.iter().any(|condition| matches!(condition, Condition::ActionPrefix(_)))
+    /// The condition by whose index the fewest entries are found, as far as one can tell without looking.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn rarest(&self) -> Option<Served> {
+        self.all_conditions().filter_map(|condition| condition.served()).min()
+    }
+
+    /// What the index of the rarest condition finds, whatever the others and the times say: to count it takes no look at
+    /// an entry, but for its risk.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn candidates(&self) -> Option<Self> {
+        let rarest = self.rarest()?;
+        let first = |served| self.all_conditions().find(|condition| condition.served() == Some(served));
+        // The indexes on refusals have the workspace too.
+        let with = [Some(rarest), (rarest == Served::Refused).then_some(Served::Workspace)];
+        let all = |condition: Cow<'_, Condition>| match condition.into_owned() {
+            Condition::RiskAtLeast(_) => Condition::RISKY,
+            condition => condition,
+        };
+        let conditions = with.into_iter().flatten().filter_map(first).map(all).collect();
+        let Self { ledger, from_seq, before_seq, .. } = self;
+        Some(Self {
+            ledger: ledger.clone(),
+            from_seq: *from_seq,
+            before_seq: *before_seq,
+            conditions,
+            ..Self::default()
+        })
+    }
+
+    /// Whether no condition is a set of several values: then each index has its entries in the order of `seq`.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn has_single_values(&self) -> bool {
+        self.all_conditions().all(|condition| condition.values() == 1)
+    }
+
+    /// On what there may be indexes on request that serve it.
+    pub(crate) fn served_on_request(&self) -> impl Iterator<Item = IndexOn> {
+        self.all_conditions().filter_map(|condition| condition.on_request())
     }
 
     /// How many values it compares with.
     pub(super) fn values(&self) -> usize {
-        let values = |condition: &Condition| match condition {
-            Condition::Ids { ids, .. } => ids.len(),
-            Condition::Texts { texts, .. } => texts.len(),
-            Condition::Metadata { values, .. } => values.len(),
-            _ => 1,
-        };
-        self.conditions.iter().map(values).sum()
+        self.conditions.iter().map(Condition::values).sum()
     }
 
     fn with(mut self, condition: Condition) -> Self {
@@ -534,7 +544,9 @@ impl AuditQuery {
         let greatest = [until, before].into_iter().flatten().min();
         (self.filter.start_time.map(rounded_up), greatest)
     }
+}
 
+impl AuditQuery {
     /// All conditions, those of the filter among them.
     pub(crate) fn all_conditions(&self) -> impl Iterator<Item = Cow<'_, Condition>> {
         let filter = &self.filter;
@@ -555,21 +567,64 @@ impl AuditQuery {
 impl Condition {
     /// No action is one of none.
     const NOTHING: Self = Self::Texts { column: Column::Action, texts: Vec::new(), within: true };
+    /// The risk of those in the index on it.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    const RISKY: Self = Self::RiskAtLeast(0.8);
+}
+
+/// What an index of every log serves, what is rare first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Served {
+    Id,
+    Session,
+    Gaps,
+    Problems,
+    Risky,
+    Refused,
+    Workspace,
 }
 
 impl Condition {
-    /// What the planner cannot see in a parameter: that a partial index will do.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
+    /// How many values it compares with.
+    fn values(&self) -> usize {
         match self {
-            Self::RiskAtLeast(least) if *least >= 0.8 => Some(" AND e.risk_score >= 0.8"),
+            Self::Ids { ids, .. } => ids.len(),
+            Self::Texts { texts, .. } => texts.len(),
+            Self::Metadata { values, .. } => values.len(),
+            _ => 1,
+        }
+    }
+
+    /// By which index that every log has its entries are found, if by any.
+    pub(crate) fn served(&self) -> Option<Served> {
+        match self {
+            Self::Ids { column: Column::Id, within: true, .. } => Some(Served::Id),
+            Self::Ids { column: Column::SessionId, within: true, .. } => Some(Served::Session),
+            Self::Ids { column: Column::WorkspaceId, within: true, .. } => Some(Served::Workspace),
+            Self::Problems(true) => Some(Served::Problems),
+            Self::RiskAtLeast(least) if *least >= 0.8 => Some(Served::Risky),
             Self::Texts { column: Column::Decision, texts, within: true }
                 if texts.iter().all(|text| matches!(&**text, "Deny" | "Mask")) =>
             {
-                Some(" AND e.decision IN ('Deny', 'Mask')")
+                Some(Served::Refused)
             }
             Self::Texts { column: Column::Action, texts, within: true } if *texts == ["audit.gap"] => {
-                Some(" AND e.action = 'audit.gap'")
+                Some(Served::Gaps)
             }
+            _ => None,
+        }
+    }
+}
+
+impl Condition {
+    /// On what an index on request would serve it.
+    pub(crate) fn on_request(&self) -> Option<IndexOn> {
+        match self {
+            Self::Ids { column, within: true, .. } | Self::Texts { column, within: true, .. } => {
+                Some(IndexOn::Column(*column))
+            }
+            Self::ActionPrefix(_) => Some(IndexOn::Column(Column::Action)),
+            Self::Metadata { path, within: true, .. } => Some(IndexOn::Metadata(spelled_path(path))),
             _ => None,
         }
     }

@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 pub use index::{Index, IndexOn};
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::reader::Served;
 use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
 
 /// A database that holds a ledger. Cheap to clone; connects when it is first used.
@@ -282,6 +284,11 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         Box::pin(async { Err(no_database()) })
     }
 
+    /// The names of the indexes on entries that can be used.
+    fn index_names(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// The indexes of the entries.
     fn indexes(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
         Box::pin(async { Err(no_database()) })
@@ -293,6 +300,17 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
 
 fn no_database() -> AuditError {
     AuditError::new(Kind::Store, "this store is not a database: it keeps entries and nothing else")
+}
+
+/// What a planner cannot see in a parameter: that a partial index will do.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn hint(served: Served) -> &'static str {
+    match served {
+        Served::Risky => " AND e.risk_score >= 0.8",
+        Served::Refused => " AND e.decision IN ('Deny', 'Mask')",
+        Served::Gaps => " AND e.action = 'audit.gap'",
+        Served::Id | Served::Session | Served::Problems | Served::Workspace => "",
+    }
 }
 
 /// The writing side of a database: one connection, one ledger.

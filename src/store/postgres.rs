@@ -357,6 +357,10 @@ impl Backend for Postgres {
         Box::pin(index::drop(self, on))
     }
 
+    fn index_names(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
+        Box::pin(index::names(self))
+    }
+
     fn indexes(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
         Box::pin(index::list(self))
     }

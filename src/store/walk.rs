@@ -8,8 +8,11 @@
 
 use std::collections::VecDeque;
 
-/// Entries that the first window takes in: read in some 50 ms. If an index finds no more, they are all in one window.
-pub(super) const FIRST_TARGET: u64 = 8192;
+/// If an index finds no more than this, they are all in one window: read in some 50 ms.
+const FEW: i64 = 8192;
+
+/// Entries that the first window takes in: read in as long.
+const FIRST_TARGET: u64 = 8192;
 
 /// As many as this where little matches: looked through in a second or two.
 const TARGET_MAX: u64 = 1_000_000;
@@ -24,6 +27,11 @@ const RANGES_MAX: usize = 8;
 const FIRST_BATCHES: u32 = 256;
 const BATCHES_MAX: u32 = 16_384;
 
+/// Batches in one window, of some 80 bytes each while it is made. More where much would be read once more with each window:
+/// as many as have this many entries each.
+const WINDOW_BATCHES: u64 = 131_072;
+const ENTRIES_OF_A_BATCH: u64 = 64;
+
 /// What is known of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Batch {
@@ -36,9 +44,16 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// All that a ledger holds before this `seq`, as if committed at once.
-    pub(super) fn whole(ledger: usize, next_seq: i64) -> Self {
-        Self { ledger, first_seq: 0, entries: next_seq, least_ts: i64::MIN, greatest_ts: i64::MAX }
+    /// What a ledger holds from this `seq` on and before that one, as if committed at once. None if that is nothing.
+    fn at_any_time(ledger: usize, first_seq: i64, after: i64) -> Option<Self> {
+        let whole = || Self {
+            ledger,
+            first_seq,
+            entries: after - first_seq,
+            least_ts: i64::MIN,
+            greatest_ts: i64::MAX,
+        };
+        (first_seq < after).then(whole)
     }
 
     fn range(&self) -> Range {
@@ -74,6 +89,36 @@ pub(super) struct Window {
     pub(super) limit: Option<u64>,
 }
 
+/// Those that the index of a query's rarest condition finds: see [`AuditQuery::candidates`](crate::AuditQuery::candidates).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidates {
+    /// At most [`MOST`](Self::MOST): then there may be more.
+    pub(super) count: i64,
+    /// Of those that were counted.
+    pub(super) least_seq: Option<i64>,
+    pub(super) greatest_seq: Option<i64>,
+    /// Whether the newest were counted.
+    pub(super) newest: bool,
+}
+
+impl Candidates {
+    /// How many are counted.
+    pub(super) const MOST: i64 = FEW + 1;
+
+    /// Before which `seq` they all are, if the ledger ends before this one.
+    pub(super) fn end(&self, head: i64) -> i64 {
+        let end = self.greatest_seq.map_or(0, |seq| seq + 1);
+        if self.newest || self.count <= FEW { head.min(end) } else { head }
+    }
+
+    /// If they are few, where they all are: batches, of which there may be as many as entries, need not be looked at.
+    pub(super) fn known(&self, ends: impl Iterator<Item = i64>) -> Option<Vec<Batch>> {
+        let first_seq = self.least_seq.unwrap_or(0);
+        let batch = |(ledger, end)| Batch::at_any_time(ledger, first_seq, end);
+        (self.count <= FEW).then(|| ends.enumerate().filter_map(batch).collect())
+    }
+}
+
 /// What a walk asks of its store.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -102,7 +147,10 @@ pub(super) struct Walk {
     knows_all: bool,
     /// Batches taken that reach below every window so far.
     open: Vec<Batch>,
+    /// Batches since the last window and the entries in them, and those that this one reads, some of them once more.
+    batches: u64,
     taken: u64,
+    read: u64,
     target: u64,
     left: Option<u64>,
     done: bool,
@@ -120,7 +168,9 @@ impl Walk {
             asked: FIRST_BATCHES,
             knows_all: false,
             open: Vec::new(),
+            batches: 0,
             taken: 0,
+            read: 0,
             target: target.max(256),
             left: limit.map(u64::from),
             done: false,
@@ -135,9 +185,12 @@ impl Walk {
             if self.known.is_empty() && !self.knows_all {
                 return Step::Batches { after: self.after, limit: self.asked };
             }
+            let most = WINDOW_BATCHES.max(self.target / ENTRIES_OF_A_BATCH);
             if self.taken < self.target
+                && self.batches < most
                 && let Some(batch) = self.known.pop_front()
             {
+                self.batches += 1;
                 self.taken = self.taken.saturating_add(batch.entries.unsigned_abs());
                 self.open.push(batch);
                 continue;
@@ -167,27 +220,27 @@ impl Walk {
             Some(next) if self.one_ledger => (next.greatest_ts, next.range().last_seq),
             Some(next) => (next.greatest_ts, i64::MAX),
         };
-        if after >= self.through {
+        if after >= self.through || self.open.is_empty() {
             return None;
         }
         let through = std::mem::replace(&mut self.through, after);
         let ranges = ranges(&self.open);
+        self.read = ranges.iter().map(Range::entries).sum();
         self.open.retain(|batch| (batch.least_ts, batch.first_seq) <= after);
         Some(Window { after, through, ranges, limit: self.left })
     }
 
-    /// Learns how many rows the window had: of the entries it took in, few or many.
+    /// Learns how many rows the window had: of the entries that were read for it, few or many.
     pub(super) fn found(&mut self, rows: u64) {
         self.left = self.left.map(|left| left.saturating_sub(rows));
-        if rows < self.taken / 8 {
+        if rows < self.read / 8 {
             self.target = self.target.saturating_mul(4).min(TARGET_MAX.max(self.target));
         } else if rows > FIRST_TARGET {
             self.target = FIRST_TARGET;
         }
-        // What stays open is read again with the next window: let that be worth it.
-        let open: u64 = ranges(&self.open).iter().map(Range::entries).sum();
-        self.target = self.target.max(open.saturating_mul(2));
-        self.taken = 0;
+        // What other windows read too is read again with the next one: let that be worth it.
+        self.target = self.target.max(self.read.saturating_sub(self.taken).saturating_mul(2));
+        (self.batches, self.taken, self.read) = (0, 0, 0);
     }
 }
 
@@ -232,22 +285,30 @@ mod tests {
         // Few at very different times, so that there are more ranges than a statement takes, and others' entries between them.
         let apart = (prop_oneof![Just(0_i64), Just(50), Just(100)], 1..4_usize, 0..3_i64);
         let apart = apart.prop_map(|(base, entries, more)| vec![base + more; entries]);
+        // One at the beginning that reaches to the end of time, and full ones after it.
+        let reaching = (2..60_i64, 40..200_usize).prop_map(|(batches, entries)| {
+            let mut all = vec![(0, vec![0, i64::MAX]), (1, vec![0, i64::MAX])];
+            all.extend((0..batches).map(|n| (usize::try_from(n % 2).unwrap(), vec![n; entries])));
+            all
+        });
         prop_oneof![
             proptest::collection::vec((0..3_usize, times), 0..30),
             proptest::collection::vec((0..3_usize, apart), 0..60),
+            reaching,
         ]
     }
 
     const UNWANTED: usize = 2;
 
-    /// Walks over the batches and returns the entries, as `(ts, seq, ledger)`, in the order in which it meets them.
+    /// Walks over the batches and returns the entries, as `(ts, seq, ledger)`, in the order in which it meets them, and how
+    /// many were read for that.
     fn walk(
         batches: &[(usize, Vec<i64>)],
         limit: Option<u32>,
         target: u64,
         asked: u32,
         one_ledger: bool,
-    ) -> Vec<(i64, i64, usize)> {
+    ) -> (Vec<(i64, i64, usize)>, u64) {
         let (mut next_seq, mut entries, mut all) = ([0; 3], Vec::new(), Vec::new());
         for (ledger, times) in batches {
             let seq = &mut next_seq[*ledger];
@@ -266,7 +327,7 @@ mod tests {
         let key = |batch: &Batch| std::cmp::Reverse((batch.greatest_ts, batch.first_seq, batch.ledger));
         all.sort_by_key(key);
         let mut walk = Walk { asked, target, ..Walk::new(limit, one_ledger) };
-        let mut met = Vec::new();
+        let (mut met, mut read) = (Vec::new(), 0);
         loop {
             match walk.next() {
                 Step::Batches { after, limit } => {
@@ -277,6 +338,7 @@ mod tests {
                     walk.know(wanted, last);
                 }
                 Step::Window(window) => {
+                    read += window.ranges.iter().map(Range::entries).sum::<u64>();
                     let within = |(ts, seq, ledger): &(i64, i64, usize)| {
                         (*ts, *seq) > window.after
                             && (*ts, *seq) <= window.through
@@ -290,14 +352,14 @@ mod tests {
                     walk.found(rows.len() as u64);
                     met.extend(rows);
                 }
-                Step::End => return met,
+                Step::End => return (met, read),
             }
         }
     }
 
     proptest! {
         #[test]
-        fn a_walk_meets_every_entry_once_newest_first(
+        fn a_walk_meets_every_entry_once_newest_first_and_reads_few_twice(
             batches in batches(),
             limit in proptest::option::of(0..100_u32),
             target in 1..40_u64,
@@ -321,7 +383,40 @@ mod tests {
             expected.retain(|(_, _, ledger)| *ledger != UNWANTED);
             expected.sort_unstable_by_key(|(ts, seq, ledger)| (std::cmp::Reverse((*ts, *seq)), *ledger));
             expected.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
-            prop_assert_eq!(walk(&batches, limit, target, asked, one_ledger), expected);
+            let (met, read) = walk(&batches, limit, target, asked, one_ledger);
+            prop_assert_eq!(met, expected);
+            // What a window reads in vain is at most half of what the next one takes.
+            let entries: u64 = batches.iter().map(|(_, times)| times.len() as u64).sum();
+            prop_assert!(2 * read <= 5 * entries, "{} of {} read", read, entries);
+        }
+
+        #[test]
+        fn candidates_are_all_before_their_end_and_in_what_is_known_of_them(
+            seqs in proptest::collection::btree_set(0..30_000_i64, 0..40),
+            head in 0..30_000_i64,
+            newest in any::<bool>(),
+            more in any::<bool>(),
+        ) {
+            // Of more than are counted, the newest or any.
+            let counted: Vec<i64> = seqs.iter().copied().rev().skip(usize::from(more && !newest)).collect();
+            let candidates = Candidates {
+                count: if more { Candidates::MOST } else { i64::try_from(counted.len()).unwrap() },
+                least_seq: counted.iter().min().copied(),
+                greatest_seq: counted.iter().max().copied(),
+                newest,
+            };
+            let end = candidates.end(head);
+            prop_assert!(end <= head && seqs.iter().all(|seq| *seq >= head || *seq < end));
+            let known = candidates.known([end].into_iter());
+            prop_assert_eq!(known.is_some(), !more);
+            if !more || newest {
+                prop_assert_eq!(end, head.min(seqs.last().map_or(0, |seq| seq + 1)));
+            }
+            if let Some(batches) = known {
+                let within = |seq: &i64| batches.iter().any(|batch| (batch.range().first_seq..=batch.range().last_seq).contains(seq));
+                prop_assert!(seqs.iter().all(|seq| *seq >= head || within(seq)));
+                prop_assert!(batches.iter().all(|batch| Some(&batch.first_seq) == seqs.first() && batch.range().last_seq < end));
+            }
         }
 
         #[test]

@@ -980,9 +980,22 @@ fn an_export_by_time_is_of_what_was_there_when_it_began_each_once_and_the_newest
         found.into_iter().map(|entry| entry.resource_id.unwrap().parse().unwrap()).collect()
     };
     assert_eq!(newest(AuditQuery::new().limit(100)), expected[..100]);
-    // By an index: more than what is read at once, and less.
-    assert_eq!(newest(AuditQuery::new().workspace_id(Uuid::nil())), expected);
+    // By an index: more than what is read at once, and less; also of a part of the time, and among others.
+    let workspace = || AuditQuery::new().workspace_id(Uuid::nil());
+    assert_eq!(newest(workspace()), expected);
+    let times = |query: AuditQuery| query.since(ts(20_001)).before(ts(28_001));
+    let within = |n: &&i64| (ts(20_001)..ts(28_001)).contains(&ts(**n));
+    let some: Vec<i64> = expected.iter().filter(within).copied().collect();
+    assert_eq!(newest(times(workspace())), some);
+    assert_eq!(newest(times(workspace()).limit(100)), some[..100]);
+    assert_eq!(newest(workspace().resource_id("17")), [17]);
     expected.retain(|n| n % 1000 < 2);
-    assert_eq!(newest(AuditQuery::new().session_id(Uuid::from_u128(7))), expected);
-    assert_eq!(newest(AuditQuery::new().session_id(Uuid::from_u128(7)).limit(9)), expected[..9]);
+    let session = || AuditQuery::new().session_id(Uuid::from_u128(7));
+    assert_eq!(newest(session()), expected);
+    assert_eq!(newest(session().limit(9)), expected[..9]);
+    let some: Vec<i64> = expected.iter().filter(within).copied().collect();
+    assert_eq!(newest(times(session())), some);
+    assert_eq!(newest(times(session()).workspace_id(Uuid::nil())), some);
+    assert_eq!(newest(times(session()).workspace_id(Uuid::from_u128(1))), [0; 0]);
+    assert_eq!(newest(AuditQuery::new().any_of(Column::WorkspaceId, [Uuid::nil(), Uuid::max()].map(String::from)).limit(5)), newest(workspace().limit(5)));
 }

@@ -9,6 +9,7 @@ use super::{
     borrowed::within,
     open::{exists, failed, is_race},
     read::{ENTRIES, beginning, metadata},
+    scope::Indexes,
 };
 use crate::{
     AuditError, Column, IndexOn,
@@ -187,6 +188,12 @@ pub(super) async fn drop(postgres: &Postgres, on: &IndexOn) -> Result<(), AuditE
 /// By itself: what is made concurrently is not within a transaction.
 async fn run(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(std::mem::drop)
+}
+
+pub(super) async fn names(postgres: &Postgres) -> Result<Vec<String>, AuditError> {
+    let find = async |connection: &mut PgConnection| Indexes::find(postgres, connection).await;
+    let found = within(postgres.readers().await?, find).await?;
+    Ok(found.map(|Indexes(names)| names).unwrap_or_default())
 }
 
 pub(super) async fn list(postgres: &Postgres) -> Result<Vec<Index>, AuditError> {

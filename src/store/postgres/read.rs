@@ -15,11 +15,11 @@ use super::{
 use uuid::Uuid;
 
 use crate::{
-    AuditError, AuditQuery, IndexOn,
+    AuditError, AuditQuery,
     error::Kind,
-    reader::{Column, Condition, CountBy, Step, after_prefix, spelled, spelled_path, steps},
+    reader::{Column, Condition, CountBy, Step, after_prefix, spelled, steps},
     record::Row,
-    store::{Group, Head, LedgerRow, Span},
+    store::{Group, Head, LedgerRow, Span, hint},
 };
 
 /// Each with its type, so that decoding need not look at that of every value.
@@ -86,7 +86,7 @@ impl<'p> Statement<'p> {
         }
         for condition in query.all_conditions() {
             self.condition(&condition, indexes);
-            self.push(condition.hint().unwrap_or_default());
+            self.push(condition.served().map_or("", hint));
         }
         self.and("e.seq >= ", query.from_seq.map(bounded));
         self.and("e.seq < ", query.before_seq.map(bounded));
@@ -104,14 +104,14 @@ impl<'p> Statement<'p> {
     }
 
     fn condition(&mut self, condition: &Condition, indexes: &Indexes) {
+        let has_index = indexes.serve(condition);
         match condition {
             Condition::Ids { column, ids, within } => self.set(&format!("e.{column}"), ids.clone(), *within),
             Condition::Texts { column, texts, within } => {
-                let has_index = indexes.have(&IndexOn::Column(*column));
                 self.texts(&format!("e.{column}"), texts, *within, has_index);
             }
             Condition::ActionPrefix(prefix) => {
-                if indexes.have(&IndexOn::Column(Column::Action)) {
+                if has_index {
                     let (action, begins) = (beginning("e.action"), beginning_of(prefix));
                     self.and(&format!("{action} >= "), Some(begins.clone()));
                     self.and(&format!("{action} < "), after_prefix(&begins));
@@ -125,7 +125,6 @@ impl<'p> Statement<'p> {
                 self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
             }
             Condition::Metadata { path, values, within } => {
-                let has_index = indexes.have(&IndexOn::Metadata(spelled_path(path)));
                 self.texts(&metadata("e.metadata", path), values, *within, has_index);
             }
             Condition::Contains(text) => {
@@ -142,7 +141,7 @@ impl<'p> Statement<'p> {
     /// One of these texts, or none of them. For an index on request: whose beginning is one of theirs. Where there is none,
     /// that would only mislead the planner, which takes two conditions for rarer than one.
     fn texts(&mut self, what: &str, texts: &[String], within: bool, has_index: bool) {
-        if within && has_index {
+        if has_index {
             let beginnings = texts.iter().map(|text| beginning_of(text)).collect();
             self.set::<String>(&beginning(what), beginnings, true);
         }

@@ -12,14 +12,14 @@ use super::{
     borrowed::Borrowed,
     open::failed,
     read::{ROW, Statement, bounded, decode},
-    scope::{Indexes, Part, Windows, times},
+    scope::{Indexes, Part, Windows, times, windows},
 };
 use crate::{
     AuditError, AuditQuery,
     entry::from_micros,
     error::Kind,
     record::Row,
-    store::walk::{Batch, FIRST_TARGET, Step, Walk, Window},
+    store::walk::{Batch, Candidates, Step, Walk, Window},
     wait::is_on_own_runtime,
 };
 
@@ -121,20 +121,17 @@ impl ByTime {
                 "SELECT ledger, next_seq FROM @tracing_audit_heads WHERE $1::text IS NULL OR ledger = $1 ORDER BY ledger",
             );
             let ledgers = heads.row().bind(query.ledger.clone()).fetch_all(&mut *connection).await;
-            let ledgers: Vec<(String, i64)> = ledgers.map_err(failed)?;
+            let mut ledgers: Vec<(String, i64)> = ledgers.map_err(failed)?;
             let mut walk = Walk::new(query.filter.limit, ledgers.len() == 1);
-            // So few that batches, of which there may be as many as entries, need not be looked at.
-            let few = query.is_found_by_index() && {
-                let names = ledgers.iter().map(|(ledger, _)| ledger.clone()).collect();
-                let mut count = Statement::new(&postgres, "SELECT count(*) FROM (SELECT 1");
-                count.filter(&query, &Windows::Ledgers(names), &indexes);
-                count.push(" LIMIT ").bind(FIRST_TARGET.cast_signed() + 1).push(") few");
-                let count = count.into_query()?.fetch_one(connection).await.map_err(failed)?;
-                count.try_get::<i64, _>(0).map_err(failed)? <= FIRST_TARGET.cast_signed()
-            };
-            if few {
-                let whole = |(ledger, (_, next_seq)): (usize, &(String, i64))| Batch::whole(ledger, *next_seq);
-                walk.know(ledgers.iter().enumerate().map(whole).collect(), None);
+            if let Some(candidates) = query.candidates() {
+                let candidates =
+                    count_candidates(&postgres, connection, &query, &candidates, &indexes).await?;
+                for (_, end) in &mut ledgers {
+                    *end = candidates.end(*end);
+                }
+                if let Some(batches) = candidates.known(ledgers.iter().map(|(_, end)| *end)) {
+                    walk.know(batches, None);
+                }
             }
             Ok(Some((indexes, ledgers, walk)))
         };
@@ -266,6 +263,28 @@ impl ByTime {
         to.send(Taken::Rows(together)).await.map_err(|_| unread())?;
         Ok(found)
     }
+}
+
+/// Those of a query, in the parts that its times reach into.
+async fn count_candidates(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    query: &AuditQuery,
+    candidates: &AuditQuery,
+    indexes: &Indexes,
+) -> Result<Candidates, AuditError> {
+    let windows = windows(postgres, connection, query).await?;
+    let newest = windows.are_one() && candidates.has_single_values();
+    let mut count = Statement::new(postgres, "SELECT count(*), min(seq), max(seq) FROM (SELECT e.seq");
+    count.filter(candidates, &windows, indexes);
+    count.push(if newest { " ORDER BY e.seq DESC LIMIT " } else { " LIMIT " });
+    count.bind(Candidates::MOST).push(") candidates");
+    let row = count.into_query()?.fetch_one(connection).await.map_err(failed)?;
+    let read = || {
+        let (count, least_seq, greatest_seq) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(Candidates { count, least_seq, greatest_seq, newest })
+    };
+    read().map_err(failed)
 }
 
 fn size(row: &PgRow, index: usize) -> usize {

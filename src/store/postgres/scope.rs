@@ -8,11 +8,11 @@ use super::{
     open::failed,
     read::{ENTRIES, Statement},
 };
-use crate::{AuditError, AuditQuery, IndexOn, entry::from_micros};
+use crate::{AuditError, AuditQuery, entry::from_micros, reader::Condition};
 
 /// The names of those on the entries.
 #[derive(Debug)]
-pub(super) struct Indexes(Vec<String>);
+pub(super) struct Indexes(pub(super) Vec<String>);
 
 /// The parts of ledgers outside of which nothing matches.
 #[derive(Debug)]
@@ -21,6 +21,16 @@ pub(super) enum Windows {
     Ledgers(Vec<String>),
     /// There is no index on `ts`, and batches tell which parts reach into a query's time.
     Timed(Vec<Part>),
+}
+
+impl Windows {
+    /// Whether they are of one ledger, whose entries every index has in the order of `seq`.
+    pub(super) fn are_one(&self) -> bool {
+        match self {
+            Self::Ledgers(ledgers) => ledgers.len() == 1,
+            Self::Timed(parts) => parts.len() == 1,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -46,9 +56,9 @@ impl Indexes {
         Ok(Some(Self(names)).filter(|_| exists))
     }
 
-    /// Whether there is such an index on request.
-    pub(super) fn have(&self, on: &IndexOn) -> bool {
-        self.0.contains(&on.name())
+    /// Whether there is an index on request for this condition.
+    pub(super) fn serve(&self, condition: &Condition) -> bool {
+        condition.on_request().is_some_and(|on| self.0.contains(&on.name()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Making, dropping and listing indexes.
 
-use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use super::{
     Source, Sqlite, for_writing,
@@ -87,13 +87,15 @@ async fn connected<T>(
     }
 }
 
+pub(super) async fn names(sqlite: &Sqlite) -> Result<Vec<String>, AuditError> {
+    let names = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'tracing_audit_entries' ORDER BY name";
+    sqlx::query_scalar(names).fetch_all(sqlite.readers()).await.map_err(|cause| failed(sqlite, cause))
+}
+
 pub(super) async fn list(sqlite: &Sqlite) -> Result<Vec<Index>, AuditError> {
     let failed = |cause| failed(sqlite, cause);
-    let names = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'tracing_audit_entries' ORDER BY name";
-    let names = sqlx::query(names).fetch_all(sqlite.readers()).await.map_err(failed)?;
     let mut indexes = Vec::new();
-    for row in names {
-        let name: String = row.try_get(0).map_err(failed)?;
+    for name in names(sqlite).await? {
         // A literal: only so does it look at this index alone.
         let bytes =
             format!("SELECT sum(pgsize) FROM dbstat WHERE name = {} AND aggregate = TRUE", quoted(&name));
