@@ -30,8 +30,8 @@
 //! since the JSON of each entry is read for it.
 //!
 //! Of several, one index finds the entries and the rest is looked at: of an agent and an action, either's. PostgreSQL
-//! takes the rarest by its statistics. SQLite has none, and takes `id` before session, before problems, risk and refusals,
-//! before a workspace; which of those and of indexes on request it takes is its own choice, but for `id` and session.
+//! takes the rarest by its statistics. For SQLite, which has none, the newest 512 that each index finds are looked at: the
+//! one is used that has fewer, or whose 512 reach back the furthest.
 //!
 //! [`none_of`](crate::AuditQuery::none_of), [`containing`](crate::AuditQuery::containing) and
 //! [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there is. Where [`scans`](crate::AuditQuery::scans)

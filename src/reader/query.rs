@@ -188,33 +188,38 @@ impl AuditQuery {
         self.all_conditions().any(|condition| condition.served().is_some())
     }
 
-    /// The condition by whose index the fewest entries are found, as far as one can tell without looking.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(crate) fn rarest(&self) -> Option<Served> {
-        self.all_conditions().filter_map(|condition| condition.served()).min()
+    /// The condition by whose index the fewest entries are found, as far as one can tell without looking: its place in
+    /// [`all_conditions`](Self::all_conditions).
+    #[cfg(feature = "postgres")]
+    pub(crate) fn rarest(&self) -> Option<usize> {
+        let served = self.all_conditions().map(|condition| condition.served()).enumerate();
+        served.filter(|(_, served)| served.is_some()).min_by_key(|(_, served)| *served).map(|(at, _)| at)
     }
 
-    /// What the index of the rarest condition finds, whatever the others and the times say: to count it takes no look at
-    /// an entry, but for its risk.
+    /// What the index of the condition at this place finds, whatever the others and the times say: to count it takes no look
+    /// at an entry.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(crate) fn candidates(&self) -> Option<Self> {
-        let rarest = self.rarest()?;
-        let first = |served| self.all_conditions().find(|condition| condition.served() == Some(served));
-        // The indexes on refusals have the workspace too.
-        let with = [Some(rarest), (rarest == Served::Refused).then_some(Served::Workspace)];
-        let all = |condition: Cow<'_, Condition>| match condition.into_owned() {
-            Condition::RiskAtLeast(_) => Condition::RISKY,
-            condition => condition,
-        };
-        let conditions = with.into_iter().flatten().filter_map(first).map(all).collect();
+    pub(crate) fn candidates(&self, at: usize) -> Self {
+        let mut conditions: Vec<Condition> =
+            self.all_conditions().skip(at).take(1).map(Cow::into_owned).collect();
+        match conditions.first_mut() {
+            Some(risk @ Condition::RiskAtLeast(_)) if risk.served().is_some() => *risk = Condition::RISKY,
+            // The indexes on refusals have the workspace too.
+            Some(decision) if decision.served() == Some(Served::Refused) => {
+                let workspace =
+                    |condition: &Cow<'_, Condition>| condition.served() == Some(Served::Workspace);
+                conditions.extend(self.all_conditions().find(workspace).map(Cow::into_owned));
+            }
+            _ => {}
+        }
         let Self { ledger, from_seq, before_seq, .. } = self;
-        Some(Self {
+        Self {
             ledger: ledger.clone(),
             from_seq: *from_seq,
             before_seq: *before_seq,
             conditions,
             ..Self::default()
-        })
+        }
     }
 
     /// Whether no condition is a set of several values: then each index has its entries in the order of `seq`.
@@ -569,7 +574,7 @@ impl Condition {
     const NOTHING: Self = Self::Texts { column: Column::Action, texts: Vec::new(), within: true };
     /// The risk of those in the index on it.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    const RISKY: Self = Self::RiskAtLeast(0.8);
+    pub(crate) const RISKY: Self = Self::RiskAtLeast(0.8);
 }
 
 /// What an index of every log serves, what is rare first.

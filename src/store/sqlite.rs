@@ -156,6 +156,15 @@ fn for_writing(options: SqliteConnectOptions) -> SqliteConnectOptions {
         .thread_name(|id| format!("tracing-audit-sqlite-{id}"))
 }
 
+#[cfg(test)]
+impl Sqlite {
+    fn of_file(file: PathBuf) -> Self {
+        let (readers, recorders) = Default::default();
+        let options = Box::new(SqliteConnectOptions::new().filename(file));
+        Self { source: Source::File { options, readers, recorders }, file: OnceLock::new() }
+    }
+}
+
 impl Backend for Sqlite {
     /// Its file as seen from beside the journals, so that both can be moved, or mounted elsewhere, together.
     fn name(&self, directory: &Path) -> Option<String> {

@@ -92,7 +92,7 @@ pub(super) struct Window {
 /// Those that the index of a query's rarest condition finds: see [`AuditQuery::candidates`](crate::AuditQuery::candidates).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidates {
-    /// At most [`MOST`](Self::MOST): then there may be more.
+    /// At most [`MOST`](Self::MOST): then there may be more. (Fewer where only a look is taken.)
     pub(super) count: i64,
     /// Of those that were counted.
     pub(super) least_seq: Option<i64>,

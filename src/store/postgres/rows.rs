@@ -123,9 +123,8 @@ impl ByTime {
             let ledgers = heads.row().bind(query.ledger.clone()).fetch_all(&mut *connection).await;
             let mut ledgers: Vec<(String, i64)> = ledgers.map_err(failed)?;
             let mut walk = Walk::new(query.filter.limit, ledgers.len() == 1);
-            if let Some(candidates) = query.candidates() {
-                let candidates =
-                    count_candidates(&postgres, connection, &query, &candidates, &indexes).await?;
+            if let Some(by) = query.rarest() {
+                let candidates = candidates(&postgres, connection, &query, by, &indexes).await?;
                 for (_, end) in &mut ledgers {
                     *end = candidates.end(*end);
                 }
@@ -265,18 +264,19 @@ impl ByTime {
     }
 }
 
-/// Those of a query, in the parts that its times reach into.
-async fn count_candidates(
+/// Those by the index of the condition at this place, in the parts that the query's times reach into.
+async fn candidates(
     postgres: &Postgres,
     connection: &mut PgConnection,
     query: &AuditQuery,
-    candidates: &AuditQuery,
+    at: usize,
     indexes: &Indexes,
 ) -> Result<Candidates, AuditError> {
+    let candidates = query.candidates(at);
     let windows = windows(postgres, connection, query).await?;
     let newest = windows.are_one() && candidates.has_single_values();
     let mut count = Statement::new(postgres, "SELECT count(*), min(seq), max(seq) FROM (SELECT e.seq");
-    count.filter(candidates, &windows, indexes);
+    count.filter(&candidates, &windows, indexes);
     count.push(if newest { " ORDER BY e.seq DESC LIMIT " } else { " LIMIT " });
     count.bind(Candidates::MOST).push(") candidates");
     let row = count.into_query()?.fetch_one(connection).await.map_err(failed)?;

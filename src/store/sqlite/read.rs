@@ -7,7 +7,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{Sqlite, open::opening, waited::all_of};
+use super::{Sqlite, index, open::opening, waited::all_of};
 use crate::{
     AuditError, AuditQuery,
     error::Kind,
@@ -64,27 +64,26 @@ impl Statement {
         }
     }
 
-    /// Adds the query's conditions.
-    ///
-    /// The planner knows nothing of how many entries have a value, and would take a whole workspace for rarer than what is
-    /// rare: a plus before an expression keeps it from the index on that one. An index on request was asked for because it is
-    /// of use: only an id or a session are rarer.
-    fn filter(&mut self, query: &AuditQuery) {
+    /// Adds the query's conditions, of which the one at this place has the index that is to be used. A plus before the others
+    /// keeps the planner, which knows nothing of how many entries have a value, from theirs.
+    fn filter(&mut self, query: &AuditQuery, by: Option<usize>) {
         self.and("(SELECT ledger FROM tracing_audit_head) = ?", query.ledger.clone());
-        let rarest = query.rarest();
-        for condition in query.all_conditions() {
+        let conditions = || query.all_conditions().enumerate();
+        let refused =
+            conditions().any(|(at, condition)| by == Some(at) && condition.served() == Some(Served::Refused));
+        for (at, condition) in conditions() {
             let served = condition.served();
-            let by_index = match (served, rarest) {
-                (None, Some(Served::Id | Served::Session)) => false,
-                (None, _) | (Some(Served::Workspace), Some(Served::Refused)) => true,
-                (served, rarest) => served == rarest,
-            };
-            self.condition(&condition, if by_index { "" } else { "+" });
-            if let Some(served) = served
-                && by_index
-            {
-                self.push(hint(served));
+            if by != Some(at) {
+                // The index on refusals by workspace has both.
+                let beside = refused && served == Some(Served::Workspace);
+                self.condition(&condition, if beside { "" } else { "+" });
+                continue;
             }
+            // Of which the hint says all.
+            if *condition != Condition::RISKY {
+                self.condition(&condition, "");
+            }
+            self.push(served.map_or("", hint));
         }
         let (least, greatest) = query.bounds();
         self.and("e.ts >= ?", least);
@@ -239,6 +238,8 @@ pub(super) fn rows<'a>(sqlite: &'a Sqlite, query: &'a AuditQuery) -> BoxStream<'
 struct ByTime<'a> {
     sqlite: &'a Sqlite,
     query: &'a AuditQuery,
+    /// By which condition's index.
+    by: Option<usize>,
     walk: Walk,
     /// Entries committed later are not part of the answer.
     head: i64,
@@ -259,14 +260,15 @@ impl<'a> ByTime<'a> {
         let head = head.bind(&query.ledger).fetch_optional(sqlite.readers()).await;
         let Some(mut head) = head.map_err(|cause| failed(sqlite, cause))? else { return Ok(None) };
         let mut walk = Walk::new(query.filter.limit, true);
-        if let Some(candidates) = query.candidates() {
-            let candidates = count_candidates(sqlite, query, &candidates).await?;
+        let by = rarest(sqlite, query).await?;
+        if let Some(by) = by {
+            let candidates = candidates(sqlite, query, by, Candidates::MOST).await?;
             head = candidates.end(head);
             if let Some(batches) = candidates.known([head].into_iter()) {
                 walk.know(batches, None);
             }
         }
-        Ok(Some(Self { sqlite, query, walk, head, window: stream::empty().boxed(), found: 0 }))
+        Ok(Some(Self { sqlite, query, by, walk, head, window: stream::empty().boxed(), found: 0 }))
     }
 
     /// The next row, of the window that is being read or of the next one that has any.
@@ -324,42 +326,77 @@ impl<'a> ByTime<'a> {
 
     fn read(&self, window: &Window) -> Result<BoxStream<'a, Result<Row, AuditError>>, AuditError> {
         let sqlite = self.sqlite;
-        let statement = of_window(self.query, window).into_query().map_err(|cause| failed(sqlite, cause))?;
+        let statement =
+            of_window(self.query, self.by, window).into_query().map_err(|cause| failed(sqlite, cause))?;
         let rows = statement.fetch(sqlite.readers()).map_err(move |cause| failed(sqlite, cause));
         Ok(rows.and_then(|row| std::future::ready(decode(&row))).boxed())
     }
 }
 
-fn of_window(query: &AuditQuery, window: &Window) -> Statement {
+fn of_window(query: &AuditQuery, by: Option<usize>, window: &Window) -> Statement {
     const NEWEST_FIRST: &str = " ORDER BY e.ts DESC, e.seq DESC";
     let mut statement = Statement::new(ROW);
     if let Some(limit) = window.limit {
         // Sorts keys, and then reads the entries that it takes: an eighth of the time.
         statement.push(" FROM (SELECT e.seq AS taken");
         statement.within(window);
-        statement.filter(query);
+        statement.filter(query, by);
         statement.push(NEWEST_FIRST).push(" LIMIT ?").bind(limit.cast_signed());
         statement.push(") CROSS JOIN tracing_audit_entries e ON e.seq = taken");
     } else {
         statement.within(window);
-        statement.filter(query);
+        statement.filter(query, by);
     }
     statement.push(NEWEST_FIRST);
     statement
 }
 
-/// Those of a query, in the batches of its times.
-async fn count_candidates(
+/// Entries that are looked at in an index to see how many there are.
+const LOOK: i64 = 512;
+
+/// The condition by whose index the fewest entries are found, by its place in the query; none if no index serves it. Of
+/// several it is found out by looking: which has few, or whose newest reach back the furthest.
+async fn rarest(sqlite: &Sqlite, query: &AuditQuery) -> Result<Option<usize>, AuditError> {
+    let on_request: Vec<String> = query.served_on_request().map(|on| on.name()).collect();
+    let names = if on_request.is_empty() { Vec::new() } else { index::names(sqlite).await? };
+    let has_index = |condition: &Condition| {
+        condition.served().is_some() || condition.on_request().is_some_and(|on| names.contains(&on.name()))
+    };
+    let served = query.all_conditions().enumerate().filter(|(_, condition)| has_index(condition));
+    // An index on request is of a kind with that on the workspace.
+    let served: Vec<(usize, Served)> =
+        served.map(|(at, condition)| (at, condition.served().unwrap_or(Served::Workspace))).collect();
+    if let [] | [_] = served.as_slice() {
+        return Ok(served.first().map(|(at, _)| *at));
+    }
+    let mut looked = Vec::new();
+    for (at, served) in served {
+        let Candidates { count, least_seq, newest, .. } = candidates(sqlite, query, at, LOOK).await?;
+        let found = match (count < LOOK, newest) {
+            (true, _) => (0, count),
+            (false, true) => (1, least_seq.unwrap_or(0)),
+            // Of several values, or of a prefix: nothing says which they are.
+            (false, false) => (2, 0),
+        };
+        looked.push((found, served, at));
+    }
+    Ok(looked.into_iter().min().map(|(.., at)| at))
+}
+
+/// Those by the index of the condition at this place, in the batches of the query's times; at most so many.
+async fn candidates(
     sqlite: &Sqlite,
     query: &AuditQuery,
-    candidates: &AuditQuery,
+    at: usize,
+    most: i64,
 ) -> Result<Candidates, AuditError> {
+    let candidates = query.candidates(at);
     let mut count = Statement::new("SELECT count(*), min(seq), max(seq) FROM (SELECT e.seq");
     count.push(ENTRIES);
-    count.filter(candidates);
+    count.filter(&candidates, Some(0));
     count.prune(query);
     let newest = candidates.has_single_values();
-    count.push(if newest { " ORDER BY e.seq DESC LIMIT ?)" } else { " LIMIT ?)" }).bind(Candidates::MOST);
+    count.push(if newest { " ORDER BY e.seq DESC LIMIT ?)" } else { " LIMIT ?)" }).bind(most);
     let count = async || {
         let row = count.into_query()?.fetch_one(sqlite.readers()).await?;
         let (count, least_seq, greatest_seq) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
@@ -377,17 +414,18 @@ pub(super) async fn page(
     if !has_tables(sqlite).await? {
         return Ok(Vec::new());
     }
+    let by = rarest(sqlite, query).await?;
     let failed = |cause| failed(sqlite, cause);
-    let statement = of_page(query, span, size).into_query().map_err(failed)?;
+    let statement = of_page(query, by, span, size).into_query().map_err(failed)?;
     let rows = all_of(sqlite, statement).await.map_err(failed)?;
     rows.iter().map(decode_ledger).collect()
 }
 
-fn of_page(query: &AuditQuery, span: Span, size: u32) -> Statement {
+fn of_page(query: &AuditQuery, by: Option<usize>, span: Span, size: u32) -> Statement {
     let mut statement = Statement::new(ROW);
     statement.push(LEDGER);
     statement.push(ENTRIES);
-    statement.filter(query);
+    statement.filter(query, by);
     statement.prune(query);
     let order = match span {
         Span::After(seq) => {
@@ -409,7 +447,7 @@ pub(super) async fn count(sqlite: &Sqlite, query: &AuditQuery) -> Result<u64, Au
     }
     let mut statement = Statement::new("SELECT count(*)");
     statement.push(ENTRIES);
-    statement.filter(query);
+    statement.filter(query, rarest(sqlite, query).await?);
     statement.prune(query);
     let failed = |cause| failed(sqlite, cause);
     let rows = all_of(sqlite, statement.into_query().map_err(failed)?).await.map_err(failed)?;
@@ -444,7 +482,7 @@ pub(super) async fn count_by(
     }
     statement.push(", count(*), min(e.ts), max(e.ts)");
     statement.push(ENTRIES);
-    statement.filter(query);
+    statement.filter(query, rarest(sqlite, query).await?);
     statement.prune(query);
     statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
     if let Some(limit) = query.filter.limit {
@@ -557,11 +595,8 @@ fn decode_ledger(found: &SqliteRow) -> Result<LedgerRow, AuditError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{index, open::MIGRATIONS},
-        *,
-    };
-    use crate::{Decision, IndexOn};
+    use super::{super::open::MIGRATIONS, *};
+    use crate::{AuditEntry, AuditLog, Decision, IndexOn, Store};
     use sqlx::{Connection, SqliteConnection};
 
     #[tokio::test]
@@ -571,37 +606,38 @@ mod tests {
             sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
         }
         let of = AuditQuery::new;
+        // Which of its conditions, and whether what it finds is sorted.
         let always = [
-            (of().workspace_id(Uuid::nil()), "entries_workspace", false),
-            (of().session_id(Uuid::nil()), "entries_session", false),
-            (of().decision(Decision::Deny), "entries_refused ", false),
-            (of().decision(Decision::Mask).workspace_id(Uuid::nil()), "entries_refused_in ", false),
-            (of().risk_at_least(0.9), "entries_risky", false),
-            (of().problems(true), "entries_problems", false),
-            (of().action("audit.gap"), "entries_gaps", false),
-            (of().any_of(Column::Id, ["a"]), "sqlite_autoindex_tracing_audit_entries_1", false),
-            // Of two, the one that finds less.
-            (of().session_id(Uuid::nil()).workspace_id(Uuid::nil()), "entries_session", false),
-            (of().session_id(Uuid::nil()).decision(Decision::Deny), "entries_session", false),
-            (of().risk_at_least(0.9).workspace_id(Uuid::nil()), "entries_risky", false),
-            (of().risk_at_least(0.9).decision(Decision::Deny), "entries_risky", false),
-            (of().problems(true).workspace_id(Uuid::nil()), "entries_problems", false),
-            (of().action("audit.gap").workspace_id(Uuid::nil()), "entries_gaps", false),
+            (of().workspace_id(Uuid::nil()), 0, "entries_workspace", false),
+            (of().session_id(Uuid::nil()), 0, "entries_session", false),
+            (of().decision(Decision::Deny), 0, "entries_refused ", false),
+            (of().decision(Decision::Mask).workspace_id(Uuid::nil()), 1, "entries_refused_in ", false),
+            (of().decision(Decision::Mask).workspace_id(Uuid::nil()), 0, "entries_workspace ", false),
+            (of().risk_at_least(0.8), 0, "entries_risky", false),
+            (of().risk_at_least(0.9), 0, "entries_risky", false),
+            (of().problems(true), 0, "entries_problems", false),
+            (of().action("audit.gap"), 0, "entries_gaps", false),
+            (of().any_of(Column::Id, ["a"]), 0, "sqlite_autoindex_tracing_audit_entries_1", false),
+            (of().session_id(Uuid::nil()).workspace_id(Uuid::nil()), 0, "entries_workspace", false),
+            (of().session_id(Uuid::nil()).workspace_id(Uuid::nil()), 1, "entries_session", false),
+            (of().session_id(Uuid::nil()).decision(Decision::Deny), 0, "entries_session", false),
+            (of().session_id(Uuid::nil()).decision(Decision::Deny), 1, "entries_refused ", false),
+            (of().workspace_id(Uuid::nil()).risk_at_least(0.9), 1, "entries_risky", false),
+            (of().workspace_id(Uuid::nil()).problems(true), 1, "entries_problems", false),
+            (of().workspace_id(Uuid::nil()).action("audit.gap"), 1, "entries_gaps", false),
         ];
         let on_request = [
-            (of().agent_id(Uuid::nil()), "by_agent_id", false),
-            (of().any_of(Column::AgentId, ["a", "b"]), "by_agent_id", true),
-            (of().action("document.read"), "by_action", false),
-            (of().action_prefix("document."), "by_action", true),
-            (of().resource_id("D"), "by_resource_id", false),
-            (of().metadata_any_of("client.ip", ["10.0.0.1"]), "by_metadata.client.ip", false),
-            (
-                of().metadata_any_of("client.ip", ["10.0.0.1"]).session_id(Uuid::nil()),
-                "entries_session",
-                false,
-            ),
-            (of().action_prefix("document.").session_id(Uuid::nil()), "entries_session", false),
-            (of().agent_id(Uuid::nil()).decision(Decision::Deny), "by_agent_id", false),
+            (of().agent_id(Uuid::nil()), 0, "by_agent_id", false),
+            (of().any_of(Column::AgentId, ["a", "b"]), 0, "by_agent_id", true),
+            (of().action("document.read"), 0, "by_action", false),
+            (of().action_prefix("document."), 0, "by_action", true),
+            (of().resource_id("D"), 0, "by_resource_id", false),
+            (of().metadata_any_of("client.ip", ["10.0.0.1"]), 0, "by_metadata.client.ip", false),
+            (of().action("a").metadata_any_of("client.ip", ["10.0.0.1"]), 1, "by_metadata.client.ip", false),
+            (of().action("a").metadata_any_of("client.ip", ["10.0.0.1"]), 0, "by_action", false),
+            (of().session_id(Uuid::nil()).action_prefix("document."), 0, "entries_session", false),
+            (of().session_id(Uuid::nil()).action_prefix("document."), 1, "by_action", true),
+            (of().agent_id(Uuid::nil()).decision(Decision::Deny), 1, "by_agent_id", false),
         ];
         planned(&mut connection, &always).await;
         for on in ["agent_id", "action", "resource_id", "metadata.client.ip"] {
@@ -632,31 +668,78 @@ mod tests {
                 limit,
             })
             .collect();
-        for (query, expected) in [
-            (of(), BY_SEQ),
-            (of().action("a"), BY_SEQ),
-            (of().action_prefix("a"), BY_SEQ),
-            (of().resource("r").agent_id(Uuid::nil()), BY_SEQ),
-            (of().metadata_any_of("ip", ["10.0.0.1"]).containing("x"), BY_SEQ),
-            (of().workspace_id(Uuid::nil()), "entries_workspace (workspace_id=? AND rowid>? AND rowid<?)"),
-            (of().session_id(Uuid::nil()), "entries_session (session_id=? AND rowid>? AND rowid<?)"),
+        let refused = of().decision(Decision::Deny).workspace_id(Uuid::nil());
+        for (query, by, expected) in [
+            (of(), None, BY_SEQ),
+            (of().action("a"), None, BY_SEQ),
+            (of().action_prefix("a"), None, BY_SEQ),
+            (of().resource("r").agent_id(Uuid::nil()), None, BY_SEQ),
+            (of().metadata_any_of("ip", ["10.0.0.1"]).containing("x"), None, BY_SEQ),
+            (
+                of().workspace_id(Uuid::nil()),
+                Some(0),
+                "entries_workspace (workspace_id=? AND rowid>? AND rowid<?)",
+            ),
+            (of().session_id(Uuid::nil()), Some(0), "entries_session (session_id=? AND rowid>? AND rowid<?)"),
             (
                 of().any_of(Column::SessionId, ["a", "b"]),
+                Some(0),
                 "entries_session (session_id=? AND rowid>? AND rowid<?)",
             ),
-            (of().decision(Decision::Deny), "entries_refused (decision=? AND rowid>? AND rowid<?)"),
-            (of().risk_at_least(0.9), "entries_risky (seq>? AND seq<?)"),
-            (of().problems(true), "entries_problems (seq>? AND seq<?)"),
-            (of().action("audit.gap"), "entries_gaps (seq>? AND seq<?)"),
-            (
-                of().decision(Decision::Deny).workspace_id(Uuid::nil()),
-                "entries_refused_in (workspace_id=? AND decision=? AND rowid>? AND rowid<?)",
-            ),
+            (of().decision(Decision::Deny), Some(0), "entries_refused (decision=? AND rowid>? AND rowid<?)"),
+            (of().risk_at_least(0.9), Some(0), "entries_risky (seq>? AND seq<?)"),
+            (of().problems(true), Some(0), "entries_problems (seq>? AND seq<?)"),
+            (of().action("audit.gap"), Some(0), "entries_gaps (seq>? AND seq<?)"),
+            (refused, Some(1), "entries_refused_in (workspace_id=? AND decision=? AND rowid>? AND rowid<?)"),
         ] {
             for window in &windows {
-                let plan = plan(&mut connection, of_window(&query, window)).await;
+                let plan = plan(&mut connection, of_window(&query, by, window)).await;
                 assert!(plan.iter().any(|step| step.contains(expected)), "{query:?} {window:?}: {plan:?}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn of_several_indexes_the_one_that_finds_the_least_is_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.db");
+        let log = AuditLog::open(&file).await.unwrap();
+        let store = Store::sqlite(&file).unwrap();
+        for on in ["agent_id", "action"] {
+            store.create_index(&on.parse().unwrap()).await.unwrap();
+        }
+        let id = |n: u128| Uuid::from_u128(n);
+        for n in 0..4000 {
+            let entry = AuditEntry {
+                agent_id: Some(id(n % 7)),
+                session_id: Some(id(n / 2000)),
+                decision: if n % 2 == 0 { "Deny" } else { "Allow" }.to_owned(),
+                risk_score: if n % 1000 == 0 { 0.9 } else { 0.1 },
+                ..AuditEntry::new(id(u128::from(n < 3)), if n < 600 { "old" } else { "new" }, "r")
+            };
+            log.writer().write(entry).await.unwrap();
+        }
+        log.flush().await.unwrap();
+        let sqlite = Sqlite::of_file(file);
+        let of = AuditQuery::new;
+        // A workspace comes first, then a session and a decision, and what else is asked for.
+        for (query, expected) in [
+            (of().containing("x"), None),
+            (of().resource("r").workspace_id(id(0)), Some(0)),
+            (of().workspace_id(id(0)).session_id(id(1)), Some(1)),
+            (of().workspace_id(id(1)).session_id(id(0)), Some(0)),
+            (of().workspace_id(id(0)).risk_at_least(0.9), Some(1)),
+            (of().workspace_id(id(1)).risk_at_least(0.9), Some(0)),
+            (of().decision(Decision::Deny).agent_id(id(3)), Some(1)),
+            (of().decision(Decision::Mask).agent_id(id(3)), Some(0)),
+            (of().agent_id(id(3)).action("new"), Some(0)),
+            (of().agent_id(id(3)).action("old"), Some(1)),
+            (of().agent_id(id(3)).action("none"), Some(1)),
+            (of().agent_id(id(3)).action_prefix("n"), Some(0)),
+            (of().agent_id(id(3)).action_prefix("x"), Some(1)),
+            (of().resource_id("D").action("old"), Some(1)),
+        ] {
+            assert_eq!(rarest(&sqlite, &query).await.unwrap(), expected, "{query:?}");
         }
     }
 
@@ -666,12 +749,13 @@ mod tests {
         plan.iter().map(|row| row.get(3)).collect()
     }
 
-    async fn planned(connection: &mut SqliteConnection, queries: &[(AuditQuery, &str, bool)]) {
+    async fn planned(connection: &mut SqliteConnection, queries: &[(AuditQuery, usize, &str, bool)]) {
         // From anywhere in the ledger.
         let spans = [Span::Before(None), Span::Before(Some(5000)), Span::After(Some(5000))];
-        for ((query, index, sorts), span) in queries.iter().flat_map(|query| spans.map(|span| (query, span)))
+        for ((query, by, index, sorts), span) in
+            queries.iter().flat_map(|query| spans.map(|span| (query, span)))
         {
-            let plan = plan(&mut *connection, of_page(query, span, 10)).await;
+            let plan = plan(&mut *connection, of_page(query, Some(*by), span, 10)).await;
             let uses = |step: &String| {
                 step.starts_with("SEARCH e USING") && step.contains(index)
                     || step.starts_with("SCAN e USING") && step.contains(index)

@@ -56,7 +56,7 @@ impl Drop for Waited {
 mod tests {
     use std::time::Duration;
 
-    use sqlx::{Row as _, sqlite::SqliteConnectOptions};
+    use sqlx::Row as _;
 
     use super::{super::READERS, *};
 
@@ -65,10 +65,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("audit.db");
         std::fs::File::create(&file).unwrap();
-        let options = Box::new(SqliteConnectOptions::new().filename(file));
-        let (readers, recorders) = Default::default();
-        let source = Source::File { options, readers, recorders };
-        let sqlite = Sqlite { source, file: std::sync::OnceLock::new() };
+        let sqlite = Sqlite::of_file(file);
         let answers = async || {
             let row = all_of(&sqlite, sqlx::query("SELECT 7")).await.unwrap().remove(0);
             row.get::<i64, _>(0) == 7
