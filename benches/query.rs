@@ -167,12 +167,14 @@ fn machine() {
 
 const GOAL: &str = "p99 <= 10 ms";
 
+/// With a goal, or reported, which takes fewer runs.
 fn pages(store: &str, reader: &AuditReader, goal: &str, asked: &[(&str, &dyn Fn(u64) -> AuditQuery)]) {
     for (name, query) in asked {
         for latest in [true, false] {
             let name =
                 format!("{store}: page of 100, {}: {name}", if latest { "latest" } else { "earliest" });
-            measure(&name, goal, RUNS, |run| {
+            let runs = if goal == GOAL { RUNS } else { RUNS / 10 };
+            measure(&name, goal, runs, |run| {
                 let query = if latest { query(run).descending() } else { query(run) };
                 block_on(reader.page(query, None, 100)).unwrap();
             });
