@@ -96,7 +96,8 @@ struct ByTime {
     postgres: Postgres,
     query: AuditQuery,
     pool: PgPool,
-    connection: Borrowed,
+    /// Kept to the end, unless it is lost.
+    connection: Option<Borrowed>,
     indexes: Indexes,
     /// By name, and before which `seq` the answer ends in each: entries committed later are not part of it. What has begun
     /// since is added with nothing in it.
@@ -140,7 +141,16 @@ impl ByTime {
         };
         let numbers =
             ledgers.iter().enumerate().map(|(number, (ledger, _))| (ledger.clone(), number)).collect();
+        let connection = Some(connection);
         Ok(Some(Self { postgres, query, pool, connection, indexes, ledgers, numbers, walk }))
+    }
+
+    async fn connection(&mut self) -> Result<&mut Borrowed, AuditError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Borrowed::from(&self.pool).await?,
+        };
+        Ok(self.connection.insert(connection))
     }
 
     async fn read(mut self, to: &mpsc::Sender<Taken>) -> Result<(), AuditError> {
@@ -191,7 +201,7 @@ impl ByTime {
         let statement = statement.into_query()?;
         let batches =
             async |connection: &mut PgConnection| statement.fetch_all(connection).await.map_err(failed);
-        let rows = self.connection.within(batches).await?;
+        let rows = self.connection().await?.within(batches).await?;
         let batch = |row: &PgRow| {
             Ok(Batch {
                 ledger: self.number(row.try_get(0)?),
@@ -240,8 +250,9 @@ impl ByTime {
             statement.push(" LIMIT ").bind(limit.cast_signed());
         }
         let statement = statement.into_query()?;
-        self.connection.begin_with(WORK_MEM).await?;
-        let mut rows = statement.fetch(&mut *self.connection);
+        let connection = self.connection().await?;
+        connection.begin_with(WORK_MEM).await?;
+        let mut rows = statement.fetch(&mut **connection);
         let (mut found, mut bytes, mut together) = (0, 0, Vec::with_capacity(ROWS_TOGETHER));
         while let Some(row) = rows.try_next().await.map_err(failed)? {
             found += 1;
@@ -256,8 +267,8 @@ impl ByTime {
         drop(rows);
         // Where they were taken slowly, the server may have ended a transaction in which nothing happened for long. They
         // are all there nevertheless.
-        if self.connection.commit().await.is_err() {
-            self.connection = Borrowed::from(&self.pool).await?;
+        if connection.commit().await.is_err() {
+            self.connection = None;
         }
         to.send(Taken::Rows(together)).await.map_err(|_| unread())?;
         Ok(found)
