@@ -362,6 +362,11 @@ fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reade
     ));
     let (as_writer, as_reader) = (url.replace("postgres@", "billing@"), url.replace("postgres@", "auditor@"));
     let store = Store::postgres(&as_writer).unwrap();
+    // It may not make an index, and need not make one that is there.
+    let on = IndexOn::Column(Column::Action);
+    assert!(block_on(store.create_index(&on)).unwrap_err().is_store());
+    block_on(Store::postgres(&url).unwrap().create_index(&on)).unwrap();
+    block_on(store.create_index(&on)).unwrap();
     let builder = AuditLog::builder().store(store).ledger("billing").in_memory_queue(100, 100_000);
     let log = builder.open_blocking().unwrap();
     log.writer().try_write(entry("a")).unwrap();

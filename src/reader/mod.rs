@@ -151,7 +151,7 @@ impl AuditReader {
     /// At most `size` rows of one ledger that match, whatever the query's limit. What no index serves is looked for part by
     /// part: whoever gives up is heard between two.
     async fn rows(&self, query: &AuditQuery, span: Span, size: u32) -> Result<Vec<LedgerRow>, AuditError> {
-        if query.scans() && !self.store.serves_on_request(query).await? {
+        if query.scans() && !self.store.backend().serves_on_request(query).await? {
             return self.rows_by_parts(query, span, size, SCANNED).await;
         }
         self.store.backend().page(query, span, size).await

@@ -222,10 +222,13 @@ impl AuditQuery {
         }
     }
 
-    /// Whether no condition is a set of several values: then each index has its entries in the order of `seq`.
+    /// Whether no condition is a prefix or a set of several values: then each index has its entries in the order of `seq`.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn has_single_values(&self) -> bool {
-        self.all_conditions().all(|condition| condition.values() == 1)
+        let single = |condition: &Condition| {
+            condition.values() == 1 && !matches!(condition, Condition::ActionPrefix(_))
+        };
+        self.all_conditions().all(|condition| single(&condition))
     }
 
     /// On what there may be indexes on request that serve it.

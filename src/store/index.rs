@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Migrate, Store};
 use crate::{
-    AuditError, AuditQuery, Column,
+    AuditError, Column,
     error::Kind,
     reader::{spelled_path, steps},
     wait::on_own_runtime,
@@ -174,16 +174,6 @@ impl Store {
     /// As `drop_index`.
     pub fn drop_index_blocking(&self, on: &IndexOn) -> Result<(), AuditError> {
         on_own_runtime(self.drop_index(on))
-    }
-
-    /// Whether there is an index on request for one of its conditions.
-    pub(crate) async fn serves_on_request(&self, query: &AuditQuery) -> Result<bool, AuditError> {
-        let mut wanted = query.served_on_request().peekable();
-        if wanted.peek().is_none() {
-            return Ok(false);
-        }
-        let names = self.backend().index_names().await?;
-        Ok(wanted.any(|on| names.contains(&on.name())))
     }
 
     /// The statement that makes this index, or several with `;` between them, for whoever does it by hand. None if every

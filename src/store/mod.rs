@@ -284,9 +284,9 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         Box::pin(async { Err(no_database()) })
     }
 
-    /// The names of the indexes on entries that can be used.
-    fn index_names(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
-        Box::pin(async { Ok(Vec::new()) })
+    /// Whether an index on request tells where the entries of a query are which no other index does.
+    fn serves_on_request<'a>(&'a self, _query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(async { Ok(false) })
     }
 
     /// The indexes of the entries.

@@ -252,8 +252,8 @@ impl Backend for Sqlite {
         Box::pin(index::drop(self, on))
     }
 
-    fn index_names(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
-        Box::pin(index::names(self))
+    fn serves_on_request<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(read::is_served(self, query))
     }
 
     fn indexes(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {

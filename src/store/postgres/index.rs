@@ -12,7 +12,7 @@ use super::{
     scope::Indexes,
 };
 use crate::{
-    AuditError, Column, IndexOn,
+    AuditError, AuditQuery, Column, IndexOn,
     reader::steps,
     store::{Index, no_tables},
 };
@@ -77,15 +77,18 @@ pub(super) async fn has(postgres: &Postgres, on: &IndexOn, make: bool) -> Result
     let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
     let name = format!("{}{}", postgres.prefix, identifier(&on.name()));
     let (mut races, mut looks) = (RACES, LOOKS);
-    if make {
-        // First, since they do not need the index: where that is ready, they are there.
-        take_statistics(postgres, &mut connection, on, &statements).await?;
+    // The last one first. Statistics do not need the index: where that is ready, they are there.
+    let mut steps = vec![statements.index];
+    if let Some(statistics) = statements.statistics {
+        steps.extend([statements.analyze, statistics]);
     }
     let has = loop {
-        let statement = match (state(postgres, &mut connection, &name).await?, make) {
+        let state = state(postgres, &mut connection, &name).await?;
+        let is_step = matches!(state, State::Absent);
+        let statement = match (state, make) {
             (State::Ready, _) => break true,
             (_, false) => break false,
-            (State::Absent, true) => statements.index.clone(),
+            (State::Absent, true) => steps.last().cloned().unwrap_or_default(),
             // Whoever has made it lets go of the table a moment before that is seen.
             (State::Abandoned, true) if looks > 0 => {
                 looks -= 1;
@@ -100,7 +103,7 @@ pub(super) async fn has(postgres: &Postgres, on: &IndexOn, make: bool) -> Result
             }
         };
         match run(&mut connection, statement).await {
-            Ok(()) => {}
+            Ok(()) => steps.truncate(if is_step { (steps.len() - 1).max(1) } else { steps.len() }),
             // Two that make one at once may wait for each other.
             Err(cause) if is_race(&cause) && races > 0 => races -= 1,
             Err(cause) => return Err(failed(cause)),
@@ -108,39 +111,6 @@ pub(super) async fn has(postgres: &Postgres, on: &IndexOn, make: bool) -> Result
     };
     connection.close().await.map_err(failed)?;
     Ok(has)
-}
-
-async fn take_statistics(
-    postgres: &Postgres,
-    connection: &mut PgConnection,
-    on: &IndexOn,
-    statements: &Statements,
-) -> Result<(), AuditError> {
-    let Some(create) = &statements.statistics else { return Ok(()) };
-    let taken = postgres.statement(
-        "SELECT EXISTS (SELECT 1 FROM pg_stats_ext_exprs s
-                        WHERE s.statistics_schemaname = n.nspname AND s.statistics_name = $2)
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)",
-    );
-    let mut transaction = connection.begin().await.map_err(failed)?;
-    let table = format!("{}{ENTRIES}", postgres.prefix);
-    let taken = taken.scalar().bind(table).bind(on.name()).fetch_optional(&mut *transaction).await;
-    let taken: Option<bool> = taken.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
-    // Without a table there are none.
-    if taken != Some(false) {
-        return Ok(());
-    }
-    for statement in [create, &statements.analyze] {
-        let mut races = RACES;
-        while let Err(cause) = run(connection, statement.clone()).await {
-            if !is_race(&cause) || races == 0 {
-                return Err(failed(cause));
-            }
-            races -= 1;
-        }
-    }
-    Ok(())
 }
 
 enum State {
@@ -190,10 +160,14 @@ async fn run(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(std::mem::drop)
 }
 
-pub(super) async fn names(postgres: &Postgres) -> Result<Vec<String>, AuditError> {
+pub(super) async fn is_served(postgres: &Postgres, query: &AuditQuery) -> Result<bool, AuditError> {
+    if query.served_on_request().next().is_none() {
+        return Ok(false);
+    }
     let find = async |connection: &mut PgConnection| Indexes::find(postgres, connection).await;
-    let found = within(postgres.readers().await?, find).await?;
-    Ok(found.map(|Indexes(names)| names).unwrap_or_default())
+    let indexes = within(postgres.readers().await?, find).await?;
+    let served = |indexes: Indexes| query.all_conditions().any(|condition| indexes.serve(&condition));
+    Ok(indexes.is_some_and(served))
 }
 
 pub(super) async fn list(postgres: &Postgres) -> Result<Vec<Index>, AuditError> {

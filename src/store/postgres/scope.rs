@@ -12,7 +12,7 @@ use crate::{AuditError, AuditQuery, entry::from_micros, reader::Condition};
 
 /// The names of those on the entries.
 #[derive(Debug)]
-pub(super) struct Indexes(pub(super) Vec<String>);
+pub(super) struct Indexes(Vec<String>);
 
 /// The parts of ledgers outside of which nothing matches.
 #[derive(Debug)]

@@ -79,9 +79,18 @@ impl Statement {
                 self.condition(&condition, if beside { "" } else { "+" });
                 continue;
             }
-            // Of which the hint says all.
-            if *condition != Condition::RISKY {
-                self.condition(&condition, "");
+            match &*condition {
+                // The hint says it.
+                risk if *risk == Condition::RISKY => {}
+                // Several, which would be sorted: rather than all of the workspace.
+                Condition::Texts { column, texts, .. } if refused && texts.len() > 1 => {
+                    let list = vec!["?"; texts.len()].join(", ");
+                    self.push(&format!(" AND likelihood(e.{column} IN ({list}), 0.001)"));
+                    for text in texts {
+                        self.bind(text.clone());
+                    }
+                }
+                condition => self.condition(condition, ""),
             }
             self.push(served.map_or("", hint));
         }
@@ -351,36 +360,60 @@ fn of_window(query: &AuditQuery, by: Option<usize>, window: &Window) -> Statemen
     statement
 }
 
-/// Entries that are looked at in an index to see how many there are.
-const LOOK: i64 = 512;
+/// Entries of each index that are looked at, first and then, to see how many there are.
+const LOOKS: [i64; 2] = [512, Candidates::MOST];
 
 /// The condition by whose index the fewest entries are found, by its place in the query; none if no index serves it. Of
-/// several it is found out by looking: which has few, or whose newest reach back the furthest.
+/// several it is found out by looking: which has few, or else whose newest reach back the furthest.
 async fn rarest(sqlite: &Sqlite, query: &AuditQuery) -> Result<Option<usize>, AuditError> {
     let on_request: Vec<String> = query.served_on_request().map(|on| on.name()).collect();
     let names = if on_request.is_empty() { Vec::new() } else { index::names(sqlite).await? };
     let has_index = |condition: &Condition| {
         condition.served().is_some() || condition.on_request().is_some_and(|on| names.contains(&on.name()))
     };
-    let served = query.all_conditions().enumerate().filter(|(_, condition)| has_index(condition));
-    // An index on request is of a kind with that on the workspace.
-    let served: Vec<(usize, Served)> =
-        served.map(|(at, condition)| (at, condition.served().unwrap_or(Served::Workspace))).collect();
-    if let [] | [_] = served.as_slice() {
-        return Ok(served.first().map(|(at, _)| *at));
+    let indexed: Vec<(usize, Condition)> = query
+        .all_conditions()
+        .enumerate()
+        .filter(|(_, condition)| has_index(condition))
+        .map(|(at, condition)| (at, condition.into_owned()))
+        .collect();
+    let are_refused = indexed.iter().any(|(_, condition)| condition.served() == Some(Served::Refused));
+    // Those of one workspace have an index, and are not more than all of it.
+    let choices = indexed
+        .iter()
+        .filter(|(_, condition)| !(are_refused && condition.served() == Some(Served::Workspace)));
+    let choices: Vec<&(usize, Condition)> = choices.collect();
+    let is_prefix = |condition: &Condition| matches!(condition, Condition::ActionPrefix(_));
+    match choices.as_slice() {
+        [(at, condition)] if !is_prefix(condition) => return Ok(Some(*at)),
+        _ => {}
     }
-    let mut looked = Vec::new();
-    for (at, served) in served {
-        let Candidates { count, least_seq, newest, .. } = candidates(sqlite, query, at, LOOK).await?;
-        let found = match (count < LOOK, newest) {
-            (true, _) => (0, count),
-            (false, true) => (1, least_seq.unwrap_or(0)),
-            // Of several values, or of a prefix: nothing says which they are.
-            (false, false) => (2, 0),
-        };
-        looked.push((found, served, at));
+    let mut rarest = None;
+    for most in LOOKS {
+        let mut looked = Vec::new();
+        for (at, condition) in &choices {
+            let Candidates { count, least_seq, newest, .. } = candidates(sqlite, query, *at, most).await?;
+            let found = match (count < most, newest) {
+                (true, _) => (0, count),
+                // What has many is better looked for in the order of seq.
+                (false, _) if is_prefix(condition) => continue,
+                (false, true) => (1, least_seq.unwrap_or(0)),
+                // Of several values: nothing says which of them were counted.
+                (false, false) => (2, 0),
+            };
+            // An index on request is of a kind with that on the workspace.
+            looked.push((found, condition.served().unwrap_or(Served::Workspace), *at));
+        }
+        rarest = looked.into_iter().min();
+        if matches!(rarest, Some(((0, _), ..))) {
+            break;
+        }
     }
-    Ok(looked.into_iter().min().map(|(.., at)| at))
+    Ok(rarest.map(|(.., at)| at))
+}
+
+pub(super) async fn is_served(sqlite: &Sqlite, query: &AuditQuery) -> Result<bool, AuditError> {
+    rarest(sqlite, query).await.map(|by| by.is_some())
 }
 
 /// Those by the index of the condition at this place, in the batches of the query's times; at most so many.
@@ -613,6 +646,13 @@ mod tests {
             (of().decision(Decision::Deny), 0, "entries_refused ", false),
             (of().decision(Decision::Mask).workspace_id(Uuid::nil()), 1, "entries_refused_in ", false),
             (of().decision(Decision::Mask).workspace_id(Uuid::nil()), 0, "entries_workspace ", false),
+            (of().any_of(Column::Decision, ["Deny", "Mask"]), 0, "entries_refused ", true),
+            (
+                of().workspace_id(Uuid::nil()).any_of(Column::Decision, ["Deny", "Mask"]),
+                1,
+                "entries_refused_in ",
+                true,
+            ),
             (of().risk_at_least(0.8), 0, "entries_risky", false),
             (of().risk_at_least(0.9), 0, "entries_risky", false),
             (of().problems(true), 0, "entries_problems", false),
@@ -691,6 +731,11 @@ mod tests {
             (of().problems(true), Some(0), "entries_problems (seq>? AND seq<?)"),
             (of().action("audit.gap"), Some(0), "entries_gaps (seq>? AND seq<?)"),
             (refused, Some(1), "entries_refused_in (workspace_id=? AND decision=? AND rowid>? AND rowid<?)"),
+            (
+                of().workspace_id(Uuid::nil()).any_of(Column::Decision, ["Deny", "Mask"]),
+                Some(1),
+                "entries_refused_in (workspace_id=? AND decision=? AND rowid>? AND rowid<?)",
+            ),
         ] {
             for window in &windows {
                 let plan = plan(&mut connection, of_window(&query, by, window)).await;
@@ -709,13 +754,18 @@ mod tests {
             store.create_index(&on.parse().unwrap()).await.unwrap();
         }
         let id = |n: u128| Uuid::from_u128(n);
-        for n in 0..4000 {
+        for n in 0..20_000 {
+            let action = match n {
+                0..500 => "old",
+                500..9000 => "mid",
+                _ => "new",
+            };
             let entry = AuditEntry {
-                agent_id: Some(id(n % 7)),
-                session_id: Some(id(n / 2000)),
-                decision: if n % 2 == 0 { "Deny" } else { "Allow" }.to_owned(),
+                agent_id: Some(id(n % 2)),
+                session_id: Some(id(n / 10_000)),
+                decision: if n % 4 == 0 { "Deny" } else { "Allow" }.to_owned(),
                 risk_score: if n % 1000 == 0 { 0.9 } else { 0.1 },
-                ..AuditEntry::new(id(u128::from(n < 3)), if n < 600 { "old" } else { "new" }, "r")
+                ..AuditEntry::new(id(u128::from(n < 3)), action, "r")
             };
             log.writer().write(entry).await.unwrap();
         }
@@ -730,13 +780,18 @@ mod tests {
             (of().workspace_id(id(1)).session_id(id(0)), Some(0)),
             (of().workspace_id(id(0)).risk_at_least(0.9), Some(1)),
             (of().workspace_id(id(1)).risk_at_least(0.9), Some(0)),
-            (of().decision(Decision::Deny).agent_id(id(3)), Some(1)),
-            (of().decision(Decision::Mask).agent_id(id(3)), Some(0)),
-            (of().agent_id(id(3)).action("new"), Some(0)),
-            (of().agent_id(id(3)).action("old"), Some(1)),
-            (of().agent_id(id(3)).action("none"), Some(1)),
-            (of().agent_id(id(3)).action_prefix("n"), Some(0)),
-            (of().agent_id(id(3)).action_prefix("x"), Some(1)),
+            (of().workspace_id(id(0)).decision(Decision::Deny), Some(1)),
+            (of().workspace_id(id(0)).any_of(Column::Id, ["a", "b"]), Some(1)),
+            (of().decision(Decision::Deny).agent_id(id(1)), Some(0)),
+            (of().decision(Decision::Deny).action("old"), Some(1)),
+            (of().agent_id(id(1)).action("new"), Some(0)),
+            (of().agent_id(id(1)).action("old"), Some(1)),
+            (of().agent_id(id(1)).action("none"), Some(1)),
+            (of().agent_id(id(1)).action_prefix("n"), Some(0)),
+            (of().agent_id(id(1)).action_prefix("o"), Some(1)),
+            (of().action_prefix("o"), Some(0)),
+            // So many are better looked for in the order of seq.
+            (of().action_prefix("n"), None),
             (of().resource_id("D").action("old"), Some(1)),
         ] {
             assert_eq!(rarest(&sqlite, &query).await.unwrap(), expected, "{query:?}");
