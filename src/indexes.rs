@@ -30,15 +30,16 @@
 //! since the JSON of each entry is read for it.
 //!
 //! Of several, one index finds the entries and the rest is looked at: of an agent and an action, either's. PostgreSQL
-//! takes the rarest by its statistics. For SQLite, which has none, the newest thousands that each index finds are looked at:
-//! the one is used that has fewer, or where these reach back the furthest.
+//! takes the rarest by its statistics. For SQLite, which has none, the newest thousands that each index finds are
+//! looked at: the one is used that has fewer, or where these reach back the furthest.
 //!
 //! [`none_of`](crate::AuditQuery::none_of), [`containing`](crate::AuditQuery::containing) and
 //! [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there is. Where [`scans`](crate::AuditQuery::scans)
-//! says that nothing tells where the entries are, and no index on request does (nor, in SQLite, that of an action's prefix
-//! with more than 8192 entries), pages, streams and followers look through a million entries with one statement. `query` and CSV go back in time some thousands of entries a statement, up to a
-//! million where little of them matches. What else looks through much, a long range of time or a large workspace, is one
-//! statement, and so is a count; in PostgreSQL, `statement_timeout` bounds them.
+//! says that nothing tells where the entries are, and no index on request does (nor, in SQLite, that of an action's
+//! prefix with more than 8192 entries), pages, streams and followers look through a million entries with one statement.
+//! `query` and CSV go back in time some thousands of entries a statement, up to a million where little of them matches.
+//! What else looks through much, a long range of time or a large workspace, is one statement, and so is a count; in
+//! PostgreSQL, `statement_timeout` bounds them.
 //!
 //! Whoever drops any of these calls ends its statement: in SQLite that of a page or a count within milliseconds, and that
 //! of a query or a CSV with its part, but for a pool of the application's, where it goes on; in PostgreSQL within a second,
