@@ -1,6 +1,6 @@
 //! Making, dropping and listing indexes.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, postgres::PgRow};
 
@@ -26,12 +26,12 @@ const RACES: u32 = 20;
 /// How often one must look abandoned before it is.
 const LOOKS: u32 = 3;
 
-/// The index, and the statistics of the expression that it is on, if it is on one: PostgreSQL uses none of those of a
-/// partial index, and without any it expects one entry in 200, whatever is looked for.
 struct Statements {
+    /// Of the expression that it is on, if it is on one: PostgreSQL uses none of those of a partial index, and without any it
+    /// expects one entry in 200, whatever is looked for. They do not need the index, and are taken first: where that is
+    /// ready, they are there.
+    statistics: VecDeque<String>,
     index: String,
-    statistics: Option<String>,
-    analyze: String,
 }
 
 impl Statements {
@@ -48,24 +48,24 @@ impl Statements {
             _ => format!(" WHERE {what} IS NOT NULL"),
         };
         let table = format!("{prefix}{ENTRIES}");
-        let is_expression = !matches!(on, IndexOn::Column(column) if column.holds_ids());
-        let statistics = format!("CREATE STATISTICS IF NOT EXISTS {prefix}{name} ON ({what}) FROM {table}");
-        Self {
-            index: format!(
-                "CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {table} (ledger, ({what}), seq){some}"
-            ),
-            statistics: is_expression.then_some(statistics),
-            analyze: format!("ANALYZE {table}"),
-        }
+        let statistics = match on {
+            IndexOn::Column(column) if column.holds_ids() => VecDeque::new(),
+            _ => VecDeque::from([
+                format!("CREATE STATISTICS IF NOT EXISTS {prefix}{name} ON ({what}) FROM {table}"),
+                format!("ANALYZE {table}"),
+            ]),
+        };
+        let index = format!(
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {table} (ledger, ({what}), seq){some}"
+        );
+        Self { statistics, index }
     }
 }
 
 pub(super) fn sql(postgres: &Postgres, on: &IndexOn) -> String {
-    let Statements { index, statistics, analyze } = Statements::new(postgres, on);
-    match statistics {
-        Some(statistics) => [statistics, analyze, index].join(";\n"),
-        None => index,
-    }
+    let Statements { mut statistics, index } = Statements::new(postgres, on);
+    statistics.push_back(index);
+    statistics.make_contiguous().join(";\n")
 }
 
 fn identifier(name: &str) -> String {
@@ -73,22 +73,17 @@ fn identifier(name: &str) -> String {
 }
 
 pub(super) async fn has(postgres: &Postgres, on: &IndexOn, make: bool) -> Result<bool, AuditError> {
-    let statements = Statements::new(postgres, on);
+    let Statements { mut statistics, index } = Statements::new(postgres, on);
     let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
     let name = format!("{}{}", postgres.prefix, identifier(&on.name()));
     let (mut races, mut looks) = (RACES, LOOKS);
-    // The last one first. Statistics do not need the index: where that is ready, they are there.
-    let mut steps = vec![statements.index];
-    if let Some(statistics) = statements.statistics {
-        steps.extend([statements.analyze, statistics]);
-    }
     let has = loop {
         let state = state(postgres, &mut connection, &name).await?;
-        let is_step = matches!(state, State::Absent);
+        let is_absent = matches!(state, State::Absent);
         let statement = match (state, make) {
             (State::Ready, _) => break true,
             (_, false) => break false,
-            (State::Absent, true) => steps.last().cloned().unwrap_or_default(),
+            (State::Absent, true) => statistics.front().unwrap_or(&index).clone(),
             // Whoever has made it lets go of the table a moment before that is seen.
             (State::Abandoned, true) if looks > 0 => {
                 looks -= 1;
@@ -103,7 +98,8 @@ pub(super) async fn has(postgres: &Postgres, on: &IndexOn, make: bool) -> Result
             }
         };
         match run(&mut connection, statement).await {
-            Ok(()) => steps.truncate(if is_step { (steps.len() - 1).max(1) } else { steps.len() }),
+            Ok(()) if is_absent => std::mem::drop(statistics.pop_front()),
+            Ok(()) => {}
             // Two that make one at once may wait for each other.
             Err(cause) if is_race(&cause) && races > 0 => races -= 1,
             Err(cause) => return Err(failed(cause)),
