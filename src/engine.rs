@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -26,11 +26,10 @@ use crate::{
     health::{Condition, Trouble},
     interpret::Defaults,
     notice::{NOTICE_PAUSE, OnNotice, Told},
-    process::Process,
+    platform::{Process, block_on, lock},
     queue::{Due, Outcome, Queue, Refused, journal::Place},
     record::Limits,
     stats::History,
-    wait::block_on,
 };
 
 /// Between two attempts to sync.
@@ -161,11 +160,6 @@ impl Drop for Alive {
         self.released.store(true, Ordering::Release);
         self.wake.notify_one();
     }
-}
-
-/// Locks what our own code alone runs under, and none of it panics halfway: a poisoned state is whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Engine {

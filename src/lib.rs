@@ -134,7 +134,7 @@ mod interpret;
 mod layer;
 mod log;
 mod notice;
-mod process;
+mod platform;
 pub mod questions;
 mod queue;
 mod reader;
@@ -144,7 +144,6 @@ mod stats;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod wait;
 mod writer;
 
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};

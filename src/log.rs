@@ -15,6 +15,7 @@ use crate::{
     interpret::Defaults,
     layer::{Emitter, Interests},
     notice::OnNotice,
+    platform::block_on,
     queue::{
         Queue,
         journal::{JournalQueue, Place},
@@ -22,7 +23,6 @@ use crate::{
     },
     record::Limits,
     store::QueueByDefault,
-    wait::block_on,
 };
 
 /// What is taken where the builder is not told otherwise, each with its reason.

@@ -27,7 +27,7 @@ use std::{
     collections::BTreeSet,
     fmt::{self, Display, Write as _},
     path::Path,
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
 };
 
 use futures_util::{
@@ -43,6 +43,7 @@ use crate::{
     AuditError, AuditLayer, AuditLog, AuditQuery, CountBy, SequencedEntry, Store, audit_id,
     entry::Moment,
     error::Kind,
+    platform::lock,
     reader::sequenced,
     record::Row,
     store::{
@@ -61,10 +62,6 @@ pub struct Recorder(Arc<Mutex<Recorded>>);
 struct Recorded {
     rows: Vec<LedgerRow>,
     ids: BTreeSet<Uuid>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Recorder {

@@ -10,9 +10,9 @@ use crate::{
     interpret::{Defaults, row_of},
     log::defaults,
     notice::OnNotice,
+    platform::block_on,
     queue::{Refused, memory::MemoryQueue},
     record::{Row, encode_entry},
-    wait::block_on,
 };
 
 /// Writes entries to a log. Cheap to clone; every clone shares one queue and one order.

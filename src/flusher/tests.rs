@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Instant,
@@ -23,6 +23,7 @@ use crate::{
     AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, CountBy, Health, Stats, Store, WhenFull,
     engine::Settings,
     notice::OnNotice,
+    platform::lock,
     queue::{Appended, Counts, Queue, Refused, memory::MemoryQueue},
     record::Limits,
     store::{Backend, Group, Head, LedgerRow, Migrate, QuarantinedRow, Readmitted, Span},
@@ -61,10 +62,6 @@ struct Scripted {
     refused_connects: Arc<Mutex<u32>>,
     panicking_connects: Arc<Mutex<u32>>,
     connect_takes: Arc<Mutex<Duration>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn broken() -> AuditError {

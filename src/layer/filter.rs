@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -18,6 +18,7 @@ use tracing_subscriber::{
 };
 
 use super::wiring::NearMisses;
+use crate::platform::lock;
 
 /// What is taken from the spans around an event, besides what the builder adds.
 const CONTEXT: [&str; 9] = [
@@ -92,7 +93,7 @@ impl Interests {
     }
 
     pub(super) fn near_misses(&self) -> std::sync::MutexGuard<'_, NearMisses> {
-        self.near_misses.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.near_misses)
     }
 }
 

@@ -3,11 +3,12 @@
 use std::{
     collections::VecDeque,
     io, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
 
 use super::{Appended, Batch, Block, Counts, Outcome, Piece, Queue, Refused, gap::Gap};
+use crate::platform::lock;
 
 /// Bytes after which a block is closed and a new one begun. Large enough that allocation is rare, small enough
 /// that acknowledged memory is returned in small steps.
@@ -44,7 +45,7 @@ impl MemoryQueue {
 
     /// No code but our own runs under the lock, and none of it panics halfway: a poisoned state is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

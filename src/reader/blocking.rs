@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     AuditQuery, AuditReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry, RecordedRead,
 };
-use crate::{AuditEntry, AuditError, Index, SequencedEntry, wait::on_own_runtime};
+use crate::{AuditEntry, AuditError, Index, SequencedEntry, platform::on_own_runtime};
 
 impl AuditReader {
     /// The same calls, each of which blocks the thread until it is done. They work on any thread, also within

@@ -8,8 +8,8 @@ use super::{Migrate, Store};
 use crate::{
     AuditError, Column,
     error::Kind,
+    platform::on_own_runtime,
     reader::{spelled_path, steps},
-    wait::on_own_runtime,
 };
 
 /// What an index on request is on.

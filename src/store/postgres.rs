@@ -32,7 +32,7 @@ use super::{
     Appender, Backend, Group, Head, Index, IndexOn, LedgerRow, Migrate, Migration, QuarantinedRow,
     QueueByDefault, ReadRow, Span, Store,
 };
-use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row, wait::is_on_own_runtime};
+use crate::{AuditError, AuditQuery, CountBy, error::Kind, platform::is_on_own_runtime, record::Row};
 
 /// Connections for reading: enough for a few exports and pages at once.
 const READERS: u32 = 4;

@@ -21,12 +21,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use self::open::FileIdentity;
 use super::{
     Appender, Backend, Group, Head, Index, IndexOn, LedgerRow, Migrate, Migration, QuarantinedRow,
     QueueByDefault, ReadRow, Span, Store,
 };
-use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
+use crate::{AuditError, AuditQuery, CountBy, error::Kind, platform::FileIdentity, record::Row};
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -12,12 +12,14 @@ use uuid::Uuid;
 
 use super::{
     LOCK, Place, SPARE, UNBORN, discard,
-    file::read_up_to,
     reading::read_segment,
     segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
     upkeep::REWRITTEN,
 };
-use crate::queue::{Batch, Durability};
+use crate::{
+    platform::read_up_to,
+    queue::{Batch, Durability},
+};
 
 /// After this long, nobody is making it any more.
 const UNBORN_FOR: Duration = Duration::from_hours(24);

@@ -10,11 +10,10 @@ use uuid::Uuid;
 
 use super::{
     LOCK, failed,
-    file::read_up_to,
     reading::{STEP, read_segment},
     segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
 };
-use crate::AuditError;
+use crate::{AuditError, platform::read_up_to};
 
 /// A journal, as [`inspect_journals`] found it.
 #[derive(Clone, Debug)]

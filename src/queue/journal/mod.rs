@@ -22,7 +22,6 @@
 //! see [`backlog`].
 
 pub(crate) mod backlog;
-mod file;
 pub(crate) mod inspect;
 mod reading;
 mod segment;
@@ -33,7 +32,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Arc, Mutex, MutexGuard, TryLockError},
     time::{Duration, Instant},
 };
 
@@ -42,12 +41,15 @@ use uuid::Uuid;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::reading::fuzz;
 use self::{
-    file::{allocate, sync_directory, write_all_at},
     reading::read_segment,
     segment::{HEADER_BYTES, Header, RECORD_HEADER_BYTES, Seed, record_bytes},
 };
 use super::{Appended, Batch, Counts, Due, Durability, Outcome, Queue, Refused, gap::Gap};
-use crate::{AuditError, error::Kind};
+use crate::{
+    AuditError,
+    error::Kind,
+    platform::{allocate, lock, sync_directory, write_all_at},
+};
 
 /// Large enough that a new one is rare, small enough that space comes back in small steps.
 const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
@@ -256,11 +258,11 @@ impl JournalQueue {
 
     /// No code but our own runs under the lock, and none of it panics halfway: a poisoned state is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn lock_end(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.end)
     }
 
     /// For emitters, of whom each holds it for the microsecond that a write takes: looking again for a few of those is
@@ -385,7 +387,7 @@ impl JournalQueue {
     }
 
     fn upkeep_lock(&self) -> MutexGuard<'_, Upkeep> {
-        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.upkeep)
     }
 
     /// The lock of [`upkeep_lock`](Self::upkeep_lock), unless it is held for long.
@@ -542,7 +544,7 @@ impl Queue for JournalQueue {
     }
 
     fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = lock(&self.scratch);
         let mut batch = Batch::default();
         let mut at = from;
         while batch.len < count {

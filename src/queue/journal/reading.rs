@@ -2,8 +2,8 @@
 
 use std::{fs::File, io};
 
-use super::{file::read_up_to, segment::Seed};
-use crate::queue::Block;
+use super::segment::Seed;
+use crate::{platform::read_up_to, queue::Block};
 
 /// What was read of one segment.
 pub(super) struct Reading {

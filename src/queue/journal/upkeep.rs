@@ -16,12 +16,11 @@ use std::{
 };
 
 use super::{
-    HEADER_BYTES, JournalQueue, SPARE, Seed, Segment, Spare, State,
-    file::{sync_directory, write_all_at},
-    make,
+    HEADER_BYTES, JournalQueue, SPARE, Seed, Segment, Spare, State, make,
     reading::{STEP, read_segment},
     segment_name,
 };
+use crate::platform::{sync_directory, write_all_at};
 
 /// The file that takes a suspect segment's place, until it does.
 pub(super) const REWRITTEN: &str = "rewritten";

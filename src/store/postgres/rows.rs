@@ -18,9 +18,9 @@ use crate::{
     AuditError, AuditQuery,
     entry::from_micros,
     error::Kind,
+    platform::is_on_own_runtime,
     record::Row,
     store::walk::{Batch, Candidates, Step, Walk, Window},
-    wait::is_on_own_runtime,
 };
 
 /// A window is sorted in memory, which saves a fifth of an export's time. By default a server gives 4 MB for that, which a

@@ -16,6 +16,7 @@ use crate::{
     AuditError,
     entry::Moment,
     error::Kind,
+    platform::FileIdentity,
     store::{Migrate, Migration, not_migrated},
 };
 
@@ -37,13 +38,6 @@ pub(super) enum Connected {
     },
     /// A database in memory lives in its pool: a connection is borrowed for each batch.
     Borrowed(SqlitePool),
-}
-
-/// Which file a path named when it was opened.
-#[derive(Clone, Debug)]
-pub(super) struct FileIdentity {
-    path: PathBuf,
-    device_and_inode: (u64, u64),
 }
 
 /// Before the tables, while the file is empty.
@@ -304,38 +298,4 @@ pub(super) fn opening(path: &Path, cause: sqlx::Error) -> AuditError {
         _ => format!("{shown} cannot be opened, migrated, read or written"),
     };
     AuditError::new(Kind::Store, message).because(cause)
-}
-
-impl FileIdentity {
-    fn of(path: &Path) -> Option<Self> {
-        let device_and_inode = device_and_inode(path)?;
-        Some(Self { path: path.to_owned(), device_and_inode })
-    }
-
-    /// An error if the path no longer names the open file: what would be written now, nobody would find.
-    pub(super) fn check(&self) -> Result<(), AuditError> {
-        if device_and_inode(&self.path) == Some(self.device_and_inode) {
-            return Ok(());
-        }
-        Err(AuditError::new(
-            Kind::Store,
-            format!(
-                "{} was deleted or replaced while it was open: put it back, or restart to begin a new ledger",
-                self.path.display()
-            ),
-        ))
-    }
-}
-
-#[cfg(unix)]
-fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
-}
-
-/// Elsewhere an open file cannot be deleted.
-#[cfg(not(unix))]
-fn device_and_inode(_: &Path) -> Option<(u64, u64)> {
-    None
 }

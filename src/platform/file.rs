@@ -1,10 +1,16 @@
 //! Positioned reads and writes, taking space, and syncing: the only part of the journal that knows the operating
 //! system.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::error::{AuditError, Kind};
 
 /// Takes the space now, so that no later write can find none. What is not written reads as zeros.
-pub(super) fn allocate(file: &File, size: usize) -> io::Result<()> {
+pub(crate) fn allocate(file: &File, size: usize) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size as u64) {
         Ok(()) => return Ok(()),
@@ -23,7 +29,7 @@ pub(super) fn allocate(file: &File, size: usize) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-pub(super) fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
 }
 
@@ -33,7 +39,7 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 #[cfg(windows)]
-pub(super) fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = std::os::windows::fs::FileExt::seek_write(file, bytes, at)?;
         if written == 0 {
@@ -51,7 +57,7 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 /// Fills the buffer as far as the file goes.
-pub(super) fn read_up_to(file: &File, buffer: &mut [u8], offset: usize) -> io::Result<usize> {
+pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: usize) -> io::Result<usize> {
     let mut read = 0;
     while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
         match read_at(file, rest, (offset + read) as u64) {
@@ -66,12 +72,53 @@ pub(super) fn read_up_to(file: &File, buffer: &mut [u8], offset: usize) -> io::R
 
 /// Makes the names in a directory durable.
 #[cfg(unix)]
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
 /// NTFS journals names by itself, and has no call for it.
 #[cfg(windows)]
-pub(super) fn sync_directory(_directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// Which file a path named when it was opened.
+#[derive(Clone, Debug)]
+pub(crate) struct FileIdentity {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl FileIdentity {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let device_and_inode = device_and_inode(path)?;
+        Some(Self { path: path.to_owned(), device_and_inode })
+    }
+
+    /// An error if the path no longer names the open file: what would be written now, nobody would find.
+    pub(crate) fn check(&self) -> Result<(), AuditError> {
+        if device_and_inode(&self.path) == Some(self.device_and_inode) {
+            return Ok(());
+        }
+        Err(AuditError::new(
+            Kind::Store,
+            format!(
+                "{} was deleted or replaced while it was open: put it back, or restart to begin a new ledger",
+                self.path.display()
+            ),
+        ))
+    }
+}
+
+#[cfg(unix)]
+fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Elsewhere an open file cannot be deleted.
+#[cfg(not(unix))]
+fn device_and_inode(_: &Path) -> Option<(u64, u64)> {
+    None
 }

@@ -12,7 +12,8 @@ use std::{
 
 use tokio::runtime::Runtime;
 
-use crate::{AuditError, error::Kind};
+use super::sync::lock;
+use crate::error::{AuditError, Kind};
 
 #[derive(Default)]
 struct Signal {
@@ -22,7 +23,7 @@ struct Signal {
 
 impl Wake for Signal {
     fn wake(self: Arc<Self>) {
-        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.woken) = true;
         self.changed.notify_one();
     }
 }
@@ -38,7 +39,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
             return value;
         }
-        let mut woken = signal.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut woken = lock(&signal.woken);
         while !std::mem::take(&mut *woken) {
             woken = signal.changed.wait(woken).unwrap_or_else(PoisonError::into_inner);
         }
