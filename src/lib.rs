@@ -123,28 +123,28 @@
 mod engine;
 mod entry;
 mod error;
-pub mod failure;
 mod flusher;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod guide;
 mod health;
-pub mod indexes;
 mod interpret;
 mod layer;
 mod log;
 mod notice;
 mod platform;
-pub mod questions;
 mod queue;
 mod reader;
 mod record;
-pub mod server;
 mod stats;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod writer;
+
+#[doc(no_inline)]
+pub use guide::{failure, indexes, postgres as server, questions};
 
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;

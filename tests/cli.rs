@@ -106,7 +106,7 @@ fn shows(db: &str, arguments: &str, expected: &str) {
 /// What is asked in the documentation, and the table that answers it there.
 fn answers() -> Vec<(String, String)> {
     let text = |line: &'static str| line.strip_prefix("//! ").unwrap_or_default();
-    let text: Vec<_> = include_str!("../src/questions.rs").lines().map(text).collect();
+    let text: Vec<_> = include_str!("../src/guide/questions.rs").lines().map(text).collect();
     let answer = |block: &str| {
         let (asked, answer) = block.split("\n```").next().unwrap().split_once('\n').unwrap();
         (asked.to_owned(), answer.to_owned())
