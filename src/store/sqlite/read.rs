@@ -7,7 +7,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{Sqlite, index, open::opening, waited::all_of};
+use super::{Sqlite, cancel::all_of, indexes, open::opening};
 use crate::{
     AuditError, AuditQuery,
     error::Kind,
@@ -368,7 +368,7 @@ const LOOKS: [i64; 2] = [512, Candidates::MOST];
 /// several it is found out by looking: which has few, or else whose newest reach back the furthest.
 async fn rarest(sqlite: &Sqlite, query: &AuditQuery) -> Result<Option<usize>, AuditError> {
     let on_request: Vec<String> = query.served_on_request().map(|on| name_of(&on)).collect();
-    let names = if on_request.is_empty() { Vec::new() } else { index::names(sqlite).await? };
+    let names = if on_request.is_empty() { Vec::new() } else { indexes::names(sqlite).await? };
     let has_index = |condition: &Condition| {
         condition.served().is_some() || condition.on_request().is_some_and(|on| names.contains(&name_of(&on)))
     };
@@ -682,7 +682,7 @@ mod tests {
         ];
         planned(&mut connection, &always).await;
         for on in ["agent_id", "action", "resource_id", "metadata.client.ip"] {
-            let sql = index::sql(&on.parse::<IndexOn>().unwrap());
+            let sql = indexes::sql(&on.parse::<IndexOn>().unwrap());
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         }
         planned(&mut connection, &on_request).await;

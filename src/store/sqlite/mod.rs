@@ -1,12 +1,12 @@
 //! SQLite: one file, one ledger, one writing connection per process.
 
 mod append;
-mod index;
+mod cancel;
+mod indexes;
 mod open;
 mod quarantine;
 mod read;
-mod reads;
-mod waited;
+mod recorded_reads;
 
 use std::{
     path::{Path, PathBuf},
@@ -238,7 +238,7 @@ impl Reads for Sqlite {
     }
 
     fn record<'a>(&'a self, read: &'a RecordedReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
-        Box::pin(reads::record(self, read))
+        Box::pin(recorded_reads::record(self, read))
     }
 
     fn recorded<'a>(
@@ -246,7 +246,7 @@ impl Reads for Sqlite {
         query: &'a AuditQuery,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<RecordedReadRow>, AuditError>> {
-        Box::pin(reads::rows(self, query, limit))
+        Box::pin(recorded_reads::rows(self, query, limit))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
@@ -260,18 +260,18 @@ impl Reads for Sqlite {
 
 impl Indexes for Sqlite {
     fn sql(&self, on: &IndexOn) -> String {
-        index::sql(on)
+        indexes::sql(on)
     }
 
     fn ensure<'a>(&'a self, on: &'a IndexOn, migrate: Migrate) -> BoxFuture<'a, Result<bool, AuditError>> {
-        Box::pin(index::ensure(self, on, migrate))
+        Box::pin(indexes::ensure(self, on, migrate))
     }
 
     fn drop<'a>(&'a self, on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>> {
-        Box::pin(index::drop(self, on))
+        Box::pin(indexes::drop(self, on))
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
-        Box::pin(index::list(self))
+        Box::pin(indexes::list(self))
     }
 }
