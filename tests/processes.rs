@@ -14,7 +14,9 @@ mod support;
 use std::{
     collections::BTreeSet,
     io::Write,
+    path::Path,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use support::{block_on, child, wait};
@@ -86,6 +88,71 @@ fn two_processes_write_one_file_with_contiguous_seq_and_every_entry_once() {
             .map(|(_, number)| number.parse().unwrap())
             .collect();
         assert_eq!(numbers, (0..5000).collect::<Vec<_>>());
+    }
+}
+
+const REPORT: &str = "TRACING_AUDIT_TEST_REPORT";
+const SHARE_FOR: Duration = Duration::from_secs(6);
+
+/// Commits batches as fast as it can, and reports the milliseconds that each took.
+fn share_as_child() -> bool {
+    let (Ok(file), Ok(name)) = (std::env::var(FILE), std::env::var(NAME)) else { return false };
+    let report = std::env::var(REPORT).unwrap();
+    let log = AuditLog::open_blocking(file).unwrap();
+    std::fs::write(format!("{report}.{name}.ready"), "").unwrap();
+    while !Path::new(&format!("{report}.go")).exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (start, mut waits) = (Instant::now(), String::new());
+    while start.elapsed() < SHARE_FOR {
+        for _ in 0..200 {
+            log.writer().try_write(AuditEntry::new(Uuid::nil(), name.as_str(), "r")).unwrap();
+        }
+        let begun = Instant::now();
+        // A flush gives up after a while. Then the wait continues.
+        while log.flush_blocking().is_err() {}
+        waits += &format!("{}\n", begun.elapsed().as_millis());
+    }
+    std::fs::write(format!("{report}.{name}"), waits).unwrap();
+    true
+}
+
+#[test]
+fn eight_processes_share_one_file_and_none_of_them_starves() {
+    const TEST: &str = "eight_processes_share_one_file_and_none_of_them_starves";
+    if share_as_child() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let report = directory.path().join("report").to_str().unwrap().to_owned();
+    let names: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+    let children: Vec<_> = names
+        .iter()
+        .map(|name| child(TEST, &[(FILE, file.to_str().unwrap()), (NAME, name), (REPORT, &report)]))
+        .collect();
+    support::wait_until("all have opened the file", || {
+        names.iter().all(|name| Path::new(&format!("{report}.{name}.ready")).exists())
+    });
+    std::fs::write(format!("{report}.go"), "").unwrap();
+    for child in children {
+        assert!(wait(child).success());
+    }
+    let waits: Vec<Vec<u64>> = names
+        .iter()
+        .map(|name| std::fs::read_to_string(format!("{report}.{name}")).unwrap())
+        .map(|waits| waits.lines().map(|wait| wait.parse().unwrap()).collect())
+        .collect();
+    let batches: Vec<usize> = waits.iter().map(Vec::len).collect();
+    let mut all = waits.concat();
+    all.sort_unstable();
+    let (median, longest) = (all[all.len() / 2], all[all.len() - 1]);
+    println!("batches {batches:?}, median wait {median} ms, longest wait {longest} ms");
+    // Where there are no turns, one process commits ten times as many batches as another, which waits for up to 5 s.
+    if cfg!(target_os = "linux") {
+        let (fewest, most) = (batches.iter().min().unwrap(), batches.iter().max().unwrap());
+        assert!(2 * fewest >= *most, "{batches:?}");
+        assert!(longest < 2000, "the longest wait took {longest} ms");
     }
 }
 

@@ -4,11 +4,11 @@ use futures_util::future::BoxFuture;
 use sqlx::{Connection, Row as _, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
-use super::{error::append_error, insert::add_rows, quarantine};
+use super::{error::append_error, insert::add_rows, quarantine, source::turn};
 use crate::{
     AuditError,
     entry::Moment,
-    platform::FileIdentity,
+    platform::{FileIdentity, Turns},
     store::appender::{Append, AppendError, Appender, Applied, Fault, Readmitted},
 };
 
@@ -17,6 +17,8 @@ pub(super) enum Connected {
     Own {
         connection: SqliteConnection,
         file: Option<FileIdentity>,
+        /// The turns of those who write this file. `None` if no turns can be taken there.
+        turns: Option<Turns>,
     },
     /// The pool of a database in memory, which lives as long as a connection of the pool: a connection is borrowed for
     /// each batch.
@@ -37,7 +39,8 @@ impl Appender for SqliteAppender {
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
         Box::pin(async move {
             match &mut self.connected {
-                Connected::Own { connection, file } => {
+                Connected::Own { connection, file, turns } => {
+                    let _turn = turn(turns).await;
                     if let Some(file) = file {
                         file.check().map_err(|error| AppendError { fault: Fault::Store, error })?;
                     }
@@ -70,15 +73,15 @@ impl Appender for SqliteAppender {
     fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
         Box::pin(async move {
             match &mut self.connected {
-                Connected::Own { connection, file } => {
+                Connected::Own { connection, file, turns } => {
                     if let Some(file) = file {
                         file.check()?;
                     }
-                    quarantine::readmit(connection).await
+                    quarantine::readmit(connection, turns).await
                 }
                 Connected::Borrowed(pool) => {
                     let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
-                    let outcome = quarantine::readmit(&mut connection).await;
+                    let outcome = quarantine::readmit(&mut connection, &mut None).await;
                     connection.return_to_pool().await;
                     outcome
                 }
@@ -160,4 +163,39 @@ async fn applied_before(
         rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
         first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
     })
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use uuid::Uuid;
+
+    use crate::{AuditEntry, AuditLog, platform::Turns};
+
+    #[tokio::test]
+    async fn a_turn_that_never_ends_delays_one_commit_and_prevents_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.db");
+        let log = AuditLog::open(&file).await.unwrap();
+        let commit = async || {
+            let start = Instant::now();
+            log.writer().commit(AuditEntry::new(Uuid::nil(), "a", "r")).await.unwrap();
+            start.elapsed()
+        };
+        commit().await;
+        let held = Turns::beside(&file).unwrap().wait(Duration::ZERO).await.unwrap();
+        let (first, second) = (commit().await, commit().await);
+        assert!(first >= Duration::from_secs(2) && second < first, "{first:?} {second:?}");
+        drop(held);
+        commit().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_where_no_turns_can_be_taken_is_written_without() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("audit.db.turn")).unwrap();
+        let log = AuditLog::open(directory.path().join("audit.db")).await.unwrap();
+        log.writer().commit(AuditEntry::new(Uuid::nil(), "a", "r")).await.unwrap();
+    }
 }

@@ -14,7 +14,12 @@ use super::{
     migrate::{MODE, OpenError, file_of, migrate},
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
-use crate::{AuditError, error::Kind, platform::FileIdentity, store::migration::Migrate};
+use crate::{
+    AuditError,
+    error::Kind,
+    platform::{FileIdentity, Turns},
+    store::migration::Migrate,
+};
 
 /// Pause between two tries to open the file. Processes that open a fresh file at the same moment collide while they
 /// switch it to WAL, and SQLite does not wait for that by itself.
@@ -65,7 +70,9 @@ pub(super) async fn connect(
         (None, Some(opened)) => Some(sqlite.file.get_or_init(|| opened).clone()),
         (None, None) => None,
     };
-    Ok(SqliteAppender::new(Connected::Own { connection, file }))
+    // Without turns, for instance in a directory that is read-only, the writer waits for SQLite's own lock.
+    let turns = sqlite.file_path().and_then(|file| Turns::beside(&file).ok());
+    Ok(SqliteAppender::new(Connected::Own { connection, file, turns }))
 }
 
 /// Brings the tables of a pool's database in memory up to date, on a connection of the pool.

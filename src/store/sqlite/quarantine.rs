@@ -4,10 +4,15 @@ use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{error::append_error, insert::add_rows, source::Sqlite};
+use super::{
+    error::append_error,
+    insert::add_rows,
+    source::{Sqlite, turn},
+};
 use crate::{
     AuditError,
     interpret::{Defaults, interpret},
+    platform::Turns,
     store::{
         appender::{AppendError, Fault, Readmitted},
         backend::QuarantinedRow,
@@ -39,12 +44,16 @@ pub(super) fn rows(sqlite: &Sqlite) -> BoxStream<'_, Result<QuarantinedRow, Audi
     futures_util::stream::once(rows).try_flatten().boxed()
 }
 
-/// Retries each quarantined entry, in a transaction of its own.
-pub(super) async fn readmit(connection: &mut SqliteConnection) -> Result<Readmitted, AuditError> {
+/// Retries each quarantined entry, in a transaction and a turn of its own.
+pub(super) async fn readmit(
+    connection: &mut SqliteConnection,
+    turns: &mut Option<Turns>,
+) -> Result<Readmitted, AuditError> {
     let (mut readmitted, mut after) = (Readmitted::default(), i64::MIN);
-    while let Some((rowid, committed)) =
-        readmit_next(connection, after).await.map_err(|failed| failed.error)?
-    {
+    loop {
+        let _turn = turn(turns).await;
+        let next = readmit_next(connection, after).await.map_err(|failed| failed.error)?;
+        let Some((rowid, committed)) = next else { return Ok(readmitted) };
         after = rowid;
         if committed {
             readmitted.committed += 1;
@@ -52,7 +61,6 @@ pub(super) async fn readmit(connection: &mut SqliteConnection) -> Result<Readmit
             readmitted.refused += 1;
         }
     }
-    Ok(readmitted)
 }
 
 /// Retries the entry that was quarantined next after this one. Returns its row number, and whether it is in the ledger

@@ -13,10 +13,19 @@ use sqlx::{
 };
 
 use super::error::store_error;
-use crate::{AuditError, error::Kind, platform::FileIdentity, store::handle::Store};
+use crate::{
+    AuditError,
+    error::Kind,
+    platform::{FileIdentity, Turn, Turns},
+    store::handle::Store,
+};
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a writer waits for its turn at the file before it continues without one. Seven other processes commit several
+/// full batches each in this time.
+const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connections for reading one file: enough for a few exports and pages at once.
 pub(super) const READERS: u32 = 4;
@@ -58,6 +67,12 @@ pub(super) enum Source {
 impl Store {
     /// The SQLite file at `path`, which is created and migrated when a writer first opens it. The path may be a `sqlite:`
     /// URL, whose `mode`, `cache` and `immutable` count.
+    ///
+    /// Several processes may write one file. On Linux they take turns, a batch each, in the order in which they ask. The
+    /// turns are kept with locks on a small file beside the database, whose name ends with `.turn` after the name of the
+    /// database: `audit.db.turn`. It is created with the owner and the mode of the database, and stays; do not delete it
+    /// while a log is open. If it cannot be created or opened, or if a turn does not come within 2 s (a stopped process may
+    /// hold it), the writer continues without turns and waits for SQLite's own lock, as other programs do.
     ///
     /// # Errors
     /// [`is_config`](AuditError::is_config) for a malformed URL, or for a database in memory: each connection would see
@@ -167,4 +182,9 @@ pub(super) fn for_writing(options: SqliteConnectOptions) -> SqliteConnectOptions
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
         .pragma("cache_size", format!("-{CACHE_KIB}"))
         .thread_name(|id| format!("tracing-audit-sqlite-{id}"))
+}
+
+/// Waits for a turn at the file. Turns make SQLite's own lock fair, for which several writers poll, so that one can starve.
+pub(super) async fn turn(turns: &mut Option<Turns>) -> Option<Turn> {
+    turns.as_mut()?.wait(TURN_TIMEOUT).await
 }
