@@ -14,7 +14,9 @@ mod support;
 use std::{
     collections::BTreeSet,
     io::Write,
+    path::Path,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use support::{block_on, child, wait};
@@ -89,6 +91,71 @@ fn two_processes_write_one_file_with_contiguous_seq_and_every_entry_once() {
     }
 }
 
+const REPORT: &str = "TRACING_AUDIT_TEST_REPORT";
+const SHARE_FOR: Duration = Duration::from_secs(6);
+
+/// Commits batches as fast as it can, and reports the milliseconds that each took.
+fn share_as_child() -> bool {
+    let (Ok(file), Ok(name)) = (std::env::var(FILE), std::env::var(NAME)) else { return false };
+    let report = std::env::var(REPORT).unwrap();
+    let log = AuditLog::open_blocking(file).unwrap();
+    std::fs::write(format!("{report}.{name}.ready"), "").unwrap();
+    while !Path::new(&format!("{report}.go")).exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (start, mut waits) = (Instant::now(), String::new());
+    while start.elapsed() < SHARE_FOR {
+        for _ in 0..200 {
+            log.writer().try_write(AuditEntry::new(Uuid::nil(), name.as_str(), "r")).unwrap();
+        }
+        let begun = Instant::now();
+        // A flush gives up after a while. Then the wait continues.
+        while log.flush_blocking().is_err() {}
+        waits += &format!("{}\n", begun.elapsed().as_millis());
+    }
+    std::fs::write(format!("{report}.{name}"), waits).unwrap();
+    true
+}
+
+#[test]
+fn eight_processes_share_one_file_and_none_of_them_starves() {
+    const TEST: &str = "eight_processes_share_one_file_and_none_of_them_starves";
+    if share_as_child() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let report = directory.path().join("report").to_str().unwrap().to_owned();
+    let names: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+    let children: Vec<_> = names
+        .iter()
+        .map(|name| child(TEST, &[(FILE, file.to_str().unwrap()), (NAME, name), (REPORT, &report)]))
+        .collect();
+    support::wait_until("all have opened the file", || {
+        names.iter().all(|name| Path::new(&format!("{report}.{name}.ready")).exists())
+    });
+    std::fs::write(format!("{report}.go"), "").unwrap();
+    for child in children {
+        assert!(wait(child).success());
+    }
+    let waits: Vec<Vec<u64>> = names
+        .iter()
+        .map(|name| std::fs::read_to_string(format!("{report}.{name}")).unwrap())
+        .map(|waits| waits.lines().map(|wait| wait.parse().unwrap()).collect())
+        .collect();
+    let batches: Vec<usize> = waits.iter().map(Vec::len).collect();
+    let mut all = waits.concat();
+    all.sort_unstable();
+    let (median, longest) = (all[all.len() / 2], all[all.len() - 1]);
+    println!("batches {batches:?}, median wait {median} ms, longest wait {longest} ms");
+    // Where there are no turns, one process commits ten times as many batches as another, which waits for up to 5 s.
+    if cfg!(target_os = "linux") {
+        let (fewest, most) = (batches.iter().min().unwrap(), batches.iter().max().unwrap());
+        assert!(2 * fewest >= *most, "{batches:?}");
+        assert!(longest < 2000, "the longest wait took {longest} ms");
+    }
+}
+
 /// A log that has been dropped may still be closing its connection.
 fn shell() -> Command {
     let mut shell = Command::new("sqlite3");
@@ -106,10 +173,10 @@ fn tables_made_in_the_shell_are_taken_by_a_log_that_may_not_make_them() {
         let error = open("main").unwrap_err();
         assert!(error.is_schema() && error.to_string().contains(told), "{error:?}");
     };
-    refused("is not there: run what Store::migrations gives");
+    refused("does not exist: run what Store::migrations gives");
     assert!(!file.exists());
     std::fs::write(&file, "").unwrap();
-    refused("the audit tables are not there: run what Store::migrations gives");
+    refused("the audit tables do not exist: run what Store::migrations gives");
     for migration in store().migrations() {
         let mut running = shell().arg("-bail").arg(&file).stdin(Stdio::piped()).spawn().unwrap();
         running.stdin.take().unwrap().write_all(migration.sql.as_bytes()).unwrap();

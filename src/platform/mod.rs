@@ -6,6 +6,7 @@
 //! | `fork` | detects forks, cheaply enough to ask on every event |
 //! | `runtime` | blocks a thread on a future, wherever the thread is |
 //! | `sync` | takes locks, and says why poison is ignored |
+//! | `turn` | lets those who write one file take turns, in the order in which they ask |
 //!
 //! This room has the only `unsafe` of the library and the only `cfg(unix)` and `cfg(windows)`.
 
@@ -13,8 +14,12 @@ mod file;
 mod fork;
 mod runtime;
 mod sync;
+#[cfg(feature = "sqlite")]
+mod turn;
 
 pub(crate) use file::*;
 pub(crate) use fork::Process;
 pub(crate) use runtime::*;
 pub(crate) use sync::lock;
+#[cfg(feature = "sqlite")]
+pub(crate) use turn::{Turn, Turns};

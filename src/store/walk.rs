@@ -1,41 +1,45 @@
-//! Reading by time without an index on time: from the newest batches to the oldest, a window of time at once.
+//! Reads entries newest first without an index on `ts`: walks the commit batches from newest to oldest, one time window at
+//! a time.
 //!
-//! Entries of a ledger are kept in the order of commit, which is nearly the order of time. Each batch knows its least and
-//! greatest `ts`. Taking batches by their greatest `ts`, newest first, every entry that comes before all of the next batch
-//! lies in one that was already taken: that is a window, and only the batches that reach into it are read. Windows end
-//! early for a query with a limit, keep exports in small pieces, and grow where little matches or where batches overlap, so
-//! that the work stays linear.
+//! A ledger keeps entries in the order of commit, which is nearly the order of time. Each batch has its least and its
+//! greatest `ts`. The walk takes batches in the order of their greatest `ts`, newest first. Every entry that is newer than
+//! all of the next batch lies in a batch already taken. These entries are a window, and only the batches that reach into
+//! the window are read for it.
+//!
+//! Windows end early for a query with a limit, and they keep the pieces of an export small. They grow where few entries
+//! match or where batches overlap, so that the work stays linear.
 
 use std::collections::VecDeque;
 
-/// If an index finds no more than this, they are all in one window: read in some 50 ms.
-const FEW: i64 = 8192;
+/// The most entries found by an index that are read in one window. Reading them takes some 50 ms.
+const FEW_ENTRIES: i64 = 8192;
 
-/// Entries that the first window takes in: read in as long.
+/// Entries in the first window, which take as long to read.
 const FIRST_TARGET: u64 = 8192;
 
-/// As many as this where little matches: looked through in a second or two.
+/// The most entries in a window where few of them match. Reading them takes a second or two.
 const TARGET_MAX: u64 = 1_000_000;
 
-/// The place of an entry in the order of time: its `ts` and `seq`. Entries of several ledgers may share one.
+/// The place of an entry in the order of time: its `ts` and `seq`. Entries of different ledgers may have the same place.
 pub(super) type Key = (i64, i64);
 
-/// Ranges of `seq` in one statement, and one of each ledger at least. More are joined over the smallest gaps.
+/// The most ranges of `seq` in one statement, but at least one of each ledger. If there are more, those with the smallest
+/// gaps between them are joined.
 const RANGES_MAX: usize = 8;
 
-/// Batches asked for at first. Each time it is twice as many, until they are as many as this.
+/// Batches asked for first. The number doubles each time, up to [`BATCHES_MAX`].
 const FIRST_BATCHES: u32 = 256;
 const BATCHES_MAX: u32 = 16_384;
 
-/// Batches in one window, of some 80 bytes each while it is made. More where much would be read once more with each window:
-/// as many as have this many entries each.
+/// Batches in one window; each takes some 80 bytes while the window is made. If each window would read much again, the
+/// window takes more batches: one for each [`ENTRIES_OF_A_BATCH`] entries of its target.
 const WINDOW_BATCHES: u64 = 131_072;
 const ENTRIES_OF_A_BATCH: u64 = 64;
 
-/// What is known of one batch.
+/// A batch of entries that were committed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Batch {
-    /// Whose it is, where there are several: whatever number the store gives it.
+pub(super) struct CommittedBatch {
+    /// The number that the store gives the ledger of this batch, if there are several ledgers.
     pub(super) ledger: usize,
     pub(super) first_seq: i64,
     pub(super) entries: i64,
@@ -43,8 +47,9 @@ pub(super) struct Batch {
     pub(super) greatest_ts: i64,
 }
 
-impl Batch {
-    /// What a ledger holds from this `seq` on and before that one, as if committed at once. None if that is nothing.
+impl CommittedBatch {
+    /// The entries of a ledger from `first_seq` on and before `after`, as if they had been committed together. `None` if
+    /// there are no such entries.
     fn at_any_time(ledger: usize, first_seq: i64, after: i64) -> Option<Self> {
         let whole = || Self {
             ledger,
@@ -56,108 +61,115 @@ impl Batch {
         (first_seq < after).then(whole)
     }
 
-    fn range(&self) -> Range {
+    fn range(&self) -> SeqRange {
         let last_seq = self.first_seq.saturating_add(self.entries - 1);
-        Range { ledger: self.ledger, first_seq: self.first_seq, last_seq }
+        SeqRange { ledger: self.ledger, first_seq: self.first_seq, last_seq }
     }
 }
 
-/// Entries of a ledger, ends included.
+/// A range of entries in a ledger, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Range {
+pub(super) struct SeqRange {
     pub(super) ledger: usize,
     pub(super) first_seq: i64,
     pub(super) last_seq: i64,
 }
 
-impl Range {
+impl SeqRange {
     fn entries(&self) -> u64 {
         self.last_seq.saturating_sub(self.first_seq).unsigned_abs() + 1
     }
 }
 
-/// A part of the order of time, and where its entries can be.
+/// A part of the order of time, and the ranges that can hold its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    /// All of its entries come before this place.
+    /// The newest place that is older than the whole window.
     pub(super) after: Key,
-    /// The newest place in it.
+    /// The newest place in the window.
     pub(super) through: Key,
-    /// Ascending and disjoint. What else lies in them is in other windows.
-    pub(super) ranges: Vec<Range>,
-    /// Rows that are still wanted.
+    /// Ascending and disjoint ranges. Other entries in them belong to other windows.
+    pub(super) ranges: Vec<SeqRange>,
+    /// The number of rows that are still wanted; `None` if all are.
     pub(super) limit: Option<u64>,
 }
 
-/// Those that the index of a query's rarest condition finds: see [`AuditQuery::candidates`](crate::AuditQuery::candidates).
+/// The entries that the index of a query's rarest condition finds: see [`AuditQuery::candidates`](crate::AuditQuery::candidates).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidates {
-    /// At most [`MOST`](Self::MOST): then there may be more. (Fewer where only a look is taken.)
+    /// The number of entries counted, at most [`MOST`](Self::MOST), or fewer for a probe. If it is the most, there may be
+    /// more entries.
     pub(super) count: i64,
-    /// Of those that were counted.
+    /// The least and the greatest `seq` of the entries counted.
     pub(super) least_seq: Option<i64>,
     pub(super) greatest_seq: Option<i64>,
-    /// Whether the newest were counted.
+    /// Whether the newest entries were counted.
     pub(super) newest: bool,
 }
 
 impl Candidates {
-    /// How many are counted.
-    pub(super) const MOST: i64 = FEW + 1;
+    /// The most entries that are counted.
+    pub(super) const MOST: i64 = FEW_ENTRIES + 1;
 
-    /// Before which `seq` they all are, if the ledger ends before this one.
+    /// The `seq` before which all candidates are, in a ledger that ends before `head`.
     pub(super) fn end(&self, head: i64) -> i64 {
         let end = self.greatest_seq.map_or(0, |seq| seq + 1);
-        if self.newest || self.count <= FEW { head.min(end) } else { head }
+        if self.newest || self.count <= FEW_ENTRIES { head.min(end) } else { head }
     }
 
-    /// If they are few, where they all are: batches, of which there may be as many as entries, need not be looked at.
-    pub(super) fn known(&self, ends: impl Iterator<Item = i64>) -> Option<Vec<Batch>> {
+    /// The range that holds all candidates, as one batch of each ledger, if they are few. Then the walk need not read the
+    /// commit batches, of which there may be as many as entries.
+    pub(super) fn known(&self, ends: impl Iterator<Item = i64>) -> Option<Vec<CommittedBatch>> {
         let first_seq = self.least_seq.unwrap_or(0);
-        let batch = |(ledger, end)| Batch::at_any_time(ledger, first_seq, end);
-        (self.count <= FEW).then(|| ends.enumerate().filter_map(batch).collect())
+        let batch = |(ledger, end)| CommittedBatch::at_any_time(ledger, first_seq, end);
+        (self.count <= FEW_ENTRIES).then(|| ends.enumerate().filter_map(batch).collect())
     }
 }
 
-/// What a walk asks of its store.
+/// The next step of a walk, which its store carries out.
 #[derive(Debug)]
-pub(super) enum Step {
-    /// As many batches as this, by greatest `ts`, first `seq` and ledger, all descending, from the one on that comes after
-    /// this one: for [`know`](Walk::know).
+pub(super) enum WalkStep {
+    /// Reads at most `limit` batches, starting with the one after `after`, for [`know`](Walk::know). Their order is by
+    /// greatest `ts`, first `seq` and ledger, all descending.
     Batches {
-        after: Option<Batch>,
+        after: Option<CommittedBatch>,
         limit: u32,
     },
-    /// The rows in this window, newest first. How many there were is for [`found`](Walk::found).
+    /// Reads the rows in this window, newest first, and passes their number to [`found`](Walk::found).
     Window(Window),
     End,
 }
 
-/// How far a walk has come.
+/// A walk over the commit batches, and how far it has come.
 #[derive(Debug)]
 pub(super) struct Walk {
-    /// The newest place that is not in a window before.
+    /// The newest place that was in no window yet.
     through: Key,
     one_ledger: bool,
-    /// Batches not yet taken, the next one first.
-    known: VecDeque<Batch>,
-    /// After which one to go on; none at the beginning.
-    after: Option<Batch>,
+    /// Batches that are known and not yet taken, the next one first.
+    known: VecDeque<CommittedBatch>,
+    /// The batch to continue after; `None` at the beginning.
+    after: Option<CommittedBatch>,
+    /// The number of batches to ask for next.
     asked: u32,
     knows_all: bool,
-    /// Batches taken that reach below every window so far.
-    open: Vec<Batch>,
-    /// Batches since the last window and the entries in them, and those that this one reads, some of them once more.
+    /// Batches taken that have entries older than every window so far.
+    open: Vec<CommittedBatch>,
+    /// Batches taken since the last window.
     batches: u64,
+    /// Entries in these batches.
     taken: u64,
+    /// Entries that the present window reads; earlier windows may have read some of them.
     read: u64,
+    /// Entries to take for the next window.
     target: u64,
+    /// Rows that are still wanted; `None` if all are.
     left: Option<u64>,
     done: bool,
 }
 
 impl Walk {
-    /// Of one ledger only, a walk reads fewer entries twice.
+    /// A walk for at most `limit` rows. If all batches are of one ledger, fewer entries are read twice.
     pub(super) fn new(limit: Option<u32>, one_ledger: bool) -> Self {
         let target = limit.map_or(FIRST_TARGET, |limit| FIRST_TARGET.min(u64::from(limit).saturating_mul(2)));
         Self {
@@ -177,13 +189,14 @@ impl Walk {
         }
     }
 
-    pub(super) fn next(&mut self) -> Step {
+    /// The next step to carry out.
+    pub(super) fn next(&mut self) -> WalkStep {
         loop {
             if self.done || self.left == Some(0) {
-                return Step::End;
+                return WalkStep::End;
             }
             if self.known.is_empty() && !self.knows_all {
-                return Step::Batches { after: self.after, limit: self.asked };
+                return WalkStep::Batches { after: self.after, limit: self.asked };
             }
             let most = WINDOW_BATCHES.max(self.target / ENTRIES_OF_A_BATCH);
             if self.taken < self.target
@@ -197,26 +210,27 @@ impl Walk {
             }
             self.done = self.known.is_empty();
             match self.window() {
-                Some(window) => return Step::Window(window),
+                Some(window) => return WalkStep::Window(window),
                 None => self.found(0),
             }
         }
     }
 
-    /// Learns of the batches that it has asked for, but for those that are not to be read, and after which one to go on; none
-    /// if there are no more.
-    pub(super) fn know(&mut self, batches: Vec<Batch>, after: Option<Batch>) {
+    /// Takes in the batches asked for by [`WalkStep::Batches`], unwanted ones left out, and the batch to continue after;
+    /// `None` if these were the last.
+    pub(super) fn know(&mut self, batches: Vec<CommittedBatch>, after: Option<CommittedBatch>) {
         self.knows_all = after.is_none();
         self.after = after;
         self.known = batches.into();
         self.asked = self.asked.saturating_mul(2).min(BATCHES_MAX);
     }
 
-    /// The window of all that comes before the next batch, if there is a next one. None if nothing lies in it.
+    /// The window of all entries that are newer than the next batch, or of all that are left if there is no next batch.
+    /// `None` if the window would be empty.
     fn window(&mut self) -> Option<Window> {
         let after = match self.known.front() {
             None => (i64::MIN, i64::MIN),
-            // Of those of one ledger with the same ts, all that have a greater seq were taken.
+            // In one ledger, all batches with the same ts and a greater seq were taken.
             Some(next) if self.one_ledger => (next.greatest_ts, next.range().last_seq),
             Some(next) => (next.greatest_ts, i64::MAX),
         };
@@ -225,12 +239,12 @@ impl Walk {
         }
         let through = std::mem::replace(&mut self.through, after);
         let ranges = ranges(&self.open);
-        self.read = ranges.iter().map(Range::entries).sum();
+        self.read = ranges.iter().map(SeqRange::entries).sum();
         self.open.retain(|batch| (batch.least_ts, batch.first_seq) <= after);
         Some(Window { after, through, ranges, limit: self.left })
     }
 
-    /// Learns how many rows the window had: of the entries that were read for it, few or many.
+    /// Takes in the number of rows that the last window had, and sets the size of the next one.
     pub(super) fn found(&mut self, rows: u64) {
         self.left = self.left.map(|left| left.saturating_sub(rows));
         if rows < self.read / 8 {
@@ -238,28 +252,30 @@ impl Walk {
         } else if rows > FIRST_TARGET {
             self.target = FIRST_TARGET;
         }
-        // What other windows read too is read again with the next one: let that be worth it.
+        // Batches that overlap several windows are read once per window. Widen the next window, so that re-reading stays a
+        // bounded share of the work.
         self.target = self.target.max(self.read.saturating_sub(self.taken).saturating_mul(2));
         (self.batches, self.taken, self.read) = (0, 0, 0);
     }
 }
 
-/// The batches' ranges, joined where they touch, and beyond that until they are few.
-fn ranges(batches: &[Batch]) -> Vec<Range> {
-    let mut all: Vec<Range> = batches.iter().map(Batch::range).collect();
+/// The ranges of the batches. Ranges that touch are joined, and further ones until there are at most [`RANGES_MAX`].
+fn ranges(batches: &[CommittedBatch]) -> Vec<SeqRange> {
+    let mut all: Vec<SeqRange> = batches.iter().map(CommittedBatch::range).collect();
     all.sort_unstable();
     let of_ledgers = || all.chunk_by(|before, after| before.ledger == after.ledger);
     let most = (RANGES_MAX / of_ledgers().count().max(1)).max(1);
     of_ledgers().flat_map(|all| joined(all, most)).collect()
 }
 
-fn joined(all: &[Range], most: usize) -> Vec<Range> {
-    let gap = |before: &Range, after: &Range| after.first_seq.saturating_sub(before.last_seq);
+/// Joins ascending ranges of one ledger, the closest ones first, until there are at most `most`.
+fn joined(all: &[SeqRange], most: usize) -> Vec<SeqRange> {
+    let gap = |before: &SeqRange, after: &SeqRange| after.first_seq.saturating_sub(before.last_seq);
     let mut gaps: Vec<i64> = all.iter().zip(all.iter().skip(1)).map(|(a, b)| gap(a, b)).collect();
     gaps.sort_unstable_by(|a, b| b.cmp(a));
-    // Gaps up to this wide are joined over.
+    // The widest gap over which ranges are joined.
     let joined = gaps.get(most - 1).copied().unwrap_or(1).max(1);
-    let mut ranges: Vec<Range> = Vec::new();
+    let mut ranges: Vec<SeqRange> = Vec::new();
     for range in all {
         match ranges.last_mut() {
             Some(last) if gap(last, range) <= joined => last.last_seq = last.last_seq.max(range.last_seq),
@@ -269,6 +285,9 @@ fn joined(all: &[Range], most: usize) -> Vec<Range> {
     ranges
 }
 
+#[cfg(feature = "postgres")]
+pub(super) use self::{CommittedBatch as Batch, WalkStep as Step};
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -277,15 +296,16 @@ mod tests {
 
     fn batches() -> impl Strategy<Value = Vec<(usize, Vec<i64>)>> {
         let times = prop_oneof![
-            // Nearly in order, all alike, and anyhow.
+            // Nearly in order, all equal, or in any order.
             (0..50_i64).prop_flat_map(|base| proptest::collection::vec(base..base + 3, 1..12)),
             proptest::collection::vec(Just(7_i64), 1..12),
             proptest::collection::vec(-5..60_i64, 1..12),
         ];
-        // Few at very different times, so that there are more ranges than a statement takes, and others' entries between them.
+        // Small batches at very different times give more ranges than a statement takes, with other batches' entries between
+        // them.
         let apart = (prop_oneof![Just(0_i64), Just(50), Just(100)], 1..4_usize, 0..3_i64);
         let apart = apart.prop_map(|(base, entries, more)| vec![base + more; entries]);
-        // One at the beginning that reaches to the end of time, and full ones after it.
+        // A batch at the beginning reaches to the end of time, and full batches follow.
         let reaching = (2..60_i64, 40..200_usize).prop_map(|(batches, entries)| {
             let mut all = vec![(0, vec![0, i64::MAX]), (1, vec![0, i64::MAX])];
             all.extend((0..batches).map(|n| (usize::try_from(n % 2).unwrap(), vec![n; entries])));
@@ -300,8 +320,8 @@ mod tests {
 
     const UNWANTED: usize = 2;
 
-    /// Walks over the batches and returns the entries, as `(ts, seq, ledger)`, in the order in which it meets them, and how
-    /// many were read for that.
+    /// Walks over the batches. Returns the entries, as `(ts, seq, ledger)`, in the order in which the walk meets them, and
+    /// the number of entries read for that.
     fn walk(
         batches: &[(usize, Vec<i64>)],
         limit: Option<u32>,
@@ -312,7 +332,7 @@ mod tests {
         let (mut next_seq, mut entries, mut all) = ([0; 3], Vec::new(), Vec::new());
         for (ledger, times) in batches {
             let seq = &mut next_seq[*ledger];
-            all.push(Batch {
+            all.push(CommittedBatch {
                 ledger: *ledger,
                 first_seq: *seq,
                 entries: i64::try_from(times.len()).unwrap(),
@@ -324,21 +344,22 @@ mod tests {
                 *seq += 1;
             }
         }
-        let key = |batch: &Batch| std::cmp::Reverse((batch.greatest_ts, batch.first_seq, batch.ledger));
+        let key =
+            |batch: &CommittedBatch| std::cmp::Reverse((batch.greatest_ts, batch.first_seq, batch.ledger));
         all.sort_by_key(key);
         let mut walk = Walk { asked, target, ..Walk::new(limit, one_ledger) };
         let (mut met, mut read) = (Vec::new(), 0);
         loop {
             match walk.next() {
-                Step::Batches { after, limit } => {
+                WalkStep::Batches { after, limit } => {
                     let left = all.iter().filter(|batch| after.is_none_or(|after| key(batch) > key(&after)));
                     let batches: Vec<_> = left.take(limit as usize).copied().collect();
                     let last = batches.last().copied().filter(|_| batches.len() == limit as usize);
                     let wanted = batches.into_iter().filter(|batch| batch.ledger != UNWANTED).collect();
                     walk.know(wanted, last);
                 }
-                Step::Window(window) => {
-                    read += window.ranges.iter().map(Range::entries).sum::<u64>();
+                WalkStep::Window(window) => {
+                    read += window.ranges.iter().map(SeqRange::entries).sum::<u64>();
                     let within = |(ts, seq, ledger): &(i64, i64, usize)| {
                         (*ts, *seq) > window.after
                             && (*ts, *seq) <= window.through
@@ -352,7 +373,7 @@ mod tests {
                     walk.found(rows.len() as u64);
                     met.extend(rows);
                 }
-                Step::End => return (met, read),
+                WalkStep::End => return (met, read),
             }
         }
     }
@@ -385,19 +406,19 @@ mod tests {
             expected.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
             let (met, read) = walk(&batches, limit, target, asked, one_ledger);
             prop_assert_eq!(met, expected);
-            // What a window reads in vain is at most half of what the next one takes.
+            // A window reads at most half as many other windows' entries as the next window takes.
             let entries: u64 = batches.iter().map(|(_, times)| times.len() as u64).sum();
             prop_assert!(2 * read <= 5 * entries, "{} of {} read", read, entries);
         }
 
         #[test]
-        fn candidates_are_all_before_their_end_and_in_what_is_known_of_them(
+        fn candidates_are_all_before_their_end_and_in_their_known_range(
             seqs in proptest::collection::btree_set(0..30_000_i64, 0..40),
             head in 0..30_000_i64,
             newest in any::<bool>(),
             more in any::<bool>(),
         ) {
-            // Of more than are counted, the newest or any.
+            // If there are more than are counted, the newest are counted, or any others.
             let counted: Vec<i64> = seqs.iter().copied().rev().skip(usize::from(more && !newest)).collect();
             let candidates = Candidates {
                 count: if more { Candidates::MOST } else { i64::try_from(counted.len()).unwrap() },
@@ -424,10 +445,10 @@ mod tests {
             starts in proptest::collection::btree_map((0..3_usize, 0..100_000_i64), 1..50_i64, 0..40),
         ) {
             let mut end = (0, -1);
-            let batches: Vec<Batch> = starts
+            let batches: Vec<CommittedBatch> = starts
                 .into_iter()
                 .filter_map(|((ledger, first_seq), entries)| {
-                    let batch = Batch { ledger, first_seq, entries, least_ts: 0, greatest_ts: 0 };
+                    let batch = CommittedBatch { ledger, first_seq, entries, least_ts: 0, greatest_ts: 0 };
                     ((ledger, first_seq) > end).then(|| { end = (ledger, batch.range().last_seq); batch })
                 })
                 .collect();
@@ -435,7 +456,7 @@ mod tests {
             prop_assert!(ranges.len() <= RANGES_MAX);
             prop_assert!(ranges.windows(2).all(|pair| (pair[0].ledger, pair[0].last_seq) < (pair[1].ledger, pair[1].first_seq)));
             for batch in &batches {
-                let holds = |range: &Range| {
+                let holds = |range: &SeqRange| {
                     range.ledger == batch.ledger
                         && range.first_seq <= batch.first_seq
                         && batch.range().last_seq <= range.last_seq

@@ -1,41 +1,29 @@
-//! Committing a batch: position, head, rows and quarantine in one transaction.
-
-use std::sync::{Arc, LazyLock};
+//! Commits a batch: position, head, rows and quarantine in one transaction.
 
 use futures_util::future::BoxFuture;
-use sqlx::{Arguments as _, AssertSqlSafe, Connection, Row as _, SqliteConnection, sqlite::SqliteArguments};
+use sqlx::{Connection, Row as _, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
-use super::{
-    open::{Connected, code_of, opening},
-    quarantine,
-};
+use super::{error::append_error, insert::add_rows, quarantine, source::turn};
 use crate::{
     AuditError,
     entry::Moment,
-    error::Kind,
-    record::Row,
-    store::{Append, AppendError, Appender, Applied, Fault, Readmitted},
+    platform::{FileIdentity, Turns},
+    store::appender::{Append, AppendError, Appender, Applied, Fault, Readmitted},
 };
 
-const COLUMNS: &str = "seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, \
-                       decision, reason, risk_score, metadata, problems";
-const COLUMN_COUNT: usize = 14;
-
-/// Rows per statement, widest first: a statement costs two hops between threads, so few and wide ones; few
-/// shapes, so that all stay prepared. Parameters are bare `?`, since SQLite keeps numbered ones in a list
-/// that is searched for every one of them. 256 rows are where wider ones stop being faster, and far below
-/// SQLite's limit of 32766 parameters. `OR FAIL` because the transaction is rolled back anyway: the default
-/// keeps a journal for undoing the one statement, which costs a tenth.
-const SHAPES: [usize; 4] = [256, 32, 8, 1];
-
-static STATEMENTS: LazyLock<[Arc<str>; SHAPES.len()]> = LazyLock::new(|| {
-    SHAPES.map(|rows| {
-        let row = format!("({})", vec!["?"; COLUMN_COUNT].join(","));
-        format!("INSERT OR FAIL INTO tracing_audit_entries ({COLUMNS}) VALUES {}", vec![row; rows].join(","))
-            .into()
-    })
-});
+/// The connection that an append works with.
+pub(super) enum Connected {
+    Own {
+        connection: SqliteConnection,
+        file: Option<FileIdentity>,
+        /// The turns of those who write this file. `None` if no turns can be taken there.
+        turns: Option<Turns>,
+    },
+    /// The pool of a database in memory, which lives as long as a connection of the pool: a connection is borrowed for
+    /// each batch.
+    Borrowed(SqlitePool),
+}
 
 pub(super) struct SqliteAppender {
     connected: Connected,
@@ -51,16 +39,17 @@ impl Appender for SqliteAppender {
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
         Box::pin(async move {
             match &mut self.connected {
-                Connected::Own { connection, file } => {
+                Connected::Own { connection, file, turns } => {
+                    let _turn = turn(turns).await;
                     if let Some(file) = file {
                         file.check().map_err(|error| AppendError { fault: Fault::Store, error })?;
                     }
                     append(connection, batch).await
                 }
                 Connected::Borrowed(pool) => {
-                    let mut connection = pool.acquire().await.map_err(failed)?;
+                    let mut connection = pool.acquire().await.map_err(append_error)?;
                     let outcome = append(&mut connection, batch).await;
-                    // Not left to a task that this runtime may not live to run.
+                    // Return the connection here: dropping it would spawn a task, which this runtime may not live to run.
                     connection.return_to_pool().await;
                     outcome
                 }
@@ -77,22 +66,22 @@ impl Appender for SqliteAppender {
                 Connected::Own { connection, .. } => position.fetch_optional(connection).await,
                 Connected::Borrowed(pool) => position.fetch_optional(&*pool).await,
             };
-            found.map(|found| found.map_or(0, i64::cast_unsigned)).map_err(|cause| failed(cause).error)
+            found.map(|found| found.map_or(0, i64::cast_unsigned)).map_err(|cause| append_error(cause).error)
         })
     }
 
     fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
         Box::pin(async move {
             match &mut self.connected {
-                Connected::Own { connection, file } => {
+                Connected::Own { connection, file, turns } => {
                     if let Some(file) = file {
                         file.check()?;
                     }
-                    quarantine::readmit(connection).await
+                    quarantine::readmit(connection, turns).await
                 }
                 Connected::Borrowed(pool) => {
-                    let mut connection = pool.acquire().await.map_err(|cause| failed(cause).error)?;
-                    let outcome = quarantine::readmit(&mut connection).await;
+                    let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
+                    let outcome = quarantine::readmit(&mut connection, &mut None).await;
                     connection.return_to_pool().await;
                     outcome
                 }
@@ -103,7 +92,7 @@ impl Appender for SqliteAppender {
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             if let Connected::Own { connection, .. } = self.connected {
-                // Everything is committed: what fails now is only the tidying up of the write-ahead log.
+                // Everything is committed; an error while the write-ahead log is tidied up does not matter.
                 drop(connection.close().await);
             }
         })
@@ -111,36 +100,24 @@ impl Appender for SqliteAppender {
 }
 
 async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<Applied, AppendError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(append_error)?;
     let head = sqlx::query(
         "SELECT next_seq, (SELECT position FROM tracing_audit_positions WHERE writer = ?) FROM tracing_audit_head",
     )
     .bind(batch.writer)
     .fetch_one(&mut *transaction)
     .await
-    .map_err(failed)?;
-    let first_seq: i64 = head.try_get(0).map_err(failed)?;
-    let position = head.try_get::<Option<i64>, _>(1).map_err(failed)?.map_or(0, i64::cast_unsigned);
+    .map_err(append_error)?;
+    let first_seq: i64 = head.try_get(0).map_err(append_error)?;
+    let position = head.try_get::<Option<i64>, _>(1).map_err(append_error)?.map_or(0, i64::cast_unsigned);
     if let Some(error) = batch.impossible(position) {
         return Err(error);
     }
     if position > batch.from {
-        let found: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT first_seq, entries FROM tracing_audit_batches WHERE writer = ? AND position = ?",
-        )
-        .bind(batch.writer)
-        .bind(position.cast_signed())
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        return Ok(Applied {
-            until: position,
-            rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
-            first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
-        });
+        return applied_before(&mut transaction, batch.writer, position).await.map_err(append_error);
     }
     let until = batch.until();
-    add(&mut transaction, first_seq, batch.rows, batch.writer, until).await?;
+    add_rows(&mut transaction, first_seq, batch.rows, batch.writer, until).await?;
     let now = Moment::now().micros;
     for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
         sqlx::query("INSERT INTO tracing_audit_quarantine VALUES (?, ?, ?, ?, ?, ?)")
@@ -152,15 +129,15 @@ async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<
             .bind(now)
             .execute(&mut *transaction)
             .await
-            .map_err(failed)?;
+            .map_err(append_error)?;
     }
     sqlx::query("INSERT INTO tracing_audit_positions VALUES (?, ?) ON CONFLICT DO UPDATE SET position = excluded.position")
         .bind(batch.writer)
         .bind(until.cast_signed())
         .execute(&mut *transaction)
         .await
-        .map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
+        .map_err(append_error)?;
+    transaction.commit().await.map_err(append_error)?;
     Ok(Applied {
         until,
         rows: batch.rows.len() as u64,
@@ -168,114 +145,57 @@ async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<
     })
 }
 
-/// Adds rows at the head of the ledger, which the transaction holds.
-pub(super) async fn add(
+/// The effect of an earlier attempt that has reached this position, and whose answer was lost.
+async fn applied_before(
     connection: &mut SqliteConnection,
-    first_seq: i64,
-    rows: &[&Row],
     writer: Uuid,
-    until: u64,
-) -> Result<(), AppendError> {
-    insert_rows(connection, first_seq, rows).await.map_err(refused)?;
-    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    if let (Some(least), Some(greatest)) =
-        (rows.iter().map(|row| row.ts).min(), rows.iter().map(|row| row.ts).max())
-    {
-        sqlx::query("INSERT INTO tracing_audit_batches VALUES (?, ?, ?, ?, ?, ?, ?)")
-            .bind(first_seq)
-            .bind(count)
-            .bind(writer)
-            .bind(until.cast_signed())
-            .bind(Moment::now().micros)
-            .bind(least)
-            .bind(greatest)
-            .execute(&mut *connection)
-            .await
-            .map_err(failed)?;
-        sqlx::query("UPDATE tracing_audit_head SET next_seq = ?")
-            .bind(first_seq.saturating_add(count))
-            .execute(connection)
-            .await
-            .map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// While SQLite's thread works on one statement, the parameters of the next are put together.
-async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[&Row]) -> sqlx::Result<()> {
-    let mut chunks = chunks(rows);
-    let mut seq = first_seq;
-    let mut prepare = || {
-        let (sql, rows) = chunks.next()?;
-        let arguments = bind(seq, rows);
-        seq = seq.saturating_add(i64::try_from(rows.len()).unwrap_or(i64::MAX));
-        Some((sql, arguments))
-    };
-    let mut next = prepare();
-    while let Some((sql, arguments)) = next {
-        let execute = sqlx::query_with(AssertSqlSafe(sql), arguments?).execute(&mut *connection);
-        let (done, prepared) = tokio::join!(biased; execute, async { prepare() });
-        done?;
-        next = prepared;
-    }
-    Ok(())
-}
-
-/// Cuts rows into the widest shapes that fit.
-fn chunks<'a>(mut rows: &'a [&'a Row]) -> impl Iterator<Item = (Arc<str>, &'a [&'a Row])> {
-    std::iter::from_fn(move || {
-        let (shape, sql) = SHAPES.iter().zip(&*STATEMENTS).find(|(shape, _)| **shape <= rows.len())?;
-        let (chunk, rest) = rows.split_at_checked(*shape)?;
-        rows = rest;
-        Some((Arc::clone(sql), chunk))
+    position: u64,
+) -> sqlx::Result<Applied> {
+    let found: Option<(i64, i64)> = sqlx::query_as(
+        "SELECT first_seq, entries FROM tracing_audit_batches WHERE writer = ? AND position = ?",
+    )
+    .bind(writer)
+    .bind(position.cast_signed())
+    .fetch_optional(connection)
+    .await?;
+    Ok(Applied {
+        until: position,
+        rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
+        first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
     })
 }
 
-fn bind(first_seq: i64, rows: &[&Row]) -> sqlx::Result<SqliteArguments> {
-    let mut arguments = SqliteArguments::default();
-    arguments.reserve(rows.len() * COLUMN_COUNT, 0);
-    (first_seq..)
-        .zip(rows)
-        .try_for_each(|(seq, row)| bind_row(&mut arguments, seq, row))
-        .map_err(sqlx::Error::Encode)?;
-    Ok(arguments)
-}
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::{Duration, Instant};
 
-fn bind_row(arguments: &mut SqliteArguments, seq: i64, row: &Row) -> Result<(), sqlx::error::BoxDynError> {
-    arguments.add(seq)?;
-    arguments.add(row.id)?;
-    arguments.add(row.ts)?;
-    arguments.add(row.workspace_id)?;
-    arguments.add::<Option<Uuid>>(row.session_id)?;
-    arguments.add::<Option<Uuid>>(row.agent_id)?;
-    arguments.add(Arc::clone(&row.action))?;
-    arguments.add(Arc::clone(&row.resource))?;
-    arguments.add(row.resource_id.clone())?;
-    arguments.add(Arc::clone(&row.decision))?;
-    arguments.add(row.reason.clone())?;
-    arguments.add(row.risk_score)?;
-    arguments.add(Arc::clone(&row.metadata))?;
-    arguments.add(row.problems.clone())
-}
+    use uuid::Uuid;
 
-/// What inserting rows says. Only what says that a row can never be stored blames the row.
-fn refused(cause: sqlx::Error) -> AppendError {
-    let (fault, error) = match code_of(&cause) {
-        // SQLITE_CONSTRAINT, of which the one on `id` means a duplicate.
-        Some(19) if cause.to_string().contains("tracing_audit_entries.id") => (
-            Fault::Duplicate,
-            AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already"),
-        ),
-        // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
-        Some(18..=20) => {
-            (Fault::Entry, AuditError::new(Kind::Quarantined, "the database refuses this entry"))
-        }
-        _ => return failed(cause),
-    };
-    AppendError { fault, error: error.because(cause) }
-}
+    use crate::{AuditEntry, AuditLog, platform::Turns};
 
-/// What any other statement says is the database's fault.
-pub(super) fn failed(cause: sqlx::Error) -> AppendError {
-    AppendError { fault: Fault::Store, error: opening(std::path::Path::new("the audit database"), cause) }
+    #[tokio::test]
+    async fn a_turn_that_never_ends_delays_one_commit_and_prevents_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.db");
+        let log = AuditLog::open(&file).await.unwrap();
+        let commit = async || {
+            let start = Instant::now();
+            log.writer().commit(AuditEntry::new(Uuid::nil(), "a", "r")).await.unwrap();
+            start.elapsed()
+        };
+        commit().await;
+        let held = Turns::beside(&file).unwrap().wait(Duration::ZERO).await.unwrap();
+        let (first, second) = (commit().await, commit().await);
+        assert!(first >= Duration::from_secs(2) && second < first, "{first:?} {second:?}");
+        drop(held);
+        commit().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_where_no_turns_can_be_taken_is_written_without() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("audit.db.turn")).unwrap();
+        let log = AuditLog::open(directory.path().join("audit.db")).await.unwrap();
+        log.writer().commit(AuditEntry::new(Uuid::nil(), "a", "r")).await.unwrap();
+    }
 }

@@ -1,23 +1,28 @@
-//! Entries that the database refused: reading them, and trying them again.
+//! Reads the entries that the database refused, and retries them.
 
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
-    Sqlite,
-    append::{add, failed as append_failed},
-    read::{failed, has_tables},
+    error::append_error,
+    insert::add_rows,
+    source::{Sqlite, turn},
 };
 use crate::{
     AuditError,
     interpret::{Defaults, interpret},
-    store::{AppendError, Fault, QuarantinedRow, Readmitted},
+    platform::Turns,
+    store::{
+        appender::{AppendError, Fault, Readmitted},
+        backend::QuarantinedRow,
+    },
 };
 
+/// The quarantined entries, in the order in which they were quarantined.
 pub(super) fn rows(sqlite: &Sqlite) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
     let rows = async move {
-        if !has_tables(sqlite).await? {
+        if !sqlite.has_tables().await? {
             return Ok(futures_util::stream::empty().boxed());
         }
         let rows = sqlx::query(
@@ -34,16 +39,21 @@ pub(super) fn rows(sqlite: &Sqlite) -> BoxStream<'_, Result<QuarantinedRow, Audi
                 quarantined_at: row.try_get(5)?,
             })
         });
-        Ok::<_, AuditError>(rows.map_err(|cause| failed(sqlite, cause)).boxed())
+        Ok::<_, AuditError>(rows.map_err(|cause| sqlite.store_error(cause)).boxed())
     };
     futures_util::stream::once(rows).try_flatten().boxed()
 }
 
-pub(super) async fn readmit(connection: &mut SqliteConnection) -> Result<Readmitted, AuditError> {
+/// Retries each quarantined entry, in a transaction and a turn of its own.
+pub(super) async fn readmit(
+    connection: &mut SqliteConnection,
+    turns: &mut Option<Turns>,
+) -> Result<Readmitted, AuditError> {
     let (mut readmitted, mut after) = (Readmitted::default(), i64::MIN);
-    while let Some((rowid, committed)) =
-        readmit_next(connection, after).await.map_err(|failed| failed.error)?
-    {
+    loop {
+        let _turn = turn(turns).await;
+        let next = readmit_next(connection, after).await.map_err(|failed| failed.error)?;
+        let Some((rowid, committed)) = next else { return Ok(readmitted) };
         after = rowid;
         if committed {
             readmitted.committed += 1;
@@ -51,15 +61,15 @@ pub(super) async fn readmit(connection: &mut SqliteConnection) -> Result<Readmit
             readmitted.refused += 1;
         }
     }
-    Ok(readmitted)
 }
 
-/// The entry that came to quarantine after this one: where it was, and whether it is in the ledger now.
+/// Retries the entry that was quarantined next after this one. Returns its row number, and whether it is in the ledger
+/// now; `None` if there is no such entry.
 async fn readmit_next(
     connection: &mut SqliteConnection,
     after: i64,
 ) -> Result<Option<(i64, bool)>, AppendError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(append_failed)?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(append_error)?;
     let next: Option<(i64, Vec<u8>, i64)> = sqlx::query_as(
         "SELECT rowid, record, (SELECT next_seq FROM tracing_audit_head) FROM tracing_audit_quarantine \
          WHERE rowid > ? ORDER BY rowid LIMIT 1",
@@ -67,11 +77,11 @@ async fn readmit_next(
     .bind(after)
     .fetch_optional(&mut *transaction)
     .await
-    .map_err(append_failed)?;
+    .map_err(append_error)?;
     let Some((rowid, record, first_seq)) = next else { return Ok(None) };
     let Ok(row) = interpret(&record, &Defaults::default()) else { return Ok(Some((rowid, false))) };
-    // A batch of a writer of its own: the positions of the one that gave it up are not touched.
-    match add(&mut transaction, first_seq, &[&row], Uuid::new_v4(), 1).await {
+    // Add it as the batch of a writer of its own: the positions of the writer that quarantined it stay as they are.
+    match add_rows(&mut transaction, first_seq, &[&row], Uuid::new_v4(), 1).await {
         Ok(()) => {}
         Err(AppendError { fault: Fault::Store, error }) => {
             return Err(AppendError { fault: Fault::Store, error });
@@ -82,7 +92,7 @@ async fn readmit_next(
         .bind(rowid)
         .execute(&mut *transaction)
         .await
-        .map_err(append_failed)?;
-    transaction.commit().await.map_err(append_failed)?;
+        .map_err(append_error)?;
+    transaction.commit().await.map_err(append_error)?;
     Ok(Some((rowid, true)))
 }

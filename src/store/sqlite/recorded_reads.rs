@@ -1,23 +1,20 @@
-//! The record of reads.
+//! The record of who read the log: adds to it, and reads it.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use super::{
-    Sqlite,
-    read::{failed, has_table},
-};
+use super::source::Sqlite;
 use crate::{
     AuditError, AuditQuery,
     entry::Moment,
-    store::{ReadRow, no_reads},
+    store::{backend::RecordedReadRow, migration::no_recorded_reads},
 };
 
 const READS: &str = "tracing_audit_reads";
 
-/// Once, also if an answer was lost and it is told again.
-pub(super) async fn record(sqlite: &Sqlite, read: &ReadRow) -> Result<(), AuditError> {
-    if !has_table(sqlite, READS).await? {
-        return Err(no_reads());
+/// Adds a row to the record of reads. A row is added once, even if its answer was lost and it is added again.
+pub(super) async fn record(sqlite: &Sqlite, read: &RecordedReadRow) -> Result<(), AuditError> {
+    if !sqlite.has_table(READS).await? {
+        return Err(no_recorded_reads());
     }
     sqlx::query("INSERT INTO tracing_audit_reads VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING")
         .bind(read.id)
@@ -30,15 +27,16 @@ pub(super) async fn record(sqlite: &Sqlite, read: &ReadRow) -> Result<(), AuditE
         .execute(sqlite.recorders())
         .await
         .map(drop)
-        .map_err(|cause| failed(sqlite, cause))
+        .map_err(|cause| sqlite.store_error(cause))
 }
 
+/// The recorded reads that began within the query's time range, latest first, at most `limit` of them.
 pub(super) async fn rows(
     sqlite: &Sqlite,
     query: &AuditQuery,
     limit: u32,
-) -> Result<Vec<ReadRow>, AuditError> {
-    if !has_table(sqlite, READS).await? {
+) -> Result<Vec<RecordedReadRow>, AuditError> {
+    if !sqlite.has_table(READS).await? {
         return Ok(Vec::new());
     }
     let (least, greatest) = query.bounds();
@@ -52,9 +50,9 @@ pub(super) async fn rows(
     .bind(i64::from(limit))
     .fetch_all(sqlite.readers())
     .await
-    .map_err(|cause| failed(sqlite, cause))?;
+    .map_err(|cause| sqlite.store_error(cause))?;
     let read = |row: &SqliteRow| {
-        Ok(ReadRow {
+        Ok(RecordedReadRow {
             id: row.try_get(0)?,
             ends: None,
             at: row.try_get(1)?,
@@ -65,5 +63,5 @@ pub(super) async fn rows(
             entries: row.try_get::<Option<i64>, _>(5)?.map(i64::cast_unsigned),
         })
     };
-    rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(|cause| failed(sqlite, cause))
+    rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(|cause| sqlite.store_error(cause))
 }

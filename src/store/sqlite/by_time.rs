@@ -1,0 +1,218 @@
+//! Reads queries and exports in the order of time, window by window.
+
+use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use super::{
+    plan::{candidates, rarest},
+    rows::{ROW, decode},
+    source::Sqlite,
+    sql::{Statement, bounded},
+};
+use crate::{
+    AuditError, AuditQuery,
+    record::Row,
+    store::walk::{Candidates, CommittedBatch, Walk, WalkStep, Window},
+};
+
+/// The rows that match, newest first.
+pub(super) fn rows<'a>(sqlite: &'a Sqlite, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
+    let rows = stream::once(ByTime::start(sqlite, query)).map_ok(|by_time| {
+        stream::try_unfold(by_time, async |by_time| {
+            let Some(mut by_time) = by_time else { return Ok::<_, AuditError>(None) };
+            Ok(by_time.next().await?.map(|row| (row, Some(by_time))))
+        })
+    });
+    rows.try_flatten().boxed()
+}
+
+/// A query's walk over the commit batches.
+struct ByTime<'a> {
+    sqlite: &'a Sqlite,
+    query: &'a AuditQuery,
+    /// The place of the condition whose index is used.
+    by: Option<usize>,
+    walk: Walk,
+    /// The `seq` before which the answer ends: entries committed later are not part of it.
+    head: i64,
+    /// The unread rows of the present window.
+    window: BoxStream<'a, Result<Row, AuditError>>,
+    /// The number of rows read from the present window.
+    found: u64,
+}
+
+impl<'a> ByTime<'a> {
+    /// `None` if there are no tables, or another ledger is meant.
+    async fn start(sqlite: &'a Sqlite, query: &'a AuditQuery) -> Result<Option<Self>, AuditError> {
+        if !sqlite.has_tables().await? {
+            return Ok(None);
+        }
+        let head = sqlx::query_scalar::<_, i64>(
+            "SELECT next_seq FROM tracing_audit_head WHERE ?1 IS NULL OR ledger = ?1",
+        );
+        let head = head.bind(&query.ledger).fetch_optional(sqlite.readers()).await;
+        let Some(mut head) = head.map_err(|cause| sqlite.store_error(cause))? else { return Ok(None) };
+        let mut walk = Walk::new(query.filter.limit, true);
+        let by = rarest(sqlite, query).await?;
+        if let Some(by) = by {
+            let candidates = candidates(sqlite, query, by, Candidates::MOST).await?;
+            head = candidates.end(head);
+            if let Some(batches) = candidates.known([head].into_iter()) {
+                walk.know(batches, None);
+            }
+        }
+        Ok(Some(Self { sqlite, query, by, walk, head, window: stream::empty().boxed(), found: 0 }))
+    }
+
+    /// The next row, from the present window or from the next one that has rows.
+    async fn next(&mut self) -> Result<Option<Row>, AuditError> {
+        loop {
+            if let Some(row) = self.window.try_next().await? {
+                self.found += 1;
+                return Ok(Some(row));
+            }
+            self.walk.found(std::mem::take(&mut self.found));
+            self.window = loop {
+                match self.walk.next() {
+                    WalkStep::Batches { after, limit } => {
+                        let batches = self.batches(after, limit).await?;
+                        let last =
+                            batches.last().copied().filter(|_| batches.len() as u64 == u64::from(limit));
+                        self.walk.know(batches, last);
+                    }
+                    WalkStep::Window(window) => break self.read(&window)?,
+                    WalkStep::End => return Ok(None),
+                }
+            };
+        }
+    }
+
+    /// The commit batches that may hold matches, newest first.
+    async fn batches(
+        &mut self,
+        after: Option<CommittedBatch>,
+        limit: u32,
+    ) -> Result<Vec<CommittedBatch>, AuditError> {
+        let (least, greatest) = self.query.bounds();
+        let mut statement = Statement::new(
+            "SELECT first_seq, entries, least_ts, greatest_ts FROM tracing_audit_batches WHERE first_seq < ?",
+        );
+        statement.bind(self.head);
+        if let Some(after) = after {
+            statement.push(" AND (greatest_ts, first_seq) < (?, ?)");
+            statement.bind(after.greatest_ts).bind(after.first_seq);
+        }
+        statement.and("greatest_ts >= ?", least);
+        statement.and("least_ts <= ?", greatest);
+        statement.and("first_seq + entries > ?", self.query.from_seq.map(bounded));
+        statement.and("first_seq < ?", self.query.before_seq.map(bounded));
+        statement.push(" ORDER BY greatest_ts DESC, first_seq DESC LIMIT ?").bind(i64::from(limit));
+        let store_error = |cause| self.sqlite.store_error(cause);
+        let rows = statement
+            .into_query()
+            .map_err(store_error)?
+            .fetch_all(self.sqlite.readers())
+            .await
+            .map_err(store_error)?;
+        let batch = |row: &SqliteRow| {
+            Ok(CommittedBatch {
+                ledger: 0,
+                first_seq: row.try_get(0)?,
+                entries: row.try_get(1)?,
+                least_ts: row.try_get(2)?,
+                greatest_ts: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(batch).collect::<sqlx::Result<_>>().map_err(store_error)
+    }
+
+    /// The rows of a window that match.
+    fn read(&self, window: &Window) -> Result<BoxStream<'a, Result<Row, AuditError>>, AuditError> {
+        let sqlite = self.sqlite;
+        let statement =
+            of_window(self.query, self.by, window).into_query().map_err(|cause| sqlite.store_error(cause))?;
+        let rows = statement.fetch(sqlite.readers()).map_err(move |cause| sqlite.store_error(cause));
+        Ok(rows.and_then(|row| std::future::ready(decode(&row))).boxed())
+    }
+}
+
+/// The statement that reads the matching rows of a window. `by` is the place of the condition whose index is used.
+fn of_window(query: &AuditQuery, by: Option<usize>, window: &Window) -> Statement {
+    const NEWEST_FIRST: &str = " ORDER BY e.ts DESC, e.seq DESC";
+    let mut statement = Statement::new(ROW);
+    if let Some(limit) = window.limit {
+        // Sorting keys first, and then reading only the entries within the limit, takes an eighth of the time.
+        statement.push(" FROM (SELECT e.seq AS taken");
+        statement.within(window);
+        statement.filter(query, by);
+        statement.push(NEWEST_FIRST).push(" LIMIT ?").bind(limit.cast_signed());
+        statement.push(") CROSS JOIN tracing_audit_entries e ON e.seq = taken");
+    } else {
+        statement.within(window);
+        statement.filter(query, by);
+    }
+    statement.push(NEWEST_FIRST);
+    statement
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::{super::migrate::migrated_in_memory, *};
+    use crate::{Column, Decision, store::walk::SeqRange};
+
+    const BY_SEQ: &str = "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
+
+    #[tokio::test]
+    async fn every_index_reads_a_window_from_the_first_seq_of_each_range_to_its_last() {
+        let mut connection = migrated_in_memory().await.unwrap();
+        let of = AuditQuery::new;
+        let range = |n: i64| SeqRange { ledger: 0, first_seq: n * 50, last_seq: n * 50 + 9 };
+        let ends = (i64::MIN, i64::MIN);
+        let windows: Vec<Window> = [1, 2, 8]
+            .into_iter()
+            .flat_map(|ranges| [None, Some(5)].map(|limit| (ranges, limit)))
+            .map(|(ranges, limit)| Window {
+                after: ends,
+                through: ends,
+                ranges: (0..ranges).map(range).collect(),
+                limit,
+            })
+            .collect();
+        let refused = of().decision(Decision::Deny).workspace_id(Uuid::nil());
+        for (query, by, expected) in [
+            (of(), None, BY_SEQ),
+            (of().action("a"), None, BY_SEQ),
+            (of().action_prefix("a"), None, BY_SEQ),
+            (of().resource("r").agent_id(Uuid::nil()), None, BY_SEQ),
+            (of().metadata_any_of("ip", ["10.0.0.1"]).containing("x"), None, BY_SEQ),
+            (
+                of().workspace_id(Uuid::nil()),
+                Some(0),
+                "entries_workspace (workspace_id=? AND rowid>? AND rowid<?)",
+            ),
+            (of().session_id(Uuid::nil()), Some(0), "entries_session (session_id=? AND rowid>? AND rowid<?)"),
+            (
+                of().any_of(Column::SessionId, ["a", "b"]),
+                Some(0),
+                "entries_session (session_id=? AND rowid>? AND rowid<?)",
+            ),
+            (of().decision(Decision::Deny), Some(0), "entries_refused (decision=? AND rowid>? AND rowid<?)"),
+            (of().risk_at_least(0.9), Some(0), "entries_risky (seq>? AND seq<?)"),
+            (of().problems(true), Some(0), "entries_problems (seq>? AND seq<?)"),
+            (of().action("audit.gap"), Some(0), "entries_gaps (seq>? AND seq<?)"),
+            (refused, Some(1), "entries_refused_in (workspace_id=? AND decision=? AND rowid>? AND rowid<?)"),
+            (
+                of().workspace_id(Uuid::nil()).any_of(Column::Decision, ["Deny", "Mask"]),
+                Some(1),
+                "entries_refused_in (workspace_id=? AND decision=? AND rowid>? AND rowid<?)",
+            ),
+        ] {
+            for window in &windows {
+                let plan = of_window(&query, by, window).planned(&mut connection).await;
+                assert!(plan.iter().any(|step| step.contains(expected)), "{query:?} {window:?}: {plan:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Cancellable statements: when the caller drops the future, SQLite stops working on it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use sqlx::{
+    pool::PoolConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use super::source::{Source, Sqlite};
+
+/// Steps of SQLite's virtual machine between two checks whether to continue: a few milliseconds.
+const STEPS: i32 = 100_000;
+
+/// All rows of the statement, which may look at every entry.
+///
+/// On an application's pool the statement continues after the caller has dropped the future. To stop it would close the
+/// connection, and a database in memory ends with its last connection.
+pub(super) async fn fetch_all(
+    sqlite: &Sqlite,
+    statement: Query<'static, sqlx::Sqlite, SqliteArguments>,
+) -> sqlx::Result<Vec<SqliteRow>> {
+    if matches!(sqlite.source, Source::Pool { .. }) {
+        return statement.fetch_all(sqlite.readers()).await;
+    }
+    let connection = sqlite.readers().acquire().await?;
+    let mut cancellable =
+        Cancellable { connection, continues: Arc::new(AtomicBool::new(true)), ended: false };
+    let continues = Arc::clone(&cancellable.continues);
+    let mut handle = cancellable.connection.lock_handle().await?;
+    handle.set_progress_handler(STEPS, move || continues.load(Ordering::Relaxed));
+    drop(handle);
+    let rows = statement.fetch_all(&mut *cancellable.connection).await;
+    cancellable.ended = true;
+    rows
+}
+
+/// A connection with a statement that stops when this is dropped before the statement has returned.
+struct Cancellable {
+    connection: PoolConnection<sqlx::Sqlite>,
+    continues: Arc<AtomicBool>,
+    /// Whether the statement has returned.
+    ended: bool,
+}
+
+impl Drop for Cancellable {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.continues.store(false, Ordering::Relaxed);
+            // Close the connection: the handler would interrupt its next statement too.
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sqlx::{Row as _, sqlite::SqliteConnectOptions};
+
+    use super::{super::source::READERS, *};
+
+    #[tokio::test]
+    async fn a_statement_whose_future_is_dropped_ends_and_later_ones_are_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.db");
+        std::fs::File::create(&file).unwrap();
+        let sqlite = Sqlite::with_options(SqliteConnectOptions::new().filename(file));
+        let answers = async || {
+            let row = fetch_all(&sqlite, sqlx::query("SELECT 7")).await.unwrap().remove(0);
+            row.get::<i64, _>(0) == 7
+        };
+        for _ in 0..2 * READERS {
+            let endless =
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+            let endless = fetch_all(&sqlite, sqlx::query(endless));
+            tokio::time::timeout(Duration::from_millis(20), endless).await.unwrap_err();
+        }
+        for _ in 0..2 * READERS {
+            assert!(tokio::time::timeout(Duration::from_mins(1), answers()).await.unwrap());
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A query's conditions as SQL.
+
+use super::sql::{Statement, bounded, metadata};
+use crate::{
+    AuditQuery,
+    reader::{Condition, Served, after_prefix},
+    store::{index::hint, walk::Window},
+};
+
+impl Statement {
+    /// Appends the query's conditions. `by` is the place of the one whose index SQLite must use; the others get a unary `+`,
+    /// which keeps the planner (it has no statistics) from choosing their indexes.
+    pub(super) fn filter(&mut self, query: &AuditQuery, by: Option<usize>) {
+        self.and("(SELECT ledger FROM tracing_audit_head) = ?", query.ledger.clone());
+        let conditions = || query.all_conditions().enumerate();
+        let refused =
+            conditions().any(|(at, condition)| by == Some(at) && condition.served() == Some(Served::Refused));
+        for (at, condition) in conditions() {
+            let served = condition.served();
+            if by != Some(at) {
+                // One index is on both: refusals by workspace.
+                let beside = refused && served == Some(Served::Workspace);
+                self.condition(&condition, if beside { "" } else { "+" });
+                continue;
+            }
+            match &*condition {
+                // The hint below is this condition.
+                risk if *risk == Condition::RISKY => {}
+                // Several decisions have to be sorted together. Mark the term selective, so that the planner still
+                // prefers it to scanning the whole workspace.
+                Condition::Texts { column, texts, .. } if refused && texts.len() > 1 => {
+                    let list = vec!["?"; texts.len()].join(", ");
+                    self.push(&format!(" AND likelihood(e.{column} IN ({list}), 0.001)"));
+                    for text in texts {
+                        self.bind(text.clone());
+                    }
+                }
+                condition => self.condition(condition, ""),
+            }
+            self.push(served.map_or("", hint));
+        }
+        let (least, greatest) = query.bounds();
+        self.and("e.ts >= ?", least);
+        self.and("e.ts <= ?", greatest);
+        self.and("e.seq >= ?", query.from_seq.map(bounded));
+        self.and("e.seq < ?", query.before_seq.map(bounded));
+    }
+
+    fn condition(&mut self, condition: &Condition, plus: &str) {
+        match condition {
+            Condition::Ids { column, ids, within } => self.set(&format!("{plus}e.{column}"), ids, *within),
+            Condition::Texts { column, texts, within } => {
+                self.set(&format!("{plus}e.{column}"), texts, *within);
+            }
+            Condition::ActionPrefix(prefix) => {
+                // Mark the range selective: the planner would take a range of seq for the narrower one.
+                self.and(&format!("likelihood({plus}e.action >= ?, 0.001)"), Some(prefix.clone()));
+                self.and(&format!("likelihood({plus}e.action < ?, 0.001)"), after_prefix(prefix));
+            }
+            Condition::RiskAtLeast(least) => self.and(&format!("{plus}e.risk_score >= ?"), Some(*least)),
+            Condition::RiskAtMost(greatest) => self.and(&format!("{plus}e.risk_score <= ?"), Some(*greatest)),
+            Condition::Problems(some) => {
+                let is = if *some { "IS NOT NULL" } else { "IS NULL" };
+                self.push(&format!(" AND {plus}e.problems {is}"));
+            }
+            Condition::Metadata { path, values, within } => {
+                self.set(&(plus.to_owned() + &metadata("e.metadata", path)), values, *within);
+            }
+            Condition::Contains(text) => {
+                self.push(" AND (");
+                for (index, column) in ["action", "resource", "reason"].into_iter().enumerate() {
+                    let or = if index == 0 { "" } else { " OR " };
+                    self.push(&format!("{or}instr(lower(e.{column}), ?) > 0")).bind(text.clone());
+                }
+                self.push(")");
+            }
+        }
+    }
+
+    /// Appends the condition that `what` is one of these values, or none of them.
+    fn set<'q, T>(&mut self, what: &str, values: &[T], within: bool)
+    where
+        T: Clone + sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+    {
+        match values {
+            [] => {
+                self.push(if within { " AND FALSE" } else { "" });
+            }
+            [value] if within => {
+                self.push(&format!(" AND {what} = ?")).bind(value.clone());
+            }
+            values => {
+                let list = vec!["?"; values.len()].join(", ");
+                self.push(&if within {
+                    format!(" AND {what} IN ({list})")
+                } else {
+                    format!(" AND ({what} IS NULL OR {what} NOT IN ({list}))")
+                });
+                for value in values {
+                    self.bind(value.clone());
+                }
+            }
+        }
+    }
+
+    /// Appends the range of `seq` that the commit batches give for the query's time range, since there is no index on `ts`.
+    pub(super) fn prune(&mut self, query: &AuditQuery) {
+        let (least, greatest) = query.bounds();
+        if least.is_some() || greatest.is_some() {
+            for bound in
+                [" AND e.seq >= (SELECT min(first_seq)", " AND e.seq < (SELECT max(first_seq + entries)"]
+            {
+                self.push(bound).push(" FROM tracing_audit_batches WHERE TRUE");
+                self.and("greatest_ts >= ?", least);
+                self.and("least_ts <= ?", greatest);
+                self.push(")");
+            }
+        }
+    }
+
+    /// Appends the entries of a window. Its ranges are the outer table of the join, so that SQLite searches for each range
+    /// by itself, in an index from the range's first `seq` to its last. They are not given as `VALUES`, for which the
+    /// planner expects so many rows that it would build an index of all entries for a condition without one.
+    pub(super) fn within(&mut self, window: &Window) {
+        self.push(" FROM (");
+        for (index, range) in window.ranges.iter().enumerate() {
+            self.push(if index == 0 {
+                "SELECT ? AS first_seq, ? AS last_seq"
+            } else {
+                " UNION ALL SELECT ?, ?"
+            });
+            self.bind(range.first_seq).bind(range.last_seq);
+        }
+        self.push(") r CROSS JOIN tracing_audit_entries e WHERE e.seq BETWEEN r.first_seq AND r.last_seq");
+        for (than, (ts, seq)) in [(">", window.after), ("<=", window.through)] {
+            self.push(&format!(" AND (e.ts, e.seq) {than} (?, ?)")).bind(ts).bind(seq);
+        }
+    }
+}

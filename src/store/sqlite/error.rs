@@ -1,0 +1,67 @@
+//! Errors of SQLite: whether a row or the database is at fault, and the remedy.
+
+use std::path::Path;
+
+use crate::{
+    AuditError,
+    error::Kind,
+    store::appender::{AppendError, Fault},
+};
+
+/// The primary result code of an error from SQLite itself.
+pub(super) fn code_of(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// Whether the error is `SQLITE_BUSY`, or `SQLITE_LOCKED`, which a shared cache in memory gives.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    matches!(code_of(error), Some(5 | 6))
+}
+
+/// Turns an error of SQLite on the database at `path` into one that names the remedy, where there is one.
+pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
+    let shown = path.display();
+    let message = match code_of(&cause) {
+        Some(26) => format!("{shown} is not a SQLite database: choose another path or move that file away"),
+        Some(14) if path.is_dir() => format!("{shown} is a directory: give the path of a file in it"),
+        Some(14) => format!(
+            "{shown} cannot be opened: its directory must exist and this process must be allowed to read and write it"
+        ),
+        Some(8) => format!(
+            "{shown} is read-only: this process needs to write the file and its directory, and the file system must be mounted writable"
+        ),
+        Some(5 | 6) => {
+            format!("{shown} stayed locked by another connection: end the transaction that holds it")
+        }
+        Some(11) => {
+            format!("{shown} is damaged: restore it from a backup, or move it away to start a new ledger")
+        }
+        Some(13) => format!("no room for {shown}: free space on its file system"),
+        _ => format!("{shown} cannot be opened, migrated, read or written"),
+    };
+    AuditError::new(Kind::Store, message).because(cause)
+}
+
+/// Turns an error of a statement that inserts rows into one that blames a row, if it says that the row can never be
+/// stored, or else the database.
+pub(super) fn insert_error(cause: sqlx::Error) -> AppendError {
+    let (fault, error) = match code_of(&cause) {
+        // SQLITE_CONSTRAINT. The constraint on `id` means a duplicate.
+        Some(19) if cause.to_string().contains("tracing_audit_entries.id") => (
+            Fault::Duplicate,
+            AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already"),
+        ),
+        // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
+        Some(18..=20) => {
+            (Fault::Entry, AuditError::new(Kind::Quarantined, "the database refuses this entry"))
+        }
+        _ => return append_error(cause),
+    };
+    AppendError { fault, error: error.because(cause) }
+}
+
+/// Turns an error of any other statement of an append into one that blames the database.
+pub(super) fn append_error(cause: sqlx::Error) -> AppendError {
+    AppendError { fault: Fault::Store, error: store_error(Path::new("the audit database"), cause) }
+}

@@ -1,0 +1,39 @@
+//! SQLite: one file, one ledger, one writing connection per process.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `source.rs` | the database as it was given: options, pools, connections for readers |
+//! | `error.rs` | errors of the database: their cause and their remedy |
+//! | `open.rs` | opens the writing connection |
+//! | `migrate.rs` | creates and migrates the tables |
+//! | `append.rs` | commits a batch: position, head, rows, quarantine, one transaction |
+//! | `insert.rs` | adds rows at the head of the ledger |
+//! | `quarantine.rs` | reads quarantined entries, and retries them |
+//! | `sql.rs` | statements and their parameters; literals and paths as SQL |
+//! | `conditions.rs` | a query's conditions as SQL |
+//! | `plan.rs` | chooses the index before a query is asked |
+//! | `read.rs` | pages, counts, ledgers |
+//! | `by_time.rs` | queries and exports in the order of time, window by window |
+//! | `rows.rs` | the columns of an entry, and an entry from them |
+//! | `recorded_reads.rs` | the record of who read the log |
+//! | `indexes.rs` | creates, drops and lists indexes |
+//! | `cancel.rs` | ends a statement when the caller drops its future |
+//! | `backend.rs` | implements the contracts with the files above; decides nothing |
+
+mod append;
+mod backend;
+mod by_time;
+mod cancel;
+mod conditions;
+mod error;
+mod indexes;
+mod insert;
+mod migrate;
+mod open;
+mod plan;
+mod quarantine;
+mod read;
+mod recorded_reads;
+mod rows;
+mod source;
+mod sql;

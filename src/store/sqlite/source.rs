@@ -1,0 +1,190 @@
+//! The SQLite database as it was given: its options, its pools, and the connections for readers.
+
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::error::store_error;
+use crate::{
+    AuditError,
+    error::Kind,
+    platform::{FileIdentity, Turn, Turns},
+    store::handle::Store,
+};
+
+/// How long a connection of ours waits for another process's lock before it reports a failed attempt.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a writer waits for its turn at the file before it continues without one. Seven other processes commit several
+/// full batches each in this time.
+const TURN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Connections for reading one file: enough for a few exports and pages at once.
+pub(super) const READERS: u32 = 4;
+
+/// Page cache of the writing connection, in KiB (SQLite's `cache_size` takes it negative). The hot end of each
+/// index fits with a few thousand workspaces.
+const CACHE_KIB: i32 = 16 * 1024;
+
+/// Page size of files that we create. Such a file fills in a tenth less time than with SQLite's own 4096, measured at
+/// 200 000 rows.
+pub(super) const PAGE_BYTES: u32 = 8192;
+
+/// Pages in the write-ahead log before they are moved into the database: 32 MiB. Every full batch would reach SQLite's
+/// own limit of 1000, and move the hot pages each time.
+const CHECKPOINT_PAGES: u32 = 4000;
+
+/// A SQLite database.
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    pub(super) source: Source,
+    /// The file that was first opened for writing. No other file is ever written.
+    pub(super) file: OnceLock<FileIdentity>,
+}
+
+/// The way in which the application has given the database.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A path or URL. The pools, one for reading and one for recording reads, are made at the first read, because making
+    /// a pool takes a runtime.
+    File {
+        options: Box<SqliteConnectOptions>,
+        readers: OnceLock<SqlitePool>,
+        recorders: OnceLock<SqlitePool>,
+    },
+    /// A pool of the application. The first write finds out whether it is on a database in memory.
+    Pool { pool: SqlitePool, in_memory: OnceLock<bool> },
+}
+
+impl Store {
+    /// The SQLite file at `path`, which is created and migrated when a writer first opens it. The path may be a `sqlite:`
+    /// URL, whose `mode`, `cache` and `immutable` count.
+    ///
+    /// Several processes may write one file. On Linux they take turns, a batch each, in the order in which they ask. The
+    /// turns are kept with locks on a small file beside the database, whose name ends with `.turn` after the name of the
+    /// database: `audit.db.turn`. It is created with the owner and the mode of the database, and stays; do not delete it
+    /// while a log is open. If it cannot be created or opened, or if a turn does not come within 2 s (a stopped process may
+    /// hold it), the writer continues without turns and waits for SQLite's own lock, as other programs do.
+    ///
+    /// # Errors
+    /// [`is_config`](AuditError::is_config) for a malformed URL, or for a database in memory: each connection would see
+    /// its own. Give an `SqlitePool` instead, which keeps one database alive and shares it.
+    pub fn sqlite(path: impl AsRef<Path>) -> Result<Self, AuditError> {
+        let path = path.as_ref();
+        let options = match path.to_str() {
+            Some(url) if url.starts_with("sqlite:") => {
+                SqliteConnectOptions::from_str(url).map_err(|cause| {
+                    AuditError::new(Kind::Config, format!("{url} is not a valid SQLite URL")).because(cause)
+                })?
+            }
+            // Absolute, because the process may change its directory before it reconnects.
+            _ => SqliteConnectOptions::new()
+                .filename(std::path::absolute(path).unwrap_or_else(|_| path.to_owned())),
+        };
+        let name = options.get_filename().to_string_lossy();
+        let in_memory = |text: &str| text.contains(":memory:") || text.contains("mode=memory");
+        if name.is_empty() || in_memory(&name) || path.to_str().is_some_and(in_memory) {
+            return Err(AuditError::new(
+                Kind::Config,
+                "a database in memory cannot be shared by path: give Store::from an SqlitePool",
+            ));
+        }
+        let options = options.disable_statement_logging().busy_timeout(BUSY_TIMEOUT);
+        Ok(Self::of(Sqlite::with_options(options)))
+    }
+}
+
+impl From<SqlitePool> for Store {
+    fn from(pool: SqlitePool) -> Self {
+        let source = Source::Pool { pool, in_memory: OnceLock::new() };
+        Self::of(Sqlite { source, file: OnceLock::new() })
+    }
+}
+
+impl Sqlite {
+    pub(super) fn with_options(options: SqliteConnectOptions) -> Self {
+        let (readers, recorders) = Default::default();
+        let source = Source::File { options: Box::new(options), readers, recorders };
+        Self { source, file: OnceLock::new() }
+    }
+
+    /// The pool that queries are read with.
+    pub(super) fn readers(&self) -> &SqlitePool {
+        match &self.source {
+            Source::Pool { pool, .. } => pool,
+            Source::File { options, readers, .. } => readers.get_or_init(|| {
+                let options = options.as_ref().clone().create_if_missing(false).pragma("query_only", "1");
+                SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options)
+            }),
+        }
+    }
+
+    /// The pool that adds to the record of reads.
+    pub(super) fn recorders(&self) -> &SqlitePool {
+        match &self.source {
+            Source::Pool { pool, .. } => pool,
+            Source::File { options, recorders, .. } => recorders.get_or_init(|| {
+                let options = for_writing(options.as_ref().clone().create_if_missing(false));
+                SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options)
+            }),
+        }
+    }
+
+    /// The absolute path of the file. `None` for a pool on a database in memory, or if the file is hidden in a URI.
+    pub(super) fn file_path(&self) -> Option<PathBuf> {
+        let path = self.path();
+        let text = path.to_str()?;
+        let named = !text.is_empty() && !text.starts_with("file:") && !text.contains(":memory:");
+        named.then(|| std::path::absolute(&path).unwrap_or(path))
+    }
+
+    fn path(&self) -> PathBuf {
+        match &self.source {
+            Source::File { options, .. } => options.get_filename().to_owned(),
+            Source::Pool { pool, .. } => pool.connect_options().get_filename().to_owned(),
+        }
+    }
+
+    /// Turns an error of SQLite into one that names this database, and the remedy where there is one.
+    pub(super) fn store_error(&self, cause: sqlx::Error) -> AuditError {
+        store_error(&self.path(), cause)
+    }
+
+    /// Whether a log has created its tables in the database.
+    pub(super) async fn has_tables(&self) -> Result<bool, AuditError> {
+        self.has_table("tracing_audit_entries").await
+    }
+
+    pub(super) async fn has_table(&self, name: &str) -> Result<bool, AuditError> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?)")
+            .bind(name)
+            .fetch_one(self.readers())
+            .await
+            .map_err(|cause| self.store_error(cause))
+    }
+}
+
+/// The settings of every connection that writes. With FULL a commit is durable when it returns: one sync per batch, not
+/// per entry.
+pub(super) fn for_writing(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    options
+        .disable_statement_logging()
+        .synchronous(SqliteSynchronous::Full)
+        .page_size(PAGE_BYTES)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+        .pragma("cache_size", format!("-{CACHE_KIB}"))
+        .thread_name(|id| format!("tracing-audit-sqlite-{id}"))
+}
+
+/// Waits for a turn at the file. Turns make SQLite's own lock fair, for which several writers poll, so that one can starve.
+pub(super) async fn turn(turns: &mut Option<Turns>) -> Option<Turn> {
+    turns.as_mut()?.wait(TURN_TIMEOUT).await
+}

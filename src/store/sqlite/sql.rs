@@ -1,0 +1,105 @@
+//! Statements and their parameters; literals and paths as SQL.
+
+use sqlx::{Arguments as _, AssertSqlSafe, SqlSafeStr, sqlite::SqliteArguments};
+
+use crate::reader::Step as PathStep;
+
+/// The entries, as `e`, with a condition to add others to.
+pub(super) const ENTRIES: &str = " FROM tracing_audit_entries e WHERE TRUE";
+
+/// A statement and its parameters, which are added in the same order.
+pub(super) struct Statement {
+    sql: String,
+    arguments: SqliteArguments,
+    /// The error of the last parameter that could not be encoded; [`into_query`](Self::into_query) returns it.
+    error: Option<sqlx::Error>,
+}
+
+impl Statement {
+    pub(super) fn new(start: &str) -> Self {
+        Self { sql: start.to_owned(), arguments: SqliteArguments::default(), error: None }
+    }
+
+    pub(super) fn push(&mut self, sql: &str) -> &mut Self {
+        self.sql.push_str(sql);
+        self
+    }
+
+    pub(super) fn bind<'q, T: sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(
+        &mut self,
+        value: T,
+    ) -> &mut Self {
+        if let Err(cause) = self.arguments.add(value) {
+            self.error = Some(sqlx::Error::Encode(cause));
+        }
+        self
+    }
+
+    /// Adds a condition with one parameter, if there is a value.
+    pub(super) fn and<'q, T: sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(
+        &mut self,
+        condition: &str,
+        value: Option<T>,
+    ) {
+        if let Some(value) = value {
+            self.push(" AND ").push(condition).bind(value);
+        }
+    }
+
+    pub(super) fn into_query(
+        self,
+    ) -> sqlx::Result<sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments>> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(sqlx::query_with(AssertSqlSafe(self.sql).into_sql_str(), self.arguments)),
+        }
+    }
+}
+
+/// A `seq` as a parameter: one beyond the greatest possible `seq` becomes that one.
+pub(super) fn bounded(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// The expression for the value at this path, as JSON.
+pub(super) fn metadata(column: &str, path: &[PathStep]) -> String {
+    format!("({column} -> {})", quoted(&json_path(path)))
+}
+
+/// The expression for the value at this path of an entry's metadata: a text as itself, any other value as JSON.
+pub(super) fn plain(path: &[PathStep]) -> String {
+    let (json, path) = (metadata("e.metadata", path), quoted(&json_path(path)));
+    format!("CASE json_type(e.metadata, {path}) WHEN 'text' THEN e.metadata ->> {path} ELSE {json} END")
+}
+
+/// The path as SQLite spells it: `$."key"[0]`.
+fn json_path(steps: &[PathStep]) -> String {
+    let mut path = "$".to_owned();
+    for step in steps {
+        match step {
+            PathStep::Key(key) => path.extend([".", &serde_json::Value::from(key.as_str()).to_string()]),
+            PathStep::Index(index) => path.extend(["[", &index.to_string(), "]"]),
+        }
+    }
+    path
+}
+
+/// The text as an SQL literal. A path must be a literal, so that the planner finds the same expression as in an index.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The name of an index as an SQL identifier.
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+impl Statement {
+    /// The steps of the plan that SQLite chooses for this statement.
+    pub(super) async fn planned(mut self, connection: &mut sqlx::SqliteConnection) -> Vec<String> {
+        self.sql.insert_str(0, "EXPLAIN QUERY PLAN ");
+        let steps = self.into_query().unwrap().fetch_all(connection).await.unwrap();
+        steps.iter().map(|row| sqlx::Row::get(row, 3)).collect()
+    }
+}
