@@ -5,14 +5,14 @@
 
 mod append;
 mod borrowed;
+mod by_time;
 mod copy;
-mod index;
+mod indexes;
 mod open;
+mod plan;
 mod quarantine;
 mod read;
-mod reads;
-mod rows;
-mod scope;
+mod recorded_reads;
 
 use std::{
     any::Any,
@@ -312,7 +312,7 @@ impl Backend for Postgres {
 
 impl Reads for Postgres {
     fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
-        rows::rows(self, query)
+        by_time::rows(self, query)
     }
 
     fn page<'a>(
@@ -341,7 +341,7 @@ impl Reads for Postgres {
     }
 
     fn record<'a>(&'a self, read: &'a RecordedReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
-        Box::pin(reads::record(self, read))
+        Box::pin(recorded_reads::record(self, read))
     }
 
     fn recorded<'a>(
@@ -349,7 +349,7 @@ impl Reads for Postgres {
         query: &'a AuditQuery,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<RecordedReadRow>, AuditError>> {
-        Box::pin(reads::rows(self, query, limit))
+        Box::pin(recorded_reads::rows(self, query, limit))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
@@ -357,24 +357,24 @@ impl Reads for Postgres {
     }
 
     fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {
-        Box::pin(index::is_served(self, query))
+        Box::pin(indexes::is_served(self, query))
     }
 }
 
 impl Indexes for Postgres {
     fn sql(&self, on: &IndexOn) -> String {
-        index::sql(self, on)
+        indexes::sql(self, on)
     }
 
     fn ensure<'a>(&'a self, on: &'a IndexOn, migrate: Migrate) -> BoxFuture<'a, Result<bool, AuditError>> {
-        Box::pin(index::ensure(self, on, migrate))
+        Box::pin(indexes::ensure(self, on, migrate))
     }
 
     fn drop<'a>(&'a self, on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>> {
-        Box::pin(index::drop(self, on))
+        Box::pin(indexes::drop(self, on))
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
-        Box::pin(index::list(self))
+        Box::pin(indexes::list(self))
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Postgres,
     borrowed::within,
     open::{exists, failed},
-    scope::{Indexes, Part, Windows, times, windows},
+    plan::{Indexes, Part, Windows, times, windows},
 };
 use uuid::Uuid;
 

@@ -8,8 +8,8 @@ use super::{
     Postgres,
     borrowed::within,
     open::{exists, failed, is_race},
+    plan::Indexes,
     read::{ENTRIES, beginning, metadata},
-    scope::Indexes,
 };
 use crate::{
     AuditError, AuditQuery, Column, IndexOn,

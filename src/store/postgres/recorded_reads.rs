@@ -7,7 +7,7 @@ use super::{
     Postgres,
     borrowed::within,
     open::{exists, failed},
-    scope::times,
+    plan::times,
 };
 use crate::{
     AuditError, AuditQuery,

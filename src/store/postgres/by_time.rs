@@ -11,8 +11,8 @@ use super::{
     Postgres,
     borrowed::Borrowed,
     open::failed,
+    plan::{Indexes, Part, Windows, times, windows},
     read::{ROW, Statement, bounded, decode},
-    scope::{Indexes, Part, Windows, times, windows},
 };
 use crate::{
     AuditError, AuditQuery,
