@@ -36,12 +36,6 @@ impl Store {
         Self { backend: Arc::new(backend), migrate: Migrate::default() }
     }
 
-    /// The same store on another database.
-    #[cfg(feature = "postgres")]
-    pub(super) fn with_backend(self, backend: impl Backend) -> Self {
-        Self { backend: Arc::new(backend), ..self }
-    }
-
     /// Sets whether a log may create and change the tables. Default: [`Migrate::Auto`].
     #[must_use]
     pub fn migrate(self, migrate: Migrate) -> Self {

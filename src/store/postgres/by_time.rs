@@ -1,4 +1,4 @@
-//! Entries in the order of time: window after window of a walk, read ahead in a task of its own.
+//! Reads entries in the order of time: one window of a walk after the other, read ahead in a task of its own.
 
 use std::collections::HashMap;
 
@@ -8,11 +8,13 @@ use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use tokio::sync::mpsc;
 
 use super::{
-    Postgres,
     borrowed::Borrowed,
-    open::failed,
-    plan::{Indexes, Part, Windows, times, windows},
-    read::{ROW, Statement, bounded, decode},
+    conditions::{IndexNames, LedgerPart, Scope, time_bounds},
+    error::store_error,
+    plan::{candidates, index_names},
+    rows::{ROW, decode, text_bytes},
+    source::Postgres,
+    sql::{Statement, bounded},
 };
 use crate::{
     AuditError, AuditQuery,
@@ -20,24 +22,22 @@ use crate::{
     error::Kind,
     platform::is_on_own_runtime,
     record::Row,
-    store::walk::{Batch, Candidates, Step, Walk, Window},
+    store::walk::{Batch, Step, Walk, Window},
 };
 
-/// A window is sorted in memory, which saves a fifth of an export's time. By default a server gives 4 MB for that, which a
-/// whole batch does not fit into.
+/// Gives a window enough memory to be sorted in, which saves a fifth of an export's time. A server's default is 4 MB, less
+/// than a whole batch needs.
 const WORK_MEM: &str = "SELECT set_config('work_mem', '16MB', true)
                         WHERE pg_size_bytes(current_setting('work_mem')) < 16 * 1024 * 1024";
 
-/// Rows that are handed on together: a hand-over between threads costs as much as some of them.
-const ROWS_TOGETHER: usize = 1024;
-/// Bytes at which they are handed on before they are as many.
-const BYTES_TOGETHER: usize = 512 * 1024;
-/// How many of those are read before they are asked for: while one window is taken the next one is looked for.
+/// The rows of a delivery: handing one over between threads costs as much as reading several rows.
+const DELIVERY_ROWS: usize = 1024;
+/// The bytes of texts at which a delivery is handed over before it has all of its rows.
+const DELIVERY_BYTES: usize = 512 * 1024;
+/// The deliveries that are read before they are asked for: while one window is taken, the next one is looked for.
 const READ_AHEAD: usize = 8;
 
-/// Where in a row the texts are, which may be long.
-const TEXTS: [usize; 7] = [6, 7, 8, 9, 10, 12, 13];
-
+/// The entries that match, newest first.
 pub(super) fn rows<'a>(
     postgres: &'a Postgres,
     query: &'a AuditQuery,
@@ -45,7 +45,7 @@ pub(super) fn rows<'a>(
     let rows = async move {
         let (postgres, query, blocking) = (postgres.clone(), query.clone(), is_on_own_runtime());
         let (to, taken) = mpsc::channel(READ_AHEAD);
-        // In a task, which reads ahead while rows are taken, and ends with whoever takes them.
+        // The task reads ahead while rows are taken. It ends when the stream that takes them is dropped.
         tokio::spawn(async move {
             let read = async {
                 match ByTime::start(postgres, query, blocking).await? {
@@ -57,38 +57,38 @@ pub(super) fn rows<'a>(
                 ended = read => ended,
                 () = to.closed() => return,
             };
-            // Tells a whole answer from one whose task was ended. Whoever reads may have gone.
-            drop(to.send(ended.map_or_else(Taken::Failed, |()| Taken::End)).await);
+            // Without an end the stream reports that the answer is not complete. The reader may have been dropped meanwhile.
+            drop(to.send(ended.map_or_else(Delivery::Failed, |()| Delivery::End)).await);
         });
         received(taken).try_flatten()
     };
     stream::once(rows).flatten().boxed()
 }
 
-/// What a task hands on.
-enum Taken {
+/// What the task hands over to the stream.
+enum Delivery {
     Rows(Vec<PgRow>),
     Failed(AuditError),
     End,
 }
 
 fn received(
-    taken: mpsc::Receiver<Taken>,
+    taken: mpsc::Receiver<Delivery>,
 ) -> impl stream::Stream<Item = Result<impl stream::Stream<Item = Result<Row, AuditError>>, AuditError>> {
     stream::try_unfold(taken, |mut taken| async move {
         match taken.recv().await {
-            Some(Taken::Rows(rows)) => {
+            Some(Delivery::Rows(rows)) => {
                 Ok(Some((stream::iter(rows.into_iter().map(|row| decode(&row))), taken)))
             }
-            Some(Taken::Failed(error)) => Err(error),
-            Some(Taken::End) => Ok(None),
-            None => Err(AuditError::new(Kind::Store, "reading ended before the answer did")),
+            Some(Delivery::Failed(error)) => Err(error),
+            Some(Delivery::End) => Ok(None),
+            None => Err(AuditError::new(Kind::Store, "the read ended before the answer was complete")),
         }
     })
 }
 
 fn unread() -> AuditError {
-    AuditError::new(Kind::Store, "whoever read has gone")
+    AuditError::new(Kind::Store, "the reader was dropped")
 }
 
 /// A query's walk over the batches.
@@ -96,19 +96,19 @@ struct ByTime {
     postgres: Postgres,
     query: AuditQuery,
     pool: PgPool,
-    /// Kept to the end, unless it is lost.
+    /// The connection of all windows. It is replaced if it is lost.
     connection: Option<Borrowed>,
-    indexes: Indexes,
-    /// By name, and before which `seq` the answer ends in each: entries committed later are not part of it. What has begun
-    /// since is added with nothing in it.
+    indexes: IndexNames,
+    /// The name of each ledger, and the `seq` before which the answer ends in it: entries that are committed later are not
+    /// part of the answer. A ledger that was created since the start is added with the end 0.
     ledgers: Vec<(String, i64)>,
-    /// Where in those each name is.
+    /// The index in `ledgers` of each name.
     numbers: HashMap<String, usize>,
     walk: Walk,
 }
 
 impl ByTime {
-    /// None where there are no tables.
+    /// `None` if the tables or the ledger do not exist.
     async fn start(
         postgres: Postgres,
         query: AuditQuery,
@@ -117,12 +117,12 @@ impl ByTime {
         let pool = postgres.readers_for(blocking).await?.clone();
         let mut connection = Borrowed::from(&pool).await?;
         let start = async |connection: &mut PgConnection| {
-            let Some(indexes) = Indexes::find(&postgres, connection).await? else { return Ok(None) };
+            let Some(indexes) = index_names(&postgres, connection).await? else { return Ok(None) };
             let heads = postgres.statement(
                 "SELECT ledger, next_seq FROM @tracing_audit_heads WHERE $1::text IS NULL OR ledger = $1 ORDER BY ledger",
             );
             let ledgers = heads.row().bind(query.ledger.clone()).fetch_all(&mut *connection).await;
-            let mut ledgers: Vec<(String, i64)> = ledgers.map_err(failed)?;
+            let mut ledgers: Vec<(String, i64)> = ledgers.map_err(store_error)?;
             let mut walk = Walk::new(query.filter.limit, ledgers.len() == 1);
             if let Some(by) = query.rarest() {
                 let candidates = candidates(&postgres, connection, &query, by, &indexes).await?;
@@ -153,14 +153,15 @@ impl ByTime {
         Ok(self.connection.insert(connection))
     }
 
-    async fn read(mut self, to: &mpsc::Sender<Taken>) -> Result<(), AuditError> {
+    /// Reads window after window, and hands the rows over.
+    async fn read(mut self, to: &mpsc::Sender<Delivery>) -> Result<(), AuditError> {
         loop {
             match self.walk.next() {
                 Step::Batches { after, limit } => {
                     let batches = self.batches(after, limit).await?;
                     let last = batches.last().copied().filter(|_| batches.len() as u64 == u64::from(limit));
-                    let old = batches.into_iter().filter(|batch| self.is_old(batch)).collect();
-                    self.walk.know(old, last);
+                    let batches = batches.into_iter().filter(|batch| self.is_part_of_answer(batch)).collect();
+                    self.walk.know(batches, last);
                 }
                 Step::Window(window) => {
                     let found = self.window(&window, to).await?;
@@ -171,11 +172,12 @@ impl ByTime {
         }
     }
 
-    /// Whether it was there at the start.
-    fn is_old(&self, batch: &Batch) -> bool {
+    /// Whether a batch was committed before the answer started.
+    fn is_part_of_answer(&self, batch: &Batch) -> bool {
         self.ledgers.get(batch.ledger).is_some_and(|(_, next_seq)| batch.first_seq < *next_seq)
     }
 
+    /// The batches that can hold matches, at most `limit` of them, in the order of a walk.
     async fn batches(&mut self, after: Option<Batch>, limit: u32) -> Result<Vec<Batch>, AuditError> {
         let mut statement = Statement::new(
             &self.postgres,
@@ -190,7 +192,7 @@ impl ByTime {
             statement.push(" AND (greatest_ts, first_seq, ledger) < (").bind(from_micros(after.greatest_ts));
             statement.push(", ").bind(after.first_seq).push(", ").bind(ledger.clone()).push(")");
         }
-        let (least, greatest) = times(&self.query);
+        let (least, greatest) = time_bounds(&self.query);
         statement.and("greatest_ts >= ", least);
         statement.and("least_ts <= ", greatest);
         statement.and("first_seq + entries > ", self.query.from_seq.map(bounded));
@@ -200,7 +202,7 @@ impl ByTime {
             .bind(i64::from(limit));
         let statement = statement.into_query()?;
         let batches =
-            async |connection: &mut PgConnection| statement.fetch_all(connection).await.map_err(failed);
+            async |connection: &mut PgConnection| statement.fetch_all(connection).await.map_err(store_error);
         let rows = self.connection().await?.within(batches).await?;
         let batch = |row: &PgRow| {
             Ok(Batch {
@@ -211,9 +213,10 @@ impl ByTime {
                 greatest_ts: row.try_get::<DateTime<Utc>, _>(4)?.timestamp_micros(),
             })
         };
-        rows.iter().map(batch).collect::<sqlx::Result<_>>().map_err(failed)
+        rows.iter().map(batch).collect::<sqlx::Result<_>>().map_err(store_error)
     }
 
+    /// The index of this ledger in `ledgers`.
     fn number(&mut self, ledger: &str) -> usize {
         if let Some(number) = self.numbers.get(ledger) {
             return *number;
@@ -224,17 +227,17 @@ impl ByTime {
         number
     }
 
-    /// Hands on the rows of a window, and says how many there were.
-    async fn window(&mut self, window: &Window, to: &mpsc::Sender<Taken>) -> Result<u64, AuditError> {
+    /// Hands over the rows of a window, and returns their number.
+    async fn window(&mut self, window: &Window, to: &mpsc::Sender<Delivery>) -> Result<u64, AuditError> {
         let ranges = window.ranges.iter().filter_map(|range| {
             let (ledger, _) = self.ledgers.get(range.ledger)?;
-            let after = range.last_seq.saturating_add(1);
-            Some(Part { ledger: ledger.clone(), first_seq: range.first_seq, after })
+            let end_seq = range.last_seq.saturating_add(1);
+            Some(LedgerPart { ledger: ledger.clone(), first_seq: range.first_seq, end_seq })
         });
-        // Read from the end of the ledger, it is nearly sorted by time already, which makes sorting it cheap.
+        // Entries in descending order of `seq` are nearly sorted by time already, which makes sorting them cheap.
         let mut statement = Statement::new(&self.postgres, ROW);
         statement.push(" FROM (SELECT *");
-        statement.filter(&self.query, &Windows::Timed(ranges.collect()), &self.indexes);
+        statement.filter(&self.query, &Scope::Parts(ranges.collect()), &self.indexes);
         for (than, (ts, seq)) in [(" > (", window.after), (" <= (", window.through)] {
             statement
                 .push(" AND (e.ts, e.seq)")
@@ -253,51 +256,24 @@ impl ByTime {
         let connection = self.connection().await?;
         connection.begin_with(WORK_MEM).await?;
         let mut rows = statement.fetch(&mut **connection);
-        let (mut found, mut bytes, mut together) = (0, 0, Vec::with_capacity(ROWS_TOGETHER));
-        while let Some(row) = rows.try_next().await.map_err(failed)? {
+        let (mut found, mut bytes, mut delivery) = (0, 0, Vec::with_capacity(DELIVERY_ROWS));
+        while let Some(row) = rows.try_next().await.map_err(store_error)? {
             found += 1;
-            bytes += TEXTS.into_iter().map(|text| size(&row, text)).sum::<usize>();
-            together.push(row);
-            if together.len() == ROWS_TOGETHER || bytes >= BYTES_TOGETHER {
+            bytes += text_bytes(&row);
+            delivery.push(row);
+            if delivery.len() == DELIVERY_ROWS || bytes >= DELIVERY_BYTES {
                 bytes = 0;
-                let together = std::mem::replace(&mut together, Vec::with_capacity(ROWS_TOGETHER));
-                to.send(Taken::Rows(together)).await.map_err(|_| unread())?;
+                let delivery = std::mem::replace(&mut delivery, Vec::with_capacity(DELIVERY_ROWS));
+                to.send(Delivery::Rows(delivery)).await.map_err(|_| unread())?;
             }
         }
         drop(rows);
-        // Where they were taken slowly, the server may have ended a transaction in which nothing happened for long. They
-        // are all there nevertheless.
+        // If the reader was slow, the server may have ended the transaction as idle. All rows have arrived nevertheless, so
+        // only the connection is given up.
         if connection.commit().await.is_err() {
             self.connection = None;
         }
-        to.send(Taken::Rows(together)).await.map_err(|_| unread())?;
+        to.send(Delivery::Rows(delivery)).await.map_err(|_| unread())?;
         Ok(found)
     }
-}
-
-/// Those by the index of the condition at this place, in the parts that the query's times reach into.
-async fn candidates(
-    postgres: &Postgres,
-    connection: &mut PgConnection,
-    query: &AuditQuery,
-    at: usize,
-    indexes: &Indexes,
-) -> Result<Candidates, AuditError> {
-    let candidates = query.candidates(at);
-    let windows = windows(postgres, connection, query).await?;
-    let newest = windows.are_one() && candidates.has_single_values();
-    let mut count = Statement::new(postgres, "SELECT count(*), min(seq), max(seq) FROM (SELECT e.seq");
-    count.filter(&candidates, &windows, indexes);
-    count.push(if newest { " ORDER BY e.seq DESC LIMIT " } else { " LIMIT " });
-    count.bind(Candidates::MOST).push(") candidates");
-    let row = count.into_query()?.fetch_one(connection).await.map_err(failed)?;
-    let read = || {
-        let (count, least_seq, greatest_seq) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        Ok(Candidates { count, least_seq, greatest_seq, newest })
-    };
-    read().map_err(failed)
-}
-
-fn size(row: &PgRow, index: usize) -> usize {
-    row.try_get_raw(index).ok().and_then(|value| value.as_bytes().ok().map(<[u8]>::len)).unwrap_or(0)
 }

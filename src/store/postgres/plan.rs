@@ -1,80 +1,47 @@
-//! What is looked up before a query is asked: which parts of which ledgers its entries are in, and which indexes there are.
+//! Plans a query before it is asked: which parts of which ledgers can hold matches, which indexes exist, and what they find.
 
-use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{
-    Postgres,
-    open::failed,
-    read::{ENTRIES, Statement},
+    borrowed::within,
+    conditions::{IndexNames, LedgerPart, Scope, time_bounds},
+    error::store_error,
+    source::Postgres,
+    sql::{ENTRIES, Statement},
 };
-use crate::{AuditError, AuditQuery, entry::from_micros, reader::Condition, store::index::name_of};
+use crate::{AuditError, AuditQuery, store::walk::Candidates};
 
-/// The names of those on the entries.
-#[derive(Debug)]
-pub(super) struct Indexes(Vec<String>);
-
-/// The parts of ledgers outside of which nothing matches.
-#[derive(Debug)]
-pub(super) enum Windows {
-    /// All of these ledgers. Every index begins with the ledger: to use it takes its name.
-    Ledgers(Vec<String>),
-    /// There is no index on `ts`, and batches tell which parts reach into a query's time.
-    Timed(Vec<Part>),
+/// The indexes of the entries. `None` if the tables do not exist.
+pub(super) async fn index_names(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+) -> Result<Option<IndexNames>, AuditError> {
+    let find = postgres.statement(
+        "SELECT to_regclass($1) IS NOT NULL,
+                ARRAY(SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                      WHERE i.indrelid = to_regclass($1) AND i.indisvalid)",
+    );
+    let found = find.row().bind(postgres.table(ENTRIES)).fetch_one(connection).await;
+    let (exists, names) = found.map_err(store_error)?;
+    Ok(Some(IndexNames(names)).filter(|_| exists))
 }
 
-impl Windows {
-    /// Whether they are of one ledger, whose entries every index has in the order of `seq`.
-    pub(super) fn are_one(&self) -> bool {
-        match self {
-            Self::Ledgers(ledgers) => ledgers.len() == 1,
-            Self::Timed(parts) => parts.len() == 1,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) ledger: String,
-    pub(super) first_seq: i64,
-    pub(super) after: i64,
-}
-
-impl Indexes {
-    /// None if there are no tables.
-    pub(super) async fn find(
-        postgres: &Postgres,
-        connection: &mut PgConnection,
-    ) -> Result<Option<Self>, AuditError> {
-        let find = postgres.statement(
-            "SELECT to_regclass($1) IS NOT NULL,
-                    ARRAY(SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-                          WHERE i.indrelid = to_regclass($1) AND i.indisvalid)",
-        );
-        let table = format!("{}{ENTRIES}", postgres.prefix);
-        let (exists, names) = find.row().bind(table).fetch_one(connection).await.map_err(failed)?;
-        Ok(Some(Self(names)).filter(|_| exists))
-    }
-
-    /// Whether there is an index on request for this condition.
-    pub(super) fn serve(&self, condition: &Condition) -> bool {
-        condition.on_request().is_some_and(|on| self.0.contains(&name_of(&on)))
-    }
-}
-
-/// Asked for by itself: a planner that does not see how little is left would read everything.
-pub(super) async fn windows(
+/// The parts of the ledgers that can hold matches.
+///
+/// A query of its own asks for them: as part of the query itself, the planner would not see how small they are, and would
+/// read everything.
+pub(super) async fn scope(
     postgres: &Postgres,
     connection: &mut PgConnection,
     query: &AuditQuery,
-) -> Result<Windows, AuditError> {
-    let (least, greatest) = times(query);
+) -> Result<Scope, AuditError> {
+    let (least, greatest) = time_bounds(query);
     if least.is_none() && greatest.is_none() {
         if let Some(ledger) = &query.ledger {
-            return Ok(Windows::Ledgers(vec![ledger.clone()]));
+            return Ok(Scope::Ledgers(vec![ledger.clone()]));
         }
         let ledgers = postgres.statement("SELECT ledger FROM @tracing_audit_heads");
-        return ledgers.scalar().fetch_all(connection).await.map(Windows::Ledgers).map_err(failed);
+        return ledgers.scalar().fetch_all(connection).await.map(Scope::Ledgers).map_err(store_error);
     }
     let mut statement = Statement::new(
         postgres,
@@ -84,15 +51,44 @@ pub(super) async fn windows(
     statement.and("greatest_ts >= ", least);
     statement.and("least_ts <= ", greatest);
     statement.push(" GROUP BY ledger");
-    let rows = statement.into_query()?.fetch_all(connection).await.map_err(failed)?;
-    let window = |row: &PgRow| {
-        Ok(Part { ledger: row.try_get(0)?, first_seq: row.try_get(1)?, after: row.try_get(2)? })
+    let rows = statement.into_query()?.fetch_all(connection).await.map_err(store_error)?;
+    let part = |row: &PgRow| {
+        Ok(LedgerPart { ledger: row.try_get(0)?, first_seq: row.try_get(1)?, end_seq: row.try_get(2)? })
     };
-    rows.iter().map(window).collect::<sqlx::Result<_>>().map(Windows::Timed).map_err(failed)
+    rows.iter().map(part).collect::<sqlx::Result<_>>().map(Scope::Parts).map_err(store_error)
 }
 
-/// A query's bounds in time. One beyond what PostgreSQL can hold is beyond every entry too.
-pub(super) fn times(query: &AuditQuery) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
-    let (least, greatest) = query.bounds();
-    (least.map(from_micros), greatest.map(from_micros))
+/// Whether an index on request serves a query that no built-in index serves.
+pub(super) async fn is_served(postgres: &Postgres, query: &AuditQuery) -> Result<bool, AuditError> {
+    if query.served_on_request().next().is_none() {
+        return Ok(false);
+    }
+    let find = async |connection: &mut PgConnection| index_names(postgres, connection).await;
+    let indexes = within(postgres.readers().await?, find).await?;
+    let served = |indexes: IndexNames| query.all_conditions().any(|condition| indexes.serve(&condition));
+    Ok(indexes.is_some_and(served))
+}
+
+/// Counts the entries, at most [`Candidates::MOST`], that the index of the condition `at` finds in the parts of the ledgers
+/// that the query's times reach into.
+pub(super) async fn candidates(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    query: &AuditQuery,
+    at: usize,
+    indexes: &IndexNames,
+) -> Result<Candidates, AuditError> {
+    let candidates = query.candidates(at);
+    let scope = scope(postgres, connection, query).await?;
+    let newest = scope.is_one_range() && candidates.has_single_values();
+    let mut count = Statement::new(postgres, "SELECT count(*), min(seq), max(seq) FROM (SELECT e.seq");
+    count.filter(&candidates, &scope, indexes);
+    count.push(if newest { " ORDER BY e.seq DESC LIMIT " } else { " LIMIT " });
+    count.bind(Candidates::MOST).push(") candidates");
+    let row = count.into_query()?.fetch_one(connection).await.map_err(store_error)?;
+    let read = || {
+        let (count, least_seq, greatest_seq) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(Candidates { count, least_seq, greatest_seq, newest })
+    };
+    read().map_err(store_error)
 }
