@@ -79,8 +79,8 @@ async fn append(
 ) -> Result<Applied, AppendError> {
     let mut transaction = statements.begin(connection).await.map_err(append_error)?;
     let first_seq = statements.hold(&mut transaction, ledger).await?;
-    // The position has a statement of its own: only a statement that begins once the ledger is held sees the commit of the
-    // ledger's last holder, which may be an earlier attempt of this writer.
+    // The position has a statement of its own: only a statement that begins once the ledger is held sees the commit
+    // of the ledger's last holder, which may be an earlier attempt of this writer.
     let position = position(&mut transaction, statements, ledger, batch.writer).await?;
     if let Some(error) = batch.impossible(position) {
         return Err(error);

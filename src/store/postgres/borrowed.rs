@@ -8,16 +8,16 @@ use super::error::store_error;
 use crate::AuditError;
 
 /// Begins a transaction, within which the server looks every second whether its client is still connected, unless its
-/// configuration sets another interval: statements that nobody awaits any more then end. (Not every system lets the server
-/// look.) The setting ends with the transaction, so that the next client of a pooler does not inherit it.
+/// configuration sets another interval: statements that nobody awaits any more then end. (Not every system lets the
+/// server look.) The setting ends with the transaction, so that the next client of a pooler does not inherit it.
 const BEGIN: &str = "BEGIN; SELECT set_config('client_connection_check_interval', '1s', true)
                      WHERE current_setting('client_connection_check_interval', true) = '0' AND version() LIKE '%linux%'";
 
 /// A connection for reading. Statements that read are within a transaction, for poolers: see [`Sql`](super::sql::Sql).
 ///
-/// It is not a transaction of sqlx's. One of those rolls back only when the connection is used next, and if its future is
-/// dropped while it begins, it stays open for the connection's next user (sqlx issue 4393). If this is dropped within a
-/// transaction, before an answer or after an error, it closes the connection too.
+/// It is not a transaction of sqlx's. One of those rolls back only when the connection is used next, and if its
+/// future is dropped while it begins, it stays open for the connection's next user (sqlx issue 4393). If this is
+/// dropped within a transaction, before an answer or after an error, it closes the connection too.
 pub(super) struct Borrowed {
     connection: PoolConnection<Database>,
     in_transaction: bool,

@@ -25,8 +25,8 @@ use crate::{
     store::walk::{Batch, Step, Walk, Window},
 };
 
-/// Gives a window enough memory to be sorted in, which saves a fifth of an export's time. A server's default is 4 MB, less
-/// than a whole batch needs.
+/// Gives a window enough memory to be sorted in, which saves a fifth of an export's time. A server's default is 4 MB,
+/// less than a whole batch needs.
 const WORK_MEM: &str = "SELECT set_config('work_mem', '16MB', true)
                         WHERE pg_size_bytes(current_setting('work_mem')) < 16 * 1024 * 1024";
 
@@ -57,7 +57,8 @@ pub(super) fn rows<'a>(
                 ended = read => ended,
                 () = to.closed() => return,
             };
-            // Without an end the stream reports that the answer is not complete. The reader may have been dropped meanwhile.
+            // Without an end the stream reports that the answer is not complete. The reader may have been dropped
+            // meanwhile.
             drop(to.send(ended.map_or_else(Delivery::Failed, |()| Delivery::End)).await);
         });
         received(taken).try_flatten()
@@ -99,8 +100,8 @@ struct ByTime {
     /// The connection of all windows. It is replaced if it is lost.
     connection: Option<Borrowed>,
     indexes: IndexNames,
-    /// The name of each ledger, and the `seq` before which the answer ends in it: entries that are committed later are not
-    /// part of the answer. A ledger that was created since the start is added with the end 0.
+    /// The name of each ledger, and the `seq` before which the answer ends in it: entries that are committed later
+    /// are not part of the answer. A ledger that was created since the start is added with the end 0.
     ledgers: Vec<(String, i64)>,
     /// The index in `ledgers` of each name.
     numbers: HashMap<String, usize>,
@@ -268,8 +269,8 @@ impl ByTime {
             }
         }
         drop(rows);
-        // If the reader was slow, the server may have ended the transaction as idle. All rows have arrived nevertheless, so
-        // only the connection is given up.
+        // If the reader was slow, the server may have ended the transaction as idle. All rows have arrived
+        // nevertheless, so only the connection is given up.
         if connection.commit().await.is_err() {
             self.connection = None;
         }

@@ -125,9 +125,9 @@ impl Statement<'_> {
         }
     }
 
-    /// Appends the condition that this text is one of these, or none of them. If an index on request serves it, also the
-    /// condition that the beginning of the text, which the index is on, is the beginning of one of these. Without the
-    /// index that condition would only mislead the planner, which takes two conditions for rarer than one.
+    /// Appends the condition that this text is one of these, or none of them. If an index on request serves it, also
+    /// the condition that the beginning of the text, which the index is on, is the beginning of one of these. Without
+    /// the index that condition would only mislead the planner, which takes two conditions for rarer than one.
     fn texts(&mut self, expression: &str, texts: &[String], within: bool, has_index: bool) {
         if has_index {
             let beginnings = texts.iter().map(|text| beginning_of(text)).collect();

@@ -1,7 +1,7 @@
 //! Rows in `COPY`'s binary format, which the server takes in faster than any statement's parameters.
 //!
-//! The format is described in PostgreSQL's documentation of `COPY`, "Binary Format". The format of each column is that of
-//! its type's `recv` function: integers and floats in network order, times as microseconds since 2000.
+//! The format is described in PostgreSQL's documentation of `COPY`, "Binary Format". The format of each column is
+//! that of its type's `recv` function: integers and floats in network order, times as microseconds since 2000.
 
 use sqlx::PgConnection;
 use uuid::Uuid;

@@ -10,8 +10,8 @@ use crate::{
     store::appender::{AppendError, Fault},
 };
 
-/// The most time that an answer may take. Without it, a server that vanishes without a word would be awaited forever. The
-/// caller drops the connection afterwards.
+/// The most time that an answer may take. Without it, a server that vanishes without a word would be awaited forever.
+/// The caller drops the connection afterwards.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 const NO_TLS: &str =
@@ -86,8 +86,8 @@ pub(super) fn insert_error(cause: sqlx::Error) -> AppendError {
             Fault::Duplicate,
             AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already"),
         ),
-        // 23505: somebody else has written at the head, which this transaction holds, so the ledger is damaged.
-        // 22P03 and 22P04 object to the format in which the rows were sent: a column has another type than this crate's.
+        // 23505: somebody else has written at the head, which this transaction holds, so the ledger is damaged. 22P03
+        // and 22P04 object to the format in which the rows were sent: a column has another type than this crate's.
         "23505" | "22P03" | "22P04" => return append_error(cause),
         // Data exceptions, constraint violations, and values that are too large for an index.
         code if code.starts_with("22") || code.starts_with("23") || code == "54000" => {

@@ -115,8 +115,8 @@ pub(super) async fn ensure(postgres: &Postgres, on: &IndexOn, migrate: Migrate) 
 /// The state of an index.
 enum State {
     Ready,
-    /// Another process is creating this index or another one on the table. It must not be awaited by a statement: the other
-    /// process would wait for the transaction of that statement in turn.
+    /// Another process is creating this index or another one on the table. It must not be awaited by a statement: the
+    /// other process would wait for the transaction of that statement in turn.
     Busy,
     Absent,
     /// The process that was creating the index was interrupted.

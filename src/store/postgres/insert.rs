@@ -40,8 +40,8 @@ enum RowStatement {
     Insert(Sql),
 }
 
-/// The beginnings of a transaction. They do not rely on the session's settings. The second one makes a commit durable where
-/// the session does not.
+/// The beginnings of a transaction. They do not rely on the session's settings. The second one makes a commit durable
+/// where the session does not.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 const BEGIN_DURABLE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on";
 

@@ -48,8 +48,8 @@ pub(super) fn migrations(postgres: &Postgres) -> Vec<Migration> {
     (1..).zip(&MIGRATIONS).map(script).collect()
 }
 
-/// Brings the tables up to date, if `migrate` allows it. The version is read first, without a lock. The lock is the row of
-/// the next version, which only one transaction can add.
+/// Brings the tables up to date, if `migrate` allows it. The version is read first, without a lock. The lock is the
+/// row of the next version, which only one transaction can add.
 pub(super) async fn bring_up_to_date(
     postgres: &Postgres,
     connection: &mut PgConnection,

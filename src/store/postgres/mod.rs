@@ -1,7 +1,7 @@
 //! PostgreSQL: many services, one database, a ledger each or one for all.
 //!
-//! Nothing here relies on a session: no prepared settings, temporary tables, sequences or advisory locks. So poolers can
-//! stand in between, and databases that speak PostgreSQL's protocol can take its place.
+//! Nothing here relies on a session: no prepared settings, temporary tables, sequences or advisory locks. So poolers
+//! can stand in between, and databases that speak PostgreSQL's protocol can take its place.
 //!
 //! | file | what it does |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Plans a query before it is asked: which parts of which ledgers can hold matches, which indexes exist, and what they find.
+//! Plans a query before it is asked: which parts of which ledgers can hold matches, and which indexes exist.
 
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
@@ -28,8 +28,8 @@ pub(super) async fn index_names(
 
 /// The parts of the ledgers that can hold matches.
 ///
-/// A query of its own asks for them: as part of the query itself, the planner would not see how small they are, and would
-/// read everything.
+/// A query of its own asks for them: as part of the query itself, the planner would not see how small they are, and
+/// would read everything.
 pub(super) async fn scope(
     postgres: &Postgres,
     connection: &mut PgConnection,
@@ -69,8 +69,8 @@ pub(super) async fn is_served(postgres: &Postgres, query: &AuditQuery) -> Result
     Ok(indexes.is_some_and(served))
 }
 
-/// Counts the entries, at most [`Candidates::MOST`], that the index of the condition `at` finds in the parts of the ledgers
-/// that the query's times reach into.
+/// Counts the entries, at most [`Candidates::MOST`], that the index of the condition `at` finds in the parts of the
+/// ledgers that the query's times reach into.
 pub(super) async fn candidates(
     postgres: &Postgres,
     connection: &mut PgConnection,

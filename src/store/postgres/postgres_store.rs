@@ -17,9 +17,9 @@ const NO_NAMES: &str = "statement-cache-capacity=0";
 
 /// A PostgreSQL database, and the settings that only PostgreSQL has.
 ///
-/// Made by [`Store::postgres`], or from an sqlx pool. A log, a writer or a reader takes it wherever it takes a [`Store`].
-/// For the methods of a `Store`, such as [`migrations`](Store::migrations) or [`create_index`](Store::create_index),
-/// convert it:
+/// Made by [`Store::postgres`], or from an sqlx pool. A log, a writer or a reader takes it wherever it takes a
+/// [`Store`]. For the methods of a `Store`, such as [`migrations`](Store::migrations) or
+/// [`create_index`](Store::create_index), convert it:
 ///
 /// ```
 /// # #[cfg(feature = "postgres")]
@@ -87,8 +87,8 @@ impl PostgresStore {
         Ok(Self { postgres: self.postgres.with_schema(name), ..self })
     }
 
-    /// Asks for the password each time that a connection is opened, for instance for a cloud's token, which is valid for
-    /// minutes. `ask` is called on a thread of the log's own for writing, and on the caller's thread for reading.
+    /// Asks for the password each time that a connection is opened, for instance for a cloud's token, which is valid
+    /// for minutes. `ask` is called on a thread of the log's own for writing, and on the caller's thread for reading.
     ///
     /// ```
     /// # #[cfg(feature = "postgres")]
@@ -101,9 +101,9 @@ impl PostgresStore {
     /// # fn main() {}
     /// ```
     ///
-    /// A store that was made from a pool then opens all of its connections itself, those for reading too, with the pool's
-    /// options and this password: the pool's own connections could not ask for it. Without this call, such a store
-    /// connects with the password in the pool's options, which `set_connect_options` changes for both.
+    /// A store that was made from a pool then opens all of its connections itself, those for reading too, with the
+    /// pool's options and this password: the pool's own connections could not ask for it. Without this call, such a
+    /// store connects with the password in the pool's options, which `set_connect_options` changes for both.
     #[must_use]
     pub fn password<F, E>(self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
     where

@@ -74,8 +74,8 @@ pub(super) async fn readmit(
     Ok(readmitted)
 }
 
-/// Tries the first entry in quarantine after this key again. Returns its key, and whether the entry is in the ledger now;
-/// `None` if there is no entry after this key.
+/// Tries the first entry in quarantine after this key again. Returns its key, and whether the entry is in the ledger
+/// now; `None` if there is no entry after this key.
 async fn readmit_next(
     connection: &mut PgConnection,
     statements: &Statements,

@@ -86,7 +86,8 @@ pub(super) async fn count_by(
             CountBy::Metadata(path) => statement.push(&plain(&steps(path))),
         };
         match by {
-            // If the application gave a name instead of an id, the id was made from it, and the name is in the metadata.
+            // If the application gave a name instead of an id, the id was made from it, and the name is in the
+            // metadata.
             CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
                 statement.push(&format!(", max(e.metadata ->> '{column}' COLLATE \"C\")"));
             }

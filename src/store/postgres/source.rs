@@ -50,9 +50,9 @@ pub(crate) struct Postgres {
     pub(super) prefix: String,
     /// Whether the server knows prepared statements by name. They are then prepared once for each connection.
     pub(super) names_statements: bool,
-    /// The connections of readers that do not block, and of readers that do. They are apart because a connection lives on
-    /// the runtime that opened it, which may be on the very thread that a blocking reader blocks. Each pool is made by the
-    /// first read, since making one takes a runtime.
+    /// The connections of readers that do not block, and of readers that do. They are apart because a connection
+    /// lives on the runtime that opened it, which may be on the very thread that a blocking reader blocks. Each pool
+    /// is made by the first read, since making one takes a runtime.
     readers: Arc<OnceLock<PgPool>>,
     blocking_readers: Arc<OnceLock<PgPool>>,
 }

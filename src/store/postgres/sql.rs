@@ -16,8 +16,8 @@ pub(super) const ENTRIES: &str = "tracing_audit_entries";
 
 /// A statement that is run with parameters or returns rows, with the names of its tables.
 ///
-/// A statement without a name is prepared again by each run, in one message, and then executed by another one. It needs a
-/// transaction, since a pooler may send a message outside of a transaction to another connection.
+/// A statement without a name is prepared again by each run, in one message, and then executed by another one. It
+/// needs a transaction, since a pooler may send a message outside of a transaction to another connection.
 pub(super) struct Sql {
     text: Arc<str>,
     named: bool,
