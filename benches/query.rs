@@ -350,7 +350,7 @@ fn main() {
     let start = Instant::now();
     block_on(postgres(&url, rows));
     println!("{rows} entries in PostgreSQL after {:?}", start.elapsed());
-    let store = Store::postgres(&url).unwrap();
+    let store = Store::from(Store::postgres(&url).unwrap());
     queries("PostgreSQL", &AuditReader::new(store.clone()), rows);
     on_request("PostgreSQL", &store);
 }

@@ -161,6 +161,8 @@ pub use reader::{
     ExportChunk, ExportFormat, Ledger, Page, QuarantinedEntry, RecordedRead,
 };
 pub use stats::Stats;
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
 pub use store::{Index, IndexOn, Migrate, Migration, Readmitted, Store};
 pub use writer::AuditWriter;
 

@@ -38,7 +38,7 @@ use support::{
 };
 use tracing_audit::{
     AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Column, CountBy, Decision, ExportFormat,
-    Health, IndexOn, Store,
+    Health, IndexOn, PostgresStore, Store,
 };
 use uuid::Uuid;
 
@@ -69,9 +69,8 @@ fn what_cannot_be_is_refused_with_the_remedy() {
     let error = AuditLog::builder().store(store()).open_blocking().unwrap_err();
     assert!(error.is_config() && error.to_string().contains("say where entries wait for it"), "{error}");
     assert!(store().schema("").unwrap_err().is_config());
-    assert!(Store::sqlite("x.db").unwrap().schema("audit").unwrap_err().is_config());
 
-    let refused = |store: Store| {
+    let refused = |store: PostgresStore| {
         let builder = AuditLog::builder().store(store).in_memory_queue(10, 10_000);
         builder.open_blocking().unwrap_err().to_string()
     };
@@ -361,11 +360,11 @@ fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reade
          ALTER TABLE tracing_audit_entries ADD CONSTRAINT no_poison CHECK (action <> 'poison')",
     ));
     let (as_writer, as_reader) = (url.replace("postgres@", "billing@"), url.replace("postgres@", "auditor@"));
-    let store = Store::postgres(&as_writer).unwrap();
+    let store = Store::from(Store::postgres(&as_writer).unwrap());
     // It may not make an index, and need not make one that is there.
     let on = IndexOn::Column(Column::Action);
     assert!(block_on(store.create_index(&on)).unwrap_err().is_store());
-    block_on(Store::postgres(&url).unwrap().create_index(&on)).unwrap();
+    block_on(Store::from(Store::postgres(&url).unwrap()).create_index(&on)).unwrap();
     block_on(store.create_index(&on)).unwrap();
     let builder = AuditLog::builder().store(store).ledger("billing").in_memory_queue(100, 100_000);
     let log = builder.open_blocking().unwrap();
@@ -922,7 +921,7 @@ fn an_export_by_time_puts_several_ledgers_in_one_order_and_leaves_out_one_that_b
 #[test]
 fn tables_of_the_first_version_are_read_and_brought_up_to_date_by_the_next_log() {
     let url = server().create_database();
-    let store = || Store::postgres(&url).unwrap();
+    let store = || Store::from(Store::postgres(&url).unwrap());
     let first = store().migrations().swap_remove(0).sql;
     block_on(async {
         let mut connection = PgConnection::connect(&url).await.unwrap();
@@ -935,7 +934,7 @@ fn tables_of_the_first_version_are_read_and_brought_up_to_date_by_the_next_log()
 fn each_query_is_answered_by_its_index() {
     let url = server().create_database();
     drop(in_memory(&url));
-    let store = Store::postgres(&url).unwrap();
+    let store = Store::from(Store::postgres(&url).unwrap());
     // Of each kind there are few.
     block_on(run(
         &url,
@@ -1000,7 +999,7 @@ fn each_query_is_answered_by_its_index() {
 fn an_index_whose_making_was_interrupted_is_made_anew_and_one_that_is_being_made_waited_for() {
     let url = server().create_database();
     drop(in_memory(&url));
-    let store = Store::postgres(&url).unwrap().schema("public").unwrap();
+    let store = Store::from(Store::postgres(&url).unwrap().schema("public").unwrap());
     let on = IndexOn::Column(Column::Action);
     let ready = || {
         let indexes = AuditReader::new(store.clone()).blocking().indexes().unwrap();

@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use support::{assert_balanced, block_on, in_own_mounts, mount, postgres::Server, wait_until};
 use tempfile::TempDir;
-use tracing_audit::{AuditEntry, AuditLog, AuditQuery, AuditReader, Health, Migrate, Store};
+use tracing_audit::{AuditEntry, AuditLog, AuditQuery, AuditReader, Health, Migrate, PostgresStore, Store};
 use uuid::Uuid;
 
 fn entry(action: impl Into<String>) -> AuditEntry {
@@ -80,7 +80,7 @@ impl Desk {
         self.url.replace("postgres@", &format!("{}@", self.clerk))
     }
 
-    fn store(&self) -> Store {
+    fn store(&self) -> PostgresStore {
         Store::postgres(&self.as_clerk()).unwrap()
     }
 
@@ -140,7 +140,7 @@ fn a_password_that_changes_is_asked_for_again() {
         desk.end_connections();
     };
     let end = || *password.lock().unwrap() = "two";
-    desk.survives(desk.store().password(ask).unwrap(), begin, "refuses the role or its password", end);
+    desk.survives(desk.store().password(ask), begin, "refuses the role or its password", end);
 }
 
 #[test]
@@ -158,13 +158,24 @@ fn a_password_that_cannot_be_had_is_the_store_s_trouble_and_asked_for_again() {
         desk.end_connections();
     };
     let end = || *there.lock().unwrap() = true;
-    let store = desk.store().password(ask).unwrap();
-    desk.survives(store, begin, "the password for the database server cannot be had", end);
-    // Only a URL's options are the store's own.
-    let pool = PgPoolOptions::new();
-    let pool = block_on(async { pool.connect_lazy(&desk.url).unwrap() });
-    let refused = Store::from(pool).password(|| std::future::ready(Ok::<_, std::io::Error>(String::new())));
-    assert!(refused.unwrap_err().is_config());
+    let store = desk.store().password(ask);
+    desk.survives(store, begin, "cannot obtain the password for the database server", end);
+}
+
+#[test]
+fn a_store_of_a_pool_connects_with_the_password_that_is_asked_for() {
+    let desk = Desk::new("both");
+    desk.run("GRANT asked TO $clerk");
+    let url = desk.as_clerk().replace("both@", "both:stale@");
+    let pool = block_on(async { PgPool::connect_lazy(&url).unwrap() });
+    let ask = || std::future::ready(Ok::<_, std::io::Error>("one".to_owned()));
+    let store = Store::from(PostgresStore::from(pool).password(ask));
+    let log = open(store.clone(), desk.directory.path());
+    assert_eq!(log.writer().commit_blocking(entry("a")).unwrap(), 0);
+    // A reader that does not block reads with the pool's own connections unless a password is asked for.
+    let reader = AuditReader::new(store);
+    assert_eq!(block_on(reader.count(AuditQuery::new())).unwrap(), 1);
+    assert_eq!(reader.blocking().count(AuditQuery::new()).unwrap(), 1);
 }
 
 #[test]
@@ -174,7 +185,7 @@ fn a_reader_whose_idle_connection_has_died_asks_for_the_password_anew() {
     let password = Arc::new(Mutex::new("one".to_owned()));
     let known = Arc::clone(&password);
     let ask = move || std::future::ready(Ok::<_, std::io::Error>(known.lock().unwrap().clone()));
-    let reader = AuditReader::new(desk.store().password(ask).unwrap());
+    let reader = AuditReader::new(desk.store().password(ask));
     block_on(async {
         assert_eq!(reader.count(AuditQuery::new()).await.unwrap(), 0);
         // Until it is back in its pool.
@@ -333,7 +344,7 @@ fn a_log_that_may_not_make_the_tables_says_so_and_works_once_somebody_has() {
             })
         };
         assert_eq!(count(), 0);
-        for migration in store().migrations() {
+        for migration in Store::from(store()).migrations() {
             run(&url, migration.sql);
         }
         let log = open().unwrap();

@@ -15,7 +15,7 @@ use std::{
 use sqlx::{Connection, PgConnection, Row};
 use support::{block_on, postgres::Server};
 use tempfile::TempDir;
-use tracing_audit::{AuditEntry, AuditError, AuditLog, AuditQuery, Store};
+use tracing_audit::{AuditEntry, AuditError, AuditLog, AuditQuery, PostgresStore, Store};
 use uuid::Uuid;
 
 fn openssl(directory: &Path, arguments: &str) {
@@ -76,7 +76,7 @@ impl Secured {
     }
 
     /// A fresh database at one of its addresses.
-    fn store(&self, address: &str, sslmode: &str, authority: &str) -> Store {
+    fn store(&self, address: &str, sslmode: &str, authority: &str) -> PostgresStore {
         let url = self.server.create_database();
         let (_, database) = url.rsplit_once('/').unwrap();
         let certificate = self.certificates.path().join(authority).with_extension("crt");
@@ -93,7 +93,7 @@ fn secured() -> &'static Secured {
     &SECURED
 }
 
-fn open(store: Store) -> Result<AuditLog, AuditError> {
+fn open(store: PostgresStore) -> Result<AuditLog, AuditError> {
     AuditLog::builder().store(store).in_memory_queue(100, 1 << 20).open_blocking()
 }
 

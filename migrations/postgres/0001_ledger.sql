@@ -1,5 +1,5 @@
--- Ledgers: entries of each in the order of their commit. The ledger leads every unique key, so that the tables can be
--- distributed by it; there are no sequences and no triggers.
+-- The entries, those of each ledger in the order of their commit. The ledger leads every unique key, so that the tables
+-- can be distributed by ledger. There are no sequences and no triggers.
 CREATE TABLE tracing_audit_entries (
     ledger       text COLLATE "C" NOT NULL,
     seq          bigint NOT NULL,
@@ -20,11 +20,12 @@ CREATE TABLE tracing_audit_entries (
     CONSTRAINT tracing_audit_entries_id UNIQUE (ledger, id)
 );
 
--- Each index is paid for at every insert.
+-- The indexes that every log has. Each of them costs time at every insert.
 CREATE INDEX tracing_audit_entries_workspace ON tracing_audit_entries (ledger, workspace_id, seq);
 CREATE INDEX tracing_audit_entries_session ON tracing_audit_entries (ledger, session_id, seq)
     WHERE session_id IS NOT NULL;
--- What is rare: with the workspace, so that those of others are passed over without a look at their rows.
+-- Indexes of rare entries. They hold the workspace too, so that a query for one workspace skips the entries of others
+-- without reading their rows.
 CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (ledger, decision, seq, workspace_id)
     WHERE decision IN ('Deny', 'Mask');
 CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (ledger, seq, workspace_id)
@@ -46,17 +47,18 @@ CREATE TABLE tracing_audit_batches (
     PRIMARY KEY (ledger, first_seq)
 );
 
--- By time: those of one ledger, and those of all.
+-- The batches in the order of time: those of one ledger, and those of all ledgers.
 CREATE INDEX tracing_audit_batches_greatest ON tracing_audit_batches (ledger, greatest_ts, first_seq);
 CREATE INDEX tracing_audit_batches_latest ON tracing_audit_batches (greatest_ts, first_seq, ledger);
 
--- The head of each ledger. Whoever appends to it holds its row.
+-- The head of each ledger. A transaction that appends to the ledger holds this row.
 CREATE TABLE tracing_audit_heads (
     ledger   text COLLATE "C" PRIMARY KEY,
     next_seq bigint NOT NULL
 );
 
--- How far each writer's queue is committed. Written in the transaction of the rows: exactly-once rests on it.
+-- The position up to which each writer's queue is committed. It is written in the transaction that adds the rows, so
+-- that each entry is committed exactly once.
 CREATE TABLE tracing_audit_positions (
     ledger   text COLLATE "C" NOT NULL,
     writer   uuid NOT NULL,

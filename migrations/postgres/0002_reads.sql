@@ -1,5 +1,6 @@
--- Who read the log, where a reader was told to record it. A read whose answer is a stream has a second row when it ends,
--- which names the first. When, and which role it was, the server says: a reader needs no right to fill in those columns.
+-- The record of who read the log, written by readers that were opened with `recorded_as`. A read whose answer is a
+-- stream has a second row, added when it ends, which names the first row. The server fills in the time and the role,
+-- so that a reader needs no right to those columns.
 CREATE TABLE tracing_audit_reads (
     id      uuid PRIMARY KEY,
     ends    uuid,

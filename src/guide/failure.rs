@@ -28,7 +28,7 @@
 //! | a PostgreSQL server is not there at first | with a journal, `open` succeeds all the same and what is accepted is committed once it is there; without, `open` is an error | `postgres`: `a_server_that_is_not_there_at_first_…` |
 //! | it is killed, stopped, or ends our connection | tried again on a new one, also if the COMMIT had been sent | `postgres`: `nothing_accepted_is_lost_or_doubled_however_the_server_ends`, `lost_answers_to_a_commit_…` |
 //! | it is read-only, its disk is full, it has no connection left, it cancels a statement or a transaction, its role loses a grant | told with its remedy, and tried again; no entry is blamed | `postgres_faults` |
-//! | the password changes | asked for again for each connection: [`Store::password`](crate::Store::password), or the options of the pool | `postgres_faults`: `a_password_that_changes_…` |
+//! | the password changes | asked for again for each connection: [`PostgresStore::password`](crate::PostgresStore::password), or the options of the pool | `postgres_faults`: `a_password_that_changes_…` |
 //! | the tables are not there, or older, and [`Migrate::Check`](crate::Migrate::Check) forbids to make them | an error; with a journal and a server, told until somebody has made them | `postgres_faults`: `a_log_that_may_not_make_the_tables_…`; `processes`: `tables_made_in_the_shell_…` |
 //! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres`: `what_cannot_be_is_refused_…` |
 //! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres_tls`: `a_server_that_is_not_the_one_meant_is_refused` |

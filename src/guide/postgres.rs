@@ -17,7 +17,7 @@
 //! again. An [index on request](crate::indexes) is made by the owner of the tables. Where no service may create tables, an administrator runs what
 //! [`Store::migrations`](crate::Store::migrations) gives, and the services open with
 //! [`Migrate::Check`](crate::Migrate::Check). A password that changes, or a cloud's token, is asked for at each
-//! connection by [`Store::password`](crate::Store::password).
+//! connection by [`PostgresStore::password`](crate::PostgresStore::password).
 //!
 //! # Poolers
 //!

@@ -1,7 +1,6 @@
 //! The contract of a database: `Backend`, its `Reads` and `Indexes`, and the rows that they return.
 
 use std::{
-    any::Any,
     fmt,
     path::{Path, PathBuf},
 };
@@ -17,7 +16,7 @@ use super::{
 use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
 
 /// A database. Each has one implementation, with statements of its own. Tables that do not exist read as empty.
-pub(crate) trait Backend: Any + Send + Sync + fmt::Debug {
+pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
     /// The name by which a journal in this directory knows its database. `None` for a database that ends with the
     /// process.
     fn name(&self, directory: &Path) -> Option<String>;

@@ -12,7 +12,7 @@ use crate::{AuditError, error::Kind, platform::on_own_runtime};
 
 /// A database that holds a ledger. Cheap to clone; connects when it is first used.
 ///
-/// Made by [`Store::sqlite`], `Store::postgres` or from an sqlx pool. A writer takes a pool's options and opens a
+/// Made by [`Store::sqlite`], from a `PostgresStore`, or from an sqlx pool. A writer takes a pool's options and opens a
 /// connection of its own, so that neither can starve the other. Only if the pool is on a database in memory does the
 /// writer borrow the pool's connections, one per batch.
 #[derive(Clone)]
@@ -34,12 +34,6 @@ impl Store {
     )]
     pub(crate) fn of(backend: impl Backend) -> Self {
         Self { backend: Arc::new(backend), migrate: Migrate::default() }
-    }
-
-    /// The same store on another database.
-    #[cfg(feature = "postgres")]
-    pub(super) fn with_backend(self, backend: impl Backend) -> Self {
-        Self { backend: Arc::new(backend), ..self }
     }
 
     /// Sets whether a log may create and change the tables. Default: [`Migrate::Auto`].

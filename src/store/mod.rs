@@ -31,3 +31,5 @@ pub(crate) use backend::{
 pub use handle::Store;
 pub use index::{Index, IndexOn};
 pub use migration::{Migrate, Migration};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;

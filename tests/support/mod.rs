@@ -131,7 +131,7 @@ pub(crate) fn log_with(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilde
 pub(crate) fn store(db: &str) -> Store {
     #[cfg(feature = "postgres")]
     if db.starts_with("postgres:") {
-        return Store::postgres(db).unwrap();
+        return Store::postgres(db).unwrap().into();
     }
     Store::sqlite(db).unwrap()
 }

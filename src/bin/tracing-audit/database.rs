@@ -75,20 +75,25 @@ impl Database {
 
     fn store_of(&self, db: &str) -> Result<Store, Failure> {
         let kind = db.split_once("://").map(|(kind, _)| kind.to_ascii_lowercase());
-        let store = match kind.as_deref() {
-            Some("postgres" | "postgresql") => Store::postgres(db)?,
-            None if !db.contains("password=") => Store::sqlite(db)?,
-            Some("sqlite") => Store::sqlite(db)?,
-            // Not repeated: it may hold a password.
+        match kind.as_deref() {
+            Some("postgres" | "postgresql") => {
+                let postgres = Store::postgres(db)?;
+                Ok(match &self.schema {
+                    Some(schema) => postgres.schema(schema)?.into(),
+                    None => postgres.into(),
+                })
+            }
+            Some("sqlite") | None if self.schema.is_some() => {
+                Err(Failure::Usage("only a PostgreSQL database has schemas".to_owned()))
+            }
+            None if !db.contains("password=") => Ok(Store::sqlite(db)?),
+            Some("sqlite") => Ok(Store::sqlite(db)?),
+            // The message does not repeat the name, which may hold a password.
             _ => {
                 let message = "the database is neither a file nor a URL that begins with postgres://";
-                return Err(Failure::Usage(message.to_owned()));
+                Err(Failure::Usage(message.to_owned()))
             }
-        };
-        Ok(match &self.schema {
-            Some(schema) => store.schema(schema)?,
-            None => store,
-        })
+        }
     }
 
     fn reader(&self, store: Store) -> AuditReader {

@@ -1,23 +1,23 @@
-//! A connection borrowed from a pool, which gets it back only outside of a transaction.
+//! A connection borrowed from a pool, which gets the connection back only outside of a transaction.
 
 use std::ops::{Deref, DerefMut};
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres as Database, pool::PoolConnection};
 
-use super::open::failed;
+use super::error::store_error;
 use crate::AuditError;
 
-/// Where nobody has said how often a server looks whether its client is still there, it does so every second: what nobody
-/// waits for any more ends. (Not on every system can it look.) For a transaction, so that a pooler's next client does not
-/// inherit it.
+/// Begins a transaction, within which the server looks every second whether its client is still connected, unless its
+/// configuration sets another interval: statements that nobody awaits any more then end. (Not every system lets the
+/// server look.) The setting ends with the transaction, so that the next client of a pooler does not inherit it.
 const BEGIN: &str = "BEGIN; SELECT set_config('client_connection_check_interval', '1s', true)
                      WHERE current_setting('client_connection_check_interval', true) = '0' AND version() LIKE '%linux%'";
 
-/// Statements that read are within transactions, for poolers: see [`Sql`](super::Sql).
+/// A connection for reading. Statements that read are within a transaction, for poolers: see [`Sql`](super::sql::Sql).
 ///
-/// Not sqlx's, which roll back when the connection is used next, and one of which stays open for whoever that is if its
-/// future is dropped while it begins (sqlx issue 4393). Whoever drops this amid a transaction, before an answer or after an
-/// error, drops the connection too.
+/// It is not a transaction of sqlx's. One of those rolls back only when the connection is used next, and if its
+/// future is dropped while it begins, it stays open for the connection's next user (sqlx issue 4393). If this is
+/// dropped within a transaction, before an answer or after an error, it closes the connection too.
 pub(super) struct Borrowed {
     connection: PoolConnection<Database>,
     in_transaction: bool,
@@ -25,29 +25,29 @@ pub(super) struct Borrowed {
 
 impl Borrowed {
     pub(super) async fn from(pool: &PgPool) -> Result<Self, AuditError> {
-        let connection = pool.acquire().await.map_err(failed)?;
+        let connection = pool.acquire().await.map_err(store_error)?;
         Ok(Self { connection, in_transaction: false })
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), AuditError> {
         self.in_transaction = true;
-        sqlx::raw_sql(BEGIN).execute(&mut **self).await.map(drop).map_err(failed)
+        sqlx::raw_sql(BEGIN).execute(&mut **self).await.map(drop).map_err(store_error)
     }
 
-    /// With this statement as its first one.
+    /// Begins a transaction with this statement as its first one.
     pub(super) async fn begin_with(&mut self, first: &str) -> Result<(), AuditError> {
         self.in_transaction = true;
         let begin = AssertSqlSafe([BEGIN, ";", first].concat());
-        sqlx::raw_sql(begin).execute(&mut **self).await.map(drop).map_err(failed)
+        sqlx::raw_sql(begin).execute(&mut **self).await.map(drop).map_err(store_error)
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), AuditError> {
-        sqlx::raw_sql("COMMIT").execute(&mut **self).await.map_err(failed)?;
+        sqlx::raw_sql("COMMIT").execute(&mut **self).await.map_err(store_error)?;
         self.in_transaction = false;
         Ok(())
     }
 
-    /// Does this within a transaction.
+    /// Does this work within a transaction.
     pub(super) async fn within<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, AuditError>,
@@ -59,7 +59,7 @@ impl Borrowed {
     }
 }
 
-/// Does this within a transaction on one of the pool's connections.
+/// Does this work within a transaction on one of the pool's connections.
 pub(super) async fn within<T>(
     pool: &PgPool,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, AuditError>,

@@ -1,7 +1,7 @@
 //! Rows in `COPY`'s binary format, which the server takes in faster than any statement's parameters.
 //!
-//! The format is PostgreSQL's (documentation of `COPY`, "Binary Format"), the columns' formats are those of their types'
-//! `recv` functions: integers and floats in network order, times as microseconds since 2000.
+//! The format is described in PostgreSQL's documentation of `COPY`, "Binary Format". The format of each column is
+//! that of its type's `recv` function: integers and floats in network order, times as microseconds since 2000.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -16,10 +16,10 @@ const END: i16 = -1;
 const NULL: i32 = -1;
 /// 2000-01-01 in microseconds since 1970.
 const EPOCH: i64 = 946_684_800_000_000;
-/// What a row takes besides its texts.
+/// The bytes of a row without its two longest texts, as an estimate.
 const FIXED: usize = 200;
 
-/// Adds these rows, the first at `first_seq`.
+/// Adds these rows to the ledger, the first one at `first_seq`.
 pub(super) async fn copy(
     connection: &mut PgConnection,
     statement: &str,
@@ -42,7 +42,7 @@ fn encode((ledger, first_seq): (&str, i64), rows: &[&Row]) -> Vec<u8> {
         bytes.extend_from_slice(&COLUMNS.to_be_bytes());
         let ts = from_micros(row.ts).timestamp_micros() - EPOCH;
         let mut column = |value: Option<&[u8]>| {
-            // An entry is bounded far below this.
+            // An entry's size limit is far below the greatest length.
             let length = value.map_or(NULL, |value| i32::try_from(value.len()).unwrap_or(i32::MAX));
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(value.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Entries that the database refused: reading them, and trying them again.
+//! Reads quarantined entries, and tries them again.
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -6,27 +6,36 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    Postgres,
-    append::{Statements, failed as append_failed},
-    open::failed,
-    read::has_table,
+    borrowed::within,
+    error::{append_error, store_error},
+    insert::Statements,
+    source::Postgres,
+    sql::table_exists,
 };
 use crate::{
     AuditError,
     interpret::{Defaults, interpret},
-    store::{AppendError, Fault, QuarantinedRow, Readmitted},
+    store::{
+        appender::{AppendError, Fault, Readmitted},
+        backend::QuarantinedRow,
+    },
 };
 
+/// The entries in quarantine, in the order in which they were quarantined.
 pub(super) fn rows(postgres: &Postgres) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
     let rows = async move {
-        if !has_table(postgres, "tracing_audit_quarantine").await? {
+        let readers = postgres.readers().await?;
+        let exists = within(readers, async |connection| {
+            table_exists(postgres, connection, "tracing_audit_quarantine").await.map_err(store_error)
+        });
+        if !exists.await? {
             return Ok(futures_util::stream::empty().boxed());
         }
         let select = postgres.sql(
             "SELECT writer, position, id, error, record, quarantined_at FROM @tracing_audit_quarantine
              ORDER BY quarantined_at, writer, position",
         );
-        let rows = sqlx::raw_sql(select).fetch(postgres.readers().await?).and_then(async |row: PgRow| {
+        let rows = sqlx::raw_sql(select).fetch(readers).and_then(async |row: PgRow| {
             Ok(QuarantinedRow {
                 writer: row.try_get(0)?,
                 position: row.try_get::<i64, _>(1)?.cast_unsigned(),
@@ -36,25 +45,26 @@ pub(super) fn rows(postgres: &Postgres) -> BoxStream<'_, Result<QuarantinedRow, 
                 quarantined_at: row.try_get::<DateTime<Utc>, _>(5)?.timestamp_micros(),
             })
         });
-        Ok::<_, AuditError>(rows.map_err(failed).boxed())
+        Ok::<_, AuditError>(rows.map_err(store_error).boxed())
     };
     futures_util::stream::once(rows).try_flatten().boxed()
 }
 
-/// Where an entry is in quarantine.
-type Place = (DateTime<Utc>, Uuid, i64);
+/// The place of an entry in the order of the quarantine.
+type QuarantineKey = (DateTime<Utc>, Uuid, i64);
 
+/// Tries each entry in quarantine again, in a transaction of its own.
 pub(super) async fn readmit(
     connection: &mut PgConnection,
     statements: &Statements,
     ledger: &str,
 ) -> Result<Readmitted, AuditError> {
     let mut readmitted = Readmitted::default();
-    let mut after: Place = (DateTime::UNIX_EPOCH, Uuid::nil(), i64::MIN);
-    while let Some((place, committed)) =
-        readmit_next(connection, statements, ledger, after).await.map_err(|failed| failed.error)?
+    let mut after: QuarantineKey = (DateTime::UNIX_EPOCH, Uuid::nil(), i64::MIN);
+    while let Some((key, committed)) =
+        readmit_next(connection, statements, ledger, after).await.map_err(|cause| cause.error)?
     {
-        after = place;
+        after = key;
         if committed {
             readmitted.committed += 1;
         } else {
@@ -64,14 +74,15 @@ pub(super) async fn readmit(
     Ok(readmitted)
 }
 
-/// The entry that came to quarantine after this one: where it was, and whether it is in the ledger now.
+/// Tries the first entry in quarantine after this key again. Returns its key, and whether the entry is in the ledger
+/// now; `None` if there is no entry after this key.
 async fn readmit_next(
     connection: &mut PgConnection,
     statements: &Statements,
     ledger: &str,
-    (time, writer, position): Place,
-) -> Result<Option<(Place, bool)>, AppendError> {
-    let mut transaction = statements.begin(connection).await.map_err(append_failed)?;
+    (time, writer, position): QuarantineKey,
+) -> Result<Option<(QuarantineKey, bool)>, AppendError> {
+    let mut transaction = statements.begin(connection).await.map_err(append_error)?;
     let first_seq = statements.hold(&mut transaction, ledger).await?;
     let next: Option<(DateTime<Utc>, Uuid, i64, Vec<u8>)> = statements
         .next_quarantined
@@ -82,17 +93,17 @@ async fn readmit_next(
         .bind(position)
         .fetch_optional(&mut *transaction)
         .await
-        .map_err(append_failed)?;
+        .map_err(append_error)?;
     let Some((time, writer, position, record)) = next else { return Ok(None) };
-    let place = (time, writer, position);
-    let Ok(row) = interpret(&record, &Defaults::default()) else { return Ok(Some((place, false))) };
-    // A batch of a writer of its own: the positions of the one that gave it up are not touched.
+    let key = (time, writer, position);
+    let Ok(row) = interpret(&record, &Defaults::default()) else { return Ok(Some((key, false))) };
+    // The batch has a new writer: the position of the writer that quarantined the entry must not change.
     match statements.add(&mut transaction, (ledger, first_seq), &[&row], (Uuid::new_v4(), 1)).await {
         Ok(()) => {}
         Err(AppendError { fault: Fault::Store, error }) => {
             return Err(AppendError { fault: Fault::Store, error });
         }
-        Err(_) => return Ok(Some((place, false))),
+        Err(_) => return Ok(Some((key, false))),
     }
     statements
         .readmitted
@@ -102,7 +113,7 @@ async fn readmit_next(
         .bind(position)
         .execute(&mut *transaction)
         .await
-        .map_err(append_failed)?;
-    transaction.commit().await.map_err(append_failed)?;
-    Ok(Some((place, true)))
+        .map_err(append_error)?;
+    transaction.commit().await.map_err(append_error)?;
+    Ok(Some((key, true)))
 }

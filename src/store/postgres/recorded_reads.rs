@@ -1,22 +1,19 @@
-//! The record of reads.
+//! The record of who read the log.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Row as _, postgres::PgRow};
 
 use super::{
-    Postgres,
-    borrowed::within,
-    open::{exists, failed},
-    scope::times,
+    borrowed::within, conditions::time_bounds, error::store_error, source::Postgres, sql::table_exists,
 };
 use crate::{
     AuditError, AuditQuery,
-    store::{RecordedReadRow, migration::no_recorded_reads},
+    store::{backend::RecordedReadRow, migration::no_recorded_reads},
 };
 
 const READS: &str = "tracing_audit_reads";
 
-/// Once, also if an answer was lost and it is told again.
+/// Adds a row to the record of reads. It is added once, even if an answer is lost and the row is sent again.
 pub(super) async fn record(postgres: &Postgres, read: &RecordedReadRow) -> Result<(), AuditError> {
     let insert = postgres.statement(
         "INSERT INTO @tracing_audit_reads (id, ends, reader, action, query, entries)
@@ -26,23 +23,24 @@ pub(super) async fn record(postgres: &Postgres, read: &RecordedReadRow) -> Resul
         insert.query().bind(read.id).bind(read.ends).bind(read.reader.clone()).bind(read.action.clone());
     let insert = insert.bind(read.query.clone()).bind(read.entries.map(u64::cast_signed));
     within(postgres.readers().await?, async |connection| {
-        if !exists(postgres, &mut *connection, READS).await.map_err(failed)? {
+        if !table_exists(postgres, &mut *connection, READS).await.map_err(store_error)? {
             return Ok(None);
         }
-        insert.execute(connection).await.map(Some).map_err(failed)
+        insert.execute(connection).await.map(Some).map_err(store_error)
     })
     .await?
     .map(drop)
     .ok_or_else(no_recorded_reads)
 }
 
+/// The recorded reads that began within the query's time range, latest first, at most `limit` of them.
 pub(super) async fn rows(
     postgres: &Postgres,
     query: &AuditQuery,
     limit: u32,
 ) -> Result<Vec<RecordedReadRow>, AuditError> {
-    let (least, greatest) = times(query);
-    // Nobody ends the read of another role.
+    let (least, greatest) = time_bounds(query);
+    // The end of a read counts only if the role that began the read recorded it.
     let select = postgres.statement(
         "SELECT id, at, reader, role, action, query::text,
                 coalesce(entries, (SELECT e.entries FROM @tracing_audit_reads e WHERE e.ends = r.id AND e.role = r.role
@@ -53,10 +51,10 @@ pub(super) async fn rows(
     );
     let select = select.query().bind(least).bind(greatest).bind(i64::from(limit));
     let rows = within(postgres.readers().await?, async |connection| {
-        if !exists(postgres, &mut *connection, READS).await.map_err(failed)? {
+        if !table_exists(postgres, &mut *connection, READS).await.map_err(store_error)? {
             return Ok(Vec::new());
         }
-        select.fetch_all(connection).await.map_err(failed)
+        select.fetch_all(connection).await.map_err(store_error)
     })
     .await?;
     let read = |row: &PgRow| {
@@ -71,5 +69,5 @@ pub(super) async fn rows(
             entries: row.try_get::<Option<i64>, _>(6)?.map(i64::cast_unsigned),
         })
     };
-    rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(failed)
+    rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(store_error)
 }

@@ -1,0 +1,123 @@
+//! `Backend`, `Reads` and `Indexes` for PostgreSQL: delegates every call, decides nothing.
+
+use std::path::Path;
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+
+use super::{by_time, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres};
+use crate::{
+    AuditError, AuditQuery, CountBy,
+    record::Row,
+    store::{
+        appender::Appender,
+        backend::{
+            Backend, Group, Head, Indexes, LedgerRow, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow,
+            Span,
+        },
+        index::{Index, IndexOn},
+        migration::{Migrate, Migration},
+    },
+};
+
+impl Backend for Postgres {
+    fn name(&self, _directory: &Path) -> Option<String> {
+        let schema = self.schema.as_deref().unwrap_or_default();
+        Some(format!("postgres:{}/{schema}", self.address()))
+    }
+
+    fn queue_by_default(&self) -> QueueByDefault {
+        QueueByDefault::Ask
+    }
+
+    fn connect<'a>(
+        &'a self,
+        ledger: &'a str,
+        migrate: Migrate,
+    ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+        Box::pin(async move {
+            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger, migrate).await?);
+            Ok(appender)
+        })
+    }
+
+    fn migrations(&self) -> Vec<Migration> {
+        migrate::migrations(self)
+    }
+
+    fn reads(&self) -> Result<&dyn Reads, AuditError> {
+        Ok(self)
+    }
+
+    fn indexes(&self) -> Result<&dyn Indexes, AuditError> {
+        Ok(self)
+    }
+}
+
+impl Reads for Postgres {
+    fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
+        by_time::rows(self, query)
+    }
+
+    fn page<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        span: Span,
+        size: u32,
+    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>> {
+        Box::pin(read::page(self, query, span, size))
+    }
+
+    fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
+        Box::pin(read::count(self, query))
+    }
+
+    fn count_by<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        by: &'a CountBy,
+    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
+        Box::pin(read::count_by(self, query, by))
+    }
+
+    fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
+        Box::pin(read::heads(self, ledger))
+    }
+
+    fn record<'a>(&'a self, read: &'a RecordedReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(recorded_reads::record(self, read))
+    }
+
+    fn recorded<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<RecordedReadRow>, AuditError>> {
+        Box::pin(recorded_reads::rows(self, query, limit))
+    }
+
+    fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
+        quarantine::rows(self)
+    }
+
+    fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(plan::is_served(self, query))
+    }
+}
+
+impl Indexes for Postgres {
+    fn sql(&self, on: &IndexOn) -> String {
+        indexes::sql(self, on)
+    }
+
+    fn ensure<'a>(&'a self, on: &'a IndexOn, migrate: Migrate) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(indexes::ensure(self, on, migrate))
+    }
+
+    fn drop<'a>(&'a self, on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(indexes::drop(self, on))
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
+        Box::pin(indexes::list(self))
+    }
+}

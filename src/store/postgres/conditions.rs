@@ -1,0 +1,158 @@
+//! A query's conditions as SQL, within the parts of the ledgers that can hold matches and for the indexes that exist.
+
+use chrono::{DateTime, Utc};
+use sqlx::{Encode, Postgres as Database, Type};
+
+use super::sql::{Statement, beginning, beginning_of, bounded, metadata};
+use crate::{
+    AuditQuery,
+    entry::from_micros,
+    reader::{Condition, after_prefix},
+    store::index::{hint, name_of},
+};
+
+/// The parts of the ledgers that can hold matches. Nothing outside of them matches.
+#[derive(Debug)]
+pub(super) enum Scope {
+    /// All of these ledgers. Their names are needed: every index begins with the ledger.
+    Ledgers(Vec<String>),
+    /// The parts whose batches reach into the query's time range. There is no index on `ts`.
+    Parts(Vec<LedgerPart>),
+}
+
+impl Scope {
+    /// Whether the scope is one range of one ledger, whose entries every index has in the order of `seq`.
+    pub(super) fn is_one_range(&self) -> bool {
+        match self {
+            Self::Ledgers(ledgers) => ledgers.len() == 1,
+            Self::Parts(parts) => parts.len() == 1,
+        }
+    }
+}
+
+/// The entries of a ledger from `first_seq` up to, but not including, `end_seq`.
+#[derive(Debug)]
+pub(super) struct LedgerPart {
+    pub(super) ledger: String,
+    pub(super) first_seq: i64,
+    pub(super) end_seq: i64,
+}
+
+/// The names of the indexes of the entries, without those that are still being built.
+#[derive(Debug)]
+pub(super) struct IndexNames(pub(super) Vec<String>);
+
+impl IndexNames {
+    /// Whether there is an index on request that serves this condition.
+    pub(super) fn serve(&self, condition: &Condition) -> bool {
+        condition.on_request().is_some_and(|on| self.0.contains(&name_of(&on)))
+    }
+}
+
+/// A query's bounds in time. A bound that PostgreSQL cannot hold is replaced by the nearest one that it can, which no
+/// entry lies beyond.
+pub(super) fn time_bounds(query: &AuditQuery) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    let (least, greatest) = query.bounds();
+    (least.map(from_micros), greatest.map(from_micros))
+}
+
+impl Statement<'_> {
+    /// Appends `FROM`, `WHERE` and the query's conditions; without any, a condition that always holds.
+    pub(super) fn filter(&mut self, query: &AuditQuery, scope: &Scope, indexes: &IndexNames) {
+        self.push(" FROM @tracing_audit_entries e WHERE ");
+        match scope {
+            Scope::Ledgers(ledgers) => self.ledgers(ledgers),
+            Scope::Parts(parts) => {
+                self.push("(FALSE");
+                for LedgerPart { ledger, first_seq, end_seq } in parts {
+                    self.push(" OR e.ledger = ").bind(ledger.clone());
+                    self.push(" AND e.seq >= ").bind(*first_seq).push(" AND e.seq < ").bind(*end_seq);
+                }
+                self.push(")");
+            }
+        }
+        for condition in query.all_conditions() {
+            self.condition(&condition, indexes);
+            self.push(condition.served().map_or("", hint));
+        }
+        self.and("e.seq >= ", query.from_seq.map(bounded));
+        self.and("e.seq < ", query.before_seq.map(bounded));
+        let (least, greatest) = time_bounds(query);
+        self.and("e.ts >= ", least);
+        self.and("e.ts <= ", greatest);
+    }
+
+    fn ledgers(&mut self, ledgers: &[String]) {
+        match ledgers {
+            // Every index has the entries of a single ledger in the order of `seq`, which the planner sees only here.
+            [ledger] => self.push("e.ledger = ").bind(ledger.clone()),
+            ledgers => self.push("e.ledger = ANY (").bind(ledgers.to_vec()).push(")"),
+        };
+    }
+
+    fn condition(&mut self, condition: &Condition, indexes: &IndexNames) {
+        let has_index = indexes.serve(condition);
+        match condition {
+            Condition::Ids { column, ids, within } => self.set(&format!("e.{column}"), ids.clone(), *within),
+            Condition::Texts { column, texts, within } => {
+                self.texts(&format!("e.{column}"), texts, *within, has_index);
+            }
+            Condition::ActionPrefix(prefix) => {
+                if has_index {
+                    let (action, begins) = (beginning("e.action"), beginning_of(prefix));
+                    self.and(&format!("{action} >= "), Some(begins.clone()));
+                    self.and(&format!("{action} < "), after_prefix(&begins));
+                }
+                self.and("e.action >= ", Some(prefix.clone()));
+                self.and("e.action < ", after_prefix(prefix));
+            }
+            Condition::RiskAtLeast(least) => self.and("e.risk_score >= ", Some(*least)),
+            Condition::RiskAtMost(greatest) => self.and("e.risk_score <= ", Some(*greatest)),
+            Condition::Problems(some) => {
+                self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
+            }
+            Condition::Metadata { path, values, within } => {
+                self.texts(&metadata("e.metadata", path), values, *within, has_index);
+            }
+            Condition::Contains(text) => {
+                self.push(" AND (");
+                for (index, column) in ["action", "resource", "reason"].into_iter().enumerate() {
+                    let or = if index == 0 { "" } else { " OR " };
+                    self.push(&format!("{or}strpos(lower(e.{column}), ")).bind(text.clone()).push(") > 0");
+                }
+                self.push(")");
+            }
+        }
+    }
+
+    /// Appends the condition that this text is one of these, or none of them. If an index on request serves it, also
+    /// the condition that the beginning of the text, which the index is on, is the beginning of one of these. Without
+    /// the index that condition would only mislead the planner, which takes two conditions for rarer than one.
+    fn texts(&mut self, expression: &str, texts: &[String], within: bool, has_index: bool) {
+        if has_index {
+            let beginnings = texts.iter().map(|text| beginning_of(text)).collect();
+            self.set::<String>(&beginning(expression), beginnings, true);
+        }
+        self.set(expression, texts.to_vec(), within);
+    }
+
+    /// Appends the condition that this expression is one of these values, or none of them.
+    fn set<'q, T>(&mut self, expression: &str, mut values: Vec<T>, within: bool)
+    where
+        T: Encode<'q, Database> + Type<Database> + 'q,
+        Vec<T>: Encode<'q, Database> + Type<Database> + 'q,
+    {
+        if within
+            && values.len() == 1
+            && let Some(value) = values.pop()
+        {
+            self.push(&format!(" AND {expression} = ")).bind(value);
+        } else if within {
+            self.push(&format!(" AND {expression} = ANY (")).bind(values).push(")");
+        } else {
+            self.push(&format!(" AND ({expression} IS NULL OR {expression} <> ALL ("))
+                .bind(values)
+                .push("))");
+        }
+    }
+}

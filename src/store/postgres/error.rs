@@ -1,0 +1,99 @@
+//! The errors of the database: how long to wait for an answer, whose fault an error is, and which remedy it has.
+
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+
+use crate::{
+    AuditError,
+    error::Kind,
+    store::appender::{AppendError, Fault},
+};
+
+/// The most time that an answer may take. Without it, a server that vanishes without a word would be awaited forever.
+/// The caller drops the connection afterwards.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+
+const NO_TLS: &str =
+    "the database server has no TLS, or a certificate that is not trusted: look at sslmode and sslrootcert";
+
+pub(super) async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, AuditError> {
+    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(|late| {
+        let message = format!("the database server has not answered for {ANSWER_TIMEOUT:?}");
+        AuditError::new(Kind::Store, message).because(late)
+    })
+}
+
+/// The error's SQLSTATE, five characters that name the kind of the error. Empty if the server did not send the error.
+pub(super) fn code_of(cause: &sqlx::Error) -> String {
+    cause.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned()
+}
+
+/// Whether the server refuses the role or its password.
+pub(super) fn is_refused(cause: &sqlx::Error) -> bool {
+    matches!(&*code_of(cause), "28P01" | "28000")
+}
+
+/// Whether another process made the same change to the tables at the same moment.
+pub(super) fn is_race(cause: &sqlx::Error) -> bool {
+    // unique_violation, duplicate_table, duplicate_schema, duplicate_object (a table is a type too),
+    // serialization_failure, deadlock_detected, and the error of concurrent changes to the catalogue.
+    matches!(code_of(cause).as_str(), "23505" | "42P07" | "42P06" | "42710" | "40001" | "40P01" | "XX000")
+}
+
+/// Turns a PostgreSQL error into one that names the remedy, where there is one.
+pub(super) fn store_error(cause: sqlx::Error) -> AuditError {
+    let code = code_of(&cause);
+    let message = match code.as_str() {
+        "28P01" | "28000" => "the database server refuses the role or its password",
+        "3D000" => "there is no such database on the server: create it, or name another",
+        "42501" => "the role lacks a grant on the audit tables, or the right to create them",
+        "42P01" => "the audit tables do not exist, or are not in the role's search_path",
+        "42P05" | "26000" => {
+            "a pooler in transaction mode stands between: end the URL with ?statement-cache-capacity=0"
+        }
+        "53300" => "the database server has no connection left: raise max_connections, or use a pooler",
+        "53100" => "the database server's disk is full",
+        "25006" => "the database server is read-only: a standby, or default_transaction_read_only",
+        "57014" => "the database server cancelled the statement: raise statement_timeout for this role",
+        code if code.starts_with("57P") => "the database server is shutting down or starting",
+        code if code.starts_with("40") => "the transaction collided with another",
+        _ => match &cause {
+            sqlx::Error::Tls(_) if cfg!(not(any(feature = "tls-rustls", feature = "tls-native-tls"))) => {
+                "sslmode asks for TLS: enable the feature tls-rustls or tls-native-tls"
+            }
+            sqlx::Error::Tls(_) => NO_TLS,
+            // The error of rustls for a certificate that it does not trust.
+            sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => NO_TLS,
+            sqlx::Error::Io(_) => "the database server cannot be reached, or the connection to it was lost",
+            sqlx::Error::PoolTimedOut => "no connection of the pool became free in time",
+            _ => "the audit tables cannot be read or written",
+        },
+    };
+    AuditError::new(Kind::Store, message).because(cause)
+}
+
+/// The error of any statement of an append but the one that inserts rows. The database is at fault.
+pub(super) fn append_error(cause: sqlx::Error) -> AppendError {
+    AppendError { fault: Fault::Store, error: store_error(cause) }
+}
+
+/// The error of the statement that inserts rows. A row is at fault only if the error says that it can never be stored.
+pub(super) fn insert_error(cause: sqlx::Error) -> AppendError {
+    let constraint = cause.as_database_error().and_then(|error| error.constraint());
+    let (fault, error) = match code_of(&cause).as_str() {
+        "23505" if constraint == Some("tracing_audit_entries_id") => (
+            Fault::Duplicate,
+            AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already"),
+        ),
+        // 23505: somebody else has written at the head, which this transaction holds, so the ledger is damaged. 22P03
+        // and 22P04 object to the format in which the rows were sent: a column has another type than this crate's.
+        "23505" | "22P03" | "22P04" => return append_error(cause),
+        // Data exceptions, constraint violations, and values that are too large for an index.
+        code if code.starts_with("22") || code.starts_with("23") || code == "54000" => {
+            (Fault::Entry, AuditError::new(Kind::Quarantined, "the database refuses this entry"))
+        }
+        _ => return append_error(cause),
+    };
+    AppendError { fault, error: error.because(cause) }
+}

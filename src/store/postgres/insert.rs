@@ -1,0 +1,204 @@
+//! Adds rows at the head of a ledger, within a transaction that holds the head.
+
+use chrono::Utc;
+use sqlx::{Connection, PgConnection, Postgres as Database, Transaction};
+use uuid::Uuid;
+
+use super::{
+    copy::copy,
+    error::{append_error, code_of, insert_error},
+    source::Postgres,
+    sql::Sql,
+};
+use crate::{
+    AuditError,
+    entry::from_micros,
+    error::Kind,
+    record::Row,
+    store::appender::{AppendError, Fault},
+};
+
+/// The statements of one connection.
+pub(super) struct Statements {
+    begin: &'static str,
+    head: Sql,
+    pub(super) position: Sql,
+    pub(super) batch: Sql,
+    rows: RowStatement,
+    add_batch: Sql,
+    move_head: Sql,
+    pub(super) quarantine: Sql,
+    pub(super) reach: Sql,
+    pub(super) next_quarantined: Sql,
+    pub(super) readmitted: Sql,
+}
+
+/// The statement that adds rows.
+enum RowStatement {
+    Copy(String),
+    /// For servers that refuse `COPY`, for instance under row-level security.
+    Insert(Sql),
+}
+
+/// The beginnings of a transaction. They do not rely on the session's settings. The second one makes a commit durable
+/// where the session does not.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+const BEGIN_DURABLE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on";
+
+const COPY: &str = "COPY @tracing_audit_entries
+         (ledger, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
+          risk_score, metadata, problems)
+     FROM STDIN (FORMAT binary)";
+
+/// It has one parameter per column, whatever the number of rows is.
+const INSERT: &str = "INSERT INTO @tracing_audit_entries
+         (ledger, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
+          risk_score, metadata, problems)
+     SELECT $1, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
+            risk_score, metadata::json, problems::json
+     FROM unnest($2::bigint[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::uuid[], $7::uuid[], $8::text[],
+                 $9::text[], $10::text[], $11::text[], $12::text[], $13::float8[], $14::text[], $15::text[])
+         AS new (seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
+                 risk_score, metadata, problems)";
+
+/// Whether the server lets this role copy into the table of entries.
+pub(super) async fn can_copy(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let mut transaction = connection.begin().await?;
+    let tried = copy(&mut transaction, &postgres.sql(COPY).0, ("", 0), &[]).await;
+    transaction.rollback().await?;
+    match tried {
+        // feature_not_supported, syntax_error
+        Err(cause) if matches!(&*code_of(&cause), "0A000" | "42601") => Ok(false),
+        tried => tried.map(|()| true),
+    }
+}
+
+impl Statements {
+    pub(super) fn new(postgres: &Postgres, commits_are_not_durable: bool, can_copy: bool) -> Self {
+        let sql = |statement| postgres.statement(statement);
+        let rows = if can_copy {
+            RowStatement::Copy(postgres.sql(COPY).0)
+        } else {
+            RowStatement::Insert(sql(INSERT))
+        };
+        Self {
+            begin: if commits_are_not_durable { BEGIN_DURABLE } else { BEGIN },
+            head: sql("SELECT next_seq FROM @tracing_audit_heads WHERE ledger = $1 FOR UPDATE"),
+            position: sql("SELECT position FROM @tracing_audit_positions WHERE ledger = $1 AND writer = $2"),
+            batch: sql("SELECT first_seq, entries FROM @tracing_audit_batches
+                 WHERE ledger = $1 AND writer = $2 AND position = $3"),
+            rows,
+            add_batch: sql("INSERT INTO @tracing_audit_batches VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"),
+            move_head: sql("UPDATE @tracing_audit_heads SET next_seq = $2 WHERE ledger = $1"),
+            quarantine: sql("INSERT INTO @tracing_audit_quarantine VALUES ($1, $2, $3, $4, $5, $6, $7)"),
+            reach: sql("INSERT INTO @tracing_audit_positions VALUES ($1, $2, $3)
+                 ON CONFLICT (ledger, writer) DO UPDATE SET position = excluded.position"),
+            next_quarantined: sql(
+                "SELECT quarantined_at, writer, position, record FROM @tracing_audit_quarantine
+                 WHERE ledger = $1 AND (quarantined_at, writer, position) > ($2, $3, $4)
+                 ORDER BY quarantined_at, writer, position LIMIT 1",
+            ),
+            readmitted: sql(
+                "DELETE FROM @tracing_audit_quarantine WHERE ledger = $1 AND writer = $2 AND position = $3",
+            ),
+        }
+    }
+
+    pub(super) async fn begin<'c>(
+        &self,
+        connection: &'c mut PgConnection,
+    ) -> sqlx::Result<Transaction<'c, Database>> {
+        connection.begin_with(self.begin).await
+    }
+
+    /// Holds the ledger until the end of the transaction, and returns its next `seq`.
+    pub(super) async fn hold(
+        &self,
+        transaction: &mut PgConnection,
+        ledger: &str,
+    ) -> Result<i64, AppendError> {
+        let head = self.head.scalar().bind(ledger);
+        let head: Option<i64> = head.fetch_optional(transaction).await.map_err(append_error)?;
+        head.ok_or_else(|| {
+            let error =
+                AuditError::new(Kind::Store, "the ledger's head does not exist: somebody has removed it");
+            AppendError { fault: Fault::Store, error }
+        })
+    }
+
+    /// Adds rows at the head of the ledger, which the transaction holds.
+    pub(super) async fn add(
+        &self,
+        connection: &mut PgConnection,
+        (ledger, first_seq): (&str, i64),
+        rows: &[&Row],
+        (writer, until): (Uuid, u64),
+    ) -> Result<(), AppendError> {
+        let (Some(least), Some(greatest)) =
+            (rows.iter().map(|row| row.ts).min(), rows.iter().map(|row| row.ts).max())
+        else {
+            return Ok(());
+        };
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        self.insert(connection, (ledger, first_seq), rows).await.map_err(insert_error)?;
+        self.add_batch
+            .query()
+            .bind(ledger)
+            .bind(first_seq)
+            .bind(count)
+            .bind(writer)
+            .bind(until.cast_signed())
+            .bind(Utc::now())
+            .bind(from_micros(least))
+            .bind(from_micros(greatest))
+            .execute(&mut *connection)
+            .await
+            .map_err(append_error)?;
+        self.move_head
+            .query()
+            .bind(ledger)
+            .bind(first_seq.saturating_add(count))
+            .execute(connection)
+            .await
+            .map_err(append_error)?;
+        Ok(())
+    }
+
+    async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        (ledger, first_seq): (&str, i64),
+        rows: &[&Row],
+    ) -> sqlx::Result<()> {
+        fn column<'a, T>(rows: &'a [&'a Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
+            rows.iter().map(|row| value(row)).collect()
+        }
+        let insert = match &self.rows {
+            RowStatement::Copy(statement) => {
+                return copy(connection, statement, (ledger, first_seq), rows).await;
+            }
+            RowStatement::Insert(insert) => insert,
+        };
+        let seqs: Vec<i64> = (first_seq..).take(rows.len()).collect();
+        insert
+            .query()
+            .bind(ledger)
+            .bind(seqs)
+            .bind(column(rows, |row| row.id))
+            .bind(column(rows, |row| from_micros(row.ts)))
+            .bind(column(rows, |row| row.workspace_id))
+            .bind(column(rows, |row| row.session_id))
+            .bind(column(rows, |row| row.agent_id))
+            .bind(column(rows, |row| &*row.action))
+            .bind(column(rows, |row| &*row.resource))
+            .bind(column(rows, |row| row.resource_id.as_deref()))
+            .bind(column(rows, |row| &*row.decision))
+            .bind(column(rows, |row| row.reason.as_deref()))
+            .bind(column(rows, |row| row.risk_score))
+            .bind(column(rows, |row| &*row.metadata))
+            .bind(column(rows, |row| row.problems.as_deref()))
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}

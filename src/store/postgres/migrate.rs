@@ -1,0 +1,125 @@
+//! Creates and migrates the tables.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, PgConnection};
+
+use super::{
+    error::{is_race, store_error},
+    source::Postgres,
+    sql::table_exists,
+};
+use crate::{
+    AuditError,
+    error::Kind,
+    store::migration::{Migrate, Migration, not_migrated},
+};
+
+/// The scripts of the migrations, oldest first. The version of a database is the number of migrations that it has had.
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/postgres/0001_ledger.sql"),
+    include_str!("../../../migrations/postgres/0002_reads.sql"),
+];
+
+const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS @tracing_audit_migrations \
+                                 (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL)";
+
+/// The time for which a migration is retried while other processes migrate the tables at the same moment.
+const MIGRATE_FOR: Duration = Duration::from_secs(30);
+const MIGRATE_PAUSE: Duration = Duration::from_millis(20);
+
+/// The migrations as scripts, for running them by hand.
+pub(super) fn migrations(postgres: &Postgres) -> Vec<Migration> {
+    let schema = postgres.prefix.trim_end_matches('.');
+    let script = |(version, sql): (u32, &&str)| {
+        let path =
+            if schema.is_empty() { String::new() } else { format!("SET LOCAL search_path TO {schema};\n") };
+        let first = match (version, schema) {
+            (1, "") => format!("{};\n", postgres.sql(CREATE_MIGRATIONS).0),
+            (1, schema) => {
+                format!("CREATE SCHEMA IF NOT EXISTS {schema};\n{};\n", postgres.sql(CREATE_MIGRATIONS).0)
+            }
+            _ => String::new(),
+        };
+        let reached = postgres.sql("INSERT INTO @tracing_audit_migrations VALUES").0;
+        let sql = format!("BEGIN;\n{first}{reached} ({version}, now());\n{path}\n{sql}\nCOMMIT;\n");
+        Migration { version, sql }
+    };
+    (1..).zip(&MIGRATIONS).map(script).collect()
+}
+
+/// Brings the tables up to date, if `migrate` allows it. The version is read first, without a lock. The lock is the
+/// row of the next version, which only one transaction can add.
+pub(super) async fn bring_up_to_date(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    migrate: Migrate,
+) -> Result<(), AuditError> {
+    let start = Instant::now();
+    let known = MIGRATIONS.len();
+    loop {
+        let version = version(postgres, connection).await.map_err(store_error)?;
+        if version > known {
+            let message = format!(
+                "the database has schema version {version} and this version of tracing-audit knows {known}: upgrade tracing-audit"
+            );
+            return Err(AuditError::new(Kind::Schema, message));
+        }
+        let Some(migration) = MIGRATIONS.get(version) else { return Ok(()) };
+        if migrate == Migrate::Check {
+            return Err(not_migrated(version, known));
+        }
+        match apply(postgres, connection, version + 1, migration).await {
+            Ok(()) => {}
+            // Another process has added the row or created the table first.
+            Err(cause) if is_race(&cause) && start.elapsed() < MIGRATE_FOR => {
+                tokio::time::sleep(MIGRATE_PAUSE).await;
+            }
+            Err(cause) => return Err(store_error(cause)),
+        }
+    }
+}
+
+/// The version of the tables, 0 if they do not exist.
+async fn version(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<usize> {
+    let mut transaction = connection.begin().await?;
+    if !table_exists(postgres, &mut transaction, "tracing_audit_migrations").await? {
+        return Ok(0);
+    }
+    let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
+    let version: i64 = version.scalar().fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(usize::try_from(version).unwrap_or(0))
+}
+
+/// Migrates the tables to this version, and creates what records it if this is the first.
+async fn apply(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    version: usize,
+    migration: &'static str,
+) -> sqlx::Result<()> {
+    if version == 1 {
+        let mut transaction = connection.begin().await?;
+        if let Some(schema) = &postgres.schema {
+            let exists = postgres.statement("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)");
+            if !exists.scalar::<bool>().bind(schema).fetch_one(&mut *transaction).await? {
+                let create = format!("CREATE SCHEMA IF NOT EXISTS {}", postgres.prefix.trim_end_matches('.'));
+                sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut *transaction).await?;
+            }
+        }
+        // The table is committed by itself, so that a second process waits for the row and not for the table.
+        sqlx::raw_sql(postgres.sql(CREATE_MIGRATIONS)).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+    }
+    let mut transaction = connection.begin().await?;
+    let add = postgres.statement("INSERT INTO @tracing_audit_migrations VALUES ($1, now())");
+    add.query().bind(i64::try_from(version).unwrap_or(i64::MAX)).execute(&mut *transaction).await?;
+    if let Some(schema) = &postgres.schema {
+        // The setting ends with the transaction.
+        let path = postgres.statement("SELECT set_config('search_path', quote_ident($1), true)");
+        path.query().bind(schema).execute(&mut *transaction).await?;
+    }
+    sqlx::raw_sql(migration).execute(&mut *transaction).await?;
+    transaction.commit().await
+}

@@ -1,0 +1,48 @@
+//! PostgreSQL: many services, one database, a ledger each or one for all.
+//!
+//! Nothing here relies on a session: no prepared settings, temporary tables, sequences or advisory locks. So poolers
+//! can stand in between, and databases that speak PostgreSQL's protocol can take its place.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `postgres_store.rs` | `PostgresStore`: a database and its settings, before it becomes a `Store` |
+//! | `source.rs` | the database as it was given: options, passwords, schema, pools for readers |
+//! | `error.rs` | errors of the database: whose fault, which remedy; how long to wait for an answer |
+//! | `open.rs` | opens the writing connection |
+//! | `migrate.rs` | creates and migrates the tables |
+//! | `append.rs` | commits a batch: position, head, rows and quarantine in one transaction |
+//! | `insert.rs` | adds rows at the head of the ledger |
+//! | `copy.rs` | rows in `COPY`'s binary format |
+//! | `quarantine.rs` | reads quarantined entries, and tries them again |
+//! | `sql.rs` | statements and their parameters; literals and paths as SQL |
+//! | `conditions.rs` | a query's conditions as SQL |
+//! | `plan.rs` | plans a query before it is asked: ledgers, ranges, indexes |
+//! | `read.rs` | reads pages, counts and the heads of ledgers |
+//! | `by_time.rs` | reads entries in the order of time, window by window |
+//! | `rows.rs` | the columns of an entry, and an entry from them |
+//! | `recorded_reads.rs` | the record of who read the log |
+//! | `indexes.rs` | creates, drops and lists indexes |
+//! | `borrowed.rs` | a pooled connection that goes back only outside of a transaction |
+//! | `backend.rs` | `Backend`, `Reads` and `Indexes` for PostgreSQL; delegates every call |
+
+mod append;
+mod backend;
+mod borrowed;
+mod by_time;
+mod conditions;
+mod copy;
+mod error;
+mod indexes;
+mod insert;
+mod migrate;
+mod open;
+mod plan;
+mod postgres_store;
+mod quarantine;
+mod read;
+mod recorded_reads;
+mod rows;
+mod source;
+mod sql;
+
+pub use postgres_store::PostgresStore;

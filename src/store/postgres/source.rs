@@ -1,0 +1,158 @@
+//! The database as it was given: how to connect to it, the schema of its tables, and its pools for readers.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    ConnectOptions, Connection as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::error::{is_refused, store_error};
+use crate::{AuditError, error::Kind, platform::is_on_own_runtime};
+
+/// The most connections in each pool for readers: enough for a few exports and pages at once.
+const READERS: u32 = 4;
+
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+type Answer = BoxFuture<'static, Result<String, BoxError>>;
+
+/// The application's password callback, called for each new connection.
+#[derive(Clone)]
+pub(super) struct Passwords(Arc<dyn Fn() -> Answer + Send + Sync>);
+
+impl Passwords {
+    pub(super) fn new(ask: impl Fn() -> Answer + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum Source {
+    Options(Box<PgConnectOptions>),
+    /// The application's pool. Its options are read again for each new connection: the application may have changed the
+    /// password in them.
+    Pool(PgPool),
+}
+
+/// A PostgreSQL database. Clones share their pools.
+#[derive(Clone)]
+pub(crate) struct Postgres {
+    source: Source,
+    /// If `None`, the password is the one in the options, if they have one.
+    passwords: Option<Passwords>,
+    pub(super) schema: Option<String>,
+    /// The text before the name of each table: the quoted schema and a dot, or nothing.
+    pub(super) prefix: String,
+    /// Whether the server knows prepared statements by name. They are then prepared once for each connection.
+    pub(super) names_statements: bool,
+    /// The connections of readers that do not block, and of readers that do. They are apart because a connection
+    /// lives on the runtime that opened it, which may be on the very thread that a blocking reader blocks. Each pool
+    /// is made by the first read, since making one takes a runtime.
+    readers: Arc<OnceLock<PgPool>>,
+    blocking_readers: Arc<OnceLock<PgPool>>,
+}
+
+impl fmt::Debug for Postgres {
+    /// Names the database. The options are not shown: sqlx would show the password in them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("database", &self.address())
+            .field("schema", &self.schema)
+            .field("asks_for_password", &self.passwords.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    pub(super) fn new(source: Source, names_statements: bool) -> Self {
+        Self {
+            source,
+            passwords: None,
+            schema: None,
+            prefix: String::new(),
+            names_statements,
+            readers: Arc::default(),
+            blocking_readers: Arc::default(),
+        }
+    }
+
+    pub(super) fn with_schema(self, name: &str) -> Self {
+        let prefix = format!("\"{}\".", name.replace('"', "\"\""));
+        Self { schema: Some(name.to_owned()), prefix, ..self }
+    }
+
+    /// The pools are not shared with earlier clones, whose connections have other passwords.
+    pub(super) fn with_passwords(self, passwords: Passwords) -> Self {
+        let passwords = Some(passwords);
+        Self { passwords, readers: Arc::default(), blocking_readers: Arc::default(), ..self }
+    }
+
+    /// Server, port and database; not the role or its password, which may change.
+    pub(super) fn address(&self) -> String {
+        let options = self.options();
+        let host = options.get_socket().map_or(options.get_host().into(), |socket| socket.to_string_lossy());
+        let database = options.get_database().unwrap_or_else(|| options.get_username());
+        format!("{host}:{}/{database}", options.get_port())
+    }
+
+    /// Opens a connection that belongs to no pool.
+    pub(super) async fn connect(&self) -> Result<PgConnection, AuditError> {
+        PgConnection::connect_with(&self.options_now().await?).await.map_err(store_error)
+    }
+
+    /// The options, without the answer of the password callback.
+    fn options(&self) -> PgConnectOptions {
+        match &self.source {
+            Source::Options(options) => options.as_ref().clone(),
+            Source::Pool(pool) => pool.connect_options().as_ref().clone().disable_statement_logging(),
+        }
+    }
+
+    /// The options for a connection that is opened now.
+    async fn options_now(&self) -> Result<PgConnectOptions, AuditError> {
+        let options = self.options();
+        let Some(Passwords(ask)) = &self.passwords else { return Ok(options) };
+        let password = ask().await.map_err(|cause| {
+            AuditError::new(Kind::Store, "cannot obtain the password for the database server").because(cause)
+        })?;
+        Ok(options.password(&password))
+    }
+
+    /// The pool for the reader that calls this.
+    pub(super) async fn readers(&self) -> Result<&PgPool, AuditError> {
+        self.readers_for(is_on_own_runtime()).await
+    }
+
+    /// The pool for readers that block, or for those that do not.
+    pub(super) async fn readers_for(&self, blocking: bool) -> Result<&PgPool, AuditError> {
+        let readers = match &self.source {
+            // The connections of the application's pool do not call our password callback.
+            Source::Pool(pool) if !blocking && self.passwords.is_none() => return Ok(pool),
+            _ if blocking => &self.blocking_readers,
+            _ => &self.readers,
+        };
+        // A pool of the application's has settings and callbacks for its connections: they apply to ours too.
+        let options = match &self.source {
+            Source::Pool(pool) => pool.options().clone().min_connections(0),
+            Source::Options(_) => PgPoolOptions::new(),
+        };
+        let make = || options.max_connections(READERS).connect_lazy_with(self.options());
+        let readers = readers.get_or_init(make);
+        // The pool may be about to open a connection, and the password may have changed.
+        if readers.num_idle() == 0 {
+            readers.set_connect_options(self.options_now().await?);
+        } else if self.passwords.is_some()
+            && let Err(cause) = readers.acquire().await
+            && is_refused(&cause)
+        {
+            // The idle connection was dead, and the pool opened another with an old password.
+            readers.set_connect_options(self.options_now().await?);
+        }
+        Ok(readers)
+    }
+}

@@ -1,0 +1,178 @@
+//! Statements and their parameters; literals and paths as SQL.
+
+use std::sync::Arc;
+
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Encode, FromRow, PgConnection, Postgres as Database, Type,
+    postgres::{PgArguments, PgRow},
+    query::{Query, QueryAs, QueryScalar},
+};
+
+use super::{error::store_error, source::Postgres};
+use crate::{AuditError, reader::Step};
+
+/// The table of entries.
+pub(super) const ENTRIES: &str = "tracing_audit_entries";
+
+/// A statement that is run with parameters or returns rows, with the names of its tables.
+///
+/// A statement without a name is prepared again by each run, in one message, and then executed by another one. It
+/// needs a transaction, since a pooler may send a message outside of a transaction to another connection.
+pub(super) struct Sql {
+    text: Arc<str>,
+    named: bool,
+}
+
+impl Sql {
+    fn text(&self) -> AssertSqlSafe<Arc<str>> {
+        AssertSqlSafe(Arc::clone(&self.text))
+    }
+
+    pub(super) fn query(&self) -> Query<'static, Database, PgArguments> {
+        sqlx::query(self.text()).persistent(self.named)
+    }
+
+    pub(super) fn scalar<T>(&self) -> QueryScalar<'static, Database, T, PgArguments>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        sqlx::query_scalar(self.text()).persistent(self.named)
+    }
+
+    pub(super) fn row<T: for<'r> FromRow<'r, PgRow>>(&self) -> QueryAs<'static, Database, T, PgArguments> {
+        sqlx::query_as(self.text()).persistent(self.named)
+    }
+}
+
+impl Postgres {
+    /// A statement of this crate, in which `@` stands before the name of each table.
+    pub(super) fn sql(&self, statement: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(statement.replace('@', &self.prefix))
+    }
+
+    /// As [`sql`](Self::sql), for a statement that is run with parameters or returns rows.
+    pub(super) fn statement(&self, statement: &str) -> Sql {
+        Sql { text: self.sql(statement).0.into(), named: self.names_statements }
+    }
+
+    /// The name of a table with its schema, if it was given one.
+    pub(super) fn table(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+/// Whether the audit tables include one of this name.
+pub(super) async fn table_exists(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    name: &str,
+) -> sqlx::Result<bool> {
+    let exists = postgres.statement("SELECT to_regclass($1) IS NOT NULL");
+    exists.scalar().bind(postgres.table(name)).fetch_one(connection).await
+}
+
+/// A statement that is built piece by piece, together with its parameters.
+pub(super) struct Statement<'p> {
+    postgres: &'p Postgres,
+    sql: String,
+    arguments: PgArguments,
+    error: Option<sqlx::Error>,
+}
+
+impl<'p> Statement<'p> {
+    pub(super) fn new(postgres: &'p Postgres, start: &str) -> Self {
+        Self { postgres, sql: start.to_owned(), arguments: PgArguments::default(), error: None }
+    }
+
+    pub(super) fn push(&mut self, sql: &str) -> &mut Self {
+        self.sql.push_str(sql);
+        self
+    }
+
+    /// Adds a parameter, and its placeholder to the statement.
+    pub(super) fn bind<'q, T: Encode<'q, Database> + Type<Database> + 'q>(&mut self, value: T) -> &mut Self {
+        if let Err(cause) = self.arguments.add(value) {
+            self.error = Some(sqlx::Error::Encode(cause));
+        }
+        let placeholder = format!("${}", self.arguments.len());
+        self.push(&placeholder)
+    }
+
+    /// Adds `AND`, this condition and its value, if there is a value.
+    pub(super) fn and<'q, T: Encode<'q, Database> + Type<Database> + 'q>(
+        &mut self,
+        condition: &str,
+        value: Option<T>,
+    ) {
+        if let Some(value) = value {
+            self.push(" AND ").push(condition).bind(value);
+        }
+    }
+
+    pub(super) fn into_query(self) -> Result<Query<'static, Database, PgArguments>, AuditError> {
+        match self.error {
+            Some(error) => Err(store_error(error)),
+            None => Ok(sqlx::query_with(self.postgres.sql(&self.sql), self.arguments)
+                .persistent(self.postgres.names_statements)),
+        }
+    }
+}
+
+/// A `seq` as the database holds it. One beyond the greatest that it can hold becomes the greatest.
+pub(super) fn bounded(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// The expression of the value at this path in a JSON column.
+fn place(column: &str, path: &[Step]) -> String {
+    let mut expression = ["(", column].concat();
+    for step in path {
+        expression.push_str(" -> ");
+        expression.push_str(&match step {
+            Step::Key(key) => quoted(key),
+            Step::Index(index) => index.to_string(),
+        });
+    }
+    expression + ")"
+}
+
+/// The expression of the value at this path, as JSON text.
+pub(super) fn metadata(column: &str, path: &[Step]) -> String {
+    place(column, path) + "::text COLLATE \"C\""
+}
+
+/// The expression of the value at this path in the metadata. A string is itself, every other value is JSON text.
+pub(super) fn plain(path: &[Step]) -> String {
+    let place = place("e.metadata", path);
+    // The operator #>> turns JSON's null into SQL's.
+    format!("coalesce({place} #>> '{{}}', {place}::text) COLLATE \"C\"")
+}
+
+/// The most characters of a text that fit into an index, of which an entry may have some 2700 bytes.
+const BEGINNING: usize = 250;
+
+/// The expression that an index on a text is on: the beginning of the text.
+pub(super) fn beginning(text: &str) -> String {
+    format!("left({text}, {BEGINNING})")
+}
+
+/// The beginning of a value, as an index has it.
+pub(super) fn beginning_of(value: &str) -> String {
+    value.chars().take(BEGINNING).collect()
+}
+
+/// A text as an SQL literal, which means the same under any settings of the session and does not contain `@`, the sign
+/// for the schema. It is not a parameter, so that the planner meets the same expression as in an index.
+fn quoted(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains(['\\', '@']) {
+        format!("E'{}'", doubled.replace('\\', "\\\\").replace('@', "\\x40"))
+    } else {
+        format!("'{doubled}'")
+    }
+}
+
+/// A name as an SQL identifier.
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
