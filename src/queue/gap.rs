@@ -4,7 +4,7 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Refused;
+use super::contract::Refused;
 use crate::{
     entry::{Moment, from_micros},
     record::{FieldEncoder, Limits, begin_event},

@@ -7,7 +7,10 @@ use std::{
     time::Instant,
 };
 
-use super::{Appended, Batch, Block, Counts, Outcome, Piece, Queue, Refused, gap::Gap};
+use super::{
+    contract::{Appended, Batch, Block, Counts, Outcome, Piece, Queue, Refused},
+    gap::Gap,
+};
 use crate::platform::lock;
 
 /// Bytes after which a block is closed and a new one begun. Large enough that allocation is rare, small enough

@@ -11,14 +11,14 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    LOCK, Place, SPARE, UNBORN, discard,
-    reading::read_segment,
-    segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
+    format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
+    scan::read_segment,
+    segments::{LOCK, Place, SPARE, UNBORN, discard},
     upkeep::REWRITTEN,
 };
 use crate::{
     platform::read_up_to,
-    queue::{Batch, Durability},
+    queue::contract::{Batch, Durability},
 };
 
 /// After this long, nobody is making it any more.

@@ -9,11 +9,11 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    LOCK, failed,
-    reading::{STEP, read_segment},
-    segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
+    format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
+    scan::{STEP, read_segment},
+    segments::{LOCK, failed},
 };
-use crate::{AuditError, platform::read_up_to};
+use crate::{error::AuditError, platform::read_up_to};
 
 /// A journal, as [`inspect_journals`] found it.
 #[derive(Clone, Debug)]

@@ -2,9 +2,26 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use proptest::prelude::*;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use super::{backlog::Backlog, *};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{
+    backlog::Backlog,
+    format::{HEADER_BYTES, Header, Seed, record_bytes},
+    segments::{DAMAGED, JournalQueue, LOCK, Place, SPARE, segment_name},
+};
+use crate::{
+    platform::write_all_at,
+    queue::contract::{Durability, Outcome, Queue, Refused},
+};
 
 fn place(directory: &Path) -> Place {
     Place {

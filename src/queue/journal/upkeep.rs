@@ -16,9 +16,9 @@ use std::{
 };
 
 use super::{
-    HEADER_BYTES, JournalQueue, SPARE, Seed, Segment, Spare, State, make,
-    reading::{STEP, read_segment},
-    segment_name,
+    format::{HEADER_BYTES, Seed},
+    scan::{STEP, read_segment},
+    segments::{JournalQueue, SPARE, Segment, Spare, State, make, segment_name},
 };
 use crate::platform::{sync_directory, write_all_at};
 

@@ -2,8 +2,8 @@
 
 use std::{fs::File, io};
 
-use super::segment::Seed;
-use crate::{platform::read_up_to, queue::Block};
+use super::format::Seed;
+use crate::{platform::read_up_to, queue::contract::Block};
 
 /// What was read of one segment.
 pub(super) struct Reading {
@@ -91,7 +91,7 @@ impl Reading {
 /// holds what is read of it batch by batch against each record by itself.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz(bytes: &[u8]) {
-    use super::segment::{HEADER_BYTES, Header, RECORD_HEADER_BYTES};
+    use super::format::{HEADER_BYTES, Header, RECORD_HEADER_BYTES};
 
     let journal = uuid::Uuid::from_u128(7);
     let first = 5;
