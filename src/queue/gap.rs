@@ -4,11 +4,18 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::contract::Refused;
 use crate::{
     entry::{Moment, from_micros},
     record::{FieldEncoder, Limits, begin_event},
 };
+
+/// Why a record was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Closed,
+    TooLarge,
+}
 
 /// How many entries were rejected, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
-    contract::{Appended, Batch, Block, Counts, Outcome, Piece, Queue, Refused},
-    gap::Gap,
+    contract::{Appended, Counts, Outcome, Queue},
+    gap::{Gap, Refused},
+    records::{Block, Records},
 };
 use crate::platform::lock;
 
@@ -112,40 +113,40 @@ impl Queue for MemoryQueue {
         Gap::widen(&mut state.gap, why);
     }
 
-    fn tell_gap(&self) -> Option<Appended> {
+    fn report_gap(&self) -> Option<Appended> {
         let mut state = self.lock();
         let gap = state.gap.take()?;
         state.counts.gaps += 1;
         Some(state.append(&gap.record()))
     }
 
-    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
+    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
         let mut state = self.lock();
         state.seal();
-        let mut batch = Batch::default();
+        let mut records = Records::default();
         let (mut block_from, mut bytes_left) = (state.first, bytes);
         for block in &state.sealed {
             let block_until = block_from + block.ends.len() as u64;
             if block_until > from {
                 let start = usize::try_from(from.saturating_sub(block_from)).unwrap_or(usize::MAX);
                 let mut end = start;
-                while end < block.ends.len() && batch.len < count {
+                let taken = |end: usize| records.len() + (end - start);
+                while end < block.ends.len() && taken(end) < count {
                     let size = block.record(end).len();
-                    if size > bytes_left && batch.len > 0 {
+                    if size > bytes_left && taken(end) > 0 {
                         break;
                     }
                     bytes_left = bytes_left.saturating_sub(size);
-                    batch.len += 1;
                     end += 1;
                 }
-                batch.pieces.push(Piece { block: Arc::clone(block), records: start..end });
+                records.push_part(Arc::clone(block), start..end);
                 if end < block.ends.len() {
                     break;
                 }
             }
             block_from = block_until;
         }
-        Ok(batch)
+        Ok(records)
     }
 
     fn ack(&self, upto: u64, outcome: Outcome) {

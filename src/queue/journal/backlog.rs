@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     platform::read_up_to,
-    queue::contract::{Batch, Durability},
+    queue::{policy::Durability, records::Records},
 };
 
 /// After this long, nobody is making it any more.
@@ -173,8 +173,8 @@ impl Backlog {
 
     /// Records from position `from` on, which the database says is committed. Empty with nothing skipped: there
     /// are no more. What is skipped is damaged or, if a segment or a restored database lacks it, gone.
-    pub(crate) fn read(&mut self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
-        let mut batch = Batch::default();
+    pub(crate) fn read(&mut self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
+        let mut batch = Records::default();
         let mut at = from;
         let mut index = self.segments.iter().rposition(|segment| segment.first <= at).unwrap_or(0);
         while let Some(segment) = self.segments.get(index) {

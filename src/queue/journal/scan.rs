@@ -3,7 +3,7 @@
 use std::{fs::File, io};
 
 use super::format::Seed;
-use crate::{platform::read_up_to, queue::contract::Block};
+use crate::{platform::read_up_to, queue::records::Block};
 
 /// What was read of one segment.
 pub(super) struct Reading {

@@ -19,8 +19,10 @@ use crate::{
     error::{AuditError, Kind},
     platform::{allocate, lock, sync_directory, write_all_at},
     queue::{
-        contract::{Appended, Batch, Counts, Due, Durability, Outcome, Queue, Refused},
-        gap::Gap,
+        contract::{Appended, Counts, Due, Outcome, Queue},
+        gap::{Gap, Refused},
+        policy::Durability,
+        records::Records,
     },
 };
 
@@ -514,7 +516,7 @@ impl Queue for JournalQueue {
         Gap::widen(&mut state.gap, why);
     }
 
-    fn tell_gap(&self) -> Option<Appended> {
+    fn report_gap(&self) -> Option<Appended> {
         let mut end = self.lock_end();
         let gap = self.lock().gap.take()?;
         let written = self.write(&mut end, &gap.record(), false);
@@ -528,11 +530,11 @@ impl Queue for JournalQueue {
         Some(appended)
     }
 
-    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
+    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
         let mut scratch = lock(&self.scratch);
-        let mut batch = Batch::default();
+        let mut batch = Records::default();
         let mut at = from;
-        while batch.len < count {
+        while batch.len() < count {
             // Read without the lock: emitters go on meanwhile.
             let place = {
                 let state = self.lock();
@@ -547,8 +549,8 @@ impl Queue for JournalQueue {
                 })
             };
             let Some((file, path, seed, extent, number, last)) = place else { break };
-            let left = (count - batch.len, bytes.saturating_sub(batch.bytes()));
-            if batch.len > 0 && left.1 == 0 {
+            let left = (count - batch.len(), bytes.saturating_sub(batch.bytes()));
+            if batch.len() > 0 && left.1 == 0 {
                 break;
             }
             let reading = read_segment(&file, seed, extent, at, left, &mut scratch)?;
@@ -562,14 +564,14 @@ impl Queue for JournalQueue {
             }
             if reading.block.ends.is_empty() {
                 // Nothing more of this segment checks: what is left of it is damaged.
-                if batch.len == 0 {
+                if batch.len() == 0 {
                     batch.skipped += last - at;
                     at = last;
                     continue;
                 }
                 break;
             }
-            if reading.skipped > 0 && batch.len > 0 {
+            if reading.skipped > 0 && batch.len() > 0 {
                 break;
             }
             batch.skipped += reading.skipped;

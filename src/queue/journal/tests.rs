@@ -20,7 +20,11 @@ use super::{
 };
 use crate::{
     platform::write_all_at,
-    queue::contract::{Durability, Outcome, Queue, Refused},
+    queue::{
+        contract::{Outcome, Queue},
+        gap::Refused,
+        policy::Durability,
+    },
 };
 
 fn place(directory: &Path) -> Place {
