@@ -11,10 +11,9 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    directory::{JournalHome, LOCK, REWRITTEN, SPARE, UNBORN, discard},
     format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
-    scan::read_segment,
-    segments::{LOCK, Place, SPARE, UNBORN, discard},
-    upkeep::REWRITTEN,
+    scan::scan_segment,
 };
 use crate::{
     platform::read_up_to,
@@ -33,11 +32,11 @@ pub(crate) struct Backlog {
     pub(crate) journal: Uuid,
     /// How many appends the database had accepted when it refused every entry of a batch of this one.
     pub(crate) refused_at: Option<u64>,
-    place: Place,
+    home: JournalHome,
     directory: PathBuf,
     _lock: File,
     /// Oldest first.
-    segments: Vec<Old>,
+    segments: Vec<AdoptedSegment>,
     scratch: Vec<u8>,
     /// Where reading left off: the position before the first record of which segment, where in it, and after which
     /// position.
@@ -45,7 +44,7 @@ pub(crate) struct Backlog {
 }
 
 #[derive(Debug)]
-struct Old {
+struct AdoptedSegment {
     file: Arc<File>,
     path: PathBuf,
     seed: Seed,
@@ -53,7 +52,7 @@ struct Old {
     size: usize,
 }
 
-impl Old {
+impl AdoptedSegment {
     fn open(path: PathBuf, journal: Uuid, first: u64) -> io::Result<Self> {
         let file = File::open(&path)?;
         let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
@@ -64,7 +63,7 @@ impl Old {
 impl Backlog {
     /// Adopts every journal of this place whose owner is gone and that is for the same database and ledger. One
     /// that cannot be read stands in no other's way.
-    pub(crate) fn adopt_all(place: &Place, own: Uuid) -> (Vec<Self>, Option<io::Error>) {
+    pub(crate) fn adopt_all(home: &JournalHome, own: Uuid) -> (Vec<Self>, Option<io::Error>) {
         let (mut adopted, mut failed) = (Vec::new(), None);
         let mut note = |cause: io::Error| {
             // Another process has just finished with it.
@@ -72,11 +71,11 @@ impl Backlog {
                 failed = Some(cause);
             }
         };
-        match fs::read_dir(&place.directory) {
+        match fs::read_dir(&home.directory) {
             Err(cause) => note(cause),
             Ok(found) => {
                 for found in found {
-                    match found.and_then(|found| Self::adopt(place, own, found.path())) {
+                    match found.and_then(|found| Self::adopt(home, own, found.path())) {
                         Ok(backlog) => adopted.extend(backlog),
                         Err(cause) => note(cause),
                     }
@@ -86,7 +85,7 @@ impl Backlog {
         (adopted, failed)
     }
 
-    fn adopt(place: &Place, own: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
+    fn adopt(home: &JournalHome, own: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
         let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.strip_suffix(UNBORN).is_some_and(|name| Uuid::try_parse(name.trim_end_matches('.')).is_ok()) {
             return discard_unborn(&directory).map(|()| None);
@@ -123,18 +122,18 @@ impl Backlog {
             read_up_to(&File::open(&path)?, &mut header, 0)?;
             match Header::decode(&header) {
                 Ok(header) if header.journal == journal => {
-                    if header.database != place.database || header.ledger != place.ledger {
+                    if header.database != home.database || header.ledger != home.ledger {
                         // Whoever writes to that one adopts it.
                         return Ok(None);
                     }
-                    segments.push(Old::open(path, journal, header.first)?);
+                    segments.push(AdoptedSegment::open(path, journal, header.first)?);
                 }
                 Err(NoSegment::Newer(_)) => return Ok(None),
                 Ok(_) | Err(NoSegment::Foreign) => {
                     let bytes = fs::read(&path)?;
                     // All zeros: the process died while it made it.
                     if bytes.iter().any(|byte| *byte != 0) {
-                        place.keep(&path, journal)?;
+                        home.keep(&path, journal)?;
                     }
                     // Its name says what its header should, and a record that checks with that is one of ours.
                     let first = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
@@ -142,7 +141,7 @@ impl Backlog {
                         Seed::of(journal, *first).record_after(&bytes, 0, HEADER_BYTES).is_some()
                     };
                     if let Some(first) = first.filter(ours) {
-                        headless.push(Old::open(path, journal, first)?);
+                        headless.push(AdoptedSegment::open(path, journal, first)?);
                     }
                 }
             }
@@ -152,7 +151,7 @@ impl Backlog {
             return Err(io::ErrorKind::InvalidData.into());
         }
         segments.append(&mut headless);
-        if place.durability != Durability::ProcessCrash {
+        if home.durability != Durability::ProcessCrash {
             // What its owner had not synced yet, nobody else does.
             for segment in &segments {
                 segment.file.sync_data()?;
@@ -162,7 +161,7 @@ impl Backlog {
         Ok(Some(Self {
             journal,
             refused_at: None,
-            place: place.clone(),
+            home: home.clone(),
             directory,
             _lock: lock,
             segments,
@@ -187,22 +186,22 @@ impl Backlog {
             let (marked, offset, position) = self.mark;
             let offset = if marked == segment.first && position <= at { offset } else { HEADER_BYTES };
             let (extent, from) = ((offset, segment.size), at.max(segment.first));
-            let reading = read_segment(&segment.file, segment.seed, extent, from, left, &mut self.scratch)?;
-            if reading.skipped > 0 {
-                self.place.keep(&segment.path, self.journal)?;
+            let scan = scan_segment(&segment.file, segment.seed, extent, from, left, &mut self.scratch)?;
+            if scan.skipped > 0 {
+                self.home.keep(&segment.path, self.journal)?;
             }
-            let lost = gone + reading.skipped;
+            let lost = gone + scan.skipped;
             if lost > 0 && batch.len() > 0 {
                 // A batch is without holes: the next one begins with it.
                 break;
             }
             batch.skipped += lost;
-            at = from + reading.skipped;
-            if !reading.block.ends.is_empty() {
-                at = reading.until;
-                self.mark = (segment.first, reading.next, reading.until);
-                let broken = reading.broken;
-                batch.push(reading.block);
+            at = from + scan.skipped;
+            if !scan.block.ends.is_empty() {
+                at = scan.until;
+                self.mark = (segment.first, scan.next, scan.until);
+                let broken = scan.broken;
+                batch.push(scan.block);
                 if broken {
                     break;
                 }
@@ -211,9 +210,9 @@ impl Backlog {
             let next = self.segments.get(index + 1);
             // Where its last record ends, another should begin, or the next segment.
             let mut tail = [0; RECORD_HEADER_BYTES];
-            read_up_to(&segment.file, &mut tail, reading.next)?;
+            read_up_to(&segment.file, &mut tail, scan.next)?;
             if next.map_or(tail != [0; RECORD_HEADER_BYTES], |next| next.first > at) {
-                self.place.keep(&segment.path, self.journal)?;
+                self.home.keep(&segment.path, self.journal)?;
             }
             index += 1;
         }

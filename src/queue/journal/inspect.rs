@@ -9,9 +9,9 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    directory::{LOCK, journal_error},
     format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
-    scan::{STEP, read_segment},
-    segments::{LOCK, failed},
+    scan::{UNLIMITED, scan_segment},
 };
 use crate::{error::AuditError, platform::read_up_to};
 
@@ -103,7 +103,7 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
         journals.sort_by_key(|journal| journal.id);
         Ok(journals)
     };
-    inspect().map_err(|cause| failed(directory, cause))
+    inspect().map_err(|cause| journal_error(directory, cause))
 }
 
 fn journal(id: Uuid, directory: PathBuf) -> io::Result<Journal> {
@@ -174,13 +174,13 @@ fn segment(journal: Uuid, path: PathBuf) -> io::Result<(Option<Header>, JournalS
     let (mut offset, mut scratch) = (HEADER_BYTES, Vec::new());
     loop {
         let seed = Seed::of(journal, first);
-        let reading = read_segment(&file, seed, (offset, end), segment.last, STEP, &mut scratch)?;
-        if reading.block.ends.is_empty() {
+        let scan = scan_segment(&file, seed, (offset, end), segment.last, UNLIMITED, &mut scratch)?;
+        if scan.block.ends.is_empty() {
             break;
         }
-        segment.records += reading.block.ends.len() as u64;
-        segment.missing += reading.skipped;
-        (segment.last, offset) = (reading.until, reading.next);
+        segment.records += scan.block.ends.len() as u64;
+        segment.missing += scan.skipped;
+        (segment.last, offset) = (scan.until, scan.next);
     }
     segment.used = offset as u64;
     let mut tail = [0; RECORD_HEADER_BYTES];

@@ -24,22 +24,29 @@
 //! | file | what it does |
 //! |---|---|
 //! | `format` | a segment byte for byte: header, records, checksums |
-//! | `segments` | the queue |
+//! | `directory` | names, lock, making and discarding a journal's directory |
+//! | `segments` | `Journal`: the open segments and their bounds, and making the next one |
+//! | `tail` | the end of the journal: finds room, encodes, writes |
 //! | `scan` | reads consecutive records out of a segment |
-//! | `upkeep` | work that may wait for the disk |
+//! | `upkeep` | work that may wait for the disk: the next segment's file, syncing, replacing a file that failed |
+//! | `journal_queue` | the queue that the flusher sees |
 //! | `backlog` | adopts what dead processes left |
 //! | `inspect` | lists the journals of a directory, for people |
 
 pub(crate) mod backlog;
+mod directory;
 mod format;
 pub(crate) mod inspect;
+mod journal_queue;
 mod scan;
 mod segments;
+mod tail;
 mod upkeep;
 
+pub(crate) use directory::JournalHome as Place;
+pub(crate) use journal_queue::JournalQueue;
 #[cfg(any(test, fuzzing))]
 pub(crate) use scan::fuzz;
-pub(crate) use segments::{JournalQueue, Place};
 
 #[cfg(test)]
 mod tests;

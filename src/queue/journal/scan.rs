@@ -6,7 +6,7 @@ use super::format::Seed;
 use crate::{platform::read_up_to, queue::records::Block};
 
 /// What was read of one segment.
-pub(super) struct Reading {
+pub(super) struct Scan {
     pub(super) block: Block,
     /// Positions left out before the first record.
     pub(super) skipped: u64,
@@ -19,7 +19,7 @@ pub(super) struct Reading {
 }
 
 /// Records and bytes at a time where all are read.
-pub(super) const STEP: (usize, usize) = (usize::MAX, usize::MAX);
+pub(super) const UNLIMITED: (usize, usize) = (usize::MAX, usize::MAX);
 
 /// Bytes of a segment read at once, unless there is no whole record in them: few enough to stay in a cache.
 const WINDOW: usize = 256 * 1024;
@@ -27,15 +27,15 @@ const WINDOW: usize = 256 * 1024;
 /// Reads records from `offset` on, up to `end`, of which the first is expected after `from`: at most `count`, at
 /// most `bytes` bytes unless a single one is larger, and as many as lie in a window of the file. `buffer` is for what
 /// is read.
-pub(super) fn read_segment(
+pub(super) fn scan_segment(
     file: &File,
     seed: Seed,
     (offset, end): (usize, usize),
     from: u64,
     (count, bytes): (usize, usize),
     buffer: &mut Vec<u8>,
-) -> io::Result<Reading> {
-    let mut reading = Reading::at(offset, from);
+) -> io::Result<Scan> {
+    let mut scan = Scan::at(offset, from);
     let mut window = WINDOW.min(end.saturating_sub(offset));
     loop {
         if buffer.len() < window {
@@ -43,16 +43,16 @@ pub(super) fn read_segment(
         }
         let buffer = buffer.get_mut(..window).unwrap_or_default();
         let read = read_up_to(file, buffer, offset)?;
-        reading.parse(seed, buffer.get(..read).unwrap_or_default(), offset, (count, bytes));
+        scan.parse(seed, buffer.get(..read).unwrap_or_default(), offset, (count, bytes));
         let all = offset + window >= end || read < window;
-        if !reading.block.ends.is_empty() || all {
-            return Ok(reading);
+        if !scan.block.ends.is_empty() || all {
+            return Ok(scan);
         }
         window = (window * 4).min(end - offset);
     }
 }
 
-impl Reading {
+impl Scan {
     fn at(offset: usize, from: u64) -> Self {
         Self { block: Block::default(), skipped: 0, until: from, next: offset, broken: false }
     }
@@ -113,21 +113,21 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     }
     let (mut batches, mut until, mut offset) = (Vec::new(), first, HEADER_BYTES);
     loop {
-        let mut reading = Reading::at(offset, until);
+        let mut scan = Scan::at(offset, until);
         let from = bytes.get(offset - HEADER_BYTES..).unwrap_or(&[]);
-        reading.parse(seed, from, offset, (3, 100));
-        let count = reading.block.ends.len();
+        scan.parse(seed, from, offset, (3, 100));
+        let count = scan.block.ends.len();
         if count == 0 {
             break;
         }
-        let before = reading.until - count as u64;
-        assert_eq!(before, until + reading.skipped);
+        let before = scan.until - count as u64;
+        assert_eq!(before, until + scan.skipped);
         batches.extend(
             (0..count)
                 .zip(before + 1..)
-                .map(|(index, position)| (position, reading.block.record(index).to_vec())),
+                .map(|(index, position)| (position, scan.block.record(index).to_vec())),
         );
-        (until, offset) = (reading.until, reading.next);
+        (until, offset) = (scan.until, scan.next);
     }
     assert_eq!(batches, alone);
 }

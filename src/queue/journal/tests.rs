@@ -15,8 +15,10 @@ use uuid::Uuid;
 
 use super::{
     backlog::Backlog,
+    directory::{DAMAGED, JournalHome, LOCK, SPARE, segment_name},
     format::{HEADER_BYTES, Header, Seed, record_bytes},
-    segments::{DAMAGED, JournalQueue, LOCK, Place, SPARE, segment_name},
+    journal_queue::JournalQueue,
+    segments::Journal,
 };
 use crate::{
     platform::write_all_at,
@@ -27,8 +29,12 @@ use crate::{
     },
 };
 
-fn place(directory: &Path) -> Place {
-    Place {
+fn create(home: JournalHome, journal: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
+    JournalQueue(Journal::create(home, journal, segment_bytes, start).unwrap())
+}
+
+fn home(directory: &Path) -> JournalHome {
+    JournalHome {
         directory: directory.to_owned(),
         bytes_max: u64::MAX,
         durability: Durability::ProcessCrash,
@@ -84,7 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A journal, and the list that it should be.
 struct Model {
-    place: Place,
+    home: JournalHome,
     start: u64,
     queue: JournalQueue,
     list: Vec<Vec<u8>>,
@@ -95,14 +101,14 @@ struct Model {
 }
 
 impl Model {
-    fn new(place: Place, start: u64) -> Self {
-        let queue = Self::open(&place, start);
-        Self { place, start, queue, list: Vec::new(), acked: 0, synced: 0, files: BTreeMap::new() }
+    fn new(home: JournalHome, start: u64) -> Self {
+        let queue = Self::open(&home, start);
+        Self { home, start, queue, list: Vec::new(), acked: 0, synced: 0, files: BTreeMap::new() }
     }
 
     /// A few records a segment.
-    fn open(place: &Place, start: u64) -> JournalQueue {
-        JournalQueue::with(place.clone(), Uuid::new_v4(), HEADER_BYTES + 200, start).unwrap()
+    fn open(home: &JournalHome, start: u64) -> JournalQueue {
+        create(home.clone(), Uuid::new_v4(), HEADER_BYTES + 200, start)
     }
 
     fn from(&self, from: u64) -> &[Vec<u8>] {
@@ -137,13 +143,13 @@ impl Model {
                 self.queue.upkeep().unwrap();
                 assert!(self.queue.upkeep_due().is_none());
                 self.synced = self.list.len() as u64;
-                let state = self.queue.lock();
+                let state = self.queue.0.lock();
                 self.files =
                     state.segments.iter().map(|segment| (segment.path.clone(), segment.end)).collect();
             }
             Step::Distrust(index) => {
                 {
-                    let mut state = self.queue.lock();
+                    let mut state = self.queue.0.lock();
                     let index = index.index(state.segments.len());
                     let segment = state.segments.get_mut(index).unwrap();
                     (segment.suspect, segment.synced) = (true, None);
@@ -157,17 +163,17 @@ impl Model {
 
     fn end(&mut self, end: End) {
         let own = Uuid::new_v4();
-        assert_eq!(Backlog::adopt_all(&self.place, own).0.len(), 0);
-        let next = Self::open(&self.place, self.start);
+        assert_eq!(Backlog::adopt_all(&self.home, own).0.len(), 0);
+        let next = Self::open(&self.home, self.start);
         let old = std::mem::replace(&mut self.queue, next);
-        let (directory, other) = (old.directory.clone(), self.queue.journal);
+        let (directory, other) = (old.0.directory.clone(), self.queue.0.journal);
         drop(old);
         match end {
             End::Killed => {}
             End::PowerLost(seed) => lose_power(&directory, &self.files, seed),
             End::Flipped(seed) => flip(&directory, seed),
         }
-        let (adopted, failed) = Backlog::adopt_all(&self.place, other);
+        let (adopted, failed) = Backlog::adopt_all(&self.home, other);
         assert!(failed.is_none() || matches!(end, End::PowerLost(_)), "{failed:?}");
         let found: Vec<(u64, Vec<u8>)> = adopted
             .into_iter()
@@ -270,7 +276,7 @@ fn a_golden_segment_with_any_byte_changed_loses_one_record_at_most_or_is_left_al
     let whole = include_bytes!("../../../tests/data/journal-1.segment");
     let header = Header::decode(whole).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let place = Place { database: header.database, ledger: header.ledger, ..place(directory.path()) };
+    let home = JournalHome { database: header.database, ledger: header.ledger, ..home(directory.path()) };
     let journal = directory.path().join(header.journal.to_string());
     fs::create_dir_all(&journal).unwrap();
     fs::write(journal.join(LOCK), "").unwrap();
@@ -279,7 +285,7 @@ fn a_golden_segment_with_any_byte_changed_loses_one_record_at_most_or_is_left_al
         let mut bytes = whole.to_vec();
         bytes[at] ^= 1 << (at % 8);
         fs::write(&segment, &bytes).unwrap();
-        let (adopted, failed) = Backlog::adopt_all(&place, Uuid::new_v4());
+        let (adopted, failed) = Backlog::adopt_all(&home, Uuid::new_v4());
         if at < HEADER_BYTES {
             // Nothing says any more which database it is for, or it seems to be of a newer version.
             assert!(adopted.is_empty() && (failed.is_some() || (8..12).contains(&at)), "{at}");
@@ -310,8 +316,8 @@ proptest! {
     ) {
         let directory = tempfile::tempdir().unwrap();
         let within = Duration::from_hours(1);
-        let place = Place { durability: Durability::PowerLoss { within }, ..place(directory.path()) };
-        let mut model = Model::new(place, start);
+        let home = JournalHome { durability: Durability::PowerLoss { within }, ..home(directory.path()) };
+        let mut model = Model::new(home, start);
         for (number, step) in steps.into_iter().chain([Step::End(End::Killed)]).enumerate() {
             model.step(number, &step);
         }
@@ -321,7 +327,7 @@ proptest! {
 #[test]
 fn the_oldest_is_no_older_than_what_waits_and_bytes_are_those_that_wait() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 100_000, 0).unwrap();
+    let queue = create(home(directory.path()), Uuid::new_v4(), 100_000, 0);
     let append = |count: usize| (0..count).for_each(|_| assert!(queue.append(&[1; 84]).is_ok()));
     append(10);
     // Read to the end, as more arrives before the commit.
@@ -343,9 +349,9 @@ fn the_oldest_is_no_older_than_what_waits_and_bytes_are_those_that_wait() {
 #[test]
 fn what_is_kept_as_evidence_is_not_written_over() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 5000, 0).unwrap();
+    let queue = create(home(directory.path()), Uuid::new_v4(), 5000, 0);
     (0..20).for_each(|_| assert!(queue.append(&[1; 100]).is_ok()));
-    let first = queue.lock().segments[0].path.clone();
+    let first = queue.0.lock().segments[0].path.clone();
     let mut bytes = fs::read(&first).unwrap();
     bytes[HEADER_BYTES + 20] ^= 1;
     // In place: the queue has the file open.
@@ -360,7 +366,7 @@ fn what_is_kept_as_evidence_is_not_written_over() {
 #[test]
 fn positions_come_to_an_end_without_a_panic() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 5000, u64::MAX - 2).unwrap();
+    let queue = create(home(directory.path()), Uuid::new_v4(), 5000, u64::MAX - 2);
     queue.append(&[1]).unwrap();
     assert_eq!(queue.append(&[2]).unwrap().position, u64::MAX);
     assert_eq!(queue.append(&[3]).unwrap_err(), Refused::Full);
@@ -380,13 +386,13 @@ fn a_golden_segment_cut_anywhere_gives_what_is_whole() {
             .collect();
     assert_eq!(ends.len(), 4);
     let directory = tempfile::tempdir().unwrap();
-    let place = Place { database: header.database, ledger: header.ledger, ..place(directory.path()) };
+    let home = JournalHome { database: header.database, ledger: header.ledger, ..home(directory.path()) };
     for end in 0..=whole.len() {
         let journal = directory.path().join(header.journal.to_string());
         fs::create_dir_all(&journal).unwrap();
         fs::write(journal.join(LOCK), "").unwrap();
         fs::write(journal.join(segment_name(header.first)), &whole[..end]).unwrap();
-        let (adopted, failed) = Backlog::adopt_all(&place, Uuid::new_v4());
+        let (adopted, failed) = Backlog::adopt_all(&home, Uuid::new_v4());
         assert!(failed.is_none(), "{end}: {failed:?}");
         let found: Vec<_> = adopted.into_iter().flat_map(|backlog| drain(backlog, header.first)).collect();
         // The last record is whole before its padding is.
@@ -399,14 +405,14 @@ fn a_golden_segment_cut_anywhere_gives_what_is_whole() {
 #[test]
 fn a_journal_takes_no_more_than_its_bound_and_gives_back_what_is_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
-    let place = Place { bytes_max: 20_000, ..place(directory.path()) };
-    let queue = JournalQueue::with(place, Uuid::new_v4(), 5000, 0).unwrap();
+    let home = JournalHome { bytes_max: 20_000, ..home(directory.path()) };
+    let queue = create(home, Uuid::new_v4(), 5000, 0);
     let mut accepted = 0;
     while queue.append(&[1; 100]).is_ok() {
         accepted += 1;
     }
     let taken = || -> u64 {
-        let files = fs::read_dir(&queue.directory).unwrap().map(|file| file.unwrap());
+        let files = fs::read_dir(&queue.0.directory).unwrap().map(|file| file.unwrap());
         files.filter(|file| file.file_name() != LOCK).map(|file| file.metadata().unwrap().len()).sum()
     };
     assert!((15_000..=20_000).contains(&taken()), "{}", taken());
@@ -431,7 +437,7 @@ fn a_journal_takes_no_more_than_its_bound_and_gives_back_what_is_acknowledged() 
 fn what_is_accepted_beside_a_close_is_counted_before_it_returns() {
     for _ in 0..20 {
         let directory = tempfile::tempdir().unwrap();
-        let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 5000, 0).unwrap();
+        let queue = create(home(directory.path()), Uuid::new_v4(), 5000, 0);
         let emit = || {
             let mut accepted = 0;
             loop {

@@ -11,21 +11,35 @@ use std::{
     fs::{self, File},
     io,
     path::PathBuf,
-    sync::Arc,
-    time::Instant,
+    sync::{Arc, MutexGuard, TryLockError},
+    time::{Duration, Instant},
 };
 
 use super::{
+    directory::{REWRITTEN, SPARE, make, segment_name},
     format::{HEADER_BYTES, Seed},
-    scan::{STEP, read_segment},
-    segments::{JournalQueue, SPARE, Segment, Spare, State, make, segment_name},
+    scan::{UNLIMITED, scan_segment},
+    segments::{Journal, Segment, Spare, State, Upkeep},
 };
-use crate::platform::{sync_directory, write_all_at};
+use crate::platform::{lock, sync_directory, write_all_at};
 
-/// The file that takes a suspect segment's place, until it does.
-pub(super) const REWRITTEN: &str = "rewritten";
+impl Journal {
+    pub(super) fn upkeep_lock(&self) -> MutexGuard<'_, Upkeep> {
+        lock(&self.upkeep)
+    }
 
-impl JournalQueue {
+    /// The lock of [`upkeep_lock`](Self::upkeep_lock), unless it is held for long.
+    pub(super) fn upkeep_soon(&self) -> Option<MutexGuard<'_, Upkeep>> {
+        for _ in 0..50 {
+            match self.upkeep.try_lock() {
+                Ok(upkeep) => return Some(upkeep),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+        None
+    }
+
     /// Makes the file of the next segment, if it is wanted and there is room.
     pub(super) fn prepare_spare(&self) {
         {
@@ -33,7 +47,7 @@ impl JournalQueue {
             if !matches!(state.spare, Spare::Wanted) {
                 return;
             }
-            if state.bytes() + self.segment_bytes as u64 > self.place.bytes_max {
+            if state.bytes() + self.segment_bytes as u64 > self.home.bytes_max {
                 state.spare = Spare::Failed;
                 return;
             }
@@ -137,26 +151,26 @@ impl JournalQueue {
         let mut scratch = Vec::new();
         loop {
             let extent = (offset, old.end);
-            let reading = read_segment(&old.file, old.seed, extent, from, STEP, &mut scratch)?;
-            if reading.skipped > 0 {
-                self.place.keep(&old.path, self.journal)?;
+            let scan = scan_segment(&old.file, old.seed, extent, from, UNLIMITED, &mut scratch)?;
+            if scan.skipped > 0 {
+                self.home.keep(&old.path, self.journal)?;
             }
-            let (mut bytes, count) = (Vec::new(), reading.block.ends.len());
-            let positions = reading.until.saturating_sub(count as u64)..;
+            let (mut bytes, count) = (Vec::new(), scan.block.ends.len());
+            let positions = scan.until.saturating_sub(count as u64)..;
             for (index, before) in (0..count).zip(positions) {
-                let (at, record) = (end + bytes.len(), reading.block.record(index));
+                let (at, record) = (end + bytes.len(), scan.block.record(index));
                 seed.encode(&mut bytes, at, before + 1, record).ok_or(io::ErrorKind::FileTooLarge)?;
             }
             write_all_at(&new, &bytes, end as u64)?;
             end += bytes.len();
-            (from, offset) = (reading.until, reading.next);
+            (from, offset) = (scan.until, scan.next);
             if count == 0 {
                 break;
             }
         }
         if from < old.last {
             // The rest of it no longer checks.
-            self.place.keep(&old.path, self.journal)?;
+            self.home.keep(&old.path, self.journal)?;
         }
         new.sync_all()?;
         let number = {
@@ -186,7 +200,7 @@ impl JournalQueue {
 
     /// Sees to it that nothing is appended any more to a segment that cannot be trusted, and says what is in it that
     /// is needed; none if nothing is.
-    fn seal(&self, number: u64) -> io::Result<Option<Sealed>> {
+    fn seal(&self, number: u64) -> io::Result<Option<SuspectSegment>> {
         let _end = self.lock_end();
         let mut state = self.lock();
         let acknowledged = state.counts.acknowledged;
@@ -215,7 +229,7 @@ impl JournalQueue {
             state.unsynced.get_or_insert_with(Instant::now);
         }
         let Some(old) = state.segments.get(index) else { return Ok(None) };
-        Ok(Some(Sealed {
+        Ok(Some(SuspectSegment {
             file: Arc::clone(&old.file),
             path: old.path.clone(),
             seed: old.seed,
@@ -229,7 +243,7 @@ impl JournalQueue {
 }
 
 /// What is to be read of a segment that is not trusted any more.
-struct Sealed {
+struct SuspectSegment {
     file: Arc<File>,
     path: PathBuf,
     seed: Seed,
