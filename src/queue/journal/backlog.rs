@@ -93,71 +93,14 @@ impl Backlog {
         // Anything else is somebody's that we do not know.
         let journal = Uuid::try_parse(name).ok().filter(|journal| *journal != own);
         let Some(journal) = journal.filter(|_| directory.is_dir()) else { return Ok(None) };
-        let lock = match File::open(directory.join(LOCK)) {
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                // The last of a journal that was being removed; if it is not empty, somebody has taken the lock away,
-                // and with it what says whether the owner lives.
-                for found in fs::read_dir(&directory)? {
-                    let found = found?;
-                    if found.file_name() != SPARE && found.file_name() != REWRITTEN {
-                        let gone = "the lock of a journal is gone";
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, gone));
-                    }
-                    fs::remove_file(found.path())?;
-                }
-                return fs::remove_dir(&directory).map(|()| None);
-            }
-            lock => lock?,
-        };
-        if !take(&lock)? {
-            return Ok(None);
-        }
-        let (mut segments, mut headless) = (Vec::new(), Vec::new());
-        for found in fs::read_dir(&directory)? {
-            let path = found?.path();
-            if path.extension().is_none_or(|extension| extension != "segment") {
-                continue;
-            }
-            let mut header = vec![0; HEADER_BYTES];
-            read_up_to(&File::open(&path)?, &mut header, 0)?;
-            match Header::decode(&header) {
-                Ok(header) if header.journal == journal => {
-                    if header.database != home.database || header.ledger != home.ledger {
-                        // Whoever writes to that one adopts it.
-                        return Ok(None);
-                    }
-                    segments.push(AdoptedSegment::open(path, journal, header.first)?);
-                }
-                Err(NoSegment::Newer(_)) => return Ok(None),
-                Ok(_) | Err(NoSegment::Foreign) => {
-                    let bytes = fs::read(&path)?;
-                    // All zeros: the process died while it made it.
-                    if bytes.iter().any(|byte| *byte != 0) {
-                        home.keep(&path, journal)?;
-                    }
-                    // Its name says what its header should, and a record that checks with that is one of ours.
-                    let first = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-                    let ours = |first: &u64| {
-                        Seed::of(journal, *first).record_after(&bytes, 0, HEADER_BYTES).is_some()
-                    };
-                    if let Some(first) = first.filter(ours) {
-                        headless.push(AdoptedSegment::open(path, journal, first)?);
-                    }
-                }
-            }
-        }
-        if segments.is_empty() && !headless.is_empty() {
-            // Nothing says which database they are for.
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        segments.append(&mut headless);
+        let Some(lock) = lock_of(&directory)? else { return Ok(None) };
+        let Some(segments) = segments_of(home, journal, &directory)? else { return Ok(None) };
         if home.durability != Durability::ProcessCrash {
             // What its owner had not synced yet, nobody else does.
             for segment in &segments {
                 segment.file.sync_data()?;
             }
         }
-        segments.sort_by_key(|segment| segment.first);
         Ok(Some(Self {
             journal,
             refused_at: None,
@@ -223,6 +166,79 @@ impl Backlog {
     pub(crate) fn finish(self) -> io::Result<()> {
         discard(&self.directory)
     }
+}
+
+/// The lock of a journal, taken; none if its owner lives, another process was faster, or nothing was left of it.
+fn lock_of(directory: &Path) -> io::Result<Option<File>> {
+    match File::open(directory.join(LOCK)) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => remove_lockless(directory).map(|()| None),
+        Err(cause) => Err(cause),
+        Ok(lock) => Ok(take(&lock)?.then_some(lock)),
+    }
+}
+
+/// Removes the last of a journal that was being removed.
+///
+/// # Errors
+/// If it is not empty: somebody has taken the lock away, and with it what says whether the owner lives.
+fn remove_lockless(directory: &Path) -> io::Result<()> {
+    for found in fs::read_dir(directory)? {
+        let found = found?;
+        if found.file_name() != SPARE && found.file_name() != REWRITTEN {
+            let gone = "the lock of a journal is gone";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, gone));
+        }
+        fs::remove_file(found.path())?;
+    }
+    fs::remove_dir(directory)
+}
+
+/// The segments of a journal, oldest first; none if they are for another database or ledger, or of a newer version.
+fn segments_of(
+    home: &JournalHome,
+    journal: Uuid,
+    directory: &Path,
+) -> io::Result<Option<Vec<AdoptedSegment>>> {
+    let (mut segments, mut headless) = (Vec::new(), Vec::new());
+    for found in fs::read_dir(directory)? {
+        let path = found?.path();
+        if path.extension().is_none_or(|extension| extension != "segment") {
+            continue;
+        }
+        let mut header = vec![0; HEADER_BYTES];
+        read_up_to(&File::open(&path)?, &mut header, 0)?;
+        match Header::decode(&header) {
+            Ok(header) if header.journal == journal => {
+                if header.database != home.database || header.ledger != home.ledger {
+                    // Whoever writes to that one adopts it.
+                    return Ok(None);
+                }
+                segments.push(AdoptedSegment::open(path, journal, header.first)?);
+            }
+            Err(NoSegment::Newer(_)) => return Ok(None),
+            Ok(_) | Err(NoSegment::Foreign) => headless.extend(without_header(home, journal, path)?),
+        }
+    }
+    if segments.is_empty() && !headless.is_empty() {
+        // Nothing says which database they are for.
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    segments.append(&mut headless);
+    segments.sort_by_key(|segment| segment.first);
+    Ok(Some(segments))
+}
+
+/// A segment whose header does not check; none if it holds no record.
+fn without_header(home: &JournalHome, journal: Uuid, path: PathBuf) -> io::Result<Option<AdoptedSegment>> {
+    let bytes = fs::read(&path)?;
+    // All zeros: the process died while it made it.
+    if bytes.iter().any(|byte| *byte != 0) {
+        home.keep(&path, journal)?;
+    }
+    // Its name says what its header should, and a record that checks with that is one of ours.
+    let first = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+    let ours = |first: &u64| Seed::of(journal, *first).record_after(&bytes, 0, HEADER_BYTES).is_some();
+    first.filter(ours).map(|first| AdoptedSegment::open(path, journal, first)).transpose()
 }
 
 /// Takes the lock of a journal whose owner is gone. False: it is not, or another process was faster.
