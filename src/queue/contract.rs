@@ -1,8 +1,8 @@
-//! Where accepted records wait for the flusher: one small trait, so that memory and disk look the same to it.
+//! The contract of a queue: the trait [`Queue`], and the types that its calls take and return.
 //!
 //! A **position** is the number of records appended before a point in the queue: the first record lies between
-//! positions 0 and 1. What is pending is, by definition, what was appended less what was acknowledged; nothing
-//! else counts it.
+//! positions 0 and 1. The number of pending records is, by definition, the number of appended records less the
+//! number of acknowledged ones; nothing else counts them.
 
 use std::{
     fmt, io,
@@ -14,34 +14,38 @@ use super::{
     records::Records,
 };
 
-/// A record is in the queue.
+/// The result of appending a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Appended {
-    /// The position after it.
+    /// The position after the record.
     pub(crate) position: u64,
-    /// The flusher asked to be woken at this many pending records: see [`Queue::wake_at`].
+    /// Whether the number of pending records has reached the mark at which the flusher asked to be woken: see
+    /// [`Queue::wake_at`].
     pub(crate) wake: bool,
-    /// There is something to do beside it: see [`Queue::upkeep`].
+    /// Whether background work has become due: see [`Queue::upkeep`].
     pub(crate) upkeep: bool,
 }
 
-/// When something is to be done beside appending.
+/// When the queue's background work is due, counted from now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Due {
+    /// The work should start after this time.
     pub(crate) after: Duration,
-    /// It is a failure if it is not done by then, counted from now too; if ever.
+    /// Work that is not done after this time counts as failed. `None` if the work may take as long as it likes.
     pub(crate) by: Option<Duration>,
 }
 
-/// What became of acknowledged records.
+/// The numbers of acknowledged records, by what became of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) committed: u64,
     pub(crate) quarantined: u64,
-    /// Left out of what was read, since their bytes no longer check.
+    /// Records that were left out when the queue was read, because their bytes no longer match their checksum.
     pub(crate) damaged: u64,
+    /// Committed entries that list a problem with their fields.
     pub(crate) malformed: u64,
-    /// Of the committed ones, those that were never appended: they tell what was lost, in its place.
+    /// Committed entries that were never appended: `audit.gap` entries, each of which reports lost records and stands
+    /// in their place.
     pub(crate) gaps: u64,
 }
 
@@ -61,16 +65,16 @@ pub(crate) struct Counts {
     pub(crate) appended: u64,
     pub(crate) acknowledged: u64,
     pub(crate) rejected: Rejections,
-    /// Of the appended ones, those that tell of rejections.
+    /// Appended records that report rejections.
     pub(crate) gaps: u64,
     pub(crate) outcome: Outcome,
-    /// Why the last append found no room on disk, if it did not.
+    /// The error of the last append, if the record could not be written to disk.
     pub(crate) trouble: Option<io::ErrorKind>,
-    /// Of the outcome, how many were appended by processes that are dead.
+    /// Records of the outcome that were appended by processes that are now dead.
     pub(crate) recovered: u64,
-    /// Bytes of pending records.
+    /// Size of the pending records in bytes.
     pub(crate) bytes: usize,
-    /// Since when the oldest pending record waits, to within a block of records.
+    /// When the oldest pending record was appended, or an earlier record of the same block.
     pub(crate) oldest: Option<Instant>,
     pub(crate) closed: bool,
 }
@@ -87,42 +91,43 @@ impl Counts {
     }
 }
 
-/// A queue of records: many append, one reads and acknowledges.
+/// A queue of records: many threads append, one reads and acknowledges.
 pub(crate) trait Queue: Send + Sync + fmt::Debug {
-    /// Takes a record or refuses it; never waits.
+    /// Appends a record or refuses it; never waits for room.
     fn append(&self, record: &[u8]) -> Result<Appended, Refused>;
 
-    /// Counts a record that was offered and given up on.
+    /// Counts a record that its emitter offered and gave up on.
     fn reject(&self, why: Refused);
 
-    /// Appends, whatever the bounds and also when closed, one entry that tells of every rejection that none has
-    /// told of yet, if there is any.
+    /// Appends one `audit.gap` entry that reports every rejection not reported yet, if there is any. The bounds of
+    /// the queue do not apply, and neither does [`close`](Self::close).
     fn report_gap(&self) -> Option<Appended>;
 
-    /// The records from position `from` on, at most `count` of them, and at most `bytes` bytes unless a single
-    /// record is larger. Reading changes nothing: the same records can be read again until acknowledged.
+    /// Returns the records from position `from` on: at most `count` of them, and at most `bytes` bytes unless a single
+    /// record is larger. Reading changes nothing: the same records can be read again until they are acknowledged.
     fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Records>;
 
-    /// Every record up to this position has reached its end: the space may be used again.
+    /// Acknowledges every record up to this position: each is settled, so its space may be reused.
     fn ack(&self, upto: u64, outcome: Outcome);
 
-    /// Records that a dead process had appended have reached their end.
+    /// Counts records that a dead process had appended and that are now settled.
     fn recover(&self, outcome: Outcome);
 
-    /// The flusher has ended: nothing more is acknowledged.
+    /// Called when the flusher has ended: nothing more will be acknowledged.
     fn ended(&self) {}
 
-    /// When [`upkeep`](Self::upkeep) is to be called, if at all.
+    /// Returns when [`upkeep`](Self::upkeep) is to be called, or `None` if no work is due.
     fn upkeep_due(&self) -> Option<Due> {
         None
     }
 
-    /// Does what need not be done by whoever appends; may wait for the disk.
+    /// Does the background work that emitters need not do themselves; may wait for the disk.
     fn upkeep(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Asks that the append which makes `pending` records pending say so, once. Returns the counts of now.
+    /// Asks for a wake-up: the append that makes `pending` records pending sets [`Appended::wake`], once. Returns the
+    /// current counts.
     fn wake_at(&self, pending: u64) -> Counts;
 
     /// Refuses every append from now on.

@@ -1,9 +1,12 @@
-//! Accepted records, waiting for the flusher.
+//! Holds accepted records until the flusher has committed them.
+//!
+//! There are two queues, in memory and on disk, behind one trait, so that they look the same to emitters and to the
+//! flusher.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `contract` | the trait `Queue`, and what its calls take and return |
-//! | `policy` | the user's decisions: what happens when the queue is full, and what an entry in it survives |
+//! | `policy` | `WhenFull` and `Durability`: the user's decisions about a queue |
 //! | `gap` | rejections, and the `audit.gap` entry that reports them |
 //! | `records` | the records that one read of a queue returns |
 //! | `memory` | the queue in memory |

@@ -1,4 +1,4 @@
-//! The user's decisions about the queue: what happens when it is full, and what an entry in it survives.
+//! The user's decisions about a queue: what an emitter does when it is full, and what an entry in it survives.
 
 use std::time::Duration;
 
@@ -6,8 +6,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// Wait for room, at most this long, then reject. After one such wait was in vain, further entries are
-    /// rejected at once until there is room again, so that a dead database costs an application one delay.
+    /// Wait for room, at most `timeout`, then reject. Once an emitter has waited that long without getting room,
+    /// further entries are rejected at once until there is room again, so that a dead database costs an application
+    /// one delay.
     Block {
         /// The longest wait.
         timeout: Duration,
@@ -17,7 +18,7 @@ pub enum WhenFull {
 }
 
 impl WhenFull {
-    /// Whether a wait is never longer than this.
+    /// Whether an emitter never waits longer than `patience`.
     pub(crate) fn waits_at_most(self, patience: Duration) -> bool {
         match self {
             Self::Block { timeout } => timeout <= patience,
@@ -26,22 +27,24 @@ impl WhenFull {
     }
 }
 
-/// What an accepted entry survives while it waits in a journal.
+/// The failures that an accepted entry survives while it waits in a journal.
 ///
-/// What `commit`, `committed` or `flush` confirmed is in the database, and on stable storage in either case.
+/// An entry that `commit`, `committed` or `flush` has confirmed is in the database and on stable storage, whichever
+/// of these is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Whatever happens to the process: `kill -9`, a panic, `abort`, running out of memory. It costs nothing
-    /// beyond the write. The machine's loss of power takes what the kernel had not written by itself and the
-    /// database had not committed.
+    /// The entry survives whatever happens to the process: `kill -9`, a panic, `abort`, running out of memory. This
+    /// costs nothing beyond the write. If the machine loses power, entries are lost that the kernel had not written
+    /// by itself and the database had not committed.
     #[default]
     ProcessCrash,
-    /// The machine's loss of power too, but for the last `within`: the journal is synced in the background, one
-    /// sync for all that was accepted meanwhile, which begins after half of `within`. If a sync fails, or is not
-    /// done when `within` has passed, health is [`Failing`](crate::Health::Failing) until one succeeds.
+    /// The entry also survives a loss of power of the machine, unless it was accepted within the last `within`. The
+    /// journal is synced in the background: a sync begins after half of `within` and covers every entry accepted
+    /// until then. If a sync fails, or is not done when `within` has passed, health is
+    /// [`Failing`](crate::Health::Failing) until a sync succeeds.
     PowerLoss {
-        /// The longest that an accepted entry is not on stable storage.
+        /// The longest time for which an accepted entry is not on stable storage.
         within: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! Records read from a queue, in blocks that are shared with it.
+//! Records read from a queue, in blocks that the queue in memory shares with its readers.
 
 use std::{ops::Range, sync::Arc, time::Instant};
 
@@ -7,7 +7,7 @@ use std::{ops::Range, sync::Arc, time::Instant};
 pub(crate) struct Records {
     pieces: Vec<Piece>,
     len: usize,
-    /// Positions before the first record whose records are gone or no longer check.
+    /// Number of positions before the first record whose records are gone or no longer match their checksum.
     pub(crate) skipped: u64,
 }
 
@@ -18,12 +18,12 @@ struct Piece {
     records: Range<usize>,
 }
 
-/// Records one after the other, and where each ends.
+/// Consecutive records in one buffer, and the offset at which each of them ends.
 #[derive(Debug, Default)]
 pub(super) struct Block {
     pub(super) bytes: Vec<u8>,
     pub(super) ends: Vec<usize>,
-    /// When the first of them was appended.
+    /// When the first record of the block was appended.
     pub(super) since: Option<Instant>,
 }
 

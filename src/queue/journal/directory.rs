@@ -1,4 +1,4 @@
-//! The directories of journals: names, locks, making and discarding them.
+//! Makes and discards the directories of journals, and names the files in them.
 
 use std::{
     fs::{self, File},
@@ -12,53 +12,55 @@ use crate::error::{AuditError, Kind};
 use crate::platform::{allocate, sync_directory};
 use crate::queue::policy::Durability;
 
-/// Large enough that a new one is rare, small enough that space comes back in small steps.
+/// Size of a segment in bytes: large enough that a new one is rare, small enough that space is returned in small steps.
 const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
-/// Where there is little room, segments are smaller, but no smaller than this.
+/// The least size of a segment, for disks and bounds with little room.
 const LEAST_SEGMENT_BYTES: usize = 64 * 1024;
 pub(super) const LOCK: &str = "lock";
 pub(super) const SPARE: &str = "spare";
-/// Part of the name of a directory that is not a journal yet.
+/// End of the name of a directory that is not a journal yet, because it is being made.
 pub(super) const UNBORN: &str = "new";
-/// Where files with damage in them are kept, beside the journals.
+/// Directory, next to the journals, in which damaged files are kept.
 pub(super) const DAMAGED: &str = "damaged";
-/// The file that takes a suspect segment's place, until it does.
+/// Name of the file that replaces a suspect segment, until it is renamed.
 pub(super) const REWRITTEN: &str = "rewritten";
 
-/// Where journals are, and whose.
+/// A directory of journals, and the log that they are for.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalHome {
     pub(crate) directory: PathBuf,
-    /// Most bytes that the files of one journal may take.
+    /// The most bytes that the files of one journal may take on disk.
     pub(crate) bytes_max: u64,
     pub(crate) durability: Durability,
-    /// What names the database.
+    /// Name of the database.
     pub(crate) database: String,
     pub(crate) ledger: String,
 }
 
 impl JournalHome {
-    /// Keeps a damaged file's bytes under another name.
+    /// Keeps the bytes of a damaged file of this journal in the directory for damaged files.
     pub(super) fn keep(&self, file: &Path, journal: Uuid) -> io::Result<()> {
         let damaged = self.directory.join(DAMAGED);
         fs::create_dir_all(&damaged)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let kept = damaged.join(format!("{journal}-{name}"));
         match fs::hard_link(file, &kept).map_err(|cause| cause.kind()) {
-            // It is kept already, or somebody has removed it.
+            // The file is kept already, or somebody has removed it.
             Ok(()) | Err(io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(()),
-            // A file system without links.
+            // This file system has no hard links: copy the file instead.
             Err(_) => fs::copy(file, kept).map(|_| ()),
         }
     }
 
-    /// A bound on space is kept by a few segments, so that space comes back while others are in use.
+    /// Returns the size of a segment: a quarter of the bound on space, so that some segments can be returned while
+    /// others are in use.
     pub(super) fn segment_bytes(&self) -> usize {
         let quarter = usize::try_from(self.bytes_max / 4).unwrap_or(usize::MAX);
         quarter.clamp(LEAST_SEGMENT_BYTES, SEGMENT_BYTES)
     }
 }
 
+/// Turns an error of the file system into one that names the directory and the remedy.
 pub(super) fn journal_error(directory: &Path, cause: io::Error) -> AuditError {
     use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
     let remedy = match cause.kind() {
@@ -71,6 +73,7 @@ pub(super) fn journal_error(directory: &Path, cause: io::Error) -> AuditError {
     AuditError::new(Kind::Store, message).because(cause)
 }
 
+/// Returns the name of the segment whose first record follows this position.
 pub(super) fn segment_name(first: u64) -> String {
     format!("{first:020}.segment")
 }
@@ -79,9 +82,9 @@ fn is_no_room(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Makes and locks the directory of a new journal.
+/// Makes the directory of a new journal, and returns its lock, taken.
 pub(super) fn begin(home: &JournalHome, journal: Uuid, directory: &Path) -> io::Result<File> {
-    // Named so that nobody adopts it before it is locked.
+    // Under this name no other process adopts the directory before it is locked.
     let unborn = home.directory.join(format!("{journal}.{UNBORN}"));
     let mut tries = 0;
     let mut lock = loop {
@@ -92,7 +95,7 @@ pub(super) fn begin(home: &JournalHome, journal: Uuid, directory: &Path) -> io::
         let made = fs::create_dir(&unborn).and_then(|()| File::create(unborn.join(LOCK)));
         match made {
             Ok(lock) => break lock,
-            // Another log has just ended, and has found that it was the last.
+            // Another log has just ended and removed the directory of journals, which was empty: make it again.
             Err(cause) if cause.kind() == io::ErrorKind::NotFound && tries < 10 => tries += 1,
             Err(cause) => return Err(cause),
         }
@@ -111,8 +114,8 @@ pub(super) fn begin(home: &JournalHome, journal: Uuid, directory: &Path) -> io::
     Ok(lock)
 }
 
-/// Removes a journal in which nothing is left to do. The lock goes last: should the process die amid this, another
-/// can still adopt the rest.
+/// Removes a journal whose records are all settled. The lock is removed last: if the process dies halfway, another
+/// process can still adopt the rest.
 pub(super) fn discard(directory: &Path) -> io::Result<()> {
     for found in fs::read_dir(directory)? {
         let found = found?;
@@ -122,13 +125,14 @@ pub(super) fn discard(directory: &Path) -> io::Result<()> {
     }
     let removed = fs::remove_file(directory.join(LOCK)).and_then(|()| fs::remove_dir(directory));
     match removed {
-        // Somebody who looked for journals was faster.
+        // Another process, looking for journals to adopt, has removed the rest.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
 }
 
-/// A file of this size, all of it allocated; or a smaller one, if there is not that much room.
+/// Makes a file and allocates all of it: `size` bytes, or fewer, but at least `least`, if the disk has less room.
+/// Returns the file and its size.
 pub(super) fn make(path: &Path, size: usize, least: usize) -> io::Result<(File, usize)> {
     let mut size = size;
     let file = File::options().read(true).write(true).create_new(true).open(path)?;

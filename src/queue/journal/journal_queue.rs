@@ -1,4 +1,4 @@
-//! The queue that the flusher sees: the journal behind the contract of a queue.
+//! The queue that emitters and the flusher see: a journal behind the contract of a queue.
 
 use std::{
     fs, io,
@@ -22,12 +22,12 @@ use crate::queue::{
     records::Records,
 };
 
-/// See the [room](super).
+/// The queue on disk.
 #[derive(Debug)]
 pub(crate) struct JournalQueue(pub(super) Journal);
 
 impl JournalQueue {
-    /// A new journal, which nobody else touches.
+    /// Makes a journal.
     pub(crate) fn create(home: JournalHome, journal: Uuid) -> Result<Self, AuditError> {
         let segment_bytes = home.segment_bytes();
         Journal::create(home, journal, segment_bytes, 0).map(Self)
@@ -46,7 +46,7 @@ impl Queue for JournalQueue {
         if failed != trouble {
             self.0.lock().counts.trouble = failed;
         }
-        // Whatever the reason, there is no room for it on disk.
+        // Whatever the error was, the record could not be stored: the queue counts as full.
         written.map_err(|_| Refused::Full)
     }
 
@@ -62,7 +62,7 @@ impl Queue for JournalQueue {
         let written = self.0.write(&mut end, &gap.record(), false);
         let mut state = self.0.lock();
         let Ok(appended) = written else {
-            // No room yet: told later, with what is rejected until then.
+            // There is no room yet: report this gap later, together with the rejections until then.
             gap.put_back(&mut state.gap);
             return None;
         };
@@ -72,10 +72,10 @@ impl Queue for JournalQueue {
 
     fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
         let mut scratch = lock(&self.0.scratch);
-        let mut batch = Records::default();
+        let mut records = Records::default();
         let mut at = from;
-        while batch.len() < count {
-            // Read without the lock: emitters go on meanwhile.
+        while records.len() < count {
+            // Read without the lock, so that emitters can append in the meantime.
             let found = {
                 let state = self.0.lock();
                 let segment = state.segments.iter().find(|segment| segment.last > at);
@@ -89,8 +89,8 @@ impl Queue for JournalQueue {
                 })
             };
             let Some((file, path, seed, extent, number, last)) = found else { break };
-            let left = (count - batch.len(), bytes.saturating_sub(batch.bytes()));
-            if batch.len() > 0 && left.1 == 0 {
+            let left = (count - records.len(), bytes.saturating_sub(records.bytes()));
+            if records.len() > 0 && left.1 == 0 {
                 break;
             }
             let scan = scan_segment(&file, seed, extent, at, left, &mut scratch)?;
@@ -103,19 +103,19 @@ impl Queue for JournalQueue {
                 }
             }
             if scan.block.ends.is_empty() {
-                // Nothing more of this segment checks: what is left of it is damaged.
-                if batch.len() == 0 {
-                    batch.skipped += last - at;
+                // No further record of this segment matches its checksum: the rest of the segment is damaged.
+                if records.len() == 0 {
+                    records.skipped += last - at;
                     at = last;
                     continue;
                 }
                 break;
             }
-            if scan.skipped > 0 && batch.len() > 0 {
+            if scan.skipped > 0 && records.len() > 0 {
                 break;
             }
-            batch.skipped += scan.skipped;
-            batch.push(scan.block);
+            records.skipped += scan.skipped;
+            records.push(scan.block);
             at = scan.until;
             let mut state = self.0.lock();
             let since = (at == state.counts.appended).then(Instant::now);
@@ -125,7 +125,7 @@ impl Queue for JournalQueue {
                 break;
             }
         }
-        Ok(batch)
+        Ok(records)
     }
 
     fn ack(&self, upto: u64, outcome: Outcome) {
@@ -152,8 +152,8 @@ impl Queue for JournalQueue {
             }
             counts.bytes = if counts.pending() == 0 { 0 } else { kept.saturating_sub(acknowledged) };
         }
-        // The transaction that reached `upto` is on stable storage. A file that stays is found again, and nothing
-        // in it is above the position that the database knows.
+        // The transaction that reached `upto` is on stable storage. If a file cannot be removed, it is found again
+        // later, and no record in it is above the position that the database knows.
         for segment in done {
             self.0.retire(&segment);
         }
@@ -170,13 +170,13 @@ impl Queue for JournalQueue {
     }
 
     fn close(&self) {
-        // What is being written is accepted, and counted before this returns.
+        // A record that is being written is accepted, and is counted before this call returns.
         let _end = self.0.lock_end();
         self.0.lock().counts.closed = true;
     }
 
     fn ended(&self) {
-        // A disk that hangs keeps nobody from ending: the next log finds what is left.
+        // If the disk hangs, end without waiting for it: the next log adopts the rest.
         let Some(mut upkeep) = self.0.upkeep_soon() else { return };
         let done = {
             let state = self.0.lock();
@@ -184,19 +184,20 @@ impl Queue for JournalQueue {
         };
         if done {
             *upkeep = Upkeep::Ended;
-            // What cannot be removed is found by the next log, which sees that nothing in it is left to do.
+            // Ignore an error: the next log finds a directory that could not be removed, and that it holds nothing
+            // to settle.
             drop(discard(&self.0.directory));
-            // Only if nothing else is in it.
+            // This fails, as it should, if the directory holds anything else.
             drop(fs::remove_dir(&self.0.home.directory));
         } else {
-            // What can be done for what is left, is; there is nobody to tell any more.
+            // Sync the pending records as well as possible: there is nobody left to report an error to.
             drop(self.0.sync());
         }
     }
 
     fn upkeep_due(&self) -> Option<Due> {
         let state = self.0.lock();
-        // Half of the time is for the disk.
+        // A sync starts after half of the time; the other half is for the disk.
         let sync = self.0.within().zip(state.unsynced).map(|(within, since)| {
             let waited = since.elapsed();
             Due { after: (within / 2).saturating_sub(waited), by: Some(within.saturating_sub(waited)) }

@@ -1,25 +1,26 @@
-//! The queue on disk: what was accepted survives the process.
+//! The queue on disk: accepted entries survive the process.
 //!
-//! A log's journal is a directory of its own, named after the UUID by which the database knows it, below the one
-//! that the builder is given. It holds `lock`, which its process locks for as long as it lives and in which its
-//! process ID stands for people, and segments, each named after the position before its first record: see
-//! [`format`](mod@format) for their bytes.
+//! Each log has a journal of its own: a directory below the one that the builder was given, named after the UUID by
+//! which the database knows the journal. The directory holds the file `lock` and the segments. The log's process
+//! holds a lock on `lock` for as long as it lives; the file contains the process ID, for people to read. Each segment
+//! is named after the position before its first record; [`format`](mod@format) describes its bytes.
 //!
-//! **Append**: records go to the end of the last segment by positioned writes. Once the write has returned, the
-//! record is in the kernel's hands and survives whatever happens to the process. A segment that is full is
-//! followed by another, whose file is allocated whole before anything is written to it: the file `spare` if there
-//! is one, which is the last that was retired or one that was [prepared](upkeep) meanwhile.
+//! **Append**: records are written to the end of the last segment by positioned writes. Once the write has returned,
+//! the kernel holds the record, which survives whatever happens to the process. When a segment is full, another one
+//! follows it, whose file is allocated whole before anything is written to it. If the file `spare` exists, it becomes
+//! that segment: it is either the last segment that was retired or a file that [`upkeep`] has prepared.
 //!
 //! **Read**: records are read back from the files, from any position that is not acknowledged.
 //!
-//! **Acknowledge**: the database is the authority on what is committed, since the transaction that adds rows
-//! stores the position that it has reached, and is on stable storage before it is acknowledged. A segment is
-//! retired when every record in it is below that position.
+//! **Acknowledge**: the database is the authority on what is committed. The transaction that adds rows also stores
+//! the position that it has reached, and it is on stable storage before that position is acknowledged. A segment is
+//! retired when the acknowledged position has passed every record in it.
 //!
-//! **Sync**: with [`Durability::PowerLoss`], whatever is appended is on stable storage soon: see [`upkeep`].
+//! **Sync**: with [`Durability::PowerLoss`](crate::Durability::PowerLoss), appended records reach stable storage within
+//! the time that it states: see [`upkeep`].
 //!
-//! **Adopt**: what a dead process left is brought to its end by another that has the same database and ledger:
-//! see [`backlog`].
+//! **Adopt**: records that a dead process left are settled by another process with the same database and ledger: see
+//! [`backlog`].
 //!
 //! | file | what it does |
 //! |---|---|

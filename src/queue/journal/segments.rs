@@ -1,4 +1,4 @@
-//! The journal's state: its open segments and their bounds, and making the next one.
+//! The state of a journal: its open segments and their bounds. Also makes the next segment.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,72 +19,80 @@ use crate::error::AuditError;
 use crate::platform::{lock, write_all_at};
 use crate::queue::{contract::Counts, gap::Gap, policy::Durability};
 
-/// See the [module](self).
+/// A journal that this process writes: its files and their state.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(super) struct Journal {
     pub(super) journal: Uuid,
     pub(super) home: JournalHome,
     pub(super) directory: PathBuf,
-    /// Locked for as long as this process lives.
+    /// Keeps the journal locked for as long as this process lives.
     _lock: File,
     pub(super) segment_bytes: usize,
-    /// Held by whoever adds to the last segment or puts another after it, so also while a record is written; with the
-    /// bytes that are. Taken before `state`.
+    /// The end of the journal. Held while a record is written to the last segment, and while another segment is put
+    /// after it. Guards the buffer in which a record is encoded. Taken before `state`.
     pub(super) end: Mutex<Vec<u8>>,
-    /// Never held while a record is written: whoever reads would find it taken most of the time, and an emitter would
-    /// have to wake it after each.
+    /// Never held while a record is written: otherwise the flusher would find it taken most of the time, and emitters
+    /// would have to wake the flusher after each record.
     pub(super) state: Mutex<State>,
-    /// What is read of a segment, kept since fresh memory costs more than the scan.
+    /// Buffer for the bytes read from a segment, kept because fresh memory costs more than reading.
     pub(super) scratch: Mutex<Vec<u8>>,
-    /// Held by whoever does what may wait for the disk; taken before `end` and `state`.
+    /// Held during background work, which may wait for the disk. Taken before `end` and `state`.
     pub(super) upkeep: Mutex<Upkeep>,
 }
 
+/// The part of a journal that emitters, the flusher and the background work share.
 #[derive(Debug)]
 pub(super) struct State {
-    /// Oldest first; the last is being written.
+    /// Oldest first; records are appended to the last one.
     pub(super) segments: VecDeque<Segment>,
     pub(super) spare: Spare,
-    /// Segments made so far.
+    /// Number of segments made so far.
     pub(super) made: u64,
-    /// Where the records after some positions begin: where reading left off.
+    /// By position, where the record after it begins. There is one mark for each read that is not acknowledged: the
+    /// place where it left off.
     pub(super) marks: BTreeMap<u64, Mark>,
     pub(super) counts: Counts,
     pub(super) wake_at: Option<u64>,
     pub(super) gap: Option<Gap>,
-    /// Since when there is something that is to be synced and is not.
+    /// When the oldest record that needs a sync was appended. `None` if no record needs one.
     pub(super) unsynced: Option<Instant>,
 }
 
-/// The first record after a position.
+/// Where the first record after a position begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) segment: u64,
     pub(super) offset: usize,
-    /// When everything before it had been read and there was nothing after it, if that was ever so.
+    /// When everything before this position had been read and nothing had been appended after it, if that was ever
+    /// the case.
     pub(super) since: Option<Instant>,
 }
 
+/// An open segment.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Tells it from one that takes its place.
+    /// Distinguishes a segment from another that replaces it.
     pub(super) number: u64,
     pub(super) file: Arc<File>,
     pub(super) path: PathBuf,
     pub(super) seed: Seed,
+    /// Position before its first record.
     pub(super) first: u64,
     /// Position after its last record.
     pub(super) last: u64,
-    /// Where the next record goes.
+    /// Offset at which the next record will be written.
     pub(super) end: usize,
-    /// Where the file ends.
+    /// Size of the file in bytes.
     pub(super) size: usize,
+    /// When the oldest record in it that may be pending was appended.
     pub(super) since: Instant,
-    /// Position up to which its records are on stable storage, if the file is.
+    /// Position up to which its records are on stable storage. `None` until the file itself is.
     pub(super) synced: Option<u64>,
-    /// A sync has failed: the kernel may have forgotten what it did not write, so no later sync says anything.
+    /// Whether a sync of it has failed. The kernel may have dropped the bytes that it could not write, so a later sync
+    /// that succeeds proves nothing.
     pub(super) suspect: bool,
-    /// Its bytes are kept as evidence under another name, so nothing else may be written there.
+    /// Whether its bytes are kept as evidence under another name of the same file, so that the file must not be
+    /// reused.
     pub(super) kept: bool,
 }
 
@@ -94,11 +102,11 @@ impl Segment {
     }
 }
 
-/// Whether there is still something to do beside appending.
+/// Whether background work may still be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Upkeep {
     Open,
-    /// The directory is gone.
+    /// The directory has been removed.
     Ended,
 }
 
@@ -106,11 +114,11 @@ pub(super) enum Upkeep {
 #[derive(Debug)]
 pub(super) enum Spare {
     None,
-    /// To be made before the current segment is full.
+    /// It is to be made before the current segment is full.
     Wanted,
-    /// Somebody makes it.
+    /// It is being made.
     Making,
-    /// There was no room for it.
+    /// It could not be made, for instance because there was no room for it.
     Failed,
     Ready {
         file: File,
@@ -119,7 +127,7 @@ pub(super) enum Spare {
 }
 
 impl Journal {
-    /// A new journal, which nobody else touches, with segments of this size and positions from this one on.
+    /// Makes a journal whose segments have this size and whose positions begin at `start`.
     pub(super) fn create(
         home: JournalHome,
         journal: Uuid,
@@ -156,12 +164,11 @@ impl Journal {
         Ok(queue)
     }
 
-    /// No code but our own runs under the lock, and none of it panics halfway: a poisoned state is whole.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
-    /// The bytes at the start of a segment: its header, and that no record follows.
+    /// Returns the bytes at the start of an empty segment: its header, and zeros where the first record would be.
     pub(super) fn header(&self, first: u64) -> io::Result<Vec<u8>> {
         let header = Header {
             journal: self.journal,
@@ -174,7 +181,7 @@ impl Journal {
         Ok(bytes)
     }
 
-    /// A segment with room for at least one record of this size, all of it allocated.
+    /// Makes a segment with room for at least one record of this size, and allocates all of it.
     pub(super) fn new_segment(&self, state: &mut State, first: u64, record: usize) -> io::Result<Segment> {
         let header = self.header(first)?;
         let least = HEADER_BYTES + record.max(RECORD_HEADER_BYTES);
@@ -182,7 +189,7 @@ impl Journal {
         let spare = std::mem::replace(&mut state.spare, Spare::None);
         let (file, size) = match spare {
             Spare::Ready { file, size } if size >= least => {
-                // The header first: what has a segment's name is read as what its header says.
+                // Write the header before the rename: a file with the name of a segment must have its header.
                 write_all_at(&file, &header, 0)?;
                 fs::rename(self.directory.join(SPARE), &path)?;
                 (file, size)
@@ -196,6 +203,7 @@ impl Journal {
         Ok(state.segment(file, path, Seed::of(self.journal, first), first, size))
     }
 
+    /// Makes the file of a segment, with this header.
     fn fresh(&self, path: &Path, header: &[u8], least: usize) -> io::Result<(File, usize)> {
         let (file, size) = make(path, self.segment_bytes.max(least), least)?;
         if let Err(cause) = write_all_at(&file, header, 0) {
@@ -205,6 +213,7 @@ impl Journal {
         Ok((file, size))
     }
 
+    /// The time within which appended records must be on stable storage, if they must be.
     pub(super) fn within(&self) -> Option<Duration> {
         match self.home.durability {
             Durability::ProcessCrash => None,
@@ -239,7 +248,7 @@ impl State {
         }
     }
 
-    /// Bytes that the files take.
+    /// Size of the files on disk, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let spare = if let Spare::Ready { size, .. } = self.spare { size as u64 } else { 0 };
         spare + self.segments.iter().map(|segment| segment.size as u64).sum::<u64>()

@@ -13,17 +13,20 @@ use super::{
 use crate::platform::{lock, write_all_at};
 use crate::queue::contract::Appended;
 
-const LOOKS_BEFORE_SLEEP: usize = 300;
+/// How often an emitter tries to take the lock of the end before it sleeps.
+const TRIES_BEFORE_SLEEP: usize = 300;
 
 impl Journal {
+    /// Locks the end of the journal.
     pub(super) fn lock_end(&self) -> MutexGuard<'_, Vec<u8>> {
         lock(&self.end)
     }
 
-    /// For emitters, of whom each holds it for the microsecond that a write takes: looking again for a few of those is
-    /// cheaper than to sleep and be woken. Eight threads on two cores take a fifth less.
+    /// Locks the end of the journal, for emitters. Each emitter holds this lock only for the microsecond that a write
+    /// takes, so trying again for a few microseconds is cheaper than sleeping and being woken: eight threads on two
+    /// cores take a fifth less time.
     pub(super) fn lock_end_soon(&self) -> MutexGuard<'_, Vec<u8>> {
-        for _ in 0..LOOKS_BEFORE_SLEEP {
+        for _ in 0..TRIES_BEFORE_SLEEP {
             if let Ok(end) = self.end.try_lock() {
                 return end;
             }
@@ -32,7 +35,10 @@ impl Journal {
         self.lock_end()
     }
 
-    /// Makes sure that the last segment has room for a record of this many bytes.
+    /// Makes sure that the last segment has room for a record of this many bytes, with another segment if need be.
+    ///
+    /// # Errors
+    /// If there is no room on the disk, or, where `bounded`, within the bound on this journal.
     fn make_room(&self, state: &mut State, bytes: usize, bounded: bool) -> io::Result<()> {
         if state.segments.back().is_some_and(|segment| segment.end + bytes <= segment.size) {
             return Ok(());
@@ -45,7 +51,7 @@ impl Journal {
         if bounded && state.counts.pending() > 0 && state.bytes() + more as u64 > self.home.bytes_max {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        // One that is too small for its first record gives its name to one that is not.
+        // An empty segment that is too small for this record is replaced by a larger one of the same name.
         if let Some(empty) = state.segments.pop_back_if(|segment| segment.last == segment.first) {
             fs::remove_file(&empty.path)?;
         }
@@ -54,7 +60,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a record, in a new segment if need be. `buffer` is what the lock of the journal's end guards.
+    /// Writes a record, in a new segment if need be. `buffer` is the one that the lock of the journal's end guards.
     pub(super) fn write(&self, buffer: &mut Vec<u8>, record: &[u8], bounded: bool) -> io::Result<Appended> {
         let bytes = record_bytes(record.len());
         let (file, seed, at, size, position) = {
@@ -66,10 +72,10 @@ impl Journal {
         };
         buffer.clear();
         seed.encode(buffer, at, position, record).ok_or(io::ErrorKind::FileTooLarge)?;
-        // Where the next one's header will be, nothing is written yet.
+        // Zeros where the header of the next record will be: no record begins there yet.
         buffer.resize(bytes + RECORD_HEADER_BYTES.min(size - at - bytes), 0);
         write_all_at(&file, buffer, at as u64)?;
-        // A retired segment is used again only if nobody else holds its file.
+        // Let go of the file: a retired segment is reused only if nobody else holds its file.
         drop(file);
         let mut state = self.lock();
         let State { segments, spare, counts, wake_at, unsynced, .. } = &mut *state;

@@ -1,4 +1,4 @@
-//! The journal against a plain list, and its bounds.
+//! Tests of the journal: against a plain list, against power loss and changed bytes, and of its bounds.
 
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -54,20 +54,20 @@ enum Step {
     Ack {
         count: u64,
     },
-    /// What is due in the background, and so on stable storage after it.
+    /// The background work that is due. Every record appended before is on stable storage after it.
     Upkeep,
-    /// As after a sync that failed: a segment is not trusted any more.
+    /// As after a sync that failed: a segment is suspect.
     Distrust(prop::sample::Index),
-    /// The journal's end; another process adopts what it left.
+    /// The end of the journal's process. Another process adopts its records.
     End(End),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum End {
     Killed,
-    /// What was not synced is there, gone, or something else, sector by sector and file by file.
+    /// Bytes that were not synced are there, gone, or something else, sector by sector and file by file.
     PowerLost(u64),
-    /// And a bit of a record changes.
+    /// The process is killed, and a bit of a record changes.
     Flipped(u64),
 }
 
@@ -88,15 +88,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A journal, and the list that it should be.
+/// A journal, and the list of records that it should hold.
 struct Model {
     home: JournalHome,
     start: u64,
     queue: JournalQueue,
     list: Vec<Vec<u8>>,
     acked: u64,
-    /// How much of the list is on stable storage, and up to where in which file.
+    /// Number of records of the list that are on stable storage.
     synced: u64,
+    /// Up to which offset each file is on stable storage.
     files: BTreeMap<PathBuf, usize>,
 }
 
@@ -106,7 +107,7 @@ impl Model {
         Self { home, start, queue, list: Vec::new(), acked: 0, synced: 0, files: BTreeMap::new() }
     }
 
-    /// A few records a segment.
+    /// Makes a journal with a few records in each segment.
     fn open(home: &JournalHome, start: u64) -> JournalQueue {
         create(home.clone(), Uuid::new_v4(), HEADER_BYTES + 200, start)
     }
@@ -138,7 +139,7 @@ impl Model {
                 assert_eq!(self.queue.counts().pending(), self.list.len() as u64 - self.acked);
             }
             Step::Upkeep => {
-                // Twice if a segment was rewritten, which makes a new one.
+                // A second time, because rewriting a segment makes another one, which has to be synced.
                 self.queue.upkeep().unwrap();
                 self.queue.upkeep().unwrap();
                 assert!(self.queue.upkeep_due().is_none());
@@ -180,7 +181,7 @@ impl Model {
             .flat_map(|backlog| drain(backlog, self.start + self.acked))
             .map(|(position, record)| (position - self.start, record))
             .collect();
-        // Whatever is there is what was appended there, in order, once.
+        // Every record found is the one that was appended at its position; they are in order and each is there once.
         for (position, record) in &found {
             assert_eq!(Some(record), self.list.get(usize::try_from(*position).unwrap() - 1));
         }
@@ -201,7 +202,7 @@ impl Model {
     }
 }
 
-/// Every record that is left after `from`, with the position after it, in bites.
+/// Reads every record that is left after `from` in small batches. Returns each with the position after it.
 fn drain(mut backlog: Backlog, from: u64) -> Vec<(u64, Vec<u8>)> {
     let (mut found, mut at) = (Vec::new(), from);
     loop {
@@ -225,8 +226,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What a disk may have after its power was cut: of a file that was synced, everything up to there; of the rest,
-/// each sector as it was written, empty, or as it was before; of a name that was not synced, that or another.
+/// Changes the files to what a disk may hold after its power was cut. Of a file that was synced, everything up to that
+/// offset stays. Each sector after it is as it was written, empty, or something else. A name that was not synced may be
+/// missing or another one.
 fn lose_power(directory: &Path, synced: &BTreeMap<PathBuf, usize>, seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
     for file in files(directory) {
@@ -260,7 +262,7 @@ fn lose_power(directory: &Path, synced: &BTreeMap<PathBuf, usize>, seed: u64) {
     }
 }
 
-/// Changes one bit after the header of some segment.
+/// Changes one bit after the header of one segment.
 fn flip(directory: &Path, seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
     let files = files(directory);
@@ -287,7 +289,7 @@ fn a_golden_segment_with_any_byte_changed_loses_one_record_at_most_or_is_left_al
         fs::write(&segment, &bytes).unwrap();
         let (adopted, failed) = Backlog::adopt_all(&home, Uuid::new_v4());
         if at < HEADER_BYTES {
-            // Nothing says any more which database it is for, or it seems to be of a newer version.
+            // The header no longer says which database the segment is for, or it claims a newer version.
             assert!(adopted.is_empty() && (failed.is_some() || (8..12).contains(&at)), "{at}");
             assert_eq!(fs::read(&segment).unwrap(), bytes);
             continue;
@@ -310,7 +312,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_behaves_like_a_list_that_survives_its_process_and_what_is_synced_its_machine(
+    fn it_behaves_like_a_list_that_survives_its_process_and_once_synced_its_machine(
         steps in proptest::collection::vec(step(), 1..160),
         start in prop_oneof![Just(0), Just(u64::from(u32::MAX) - 50), Just(u64::MAX - 200)],
     ) {
@@ -325,12 +327,12 @@ proptest! {
 }
 
 #[test]
-fn the_oldest_is_no_older_than_what_waits_and_bytes_are_those_that_wait() {
+fn the_age_and_the_bytes_are_those_of_the_pending_records() {
     let directory = tempfile::tempdir().unwrap();
     let queue = create(home(directory.path()), Uuid::new_v4(), 100_000, 0);
     let append = |count: usize| (0..count).for_each(|_| assert!(queue.append(&[1; 84]).is_ok()));
     append(10);
-    // Read to the end, as more arrives before the commit.
+    // Read to the end; more records arrive before the commit.
     assert_eq!(queue.read(0, 100, 100_000).unwrap().len(), 10);
     let read = Instant::now();
     append(5);
@@ -347,14 +349,14 @@ fn the_oldest_is_no_older_than_what_waits_and_bytes_are_those_that_wait() {
 }
 
 #[test]
-fn what_is_kept_as_evidence_is_not_written_over() {
+fn bytes_kept_as_evidence_are_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let queue = create(home(directory.path()), Uuid::new_v4(), 5000, 0);
     (0..20).for_each(|_| assert!(queue.append(&[1; 100]).is_ok()));
     let first = queue.0.lock().segments[0].path.clone();
     let mut bytes = fs::read(&first).unwrap();
     bytes[HEADER_BYTES + 20] ^= 1;
-    // In place: the queue has the file open.
+    // Write in place: the queue has the file open.
     write_all_at(&File::options().write(true).open(&first).unwrap(), &bytes, 0).unwrap();
     assert_eq!(queue.read(0, 5, 5000).unwrap().skipped, 1);
     queue.ack(20, Outcome::default());
@@ -364,7 +366,7 @@ fn what_is_kept_as_evidence_is_not_written_over() {
 }
 
 #[test]
-fn positions_come_to_an_end_without_a_panic() {
+fn the_last_position_is_reached_without_a_panic() {
     let directory = tempfile::tempdir().unwrap();
     let queue = create(home(directory.path()), Uuid::new_v4(), 5000, u64::MAX - 2);
     queue.append(&[1]).unwrap();
@@ -377,7 +379,7 @@ fn positions_come_to_an_end_without_a_panic() {
 }
 
 #[test]
-fn a_golden_segment_cut_anywhere_gives_what_is_whole() {
+fn a_golden_segment_cut_anywhere_gives_its_whole_records() {
     let whole = include_bytes!("../../../tests/data/journal-1.segment");
     let header = Header::decode(whole).unwrap();
     let seed = Seed::of(header.journal, header.first);
@@ -395,7 +397,7 @@ fn a_golden_segment_cut_anywhere_gives_what_is_whole() {
         let (adopted, failed) = Backlog::adopt_all(&home, Uuid::new_v4());
         assert!(failed.is_none(), "{end}: {failed:?}");
         let found: Vec<_> = adopted.into_iter().flat_map(|backlog| drain(backlog, header.first)).collect();
-        // The last record is whole before its padding is.
+        // The last record can be whole although its padding is cut.
         let last = ends.iter().skip(1).filter(|next| end + 7 >= **next).count();
         let sure = ends.iter().skip(1).filter(|next| end >= **next).count();
         assert!((sure..=last).contains(&found.len()), "{end}");
@@ -403,7 +405,7 @@ fn a_golden_segment_cut_anywhere_gives_what_is_whole() {
 }
 
 #[test]
-fn a_journal_takes_no_more_than_its_bound_and_gives_back_what_is_acknowledged() {
+fn a_journal_keeps_to_its_bound_and_returns_acknowledged_space() {
     let directory = tempfile::tempdir().unwrap();
     let home = JournalHome { bytes_max: 20_000, ..home(directory.path()) };
     let queue = create(home, Uuid::new_v4(), 5000, 0);
@@ -418,12 +420,12 @@ fn a_journal_takes_no_more_than_its_bound_and_gives_back_what_is_acknowledged() 
     assert!((15_000..=20_000).contains(&taken()), "{}", taken());
     assert_eq!(queue.counts().trouble, Some(io::ErrorKind::QuotaExceeded));
     queue.ack(accepted, Outcome::default());
-    // The one being written, and the spare.
+    // The segment that is being written, and the spare.
     assert!(taken() <= 10_000, "{}", taken());
     queue.append(&[1; 100]).unwrap();
     assert_eq!(queue.append(&[2; 10_000]).unwrap_err(), Refused::Full);
     queue.ack(accepted + 1, Outcome::default());
-    // A record larger than a segment, and than the whole bound, passes when nothing waits.
+    // A record larger than a segment, and larger than the whole bound, is accepted when nothing is pending.
     queue.append(&vec![2; 100_000]).unwrap();
     assert_eq!(
         queue.read(accepted + 1, 10, 10).unwrap().records().map(<[u8]>::len).collect::<Vec<_>>(),
@@ -434,7 +436,7 @@ fn a_journal_takes_no_more_than_its_bound_and_gives_back_what_is_acknowledged() 
 }
 
 #[test]
-fn what_is_accepted_beside_a_close_is_counted_before_it_returns() {
+fn records_accepted_during_a_close_are_counted_before_it_returns() {
     for _ in 0..20 {
         let directory = tempfile::tempdir().unwrap();
         let queue = create(home(directory.path()), Uuid::new_v4(), 5000, 0);
