@@ -114,8 +114,8 @@ impl Backlog {
         }))
     }
 
-    /// Returns the records from position `from` on, which is the position that the database has reached. If no record is
-    /// returned and none is skipped, the end is reached. Skipped records are damaged, or missing: either no segment
+    /// Returns the records from position `from` on, which is the position that the database has reached. If no record
+    /// is returned and none is skipped, the end is reached. Skipped records are damaged, or missing: either no segment
     /// holds them, or the database lacks them because it was restored from a backup.
     pub(crate) fn read(&mut self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
         let mut batch = Records::default();
