@@ -741,7 +741,7 @@ impl Engine {
 
     /// False: there is nothing to tell.
     fn tell_gap(&self) -> bool {
-        let told = self.queue.tell_gap();
+        let told = self.queue.report_gap();
         if told.is_some_and(|appended| appended.upkeep) {
             self.upkeep.notify_one();
         }

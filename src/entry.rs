@@ -1,4 +1,4 @@
-//! What an audit log holds: the entry, its vocabulary, and the normal form in which it is stored.
+//! The audit entry, its vocabulary, and the normal form in which it is stored.
 
 use std::{fmt, str::FromStr};
 
@@ -10,17 +10,20 @@ use uuid::Uuid;
 /// Namespace of [`audit_id`]: UUIDv5 of the URL namespace and `https://docs.rs/tracing-audit`.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2581_02a3_6737_5467_afdb_04c3_cf69_e6e1);
 
-/// Deeper JSON could be built in memory but not read back: `serde_json` stops at 128 levels.
+/// The greatest depth of stored JSON. Deeper values could be built in memory but not read back: `serde_json` stops at
+/// 128 levels.
 const MAX_DEPTH: usize = 100;
 
-/// RFC 3339, and so CSV, has four digits for the year.
+/// The earliest time that can be stored, 0001-01-01 in microseconds since 1970: RFC 3339, and so CSV, has four digits
+/// for the year.
 pub(crate) const MIN_TS: i64 = -62_135_596_800_000_000;
+/// The latest time that can be stored: the last microsecond of the year 9999.
 pub(crate) const MAX_TS: i64 = 253_402_300_799_999_999;
 
-/// One audited act: who did what to which resource, what was decided and why.
+/// One audited action: who did what to which resource, what was decided, and why.
 ///
-/// In its normal form, which is what a reader returns, `ts` has whole microseconds within the years 1 to
-/// 9999, no text contains U+0000, and `risk_score` is finite.
+/// Readers return entries in their normal form: `ts` has whole microseconds within the years 1 to 9999, no text
+/// contains U+0000, and `risk_score` is finite.
 ///
 /// ```
 /// use tracing_audit::{AuditEntry, Decision};
@@ -32,34 +35,34 @@ pub(crate) const MAX_TS: i64 = 253_402_300_799_999_999;
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// Unique in its ledger. Entries made from events carry a UUIDv7 of the moment of emission.
+    /// Unique in the ledger. Entries made from events have a UUIDv7 of the moment of emission.
     pub id: Uuid,
-    /// The session in which it happened, if any.
+    /// The session in which the action happened, if any.
     pub session_id: Option<Uuid>,
-    /// The workspace (tenant) it belongs to; nil where the application has none.
+    /// The workspace (tenant) that the entry belongs to; nil if the application has none.
     pub workspace_id: Uuid,
-    /// Who acted, if known. Names and numbers become UUIDs by [`audit_id`].
+    /// The agent that acted, if known. [`audit_id`] turns names and numbers into UUIDs.
     pub agent_id: Option<Uuid>,
-    /// What was done, for instance `document.read`.
+    /// The action, for instance `document.read`.
     pub action: String,
-    /// The kind of thing it was done to, for instance `document`.
+    /// The kind of resource that the action was done to, for instance `document`.
     pub resource: String,
-    /// Which one, if one.
+    /// The id of that resource, if the action was done to a single one.
     pub resource_id: Option<String>,
-    /// `Allow`, `Deny` or `Mask`; empty where nobody decided.
+    /// `Allow`, `Deny` or `Mask`; empty if nobody decided.
     pub decision: String,
-    /// Why, in words.
+    /// The reason for the decision, in words.
     pub reason: Option<String>,
-    /// Risk as the application computed it; 0.0 where it did not.
+    /// The risk that the application computed; 0.0 if it computed none.
     pub risk_score: f64,
     /// Everything else, usually a JSON object.
     pub metadata: Value,
-    /// When it happened.
+    /// The time of the action.
     pub ts: DateTime<Utc>,
 }
 
 impl AuditEntry {
-    /// An entry of this moment with a fresh UUIDv7 `id`; every other field empty.
+    /// Creates an entry with the current time and a new UUIDv7 as `id`; every field not given here is empty.
     #[must_use]
     pub fn new(workspace_id: Uuid, action: impl Into<String>, resource: impl Into<String>) -> Self {
         let now = Moment::now();
@@ -80,36 +83,36 @@ impl AuditEntry {
     }
 }
 
-/// An entry as the ledger holds it: with its place in the order of commit.
+/// An entry of the ledger, with its place in the order of commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SequencedEntry {
-    /// The ledger it belongs to.
+    /// The ledger that the entry belongs to.
     pub ledger: String,
-    /// Its place: contiguous from 0, in commit order.
+    /// The number of the entry in the ledger: contiguous from 0, in the order of commit.
     pub seq: u64,
-    /// The entry itself. Serialized, its fields stand beside the others.
+    /// The entry itself. When serialized, its fields are flattened into those of this struct.
     #[serde(flatten)]
     pub entry: AuditEntry,
-    /// When its batch was committed, by the writer's clock.
+    /// The time at which the entry's batch was committed, by the writer's clock.
     pub committed_at: DateTime<Utc>,
-    /// What was wrong with the event, each as `field: what`; empty for a well-formed one.
+    /// The problems of the event, each as `field: problem`; empty for a well-formed event.
     pub problems: Vec<String>,
 }
 
-/// What was decided about an act.
+/// The decision about an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Decision {
-    /// It was let through.
+    /// The action was allowed.
     Allow,
-    /// It was refused.
+    /// The action was refused.
     Deny,
-    /// It was let through with parts hidden.
+    /// The action was allowed, with parts of the data hidden.
     Mask,
 }
 
 impl Decision {
-    /// The word that is stored.
+    /// Returns the word that is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -132,7 +135,7 @@ impl From<Decision> for String {
     }
 }
 
-/// The text is not one of `Allow`, `Deny`, `Mask` in any letter case.
+/// The error for a text that is not `Allow`, `Deny` or `Mask` in any letter case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownDecision;
@@ -156,11 +159,11 @@ impl FromStr for Decision {
     }
 }
 
-/// The UUID under which a text that is not one (a user name, an e-mail address, a number) is stored.
+/// Returns the UUID under which a text that is not a UUID (a user name, an e-mail address, a number) is stored.
 ///
-/// UUIDv5 (RFC 9562, section 5.5) in a namespace of this crate, so the same text gives the same UUID in
-/// every process: filter by `audit_id("alice@example.com")` to find what Alice did. The text itself is kept
-/// in the entry's metadata.
+/// It is a UUIDv5 (RFC 9562, section 5.5) in a namespace of this crate, so the same text gives the same UUID in every
+/// process: filter by `audit_id("alice@example.com")` to find the actions of Alice. The text itself is kept in the
+/// entry's metadata.
 ///
 /// ```
 /// # use tracing_audit::audit_id;
@@ -172,10 +175,10 @@ pub fn audit_id(text: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, text.as_bytes())
 }
 
-/// One reading of the clock, from which an entry gets both its `ts` and its `id`.
+/// One reading of the clock. An entry gets both its `ts` and its `id` from it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
-    /// Microseconds since 1970 in UTC; negative before.
+    /// Microseconds since 1970 in UTC; negative for earlier times.
     pub(crate) micros: i64,
 }
 
@@ -188,14 +191,14 @@ impl Moment {
         Self { micros: micros.clamp(MIN_TS, MAX_TS) }
     }
 
-    /// A UUIDv7 with the fraction of the millisecond in its 12 `rand_a` bits (RFC 9562, section 6.2, method
-    /// 3), so that ids of one process ascend, and 62 random bits. Before 1970 the time part is zero.
+    /// Returns a UUIDv7 with the fraction of the millisecond in its 12 `rand_a` bits (RFC 9562, section 6.2, method
+    /// 3), so that the ids of one process ascend, and with 62 random bits. For times before 1970 the time part is zero.
     pub(crate) fn id(self) -> Uuid {
         let micros = u64::try_from(self.micros).unwrap_or(0);
         let fraction = (micros % 1000) * 4096 / 1000;
         let mut tail = [0_u8; 10];
         let (rand_a, rand_b) = tail.split_at_mut(2);
-        // Below 4096, so the conversion cannot fail.
+        // The fraction is below 4096, so the conversion cannot fail.
         rand_a.copy_from_slice(&u16::try_from(fraction).unwrap_or(0).to_be_bytes());
         rand_b.copy_from_slice(&random().to_be_bytes());
         uuid::Builder::from_unix_timestamp_millis(micros / 1000, &tail).into_uuid()
@@ -206,23 +209,24 @@ thread_local! {
     static RNG: std::cell::RefCell<fastrand::Rng> = std::cell::RefCell::new(seeded());
 }
 
-/// fastrand seeds itself from clock and thread alone, which two processes may share: this is seeded by the
-/// operating system.
+/// Returns a generator that the operating system has seeded. `fastrand` would take its seed from the clock and the
+/// thread alone, which two processes may share.
 fn seeded() -> fastrand::Rng {
     let (_, seed) = Uuid::new_v4().as_u64_pair();
     fastrand::Rng::with_seed(seed)
 }
 
-/// Random bits that need to be unique, not secret; also while a thread's locals are destroyed.
+/// Returns random bits, which need to be unique, not secret. Works even while a thread's locals are being destroyed.
 fn random() -> u64 {
     RNG.try_with(|rng| rng.borrow_mut().u64(..)).unwrap_or_else(|_| seeded().u64(..))
 }
 
+/// Returns the time for microseconds since 1970, or the nearest one that can be stored.
 pub(crate) fn from_micros(micros: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros.clamp(MIN_TS, MAX_TS)).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
-/// Brings an entry into normal form and says what had to be changed. Doing it twice changes nothing more.
+/// Brings an entry into normal form and returns the problems that it had to correct. A second call changes nothing.
 pub(crate) fn normalize(entry: &mut AuditEntry) -> Vec<String> {
     let mut problems = Vec::new();
     let micros = entry.ts.timestamp_micros();
@@ -251,7 +255,8 @@ pub(crate) fn normalize(entry: &mut AuditEntry) -> Vec<String> {
     problems
 }
 
-/// PostgreSQL cannot store U+0000 in text, and C programs stop reading at it.
+/// Replaces U+0000 in a text, and returns whether there was any: PostgreSQL cannot store it, and C programs stop
+/// reading at it.
 pub(crate) fn replace_nul(text: &mut String) -> bool {
     let found = text.contains('\0');
     if found {
@@ -260,6 +265,7 @@ pub(crate) fn replace_nul(text: &mut String) -> bool {
     found
 }
 
+/// Replaces U+0000 and too deep values in JSON, and adds the problems found to the list.
 pub(crate) fn normalize_json(value: &mut Value, problems: &mut Vec<String>) {
     let (mut nul, mut deep) = (false, false);
     clean(value, 0, &mut nul, &mut deep);
@@ -307,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn audit_id_is_fixed_for_ever_because_stored_entries_depend_on_it() {
+    fn audit_id_never_changes_because_stored_entries_depend_on_it() {
         assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_URL, b"https://docs.rs/tracing-audit"));
         assert_eq!(audit_id("alice").to_string(), "8463ebe1-9248-5ca7-9c03-e00fcfc2b0f7");
     }

@@ -1,5 +1,5 @@
-//! What the fuzz targets run and the tests replay: whatever bytes are on a disk, they are read without a panic, and
-//! what is read is what was written.
+//! The bodies of the fuzz targets, which the tests replay on the seeds. They check that reading does not panic,
+//! whatever bytes are on a disk, and that the records read are those that were written.
 
 use crate::{
     interpret::{Defaults, interpret},
@@ -12,11 +12,11 @@ pub fn segment(bytes: &[u8]) {
     journal::fuzz(bytes);
 }
 
-/// Reads a record with these bytes, and what it means once more.
+/// Reads a record with these bytes, encodes the row that it becomes, and reads that again.
 #[allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a finding is a panic")]
 pub fn record(bytes: &[u8]) {
     let Ok(row) = interpret(bytes, &Defaults::default()) else { return };
-    // What it means is kept, to the last bit.
+    // The row must survive encoding to the last bit.
     let (mut once, mut twice) = (Vec::new(), Vec::new());
     encode_entry(&mut once, &row);
     let again = interpret(&once, &Defaults::default()).expect("what was encoded can be read");
@@ -39,12 +39,12 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_of_segments_is_read() {
+    fn the_seeds_of_segments_are_read() {
         replay("segment", super::segment);
     }
 
     #[test]
-    fn the_seeds_of_records_is_read() {
+    fn the_seeds_of_records_are_read() {
         replay("record", super::record);
     }
 }

@@ -1,7 +1,7 @@
-//! What a record means: an event's fields become a row in normal form, and a list of what was wrong with them.
+//! Interprets records: turns the fields of an event into a row in normal form and a list of problems.
 //!
-//! Nothing is dropped for being malformed: what cannot be understood stays in the metadata under its field's
-//! name, and the row says so in `problems`.
+//! No value is dropped for being malformed: a value that cannot be understood stays in the metadata under the name of
+//! its field, and the row lists the problem in `problems`.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -16,16 +16,16 @@ use crate::{
 
 const TOO_WIDE: &str = "holds an integer beyond 64 bits, kept as text";
 
-/// What an event gets where it does not say.
+/// The values for fields that an event does not have.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults {
     pub(crate) workspace: Uuid,
     pub(crate) decision: Option<Decision>,
-    /// Added to the metadata of every event, weaker than anything the event says.
+    /// Added to the metadata of every event; a value of the event itself with the same name wins.
     pub(crate) metadata: Map<String, Json>,
 }
 
-/// Reads one record from a queue.
+/// Turns one record of a queue into a row.
 pub(crate) fn interpret(record: &[u8], defaults: &Defaults) -> Result<Row, Damaged> {
     match decode(record)? {
         Record::Entry(row) => Ok(row),
@@ -33,7 +33,7 @@ pub(crate) fn interpret(record: &[u8], defaults: &Defaults) -> Result<Row, Damag
     }
 }
 
-/// The row of an entry that was written, not emitted; brings it into normal form first.
+/// Returns the row of an entry that was written, not emitted. Brings the entry into normal form first.
 pub(crate) fn row_of(mut entry: AuditEntry) -> Row {
     let unknown_risk = !entry.risk_score.is_finite();
     let problems = normalize(&mut entry);
@@ -58,13 +58,13 @@ fn problem_list(problems: &[String]) -> Option<Arc<str>> {
     (!problems.is_empty()).then(|| Json::from(problems).to_string().into())
 }
 
-/// The fields of one event while they are being understood.
+/// The fields of one event while they are being interpreted.
 #[derive(Default)]
 struct Draft<'a> {
     problems: Vec<String>,
-    /// Metadata that the event states field by field.
+    /// Metadata that the event gives field by field.
     explicit: Vec<(&'a str, Json)>,
-    /// Metadata that it states as one object.
+    /// Metadata that the event gives as one object, in the field `metadata`.
     object: Map<String, Json>,
     message: Option<Cow<'a, str>>,
     event_name: Option<&'a str>,
@@ -85,7 +85,7 @@ fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &Defaults) -> Res
             draft.problem(field, "did not fit or could not be read, left out");
             continue;
         }
-        // Only the last value of a name counts: what it overrules leaves no trace.
+        // Only the last value of a name counts: earlier values of the same name leave no trace.
         let mut later = fields.iter().skip(index + 1);
         if later
             .any(|later| later.name == field.name && !matches!(later.value, Value::EventName | Value::Lost))
@@ -161,7 +161,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Keeps a value that was not understood.
+    /// Keeps a value that was not understood in the metadata, as it is.
     fn keep_raw(&mut self, field: &Field<'a>) {
         let raw = json_of(field.value);
         self.explicit.push((field.name, raw));
@@ -188,7 +188,7 @@ impl<'a> Draft<'a> {
     fn decision(&mut self, field: &Field<'a>) -> Cow<'a, str> {
         let word = self.text(field);
         if word.is_empty() {
-            // Says that nobody decided, where the log's default would say otherwise.
+            // An empty decision says that nobody decided, and keeps the log's default from being used.
             return word;
         }
         word.parse::<Decision>().map_or_else(
@@ -262,7 +262,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether valid JSON has an integer that fits neither `i64` nor `u64`, and would be read as a rounded float.
+/// Whether valid JSON contains an integer that fits neither `i64` nor `u64`, and so would be read as a rounded float.
 fn holds_wide_integer(json: &[u8]) -> bool {
     let mut rest = json;
     while let [first, tail @ ..] = rest {
@@ -302,7 +302,7 @@ fn json_of(value: Value<'_>) -> Json {
         Value::Text(text) | Value::Json(text) => Json::from(text),
         Value::U64(number) => Json::from(number),
         Value::I64(number) => Json::from(number),
-        // JSON has no word for NaN and the infinities.
+        // JSON has no number for NaN and the infinities: keep them as text.
         Value::F64(number) if !number.is_finite() => Json::from(number.to_string()),
         Value::F64(number) => Json::from(number),
         Value::Bool(truth) => Json::from(truth),
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_set_by_hand_is_the_action_of_an_event_without_one() {
+    fn an_event_name_set_by_hand_is_the_action_of_an_event_without_one() {
         let named = row(|out| out.event_name("user.login"));
         assert_eq!((&*named.action, named.problems), ("user.login", None));
         let both = row(|out| {
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_kept_raw_and_listed() {
+    fn values_that_cannot_be_understood_are_kept_raw_and_listed() {
         let row = row(|out| {
             out.str("action", "a");
             out.str("decision", "perhaps");
@@ -458,7 +458,7 @@ mod tests {
         assert_eq!(&*row.action, "event");
         assert_eq!(row.reason.as_deref(), Some("second"));
         assert_eq!(row.agent_id, Some(Uuid::from_u128(1)));
-        // What was overruled leaves neither a value nor a problem.
+        // A value that a later one replaced leaves neither a value nor a problem.
         assert_eq!((metadata(&row), problems(&row)), (json!({}), Vec::<String>::new()));
     }
 
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn nul_is_replaced_wherever_it_stands() {
+    fn nul_is_replaced_in_names_and_values() {
         let row = row(|out| {
             out.str("action", "a\0b");
             out.str("note\0", "x\0y");

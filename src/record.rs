@@ -1,15 +1,15 @@
-//! The bytes that a queue holds: one record for an event as it was emitted, or for an entry as it was written.
+//! The records that a queue holds, byte for byte: one for each event that was emitted or entry that was written.
 //!
-//! Little-endian throughout. Every record begins with `version: u8 = 1, kind: u8, ts: i64, id: [u8; 16]`, where
-//! `ts` is microseconds since 1970.
+//! All numbers are little-endian. Every record begins with `version: u8 = 1, kind: u8, ts: i64, id: [u8; 16]`, where
+//! `ts` is in microseconds since 1970.
 //!
-//! An **event** (kind 1) goes on with its fields until the end: `tag: u8, length of name: u8, name, value`. The
-//! low four bits of the tag say what the value is, the high four what happened to it (see [`Tag`] and the
-//! flags). Context from spans comes first, outermost span first, so that of several fields with one name the
-//! last one counts. What the fields mean is decided when the record is read, on the flusher's thread.
+//! An **event** (kind 1) continues with its fields until the end of the record: `tag: u8, length of name: u8, name,
+//! value`. The low four bits of the tag give the type of the value (see [`Tag`]), the high four are flags. Fields from
+//! spans come first, outermost span first, so that the last of several fields with one name counts. The fields are
+//! interpreted when the record is read, on the flusher's thread.
 //!
-//! An **entry** (kind 2) is a [`Row`] without `id` and `ts`: UUIDs as 16 bytes, texts as `length: u32, bytes`,
-//! optional values behind a byte that is 0 or 1.
+//! An **entry** (kind 2) continues with the columns of a [`Row`] other than `id` and `ts`: UUIDs as 16 bytes, texts as
+//! `length: u32, bytes`, optional values after a byte that is 0 or 1.
 
 use std::{
     fmt,
@@ -25,10 +25,10 @@ const VERSION: u8 = 1;
 const EVENT: u8 = 1;
 const ENTRY: u8 = 2;
 
-/// What stands in place of a value whose `Debug` or `Display` panicked.
+/// The text that replaces a value whose `Debug` or `Display` panicked.
 pub(crate) const PANICKED_TEXT: &str = "<panicked while formatting>";
 
-/// What a field's value is.
+/// The type of a field's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Tag {
@@ -39,17 +39,19 @@ pub(crate) enum Tag {
     Bool = 5,
     /// JSON text, from a structured value.
     Json = 6,
-    /// No value: the `name:` of the event itself, set by hand.
+    /// No value follows: the name is that of the event itself, set by `name:` in the macro.
     EventName = 7,
-    /// No value: something that did not fit or could not be read.
+    /// No value follows: it did not fit or could not be read.
     Lost = 8,
 }
 
 const TAG_MASK: u8 = 0x0f;
+/// Flag of a tag: the text was longer than allowed.
 const TRUNCATED: u8 = 0x10;
+/// Flag of a tag: the value's own formatting panicked or failed.
 const PANICKED: u8 = 0x20;
 
-/// How large a value and an entry may become.
+/// The largest sizes of a value and of an entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Bytes of one value.
@@ -59,16 +61,16 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// For what the log itself writes.
+    /// No limits: for the entries that the log itself writes.
     pub(crate) const NONE: Self = Self { value: usize::MAX, entry: usize::MAX };
 }
 
-/// The record does not follow the format.
+/// The error for a record that does not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damaged;
 
-/// One row of the ledger, complete but for its `seq`. Texts are shared so that binding them to a statement,
-/// and to the next attempt of a failed one, copies nothing.
+/// One row of the ledger, without its `seq`. Texts are shared, so that binding them to a statement, and to the next
+/// attempt of a failed one, copies nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
     pub(crate) id: Uuid,
@@ -84,18 +86,18 @@ pub(crate) struct Row {
     pub(crate) risk_score: Option<f64>,
     /// JSON text.
     pub(crate) metadata: Arc<str>,
-    /// A JSON list of texts, if there is any problem.
+    /// A JSON list of texts, or `None` if there is no problem.
     pub(crate) problems: Option<Arc<str>>,
 }
 
-/// What a record turns out to be.
+/// A decoded record.
 #[derive(Debug)]
 pub(crate) enum Record<'a> {
     Event { id: Uuid, ts: i64, fields: Fields<'a> },
     Entry(Row),
 }
 
-/// Writes the header of an event; fields follow by [`FieldEncoder`].
+/// Writes the header of an event; [`FieldEncoder`] appends the fields.
 pub(crate) fn begin_event(out: &mut Vec<u8>, at: Moment) {
     header(out, EVENT, at.micros, at.id());
 }
@@ -118,10 +120,10 @@ impl<'a> FieldEncoder<'a> {
         Self { out, limits }
     }
 
-    /// Writes tag and name, and makes room for a value of this many bytes. Returns where the tag is.
+    /// Writes tag and name, and reserves room for a value of this many bytes. Returns the offset of the tag.
     #[inline]
     fn key(&mut self, tag: Tag, name: &str, value: usize) -> usize {
-        // A raw identifier (`r#type = 1`) is the name without its prefix.
+        // The name of a raw identifier (`r#type = 1`) is stored without its prefix.
         let name = name.strip_prefix("r#").unwrap_or(name);
         let name = prefix(name, usize::from(u8::MAX));
         let at = self.out.len();
@@ -135,7 +137,7 @@ impl<'a> FieldEncoder<'a> {
         self.key(Tag::EventName, name, 0);
     }
 
-    /// Notes that something of this name is missing.
+    /// Writes that a value of this name is missing.
     pub(crate) fn lost(&mut self, name: &str) {
         let at = self.key(Tag::Lost, name, 0);
         self.flag(at, TRUNCATED);
@@ -171,7 +173,7 @@ impl<'a> FieldEncoder<'a> {
         }
     }
 
-    /// Bytes that a text which starts here may have.
+    /// Returns the number of bytes that a text which starts at this offset may have.
     fn room(&self, start: usize) -> usize {
         self.limits.value.min(self.limits.entry.saturating_sub(start))
     }
@@ -182,15 +184,15 @@ impl<'a> FieldEncoder<'a> {
         }
     }
 
-    /// Writes what `format` writes. It is user code: it may panic (then a fixed text stands in its place) and
-    /// it may write without end (then the rest is thrown away), and no lock is held while it runs.
+    /// Writes the text that `format` produces. `format` is user code: if it panics, a fixed text replaces its own, and
+    /// if it writes without end, the text is cut at the limit. No lock is held while it runs.
     pub(crate) fn text(
         &mut self,
         tag: Tag,
         name: &str,
         format: impl FnOnce(&mut Bounded<'_>) -> fmt::Result,
     ) {
-        // Room for a UUID.
+        // Reserve room for a UUID.
         let at = self.key(tag, name, 4 + 36);
         let length_at = self.out.len();
         self.out.extend_from_slice(&[0; 4]);
@@ -201,7 +203,7 @@ impl<'a> FieldEncoder<'a> {
         let mut flags = if bounded.truncated { TRUNCATED } else { 0 };
         match outcome {
             Ok(Ok(())) => {}
-            // A `Debug` that reports an error of its own has written what it could.
+            // A `Debug` that returned an error: keep the text that it had written until then.
             Ok(Err(fmt::Error)) => flags |= PANICKED,
             Err(_) => {
                 self.out.truncate(start);
@@ -217,7 +219,7 @@ impl<'a> FieldEncoder<'a> {
     }
 }
 
-/// A text being written that stops growing at its limit. It never fails, since a `Debug` may unwrap.
+/// A text that stops growing at its limit while it is written. Writing never fails, because a `Debug` may unwrap.
 #[derive(Debug)]
 pub(crate) struct Bounded<'a> {
     out: &'a mut Vec<u8>,
@@ -238,7 +240,7 @@ impl fmt::Write for Bounded<'_> {
     }
 }
 
-/// The longest start of `text` within `limit` bytes that ends between characters.
+/// Returns the longest prefix of `text` within `limit` bytes that ends between characters.
 #[inline]
 fn prefix(text: &str, limit: usize) -> &str {
     if text.len() <= limit {
@@ -251,7 +253,7 @@ fn prefix(text: &str, limit: usize) -> &str {
     text.get(..end).unwrap_or("")
 }
 
-/// Drops the field `name` from already encoded fields, so that a later value replaces it.
+/// Returns encoded fields without the field `name`, so that a later value can replace it.
 pub(crate) fn without_field(fields: &[u8], name: &str) -> Vec<u8> {
     let mut kept = Vec::with_capacity(fields.len());
     let mut rest = Fields { rest: fields };
@@ -270,9 +272,9 @@ pub(crate) fn without_field(fields: &[u8], name: &str) -> Vec<u8> {
 pub(crate) struct Field<'a> {
     pub(crate) name: &'a str,
     pub(crate) value: Value<'a>,
-    /// The text was longer than allowed; its start is kept.
+    /// Whether the text was longer than allowed; its start is kept.
     pub(crate) truncated: bool,
-    /// The value's own formatting panicked or failed.
+    /// Whether the value's own formatting panicked or failed.
     pub(crate) panicked: bool,
 }
 
@@ -289,7 +291,7 @@ pub(crate) enum Value<'a> {
     Lost,
 }
 
-/// The fields of an event, in the order of their record.
+/// The fields of an event, in the order of the record.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
@@ -332,7 +334,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Writes an entry in normal form.
+/// Writes the record of an entry in normal form.
 pub(crate) fn encode_entry(out: &mut Vec<u8>, row: &Row) {
     header(out, ENTRY, row.ts, row.id);
     out.extend_from_slice(row.workspace_id.as_bytes());
@@ -360,7 +362,7 @@ fn option<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8
     }
 }
 
-/// Reads a record; never panics, whatever the bytes.
+/// Decodes a record; never panics, whatever the bytes are.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Record<'_>, Damaged> {
     let mut bytes = Reader { rest: bytes };
     let (version, kind) = (bytes.byte()?, bytes.byte()?);

@@ -544,8 +544,8 @@ impl Queue for Unreadable {
         self.0.reject(why);
     }
 
-    fn tell_gap(&self) -> Option<Appended> {
-        self.0.tell_gap()
+    fn report_gap(&self) -> Option<Appended> {
+        self.0.report_gap()
     }
 
     fn read(&self, from: u64, count: usize, bytes: usize) -> std::io::Result<Records> {

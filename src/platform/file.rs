@@ -1,5 +1,4 @@
-//! Positioned reads and writes, taking space, and syncing: the only part of the journal that knows the operating
-//! system.
+//! Positioned reads and writes, preallocation, syncing of directories, and the identity of the file that a path names.
 
 use std::{
     fs::File,
@@ -9,12 +8,12 @@ use std::{
 
 use crate::error::{AuditError, Kind};
 
-/// Takes the space now, so that no later write can find none. What is not written reads as zeros.
+/// Allocates the space of a file now, so that no later write runs out of it. Bytes that are not written read as zeros.
 pub(crate) fn allocate(file: &File, size: usize) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size as u64) {
         Ok(()) => return Ok(()),
-        // A file system that cannot: by writing, then.
+        // This file system cannot preallocate: write zeros instead.
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
         Err(cause) => return Err(cause.into()),
     }
@@ -56,7 +55,7 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, at)
 }
 
-/// Fills the buffer as far as the file goes.
+/// Fills the buffer, or as much of it as the file has bytes for from this offset on. Returns the number of bytes read.
 pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: usize) -> io::Result<usize> {
     let mut read = 0;
     while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
@@ -70,19 +69,19 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: usize) -> io::R
     Ok(read)
 }
 
-/// Makes the names in a directory durable.
+/// Brings the names of the files in a directory to stable storage.
 #[cfg(unix)]
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// NTFS journals names by itself, and has no call for it.
+/// Does nothing: NTFS journals names by itself, and has no call for it.
 #[cfg(windows)]
 pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Which file a path named when it was opened.
+/// The identity of the file that a path named when it was opened.
 #[derive(Clone, Debug)]
 pub(crate) struct FileIdentity {
     path: PathBuf,
@@ -95,7 +94,10 @@ impl FileIdentity {
         Some(Self { path: path.to_owned(), device_and_inode })
     }
 
-    /// An error if the path no longer names the open file: what would be written now, nobody would find.
+    /// Checks that the path still names the open file.
+    ///
+    /// # Errors
+    /// If it names another file or none: nobody would find entries that were written now.
     pub(crate) fn check(&self) -> Result<(), AuditError> {
         if device_and_inode(&self.path) == Some(self.device_and_inode) {
             return Ok(());
@@ -117,7 +119,7 @@ fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
-/// Elsewhere an open file cannot be deleted.
+/// Returns `None`: on systems other than Unix an open file cannot be deleted.
 #[cfg(not(unix))]
 fn device_and_inode(_: &Path) -> Option<(u64, u64)> {
     None

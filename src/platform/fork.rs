@@ -1,17 +1,17 @@
-//! Which process this is, as cheaply as an emitter can ask for each event.
+//! Detects forks, cheaply enough to ask on every event.
 //!
-//! A forked child has copies of everything but threads, so nobody would ever commit what it appended, and in a
-//! journal it would overwrite what its parent appends.
+//! A forked child has copies of everything but the threads. Nobody would ever commit a record that it appended, and in
+//! a journal it would overwrite the records that its parent appends.
 
 use std::sync::{
     Once,
     atomic::{AtomicU32, Ordering},
 };
 
-/// Forks between the process that first asked and this one.
+/// Number of forks between the process that first asked and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// A process, told apart from those that are forked from it.
+/// A process, distinguished from the processes that are forked from it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(u32);
 
@@ -22,22 +22,23 @@ impl Process {
         Self(FORKS.load(Ordering::Relaxed))
     }
 
-    /// Whether the caller runs in another.
+    /// Whether the caller runs in another process.
     pub(crate) fn is_another(self) -> bool {
         FORKS.load(Ordering::Relaxed) != self.0
     }
 }
 
-/// `getpid` is a system call, a tenth of what accepting an entry costs. Being told costs nothing.
+/// Counts forks from now on. `getpid` would be a system call, which costs a tenth of accepting an entry; a handler that
+/// runs at a fork costs nothing in between.
 #[cfg(unix)]
-#[allow(unsafe_code, reason = "the C library's one way to be told of a fork")]
+#[allow(unsafe_code, reason = "the C library's only way to run code at a fork")]
 fn watch() {
     extern "C" fn forked() {
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
-    // SAFETY: the handler is a function that lives as long as the program and only adds to an atomic number,
-    // which is all that may be done in a child forked from a process with threads. Failing, for want of memory,
-    // leaves nothing registered.
+    // SAFETY: the handler is a function that lives as long as the program. It only adds to an atomic number, which is
+    // allowed in a child forked from a process with threads. If the call fails, for lack of memory, no handler is
+    // registered.
     unsafe {
         libc::pthread_atfork(None, None, Some(forked));
     }

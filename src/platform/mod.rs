@@ -1,4 +1,4 @@
-//! All that belongs to the operating system or the async runtime.
+//! Everything that belongs to the operating system or to the async runtime.
 //!
 //! | file | what it does |
 //! |---|---|

@@ -1,7 +1,7 @@
-//! Blocks a thread on a future, wherever the thread is.
+//! Blocks a thread on a future, on any thread.
 //!
-//! Not a library's: those keep a waker in a thread-local, which is gone when a destructor of another
-//! thread-local emits an event or drops a writer.
+//! Functions of this kind in libraries keep a waker in a thread-local. They fail when the destructor of another
+//! thread-local emits an event or drops a writer, because by then the waker may be gone. So this crate has its own.
 
 use std::{
     cell::Cell,
@@ -28,9 +28,9 @@ impl Wake for Signal {
     }
 }
 
-/// Waits for the future without needing, or disturbing, an async runtime.
+/// Waits for the future. It neither needs an async runtime nor disturbs one.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    // Within a task of Tokio's, its budget would run out and nothing would ever be ready.
+    // Inside a Tokio task the future would use up the task's budget, and then nothing would ever be ready.
     let mut future = pin!(tokio::task::unconstrained(future));
     let signal = Arc::new(Signal::default());
     let waker = Waker::from(Arc::clone(&signal));
@@ -50,13 +50,13 @@ thread_local! {
     static ON_OWN_RUNTIME: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the caller is waited for by [`on_own_runtime`].
+/// Whether the caller runs inside [`on_own_runtime`].
 #[cfg(feature = "postgres")]
 pub(crate) fn is_on_own_runtime() -> bool {
     ON_OWN_RUNTIME.get()
 }
 
-/// Puts back what was there, also where the future panics.
+/// Restores the previous mark of the thread when dropped, and so also when the future panics.
 struct Marked(bool);
 
 impl Drop for Marked {
@@ -65,10 +65,10 @@ impl Drop for Marked {
     }
 }
 
-/// Waits for a future that needs a Tokio runtime, on any thread, also one of another runtime.
+/// Waits for a future that needs a Tokio runtime, on any thread, including the threads of another runtime.
 ///
-/// All such futures share one runtime, which lives on: a pool gives a connection back in a task, and with the
-/// last connection a database in memory would go.
+/// All such futures share one runtime, which is never shut down: a pool takes a connection back in a task, which needs
+/// the runtime, and a database in memory would be gone with its last connection.
 pub(crate) fn on_own_runtime<T>(
     future: impl Future<Output = Result<T, AuditError>>,
 ) -> Result<T, AuditError> {
@@ -84,7 +84,7 @@ pub(crate) fn on_own_runtime<T>(
             block_on(future)
         }
         Err(cause) => {
-            let error = AuditError::new(Kind::Store, "no thread can be started to read with");
+            let error = AuditError::new(Kind::Store, "cannot start a thread for reading");
             Err(error.because(std::io::Error::from(cause.kind())))
         }
     }

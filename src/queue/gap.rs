@@ -1,16 +1,24 @@
-//! What was rejected or lost, and the entry that tells of it, so that a log says itself what it does not hold.
+//! Rejected and lost entries, and the `audit.gap` entry that reports them, so that the log itself says which entries
+//! it does not hold.
 
 use chrono::SecondsFormat;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Refused;
 use crate::{
     entry::{Moment, from_micros},
     record::{FieldEncoder, Limits, begin_event},
 };
 
-/// How many entries were rejected, by reason.
+/// The reason why a record was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Closed,
+    TooLarge,
+}
+
+/// The numbers of rejected entries, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Rejections {
@@ -23,7 +31,7 @@ pub struct Rejections {
 }
 
 impl Rejections {
-    /// All of them.
+    /// The number of all rejected entries.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.full + self.closed + self.too_large
@@ -38,7 +46,7 @@ impl Rejections {
     }
 }
 
-/// Rejections that no entry tells of yet.
+/// Rejections that no entry reports yet.
 #[derive(Debug)]
 pub(super) struct Gap {
     rejected: Rejections,
@@ -47,7 +55,7 @@ pub(super) struct Gap {
 }
 
 impl Gap {
-    /// Adds one to what is not told yet.
+    /// Adds one rejection to those not reported yet.
     pub(super) fn widen(gap: &mut Option<Self>, why: Refused) {
         let now = Moment::now();
         let gap = gap.get_or_insert(Self { rejected: Rejections::default(), from: now, until: now });
@@ -55,7 +63,7 @@ impl Gap {
         gap.until = now;
     }
 
-    /// It could not be told: it is again, with what came after it.
+    /// The gap entry could not be written: merges this gap with the rejections counted since.
     pub(super) fn put_back(mut self, gap: &mut Option<Self>) {
         if let Some(Self { rejected, until, .. }) = gap.take() {
             self.rejected.full += rejected.full;
@@ -66,7 +74,7 @@ impl Gap {
         *gap = Some(self);
     }
 
-    /// The record of an event that tells of it.
+    /// Returns the record of an event that reports this gap.
     pub(super) fn record(&self) -> Vec<u8> {
         let Rejections { full, closed, too_large } = self.rejected;
         let total = self.rejected.total();
@@ -83,8 +91,8 @@ impl Gap {
     }
 }
 
-/// The record of an event that tells of accepted entries which are nowhere: `lost` of them, after this position
-/// of this queue.
+/// Returns the record of an event that reports lost entries: `lost` entries that were accepted, at the positions that
+/// follow `after` in this queue, and are neither in a queue nor in the database.
 pub(crate) fn lost(lost: u64, queue: Uuid, after: u64) -> Vec<u8> {
     let reason = format!(
         "{lost} accepted entries are lost: bytes of the journal were damaged or removed, or the database was \
@@ -97,14 +105,14 @@ pub(crate) fn lost(lost: u64, queue: Uuid, after: u64) -> Vec<u8> {
     })
 }
 
-/// An event with the action `audit.gap`.
+/// Returns the record of an event with the action `audit.gap`.
 fn event(reason: &str, metadata: impl FnOnce(&mut FieldEncoder<'_>)) -> Vec<u8> {
     let mut record = Vec::with_capacity(256);
     begin_event(&mut record, Moment::now());
     let mut fields = FieldEncoder::new(&mut record, Limits::NONE);
     fields.str("action", "audit.gap");
     fields.str("resource", "audit");
-    // Nobody decided: the log's default is not for this.
+    // An empty decision, because nobody decided: without it the log's default decision would be stored.
     fields.str("decision", "");
     fields.str("reason", reason);
     metadata(&mut fields);
@@ -116,18 +124,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rejections_that_cannot_be_told_yet_are_told_with_those_that_came_meanwhile() {
+    fn rejections_that_cannot_be_reported_yet_are_reported_with_the_later_ones() {
         let mut gap = None;
         Gap::widen(&mut gap, Refused::Full);
         Gap::widen(&mut gap, Refused::TooLarge);
-        let untold = gap.take().unwrap();
-        let from = untold.from;
-        untold.put_back(&mut gap);
-        let untold = gap.take().unwrap();
+        let unreported = gap.take().unwrap();
+        let from = unreported.from;
+        unreported.put_back(&mut gap);
+        let unreported = gap.take().unwrap();
         Gap::widen(&mut gap, Refused::Full);
         Gap::widen(&mut gap, Refused::Closed);
         let until = gap.as_ref().unwrap().until;
-        untold.put_back(&mut gap);
+        unreported.put_back(&mut gap);
         let gap = gap.unwrap();
         assert_eq!(gap.rejected, Rejections { full: 2, closed: 1, too_large: 1 });
         assert_eq!((gap.from.micros, gap.until.micros), (from.micros, until.micros));

@@ -1,4 +1,4 @@
-//! The queue in memory: bounded in entries and in bytes, lost with the process.
+//! The queue in memory: bounded in entries and in bytes, and lost with the process.
 
 use std::{
     collections::VecDeque,
@@ -7,17 +7,22 @@ use std::{
     time::Instant,
 };
 
-use super::{Appended, Batch, Block, Counts, Outcome, Piece, Queue, Refused, gap::Gap};
+use super::{
+    contract::{Appended, Counts, Outcome, Queue},
+    gap::{Gap, Refused},
+    records::{Block, Records},
+};
 use crate::platform::lock;
 
-/// Bytes after which a block is closed and a new one begun. Large enough that allocation is rare, small enough
-/// that acknowledged memory is returned in small steps.
+/// Size in bytes at which a block is sealed and the next one begins. Large enough that allocation is rare, small
+/// enough that acknowledged memory is returned in small steps.
 const BLOCK_BYTES: usize = 256 * 1024;
 
-/// Emptied blocks kept for the next records, since fresh memory costs a page fault every twelve events: 4 MiB.
+/// Number of emptied blocks that are kept for further records (4 MiB): fresh memory costs a page fault every twelve
+/// events.
 const SPARE_BLOCKS: usize = 16;
 
-/// See the [module](self).
+/// A queue that holds its records in blocks of memory.
 #[derive(Debug)]
 pub(crate) struct MemoryQueue {
     entries_max: u64,
@@ -27,9 +32,11 @@ pub(crate) struct MemoryQueue {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Finished blocks, oldest first, then the one being filled.
+    /// Blocks to which nothing is appended any more, oldest first.
     sealed: VecDeque<Arc<Block>>,
+    /// The block that records are appended to; it follows the sealed ones.
     filling: Block,
+    /// Emptied blocks, for further records.
     spare: Vec<Block>,
     /// Position before the first record of the oldest block.
     first: u64,
@@ -43,7 +50,6 @@ impl MemoryQueue {
         Self { entries_max: entries_max as u64, bytes_max, state: Mutex::default() }
     }
 
-    /// No code but our own runs under the lock, and none of it panics halfway: a poisoned state is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -52,7 +58,7 @@ impl MemoryQueue {
 impl State {
     fn seal(&mut self) {
         if !self.filling.ends.is_empty() {
-            // The next block is likely to be as large as this one: small while little happens.
+            // Reserve as much for the next block as this one used: little while few records arrive.
             let Block { bytes, ends, .. } = &self.filling;
             let (bytes, ends) = (bytes.len(), ends.len());
             let new =
@@ -95,7 +101,7 @@ impl Queue for MemoryQueue {
             return Err(Refused::Closed);
         }
         let pending = state.counts.pending();
-        // A record larger than the whole bound must still pass when the queue is empty.
+        // A record that is larger than the bound itself is accepted when the queue is empty.
         let too_many_bytes = state.counts.bytes + record.len() > self.bytes_max && pending > 0;
         if pending >= self.entries_max || too_many_bytes {
             return Err(Refused::Full);
@@ -109,40 +115,40 @@ impl Queue for MemoryQueue {
         Gap::widen(&mut state.gap, why);
     }
 
-    fn tell_gap(&self) -> Option<Appended> {
+    fn report_gap(&self) -> Option<Appended> {
         let mut state = self.lock();
         let gap = state.gap.take()?;
         state.counts.gaps += 1;
         Some(state.append(&gap.record()))
     }
 
-    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
+    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
         let mut state = self.lock();
         state.seal();
-        let mut batch = Batch::default();
+        let mut records = Records::default();
         let (mut block_from, mut bytes_left) = (state.first, bytes);
         for block in &state.sealed {
             let block_until = block_from + block.ends.len() as u64;
             if block_until > from {
                 let start = usize::try_from(from.saturating_sub(block_from)).unwrap_or(usize::MAX);
                 let mut end = start;
-                while end < block.ends.len() && batch.len < count {
+                let taken = |end: usize| records.len() + (end - start);
+                while end < block.ends.len() && taken(end) < count {
                     let size = block.record(end).len();
-                    if size > bytes_left && batch.len > 0 {
+                    if size > bytes_left && taken(end) > 0 {
                         break;
                     }
                     bytes_left = bytes_left.saturating_sub(size);
-                    batch.len += 1;
                     end += 1;
                 }
-                batch.pieces.push(Piece { block: Arc::clone(block), records: start..end });
+                records.push_part(Arc::clone(block), start..end);
                 if end < block.ends.len() {
                     break;
                 }
             }
             block_from = block_until;
         }
-        Ok(batch)
+        Ok(records)
     }
 
     fn ack(&self, upto: u64, outcome: Outcome) {
@@ -230,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_books_add_up_and_the_oldest_is_known_while_there_is_one() {
+    fn outcomes_add_up_and_the_age_of_the_oldest_record_is_known_while_one_is_pending() {
         let queue = MemoryQueue::new(100, 1000);
         assert!(queue.counts().oldest.is_none());
         let before = Instant::now();
@@ -250,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_append_that_reaches_the_mark_says_so_once() {
+    fn only_the_append_that_reaches_the_mark_asks_for_a_wake_up() {
         let queue = MemoryQueue::new(100, 1000);
         queue.wake_at(2);
         let wakes: Vec<bool> = (0..4).map(|_| queue.append(b"x").unwrap().wake).collect();
@@ -258,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_still_gives_what_it_holds() {
+    fn a_closed_queue_still_returns_its_records() {
         let queue = MemoryQueue::new(100, 1000);
         queue.append(b"x").unwrap();
         queue.close();

@@ -1,4 +1,4 @@
-//! What dead processes left: their journals, adopted one by one and read to their end.
+//! Adopts the journals of dead processes, one by one, and reads them to their end.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -11,41 +11,41 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    LOCK, Place, SPARE, UNBORN, discard,
-    reading::read_segment,
-    segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
-    upkeep::REWRITTEN,
+    directory::{JournalHome, LOCK, REWRITTEN, SPARE, UNBORN, discard},
+    format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
+    scan::scan_segment,
 };
 use crate::{
     platform::read_up_to,
-    queue::{Batch, Durability},
+    queue::{policy::Durability, records::Records},
 };
 
-/// After this long, nobody is making it any more.
+/// The age at which the unfinished directory of a journal counts as abandoned.
 const UNBORN_FOR: Duration = Duration::from_hours(24);
 
-/// How often to try again while somebody only looks.
-const LOOKS: usize = 100;
+/// How often to try to take a lock while others only look whether it is taken.
+const LOCK_TRIES: usize = 100;
 
-/// A journal whose owner is gone, locked by us.
+/// A journal whose owner is dead, locked by this process.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     pub(crate) journal: Uuid,
-    /// How many appends the database had accepted when it refused every entry of a batch of this one.
+    /// The number of appends that the database had accepted when it refused every entry of a batch of this journal.
     pub(crate) refused_at: Option<u64>,
-    place: Place,
+    home: JournalHome,
     directory: PathBuf,
     _lock: File,
     /// Oldest first.
-    segments: Vec<Old>,
+    segments: Vec<AdoptedSegment>,
     scratch: Vec<u8>,
-    /// Where reading left off: the position before the first record of which segment, where in it, and after which
-    /// position.
+    /// Where reading left off: the position before the first record of that segment, the offset in the segment, and the
+    /// position at that offset.
     mark: (u64, usize, u64),
 }
 
+/// A segment of an adopted journal.
 #[derive(Debug)]
-struct Old {
+struct AdoptedSegment {
     file: Arc<File>,
     path: PathBuf,
     seed: Seed,
@@ -53,7 +53,7 @@ struct Old {
     size: usize,
 }
 
-impl Old {
+impl AdoptedSegment {
     fn open(path: PathBuf, journal: Uuid, first: u64) -> io::Result<Self> {
         let file = File::open(&path)?;
         let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
@@ -62,21 +62,21 @@ impl Old {
 }
 
 impl Backlog {
-    /// Adopts every journal of this place whose owner is gone and that is for the same database and ledger. One
-    /// that cannot be read stands in no other's way.
-    pub(crate) fn adopt_all(place: &Place, own: Uuid) -> (Vec<Self>, Option<io::Error>) {
+    /// Adopts every journal in this directory that is for the same database and ledger and whose owner is dead. A
+    /// journal that cannot be read does not keep others from being adopted; its error is returned beside them.
+    pub(crate) fn adopt_all(home: &JournalHome, own: Uuid) -> (Vec<Self>, Option<io::Error>) {
         let (mut adopted, mut failed) = (Vec::new(), None);
         let mut note = |cause: io::Error| {
-            // Another process has just finished with it.
+            // Not found: another process has just finished with this journal.
             if cause.kind() != io::ErrorKind::NotFound {
                 failed = Some(cause);
             }
         };
-        match fs::read_dir(&place.directory) {
+        match fs::read_dir(&home.directory) {
             Err(cause) => note(cause),
             Ok(found) => {
                 for found in found {
-                    match found.and_then(|found| Self::adopt(place, own, found.path())) {
+                    match found.and_then(|found| Self::adopt(home, own, found.path())) {
                         Ok(backlog) => adopted.extend(backlog),
                         Err(cause) => note(cause),
                     }
@@ -86,83 +86,26 @@ impl Backlog {
         (adopted, failed)
     }
 
-    fn adopt(place: &Place, own: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
+    fn adopt(home: &JournalHome, own: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
         let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.strip_suffix(UNBORN).is_some_and(|name| Uuid::try_parse(name.trim_end_matches('.')).is_ok()) {
             return discard_unborn(&directory).map(|()| None);
         }
-        // Anything else is somebody's that we do not know.
+        // Leave alone whatever is not named like a journal: it is not ours.
         let journal = Uuid::try_parse(name).ok().filter(|journal| *journal != own);
         let Some(journal) = journal.filter(|_| directory.is_dir()) else { return Ok(None) };
-        let lock = match File::open(directory.join(LOCK)) {
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                // The last of a journal that was being removed; if it is not empty, somebody has taken the lock away,
-                // and with it what says whether the owner lives.
-                for found in fs::read_dir(&directory)? {
-                    let found = found?;
-                    if found.file_name() != SPARE && found.file_name() != REWRITTEN {
-                        let gone = "the lock of a journal is gone";
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, gone));
-                    }
-                    fs::remove_file(found.path())?;
-                }
-                return fs::remove_dir(&directory).map(|()| None);
-            }
-            lock => lock?,
-        };
-        if !take(&lock)? {
-            return Ok(None);
-        }
-        let (mut segments, mut headless) = (Vec::new(), Vec::new());
-        for found in fs::read_dir(&directory)? {
-            let path = found?.path();
-            if path.extension().is_none_or(|extension| extension != "segment") {
-                continue;
-            }
-            let mut header = vec![0; HEADER_BYTES];
-            read_up_to(&File::open(&path)?, &mut header, 0)?;
-            match Header::decode(&header) {
-                Ok(header) if header.journal == journal => {
-                    if header.database != place.database || header.ledger != place.ledger {
-                        // Whoever writes to that one adopts it.
-                        return Ok(None);
-                    }
-                    segments.push(Old::open(path, journal, header.first)?);
-                }
-                Err(NoSegment::Newer(_)) => return Ok(None),
-                Ok(_) | Err(NoSegment::Foreign) => {
-                    let bytes = fs::read(&path)?;
-                    // All zeros: the process died while it made it.
-                    if bytes.iter().any(|byte| *byte != 0) {
-                        place.keep(&path, journal)?;
-                    }
-                    // Its name says what its header should, and a record that checks with that is one of ours.
-                    let first = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-                    let ours = |first: &u64| {
-                        Seed::of(journal, *first).record_after(&bytes, 0, HEADER_BYTES).is_some()
-                    };
-                    if let Some(first) = first.filter(ours) {
-                        headless.push(Old::open(path, journal, first)?);
-                    }
-                }
-            }
-        }
-        if segments.is_empty() && !headless.is_empty() {
-            // Nothing says which database they are for.
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        segments.append(&mut headless);
-        if place.durability != Durability::ProcessCrash {
-            // What its owner had not synced yet, nobody else does.
+        let Some(lock) = lock_of(&directory)? else { return Ok(None) };
+        let Some(segments) = segments_of(home, journal, &directory)? else { return Ok(None) };
+        if home.durability != Durability::ProcessCrash {
+            // Sync the records that the owner had not synced: nobody else will.
             for segment in &segments {
                 segment.file.sync_data()?;
             }
         }
-        segments.sort_by_key(|segment| segment.first);
         Ok(Some(Self {
             journal,
             refused_at: None,
-            place: place.clone(),
+            home: home.clone(),
             directory,
             _lock: lock,
             segments,
@@ -171,10 +114,11 @@ impl Backlog {
         }))
     }
 
-    /// Records from position `from` on, which the database says is committed. Empty with nothing skipped: there
-    /// are no more. What is skipped is damaged or, if a segment or a restored database lacks it, gone.
-    pub(crate) fn read(&mut self, from: u64, count: usize, bytes: usize) -> io::Result<Batch> {
-        let mut batch = Batch::default();
+    /// Returns the records from position `from` on, which is the position that the database has reached. If no record
+    /// is returned and none is skipped, the end is reached. Skipped records are damaged, or missing: either no segment
+    /// holds them, or the database lacks them because it was restored from a backup.
+    pub(crate) fn read(&mut self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
+        let mut batch = Records::default();
         let mut at = from;
         let mut index = self.segments.iter().rposition(|segment| segment.first <= at).unwrap_or(0);
         while let Some(segment) = self.segments.get(index) {
@@ -182,59 +126,136 @@ impl Backlog {
             if batch.len() > 0 && (left.0 == 0 || left.1 == 0) {
                 break;
             }
-            // What lies before it is in no segment.
+            // Number of records before this segment that are in no segment.
             let gone = segment.first.saturating_sub(at);
             let (marked, offset, position) = self.mark;
             let offset = if marked == segment.first && position <= at { offset } else { HEADER_BYTES };
             let (extent, from) = ((offset, segment.size), at.max(segment.first));
-            let reading = read_segment(&segment.file, segment.seed, extent, from, left, &mut self.scratch)?;
-            if reading.skipped > 0 {
-                self.place.keep(&segment.path, self.journal)?;
+            let scan = scan_segment(&segment.file, segment.seed, extent, from, left, &mut self.scratch)?;
+            if scan.skipped > 0 {
+                self.home.keep(&segment.path, self.journal)?;
             }
-            let lost = gone + reading.skipped;
+            let lost = gone + scan.skipped;
             if lost > 0 && batch.len() > 0 {
-                // A batch is without holes: the next one begins with it.
+                // A batch has no holes: let the next batch begin with this one.
                 break;
             }
             batch.skipped += lost;
-            at = from + reading.skipped;
-            if !reading.block.ends.is_empty() {
-                at = reading.until;
-                self.mark = (segment.first, reading.next, reading.until);
-                let broken = reading.broken;
-                batch.push(reading.block);
+            at = from + scan.skipped;
+            if !scan.block.ends.is_empty() {
+                at = scan.until;
+                self.mark = (segment.first, scan.next, scan.until);
+                let broken = scan.broken;
+                batch.push(scan.block);
                 if broken {
                     break;
                 }
                 continue;
             }
             let next = self.segments.get(index + 1);
-            // Where its last record ends, another should begin, or the next segment.
+            // After its last record there should be zeros, or the next segment should follow it.
             let mut tail = [0; RECORD_HEADER_BYTES];
-            read_up_to(&segment.file, &mut tail, reading.next)?;
+            read_up_to(&segment.file, &mut tail, scan.next)?;
             if next.map_or(tail != [0; RECORD_HEADER_BYTES], |next| next.first > at) {
-                self.place.keep(&segment.path, self.journal)?;
+                self.home.keep(&segment.path, self.journal)?;
             }
             index += 1;
         }
         Ok(batch)
     }
 
-    /// Everything in it has reached its end.
+    /// Removes the journal: everything in it is settled.
     pub(crate) fn finish(self) -> io::Result<()> {
         discard(&self.directory)
     }
 }
 
-/// Takes the lock of a journal whose owner is gone. False: it is not, or another process was faster.
+/// Takes the lock of a journal and returns it. Returns `None` if the owner is alive, if another process was faster, or
+/// if the journal was being removed.
+fn lock_of(directory: &Path) -> io::Result<Option<File>> {
+    match File::open(directory.join(LOCK)) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => remove_lockless(directory).map(|()| None),
+        Err(cause) => Err(cause),
+        Ok(lock) => Ok(take(&lock)?.then_some(lock)),
+    }
+}
+
+/// Removes the directory of a journal that has no lock file. A process that died while it removed its journal leaves
+/// such a directory, empty but for a spare file.
+///
+/// # Errors
+/// If the directory holds anything else: somebody has deleted the lock, and nothing says whether the owner is alive.
+fn remove_lockless(directory: &Path) -> io::Result<()> {
+    for found in fs::read_dir(directory)? {
+        let found = found?;
+        if found.file_name() != SPARE && found.file_name() != REWRITTEN {
+            let gone = "the lock of a journal is gone";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, gone));
+        }
+        fs::remove_file(found.path())?;
+    }
+    fs::remove_dir(directory)
+}
+
+/// Returns the segments of a journal, oldest first, or `None` if they are for another database or ledger, or in the
+/// format of a newer version.
+fn segments_of(
+    home: &JournalHome,
+    journal: Uuid,
+    directory: &Path,
+) -> io::Result<Option<Vec<AdoptedSegment>>> {
+    let (mut segments, mut headless) = (Vec::new(), Vec::new());
+    for found in fs::read_dir(directory)? {
+        let path = found?.path();
+        if path.extension().is_none_or(|extension| extension != "segment") {
+            continue;
+        }
+        let mut header = vec![0; HEADER_BYTES];
+        read_up_to(&File::open(&path)?, &mut header, 0)?;
+        match Header::decode(&header) {
+            Ok(header) if header.journal == journal => {
+                if header.database != home.database || header.ledger != home.ledger {
+                    // A process that writes to that database and ledger adopts this journal.
+                    return Ok(None);
+                }
+                segments.push(AdoptedSegment::open(path, journal, header.first)?);
+            }
+            Err(NoSegment::Newer(_)) => return Ok(None),
+            Ok(_) | Err(NoSegment::Foreign) => headless.extend(without_header(home, journal, path)?),
+        }
+    }
+    if segments.is_empty() && !headless.is_empty() {
+        // No header says which database they are for.
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    segments.append(&mut headless);
+    segments.sort_by_key(|segment| segment.first);
+    Ok(Some(segments))
+}
+
+/// Returns a segment whose header does not match its checksum, or `None` if it holds no record.
+fn without_header(home: &JournalHome, journal: Uuid, path: PathBuf) -> io::Result<Option<AdoptedSegment>> {
+    let bytes = fs::read(&path)?;
+    // A file of zeros is no evidence: the process died while it made the segment.
+    if bytes.iter().any(|byte| *byte != 0) {
+        home.keep(&path, journal)?;
+    }
+    // The name gives the position that the header should give. A record whose checksum matches with that position
+    // belongs to this journal.
+    let first = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+    let ours = |first: &u64| Seed::of(journal, *first).record_after(&bytes, 0, HEADER_BYTES).is_some();
+    first.filter(ours).map(|first| AdoptedSegment::open(path, journal, first)).transpose()
+}
+
+/// Takes the lock of a journal. Returns false if its owner is alive or another process was faster.
 fn take(lock: &File) -> io::Result<bool> {
-    for _ in 0..LOOKS {
+    for _ in 0..LOCK_TRIES {
         match lock.try_lock() {
             Ok(()) => return Ok(true),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(cause)) => return Err(cause),
         }
-        // Somebody may only look whether it is locked, which takes the lock too, shared, for a moment.
+        // Another process may only be looking whether it is locked, for which it takes the lock, shared, for a moment.
         match lock.try_lock_shared() {
             Ok(()) => lock.unlock()?,
             Err(TryLockError::WouldBlock) => return Ok(false),
@@ -245,8 +266,8 @@ fn take(lock: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Removes what a process left that died while it made a journal; nothing was appended to it. One that is being
-/// made is not a day old.
+/// Removes the unfinished directory of a journal, if it is a day old: the process that made it is dead, and nothing was
+/// appended. A younger directory may still be in the making.
 fn discard_unborn(directory: &Path) -> io::Result<()> {
     let age = fs::metadata(directory)?.modified()?.elapsed();
     if age.is_ok_and(|age| age >= UNBORN_FOR) { fs::remove_dir_all(directory) } else { Ok(()) }

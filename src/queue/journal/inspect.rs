@@ -1,4 +1,4 @@
-//! What is in the journals of a directory, for people: who owns them, what they hold, what is damaged.
+//! Lists the journals of a directory, for people: who owns them, what they hold, what is damaged.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -9,69 +9,69 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    LOCK, failed,
-    reading::{STEP, read_segment},
-    segment::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
+    directory::{LOCK, journal_error},
+    format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
+    scan::{UNLIMITED, scan_segment},
 };
-use crate::{AuditError, platform::read_up_to};
+use crate::{error::AuditError, platform::read_up_to};
 
 /// A journal, as [`inspect_journals`] found it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Journal {
-    /// What the database knows it by: its `writer`.
+    /// The UUID by which the database knows the journal: its `writer`.
     pub id: Uuid,
-    /// Its directory.
+    /// The directory of the journal.
     pub directory: PathBuf,
-    /// Process ID of whoever made it, as that process saw it. None if its lock is gone, and with it what says whether
-    /// the owner lives: nobody adopts it until there is one.
+    /// Process ID of the process that made the journal, as that process saw it. `None` if the lock file is gone: then
+    /// nothing says whether the owner is alive, and nobody adopts the journal until there is a lock file again.
     pub owner: Option<u32>,
-    /// Whether a process has it locked: its owner, or one that has adopted it.
+    /// Whether a process has the journal locked: its owner, or a process that has adopted it.
     pub locked: bool,
-    /// Which database its entries are for, as seen from the directory's parent.
+    /// The database that its entries are for, as seen from the directory's parent.
     pub database: Option<String>,
-    /// Which ledger.
+    /// The ledger that its entries are for.
     pub ledger: Option<String>,
-    /// In the order of positions.
+    /// Its segments, in the order of positions.
     pub segments: Vec<JournalSegment>,
 }
 
-/// A file of a journal.
+/// A segment of a journal: one of its files.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct JournalSegment {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// Bytes up to the end of the last record that checks.
+    /// Bytes up to the end of the last record that matches its checksum.
     pub used: u64,
-    /// Records that check.
+    /// Number of records that match their checksum.
     pub records: u64,
-    /// The position before its first record.
+    /// Position before the first record.
     pub first: u64,
-    /// The position after its last record that checks.
+    /// Position after the last record that matches its checksum.
     pub last: u64,
-    /// Positions between these whose records are gone or no longer check.
+    /// Number of positions between `first` and `last` whose records are gone or do not match their checksum.
     pub missing: u64,
-    /// What else is wrong with it.
+    /// Trouble with the file beyond missing records, if there is any.
     pub trouble: Option<SegmentTrouble>,
 }
 
-/// What is wrong with a file of a journal beyond missing records.
+/// Trouble with a file of a journal beyond missing records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SegmentTrouble {
-    /// Its header does not check: it was read by its name.
+    /// The header does not match its checksum. The file was read with the position in its name.
     Header,
-    /// It is of a version that this one does not read.
+    /// The file has this format version, which this version of the crate does not read.
     Newer(u32),
-    /// Something begins after its last record that is no record: one that was being written when the process died,
+    /// After the last record there are bytes that are no record: a record that was being written when the process died,
     /// or a damaged one.
     Tail,
 }
 
-/// What the journals in `directory` hold, and who owns them. It reads every byte of them and changes nothing.
+/// Lists the journals in `directory`: what they hold and who owns them. Reads every byte of them and changes nothing.
 ///
 /// ```no_run
 /// for journal in tracing_audit::inspect_journals("audit.db.queue")? {
@@ -94,7 +94,7 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
             if let Some(id) = id {
                 match journal(id, path) {
                     Ok(journal) => journals.push(journal),
-                    // It was brought to its end meanwhile.
+                    // The journal was settled and removed in the meantime.
                     Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                     Err(cause) => return Err(cause),
                 }
@@ -103,12 +103,12 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
         journals.sort_by_key(|journal| journal.id);
         Ok(journals)
     };
-    inspect().map_err(|cause| failed(directory, cause))
+    inspect().map_err(|cause| journal_error(directory, cause))
 }
 
 fn journal(id: Uuid, directory: PathBuf) -> io::Result<Journal> {
     let (owner, locked) = match File::open(directory.join(LOCK)) {
-        // Nobody can adopt it.
+        // Without a lock file nobody can adopt the journal.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => (None, false),
         Err(cause) => return Err(cause),
         Ok(mut lock) => {
@@ -133,7 +133,7 @@ fn journal(id: Uuid, directory: PathBuf) -> io::Result<Journal> {
                     }
                     segments.push(segment);
                 }
-                // Retired meanwhile.
+                // The segment was retired in the meantime.
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => return Err(cause),
             }
@@ -174,13 +174,13 @@ fn segment(journal: Uuid, path: PathBuf) -> io::Result<(Option<Header>, JournalS
     let (mut offset, mut scratch) = (HEADER_BYTES, Vec::new());
     loop {
         let seed = Seed::of(journal, first);
-        let reading = read_segment(&file, seed, (offset, end), segment.last, STEP, &mut scratch)?;
-        if reading.block.ends.is_empty() {
+        let scan = scan_segment(&file, seed, (offset, end), segment.last, UNLIMITED, &mut scratch)?;
+        if scan.block.ends.is_empty() {
             break;
         }
-        segment.records += reading.block.ends.len() as u64;
-        segment.missing += reading.skipped;
-        (segment.last, offset) = (reading.until, reading.next);
+        segment.records += scan.block.ends.len() as u64;
+        segment.missing += scan.skipped;
+        (segment.last, offset) = (scan.until, scan.next);
     }
     segment.used = offset as u64;
     let mut tail = [0; RECORD_HEADER_BYTES];

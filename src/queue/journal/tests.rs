@@ -1,13 +1,40 @@
-//! The journal against a plain list, and its bounds.
+//! Tests of the journal: against a plain list, against power loss and changed bytes, and of its bounds.
 
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
 use proptest::prelude::*;
+use uuid::Uuid;
 
-use super::{backlog::Backlog, *};
+use super::{
+    backlog::Backlog,
+    directory::{DAMAGED, JournalHome, LOCK, SPARE, segment_name},
+    format::{HEADER_BYTES, Header, Seed, record_bytes},
+    journal_queue::JournalQueue,
+    segments::Journal,
+};
+use crate::{
+    platform::write_all_at,
+    queue::{
+        contract::{Outcome, Queue},
+        gap::Refused,
+        policy::Durability,
+    },
+};
 
-fn place(directory: &Path) -> Place {
-    Place {
+fn create(home: JournalHome, journal: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
+    JournalQueue(Journal::create(home, journal, segment_bytes, start).unwrap())
+}
+
+fn home(directory: &Path) -> JournalHome {
+    JournalHome {
         directory: directory.to_owned(),
         bytes_max: u64::MAX,
         durability: Durability::ProcessCrash,
@@ -27,20 +54,20 @@ enum Step {
     Ack {
         count: u64,
     },
-    /// What is due in the background, and so on stable storage after it.
+    /// The background work that is due. Every record appended before is on stable storage after it.
     Upkeep,
-    /// As after a sync that failed: a segment is not trusted any more.
+    /// As after a sync that failed: a segment is suspect.
     Distrust(prop::sample::Index),
-    /// The journal's end; another process adopts what it left.
+    /// The end of the journal's process. Another process adopts its records.
     End(End),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum End {
     Killed,
-    /// What was not synced is there, gone, or something else, sector by sector and file by file.
+    /// Bytes that were not synced are there, gone, or something else, sector by sector and file by file.
     PowerLost(u64),
-    /// And a bit of a record changes.
+    /// The process is killed, and a bit of a record changes.
     Flipped(u64),
 }
 
@@ -61,27 +88,28 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A journal, and the list that it should be.
+/// A journal, and the list of records that it should hold.
 struct Model {
-    place: Place,
+    home: JournalHome,
     start: u64,
     queue: JournalQueue,
     list: Vec<Vec<u8>>,
     acked: u64,
-    /// How much of the list is on stable storage, and up to where in which file.
+    /// Number of records of the list that are on stable storage.
     synced: u64,
+    /// Up to which offset each file is on stable storage.
     files: BTreeMap<PathBuf, usize>,
 }
 
 impl Model {
-    fn new(place: Place, start: u64) -> Self {
-        let queue = Self::open(&place, start);
-        Self { place, start, queue, list: Vec::new(), acked: 0, synced: 0, files: BTreeMap::new() }
+    fn new(home: JournalHome, start: u64) -> Self {
+        let queue = Self::open(&home, start);
+        Self { home, start, queue, list: Vec::new(), acked: 0, synced: 0, files: BTreeMap::new() }
     }
 
-    /// A few records a segment.
-    fn open(place: &Place, start: u64) -> JournalQueue {
-        JournalQueue::with(place.clone(), Uuid::new_v4(), HEADER_BYTES + 200, start).unwrap()
+    /// Makes a journal with a few records in each segment.
+    fn open(home: &JournalHome, start: u64) -> JournalQueue {
+        create(home.clone(), Uuid::new_v4(), HEADER_BYTES + 200, start)
     }
 
     fn from(&self, from: u64) -> &[Vec<u8>] {
@@ -111,18 +139,18 @@ impl Model {
                 assert_eq!(self.queue.counts().pending(), self.list.len() as u64 - self.acked);
             }
             Step::Upkeep => {
-                // Twice if a segment was rewritten, which makes a new one.
+                // A second time, because rewriting a segment makes another one, which has to be synced.
                 self.queue.upkeep().unwrap();
                 self.queue.upkeep().unwrap();
                 assert!(self.queue.upkeep_due().is_none());
                 self.synced = self.list.len() as u64;
-                let state = self.queue.lock();
+                let state = self.queue.0.lock();
                 self.files =
                     state.segments.iter().map(|segment| (segment.path.clone(), segment.end)).collect();
             }
             Step::Distrust(index) => {
                 {
-                    let mut state = self.queue.lock();
+                    let mut state = self.queue.0.lock();
                     let index = index.index(state.segments.len());
                     let segment = state.segments.get_mut(index).unwrap();
                     (segment.suspect, segment.synced) = (true, None);
@@ -136,24 +164,24 @@ impl Model {
 
     fn end(&mut self, end: End) {
         let own = Uuid::new_v4();
-        assert_eq!(Backlog::adopt_all(&self.place, own).0.len(), 0);
-        let next = Self::open(&self.place, self.start);
+        assert_eq!(Backlog::adopt_all(&self.home, own).0.len(), 0);
+        let next = Self::open(&self.home, self.start);
         let old = std::mem::replace(&mut self.queue, next);
-        let (directory, other) = (old.directory.clone(), self.queue.journal);
+        let (directory, other) = (old.0.directory.clone(), self.queue.0.journal);
         drop(old);
         match end {
             End::Killed => {}
             End::PowerLost(seed) => lose_power(&directory, &self.files, seed),
             End::Flipped(seed) => flip(&directory, seed),
         }
-        let (adopted, failed) = Backlog::adopt_all(&self.place, other);
+        let (adopted, failed) = Backlog::adopt_all(&self.home, other);
         assert!(failed.is_none() || matches!(end, End::PowerLost(_)), "{failed:?}");
         let found: Vec<(u64, Vec<u8>)> = adopted
             .into_iter()
             .flat_map(|backlog| drain(backlog, self.start + self.acked))
             .map(|(position, record)| (position - self.start, record))
             .collect();
-        // Whatever is there is what was appended there, in order, once.
+        // Every record found is the one that was appended at its position; they are in order and each is there once.
         for (position, record) in &found {
             assert_eq!(Some(record), self.list.get(usize::try_from(*position).unwrap() - 1));
         }
@@ -174,7 +202,7 @@ impl Model {
     }
 }
 
-/// Every record that is left after `from`, with the position after it, in bites.
+/// Reads every record that is left after `from` in small batches. Returns each with the position after it.
 fn drain(mut backlog: Backlog, from: u64) -> Vec<(u64, Vec<u8>)> {
     let (mut found, mut at) = (Vec::new(), from);
     loop {
@@ -198,8 +226,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What a disk may have after its power was cut: of a file that was synced, everything up to there; of the rest,
-/// each sector as it was written, empty, or as it was before; of a name that was not synced, that or another.
+/// Changes the files to what a disk may hold after its power was cut. Of a file that was synced, everything up to that
+/// offset stays. Each sector after it is as it was written, empty, or something else. A name that was not synced may be
+/// missing or another one.
 fn lose_power(directory: &Path, synced: &BTreeMap<PathBuf, usize>, seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
     for file in files(directory) {
@@ -233,7 +262,7 @@ fn lose_power(directory: &Path, synced: &BTreeMap<PathBuf, usize>, seed: u64) {
     }
 }
 
-/// Changes one bit after the header of some segment.
+/// Changes one bit after the header of one segment.
 fn flip(directory: &Path, seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
     let files = files(directory);
@@ -249,7 +278,7 @@ fn a_golden_segment_with_any_byte_changed_loses_one_record_at_most_or_is_left_al
     let whole = include_bytes!("../../../tests/data/journal-1.segment");
     let header = Header::decode(whole).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let place = Place { database: header.database, ledger: header.ledger, ..place(directory.path()) };
+    let home = JournalHome { database: header.database, ledger: header.ledger, ..home(directory.path()) };
     let journal = directory.path().join(header.journal.to_string());
     fs::create_dir_all(&journal).unwrap();
     fs::write(journal.join(LOCK), "").unwrap();
@@ -258,9 +287,9 @@ fn a_golden_segment_with_any_byte_changed_loses_one_record_at_most_or_is_left_al
         let mut bytes = whole.to_vec();
         bytes[at] ^= 1 << (at % 8);
         fs::write(&segment, &bytes).unwrap();
-        let (adopted, failed) = Backlog::adopt_all(&place, Uuid::new_v4());
+        let (adopted, failed) = Backlog::adopt_all(&home, Uuid::new_v4());
         if at < HEADER_BYTES {
-            // Nothing says any more which database it is for, or it seems to be of a newer version.
+            // The header no longer says which database the segment is for, or it claims a newer version.
             assert!(adopted.is_empty() && (failed.is_some() || (8..12).contains(&at)), "{at}");
             assert_eq!(fs::read(&segment).unwrap(), bytes);
             continue;
@@ -283,14 +312,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_behaves_like_a_list_that_survives_its_process_and_what_is_synced_its_machine(
+    fn it_behaves_like_a_list_that_survives_its_process_and_once_synced_its_machine(
         steps in proptest::collection::vec(step(), 1..160),
         start in prop_oneof![Just(0), Just(u64::from(u32::MAX) - 50), Just(u64::MAX - 200)],
     ) {
         let directory = tempfile::tempdir().unwrap();
         let within = Duration::from_hours(1);
-        let place = Place { durability: Durability::PowerLoss { within }, ..place(directory.path()) };
-        let mut model = Model::new(place, start);
+        let home = JournalHome { durability: Durability::PowerLoss { within }, ..home(directory.path()) };
+        let mut model = Model::new(home, start);
         for (number, step) in steps.into_iter().chain([Step::End(End::Killed)]).enumerate() {
             model.step(number, &step);
         }
@@ -298,12 +327,12 @@ proptest! {
 }
 
 #[test]
-fn the_oldest_is_no_older_than_what_waits_and_bytes_are_those_that_wait() {
+fn the_age_and_the_bytes_are_those_of_the_pending_records() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 100_000, 0).unwrap();
+    let queue = create(home(directory.path()), Uuid::new_v4(), 100_000, 0);
     let append = |count: usize| (0..count).for_each(|_| assert!(queue.append(&[1; 84]).is_ok()));
     append(10);
-    // Read to the end, as more arrives before the commit.
+    // Read to the end; more records arrive before the commit.
     assert_eq!(queue.read(0, 100, 100_000).unwrap().len(), 10);
     let read = Instant::now();
     append(5);
@@ -320,14 +349,14 @@ fn the_oldest_is_no_older_than_what_waits_and_bytes_are_those_that_wait() {
 }
 
 #[test]
-fn what_is_kept_as_evidence_is_not_written_over() {
+fn bytes_kept_as_evidence_are_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 5000, 0).unwrap();
+    let queue = create(home(directory.path()), Uuid::new_v4(), 5000, 0);
     (0..20).for_each(|_| assert!(queue.append(&[1; 100]).is_ok()));
-    let first = queue.lock().segments[0].path.clone();
+    let first = queue.0.lock().segments[0].path.clone();
     let mut bytes = fs::read(&first).unwrap();
     bytes[HEADER_BYTES + 20] ^= 1;
-    // In place: the queue has the file open.
+    // Write in place: the queue has the file open.
     write_all_at(&File::options().write(true).open(&first).unwrap(), &bytes, 0).unwrap();
     assert_eq!(queue.read(0, 5, 5000).unwrap().skipped, 1);
     queue.ack(20, Outcome::default());
@@ -337,9 +366,9 @@ fn what_is_kept_as_evidence_is_not_written_over() {
 }
 
 #[test]
-fn positions_come_to_an_end_without_a_panic() {
+fn the_last_position_is_reached_without_a_panic() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 5000, u64::MAX - 2).unwrap();
+    let queue = create(home(directory.path()), Uuid::new_v4(), 5000, u64::MAX - 2);
     queue.append(&[1]).unwrap();
     assert_eq!(queue.append(&[2]).unwrap().position, u64::MAX);
     assert_eq!(queue.append(&[3]).unwrap_err(), Refused::Full);
@@ -350,7 +379,7 @@ fn positions_come_to_an_end_without_a_panic() {
 }
 
 #[test]
-fn a_golden_segment_cut_anywhere_gives_what_is_whole() {
+fn a_golden_segment_cut_anywhere_gives_its_whole_records() {
     let whole = include_bytes!("../../../tests/data/journal-1.segment");
     let header = Header::decode(whole).unwrap();
     let seed = Seed::of(header.journal, header.first);
@@ -359,16 +388,16 @@ fn a_golden_segment_cut_anywhere_gives_what_is_whole() {
             .collect();
     assert_eq!(ends.len(), 4);
     let directory = tempfile::tempdir().unwrap();
-    let place = Place { database: header.database, ledger: header.ledger, ..place(directory.path()) };
+    let home = JournalHome { database: header.database, ledger: header.ledger, ..home(directory.path()) };
     for end in 0..=whole.len() {
         let journal = directory.path().join(header.journal.to_string());
         fs::create_dir_all(&journal).unwrap();
         fs::write(journal.join(LOCK), "").unwrap();
         fs::write(journal.join(segment_name(header.first)), &whole[..end]).unwrap();
-        let (adopted, failed) = Backlog::adopt_all(&place, Uuid::new_v4());
+        let (adopted, failed) = Backlog::adopt_all(&home, Uuid::new_v4());
         assert!(failed.is_none(), "{end}: {failed:?}");
         let found: Vec<_> = adopted.into_iter().flat_map(|backlog| drain(backlog, header.first)).collect();
-        // The last record is whole before its padding is.
+        // The last record can be whole although its padding is cut.
         let last = ends.iter().skip(1).filter(|next| end + 7 >= **next).count();
         let sure = ends.iter().skip(1).filter(|next| end >= **next).count();
         assert!((sure..=last).contains(&found.len()), "{end}");
@@ -376,27 +405,27 @@ fn a_golden_segment_cut_anywhere_gives_what_is_whole() {
 }
 
 #[test]
-fn a_journal_takes_no_more_than_its_bound_and_gives_back_what_is_acknowledged() {
+fn a_journal_keeps_to_its_bound_and_returns_acknowledged_space() {
     let directory = tempfile::tempdir().unwrap();
-    let place = Place { bytes_max: 20_000, ..place(directory.path()) };
-    let queue = JournalQueue::with(place, Uuid::new_v4(), 5000, 0).unwrap();
+    let home = JournalHome { bytes_max: 20_000, ..home(directory.path()) };
+    let queue = create(home, Uuid::new_v4(), 5000, 0);
     let mut accepted = 0;
     while queue.append(&[1; 100]).is_ok() {
         accepted += 1;
     }
     let taken = || -> u64 {
-        let files = fs::read_dir(&queue.directory).unwrap().map(|file| file.unwrap());
+        let files = fs::read_dir(&queue.0.directory).unwrap().map(|file| file.unwrap());
         files.filter(|file| file.file_name() != LOCK).map(|file| file.metadata().unwrap().len()).sum()
     };
     assert!((15_000..=20_000).contains(&taken()), "{}", taken());
     assert_eq!(queue.counts().trouble, Some(io::ErrorKind::QuotaExceeded));
     queue.ack(accepted, Outcome::default());
-    // The one being written, and the spare.
+    // The segment that is being written, and the spare.
     assert!(taken() <= 10_000, "{}", taken());
     queue.append(&[1; 100]).unwrap();
     assert_eq!(queue.append(&[2; 10_000]).unwrap_err(), Refused::Full);
     queue.ack(accepted + 1, Outcome::default());
-    // A record larger than a segment, and than the whole bound, passes when nothing waits.
+    // A record larger than a segment, and larger than the whole bound, is accepted when nothing is pending.
     queue.append(&vec![2; 100_000]).unwrap();
     assert_eq!(
         queue.read(accepted + 1, 10, 10).unwrap().records().map(<[u8]>::len).collect::<Vec<_>>(),
@@ -407,10 +436,10 @@ fn a_journal_takes_no_more_than_its_bound_and_gives_back_what_is_acknowledged() 
 }
 
 #[test]
-fn what_is_accepted_beside_a_close_is_counted_before_it_returns() {
+fn records_accepted_during_a_close_are_counted_before_it_returns() {
     for _ in 0..20 {
         let directory = tempfile::tempdir().unwrap();
-        let queue = JournalQueue::with(place(directory.path()), Uuid::new_v4(), 5000, 0).unwrap();
+        let queue = create(home(directory.path()), Uuid::new_v4(), 5000, 0);
         let emit = || {
             let mut accepted = 0;
             loop {

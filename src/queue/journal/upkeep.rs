@@ -1,31 +1,47 @@
-//! What is done beside appending, on a thread that may wait for the disk: the next segment's file, and syncing.
+//! Background work of a journal, on a thread that may wait for the disk: makes the file of the next segment, syncs, and
+//! replaces a file whose sync has failed.
 //!
 //! With [`Durability::PowerLoss`](crate::Durability::PowerLoss) a sync begins when the oldest record that needs it
-//! has waited for half of `within`, and takes everything along that was appended meanwhile.
+//! has waited for half of `within`, and covers every record appended until then.
 //!
-//! A sync that fails is never repeated on the same file: the kernel may have dropped what it could not write,
-//! and would then report success. Nothing is appended to it any more, and what is not acknowledged is written to
-//! another file, as it was read back from the first and checked, which takes the first one's place once it is synced.
+//! A sync that fails is never repeated on the same file: the kernel may have dropped the bytes that it could not write,
+//! and would then report success. Nothing more is appended to such a file. Its records that are not acknowledged are
+//! read back, checked, and written to another file, which replaces the first one once it is synced.
 
 use std::{
     fs::{self, File},
     io,
     path::PathBuf,
-    sync::Arc,
-    time::Instant,
+    sync::{Arc, MutexGuard, TryLockError},
+    time::{Duration, Instant},
 };
 
 use super::{
-    HEADER_BYTES, JournalQueue, SPARE, Seed, Segment, Spare, State, make,
-    reading::{STEP, read_segment},
-    segment_name,
+    directory::{REWRITTEN, SPARE, make, segment_name},
+    format::{HEADER_BYTES, Seed},
+    scan::{UNLIMITED, scan_segment},
+    segments::{Journal, Segment, Spare, State, Upkeep},
 };
-use crate::platform::{sync_directory, write_all_at};
+use crate::platform::{lock, sync_directory, write_all_at};
 
-/// The file that takes a suspect segment's place, until it does.
-pub(super) const REWRITTEN: &str = "rewritten";
+impl Journal {
+    /// Locks the background work.
+    pub(super) fn upkeep_lock(&self) -> MutexGuard<'_, Upkeep> {
+        lock(&self.upkeep)
+    }
 
-impl JournalQueue {
+    /// Locks the background work, like [`upkeep_lock`](Self::upkeep_lock), but gives up after a tenth of a second.
+    pub(super) fn upkeep_soon(&self) -> Option<MutexGuard<'_, Upkeep>> {
+        for _ in 0..50 {
+            match self.upkeep.try_lock() {
+                Ok(upkeep) => return Some(upkeep),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+        None
+    }
+
     /// Makes the file of the next segment, if it is wanted and there is room.
     pub(super) fn prepare_spare(&self) {
         {
@@ -33,28 +49,28 @@ impl JournalQueue {
             if !matches!(state.spare, Spare::Wanted) {
                 return;
             }
-            if state.bytes() + self.segment_bytes as u64 > self.place.bytes_max {
+            if state.bytes() + self.segment_bytes as u64 > self.home.bytes_max {
                 state.spare = Spare::Failed;
                 return;
             }
             state.spare = Spare::Making;
         }
         let path = self.directory.join(SPARE);
-        // One that could not be used.
+        // Remove an earlier spare that could not be used, if there is one; if it stays, `make` fails.
         drop(fs::remove_file(&path));
         let made = make(&path, self.segment_bytes, self.segment_bytes);
-        // That there is no room, the next append finds too, and whoever appends is told.
+        // Ignore a failure: the next append hits the same lack of room and reports it.
         self.lock().spare = made.map_or(Spare::Failed, |(file, size)| Spare::Ready { file, size });
     }
 
-    /// Keeps the file for the next segment, or removes it.
+    /// Keeps the file of a retired segment as the spare for the next one, or removes it.
     pub(super) fn retire(&self, segment: &Segment) {
         let keeps = {
             let mut state = self.lock();
             let keeps = segment.size == self.segment_bytes
                 && !segment.suspect
                 && !segment.kept
-                // A sync of it that is under way may yet fail, and its next life would know nothing of that.
+                // A sync of this file that is under way may still fail, which a new segment would not notice.
                 && Arc::strong_count(&segment.file) == 1
                 && matches!(state.spare, Spare::None | Spare::Wanted | Spare::Failed);
             if keeps {
@@ -71,7 +87,7 @@ impl JournalQueue {
         }
     }
 
-    /// Brings everything that was appended before this call to stable storage, if that is wanted at all.
+    /// Brings every record that was appended before this call to stable storage, if the durability asks for it.
     pub(super) fn sync(&self) -> io::Result<()> {
         if self.within().is_none() {
             return Ok(());
@@ -87,7 +103,7 @@ impl JournalQueue {
         let outcome =
             files.into_iter().try_for_each(|(number, file, last)| self.sync_segment(number, &file, last));
         if outcome.is_err() {
-            // Also if what failed is well again elsewhere: the others may not be.
+            // Even if this segment has been rewritten elsewhere, others may still be unsynced.
             self.lock().unsynced = Some(since);
         }
         outcome
@@ -98,7 +114,7 @@ impl JournalQueue {
         let (suspect, is_new) = {
             let mut state = self.lock();
             let index = find(&mut state);
-            // Retired meanwhile: it is in the database.
+            // The segment has been retired in the meantime: its records are in the database.
             let Some(segment) = index.and_then(|index| state.segments.get(index)) else { return Ok(()) };
             (segment.suspect, segment.synced.is_none())
         };
@@ -121,11 +137,11 @@ impl JournalQueue {
         Err(cause)
     }
 
-    /// Puts another file, synced, in the place of a segment whose own can no longer be trusted.
+    /// Replaces the file of a suspect segment by another one, which is synced.
     fn rewrite(&self, number: u64) -> io::Result<()> {
         let Some(old) = self.seal(number)? else { return Ok(()) };
         let unfinished = self.directory.join(REWRITTEN);
-        // Of an earlier attempt.
+        // Remove the file of an earlier attempt.
         match fs::remove_file(&unfinished) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
@@ -137,26 +153,26 @@ impl JournalQueue {
         let mut scratch = Vec::new();
         loop {
             let extent = (offset, old.end);
-            let reading = read_segment(&old.file, old.seed, extent, from, STEP, &mut scratch)?;
-            if reading.skipped > 0 {
-                self.place.keep(&old.path, self.journal)?;
+            let scan = scan_segment(&old.file, old.seed, extent, from, UNLIMITED, &mut scratch)?;
+            if scan.skipped > 0 {
+                self.home.keep(&old.path, self.journal)?;
             }
-            let (mut bytes, count) = (Vec::new(), reading.block.ends.len());
-            let positions = reading.until.saturating_sub(count as u64)..;
+            let (mut bytes, count) = (Vec::new(), scan.block.ends.len());
+            let positions = scan.until.saturating_sub(count as u64)..;
             for (index, before) in (0..count).zip(positions) {
-                let (at, record) = (end + bytes.len(), reading.block.record(index));
+                let (at, record) = (end + bytes.len(), scan.block.record(index));
                 seed.encode(&mut bytes, at, before + 1, record).ok_or(io::ErrorKind::FileTooLarge)?;
             }
             write_all_at(&new, &bytes, end as u64)?;
             end += bytes.len();
-            (from, offset) = (reading.until, reading.next);
+            (from, offset) = (scan.until, scan.next);
             if count == 0 {
                 break;
             }
         }
         if from < old.last {
-            // The rest of it no longer checks.
-            self.place.keep(&old.path, self.journal)?;
+            // The rest of the records no longer match their checksums.
+            self.home.keep(&old.path, self.journal)?;
         }
         new.sync_all()?;
         let number = {
@@ -167,7 +183,7 @@ impl JournalQueue {
             let mut segment = state.segment(new, path, seed, old.from, size);
             (segment.last, segment.end, segment.since) = (old.last, end, old.since);
             if segment.path != old.path {
-                // What stays is no harm: it is read only up to where the other begins.
+                // A file that stays does no harm: it is read only up to where the next segment begins.
                 drop(fs::remove_file(&old.path));
             }
             let number = segment.number;
@@ -184,9 +200,9 @@ impl JournalQueue {
         Ok(())
     }
 
-    /// Sees to it that nothing is appended any more to a segment that cannot be trusted, and says what is in it that
-    /// is needed; none if nothing is.
-    fn seal(&self, number: u64) -> io::Result<Option<Sealed>> {
+    /// Marks a segment as suspect, so that nothing more is appended to it. Returns the part of it that is still needed,
+    /// or `None` if nothing is.
+    fn seal(&self, number: u64) -> io::Result<Option<SuspectSegment>> {
         let _end = self.lock_end();
         let mut state = self.lock();
         let acknowledged = state.counts.acknowledged;
@@ -199,7 +215,7 @@ impl JournalQueue {
         let (first, last) = (old.first, old.last);
         let is_needed = last > acknowledged;
         if !is_needed || first == last {
-            // What stays of it is read no further than to where the next one begins, which may have its name.
+            // If the file stays, it is read only up to where the next segment begins, which may replace it by name.
             fs::remove_file(&old.path)?;
             drop(state.segments.remove(index));
             if is_last {
@@ -211,11 +227,11 @@ impl JournalQueue {
         if is_last {
             let next = self.new_segment(&mut state, last, 0)?;
             state.segments.push_back(next);
-            // The new one is to be synced too.
+            // The new segment has to be synced too.
             state.unsynced.get_or_insert_with(Instant::now);
         }
         let Some(old) = state.segments.get(index) else { return Ok(None) };
-        Ok(Some(Sealed {
+        Ok(Some(SuspectSegment {
             file: Arc::clone(&old.file),
             path: old.path.clone(),
             seed: old.seed,
@@ -228,12 +244,12 @@ impl JournalQueue {
     }
 }
 
-/// What is to be read of a segment that is not trusted any more.
-struct Sealed {
+/// The part of a suspect segment that has to be rewritten.
+struct SuspectSegment {
     file: Arc<File>,
     path: PathBuf,
     seed: Seed,
-    /// The position after which its records are needed.
+    /// Position after which its records are needed.
     from: u64,
     last: u64,
     end: usize,

@@ -1,21 +1,21 @@
-//! A segment file, byte for byte: its header, its records, and what to make of bytes that do not check.
+//! The format of a segment file, byte for byte: its header, its records, and how bytes that are neither are recognised.
 //!
-//! Little-endian throughout. A segment is a file of fixed length, all of it allocated before the first record is
-//! written, so that writing a record can neither run out of space nor change the file's size. Its bytes are zero,
-//! or those of the segment that the file was before.
+//! All numbers are little-endian. A segment is a file of fixed length, all of it allocated before the first record is
+//! written, so that writing a record can neither run out of space nor change the file's size. Bytes that have not been
+//! written are zero, or left from the segment that the file was before.
 //!
 //! The **header** is the first 4096 bytes: `magic: [u8; 8], version: u32, crc: u32, journal: [u8; 16],
-//! first: u64, database: text, ledger: text`, the rest zero, where a text is `length: u16, bytes`. `crc` is the
-//! CRC-32C of everything after it. `first` is the position before the segment's first record; the file is
-//! named after it, in twenty digits.
+//! first: u64, database: text, ledger: text`, and the rest is zero. A text is `length: u16, bytes`. `crc` is the
+//! CRC-32C of everything after it in the header. `first` is the position before the segment's first record; the file
+//! is named after it, in twenty digits.
 //!
-//! A **record** begins at a multiple of 8: `length: u32, crc: u32, position: u64, payload`. `position` is the one
-//! after the record: 1 for the first of a journal. `crc` is the CRC-32C of `journal, first, offset: u64, length,
-//! position, payload`, so that bytes that were once a record elsewhere, or in an earlier life of the disk's
-//! blocks, are none here. A payload is never empty: a length of 0 is where nothing was written yet, so with each
-//! record sixteen zero bytes are written after it, or as many as the file has room for, for the next to overwrite.
-//! Positions increase through a segment, by one unless what was between is lost, and are at most 2^24 above
-//! `first`.
+//! A **record** begins at a multiple of 8: `length: u32, crc: u32, position: u64, payload`. `position` is the position
+//! after the record: 1 for the first record of a journal. `crc` is the CRC-32C of `journal, first, offset: u64,
+//! length, position, payload`, so that bytes that were a record elsewhere, or in an earlier use of the disk's blocks,
+//! are not taken for a record here. A payload is never empty: a length of 0 marks the place where nothing has been
+//! written yet. Therefore each record is written together with sixteen zero bytes after it, or as many as the file has
+//! room for, which the next record overwrites. Positions increase through a segment, by one unless records between are
+//! lost, and are at most 2^24 above `first`.
 
 use uuid::Uuid;
 
@@ -23,37 +23,38 @@ pub(super) const HEADER_BYTES: usize = 4096;
 pub(super) const RECORD_HEADER_BYTES: usize = 16;
 /// Records begin at multiples of this.
 const ALIGNMENT: usize = 8;
-/// More than the records that fit a segment. What claims to be further is no record, and is not worth a checksum.
+/// More than the number of records that fit in a segment. Bytes that claim a position further on are no record, and are
+/// not worth a checksum.
 const POSITIONS_MAX: u64 = 1 << 24;
 
 const MAGIC: [u8; 8] = *b"traudjnl";
 const VERSION: u32 = 1;
-/// Where the part of the header begins that its checksum covers.
+/// Offset at which the part of the header begins that its checksum covers.
 const CHECKED_FROM: usize = 16;
 
-/// What a segment says of itself.
+/// The header of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The journal that it is part of: one per opened log, and what the database knows it by.
+    /// The journal that the segment is part of: one per opened log, and the UUID by which the database knows it.
     pub(super) journal: Uuid,
-    /// The position before its first record.
+    /// Position before the first record.
     pub(super) first: u64,
-    /// Which database the entries are for.
+    /// The database that the entries are for.
     pub(super) database: String,
     pub(super) ledger: String,
 }
 
-/// Why a file is no segment that can be read.
+/// The reason why a file cannot be read as a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoSegment {
-    /// Not one of ours, or its header no longer checks.
+    /// The file is not a segment, or its header no longer matches its checksum.
     Foreign,
-    /// Of a version that this one does not know.
+    /// The file has this format version, which this version of the crate does not know.
     Newer(u32),
 }
 
 impl Header {
-    /// None if a name is so long that it does not fit.
+    /// Returns the bytes of the header, or `None` if a name is too long to fit.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut checked = Vec::with_capacity(HEADER_BYTES);
         checked.extend_from_slice(self.journal.as_bytes());
@@ -109,7 +110,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-/// What makes a checksum valid in one segment alone.
+/// The start of every checksum in a segment, which makes it valid in this segment alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seed {
     crc: u32,
@@ -119,10 +120,10 @@ pub(super) struct Seed {
 /// A record within the bytes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found<'a> {
-    /// After the record.
+    /// Position after the record.
     pub(super) position: u64,
     pub(super) payload: &'a [u8],
-    /// Where the next one begins.
+    /// Offset in these bytes at which the next record begins.
     pub(super) next: usize,
 }
 
@@ -142,8 +143,8 @@ impl Seed {
         crc32c::crc32c_append(crc32c::crc32c_append(self.crc, &fixed), payload)
     }
 
-    /// The bytes of a record that begins at `offset`, padded to where the next one begins. None if it is larger
-    /// than a record can be.
+    /// Appends the bytes of a record that begins at `offset`, padded to where the next record begins. Returns `None` if
+    /// the payload is larger than a record can hold.
     pub(super) fn encode(
         self,
         out: &mut Vec<u8>,
@@ -161,7 +162,7 @@ impl Seed {
         Some(())
     }
 
-    /// The record that begins at `at` in `bytes`, which begin at `start` in the file, if there is one that checks.
+    /// Returns the record that begins at `at` in `bytes`, which begin at `start` in the file, if its checksum matches.
     pub(super) fn record(self, bytes: &[u8], start: usize, at: usize) -> Option<Found<'_>> {
         let mut rest = bytes.get(at..)?;
         let length = u32::from_le_bytes(take(&mut rest)?);
@@ -175,8 +176,8 @@ impl Seed {
         whole.then_some(Found { position, payload, next })
     }
 
-    /// Gives what begins at `at` the checksum that makes it a record, if its last bit asks for it, and returns where
-    /// the next may begin.
+    /// Gives the bytes that begin at `at` the checksum that makes them a record, if the last bit of their checksum asks
+    /// for it. Returns where the next record may begin.
     #[cfg(any(test, fuzzing))]
     pub(super) fn forge(self, bytes: &mut [u8], start: usize, at: usize) -> usize {
         let forged = || {
@@ -195,7 +196,7 @@ impl Seed {
         next
     }
 
-    /// The first record that begins at `at` or after it, whatever lies between.
+    /// Returns the first record that begins at `at` or after it, whatever bytes lie between, and where it begins.
     pub(super) fn record_after(self, bytes: &[u8], start: usize, at: usize) -> Option<(usize, Found<'_>)> {
         let from = at.next_multiple_of(ALIGNMENT);
         (from..bytes.len())
@@ -204,7 +205,7 @@ impl Seed {
     }
 }
 
-/// Bytes that a record takes in a segment.
+/// Returns the number of bytes that a record with a payload of this size takes in a segment.
 pub(super) fn record_bytes(payload: usize) -> usize {
     (RECORD_HEADER_BYTES + payload).next_multiple_of(ALIGNMENT)
 }
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_read_back_and_no_other_file_is_taken_for_one() {
+    fn a_header_is_read_back_and_a_changed_one_is_not() {
         let bytes = header().encode().unwrap();
         assert_eq!(Header::decode(&bytes), Ok(header()));
         for end in 0..HEADER_BYTES {
@@ -267,7 +268,7 @@ mod tests {
         assert_eq!(Header { database: "x".repeat(5000), ..header() }.encode(), None);
     }
 
-    /// Some records one after the other, from the start of a segment.
+    /// Returns a segment with these payloads: its seed, its bytes, and the offset of each record.
     fn segment(payloads: &[Vec<u8>]) -> (Seed, Vec<u8>, Vec<usize>) {
         let seed = Seed::of(Uuid::from_u128(1), 100);
         let mut bytes = vec![0; HEADER_BYTES];
@@ -286,7 +287,7 @@ mod tests {
         proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..80), 1..8)
     }
 
-    /// Every record that can be read, whatever lies between.
+    /// Returns every record that can be read, whatever bytes lie between.
     fn read(seed: Seed, bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
         let (mut found, mut at) = (Vec::new(), HEADER_BYTES);
         while let Some((_, record)) = seed.record_after(bytes, 0, at) {
@@ -298,7 +299,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_are_read_back_and_a_torn_one_is_cut(payloads in payloads(), cut in any::<prop::sample::Index>()) {
+        fn records_are_read_back_and_a_torn_one_is_left_out(
+            payloads in payloads(),
+            cut in any::<prop::sample::Index>(),
+        ) {
             let (seed, bytes, starts) = segment(&payloads);
             let all: Vec<(u64, Vec<u8>)> = (101..).zip(payloads).collect();
             prop_assert_eq!(&read(seed, &bytes), &all);
@@ -309,7 +313,11 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_costs_at_most_the_record_that_it_is_in(payloads in payloads(), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        fn a_flipped_bit_costs_at_most_the_record_that_it_is_in(
+            payloads in payloads(),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8_u8,
+        ) {
             let (seed, mut bytes, starts) = segment(&payloads);
             let at = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES);
             *bytes.get_mut(at).unwrap() ^= 1 << bit;
@@ -323,14 +331,16 @@ mod tests {
         }
 
         #[test]
-        fn a_record_is_none_in_another_segment_journal_or_place(payload in proptest::collection::vec(any::<u8>(), 1..80)) {
+        fn a_record_is_not_read_in_another_segment_journal_or_place(
+            payload in proptest::collection::vec(any::<u8>(), 1..80),
+        ) {
             let mut bytes = Vec::new();
             Seed::of(Uuid::from_u128(1), 100).encode(&mut bytes, 4096, 101, &payload).unwrap();
-            let there = |seed: Seed, start| seed.record(&bytes, start, 0).is_some();
-            prop_assert!(there(Seed::of(Uuid::from_u128(1), 100), 4096));
-            prop_assert!(!there(Seed::of(Uuid::from_u128(2), 100), 4096));
-            prop_assert!(!there(Seed::of(Uuid::from_u128(1), 99), 4096));
-            prop_assert!(!there(Seed::of(Uuid::from_u128(1), 100), 4104));
+            let is_read = |seed: Seed, start| seed.record(&bytes, start, 0).is_some();
+            prop_assert!(is_read(Seed::of(Uuid::from_u128(1), 100), 4096));
+            prop_assert!(!is_read(Seed::of(Uuid::from_u128(2), 100), 4096));
+            prop_assert!(!is_read(Seed::of(Uuid::from_u128(1), 99), 4096));
+            prop_assert!(!is_read(Seed::of(Uuid::from_u128(1), 100), 4104));
         }
 
         #[test]

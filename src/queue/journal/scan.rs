@@ -1,41 +1,42 @@
-//! Consecutive records out of a segment, as many as a batch takes.
+//! Reads consecutive records out of a segment, as many as a batch takes.
 
 use std::{fs::File, io};
 
-use super::segment::Seed;
-use crate::{platform::read_up_to, queue::Block};
+use super::format::Seed;
+use crate::{platform::read_up_to, queue::records::Block};
 
-/// What was read of one segment.
-pub(super) struct Reading {
+/// The records that were read from one segment.
+pub(super) struct Scan {
     pub(super) block: Block,
-    /// Positions left out before the first record.
+    /// Number of positions left out before the first record: their records are gone or damaged.
     pub(super) skipped: u64,
     /// Position after the last record.
     pub(super) until: u64,
-    /// Where the next record begins.
+    /// Offset at which the next record begins.
     pub(super) next: usize,
-    /// There is one more, which is not the next in order: records between are damaged.
+    /// Whether another record follows that is not the next in order: the records between are damaged.
     pub(super) broken: bool,
 }
 
-/// Records and bytes at a time where all are read.
-pub(super) const STEP: (usize, usize) = (usize::MAX, usize::MAX);
+/// Bounds, in records and in bytes, for reading as many records as there are in a window.
+pub(super) const UNLIMITED: (usize, usize) = (usize::MAX, usize::MAX);
 
-/// Bytes of a segment read at once, unless there is no whole record in them: few enough to stay in a cache.
+/// Bytes of a segment that are read at once, few enough to stay in a cache. A window without a whole record in it is
+/// widened.
 const WINDOW: usize = 256 * 1024;
 
-/// Reads records from `offset` on, up to `end`, of which the first is expected after `from`: at most `count`, at
-/// most `bytes` bytes unless a single one is larger, and as many as lie in a window of the file. `buffer` is for what
-/// is read.
-pub(super) fn read_segment(
+/// Reads records between the offsets `offset` and `end`; the first is expected to follow position `from`. Returns at
+/// most `count` records, at most `bytes` bytes unless a single record is larger, and no more than lie in one window of
+/// the file. `buffer` holds the bytes of that window.
+pub(super) fn scan_segment(
     file: &File,
     seed: Seed,
     (offset, end): (usize, usize),
     from: u64,
     (count, bytes): (usize, usize),
     buffer: &mut Vec<u8>,
-) -> io::Result<Reading> {
-    let mut reading = Reading::at(offset, from);
+) -> io::Result<Scan> {
+    let mut scan = Scan::at(offset, from);
     let mut window = WINDOW.min(end.saturating_sub(offset));
     loop {
         if buffer.len() < window {
@@ -43,16 +44,16 @@ pub(super) fn read_segment(
         }
         let buffer = buffer.get_mut(..window).unwrap_or_default();
         let read = read_up_to(file, buffer, offset)?;
-        reading.parse(seed, buffer.get(..read).unwrap_or_default(), offset, (count, bytes));
+        scan.parse(seed, buffer.get(..read).unwrap_or_default(), offset, (count, bytes));
         let all = offset + window >= end || read < window;
-        if !reading.block.ends.is_empty() || all {
-            return Ok(reading);
+        if !scan.block.ends.is_empty() || all {
+            return Ok(scan);
         }
         window = (window * 4).min(end - offset);
     }
 }
 
-impl Reading {
+impl Scan {
     fn at(offset: usize, from: u64) -> Self {
         Self { block: Block::default(), skipped: 0, until: from, next: offset, broken: false }
     }
@@ -69,7 +70,7 @@ impl Reading {
             }
             if found.position != self.until + 1 {
                 if !self.block.ends.is_empty() {
-                    // A batch is without holes: the next one begins after this one.
+                    // A batch has no holes: stop here, and let the next batch begin after the hole.
                     self.broken = true;
                     return;
                 }
@@ -87,11 +88,11 @@ impl Reading {
     }
 }
 
-/// Makes a segment of these bytes, in which every record that says so gets the checksum that it should have, and
-/// holds what is read of it batch by batch against each record by itself.
+/// Makes a segment of these bytes, and compares the records read batch by batch with those read one by one. A record
+/// that asks for it, by the last bit of its checksum, gets the checksum that it should have.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz(bytes: &[u8]) {
-    use super::segment::{HEADER_BYTES, Header, RECORD_HEADER_BYTES};
+    use super::format::{HEADER_BYTES, Header, RECORD_HEADER_BYTES};
 
     let journal = uuid::Uuid::from_u128(7);
     let first = 5;
@@ -113,21 +114,21 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     }
     let (mut batches, mut until, mut offset) = (Vec::new(), first, HEADER_BYTES);
     loop {
-        let mut reading = Reading::at(offset, until);
+        let mut scan = Scan::at(offset, until);
         let from = bytes.get(offset - HEADER_BYTES..).unwrap_or(&[]);
-        reading.parse(seed, from, offset, (3, 100));
-        let count = reading.block.ends.len();
+        scan.parse(seed, from, offset, (3, 100));
+        let count = scan.block.ends.len();
         if count == 0 {
             break;
         }
-        let before = reading.until - count as u64;
-        assert_eq!(before, until + reading.skipped);
+        let before = scan.until - count as u64;
+        assert_eq!(before, until + scan.skipped);
         batches.extend(
             (0..count)
                 .zip(before + 1..)
-                .map(|(index, position)| (position, reading.block.record(index).to_vec())),
+                .map(|(index, position)| (position, scan.block.record(index).to_vec())),
         );
-        (until, offset) = (reading.until, reading.next);
+        (until, offset) = (scan.until, scan.next);
     }
     assert_eq!(batches, alone);
 }

@@ -1,0 +1,223 @@
+//! The queue that emitters and the flusher see: a journal behind the contract of a queue.
+
+use std::{
+    fs, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use super::{
+    directory::{JournalHome, discard},
+    format::HEADER_BYTES,
+    scan::scan_segment,
+    segments::{Journal, Mark, Spare, State, Upkeep},
+};
+use crate::error::AuditError;
+use crate::platform::lock;
+use crate::queue::{
+    contract::{Appended, Counts, Due, Outcome, Queue},
+    gap::{Gap, Refused},
+    records::Records,
+};
+
+/// The queue on disk.
+#[derive(Debug)]
+pub(crate) struct JournalQueue(pub(super) Journal);
+
+impl JournalQueue {
+    /// Makes a journal.
+    pub(crate) fn create(home: JournalHome, journal: Uuid) -> Result<Self, AuditError> {
+        let segment_bytes = home.segment_bytes();
+        Journal::create(home, journal, segment_bytes, 0).map(Self)
+    }
+}
+
+impl Queue for JournalQueue {
+    fn append(&self, record: &[u8]) -> Result<Appended, Refused> {
+        let mut end = self.0.lock_end_soon();
+        let Counts { closed, trouble, .. } = self.0.lock().counts;
+        if closed {
+            return Err(Refused::Closed);
+        }
+        let written = self.0.write(&mut end, record, true);
+        let failed = written.as_ref().err().map(io::Error::kind);
+        if failed != trouble {
+            self.0.lock().counts.trouble = failed;
+        }
+        // Whatever the error was, the record could not be stored: the queue counts as full.
+        written.map_err(|_| Refused::Full)
+    }
+
+    fn reject(&self, why: Refused) {
+        let mut state = self.0.lock();
+        state.counts.rejected.count(why);
+        Gap::widen(&mut state.gap, why);
+    }
+
+    fn report_gap(&self) -> Option<Appended> {
+        let mut end = self.0.lock_end();
+        let gap = self.0.lock().gap.take()?;
+        let written = self.0.write(&mut end, &gap.record(), false);
+        let mut state = self.0.lock();
+        let Ok(appended) = written else {
+            // There is no room yet: report this gap later, together with the rejections until then.
+            gap.put_back(&mut state.gap);
+            return None;
+        };
+        state.counts.gaps += 1;
+        Some(appended)
+    }
+
+    fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
+        let mut scratch = lock(&self.0.scratch);
+        let mut records = Records::default();
+        let mut at = from;
+        while records.len() < count {
+            // Read without the lock, so that emitters can append in the meantime.
+            let found = {
+                let state = self.0.lock();
+                let segment = state.segments.iter().find(|segment| segment.last > at);
+                segment.map(|segment| {
+                    let mark = state.marks.range(..=at).next_back().map(|(_, mark)| *mark);
+                    let mark = mark.filter(|mark| mark.segment == segment.number);
+                    let offset = mark.map_or(HEADER_BYTES, |mark| mark.offset);
+                    let file = Arc::clone(&segment.file);
+                    let path = segment.path.clone();
+                    (file, path, segment.seed, (offset, segment.end), segment.number, segment.last)
+                })
+            };
+            let Some((file, path, seed, extent, number, last)) = found else { break };
+            let left = (count - records.len(), bytes.saturating_sub(records.bytes()));
+            if records.len() > 0 && left.1 == 0 {
+                break;
+            }
+            let scan = scan_segment(&file, seed, extent, at, left, &mut scratch)?;
+            if scan.block.ends.is_empty() || scan.skipped > 0 {
+                self.0.home.keep(&path, self.0.journal)?;
+                let mut state = self.0.lock();
+                let kept = state.segments.iter_mut().find(|segment| segment.number == number);
+                if let Some(segment) = kept {
+                    segment.kept = true;
+                }
+            }
+            if scan.block.ends.is_empty() {
+                // No further record of this segment matches its checksum: the rest of the segment is damaged.
+                if records.len() == 0 {
+                    records.skipped += last - at;
+                    at = last;
+                    continue;
+                }
+                break;
+            }
+            if scan.skipped > 0 && records.len() > 0 {
+                break;
+            }
+            records.skipped += scan.skipped;
+            records.push(scan.block);
+            at = scan.until;
+            let mut state = self.0.lock();
+            let since = (at == state.counts.appended).then(Instant::now);
+            state.marks.insert(at, Mark { segment: number, offset: scan.next, since });
+            drop(state);
+            if scan.broken {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
+    fn ack(&self, upto: u64, outcome: Outcome) {
+        let mut done = Vec::new();
+        {
+            let mut state = self.0.lock();
+            state.counts.acknowledged = upto;
+            state.counts.outcome.add(outcome);
+            state.marks = state.marks.split_off(&upto);
+            while state.segments.len() > 1
+                && state.segments.front().is_some_and(|segment| segment.last <= upto)
+            {
+                done.extend(state.segments.pop_front());
+            }
+            let kept: usize = state.segments.iter().map(|segment| segment.end - HEADER_BYTES).sum();
+            let State { segments, marks, counts, .. } = &mut *state;
+            let mark = marks.get(&upto).copied();
+            let front =
+                segments.front_mut().filter(|front| mark.is_some_and(|mark| mark.segment == front.number));
+            let mut acknowledged = 0;
+            if let (Some(mark), Some(front)) = (mark, front) {
+                acknowledged = mark.offset - HEADER_BYTES;
+                front.since = mark.since.unwrap_or(front.since);
+            }
+            counts.bytes = if counts.pending() == 0 { 0 } else { kept.saturating_sub(acknowledged) };
+        }
+        // The transaction that reached `upto` is on stable storage. If a file cannot be removed, it is found again
+        // later, and no record in it is above the position that the database knows.
+        for segment in done {
+            self.0.retire(&segment);
+        }
+    }
+
+    fn recover(&self, outcome: Outcome) {
+        self.0.lock().counts.recover(outcome);
+    }
+
+    fn wake_at(&self, pending: u64) -> Counts {
+        let mut state = self.0.lock();
+        state.wake_at = Some(pending);
+        state.counts()
+    }
+
+    fn close(&self) {
+        // A record that is being written is accepted, and is counted before this call returns.
+        let _end = self.0.lock_end();
+        self.0.lock().counts.closed = true;
+    }
+
+    fn ended(&self) {
+        // If the disk hangs, end without waiting for it: the next log adopts the rest.
+        let Some(mut upkeep) = self.0.upkeep_soon() else { return };
+        let done = {
+            let state = self.0.lock();
+            state.counts.pending() == 0 && state.gap.is_none()
+        };
+        if done {
+            *upkeep = Upkeep::Ended;
+            // Ignore an error: the next log finds a directory that could not be removed, and that it holds nothing
+            // to settle.
+            drop(discard(&self.0.directory));
+            // This fails, as it should, if the directory holds anything else.
+            drop(fs::remove_dir(&self.0.home.directory));
+        } else {
+            // Sync the pending records as well as possible: there is nobody left to report an error to.
+            drop(self.0.sync());
+        }
+    }
+
+    fn upkeep_due(&self) -> Option<Due> {
+        let state = self.0.lock();
+        // A sync starts after half of the time; the other half is for the disk.
+        let sync = self.0.within().zip(state.unsynced).map(|(within, since)| {
+            let waited = since.elapsed();
+            Due { after: (within / 2).saturating_sub(waited), by: Some(within.saturating_sub(waited)) }
+        });
+        if matches!(state.spare, Spare::Wanted) {
+            return Some(Due { after: Duration::ZERO, by: sync.and_then(|sync| sync.by) });
+        }
+        sync
+    }
+
+    fn upkeep(&self) -> io::Result<()> {
+        let upkeep = self.0.upkeep_lock();
+        if *upkeep == Upkeep::Ended {
+            return Ok(());
+        }
+        self.0.prepare_spare();
+        self.0.sync()
+    }
+
+    fn counts(&self) -> Counts {
+        self.0.lock().counts()
+    }
+}

@@ -1,0 +1,261 @@
+//! The state of a journal: its open segments and their bounds. Also makes the next segment.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use super::{
+    directory::{JournalHome, SPARE, begin, journal_error, make, segment_name},
+    format::{HEADER_BYTES, Header, RECORD_HEADER_BYTES, Seed},
+};
+use crate::error::AuditError;
+use crate::platform::{lock, write_all_at};
+use crate::queue::{contract::Counts, gap::Gap, policy::Durability};
+
+/// A journal that this process writes: its files and their state.
+#[derive(Debug)]
+pub(super) struct Journal {
+    pub(super) journal: Uuid,
+    pub(super) home: JournalHome,
+    pub(super) directory: PathBuf,
+    /// Keeps the journal locked for as long as this process lives.
+    _lock: File,
+    pub(super) segment_bytes: usize,
+    /// The end of the journal. Held while a record is written to the last segment, and while another segment is put
+    /// after it. Guards the buffer in which a record is encoded. Taken before `state`.
+    pub(super) end: Mutex<Vec<u8>>,
+    /// Never held while a record is written: otherwise the flusher would find it taken most of the time, and emitters
+    /// would have to wake the flusher after each record.
+    pub(super) state: Mutex<State>,
+    /// Buffer for the bytes read from a segment, kept because fresh memory costs more than reading.
+    pub(super) scratch: Mutex<Vec<u8>>,
+    /// Held during background work, which may wait for the disk. Taken before `end` and `state`.
+    pub(super) upkeep: Mutex<Upkeep>,
+}
+
+/// The part of a journal that emitters, the flusher and the background work share.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Oldest first; records are appended to the last one.
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) spare: Spare,
+    /// Number of segments made so far.
+    pub(super) made: u64,
+    /// By position, where the record after it begins. There is one mark for each read that is not acknowledged: the
+    /// place where it left off.
+    pub(super) marks: BTreeMap<u64, Mark>,
+    pub(super) counts: Counts,
+    pub(super) wake_at: Option<u64>,
+    pub(super) gap: Option<Gap>,
+    /// When the oldest record that needs a sync was appended. `None` if no record needs one.
+    pub(super) unsynced: Option<Instant>,
+}
+
+/// Where the first record after a position begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) segment: u64,
+    pub(super) offset: usize,
+    /// When everything before this position had been read and nothing had been appended after it, if that was ever
+    /// the case.
+    pub(super) since: Option<Instant>,
+}
+
+/// An open segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    /// Distinguishes a segment from another that replaces it.
+    pub(super) number: u64,
+    pub(super) file: Arc<File>,
+    pub(super) path: PathBuf,
+    pub(super) seed: Seed,
+    /// Position before its first record.
+    pub(super) first: u64,
+    /// Position after its last record.
+    pub(super) last: u64,
+    /// Offset at which the next record will be written.
+    pub(super) end: usize,
+    /// Size of the file in bytes.
+    pub(super) size: usize,
+    /// When the oldest record in it that may be pending was appended.
+    pub(super) since: Instant,
+    /// Position up to which its records are on stable storage. `None` until the file itself is.
+    pub(super) synced: Option<u64>,
+    /// Whether a sync of it has failed. The kernel may have dropped the bytes that it could not write, so a later sync
+    /// that succeeds proves nothing.
+    pub(super) suspect: bool,
+    /// Whether its bytes are kept as evidence under another name of the same file, so that the file must not be
+    /// reused.
+    pub(super) kept: bool,
+}
+
+impl Segment {
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced.is_some_and(|synced| synced >= self.last)
+    }
+}
+
+/// Whether background work may still be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Upkeep {
+    Open,
+    /// The directory has been removed.
+    Ended,
+}
+
+/// The file that becomes the next segment.
+#[derive(Debug)]
+pub(super) enum Spare {
+    None,
+    /// It is to be made before the current segment is full.
+    Wanted,
+    /// It is being made.
+    Making,
+    /// It could not be made, for instance because there was no room for it.
+    Failed,
+    Ready {
+        file: File,
+        size: usize,
+    },
+}
+
+impl Journal {
+    /// Makes a journal whose segments have this size and whose positions begin at `start`.
+    pub(super) fn create(
+        home: JournalHome,
+        journal: Uuid,
+        segment_bytes: usize,
+        start: u64,
+    ) -> Result<Self, AuditError> {
+        let directory = home.directory.join(journal.to_string());
+        let lock =
+            begin(&home, journal, &directory).map_err(|cause| journal_error(&home.directory, cause))?;
+        let state = State {
+            segments: VecDeque::new(),
+            spare: Spare::None,
+            made: 0,
+            marks: BTreeMap::new(),
+            counts: Counts { appended: start, acknowledged: start, ..Counts::default() },
+            wake_at: None,
+            gap: None,
+            unsynced: None,
+        };
+        let queue = Self {
+            journal,
+            home,
+            directory,
+            _lock: lock,
+            segment_bytes,
+            end: Mutex::default(),
+            state: Mutex::new(state),
+            scratch: Mutex::default(),
+            upkeep: Mutex::new(Upkeep::Open),
+        };
+        let first = queue.new_segment(&mut queue.lock(), start, 0);
+        let first = first.map_err(|cause| journal_error(&queue.directory, cause))?;
+        queue.lock().segments.push_back(first);
+        Ok(queue)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Returns the bytes at the start of an empty segment: its header, and zeros where the first record would be.
+    pub(super) fn header(&self, first: u64) -> io::Result<Vec<u8>> {
+        let header = Header {
+            journal: self.journal,
+            first,
+            database: self.home.database.clone(),
+            ledger: self.home.ledger.clone(),
+        };
+        let mut bytes = header.encode().ok_or(io::ErrorKind::InvalidFilename)?;
+        bytes.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        Ok(bytes)
+    }
+
+    /// Makes a segment with room for at least one record of this size, and allocates all of it.
+    pub(super) fn new_segment(&self, state: &mut State, first: u64, record: usize) -> io::Result<Segment> {
+        let header = self.header(first)?;
+        let least = HEADER_BYTES + record.max(RECORD_HEADER_BYTES);
+        let path = self.directory.join(segment_name(first));
+        let spare = std::mem::replace(&mut state.spare, Spare::None);
+        let (file, size) = match spare {
+            Spare::Ready { file, size } if size >= least => {
+                // Write the header before the rename: a file with the name of a segment must have its header.
+                write_all_at(&file, &header, 0)?;
+                fs::rename(self.directory.join(SPARE), &path)?;
+                (file, size)
+            }
+            Spare::Ready { .. } | Spare::Making => {
+                state.spare = spare;
+                self.fresh(&path, &header, least)?
+            }
+            Spare::None | Spare::Wanted | Spare::Failed => self.fresh(&path, &header, least)?,
+        };
+        Ok(state.segment(file, path, Seed::of(self.journal, first), first, size))
+    }
+
+    /// Makes the file of a segment, with this header.
+    fn fresh(&self, path: &Path, header: &[u8], least: usize) -> io::Result<(File, usize)> {
+        let (file, size) = make(path, self.segment_bytes.max(least), least)?;
+        if let Err(cause) = write_all_at(&file, header, 0) {
+            fs::remove_file(path)?;
+            return Err(cause);
+        }
+        Ok((file, size))
+    }
+
+    /// The time within which appended records must be on stable storage, if they must be.
+    pub(super) fn within(&self) -> Option<Duration> {
+        match self.home.durability {
+            Durability::ProcessCrash => None,
+            Durability::PowerLoss { within } => Some(within),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn segment(
+        &mut self,
+        file: File,
+        path: PathBuf,
+        seed: Seed,
+        first: u64,
+        size: usize,
+    ) -> Segment {
+        self.made += 1;
+        Segment {
+            number: self.made,
+            file: Arc::new(file),
+            path,
+            seed,
+            first,
+            last: first,
+            end: HEADER_BYTES,
+            size,
+            since: Instant::now(),
+            synced: None,
+            suspect: false,
+            kept: false,
+        }
+    }
+
+    /// Size of the files on disk, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let spare = if let Spare::Ready { size, .. } = self.spare { size as u64 } else { 0 };
+        spare + self.segments.iter().map(|segment| segment.size as u64).sum::<u64>()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let oldest = self.segments.iter().find(|segment| segment.last > self.counts.acknowledged);
+        Counts { oldest: oldest.map(|segment| segment.since), ..self.counts }
+    }
+}

@@ -1,0 +1,65 @@
+//! Records read from a queue, in blocks that the queue in memory shares with its readers.
+
+use std::{ops::Range, sync::Arc, time::Instant};
+
+/// Consecutive records read from a queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Records {
+    pieces: Vec<Piece>,
+    len: usize,
+    /// Number of positions before the first record whose records are gone or no longer match their checksum.
+    pub(crate) skipped: u64,
+}
+
+/// A run of records within one shared block of bytes.
+#[derive(Clone, Debug)]
+struct Piece {
+    block: Arc<Block>,
+    records: Range<usize>,
+}
+
+/// Consecutive records in one buffer, and the offset at which each of them ends.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    pub(super) bytes: Vec<u8>,
+    pub(super) ends: Vec<usize>,
+    /// When the first record of the block was appended.
+    pub(super) since: Option<Instant>,
+}
+
+impl Block {
+    pub(super) fn start(&self, index: usize) -> usize {
+        index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0)
+    }
+
+    pub(super) fn record(&self, index: usize) -> &[u8] {
+        let end = self.ends.get(index).copied().unwrap_or(0);
+        self.bytes.get(self.start(index)..end).unwrap_or(&[])
+    }
+}
+
+impl Records {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds every record of a block.
+    pub(super) fn push(&mut self, block: Block) {
+        let records = 0..block.ends.len();
+        self.push_part(Arc::new(block), records);
+    }
+
+    /// Adds these records of a block.
+    pub(super) fn push_part(&mut self, block: Arc<Block>, records: Range<usize>) {
+        self.len += records.len();
+        self.pieces.push(Piece { block, records });
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.block.bytes.len()).sum()
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().flat_map(|piece| piece.records.clone().map(|index| piece.block.record(index)))
+    }
+}
