@@ -124,34 +124,30 @@ mod engine;
 mod entry;
 mod error;
 pub mod failure;
-mod flusher;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-mod health;
 pub mod indexes;
 mod interpret;
 mod layer;
 mod log;
-mod notice;
 mod platform;
 pub mod questions;
 mod queue;
 mod reader;
 mod record;
 pub mod server;
-mod stats;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod writer;
 
+pub(crate) use engine::notice;
+pub use engine::{health::Health, notice::Notice, stats::Stats};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
-pub use health::Health;
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
 pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
-pub use notice::Notice;
 pub use queue::{
     Durability, Rejections, WhenFull,
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
@@ -160,7 +156,6 @@ pub use reader::{
     AuditFilter, AuditQuery, AuditReader, BlockingReader, Change, Column, CountBy, Counted, Cursor,
     ExportChunk, ExportFormat, Ledger, Page, QuarantinedEntry, RecordedRead,
 };
-pub use stats::Stats;
 pub use store::{Index, IndexOn, Migrate, Migration, Readmitted, Store};
 pub use writer::AuditWriter;
 

@@ -19,17 +19,19 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use super::{
+    flusher,
+    health::{Condition, Trouble},
+    notice::{NOTICE_PAUSE, OnNotice, Told},
+    stats::History,
+};
 use crate::{
     AuditError, Health, IndexOn, Stats, Store, WhenFull,
     error::Kind,
-    flusher,
-    health::{Condition, Trouble},
     interpret::Defaults,
-    notice::{NOTICE_PAUSE, OnNotice, Told},
     platform::{Process, block_on, lock},
     queue::{Due, Outcome, Queue, Refused, journal::Place},
     record::Limits,
-    stats::History,
 };
 
 /// Between two attempts to sync.

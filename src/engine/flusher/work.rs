@@ -1,5 +1,4 @@
-//! From the queue to the store: reads records, interprets them, commits them in batches, tries again for as
-//! long as it takes, and only then acknowledges.
+//! The flusher's loop.
 
 use std::{
     any::Any,
@@ -43,7 +42,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs until the engine is stopped or nothing can come any more.
-pub(crate) async fn run(engine: &Engine, opened: oneshot::Sender<Result<(), AuditError>>, must_open: bool) {
+pub(in crate::engine) async fn run(
+    engine: &Engine,
+    opened: oneshot::Sender<Result<(), AuditError>>,
+    must_open: bool,
+) {
     let mut flusher = Flusher {
         engine,
         appender: None,
@@ -629,6 +632,3 @@ fn hold(batch: &mut Batch, index: usize, fault: Fault, error: &AuditError) {
         duplicate: fault == Fault::Duplicate,
     });
 }
-
-#[cfg(all(test, feature = "sqlite"))]
-mod tests;

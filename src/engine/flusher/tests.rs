@@ -4,26 +4,29 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::{future::BoxFuture, stream::TryStreamExt};
 use proptest::prelude::*;
+use uuid::Uuid;
 
-use super::*;
 use crate::{
-    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Stats, Store, WhenFull,
-    engine::Settings,
-    notice::OnNotice,
+    AuditEntry, AuditError, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Stats, Store, WhenFull,
+    engine::{Engine, Settings, notice::OnNotice},
+    error::Kind,
     platform::lock,
-    queue::{Appended, Counts, Queue, Refused, memory::MemoryQueue},
-    record::Limits,
-    store::{Backend, Migrate, Readmitted, Reads},
+    queue::{Appended, Batch as Records, Counts, Outcome, Queue, Refused, memory::MemoryQueue},
+    record::{Limits, Row},
+    store::{
+        Append, AppendError, Appender, Applied, Backend, Fault, Migrate, Quarantined, Readmitted, Reads,
+    },
 };
 
 /// What the database does with one append.
