@@ -143,7 +143,7 @@ pub mod testing;
 mod writer;
 
 pub(crate) use engine::notice;
-pub use engine::{health::Health, notice::Notice, stats::Stats};
+pub use engine::{Health, Notice, Stats};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};

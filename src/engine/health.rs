@@ -48,7 +48,7 @@ impl fmt::Display for Health {
 /// What is wrong at the moment; several things can be.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-pub(crate) enum Trouble {
+pub(super) enum Trouble {
     Failing = 1,
     Rejecting = 2,
     Closed = 4,
@@ -60,24 +60,24 @@ pub(crate) enum Trouble {
 
 /// The troubles of now, as bits.
 #[derive(Debug, Default)]
-pub(crate) struct Condition(AtomicU8);
+pub(super) struct Condition(AtomicU8);
 
 impl Condition {
     /// False: it was so already.
-    pub(crate) fn set(&self, trouble: Trouble) -> bool {
+    pub(super) fn set(&self, trouble: Trouble) -> bool {
         self.0.fetch_or(trouble as u8, Ordering::AcqRel) & trouble as u8 == 0
     }
 
     /// False: there was no such trouble.
-    pub(crate) fn clear(&self, trouble: Trouble) -> bool {
+    pub(super) fn clear(&self, trouble: Trouble) -> bool {
         self.0.fetch_and(!(trouble as u8), Ordering::AcqRel) & trouble as u8 != 0
     }
 
-    pub(crate) fn is(&self, trouble: Trouble) -> bool {
+    pub(super) fn is(&self, trouble: Trouble) -> bool {
         self.0.load(Ordering::Acquire) & trouble as u8 != 0
     }
 
-    pub(crate) fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         let troubles = self.0.load(Ordering::Acquire);
         let has = |trouble| troubles & trouble as u8 != 0;
         if has(Trouble::Closed) {

@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{AuditError, Health, Stats};
+use super::{health::Health, stats::Stats};
+use crate::error::AuditError;
 
 /// The least time between two notices of one log.
-pub(crate) const NOTICE_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const NOTICE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What has changed since the notice before. See [`on_notice`](crate::AuditLogBuilder::on_notice).
 ///
@@ -78,21 +79,21 @@ impl Default for OnNotice {
 
 /// What was told already.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(super) struct LastNotice {
     health: Health,
     rejected: u64,
     quarantined: u64,
 }
 
-impl Default for Told {
+impl Default for LastNotice {
     fn default() -> Self {
         Self { health: Health::Healthy, rejected: 0, quarantined: 0 }
     }
 }
 
-impl Told {
+impl LastNotice {
     /// What there is to tell now, if anything.
-    pub(crate) fn next(
+    pub(super) fn next(
         &mut self,
         health: Health,
         stats: Stats,
@@ -109,7 +110,7 @@ impl Told {
             rejected: stats.rejected - before.rejected,
             quarantined,
             pending: stats.pending,
-            // Told once, while the other comes again and is kept in the books.
+            // LastNotice once, while the other comes again and is kept in the books.
             error: unindexed.or(failed),
         };
         // A shutdown that leaves nothing behind is no news.

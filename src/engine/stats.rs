@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    AuditError,
     entry::{Moment, from_micros},
+    error::AuditError,
     queue::{Counts, Rejections},
 };
 
@@ -64,7 +64,7 @@ pub struct Stats {
 
 /// What a log has been through, beyond what its queue counts.
 #[derive(Debug, Default)]
-pub(crate) struct History {
+pub(super) struct History {
     batches: u64,
     last_batch: u64,
     largest_batch: u64,
@@ -75,32 +75,32 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn committed(&mut self, entries: u64) {
+    pub(super) fn note_commit(&mut self, entries: u64) {
         self.batches += 1;
         self.last_batch = entries;
         self.largest_batch = self.largest_batch.max(entries);
         self.last_commit = Some(Moment::now());
     }
 
-    pub(crate) fn failed(&mut self, error: AuditError) {
+    pub(super) fn note_error(&mut self, error: AuditError) {
         self.last_error = Some((error, Moment::now()));
     }
 
-    pub(crate) fn retried(&mut self) {
+    pub(super) fn note_retry(&mut self) {
         self.retries += 1;
     }
 
-    pub(crate) fn panicked(&mut self) {
+    pub(super) fn note_panic(&mut self) {
         self.panics += 1;
     }
 
-    pub(crate) fn last_error(&self) -> Option<AuditError> {
+    pub(super) fn last_error(&self) -> Option<AuditError> {
         self.last_error.as_ref().map(|(error, _)| error.clone())
     }
 }
 
 impl Stats {
-    pub(crate) fn of(counts: Counts, history: &History) -> Self {
+    pub(super) fn of(counts: Counts, history: &History) -> Self {
         let rejected = counts.rejected.total();
         let time = |at: Moment| from_micros(at.micros);
         Self {
