@@ -26,7 +26,7 @@ impl Engine {
                     Ok(Err(error)) => error,
                     Err(_) => {
                         self.status.count_panic();
-                        AuditError::new(Kind::Store, "making an index has panicked")
+                        AuditError::new(Kind::Store, "creating an index panicked")
                     }
                 };
                 // The same error again is no news.

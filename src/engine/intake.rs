@@ -244,7 +244,7 @@ impl Engine {
             }),
             () = deadline => {
                 let timeout = self.settings.commit_timeout;
-                let message = format!("accepted, but not committed within {timeout:?}; it may still be");
+                let message = format!("accepted, but not committed within {timeout:?}; it may still be committed");
                 Err(self.status.blame(AuditError::new(Kind::Pending, message)))
             }
         }

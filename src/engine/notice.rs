@@ -1,30 +1,31 @@
-//! Telling people what goes wrong while nobody asks: at most once a second, and never on a healthy day.
+//! Notices: reports to the application what goes wrong, at most once a second and never while the log is healthy.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{health::Health, stats::Stats};
 use crate::error::AuditError;
 
-/// The least time between two notices of one log.
+/// Least time between two notices of one log.
 pub(super) const NOTICE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What has changed since the notice before. See [`on_notice`](crate::AuditLogBuilder::on_notice).
+/// The changes since the last notice. See [`on_notice`](crate::AuditLogBuilder::on_notice).
 ///
-/// `Display` says it in one sentence.
+/// `Display` gives them in one sentence.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Notice {
-    /// How the log is doing now.
+    /// The log's health now.
     pub health: Health,
-    /// How it was doing at the notice before.
+    /// The log's health at the last notice.
     pub was: Health,
-    /// Entries rejected since then; an `audit.gap` entry tells of them too.
+    /// Number of entries rejected since the last notice. An `audit.gap` entry in the ledger reports them too.
     pub rejected: u64,
-    /// Entries set aside in quarantine since then.
+    /// Number of entries set aside in quarantine since the last notice.
     pub quarantined: u64,
-    /// Entries that wait in the queue.
+    /// Number of entries that wait in the queue.
     pub pending: u64,
-    /// What the database said last, if it is failing, refused an entry or cannot make an index.
+    /// The last error: of a log that is not healthy, of an entry that was quarantined, or of an index that cannot be
+    /// created.
     pub error: Option<AuditError>,
 }
 
@@ -34,10 +35,13 @@ impl fmt::Display for Notice {
         if self.health != self.was {
             write!(f, " (it was {})", self.was)?;
         }
-        write!(f, ", {} entries wait", self.pending)?;
-        for (count, what) in [(self.rejected, "rejected"), (self.quarantined, "quarantined")] {
-            if count > 0 {
-                write!(f, ", {count} more were {what}")?;
+        let waiting = if self.pending == 1 { "entry waits" } else { "entries wait" };
+        write!(f, ", {} {waiting}", self.pending)?;
+        for (count, done) in [(self.rejected, "rejected"), (self.quarantined, "quarantined")] {
+            match count {
+                0 => {}
+                1 => write!(f, ", 1 more was {done}")?,
+                count => write!(f, ", {count} more were {done}")?,
             }
         }
         if let Some(error) = &self.error {
@@ -51,7 +55,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Who is told.
+/// The application's handler of notices. The default emits them as events of `tracing`.
 #[derive(Clone)]
 pub(crate) struct OnNotice(pub(crate) Arc<dyn Fn(Notice) + Send + Sync>);
 
@@ -77,7 +81,7 @@ impl Default for OnNotice {
     }
 }
 
-/// What was told already.
+/// The state that the last notice reported.
 #[derive(Debug)]
 pub(super) struct LastNotice {
     health: Health,
@@ -92,7 +96,8 @@ impl Default for LastNotice {
 }
 
 impl LastNotice {
-    /// What there is to tell now, if anything.
+    /// The notice of everything that has changed since the last one, if anything has. `unindexed` says why an index
+    /// cannot be created.
     pub(super) fn next(
         &mut self,
         health: Health,
@@ -110,13 +115,41 @@ impl LastNotice {
             rejected: stats.rejected - before.rejected,
             quarantined,
             pending: stats.pending,
-            // LastNotice once, while the other comes again and is kept in the books.
+            // An index's error is reported here alone. The other one is also kept in the books, and comes again.
             error: unindexed.or(failed),
         };
-        // A shutdown that leaves nothing behind is no news.
+        // A shutdown that leaves nothing pending needs no notice.
         let closed_well = health == Health::Closed && stats.pending == 0;
         let changed = notice.health != notice.was && !closed_well;
         let changed = changed || notice.rejected > 0 || quarantined > 0 || is_unindexed;
         changed.then_some(notice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_notice_is_one_sentence_with_the_error_and_its_cause() {
+        let error =
+            AuditError::new(Kind::Store, "the database cannot be written to").because("no space left");
+        let mut notice = Notice {
+            health: Health::Failing,
+            was: Health::Healthy,
+            rejected: 1,
+            quarantined: 2,
+            pending: 1,
+            error: Some(error),
+        };
+        assert_eq!(
+            notice.to_string(),
+            "the audit log is failing (it was healthy), 1 entry waits, 1 more was rejected, 2 more were \
+             quarantined: the database cannot be written to: no space left"
+        );
+        notice =
+            Notice { was: Health::Failing, rejected: 0, quarantined: 1, pending: 0, error: None, ..notice };
+        assert_eq!(notice.to_string(), "the audit log is failing, 0 entries wait, 1 more was quarantined");
     }
 }

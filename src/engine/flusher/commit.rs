@@ -202,7 +202,7 @@ impl<'e> Committer<'e> {
             if position < first_record {
                 return Err(AuditError::new(
                     Kind::Store,
-                    "the bytes of this entry in the journal no longer check",
+                    "the bytes of this entry in the journal are gone or fail their checksum",
                 ));
             }
             if let (Some(row), Some(first_seq)) = (position.checked_sub(first_row), applied.first_seq) {
