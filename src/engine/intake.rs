@@ -26,7 +26,7 @@ thread_local! {
 
 /// The events of one call of `committed`.
 struct Committing {
-    /// Tells engines apart; never dereferenced.
+    /// Identifies the engine; never dereferenced.
     engine: *const Engine,
     events: Vec<Result<Accepted, AuditError>>,
 }

@@ -13,9 +13,11 @@
 //! | `thread.rs` | starts the thread, and runs all of these on it |
 //! | `health.rs`, `stats.rs`, `notice.rs` | the values that users see: `Health`, `Stats`, `Notice` |
 //!
-//! Two promises are kept here. A record is acknowledged only after the database has committed or quarantined it, and
-//! the books are written before the callers that await its `seq` are answered. No lock is held while code of the
-//! application runs.
+//! Three promises are kept here:
+//!
+//! - A record is acknowledged only after the database has committed or quarantined it.
+//! - The books are written before the callers that await a `seq` are answered.
+//! - No lock is held while code of the application runs.
 
 mod flusher;
 mod health;

@@ -20,7 +20,8 @@ pub(crate) struct Settings {
     pub(crate) ledger: String,
     /// Identifies this log's queue in the database, which keeps one position per writer.
     pub(crate) writer: Uuid,
-    /// The directory in which journals of dead processes are looked for. `None` if the queue is in memory.
+    /// The home of this log's journal, in which journals of dead processes are looked for too. `None` if the queue is
+    /// in memory.
     pub(crate) journal: Option<Place>,
     /// A batch starts when this many entries are pending.
     pub(crate) batch_size: usize,

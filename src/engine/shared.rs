@@ -57,7 +57,8 @@ pub(crate) struct Engine {
     pub(super) urgent: AtomicU64,
     /// Nobody can append any more: the flusher commits what is pending, and ends.
     pub(super) released: AtomicBool,
-    /// A shutdown has run out of time or has nothing left to flush: the flusher ends.
+    /// The flush of a shutdown is over, or has run out of time: the flusher ends as soon as nothing is pending or the
+    /// database is failing.
     pub(super) stop: AtomicBool,
     /// An emitter has timed out waiting for room, and nothing has been acknowledged since: reject at once, do not
     /// wait again.

@@ -53,7 +53,7 @@ impl Status {
         self.condition.health()
     }
 
-    /// Whether the database could not be reached or written to at the last attempt.
+    /// Whether the last attempt at the database has failed, or takes too long.
     pub(super) fn failing(&self) -> bool {
         self.condition.is(Trouble::Failing)
     }

@@ -49,8 +49,8 @@ impl Engine {
         (Arc::new(EngineHandle(engine)), outcome)
     }
 
-    /// Runs the flusher, and beside it notices, the queue's background work and the creation of indexes, until the
-    /// flusher ends.
+    /// Runs the flusher until it ends. Notices, the queue's background work and the creation of indexes are tasks on the
+    /// same thread.
     fn flush_until_the_end(
         &self,
         runtime: &Runtime,

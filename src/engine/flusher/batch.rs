@@ -48,7 +48,7 @@ pub(super) struct Batch {
     /// Number of items that are committed or quarantined.
     pub(super) done: usize,
     /// The items right after those, which the database refuses. They are quarantined in the transaction of the next
-    /// rows.
+    /// rows, or at the end of the batch in one of their own.
     pub(super) refused: Vec<Quarantined>,
     pub(super) bounds: Bounds,
     /// The last attempt was refused every row.

@@ -7,7 +7,9 @@ use crate::{
     error::{AuditError, Kind},
 };
 
+/// Pause after the first failed attempt. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The time between two attempts, longer each time.
