@@ -123,21 +123,17 @@
 mod engine;
 mod entry;
 mod error;
-mod flusher;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod guide;
-mod health;
 mod interpret;
 mod layer;
 mod log;
-mod notice;
 mod platform;
 mod queue;
 mod reader;
 mod record;
-mod stats;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -146,12 +142,12 @@ mod writer;
 #[doc(no_inline)]
 pub use guide::{failure, indexes, postgres as server, questions};
 
+pub(crate) use engine::notice;
+pub use engine::{Health, Notice, Stats};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
-pub use health::Health;
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
 pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
-pub use notice::Notice;
 pub use queue::{
     Durability, Rejections, WhenFull,
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
@@ -160,7 +156,6 @@ pub use reader::{
     AuditFilter, AuditQuery, AuditReader, BlockingReader, Change, Column, CountBy, Counted, Cursor,
     ExportChunk, ExportFormat, Ledger, Page, QuarantinedEntry, RecordedRead,
 };
-pub use stats::Stats;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 pub use store::{Index, IndexOn, Migrate, Migration, Readmitted, Store};

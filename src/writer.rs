@@ -2,14 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
 use crate::{
     AuditEntry, AuditError, Health, Readmitted, Stats, Store, WhenFull,
-    engine::{Alive, Engine, Settings},
-    interpret::{Defaults, row_of},
+    engine::{Engine, EngineHandle, Settings},
+    interpret::row_of,
     log::defaults,
-    notice::OnNotice,
     platform::block_on,
     queue::{Refused, memory::MemoryQueue},
     record::{Row, encode_entry},
@@ -25,7 +22,7 @@ pub struct AuditWriter {
 }
 
 struct FlushWhenDropped {
-    engine: Arc<Alive>,
+    engine: Arc<EngineHandle>,
 }
 
 impl Drop for FlushWhenDropped {
@@ -50,25 +47,17 @@ impl AuditWriter {
     /// `write` waits.
     pub fn new(store: impl Into<Store>, flush_interval: Duration, batch_size: usize) -> Self {
         let settings = Settings {
-            store: store.into(),
-            ledger: defaults::LEDGER.to_owned(),
-            writer: Uuid::new_v4(),
-            journal: None,
             batch_size: batch_size.max(1),
             flush_interval,
-            commit_timeout: defaults::COMMIT_TIMEOUT,
             when_full: WhenFull::Block { timeout: Duration::MAX },
-            limits: defaults::LIMITS,
-            defaults: Defaults::default(),
-            on_notice: OnNotice::default(),
-            indexes: Vec::new(),
+            ..Settings::new(store.into())
         };
         let queue = MemoryQueue::new(defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES);
         let (engine, _opened) = Engine::start(Arc::new(queue), settings, false);
         Self::of(engine)
     }
 
-    pub(crate) fn of(engine: Arc<Alive>) -> Self {
+    pub(crate) fn of(engine: Arc<EngineHandle>) -> Self {
         Self { last: Arc::new(FlushWhenDropped { engine }) }
     }
 
@@ -76,7 +65,7 @@ impl AuditWriter {
         Arc::strong_count(&self.last) == 1
     }
 
-    pub(crate) fn engine(&self) -> &Arc<Alive> {
+    pub(crate) fn engine(&self) -> &Arc<EngineHandle> {
         &self.last.engine
     }
 
@@ -228,6 +217,8 @@ fn largest_text(row: &Row) -> usize {
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::AuditLog;
 

@@ -11,7 +11,7 @@
 //! is told, [`commit`](crate::AuditWriter::commit) and [`committed`](crate::AuditLog::committed) return
 //! [`is_pending`](crate::AuditError::is_pending) with what the database said as their source, and nothing is
 //! lost or doubled once the cause goes away. The last column names the test that shows it (files in `tests/`, or
-//! `src/flusher/tests.rs`).
+//! `src/engine/flusher/tests.rs`).
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|

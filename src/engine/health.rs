@@ -1,11 +1,11 @@
-//! How a log is doing, in one word that costs one atomic load.
+//! Health: the state of a log in one word, which costs one atomic load to read.
 
 use std::{
     fmt,
     sync::atomic::{AtomicU8, Ordering},
 };
 
-/// How a log is doing, from best to worst.
+/// The state of a log, from best to worst.
 ///
 /// ```
 /// # use tracing_audit::Health;
@@ -14,20 +14,20 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Health {
-    /// What was last tried, worked.
+    /// The last attempt of everything that the log does has succeeded.
     Healthy,
-    /// The database cannot be written, or an attempt takes longer than `commit_timeout`; or a journal that is to
-    /// survive a loss of power cannot be synced; or what a dead process left in its journal cannot be read. Entries
+    /// The database cannot be reached or written to, or an attempt takes longer than `commit_timeout`; or a journal
+    /// that is to survive a loss of power cannot be synced; or the journal of a dead process cannot be read. Entries
     /// are accepted and wait in the queue.
     Failing,
-    /// The queue is full, and entries were rejected since the last commit.
+    /// The queue is full, and entries have been rejected since the last commit.
     Rejecting,
-    /// Shut down, or the log's thread could not be started: everything is rejected.
+    /// The log was shut down, or its thread could not be started: every entry is rejected.
     Closed,
 }
 
 impl Health {
-    /// Whether it is [`Healthy`](Self::Healthy).
+    /// Whether the log is [`Healthy`](Self::Healthy).
     #[must_use]
     pub fn is_healthy(self) -> bool {
         self == Self::Healthy
@@ -45,39 +45,43 @@ impl fmt::Display for Health {
     }
 }
 
-/// What is wrong at the moment; several things can be.
+/// One thing that is wrong at the moment. Several can be wrong at once, so each is one bit.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-pub(crate) enum Trouble {
+pub(super) enum Trouble {
+    /// The database cannot be reached or written to, or does not answer.
     Failing = 1,
+    /// The queue is full, and entries have been rejected since the last commit.
     Rejecting = 2,
+    /// The log accepts nothing more.
     Closed = 4,
-    /// The journal cannot be synced.
+    /// The journal cannot be synced in time.
     Unsynced = 8,
     /// A journal of a dead process cannot be adopted or read.
     LeftBehind = 16,
 }
 
-/// The troubles of now, as bits.
+/// The present troubles, one bit each.
 #[derive(Debug, Default)]
-pub(crate) struct Condition(AtomicU8);
+pub(super) struct Condition(AtomicU8);
 
 impl Condition {
-    /// False: it was so already.
-    pub(crate) fn set(&self, trouble: Trouble) -> bool {
+    /// False: the trouble was set already.
+    pub(super) fn set(&self, trouble: Trouble) -> bool {
         self.0.fetch_or(trouble as u8, Ordering::AcqRel) & trouble as u8 == 0
     }
 
-    /// False: there was no such trouble.
-    pub(crate) fn clear(&self, trouble: Trouble) -> bool {
+    /// False: the trouble was not set.
+    pub(super) fn clear(&self, trouble: Trouble) -> bool {
         self.0.fetch_and(!(trouble as u8), Ordering::AcqRel) & trouble as u8 != 0
     }
 
-    pub(crate) fn is(&self, trouble: Trouble) -> bool {
+    pub(super) fn is(&self, trouble: Trouble) -> bool {
         self.0.load(Ordering::Acquire) & trouble as u8 != 0
     }
 
-    pub(crate) fn health(&self) -> Health {
+    /// The worst of the present troubles.
+    pub(super) fn health(&self) -> Health {
         let troubles = self.0.load(Ordering::Acquire);
         let has = |trouble| troubles & trouble as u8 != 0;
         if has(Trouble::Closed) {
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_trouble_is_the_health_and_closed_is_for_good() {
+    fn health_is_the_worst_trouble_and_closed_is_final() {
         let condition = Condition::default();
         assert_eq!(condition.health(), Health::Healthy);
         assert!(!condition.clear(Trouble::Failing));

@@ -1,70 +1,71 @@
-//! The books: how many entries were offered, and where each of them is.
+//! Stats: the books of a log, which count the offered entries and say where each of them is.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::{
-    AuditError,
     entry::{Moment, from_micros},
+    error::AuditError,
     queue::{Counts, Rejections},
 };
 
 /// Counts since the log was opened.
 ///
-/// They always balance: `offered + recovered = committed + rejected + quarantined + damaged + pending`. These and everything else
-/// that counts entries are read at one instant.
+/// They always balance: `offered + recovered = committed + rejected + quarantined + damaged + pending`. All counts of
+/// entries are read at one instant.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Stats {
     /// Events and entries that the application gave to this process, and the log's own `audit.gap` entries.
     pub offered: u64,
-    /// Rows in the database.
+    /// Entries that are rows in the database.
     pub committed: u64,
-    /// Never accepted. The log tells of them itself, by `audit.gap` entries.
+    /// Entries that were never accepted. `audit.gap` entries in the ledger report them.
     pub rejected: u64,
-    /// Set aside because the database refuses them for good.
+    /// Entries set aside because the database refuses them for good.
     pub quarantined: u64,
-    /// Accepted, and their bytes in the journal are gone or no longer check. What is left of the bytes is kept, and
-    /// an `audit.gap` entry stands in their place.
+    /// Entries that were accepted, but whose bytes in the journal are gone or fail their checksum. The bytes that are
+    /// left are kept, and an `audit.gap` entry stands in their place.
     pub damaged: u64,
-    /// What dead processes had accepted and this one has brought to its end: committed, quarantined or damaged.
+    /// Entries that dead processes had accepted and this log has settled: committed, quarantined or counted as damaged.
     pub recovered: u64,
-    /// In the queue.
+    /// Entries in the queue.
     pub pending: u64,
-    /// Bytes that the pending ones take.
+    /// Bytes of the pending entries.
     pub pending_bytes: u64,
-    /// How long the oldest pending one has waited, to within the few hundred that came with it.
+    /// How long the oldest pending entry has waited. Accurate to within the few hundred entries that were accepted
+    /// together with it.
     pub oldest_pending: Option<Duration>,
-    /// The rejected ones by reason.
+    /// Rejected entries by reason.
     pub rejected_because: Rejections,
-    /// Of the offered ones, how many are the log's own: `audit.gap` entries, which tell what was rejected (one per
-    /// commit at most) or lost.
+    /// The log's own entries among the offered ones: `audit.gap` entries, which report rejected entries (at most one
+    /// gap entry per commit) or lost ones.
     pub gaps: u64,
-    /// Of the committed ones, how many had something wrong with them (see
+    /// Committed entries that had something wrong with them (see
     /// [`SequencedEntry::problems`](crate::SequencedEntry::problems)).
     pub malformed: u64,
     /// Commits that succeeded.
     pub batches: u64,
-    /// Entries in the last of them.
+    /// Entries in the last commit.
     pub last_batch: u64,
-    /// Entries in the largest of them.
+    /// Entries in the largest commit.
     pub largest_batch: u64,
-    /// When the last of them was.
+    /// Time of the last commit.
     pub last_commit: Option<DateTime<Utc>>,
-    /// Attempts that failed and were, or will be, made again.
+    /// Attempts that failed and were, or will be, repeated.
     pub retries: u64,
-    /// What went wrong last, also if it is over.
+    /// The last error, even if the trouble is over.
     pub last_error: Option<AuditError>,
-    /// When that was.
+    /// Time of the last error.
     pub last_error_at: Option<DateTime<Utc>>,
-    /// Panics of the log's thread that it survived. Each is a bug of this crate, or of one below it.
+    /// Panics that the log's thread survived. Each is a bug in this crate or in one that it uses.
     pub panics: u64,
 }
 
-/// What a log has been through, beyond what its queue counts.
+/// The part of the books that the queue does not count.
 #[derive(Debug, Default)]
-pub(crate) struct History {
+pub(super) struct History {
     batches: u64,
     last_batch: u64,
     largest_batch: u64,
@@ -75,32 +76,32 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn committed(&mut self, entries: u64) {
+    pub(super) fn note_commit(&mut self, entries: u64) {
         self.batches += 1;
         self.last_batch = entries;
         self.largest_batch = self.largest_batch.max(entries);
         self.last_commit = Some(Moment::now());
     }
 
-    pub(crate) fn failed(&mut self, error: AuditError) {
+    pub(super) fn note_error(&mut self, error: AuditError) {
         self.last_error = Some((error, Moment::now()));
     }
 
-    pub(crate) fn retried(&mut self) {
+    pub(super) fn note_retry(&mut self) {
         self.retries += 1;
     }
 
-    pub(crate) fn panicked(&mut self) {
+    pub(super) fn note_panic(&mut self) {
         self.panics += 1;
     }
 
-    pub(crate) fn last_error(&self) -> Option<AuditError> {
+    pub(super) fn last_error(&self) -> Option<AuditError> {
         self.last_error.as_ref().map(|(error, _)| error.clone())
     }
 }
 
 impl Stats {
-    pub(crate) fn of(counts: Counts, history: &History) -> Self {
+    pub(super) fn of(counts: Counts, history: &History) -> Self {
         let rejected = counts.rejected.total();
         let time = |at: Moment| from_micros(at.micros);
         Self {

@@ -1,60 +1,65 @@
-//! The flusher against databases that fail in ways that real ones do, but not when asked to.
+//! Tests the flusher against databases that fail on request, in ways in which a real one fails only by chance.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking, and so does a script")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::{future::BoxFuture, stream::TryStreamExt};
 use proptest::prelude::*;
+use uuid::Uuid;
 
-use super::*;
 use crate::{
-    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Stats, Store, WhenFull,
-    engine::Settings,
-    notice::OnNotice,
+    AuditEntry, AuditError, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Stats, Store, WhenFull,
+    engine::{Engine, Settings, notice::OnNotice},
+    error::Kind,
     platform::lock,
-    queue::{Appended, Counts, Queue, Refused, memory::MemoryQueue},
-    record::Limits,
-    store::{Backend, Migrate, Readmitted, Reads},
+    queue::{Appended, Batch as Records, Counts, Outcome, Queue, Refused, memory::MemoryQueue},
+    record::Row,
+    store::{
+        Append, AppendError, Appender, Applied, Backend, Fault, Migrate, Quarantined, Readmitted, Reads,
+    },
 };
 
-/// What the database does with one append.
+/// The database's reaction to one append.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
-    /// Commits, and says so.
+    /// Commits, and reports success.
     Commit,
-    /// Does nothing, and says that it failed.
+    /// Does nothing, and reports an error.
     Fail,
-    /// Commits, and the answer is lost.
+    /// Commits, and reports an error, since the answer is lost.
     Lost,
-    /// Panics before it has done anything.
+    /// Panics before it does anything.
     Panic,
-    /// Commits, and panics before it can say so.
+    /// Commits, and panics before it reports success.
     LostInPanic,
     /// Commits after a second.
     Late,
 }
 
+/// The contents of a scripted database.
 #[derive(Debug, Default)]
-struct Held {
+struct Tables {
     rows: Vec<Row>,
     quarantine: Vec<Quarantined>,
-    /// Of each writer: how far, and of its last batch the first `seq` and how many rows.
+    /// For each writer: the position that it has reached, then the first `seq` and the number of rows of its last
+    /// batch.
     writers: BTreeMap<Uuid, (u64, Option<u64>, u64)>,
 }
 
-/// A database in a few vectors, which follows a script.
+/// A database in memory that follows a script.
 #[derive(Clone, Debug, Default)]
 struct Scripted {
-    held: Arc<Mutex<Held>>,
+    tables: Arc<Mutex<Tables>>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     refused_connects: Arc<Mutex<u32>>,
     panicking_connects: Arc<Mutex<u32>>,
@@ -82,15 +87,15 @@ impl Scripted {
     }
 
     fn commit(&self, batch: Append<'_>) -> Result<Applied, AppendError> {
-        let mut held = lock(&self.held);
-        let first_seq = held.rows.len() as u64;
-        let (until, last_first, last_rows) = held.writers.get(&batch.writer).copied().unwrap_or_default();
+        let mut tables = lock(&self.tables);
+        let first_seq = tables.rows.len() as u64;
+        let (until, last_first, last_rows) = tables.writers.get(&batch.writer).copied().unwrap_or_default();
         assert!(until <= batch.reachable);
         if until > batch.from {
             return Ok(Applied { until, rows: last_rows, first_seq: last_first });
         }
         assert_eq!(until, batch.from, "records were left out");
-        let known: BTreeSet<Uuid> = held.rows.iter().map(|row| row.id).collect();
+        let known: BTreeSet<Uuid> = tables.rows.iter().map(|row| row.id).collect();
         let mut new = BTreeSet::new();
         for row in batch.rows {
             let fault = match () {
@@ -100,11 +105,11 @@ impl Scripted {
             };
             return Err(AppendError { fault, error: broken() });
         }
-        held.rows.extend(batch.rows.iter().copied().cloned());
-        held.quarantine.extend_from_slice(batch.quarantined);
+        tables.rows.extend(batch.rows.iter().copied().cloned());
+        tables.quarantine.extend_from_slice(batch.quarantined);
         let first_seq = (!batch.rows.is_empty()).then_some(first_seq);
         let rows = batch.rows.len() as u64;
-        held.writers.insert(batch.writer, (batch.until(), first_seq, rows));
+        tables.writers.insert(batch.writer, (batch.until(), first_seq, rows));
         Ok(Applied { until: batch.until(), rows, first_seq })
     }
 }
@@ -135,7 +140,7 @@ impl Backend for Scripted {
 impl Appender for Scripted {
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
         Box::pin(async move {
-            // As with a real one, something else gets its turn meanwhile.
+            // As with a real database, another task gets its turn before the answer.
             tokio::task::yield_now().await;
             let failed = || AppendError { fault: Fault::Store, error: broken() };
             let answer = lock(&self.answers).pop_front();
@@ -160,7 +165,7 @@ impl Appender for Scripted {
     }
 
     fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>> {
-        let position = lock(&self.held).writers.get(&writer).map_or(0, |(until, _, _)| *until);
+        let position = lock(&self.tables).writers.get(&writer).map_or(0, |(until, _, _)| *until);
         Box::pin(async move { Ok(position) })
     }
 
@@ -182,7 +187,7 @@ fn assert_balanced(stats: &Stats) {
     assert_eq!(*offered, committed + rejected + quarantined + pending, "{stats:?}");
 }
 
-/// Runs the body while another thread checks the books every few milliseconds.
+/// Runs the body while another thread checks every few milliseconds that the books balance.
 fn balanced(writer: &AuditWriter, body: impl FnOnce()) {
     let done = AtomicU32::new(0);
     std::thread::scope(|scope| {
@@ -210,17 +215,17 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 #[derive(Clone, Debug)]
 enum Step {
     Accept(u8),
-    /// Refused for good, unless nothing else is accepted either.
+    /// An entry that the database refuses: for good, if it accepts another one.
     Poison,
-    /// An id that an earlier entry has.
+    /// An entry with the id of an earlier one.
     Twice,
-    /// A record that no version ever wrote.
+    /// A record that no version can read.
     Garbage,
     TooLarge,
     Script(Vec<Answer>),
     RefuseConnects(u32),
     Flush,
-    /// Shut down and opened again.
+    /// A shutdown, after which the log is opened again.
     Restart,
 }
 
@@ -245,16 +250,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What was accepted and rejected, as the callers were told.
+/// The accepted and rejected entries, as the callers know them.
 #[derive(Default)]
-struct Told {
+struct Outcomes {
     accepted: Vec<Uuid>,
     garbage: u64,
     rejected: u64,
     offered: u64,
 }
 
-impl Told {
+impl Outcomes {
     fn write(&mut self, writer: &AuditWriter, entry: AuditEntry) {
         let id = entry.id;
         self.offered += 1;
@@ -268,40 +273,41 @@ impl Told {
     }
 }
 
-/// Lets everything accepted come to its end: also a poisoned entry, which waits for one that is accepted.
-fn settle(log: &AuditLog, told: &mut Told) {
+/// Waits until every accepted entry is settled. Writes one more entry, which the database accepts, so that a refused
+/// one can be quarantined.
+fn settle(log: &AuditLog, outcomes: &mut Outcomes) {
     wait_until("room for a last entry", || log.stats().pending < 40);
-    told.write(&log.writer(), entry("last"));
+    outcomes.write(&log.writer(), entry("last"));
     wait_until("a flush", || log.flush_blocking().is_ok());
-    wait_until("every gap is told", || log.stats().pending == 0);
+    wait_until("every gap is reported", || log.stats().pending == 0);
 }
 
 fn run_steps(steps: Vec<Step>) {
     let database = Scripted::default();
     let mut log = database.open();
-    let (mut told, mut finished) = (Told::default(), Stats::default());
+    let (mut outcomes, mut finished) = (Outcomes::default(), Stats::default());
     for step in steps {
         let writer = log.writer();
         match step {
-            Step::Accept(count) => (0..count).for_each(|_| told.write(&writer, entry("a"))),
-            Step::Poison => told.write(&writer, entry("poison")),
+            Step::Accept(count) => (0..count).for_each(|_| outcomes.write(&writer, entry("a"))),
+            Step::Poison => outcomes.write(&writer, entry("poison")),
             Step::Twice => {
-                let id = told.accepted.first().copied().unwrap_or_else(Uuid::now_v7);
-                told.write(&writer, AuditEntry { id, ..entry("twice") });
+                let id = outcomes.accepted.first().copied().unwrap_or_else(Uuid::now_v7);
+                outcomes.write(&writer, AuditEntry { id, ..entry("twice") });
             }
             Step::Garbage => {
-                // As by a caller: the queue may be full.
+                // This may fail as a caller's write may: the queue may be full.
                 if writer.engine().try_append(b"not a record", &mut None).is_ok() {
-                    told.garbage += 1;
-                    told.offered += 1;
+                    outcomes.garbage += 1;
+                    outcomes.offered += 1;
                 }
             }
-            Step::TooLarge => told.write(&writer, entry("x".repeat(100_000))),
+            Step::TooLarge => outcomes.write(&writer, entry("x".repeat(100_000))),
             Step::Script(answers) => database.script(&answers),
             Step::RefuseConnects(count) => *lock(&database.refused_connects) = count,
             Step::Flush => drop(log.flush_blocking()),
             Step::Restart => {
-                settle(&log, &mut told);
+                settle(&log, &mut outcomes);
                 let report = log.shutdown_blocking(Duration::from_secs(30)).unwrap();
                 assert_eq!(report.stats.pending, 0);
                 finished.offered += report.stats.offered;
@@ -315,37 +321,42 @@ fn run_steps(steps: Vec<Step>) {
         }
         let stats = log.stats();
         assert_balanced(&stats);
-        assert_eq!(stats.offered + finished.offered, told.offered + stats.gaps + finished.gaps);
+        assert_eq!(stats.offered + finished.offered, outcomes.offered + stats.gaps + finished.gaps);
     }
-    settle(&log, &mut told);
+    settle(&log, &mut outcomes);
     let stats = log.stats();
     assert_balanced(&stats);
     assert_eq!(stats.pending, 0);
-    let held = lock(&database.held);
-    assert_eq!(stats.committed + finished.committed, held.rows.len() as u64);
-    assert_eq!(stats.quarantined + finished.quarantined, held.quarantine.len() as u64);
+    let tables = lock(&database.tables);
+    assert_eq!(stats.committed + finished.committed, tables.rows.len() as u64);
+    assert_eq!(stats.quarantined + finished.quarantined, tables.quarantine.len() as u64);
     let mut found = BTreeMap::<Uuid, u64>::new();
-    let gaps: Vec<&Row> = held.rows.iter().filter(|row| &*row.action == "audit.gap").collect();
-    let ids = held.rows.iter().filter(|row| &*row.action != "audit.gap").map(|row| row.id);
-    for id in ids.chain(held.quarantine.iter().filter_map(|held| held.id)) {
+    let gaps: Vec<&Row> = tables.rows.iter().filter(|row| &*row.action == "audit.gap").collect();
+    let ids = tables.rows.iter().filter(|row| &*row.action != "audit.gap").map(|row| row.id);
+    for id in ids.chain(tables.quarantine.iter().filter_map(|entry| entry.id)) {
         *found.entry(id).or_default() += 1;
     }
     let mut accepted = BTreeMap::<Uuid, u64>::new();
-    told.accepted.iter().for_each(|id| *accepted.entry(*id).or_default() += 1);
+    outcomes.accepted.iter().for_each(|id| *accepted.entry(*id).or_default() += 1);
     assert_eq!(found, accepted, "every accepted entry is in exactly one place");
-    let unreadable = held.quarantine.iter().filter(|held| held.id.is_none()).count() as u64;
-    assert_eq!(unreadable, told.garbage);
-    let told_of: u64 = gaps
+    let unreadable = tables.quarantine.iter().filter(|entry| entry.id.is_none()).count() as u64;
+    assert_eq!(unreadable, outcomes.garbage);
+    let reported: u64 = gaps
         .iter()
         .map(|row| serde_json::from_str::<serde_json::Value>(&row.metadata).unwrap())
         .map(|metadata| metadata.get("rejected").and_then(serde_json::Value::as_u64).unwrap())
         .sum();
-    assert_eq!(told_of, told.rejected, "the gap entries tell of every rejection, once");
+    assert_eq!(reported, outcomes.rejected, "the gap entries report every rejection, once");
     assert_eq!(gaps.len() as u64, stats.gaps + finished.gaps);
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 48,
+        max_shrink_iters: 0,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn whatever_happens_the_books_balance_and_every_accepted_entry_is_in_one_place(
@@ -365,7 +376,7 @@ fn a_panic_of_the_log_s_thread_is_counted_survived_and_doubles_nothing() {
     let stats = log.stats();
     assert_eq!((stats.committed, stats.pending, stats.panics), (10, 0, 2));
     assert!(stats.last_error.is_some_and(|error| error.to_string().contains("panicked: as the script says")));
-    assert_eq!(lock(&database.held).rows.len(), 10);
+    assert_eq!(lock(&database.tables).rows.len(), 10);
     assert_eq!(log.health(), Health::Healthy);
 }
 
@@ -379,11 +390,11 @@ fn a_database_that_does_not_answer_is_failing_until_it_does() {
     wait_until("health turns bad", || log.health() == Health::Failing);
     assert_eq!(log.stats().retries, 0);
     wait_until("health turns good", || log.health() == Health::Healthy);
-    assert_eq!(lock(&database.held).rows.len(), 1);
+    assert_eq!(lock(&database.tables).rows.len(), 1);
 }
 
 #[test]
-fn a_database_that_cannot_be_opened_at_first_is_opened_without_anything_to_write() {
+fn a_database_that_cannot_be_opened_at_first_is_opened_even_if_nothing_is_pending() {
     let database = Scripted::default();
     *lock(&database.refused_connects) = 3;
     let writer = AuditWriter::new(Store::of(database), Duration::from_millis(1), 10);
@@ -394,10 +405,10 @@ fn a_database_that_cannot_be_opened_at_first_is_opened_without_anything_to_write
 }
 
 #[test]
-fn a_shutdown_is_no_news_unless_it_leaves_something_behind_and_may_be_repeated() {
+fn a_shutdown_sends_a_notice_only_if_it_leaves_entries_pending_and_may_be_repeated() {
     for answers in [&[][..], &[Answer::Fail; 100][..]] {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let notices = Arc::clone(&told);
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let notices = Arc::clone(&sent);
         let database = Scripted::default();
         database.script(answers);
         let builder = AuditLog::builder().store(Store::of(database));
@@ -405,7 +416,7 @@ fn a_shutdown_is_no_news_unless_it_leaves_something_behind_and_may_be_repeated()
             builder.on_notice(move |notice| lock(&notices).push(notice.to_string())).open_blocking().unwrap();
         log.writer().try_write(entry("a")).unwrap();
         let left = u64::from(!answers.is_empty());
-        wait_until("what there is to tell is told", || left == 0 || !lock(&told).is_empty());
+        wait_until("a notice, if there is something to report", || left == 0 || !lock(&sent).is_empty());
         for _ in 0..2 {
             let shut_down = log.shutdown_blocking(Duration::from_millis(300));
             assert!(shut_down.is_ok() || left == 1, "{shut_down:?}");
@@ -413,18 +424,18 @@ fn a_shutdown_is_no_news_unless_it_leaves_something_behind_and_may_be_repeated()
             assert!(log.writer().try_write(entry("late")).unwrap_err().is_closed());
         }
         assert_balanced(&log.stats());
-        let told = lock(&told);
+        let sent = lock(&sent);
         if left == 0 {
-            assert_eq!(*told, Vec::<String>::new());
+            assert_eq!(*sent, Vec::<String>::new());
         } else {
-            assert_eq!(told.len(), 2, "{told:?}");
-            assert!(told.last().unwrap().contains("is closed (it was failing), 1 entries wait"), "{told:?}");
+            assert_eq!(sent.len(), 2, "{sent:?}");
+            assert!(sent.last().unwrap().contains("is closed (it was failing), 1 entry waits"), "{sent:?}");
         }
     }
 }
 
 #[test]
-fn unreadable_records_are_all_quarantined_though_the_log_panicked_between_them() {
+fn unreadable_records_are_all_quarantined_even_if_the_log_panics_between_them() {
     let database = Scripted::default();
     let log = database.open();
     database.script(&[Answer::LostInPanic]);
@@ -433,11 +444,11 @@ fn unreadable_records_are_all_quarantined_though_the_log_panicked_between_them()
     log.writer().engine().try_append(b"neither", &mut None).unwrap();
     wait_until("a flush", || log.flush_blocking().is_ok());
     let stats = log.stats();
-    assert_eq!((stats.quarantined, stats.pending, lock(&database.held).quarantine.len()), (2, 0, 2));
+    assert_eq!((stats.quarantined, stats.pending, lock(&database.tables).quarantine.len()), (2, 0, 2));
 }
 
 #[test]
-fn refused_entries_beyond_the_size_of_a_batch_do_not_hide_the_one_that_is_accepted() {
+fn more_refused_entries_than_a_batch_holds_do_not_hide_an_acceptable_one() {
     let database = Scripted::default();
     let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).open_blocking().unwrap();
     let metadata = serde_json::Value::from("x".repeat(1_000_000));
@@ -451,7 +462,7 @@ fn refused_entries_beyond_the_size_of_a_batch_do_not_hide_the_one_that_is_accept
 }
 
 #[test]
-fn a_shutdown_amid_emitters_leaves_nothing_pending() {
+fn a_shutdown_while_emitters_run_leaves_nothing_pending() {
     for _ in 0..10 {
         let database = Scripted::default();
         let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).open_blocking().unwrap();
@@ -478,7 +489,7 @@ fn a_shutdown_amid_emitters_leaves_nothing_pending() {
 }
 
 #[test]
-fn whoever_waits_for_room_is_told_at_once_that_the_log_is_shut_down() {
+fn a_wait_for_room_ends_at_once_when_the_log_is_shut_down() {
     let database = Scripted::default();
     database.script(&[Answer::Fail; 1000]);
     let builder = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).in_memory_queue(1, 1000);
@@ -495,7 +506,7 @@ fn whoever_waits_for_room_is_told_at_once_that_the_log_is_shut_down() {
 }
 
 #[test]
-fn a_commit_that_waits_is_told_when_the_log_ends() {
+fn a_pending_commit_fails_when_the_log_ends() {
     let database = Scripted::default();
     database.script(&[Answer::Fail; 1000]);
     let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).open_blocking().unwrap();
@@ -510,7 +521,7 @@ fn a_commit_that_waits_is_told_when_the_log_ends() {
 }
 
 #[test]
-fn opening_that_panics_is_an_error_or_tried_again_and_opening_that_hangs_is_failing() {
+fn a_panic_while_opening_is_an_error_or_retried_and_a_hang_is_failing() {
     let database = Scripted::default();
     *lock(&database.panicking_connects) = 1;
     let error = AuditLog::builder().store(Store::of(database.clone())).open_blocking().unwrap_err();
@@ -531,7 +542,7 @@ fn opening_that_panics_is_an_error_or_tried_again_and_opening_that_hangs_is_fail
     wait_until("health turns good", || writer.health() == Health::Healthy);
 }
 
-/// A queue whose first reads fail, as of a bad disk.
+/// A queue whose first reads fail, as on a bad disk. The number says how many.
 #[derive(Debug)]
 struct Unreadable(MemoryQueue, AtomicU32);
 
@@ -581,18 +592,11 @@ impl Queue for Unreadable {
 fn a_queue_that_cannot_be_read_is_failing_and_read_again_with_pauses() {
     let database = Scripted::default();
     let settings = Settings {
-        store: Store::of(database.clone()),
-        ledger: "main".to_owned(),
-        writer: Uuid::new_v4(),
-        journal: None,
         batch_size: 1,
         flush_interval: Duration::ZERO,
-        commit_timeout: Duration::from_secs(5),
         when_full: WhenFull::Reject,
-        limits: Limits { value: 1000, entry: 1000 },
-        defaults: crate::interpret::Defaults::default(),
         on_notice: OnNotice(Arc::new(|_| {})),
-        indexes: Vec::new(),
+        ..Settings::new(Store::of(database.clone()))
     };
     let queue = Unreadable(MemoryQueue::new(10, 1000), AtomicU32::new(5));
     let (engine, _opened) = Engine::start(Arc::new(queue), settings, false);
@@ -601,18 +605,20 @@ fn a_queue_that_cannot_be_read_is_failing_and_read_again_with_pauses() {
     wait_until("health turns bad", || writer.health() == Health::Failing || writer.stats().committed == 1);
     wait_until("a flush", || writer.flush_blocking().is_ok());
     let stats = writer.stats();
-    // Each with a pause: a spinning thread would have starved the timer, and this test.
+    // Each retry comes after a pause: a spinning thread would have starved the timer, and this test.
     assert_eq!((stats.committed, stats.pending, stats.retries), (1, 0, 5));
     assert!(stats.last_error.is_some_and(|error| error.to_string().contains("a journal cannot be read")));
     assert_eq!(writer.health(), Health::Healthy);
 }
 
-/// SQLite, but the answer to every second append is lost: done, and reported as failed.
+/// SQLite, but the answer to every second append is lost: it commits, and is reported as failed.
 #[derive(Debug)]
 struct LosesAnswers(Store);
 
+/// The number of commits so far.
 static APPENDS: AtomicU32 = AtomicU32::new(0);
 
+/// The writing side of [`LosesAnswers`].
 struct LosesEverySecond(Box<dyn Appender>);
 
 impl Backend for LosesAnswers {
@@ -669,7 +675,7 @@ fn lost_answers_double_nothing_lose_nothing_and_give_each_commit_its_own_seq() {
     let writer = log.writer();
     let twice = entry("0");
     balanced(&writer, || {
-        // Commits between batches of others, a duplicate, and a record that no version ever wrote.
+        // Commits between other entries, with duplicates and records that no version can read.
         for i in 0..200 {
             let mine = if i == 0 { twice.clone() } else { entry(i.to_string()) };
             assert_eq!(writer.commit_blocking(mine).unwrap(), i * 4);

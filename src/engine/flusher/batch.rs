@@ -1,0 +1,202 @@
+//! Batches: consecutive records, decoded into rows, and how many of them are settled.
+
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use uuid::Uuid;
+
+use super::pause::panic_message;
+use crate::{
+    engine::shared::Engine,
+    error::{AuditError, Kind},
+    interpret::interpret,
+    queue::{Batch as Records, lost},
+    record::{Row, encode_entry},
+    store::{Fault, Quarantined},
+};
+
+/// Most entries in one transaction, however many are pending: keeps a transaction around 150 ms and the memory of
+/// its rows to some ten megabytes. Half as many are a tenth slower: each commit writes every hot page of the
+/// indexes once, however many rows have changed it.
+const BATCH_ENTRIES: usize = 16_384;
+/// Most bytes of records in one transaction.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How far a batch may grow, as a multiple of the bounds above, while the database refuses every entry in it. If it
+/// still refuses them all, blame the database, not the entries.
+const GROWTH_MAX: usize = 8;
+/// Records interpreted before the store gets its turn on the thread.
+const INTERPRET_STEP: usize = 64;
+
+/// Consecutive records, decoded into rows, and how many of them are committed or quarantined.
+pub(super) struct Batch {
+    /// The writer whose queue holds the records: this log, or a dead process.
+    pub(super) writer: Uuid,
+    /// Position of the queue after which the records were read.
+    pub(super) after: u64,
+    /// Position that the database has reached before the first item, as far as is known.
+    reached: u64,
+    /// Position before the first item.
+    pub(super) from: u64,
+    /// Number of items at the front that are gap entries of our own, about lost records. Each takes the place of the
+    /// last record that it reports as lost.
+    pub(super) gaps: usize,
+    /// Damaged records that the books do not count yet.
+    pub(super) damaged: u64,
+    pub(super) items: Vec<Item>,
+    /// Number of items that are committed or quarantined.
+    pub(super) done: usize,
+    /// The items right after those, which the database refuses. They are quarantined in the transaction of the next
+    /// rows, or at the end of the batch in one of their own.
+    pub(super) refused: Vec<Quarantined>,
+    pub(super) bounds: Bounds,
+    /// The last attempt was refused every row.
+    pub(super) all_refused: bool,
+    /// The database has accepted other entries since it refused these, so these are at fault, not the database.
+    pub(super) others_accepted_since: bool,
+}
+
+/// One record of a batch.
+pub(super) enum Item {
+    Row(Row),
+    /// A record that this version cannot read.
+    Unreadable(Quarantined),
+}
+
+impl Batch {
+    /// Position that the database has reached, as far as is known.
+    pub(super) fn reached(&self) -> u64 {
+        if self.done == 0 { self.reached } else { self.from + self.done as u64 }
+    }
+
+    /// Position after the last record.
+    pub(super) fn end(&self) -> u64 {
+        self.from + self.items.len() as u64
+    }
+
+    pub(super) fn rows(&self, range: Range<usize>) -> Vec<&Row> {
+        let items = self.items.get(range).unwrap_or(&[]);
+        items.iter().filter_map(|item| if let Item::Row(row) = item { Some(row) } else { None }).collect()
+    }
+
+    /// Moves an item to the refused ones, with the reason.
+    pub(super) fn refuse(&mut self, index: usize, fault: Fault, error: &AuditError) {
+        let Some(Item::Row(row)) = self.items.get(index) else { return };
+        let mut record = Vec::new();
+        encode_entry(&mut record, row);
+        self.refused.push(Quarantined {
+            id: Some(row.id),
+            error: error.to_string(),
+            record,
+            duplicate: fault == Fault::Duplicate,
+        });
+    }
+
+    /// Adapts the batch to a database that was restored from a backup taken at `position`: the records between there
+    /// and the position it had reached were committed, and are lost. The items that are not committed yet now begin
+    /// with a gap entry about them, which takes the place of the last lost record.
+    pub(super) fn report_lost(&mut self, engine: &Engine, position: u64) {
+        let reached = self.reached();
+        if self.done > 0 {
+            self.items.drain(..self.done);
+            self.gaps = self.gaps.saturating_sub(self.done);
+            self.from += self.done as u64;
+            self.after = self.from;
+            self.done = 0;
+        }
+        self.refused.clear();
+        let record = lost(reached.saturating_sub(position), self.writer, position);
+        if let Ok(row) = interpret(&record, &engine.settings.defaults) {
+            self.items.insert(0, Item::Row(row));
+            self.gaps += 1;
+            self.from -= 1;
+        }
+        self.reached = position;
+    }
+}
+
+/// The most that a batch may hold.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) entries: usize,
+    pub(super) bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { entries: BATCH_ENTRIES, bytes: BATCH_BYTES }
+    }
+}
+
+impl Bounds {
+    /// The bounds for the next attempt at a batch whose entries were all refused: if any entry is acceptable, it
+    /// lies further on.
+    pub(super) fn doubled(self) -> Self {
+        let Self { entries, bytes } = self;
+        Self {
+            entries: (entries * 2).min(GROWTH_MAX * BATCH_ENTRIES),
+            bytes: (bytes * 2).min(GROWTH_MAX * BATCH_BYTES),
+        }
+    }
+}
+
+/// Reads and interprets the next records of this log's own queue.
+pub(super) async fn prepare(engine: &Engine, after: u64, bounds: Bounds) -> Result<Batch, AuditError> {
+    let records = engine.queue.read(after, bounds.entries, bounds.bytes).map_err(journal_error)?;
+    Ok(interpreted(engine, engine.settings.writer, after, &records, bounds).await)
+}
+
+/// Makes a batch of these records, which were read after position `after` of the writer's queue.
+pub(super) async fn interpreted(
+    engine: &Engine,
+    writer: Uuid,
+    after: u64,
+    records: &Records,
+    bounds: Bounds,
+) -> Batch {
+    let mut items = Vec::with_capacity(records.len() + 1);
+    // The gap entry takes the place of the last lost record, so that it is committed exactly once.
+    let gap = (records.skipped > 0).then(|| lost(records.skipped, writer, after));
+    let gaps = gap.iter().len();
+    for (index, record) in gap.as_deref().into_iter().chain(records.records()).enumerate() {
+        if index % INTERPRET_STEP == INTERPRET_STEP - 1 {
+            tokio::task::yield_now().await;
+        }
+        // A panic would be a bug of this crate, and must not keep every later entry from being committed.
+        let interpret = AssertUnwindSafe(|| interpret(record, &engine.settings.defaults));
+        let error = match catch_unwind(interpret) {
+            Ok(Ok(row)) => {
+                items.push(Item::Row(row));
+                continue;
+            }
+            Ok(Err(_)) => "the record is not in a format that this version reads".to_owned(),
+            Err(panic) => format!("reading the record panicked: {}", panic_message(&*panic)),
+        };
+        items.push(Item::Unreadable(Quarantined {
+            id: None,
+            error,
+            record: record.to_vec(),
+            duplicate: false,
+        }));
+    }
+    Batch {
+        writer,
+        after,
+        reached: after,
+        from: after + records.skipped - gaps as u64,
+        gaps,
+        damaged: records.skipped,
+        items,
+        done: 0,
+        refused: Vec::new(),
+        bounds,
+        all_refused: false,
+        others_accepted_since: false,
+    }
+}
+
+/// The error of a queue or a dead process's journal that cannot be read.
+pub(super) fn journal_error(cause: std::io::Error) -> AuditError {
+    AuditError::new(Kind::Store, "a journal cannot be read").because(cause)
+}

@@ -1,0 +1,226 @@
+//! Commits or quarantines each row of a batch, and writes the books of it.
+
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use super::{
+    batch::{Batch, Item},
+    pause::watched,
+};
+use crate::{
+    engine::shared::Engine,
+    error::{AuditError, Kind},
+    queue::Outcome,
+    store::{Append, AppendError, Appender, Applied, Fault, Quarantined},
+};
+
+/// The connection to the database, and the commits over it.
+pub(super) struct Committer<'e> {
+    pub(super) engine: &'e Engine,
+    appender: Option<Box<dyn Appender>>,
+    /// No append of this log's own records has tried to get beyond this position.
+    reachable: u64,
+    /// Number of appends in which the database has accepted rows.
+    pub(super) accepted: u64,
+}
+
+impl<'e> Committer<'e> {
+    pub(super) fn new(engine: &'e Engine) -> Self {
+        Self { engine, appender: None, reachable: 0, accepted: 0 }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.appender.is_some()
+    }
+
+    /// Connects, and creates or migrates the tables. While that takes too long, the database counts as failing.
+    pub(super) async fn connect_watched(&mut self) -> Result<(), AuditError> {
+        let engine = self.engine;
+        watched(engine, self.connect()).await
+    }
+
+    async fn connect(&mut self) -> Result<(), AuditError> {
+        let settings = &self.engine.settings;
+        self.appender = Some(settings.store.connect(&settings.ledger).await?);
+        self.engine.migrated();
+        Ok(())
+    }
+
+    /// Drops the connection. The next attempt opens another.
+    pub(super) fn disconnect(&mut self) {
+        self.appender = None;
+    }
+
+    /// Closes the connection, if there is one, and waits until it is closed.
+    pub(super) async fn close(mut self) {
+        if let Some(appender) = self.appender.take() {
+            appender.close().await;
+        }
+    }
+
+    /// The position up to which the queue of this writer is committed, as the database says.
+    pub(super) async fn position(&mut self, writer: Uuid) -> Result<u64, AuditError> {
+        if self.appender.is_none() {
+            self.connect().await?;
+        }
+        match &mut self.appender {
+            Some(appender) => appender.position(writer).await,
+            None => Err(not_connected()),
+        }
+    }
+
+    /// Commits or quarantines every item of the batch. After an error, part of it may be done.
+    pub(super) async fn attempt(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
+        if self.appender.is_none() {
+            self.connect().await?;
+        }
+        // Repeat if an earlier attempt, whose answer was lost, had committed a different range.
+        while batch.done < batch.items.len() {
+            self.pass(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits or quarantines the items that were not tried yet.
+    async fn pass(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
+        self.bisect(batch).await?;
+        // If every row is refused, and not as a duplicate, blame the database, not the entries.
+        let not_as_duplicate = |refused: &Quarantined| refused.id.is_some() && !refused.duplicate;
+        if batch.done == 0 && !batch.others_accepted_since && batch.refused.iter().any(not_as_duplicate) {
+            let why = batch.refused.first().map(|refused| refused.error.clone()).unwrap_or_default();
+            batch.refused.clear();
+            batch.all_refused = true;
+            return Err(AuditError::new(
+                Kind::Store,
+                format!("the database refuses every entry of a batch: {why}"),
+            ));
+        }
+        if !batch.refused.is_empty() {
+            let end = batch.items.len();
+            match self.append(batch, end..end).await {
+                Ok(applied) => self.applied(batch, applied),
+                Err(AppendError { fault: Fault::Restored { position }, .. }) => {
+                    batch.report_lost(self.engine, position);
+                }
+                Err(AppendError { error, .. }) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds refused rows by bisection: tries the halves in order, each in a transaction of its own. The refused items
+    /// at the end of the batch are left in [`Batch::refused`].
+    async fn bisect(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
+        let mut ranges = vec![Range { start: 0, end: batch.items.len() }];
+        while let Some(Range { start, end }) = ranges.pop() {
+            // Skip the items that are done or refused already. An earlier attempt may have committed more of them.
+            let start = start.max(batch.done + batch.refused.len());
+            if start >= end {
+                continue;
+            }
+            let unreadable = |item: &Item| matches!(item, Item::Unreadable(_));
+            let first_unreadable = batch.items.get(start..end).unwrap_or(&[]).iter().position(unreadable);
+            let rows_end = first_unreadable.map_or(end, |index| start + index);
+            ranges.push(rows_end..end);
+            if let Some(Item::Unreadable(record)) = batch.items.get(start) {
+                batch.refused.push(record.clone());
+                continue;
+            }
+            match self.append(batch, start..rows_end).await {
+                Ok(applied) => {
+                    self.applied(batch, applied);
+                    // An earlier attempt may have committed only part of the range: look at it once more.
+                    ranges.push(start..rows_end);
+                }
+                Err(AppendError { fault: Fault::Store, error }) => return Err(error),
+                Err(AppendError { fault: Fault::Restored { position }, .. }) => {
+                    batch.report_lost(self.engine, position);
+                    return Ok(());
+                }
+                Err(AppendError { fault, error }) if rows_end - start == 1 => {
+                    batch.refuse(start, fault, &error);
+                    self.engine.status.refused(error);
+                }
+                Err(_) => {
+                    let middle = start + (rows_end - start) / 2;
+                    ranges.push(middle..rows_end);
+                    ranges.push(start..middle);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the refused items and then the rows of this range, in one transaction.
+    async fn append(&mut self, batch: &Batch, range: Range<usize>) -> Result<Applied, AppendError> {
+        // Only the database knows how far a dead process got.
+        let own = batch.writer == self.engine.settings.writer;
+        self.reachable = if own { self.reachable.max(batch.end()) } else { self.reachable };
+        let Some(appender) = &mut self.appender else {
+            return Err(AppendError { fault: Fault::Store, error: not_connected() });
+        };
+        appender
+            .append(Append {
+                writer: batch.writer,
+                reached: batch.reached(),
+                from: batch.from + batch.done as u64,
+                quarantined: &batch.refused,
+                reachable: if own { self.reachable } else { u64::MAX },
+                rows: &batch.rows(range),
+            })
+            .await
+    }
+
+    /// Writes the books of a commit, made now or in an earlier attempt whose answer was lost.
+    fn applied(&mut self, batch: &mut Batch, applied: Applied) {
+        let reached = usize::try_from(applied.until - batch.from).unwrap_or(usize::MAX);
+        let quarantined = std::mem::take(&mut batch.refused);
+        // If an earlier attempt ended in a panic, its refused items are forgotten, but the database knows how many
+        // they were.
+        let first_row = reached.saturating_sub(usize::try_from(applied.rows).unwrap_or(usize::MAX));
+        let malformed = batch.rows(first_row..reached).iter().filter(|row| row.problems.is_some()).count();
+        // Gap entries that precede the batch: an earlier attempt wrote them about a restored database.
+        let before = applied.rows.saturating_sub(reached as u64);
+        let outcome = Outcome {
+            committed: applied.rows,
+            quarantined: first_row.saturating_sub(batch.done) as u64,
+            damaged: std::mem::take(&mut batch.damaged),
+            malformed: malformed as u64,
+            gaps: before + batch.gaps.saturating_sub(batch.done).min(reached - batch.done) as u64,
+        };
+        self.accepted += u64::from(applied.rows > 0);
+        if batch.writer != self.engine.settings.writer {
+            self.engine.recovered(outcome);
+            batch.done = reached;
+            return;
+        }
+        let first_quarantined = batch.from + batch.done as u64 + 1;
+        let first_row = batch.from + first_row as u64 + 1;
+        let first_record = batch.from + batch.gaps as u64 + 1;
+        self.engine.acknowledge(applied.until, outcome, |position| {
+            if position < first_record {
+                return Err(AuditError::new(
+                    Kind::Store,
+                    "the bytes of this entry in the journal are gone or fail their checksum",
+                ));
+            }
+            if let (Some(row), Some(first_seq)) = (position.checked_sub(first_row), applied.first_seq) {
+                return Ok(first_seq + before + row);
+            }
+            let index = usize::try_from(position.saturating_sub(first_quarantined)).ok();
+            let entry = index.and_then(|index| quarantined.get(index));
+            let duplicate = entry.is_some_and(|entry| entry.duplicate);
+            let why = entry.map_or("the database refuses this entry", |entry| &entry.error);
+            Err(AuditError::new(
+                if duplicate { Kind::Duplicate } else { Kind::Quarantined },
+                format!("set aside in quarantine: {why}"),
+            ))
+        });
+        batch.done = reached;
+    }
+}
+
+fn not_connected() -> AuditError {
+    AuditError::new(Kind::Store, "there is no connection to the audit database")
+}

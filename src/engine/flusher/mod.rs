@@ -1,0 +1,21 @@
+//! Moves records from the queue to the store: reads and interprets them, commits them in batches, retries for as
+//! long as it takes, and only then acknowledges them.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `work.rs` | the loop |
+//! | `batch.rs` | consecutive records as rows, and how many of them are settled |
+//! | `commit.rs` | commits or quarantines each row of a batch, by bisection |
+//! | `recover.rs` | the journals of dead processes, batch by batch between our own |
+//! | `pause.rs` | pauses between attempts, and attempts that take too long |
+
+mod batch;
+mod commit;
+mod pause;
+mod recover;
+mod work;
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;
+
+pub(super) use work::run;

@@ -1,0 +1,175 @@
+//! Runs the flusher: takes batch after batch from the queue, and repeats each until it is committed.
+
+use std::{panic::AssertUnwindSafe, time::Instant};
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::{
+    batch::{Batch, Bounds, prepare},
+    commit::Committer,
+    pause::{Pause, panic_message, watched},
+    recover::Recovery,
+};
+use crate::{
+    engine::shared::Engine,
+    error::{AuditError, Kind},
+};
+
+/// Runs until the log is stopped or nothing can be appended any more.
+///
+/// If `must_open`, `opened` delivers the outcome of the first connection, and a failure ends the flusher.
+pub(in crate::engine) async fn run(
+    engine: &Engine,
+    opened: oneshot::Sender<Result<(), AuditError>>,
+    must_open: bool,
+) {
+    let mut flusher = Flusher {
+        committer: Committer::new(engine),
+        recovery: Recovery::new(),
+        due: None,
+        pause: Pause::default(),
+    };
+    let mut failed = false;
+    if must_open {
+        let connected = AssertUnwindSafe(flusher.committer.connect_watched()).catch_unwind().await;
+        let connected = connected.unwrap_or_else(|panic| {
+            let message = format!("opening the audit database panicked: {}", panic_message(&*panic));
+            Err(AuditError::new(Kind::Store, message))
+        });
+        failed = connected.is_err();
+        // Sending fails if the caller has stopped waiting.
+        drop(opened.send(connected));
+    }
+    if !failed {
+        while let Err(panic) = AssertUnwindSafe(flusher.work()).catch_unwind().await {
+            engine.status.panicked(panic_message(&*panic));
+            flusher.committer.disconnect();
+            if !flusher.pause.rest(engine).await {
+                break;
+            }
+        }
+    }
+    flusher.committer.close().await;
+}
+
+/// The flusher's state, which outlasts a panic.
+struct Flusher<'e> {
+    committer: Committer<'e>,
+    recovery: Recovery,
+    /// The time at which the next batch of our own is due.
+    due: Option<Instant>,
+    /// The pause before a queue that cannot be read, or a backlog that cannot be committed, is tried again.
+    pause: Pause,
+}
+
+impl Flusher<'_> {
+    /// Takes batch after batch, until there can be no more.
+    async fn work(&mut self) {
+        let engine = self.committer.engine;
+        if !self.connect_patiently().await {
+            return;
+        }
+        let mut prepared: Option<Batch> = None;
+        let mut position = engine.queue.counts().acknowledged;
+        loop {
+            self.recovery.recover(&mut self.committer, &mut self.pause).await;
+            let mut batch = match prepared.take() {
+                Some(batch) => batch,
+                None => match self.wait().await {
+                    Some(true) => match prepare(engine, position, Bounds::default()).await {
+                        Ok(batch) => batch,
+                        Err(error) => {
+                            engine.status.failed(error);
+                            engine.status.retries();
+                            if !self.pause.rest(engine).await {
+                                return;
+                            }
+                            continue;
+                        }
+                    },
+                    Some(false) => continue,
+                    None => return,
+                },
+            };
+            position = batch.end();
+            let next = async {
+                // An error here is not reported: the same read fails again when it is the batch's turn.
+                if engine.more_after(position) {
+                    prepare(engine, position, Bounds::default()).await.ok()
+                } else {
+                    None
+                }
+            };
+            let (settled, next) = tokio::join!(biased; self.settle(&mut batch), next);
+            if !settled {
+                return;
+            }
+            // The batch has grown if its first attempts failed, so the prepared one may not follow it.
+            position = batch.from + batch.done as u64;
+            self.pause = Pause::default();
+            prepared = next.filter(|next| next.after == position);
+        }
+    }
+
+    /// Retries until there is a connection, even if nothing is pending: a service looks at the health before it
+    /// accepts requests. False: the log is stopping, or nothing will ever be pending.
+    async fn connect_patiently(&mut self) -> bool {
+        let engine = self.committer.engine;
+        let mut pause = Pause::default();
+        while !self.committer.is_connected() {
+            match self.committer.connect_watched().await {
+                Ok(()) => engine.status.connected(),
+                Err(error) => {
+                    engine.status.failed(error);
+                    engine.status.retries();
+                    if engine.abandoned() || !pause.rest(engine).await {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Waits for a batch of our own. `Some(true)`: there is one. `Some(false)`: there is none yet, but dead processes'
+    /// journals are due. `None`: there will never be one.
+    async fn wait(&mut self) -> Option<bool> {
+        let engine = self.committer.engine;
+        if self.recovery.is_behind() && !engine.stopping() && !engine.abandoned() {
+            return Some(engine.queue.counts().pending() > 0);
+        }
+        let look = tokio::time::sleep_until(self.recovery.due().into());
+        tokio::select! {
+            biased;
+            due = engine.wait_for_batch(&mut self.due) => due.then_some(true),
+            () = look, if engine.settings.journal.is_some() => Some(false),
+        }
+    }
+
+    /// Settles every record of the batch: commits or quarantines it, with as many attempts as that takes. False: the
+    /// log was stopped before that.
+    async fn settle(&mut self, batch: &mut Batch) -> bool {
+        let engine = self.committer.engine;
+        let mut pause = Pause::default();
+        loop {
+            let Err(error) = watched(engine, self.committer.attempt(batch)).await else { return true };
+            engine.status.failed(error);
+            // A connection that failed once is not trusted again.
+            self.committer.disconnect();
+            engine.status.retries();
+            if !pause.rest(engine).await {
+                return false;
+            }
+            if batch.done == 0 && batch.refused.is_empty() {
+                // Read the batch again, with the records that have arrived since: if the database accepts some of
+                // them, the refused entries are at fault, not the database.
+                let bounds = if batch.all_refused { batch.bounds.doubled() } else { batch.bounds };
+                match prepare(engine, batch.after, bounds).await {
+                    Ok(grown) => *batch = grown,
+                    Err(error) => engine.status.failed(error),
+                }
+            }
+        }
+    }
+}

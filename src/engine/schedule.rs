@@ -1,0 +1,105 @@
+//! The flusher's side of the engine: decides when a batch starts, and settles the records of a commit.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::shared::Engine;
+use crate::{error::AuditError, platform::lock, queue::Outcome};
+
+/// Stands for a flush interval that the clock cannot represent. Tokio's own clock reaches no further.
+const FAR_FUTURE: Duration = Duration::from_hours(24 * 365 * 30);
+
+impl Engine {
+    /// Waits until a batch should start. False: nothing is left to do, and nothing will be.
+    ///
+    /// `due` is the time at which a batch starts at the latest. It is the caller's, so that it outlasts a wait that
+    /// is dropped and begun again.
+    pub(super) async fn wait_for_batch(&self, due: &mut Option<Instant>) -> bool {
+        let batch_size = self.settings.batch_size as u64;
+        loop {
+            // Read before the counts, which then include everything that was appended before it was set.
+            let released = self.released.load(Ordering::Acquire);
+            let counts = self.queue.wake_at(if due.is_some() { batch_size } else { 1 });
+            let pending = counts.pending();
+            // While the database works, pending entries are committed even if the log is stopping.
+            if self.stopping() && (pending == 0 || self.status.failing()) {
+                return false;
+            }
+            if pending == 0 {
+                if self.report_gap() {
+                    continue;
+                }
+                if released {
+                    return false;
+                }
+                if due.take().is_some() {
+                    // Ask again, to be woken by the next entry instead of a whole batch.
+                    continue;
+                }
+                self.wake.notified().await;
+                continue;
+            }
+            let urgent = self.urgent.load(Ordering::Acquire) > counts.acknowledged;
+            if pending >= batch_size || urgent || counts.closed {
+                *due = None;
+                return true;
+            }
+            let Some(at) = *due else {
+                let now = Instant::now();
+                *due = Some(now.checked_add(self.settings.flush_interval).unwrap_or(now + FAR_FUTURE));
+                continue;
+            };
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(at.into()) => {
+                    *due = None;
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Whether another batch that begins at this position may be prepared now.
+    pub(super) fn more_after(&self, position: u64) -> bool {
+        let appended = self.queue.counts().appended;
+        appended - position >= self.settings.batch_size as u64
+            || self.urgent.load(Ordering::Acquire) > position
+    }
+
+    /// Settles records that a dead process had accepted.
+    pub(super) fn recovered(&self, outcome: Outcome) {
+        self.queue.recover(outcome);
+        self.status.recovered(outcome);
+    }
+
+    /// Settles the records up to `until`: first the books, then the answers to the callers that await a `seq`.
+    /// `answer` gives the answer for a position.
+    pub(super) fn acknowledge(
+        &self,
+        until: u64,
+        outcome: Outcome,
+        answer: impl Fn(u64) -> Result<u64, AuditError>,
+    ) {
+        self.queue.ack(until, outcome);
+        // Now the queue has room for a gap entry. A log that is stopping rejects entry after entry, so each commit
+        // would append one more gap entry, without end.
+        if !self.stopping() {
+            self.report_gap();
+        }
+        self.overdue.store(false, Ordering::Relaxed);
+        self.status.committed(outcome);
+        let answered = {
+            let mut commits = lock(&self.commits);
+            let later = commits.split_off(&(until + 1));
+            std::mem::replace(&mut *commits, later)
+        };
+        for (position, waiter) in answered {
+            // Sending fails if the caller has stopped waiting. The entry is committed all the same.
+            drop(waiter.send(answer(position)));
+        }
+        self.progress.send_modify(|progress| progress.acknowledged = until);
+    }
+}

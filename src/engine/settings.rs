@@ -1,0 +1,58 @@
+//! Settings: everything that the builder decides about a log, and the defaults.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::notice::OnNotice;
+use crate::{
+    interpret::Defaults,
+    log::defaults,
+    queue::{WhenFull, journal::Place},
+    record::Limits,
+    store::{IndexOn, Store},
+};
+
+/// The settings of one log.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) store: Store,
+    pub(crate) ledger: String,
+    /// Identifies this log's queue in the database, which keeps one position per writer.
+    pub(crate) writer: Uuid,
+    /// The home of this log's journal, in which journals of dead processes are looked for too. `None` if the queue is
+    /// in memory.
+    pub(crate) journal: Option<Place>,
+    /// A batch starts when this many entries are pending.
+    pub(crate) batch_size: usize,
+    /// A batch starts when the oldest pending entry is this old.
+    pub(crate) flush_interval: Duration,
+    pub(crate) commit_timeout: Duration,
+    pub(crate) when_full: WhenFull,
+    pub(crate) limits: Limits,
+    /// Values for the fields that an event leaves out.
+    pub(crate) defaults: Defaults,
+    pub(crate) on_notice: OnNotice,
+    /// Indexes to create in the background, if they do not exist.
+    pub(crate) indexes: Vec<IndexOn>,
+}
+
+impl Settings {
+    /// Every setting at its default: a new writer without a journal.
+    pub(crate) fn new(store: Store) -> Self {
+        Self {
+            store,
+            ledger: defaults::LEDGER.to_owned(),
+            writer: Uuid::new_v4(),
+            journal: None,
+            batch_size: defaults::BATCH_SIZE,
+            flush_interval: defaults::FLUSH_INTERVAL,
+            commit_timeout: defaults::COMMIT_TIMEOUT,
+            when_full: WhenFull::Block { timeout: defaults::FULL_TIMEOUT },
+            limits: defaults::LIMITS,
+            defaults: Defaults::default(),
+            on_notice: OnNotice::default(),
+            indexes: Vec::new(),
+        }
+    }
+}
