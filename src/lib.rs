@@ -123,6 +123,7 @@
 mod engine;
 mod entry;
 mod error;
+mod export;
 pub mod failure;
 mod flusher;
 #[cfg(any(test, fuzzing))]
@@ -135,6 +136,7 @@ mod layer;
 mod log;
 mod notice;
 mod platform;
+mod query;
 pub mod questions;
 mod queue;
 mod reader;
@@ -148,17 +150,19 @@ mod writer;
 
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
+pub use export::{ExportChunk, ExportFormat};
 pub use health::Health;
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
 pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
 pub use notice::Notice;
+pub use query::{AuditFilter, AuditQuery, Column};
 pub use queue::{
     Durability, Rejections, WhenFull,
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
 };
 pub use reader::{
-    AuditFilter, AuditQuery, AuditReader, BlockingReader, Change, Column, CountBy, Counted, Cursor,
-    ExportChunk, ExportFormat, Ledger, Page, QuarantinedEntry, RecordedRead,
+    AuditReader, BlockingReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry,
+    RecordedRead,
 };
 pub use stats::Stats;
 pub use store::{Index, IndexOn, Migrate, Migration, Readmitted, Store};

@@ -6,9 +6,13 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    AuditQuery, AuditReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry, RecordedRead,
+    audit_reader::AuditReader,
+    counts::{Change, CountBy, Counted, Ledger},
+    page::{Cursor, Page},
+    quarantine::QuarantinedEntry,
+    recorded_reads::RecordedRead,
 };
-use crate::{AuditEntry, AuditError, Index, SequencedEntry, platform::on_own_runtime};
+use crate::{AuditEntry, AuditError, AuditQuery, Index, SequencedEntry, platform::on_own_runtime};
 
 impl AuditReader {
     /// The same calls, each of which blocks the thread until it is done. They work on any thread, also within

@@ -5,8 +5,11 @@ use std::time::Duration;
 use futures_util::{Stream, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::{AuditQuery, AuditReader, Column, reads::Reading, sequenced};
-use crate::{AuditError, SequencedEntry, error::Kind, store::Span};
+use super::{
+    audit_reader::{AuditReader, sequenced},
+    recorded_reads::Reading,
+};
+use crate::{AuditError, AuditQuery, Column, SequencedEntry, error::Kind, store::Span};
 
 /// Entries read at once.
 const PAGE: u32 = 500;
@@ -61,7 +64,7 @@ impl AuditReader {
         stream::once(entries).try_flatten()
     }
 
-    pub(super) fn pages(
+    pub(crate) fn pages(
         self,
         query: AuditQuery,
         span: Span,

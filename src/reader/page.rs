@@ -8,8 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::AuditQuery;
-use crate::{AuditError, SequencedEntry, error::Kind, store::Span};
+use crate::{AuditError, AuditQuery, SequencedEntry, error::Kind, store::Span};
 
 /// Some entries of a query, in the order of its direction.
 #[derive(Debug, Clone, PartialEq)]

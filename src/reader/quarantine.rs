@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Map;
 use uuid::Uuid;
 
-use super::{AuditReader, entry_of};
+use super::audit_reader::{AuditReader, entry_of};
 use crate::{
     AuditEntry, AuditError,
     entry::from_micros,

@@ -161,7 +161,7 @@ impl AuditQuery {
     }
 
     /// Whether nothing but the ledger and a range of `seq` decides.
-    pub(super) fn takes_all(&self) -> bool {
+    pub(crate) fn takes_all(&self) -> bool {
         let filter = AuditFilter { limit: None, ..self.filter.clone() };
         filter == AuditFilter::default() && self.before.is_none() && self.conditions.is_empty()
     }
@@ -237,7 +237,7 @@ impl AuditQuery {
     }
 
     /// How many values it compares with.
-    pub(super) fn values(&self) -> usize {
+    pub(crate) fn values(&self) -> usize {
         self.conditions.iter().map(Condition::values).sum()
     }
 
@@ -494,7 +494,7 @@ pub(crate) fn spelled_path(path: &[Step]) -> String {
 
 impl AuditQuery {
     /// What it asks for, for whoever looks at it later.
-    pub(super) fn described(&self) -> Map<String, Value> {
+    pub(crate) fn described(&self) -> Map<String, Value> {
         let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, descending } = self;
         let mut described = Map::new();
         let mut add = |name: &str, value: Value| {

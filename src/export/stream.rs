@@ -7,8 +7,11 @@ use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{AuditQuery, AuditReader, ocsf};
-use crate::{AuditError, SequencedEntry, entry::from_micros, error::Kind, record::Row, store::Span};
+use super::ocsf;
+use crate::{
+    AuditError, AuditQuery, AuditReader, SequencedEntry, entry::from_micros, error::Kind, record::Row,
+    store::Span,
+};
 
 const HEADER: [&str; 12] = [
     "id",

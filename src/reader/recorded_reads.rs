@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{AuditQuery, AuditReader};
+use super::audit_reader::AuditReader;
 use crate::{
-    AuditError,
+    AuditError, AuditQuery,
     entry::{from_micros, replace_nul},
     error::Kind,
     store::ReadRow,
@@ -99,7 +99,7 @@ impl AuditReader {
     }
 
     /// A read that is about to happen; to be told of, if this reader's are.
-    pub(super) fn reading(&self, action: &'static str, query: Map<String, Value>) -> Reading {
+    pub(crate) fn reading(&self, action: &'static str, query: Map<String, Value>) -> Reading {
         let to = self.recorded_as.as_ref().map(|reader| {
             let row = ReadRow {
                 id: Uuid::new_v4(),
@@ -138,22 +138,22 @@ impl TryFrom<ReadRow> for RecordedRead {
 }
 
 /// A read, and whom to tell of it.
-pub(super) struct Reading(Option<(AuditReader, ReadRow)>);
+pub(crate) struct Reading(Option<(AuditReader, ReadRow)>);
 
 impl Reading {
     /// Records that it has begun.
-    pub(super) async fn begun(&self) -> Result<(), AuditError> {
+    pub(crate) async fn begun(&self) -> Result<(), AuditError> {
         self.record(|row| row).await
     }
 
     /// Records that it has ended, and how many entries it has given out.
-    pub(super) async fn ended(&self, entries: u64) -> Result<(), AuditError> {
+    pub(crate) async fn ended(&self, entries: u64) -> Result<(), AuditError> {
         self.record(|row| ReadRow { id: Uuid::new_v4(), ends: Some(row.id), entries: Some(entries), ..row })
             .await
     }
 
     /// Records at once what was asked for and how many entries were given out.
-    pub(super) async fn gave(&self, entries: u64) -> Result<(), AuditError> {
+    pub(crate) async fn gave(&self, entries: u64) -> Result<(), AuditError> {
         self.record(|row| ReadRow { entries: Some(entries), ..row }).await
     }
 
@@ -164,7 +164,7 @@ impl Reading {
     }
 
     /// The stream, at whose end it is recorded how many items there were.
-    pub(super) fn counting<T: Send + 'static>(
+    pub(crate) fn counting<T: Send + 'static>(
         self,
         items: impl Stream<Item = Result<T, AuditError>> + Send + 'static,
     ) -> impl Stream<Item = Result<T, AuditError>> + Send + 'static {

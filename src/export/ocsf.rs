@@ -5,8 +5,8 @@ use std::{io::Write, net::IpAddr};
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
-use super::{AuditQuery, AuditReader, ExportFormat};
-use crate::{AuditEntry, AuditError, Decision, SequencedEntry, audit_id};
+use super::stream::ExportFormat;
+use crate::{AuditEntry, AuditError, AuditQuery, AuditReader, Decision, SequencedEntry, audit_id};
 
 /// <https://schema.ocsf.io/1.8.0/classes/api_activity>
 const VERSION: &str = "1.8.0";

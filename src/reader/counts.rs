@@ -5,8 +5,8 @@ use std::{collections::HashMap, fmt};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{AuditQuery, AuditReader, Column};
-use crate::{AuditError, Index, audit_id, entry::from_micros, store::Group};
+use super::audit_reader::AuditReader;
+use crate::{AuditError, AuditQuery, Column, Index, audit_id, entry::from_micros, store::Group};
 
 /// What entries are counted by.
 #[derive(Debug, Clone, PartialEq, Eq)]

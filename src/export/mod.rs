@@ -1,0 +1,6 @@
+//! Answers for files and other systems.
+
+mod ocsf;
+mod stream;
+
+pub use stream::{ExportChunk, ExportFormat};
