@@ -155,14 +155,13 @@ pub use health::Health;
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
 pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
 pub use notice::Notice;
-pub use query::{AuditFilter, AuditQuery, Column};
+pub use query::{AuditFilter, AuditQuery, Column, CountBy};
 pub use queue::{
     Durability, Rejections, WhenFull,
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
 };
 pub use reader::{
-    AuditReader, BlockingReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry,
-    RecordedRead,
+    AuditReader, BlockingReader, Change, Counted, Cursor, Ledger, Page, QuarantinedEntry, RecordedRead,
 };
 pub use stats::Stats;
 pub use store::{Index, IndexOn, Migrate, Migration, Readmitted, Store};

@@ -1,12 +1,11 @@
 //! Entries as events of the Open Cybersecurity Schema Framework, which security tools of all makers read.
 
-use std::{io::Write, net::IpAddr};
+use std::net::IpAddr;
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
-use super::stream::ExportFormat;
-use crate::{AuditEntry, AuditError, AuditQuery, AuditReader, Decision, SequencedEntry, audit_id};
+use crate::{AuditEntry, Decision, SequencedEntry, audit_id};
 
 /// <https://schema.ocsf.io/1.8.0/classes/api_activity>
 const VERSION: &str = "1.8.0";
@@ -32,40 +31,6 @@ const ACTIVITIES: [(u32, &str, &[&str]); 4] = [
 /// Where an address is looked for in the metadata.
 const ADDRESSES: [&str; 6] =
     ["/ip", "/client_ip", "/client/ip", "/remote_addr", "/source_ip", "/sourceIPAddress"];
-
-impl AuditReader {
-    /// Writes the entries that match as JSON Lines of OCSF 1.8.0 events, class API Activity (6003) with the profile
-    /// Security Control, in the order of [`export_json_lines`](Self::export_json_lines), and returns how many.
-    ///
-    /// | OCSF | from |
-    /// |---|---|
-    /// | `api.operation`, `activity_id` | the action; its verb, the part behind the last `.` or `:`, decides: 1 create, 2 read, 3 update, 4 delete, else 99, 0 if there is none |
-    /// | `actor.user`, `actor.session` | agent, with the name that its id was made from, and session |
-    /// | `resources` | resource and its id |
-    /// | `action_id`, `status_id` | `Allow`: 1 allowed, 1 success. `Deny`: 2 denied, 2 failure. `Mask`: 4 modified, 1 success. None: 0, 0. Another: 99, 99 |
-    /// | `severity_id` | risk: from 1 informational below 0.2, in steps of 0.2, to 5 critical from 0.8 on |
-    /// | `status_detail` | reason |
-    /// | `src_endpoint.ip` | `ip`, `client_ip`, `client.ip`, `remote_addr`, `source_ip` or `sourceIPAddress` of the metadata |
-    /// | `metadata` | `uid` the entry's id, `sequence` its `seq`, `log_name` its ledger, `logged_time` its commit, `correlation_uid` the metadata's `trace_id` |
-    /// | `api.request.uid`, `api.service.name` | `request_id` and `service` of the metadata |
-    /// | `unmapped` | workspace, risk score, problems, and all of the metadata |
-    ///
-    /// Where the class requires what an entry does not have, it says `unknown`.
-    ///
-    /// # Errors
-    /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. What was written before stays written.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves a partial file.
-    pub async fn export_ocsf(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write,
-    ) -> Result<u64, AuditError> {
-        self.export_to(query, ExportFormat::Ocsf, out).await
-    }
-}
 
 pub(super) fn event(found: &SequencedEntry) -> Value {
     let SequencedEntry { ledger, seq, entry, committed_at, problems } = found;

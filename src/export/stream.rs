@@ -1,32 +1,18 @@
 //! CSV for auditors and their spreadsheets, JSON Lines for programs: in chunks, or to whatever can be written to.
 
-use std::{borrow::Cow, io::Write, pin::pin};
+use std::{io::Write, pin::pin};
 
-use chrono::SecondsFormat;
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
-use super::ocsf;
-use crate::{
-    AuditError, AuditQuery, AuditReader, SequencedEntry, entry::from_micros, error::Kind, record::Row,
-    store::Span,
+use super::{
+    csv::{HEADER, write_row},
+    ocsf,
 };
-
-const HEADER: [&str; 12] = [
-    "id",
-    "session_id",
-    "workspace_id",
-    "agent_id",
-    "action",
-    "resource",
-    "resource_id",
-    "decision",
-    "reason",
-    "risk_score",
-    "ts",
-    "metadata",
-];
+use crate::{
+    AuditError, AuditQuery, AuditReader, BlockingReader, SequencedEntry, platform::on_own_runtime,
+    reader::output_error, store::Span,
+};
 
 /// Bytes at which a chunk is handed over: far more than that costs.
 const CHUNK: usize = 64 * 1024;
@@ -114,7 +100,7 @@ impl AuditReader {
         let (reader, query) = (self.clone(), Self::asked(query));
         let (to, mut chunks) = mpsc::channel(1);
         let export = async move {
-            if let Err(error) = reader.export(query, format, &to).await {
+            if let Err(error) = reader.send_export(query, format, &to).await {
                 // Whoever takes the chunks is what runs this.
                 drop(to.send(Err(error)).await);
             }
@@ -123,18 +109,18 @@ impl AuditReader {
         stream::select(export, stream::poll_fn(move |context| chunks.poll_recv(context)))
     }
 
-    async fn export(
+    async fn send_export(
         &self,
         query: Result<AuditQuery, AuditError>,
         format: ExportFormat,
         to: &mpsc::Sender<Result<ExportChunk, AuditError>>,
     ) -> Result<(), AuditError> {
         let query = query?;
-        let reading = self.reading(format.action(), query.described());
-        reading.begun().await?;
+        let recording = self.recording(format.action(), query.described());
+        recording.record_start().await?;
         let lines = match format {
-            ExportFormat::Csv => return reading.ended(self.csv(&query, true, to).await?).await,
-            ExportFormat::CsvRaw => return reading.ended(self.csv(&query, false, to).await?).await,
+            ExportFormat::Csv => return recording.record_end(self.csv(&query, true, to).await?).await,
+            ExportFormat::CsvRaw => return recording.record_end(self.csv(&query, false, to).await?).await,
             ExportFormat::JsonLines => {
                 |line: &mut Vec<u8>, entry: &SequencedEntry| serde_json::to_writer(line, entry)
             }
@@ -142,7 +128,7 @@ impl AuditReader {
                 |line: &mut Vec<u8>, entry: &SequencedEntry| serde_json::to_writer(line, &ocsf::event(entry))
             }
         };
-        reading.ended(self.lines(&query, lines, to).await?).await
+        recording.record_end(self.lines(&query, lines, to).await?).await
     }
 
     pub(super) async fn export_to(
@@ -154,10 +140,10 @@ impl AuditReader {
         let mut chunks = pin!(self.export_stream(query, format));
         let mut entries = 0;
         while let Some(chunk) = chunks.try_next().await? {
-            out.write_all(&chunk.bytes).map_err(failed)?;
+            out.write_all(&chunk.bytes).map_err(output_error)?;
             entries += chunk.entries;
         }
-        out.flush().map_err(failed)?;
+        out.flush().map_err(output_error)?;
         Ok(entries)
     }
 
@@ -219,6 +205,38 @@ impl AuditReader {
         self.export_to(query, ExportFormat::JsonLines, out).await
     }
 
+    /// Writes the entries that match as JSON Lines of OCSF 1.8.0 events, class API Activity (6003) with the profile
+    /// Security Control, in the order of [`export_json_lines`](Self::export_json_lines), and returns how many.
+    ///
+    /// | OCSF | from |
+    /// |---|---|
+    /// | `api.operation`, `activity_id` | the action; its verb, the part behind the last `.` or `:`, decides: 1 create, 2 read, 3 update, 4 delete, else 99, 0 if there is none |
+    /// | `actor.user`, `actor.session` | agent, with the name that its id was made from, and session |
+    /// | `resources` | resource and its id |
+    /// | `action_id`, `status_id` | `Allow`: 1 allowed, 1 success. `Deny`: 2 denied, 2 failure. `Mask`: 4 modified, 1 success. None: 0, 0. Another: 99, 99 |
+    /// | `severity_id` | risk: from 1 informational below 0.2, in steps of 0.2, to 5 critical from 0.8 on |
+    /// | `status_detail` | reason |
+    /// | `src_endpoint.ip` | `ip`, `client_ip`, `client.ip`, `remote_addr`, `source_ip` or `sourceIPAddress` of the metadata |
+    /// | `metadata` | `uid` the entry's id, `sequence` its `seq`, `log_name` its ledger, `logged_time` its commit, `correlation_uid` the metadata's `trace_id` |
+    /// | `api.request.uid`, `api.service.name` | `request_id` and `service` of the metadata |
+    /// | `unmapped` | workspace, risk score, problems, and all of the metadata |
+    ///
+    /// Where the class requires what an entry does not have, it says `unknown`.
+    ///
+    /// # Errors
+    /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
+    /// cannot be read. What was written before stays written.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves a partial file.
+    pub async fn export_ocsf(
+        &self,
+        query: impl Into<AuditQuery>,
+        out: impl Write,
+    ) -> Result<u64, AuditError> {
+        self.export_to(query, ExportFormat::Ocsf, out).await
+    }
+
     /// A line for each entry, by ledger and `seq`.
     async fn lines(
         &self,
@@ -242,7 +260,7 @@ impl AuditReader {
             let new = || ExportChunk { ledger: Some(ledger.clone()), ..ExportChunk::default() };
             let mut chunk = new();
             while let Some(entry) = entries.try_next().await? {
-                write(&mut chunk.bytes, &entry).map_err(|cause| failed(cause.into()))?;
+                write(&mut chunk.bytes, &entry).map_err(|cause| output_error(cause.into()))?;
                 chunk.bytes.push(b'\n');
                 chunk.entries += 1;
                 chunk.last_seq = Some(entry.seq);
@@ -265,13 +283,14 @@ impl AuditReader {
         to: &mpsc::Sender<Result<ExportChunk, AuditError>>,
     ) -> Result<u64, AuditError> {
         let new = || csv::Writer::from_writer(Vec::with_capacity(CHUNK));
-        let bytes = |csv: csv::Writer<Vec<u8>>| csv.into_inner().map_err(|cause| failed(cause.into_error()));
+        let bytes =
+            |csv: csv::Writer<Vec<u8>>| csv.into_inner().map_err(|cause| output_error(cause.into_error()));
         let mut csv = new();
-        csv.write_record(HEADER).map_err(|cause| failed(cause.into()))?;
+        csv.write_record(HEADER).map_err(|cause| output_error(cause.into()))?;
         let mut rows = self.store.backend().reads()?.rows(query);
         let (mut count, mut told) = (0, 0);
         while let Some(row) = rows.try_next().await? {
-            write(&mut csv, &row, guard).map_err(|cause| failed(cause.into()))?;
+            write_row(&mut csv, &row, guard).map_err(|cause| output_error(cause.into()))?;
             count += 1;
             if csv.get_ref().len() >= CHUNK {
                 let bytes = bytes(std::mem::replace(&mut csv, new()))?;
@@ -289,79 +308,44 @@ impl AuditReader {
     }
 }
 
-fn failed(cause: std::io::Error) -> AuditError {
-    AuditError::new(Kind::Output, "the export cannot be written").because(cause)
-}
-
-fn write(csv: &mut csv::Writer<impl Write>, row: &Row, guard: bool) -> csv::Result<()> {
-    let text = |text| if guard { harmless(text) } else { Cow::Borrowed(text) };
-    let mut buffer = Uuid::encode_buffer();
-    let mut id = |id: Option<Uuid>, csv: &mut csv::Writer<_>| {
-        csv.write_field(id.map_or("", |id| id.hyphenated().encode_lower(&mut buffer)))
-    };
-    id(Some(row.id), csv)?;
-    id(row.session_id, csv)?;
-    id(Some(row.workspace_id), csv)?;
-    id(row.agent_id, csv)?;
-    for field in [
-        Some(&row.action),
-        Some(&row.resource),
-        row.resource_id.as_ref(),
-        Some(&row.decision),
-        row.reason.as_ref(),
-    ] {
-        csv.write_field(text(field.map_or("", |field| field)).as_bytes())?;
+impl BlockingReader<'_> {
+    /// [`AuditReader::export_csv`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_csv(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.export_csv(query, out))
     }
-    csv.write_field(decimals(row.risk_score.unwrap_or(0.0)))?;
-    csv.write_field(from_micros(row.ts).to_rfc3339_opts(SecondsFormat::Micros, true))?;
-    csv.write_field(text(&row.metadata).as_bytes())?;
-    csv.write_record(None::<&[u8]>)
-}
 
-/// With four decimals. Few scores have more, and those that have not are written from a whole number in a fraction of the
-/// time that any number takes.
-fn decimals(score: f64) -> Vec<u8> {
-    let scaled = (score * 10_000.0).round();
-    if score.is_sign_positive() && scaled < 100_000.0 && (scaled / 10_000.0).to_bits() == score.to_bits() {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it has five digits")]
-        let scaled = scaled as u32;
-        let digit = |unit| b'0' + (scaled / unit % 10) as u8;
-        vec![digit(10_000), b'.', digit(1000), digit(100), digit(10), digit(1)]
-    } else {
-        format!("{score:.4}").into_bytes()
+    /// [`AuditReader::export_csv_raw`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_csv_raw(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.export_csv_raw(query, out))
     }
-}
 
-/// The text with a `'` before it if a spreadsheet would run it, or if it might be mistaken for one so treated.
-fn harmless(text: &str) -> Cow<'_, str> {
-    if text.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        Cow::Owned(format!("'{text}"))
-    } else {
-        Cow::Borrowed(text)
+    /// [`AuditReader::export_json_lines`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_json_lines(
+        &self,
+        query: impl Into<AuditQuery>,
+        out: impl Write,
+    ) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.export_json_lines(query, out))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn scores_have_four_decimals_as_the_formatter_of_all_numbers_gives_them(
-            score in prop_oneof![(0..20_000_u32).prop_map(|n| f64::from(n) / 10_000.0), 0.0..1.0, any::<f64>()],
-        ) {
-            prop_assert_eq!(decimals(score), format!("{score:.4}").into_bytes());
-        }
-
-        #[test]
-        fn no_guarded_text_starts_a_formula_and_the_original_comes_back(text in "['=+@a-]{0,4}.*") {
-            let guarded = harmless(&text);
-            prop_assert!(!guarded.starts_with(['=', '+', '-', '@', '\t', '\r']));
-            let marked = guarded.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r']);
-            let back = if marked { guarded.strip_prefix('\'').unwrap() } else { &guarded };
-            prop_assert_eq!(back, &text);
-        }
+    /// [`AuditReader::export_ocsf`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_ocsf(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.export_ocsf(query, out))
     }
 }

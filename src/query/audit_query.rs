@@ -1,102 +1,18 @@
-//! What a reader can ask for; knows nothing of SQL.
+//! `AuditQuery`: the builder, the bounds in time, and the description for the record of reads.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{AuditError, Decision, IndexOn, audit_id, entry::replace_nul, error::Kind};
-
-/// The plain filter: all given conditions must hold, bounds are inclusive, and what is `None` does not filter.
-///
-/// These seven fields are all it will ever have; whatever is richer is an [`AuditQuery`].
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct AuditFilter {
-    /// Entries of this workspace.
-    pub workspace_id: Option<Uuid>,
-    /// Entries of this session.
-    pub session_id: Option<Uuid>,
-    /// Entries with exactly this decision, usually `Allow`, `Deny` or `Mask`.
-    pub decision: Option<String>,
-    /// Entries with `ts` at or after this moment.
-    pub start_time: Option<DateTime<Utc>>,
-    /// Entries with `ts` at or before this moment.
-    pub end_time: Option<DateTime<Utc>>,
-    /// Entries with exactly this resource.
-    pub resource: Option<String>,
-    /// At most this many entries.
-    pub limit: Option<u32>,
-}
-
-/// A column of an entry that is compared with values. As text it is named as in the database: `agent_id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "each is the field of AuditEntry with this name")]
-pub enum Column {
-    Id,
-    WorkspaceId,
-    SessionId,
-    AgentId,
-    Action,
-    Resource,
-    ResourceId,
-    Decision,
-    Reason,
-}
-
-impl Column {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Id,
-        Self::WorkspaceId,
-        Self::SessionId,
-        Self::AgentId,
-        Self::Action,
-        Self::Resource,
-        Self::ResourceId,
-        Self::Decision,
-        Self::Reason,
-    ];
-
-    /// Its name in the database.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::WorkspaceId => "workspace_id",
-            Self::SessionId => "session_id",
-            Self::AgentId => "agent_id",
-            Self::Action => "action",
-            Self::Resource => "resource",
-            Self::ResourceId => "resource_id",
-            Self::Decision => "decision",
-            Self::Reason => "reason",
-        }
-    }
-
-    pub(crate) fn holds_ids(self) -> bool {
-        matches!(self, Self::Id | Self::WorkspaceId | Self::SessionId | Self::AgentId)
-    }
-}
-
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Column {
-    type Err = AuditError;
-
-    fn from_str(name: &str) -> Result<Self, AuditError> {
-        Self::ALL.into_iter().find(|column| column.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            AuditError::new(Kind::Query, format!("no column is named {name:?}: there are {names}"))
-        })
-    }
-}
+use super::{
+    column::Column,
+    condition::{Condition, as_json},
+    filter::AuditFilter,
+    path::steps,
+};
+use crate::{Decision, audit_id, entry::storable};
 
 /// A question to the log, built step by step: each call adds a condition, and all of them must hold. Default: everything.
 ///
@@ -117,42 +33,6 @@ pub struct AuditQuery {
     pub(crate) descending: bool,
 }
 
-/// What an entry must be, beside its ledger and its place in time and order.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Condition {
-    /// In the column stands one of these. Unless `within`: none of them, or nothing at all.
-    Ids {
-        column: Column,
-        ids: Vec<Uuid>,
-        within: bool,
-    },
-    Texts {
-        column: Column,
-        texts: Vec<String>,
-        within: bool,
-    },
-    /// The action begins with this, which is not empty.
-    ActionPrefix(String),
-    RiskAtLeast(f64),
-    RiskAtMost(f64),
-    Problems(bool),
-    /// At this place in the metadata stands one of these values, as JSON writes them.
-    Metadata {
-        path: Vec<Step>,
-        values: Vec<String>,
-        within: bool,
-    },
-    /// Action, resource or reason contain this text, which has no ASCII capitals.
-    Contains(String),
-}
-
-/// From a JSON value to one within it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    Key(String),
-    Index(u32),
-}
-
 impl AuditQuery {
     /// Everything.
     #[must_use]
@@ -164,76 +44,6 @@ impl AuditQuery {
     pub(crate) fn takes_all(&self) -> bool {
         let filter = AuditFilter { limit: None, ..self.filter.clone() };
         filter == AuditFilter::default() && self.before.is_none() && self.conditions.is_empty()
-    }
-
-    /// Whether nothing tells where its entries are: no range of time, and no index that every log has. Unless an [index on
-    /// request](crate::indexes) serves it, all entries are looked at.
-    ///
-    /// ```
-    /// use tracing_audit::{AuditQuery, Decision};
-    ///
-    /// assert!(AuditQuery::new().containing("invoice").scans());
-    /// assert!(!AuditQuery::new().containing("invoice").decision(Decision::Deny).scans());
-    /// ```
-    #[must_use]
-    pub fn scans(&self) -> bool {
-        !self.has_times() && !self.has_index() && !self.takes_all()
-    }
-
-    fn has_times(&self) -> bool {
-        self.filter.start_time.is_some() || self.filter.end_time.is_some() || self.before.is_some()
-    }
-
-    fn has_index(&self) -> bool {
-        self.all_conditions().any(|condition| condition.served().is_some())
-    }
-
-    /// The condition by whose index the fewest entries are found, as far as one can tell without looking: its place in
-    /// [`all_conditions`](Self::all_conditions).
-    #[cfg(feature = "postgres")]
-    pub(crate) fn rarest(&self) -> Option<usize> {
-        let served = self.all_conditions().map(|condition| condition.served()).enumerate();
-        served.filter(|(_, served)| served.is_some()).min_by_key(|(_, served)| *served).map(|(at, _)| at)
-    }
-
-    /// What the index of the condition at this place finds, whatever the others and the times say: to count it takes no look
-    /// at an entry.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(crate) fn candidates(&self, at: usize) -> Self {
-        let mut conditions: Vec<Condition> =
-            self.all_conditions().skip(at).take(1).map(Cow::into_owned).collect();
-        match conditions.first_mut() {
-            Some(risk @ Condition::RiskAtLeast(_)) if risk.served().is_some() => *risk = Condition::RISKY,
-            // The indexes on refusals have the workspace too.
-            Some(decision) if decision.served() == Some(Served::Refused) => {
-                let workspace =
-                    |condition: &Cow<'_, Condition>| condition.served() == Some(Served::Workspace);
-                conditions.extend(self.all_conditions().find(workspace).map(Cow::into_owned));
-            }
-            _ => {}
-        }
-        let Self { ledger, from_seq, before_seq, .. } = self;
-        Self {
-            ledger: ledger.clone(),
-            from_seq: *from_seq,
-            before_seq: *before_seq,
-            conditions,
-            ..Self::default()
-        }
-    }
-
-    /// Whether no condition is a prefix or a set of several values: then each index has its entries in the order of `seq`.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(crate) fn has_single_values(&self) -> bool {
-        let single = |condition: &Condition| {
-            condition.values() == 1 && !matches!(condition, Condition::ActionPrefix(_))
-        };
-        self.all_conditions().all(|condition| single(&condition))
-    }
-
-    /// On what there may be indexes on request that serve it.
-    pub(crate) fn served_on_request(&self) -> impl Iterator<Item = IndexOn> {
-        self.all_conditions().filter_map(|condition| condition.on_request())
     }
 
     /// How many values it compares with.
@@ -430,68 +240,6 @@ impl AuditQuery {
     }
 }
 
-/// A text as an entry that holds it is stored.
-fn storable(mut text: String) -> String {
-    replace_nul(&mut text);
-    text
-}
-
-/// What JSON writes for the values that look like this.
-fn as_json(text: &str) -> impl Iterator<Item = String> + use<> {
-    let other = serde_json::from_str::<Value>(text).ok();
-    let other = other.filter(|value| value.is_number() || value.is_boolean() || value.is_null());
-    [Some(Value::from(text)), other].into_iter().flatten().map(|value| value.to_string())
-}
-
-/// The greatest index into a list that both databases take.
-const MAX_INDEX: u32 = i32::MAX.cast_unsigned();
-
-/// Every text is a path; what is not a quotation or an index is a key.
-pub(crate) fn steps(path: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let path = storable(path.to_owned());
-    let mut rest = path.as_str();
-    loop {
-        let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
-        let (key, after) = match quoted {
-            Some((key, after)) if after.is_empty() || after.starts_with(['.', '[']) => (key, after),
-            _ => rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len())),
-        };
-        steps.push(Step::Key(key.to_owned()));
-        rest = after;
-        while let Some((index, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            let Some(index) = index.parse().ok().filter(|index| *index <= MAX_INDEX) else { break };
-            steps.push(Step::Index(index));
-            rest = after;
-        }
-        match rest.strip_prefix('.') {
-            Some(after) => rest = after,
-            None if rest.is_empty() => return steps,
-            // A bracket that is no index.
-            None => {
-                steps.push(Step::Key(rest.to_owned()));
-                return steps;
-            }
-        }
-    }
-}
-
-/// The path as text: what [`steps`] reads as the same, but for keys with a quotation mark in them.
-pub(crate) fn spelled_path(path: &[Step]) -> String {
-    let mut text = String::new();
-    for (index, step) in path.iter().enumerate() {
-        match step {
-            Step::Key(key) => {
-                let dot = if index == 0 { "" } else { "." };
-                let quote = if key.contains(['.', '[']) { "\"" } else { "" };
-                text.extend([dot, quote, key, quote]);
-            }
-            Step::Index(index) => text.extend(["[", &index.to_string(), "]"]),
-        }
-    }
-    text
-}
-
 impl AuditQuery {
     /// What it asks for, for whoever looks at it later.
     pub(crate) fn described(&self) -> Map<String, Value> {
@@ -517,25 +265,6 @@ impl AuditQuery {
         let conditions: Vec<Value> = conditions.iter().map(Condition::described).collect();
         add("conditions", if conditions.is_empty() { Value::Null } else { conditions.into() });
         described
-    }
-}
-
-impl Condition {
-    fn described(&self) -> Value {
-        let set = |field: &str, values: Value, within: bool| json!({ "field": field, (if within { "any_of" } else { "none_of" }): values });
-        match self {
-            Self::Ids { column, ids, within } => set(column.name(), json!(ids), *within),
-            Self::Texts { column, texts, within } => set(column.name(), json!(texts), *within),
-            Self::Metadata { path, values, within } => {
-                let values: Vec<Value> = values.iter().filter_map(|value| value.parse().ok()).collect();
-                set(&["metadata.", &spelled_path(path)].concat(), values.into(), *within)
-            }
-            Self::ActionPrefix(prefix) => json!({ "action_prefix": prefix }),
-            Self::RiskAtLeast(least) => json!({ "risk_at_least": least }),
-            Self::RiskAtMost(greatest) => json!({ "risk_at_most": greatest }),
-            Self::Problems(some) => json!({ "problems": some }),
-            Self::Contains(text) => json!({ "containing": text }),
-        }
     }
 }
 
@@ -572,82 +301,6 @@ impl AuditQuery {
     }
 }
 
-impl Condition {
-    /// No action is one of none.
-    const NOTHING: Self = Self::Texts { column: Column::Action, texts: Vec::new(), within: true };
-    /// The risk of those in the index on it.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(crate) const RISKY: Self = Self::RiskAtLeast(0.8);
-}
-
-/// What an index of every log serves, what is rare first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Served {
-    Id,
-    Session,
-    Gaps,
-    Problems,
-    Risky,
-    Refused,
-    Workspace,
-}
-
-impl Condition {
-    /// How many values it compares with.
-    fn values(&self) -> usize {
-        match self {
-            Self::Ids { ids, .. } => ids.len(),
-            Self::Texts { texts, .. } => texts.len(),
-            Self::Metadata { values, .. } => values.len(),
-            _ => 1,
-        }
-    }
-
-    /// By which index that every log has its entries are found, if by any.
-    pub(crate) fn served(&self) -> Option<Served> {
-        match self {
-            Self::Ids { column: Column::Id, within: true, .. } => Some(Served::Id),
-            Self::Ids { column: Column::SessionId, within: true, .. } => Some(Served::Session),
-            Self::Ids { column: Column::WorkspaceId, within: true, .. } => Some(Served::Workspace),
-            Self::Problems(true) => Some(Served::Problems),
-            Self::RiskAtLeast(least) if *least >= 0.8 => Some(Served::Risky),
-            Self::Texts { column: Column::Decision, texts, within: true }
-                if texts.iter().all(|text| matches!(&**text, "Deny" | "Mask")) =>
-            {
-                Some(Served::Refused)
-            }
-            Self::Texts { column: Column::Action, texts, within: true } if *texts == ["audit.gap"] => {
-                Some(Served::Gaps)
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Condition {
-    /// On what an index on request would serve it.
-    pub(crate) fn on_request(&self) -> Option<IndexOn> {
-        match self {
-            Self::Ids { column, within: true, .. } | Self::Texts { column, within: true, .. } => {
-                Some(IndexOn::Column(*column))
-            }
-            Self::ActionPrefix(_) => Some(IndexOn::Column(Column::Action)),
-            Self::Metadata { path, within: true, .. } => Some(IndexOn::Metadata(spelled_path(path))),
-            _ => None,
-        }
-    }
-}
-
-/// The least text that is greater than every text which begins with this one, by code points as both databases compare;
-/// none if there is no such text.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) fn after_prefix(prefix: &str) -> Option<String> {
-    let kept = prefix.trim_end_matches(char::MAX);
-    let last = kept.chars().next_back()?;
-    let next = (last..=char::MAX).nth(1)?;
-    Some(kept.strip_suffix(last)?.to_owned() + next.encode_utf8(&mut [0; 4]))
-}
-
 impl From<AuditFilter> for AuditQuery {
     fn from(filter: AuditFilter) -> Self {
         Self { filter, ..Self::default() }
@@ -657,79 +310,5 @@ impl From<AuditFilter> for AuditQuery {
 impl From<&Self> for AuditQuery {
     fn from(query: &Self) -> Self {
         query.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(steps: &[Step]) -> String {
-        steps
-            .iter()
-            .map(|step| match step {
-                Step::Key(key) => format!("<{key}>"),
-                Step::Index(index) => format!("<#{index}>"),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn every_text_is_a_path() {
-        for (text, expected) in [
-            ("ip", "<ip>"),
-            ("client.ip", "<client><ip>"),
-            ("tags[0][12].name", "<tags><#0><#12><name>"),
-            ("\"a.b[0]\".c", "<a.b[0]><c>"),
-            ("\"a\"[1]", "<a><#1>"),
-            ("\"a", "<\"a>"),
-            ("\"a\"b", "<\"a\"b>"),
-            ("a[b].c", "<a><[b].c>"),
-            ("a..b", "<a><><b>"),
-            ("", "<>"),
-            ("a.", "<a><>"),
-            ("a\0[2147483647]", "<a\u{fffd}><#2147483647>"),
-            ("a[2147483648]", "<a><[2147483648]>"),
-        ] {
-            assert_eq!(path(&steps(text)), expected, "{text}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn a_path_that_is_spelled_is_read_as_the_same(
-            keys in proptest::collection::vec(("[^\"\0\\]]{0,6}", proptest::option::of(0..9_u32)), 1..4),
-        ) {
-            let path: Vec<Step> = keys
-                .into_iter()
-                .flat_map(|(key, index)| [Some(Step::Key(key)), index.map(Step::Index)])
-                .flatten()
-                .collect();
-            proptest::prop_assert_eq!(steps(&spelled_path(&path)), path);
-        }
-    }
-
-    #[test]
-    fn a_text_is_compared_with_all_that_json_writes_so() {
-        let of = |text| as_json(text).collect::<Vec<_>>();
-        assert_eq!(of("5"), ["\"5\"", "5"]);
-        assert_eq!(of("0.50"), ["\"0.50\"", "0.5"]);
-        assert_eq!(of("true"), ["\"true\"", "true"]);
-        assert_eq!(of("null"), ["\"null\"", "null"]);
-        assert_eq!(of("[1]"), ["\"[1]\""]);
-        assert_eq!(of("a\"b"), ["\"a\\\"b\""]);
-    }
-
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    #[test]
-    fn what_comes_after_a_prefix_is_the_next_text_in_code_points() {
-        for (prefix, after) in [
-            ("document.", Some("document/")),
-            ("a\u{d7ff}", Some("a\u{e000}")),
-            ("a\u{10ffff}", Some("b")),
-            ("\u{10ffff}", None),
-        ] {
-            assert_eq!(after_prefix(prefix).as_deref(), after);
-        }
     }
 }

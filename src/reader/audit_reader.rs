@@ -1,16 +1,19 @@
-//! Reading a log back: questions, pages, exports.
+//! RecordingRead a log back: questions, pages, exports.
 
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
+use serde_json::{Map, Value};
 
-use super::page::{Cursor, Page, Position};
+use super::{
+    page::{Cursor, Page, Position},
+    recording::RecordingRead,
+    row::{entry_of, sequenced},
+};
 use crate::{
-    AuditEntry, AuditError, AuditQuery, SequencedEntry, Store,
-    entry::from_micros,
+    AuditEntry, AuditError, AuditQuery, Store,
     error::Kind,
     log::defaults,
-    record::Row,
     store::{LedgerRow, Span},
 };
 
@@ -47,6 +50,11 @@ impl AuditReader {
         Self { ledger, ..self }
     }
 
+    /// A read that is about to happen, which is recorded if this reader's reads are.
+    pub(crate) fn recording(&self, action: &'static str, query: Map<String, Value>) -> RecordingRead {
+        RecordingRead::new(&self.store, self.recorded_as.as_deref(), action, query)
+    }
+
     /// The query, if it can be asked.
     pub(crate) fn asked(query: impl Into<AuditQuery>) -> Result<AuditQuery, AuditError> {
         let query = query.into();
@@ -73,7 +81,7 @@ impl AuditReader {
         let query = Self::asked(query)?;
         let rows = self.store.backend().reads()?.rows(&query);
         let found: Vec<_> = rows.and_then(|row| std::future::ready(entry_of(&row))).try_collect().await?;
-        self.reading("query", query.described()).gave(found.len() as u64).await?;
+        self.recording("query", query.described()).record_answer(found.len() as u64).await?;
         Ok(found)
     }
 
@@ -88,7 +96,7 @@ impl AuditReader {
     pub async fn count(&self, query: impl Into<AuditQuery>) -> Result<u64, AuditError> {
         let query = Self::asked(query)?;
         let count = self.store.backend().reads()?.count(&query).await?;
-        self.reading("count", query.described()).gave(1).await?;
+        self.recording("count", query.described()).record_answer(1).await?;
         Ok(count)
     }
 
@@ -120,7 +128,7 @@ impl AuditReader {
         let page = position.page(&query, entries, size)?;
         let mut asked = query.described();
         asked.insert("size".to_owned(), size.into());
-        self.reading("page", asked).gave(page.entries.len() as u64).await?;
+        self.recording("page", asked).record_answer(page.entries.len() as u64).await?;
         Ok(page)
     }
 }
@@ -174,46 +182,6 @@ impl AuditReader {
             }
         }
     }
-}
-
-pub(super) fn entry_of(row: &Row) -> Result<AuditEntry, AuditError> {
-    let metadata = serde_json::from_str(&row.metadata).map_err(|cause| {
-        AuditError::new(Kind::Store, format!("the metadata of entry {} is not JSON", row.id)).because(cause)
-    })?;
-    Ok(AuditEntry {
-        id: row.id,
-        session_id: row.session_id,
-        workspace_id: row.workspace_id,
-        agent_id: row.agent_id,
-        action: row.action.as_ref().to_owned(),
-        resource: row.resource.as_ref().to_owned(),
-        resource_id: row.resource_id.as_deref().map(str::to_owned),
-        decision: row.decision.as_ref().to_owned(),
-        reason: row.reason.as_deref().map(str::to_owned),
-        risk_score: row.risk_score.unwrap_or(0.0),
-        metadata,
-        ts: from_micros(row.ts),
-    })
-}
-
-pub(crate) fn sequenced(found: LedgerRow) -> Result<SequencedEntry, AuditError> {
-    let problems =
-        found.row.problems.as_deref().map_or_else(|| Ok(Vec::new()), serde_json::from_str).map_err(
-            |cause| {
-                AuditError::new(
-                    Kind::Store,
-                    format!("the problems of entry {} are not a JSON list", found.row.id),
-                )
-                .because(cause)
-            },
-        )?;
-    Ok(SequencedEntry {
-        ledger: found.ledger,
-        seq: found.seq,
-        committed_at: from_micros(found.committed_at),
-        problems,
-        entry: entry_of(&found.row)?,
-    })
 }
 
 #[cfg(all(test, feature = "sqlite"))]

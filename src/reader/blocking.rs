@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use super::{
     audit_reader::AuditReader,
-    counts::{Change, CountBy, Counted, Ledger},
+    counts::{Change, Counted, Ledger},
     page::{Cursor, Page},
     quarantine::QuarantinedEntry,
     recorded_reads::RecordedRead,
 };
-use crate::{AuditEntry, AuditError, AuditQuery, Index, SequencedEntry, platform::on_own_runtime};
+use crate::{AuditEntry, AuditError, AuditQuery, CountBy, Index, SequencedEntry, platform::on_own_runtime};
 
 impl AuditReader {
     /// The same calls, each of which blocks the thread until it is done. They work on any thread, also within
@@ -34,7 +34,7 @@ impl AuditReader {
 
 /// See [`AuditReader::blocking`].
 #[derive(Clone, Copy, Debug)]
-pub struct BlockingReader<'a>(&'a AuditReader);
+pub struct BlockingReader<'a>(pub(crate) &'a AuditReader);
 
 impl BlockingReader<'_> {
     /// [`AuditReader::query`].
@@ -67,46 +67,6 @@ impl BlockingReader<'_> {
     ) -> Result<Page, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.page(query, cursor, size))
-    }
-
-    /// [`AuditReader::export_csv`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn export_csv(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_csv(query, out))
-    }
-
-    /// [`AuditReader::export_csv_raw`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn export_csv_raw(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_csv_raw(query, out))
-    }
-
-    /// [`AuditReader::export_json_lines`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn export_json_lines(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write,
-    ) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_json_lines(query, out))
-    }
-
-    /// [`AuditReader::export_ocsf`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn export_ocsf(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_ocsf(query, out))
     }
 
     /// [`AuditReader::get`].

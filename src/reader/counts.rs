@@ -1,47 +1,12 @@
 //! Counts, computed in the database: per hour, per value, and one period against another.
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::audit_reader::AuditReader;
-use crate::{AuditError, AuditQuery, Column, Index, audit_id, entry::from_micros, store::Group};
-
-/// What entries are counted by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CountBy {
-    /// The hour of `ts`, in UTC.
-    Hour,
-    /// The day of `ts`, in UTC.
-    Day,
-    /// The ledger.
-    Ledger,
-    /// The value in this column.
-    Column(Column),
-    /// The value at this place in the metadata; a path as in [`AuditQuery::metadata_any_of`].
-    Metadata(String),
-}
-
-impl CountBy {
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(crate) fn is_time(&self) -> bool {
-        matches!(self, Self::Hour | Self::Day)
-    }
-}
-
-impl fmt::Display for CountBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hour => f.pad("hour"),
-            Self::Day => f.pad("day"),
-            Self::Ledger => f.pad("ledger"),
-            Self::Column(column) => column.fmt(f),
-            Self::Metadata(path) => write!(f, "metadata.{path}"),
-        }
-    }
-}
+use crate::{AuditError, AuditQuery, CountBy, Index, audit_id, entry::from_micros, store::Group};
 
 /// Entries that have one thing in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,7 +94,7 @@ impl AuditReader {
         let counts: Vec<_> = groups.into_iter().map(counted).collect();
         let mut asked = query.described();
         asked.insert("by".to_owned(), by.to_string().into());
-        self.reading("count_by", asked).gave(counts.len() as u64).await?;
+        self.recording("count_by", asked).record_answer(counts.len() as u64).await?;
         Ok(counts)
     }
 
@@ -204,10 +169,4 @@ impl AuditReader {
     pub async fn indexes(&self) -> Result<Vec<Index>, AuditError> {
         self.store.backend().indexes()?.list().await
     }
-}
-
-/// The beginning of an hour or a day.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) fn spelled(micros: i64) -> String {
-    from_micros(micros).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }

@@ -5,10 +5,7 @@ use std::time::Duration;
 use futures_util::{Stream, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::{
-    audit_reader::{AuditReader, sequenced},
-    recorded_reads::Reading,
-};
+use super::{audit_reader::AuditReader, recording::RecordingRead, row::sequenced};
 use crate::{AuditError, AuditQuery, Column, SequencedEntry, error::Kind, store::Span};
 
 /// Entries read at once.
@@ -34,7 +31,7 @@ impl AuditReader {
         }
         let found = found.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
         let asked = AuditQuery::new().any_of(Column::Id, [id.to_string()]).described();
-        self.reading("get", asked).gave(found.len() as u64).await?;
+        self.recording("get", asked).record_answer(found.len() as u64).await?;
         Ok(found)
     }
 
@@ -57,9 +54,9 @@ impl AuditReader {
             let mut query = query?;
             query.ledger.get_or_insert_with(|| reader.ledger.clone());
             let span = if query.descending { Span::Before(None) } else { Span::After(None) };
-            let reading = reader.reading("stream", query.described());
-            reading.begun().await?;
-            Ok(reading.counting(reader.pages(query, span).try_flatten()))
+            let recording = reader.recording("stream", query.described());
+            recording.record_start().await?;
+            Ok(recording.record_items(reader.pages(query, span).try_flatten()))
         };
         stream::once(entries).try_flatten()
     }
@@ -144,8 +141,8 @@ impl AuditReader {
             query.ledger.get_or_insert_with(|| reader.ledger.clone());
             let mut asked = query.described();
             asked.insert("from_seq".to_owned(), from_seq.into());
-            let reading = Some(reader.reading("follow", asked));
-            let follower = Follower { reader, reading, query, next: from_seq, head: from_seq, pause: None };
+            let recording = Some(reader.recording("follow", asked));
+            let follower = Follower { reader, recording, query, next: from_seq, head: from_seq, pause: None };
             let found = stream::unfold(follower, async |mut follower| {
                 let found = follower.more().await;
                 Some((found.map(|found| stream::iter(found.into_iter().map(Ok))), follower))
@@ -160,7 +157,7 @@ impl AuditReader {
 struct Follower {
     reader: AuditReader,
     /// Until it is recorded.
-    reading: Option<Reading>,
+    recording: Option<RecordingRead>,
     query: AuditQuery,
     /// The first `seq` that was not looked at.
     next: u64,
@@ -179,9 +176,9 @@ impl Follower {
             }
             let longer = self.pause.map_or(LEAST_PAUSE, |pause| (pause * 2).min(GREATEST_PAUSE));
             self.pause = Some(longer);
-            if let Some(reading) = &self.reading {
-                reading.begun().await?;
-                self.reading = None;
+            if let Some(recording) = &self.recording {
+                recording.record_start().await?;
+                self.recording = None;
             }
             if self.next >= self.head {
                 let heads = self.reader.store.backend().reads()?.heads(self.query.ledger.as_deref()).await?;

@@ -1,4 +1,16 @@
 //! Answers for people's code: entries, pages, counts, and the record of who read the log.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `audit_reader.rs` | `AuditReader`: query, count, page |
+//! | `page.rs` | pages, and the cursors between them |
+//! | `follow.rs` | entries in the order of commit: get, stream, follow |
+//! | `counts.rs` | counts, ledgers, indexes |
+//! | `quarantine.rs` | lists and exports quarantined entries |
+//! | `recording.rs` | a read in progress, to be recorded |
+//! | `recorded_reads.rs` | the record of who read the log |
+//! | `blocking.rs` | the same calls without an async runtime |
+//! | `row.rs` | a row of the ledger as an entry |
 
 mod audit_reader;
 mod blocking;
@@ -7,18 +19,21 @@ mod follow;
 mod page;
 mod quarantine;
 mod recorded_reads;
+mod recording;
+mod row;
 
 pub use audit_reader::AuditReader;
-pub(crate) use audit_reader::sequenced;
 pub use blocking::BlockingReader;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use counts::spelled;
-pub use counts::{Change, CountBy, Counted, Ledger};
+pub use counts::{Change, Counted, Ledger};
 pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;
+pub(crate) use quarantine::output_error;
 pub use recorded_reads::RecordedRead;
+#[cfg(feature = "testing")]
+pub(crate) use row::sequenced;
 
 // For the store, until it imports from `query` itself.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use crate::query::{Column, Condition, Served, Step, after_prefix};
-pub(crate) use crate::query::{spelled_path, steps};
+pub(crate) use crate::query::{
+    Column, Condition, CountBy, PathStep as Step, Served, after_prefix, spelled, steps,
+};

@@ -1,6 +1,6 @@
-//! Reading what the database refused.
+//! RecordingRead what the database refused.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Map;
 use uuid::Uuid;
 
-use super::audit_reader::{AuditReader, entry_of};
+use super::{audit_reader::AuditReader, row::entry_of};
 use crate::{
     AuditEntry, AuditError,
     entry::from_micros,
@@ -81,7 +81,7 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing.
     pub async fn quarantined(&self) -> Result<Vec<QuarantinedEntry>, AuditError> {
         let found: Vec<_> = self.quarantine()?.try_collect().await?;
-        self.reading("quarantined", Map::new()).gave(found.len() as u64).await?;
+        self.recording("quarantined", Map::new()).record_answer(found.len() as u64).await?;
         Ok(found)
     }
 
@@ -94,19 +94,21 @@ impl AuditReader {
     /// # Cancel safety
     /// Dropping the future leaves a partial file.
     pub async fn export_quarantined(&self, mut out: impl Write) -> Result<u64, AuditError> {
-        let failed = |cause: std::io::Error| {
-            AuditError::new(Kind::Output, "the export cannot be written").because(cause)
-        };
-        let reading = self.reading("export_quarantined", Map::new());
-        reading.begun().await?;
+        let recording = self.recording("export_quarantined", Map::new());
+        recording.record_start().await?;
         let (mut entries, mut count) = (self.quarantine()?, 0);
         while let Some(entry) = entries.try_next().await? {
-            serde_json::to_writer(&mut out, &entry).map_err(|cause| failed(cause.into()))?;
-            out.write_all(b"\n").map_err(failed)?;
+            serde_json::to_writer(&mut out, &entry).map_err(|cause| output_error(cause.into()))?;
+            out.write_all(b"\n").map_err(output_error)?;
             count += 1;
         }
-        out.flush().map_err(failed)?;
-        reading.ended(count).await?;
+        out.flush().map_err(output_error)?;
+        recording.record_end(count).await?;
         Ok(count)
     }
+}
+
+/// The error of an export whose destination fails.
+pub(crate) fn output_error(cause: io::Error) -> AuditError {
+    AuditError::new(Kind::Output, "the export cannot be written").because(cause)
 }

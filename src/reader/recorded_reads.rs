@@ -3,9 +3,8 @@
 use std::ops::{Bound, RangeBounds};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{Stream, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::audit_reader::AuditReader;
@@ -97,24 +96,6 @@ impl AuditReader {
         let rows = self.store.backend().reads()?.recorded(&query, limit).await?;
         rows.into_iter().map(RecordedRead::try_from).collect()
     }
-
-    /// A read that is about to happen; to be told of, if this reader's are.
-    pub(crate) fn reading(&self, action: &'static str, query: Map<String, Value>) -> Reading {
-        let to = self.recorded_as.as_ref().map(|reader| {
-            let row = ReadRow {
-                id: Uuid::new_v4(),
-                ends: None,
-                at: None,
-                reader: reader.as_ref().to_owned(),
-                role: None,
-                action: action.to_owned(),
-                query: Value::Object(query).to_string(),
-                entries: None,
-            };
-            (self.clone(), row)
-        });
-        Reading(to)
-    }
 }
 
 impl TryFrom<ReadRow> for RecordedRead {
@@ -133,45 +114,6 @@ impl TryFrom<ReadRow> for RecordedRead {
             action: row.action,
             query,
             entries: row.entries,
-        })
-    }
-}
-
-/// A read, and whom to tell of it.
-pub(crate) struct Reading(Option<(AuditReader, ReadRow)>);
-
-impl Reading {
-    /// Records that it has begun.
-    pub(crate) async fn begun(&self) -> Result<(), AuditError> {
-        self.record(|row| row).await
-    }
-
-    /// Records that it has ended, and how many entries it has given out.
-    pub(crate) async fn ended(&self, entries: u64) -> Result<(), AuditError> {
-        self.record(|row| ReadRow { id: Uuid::new_v4(), ends: Some(row.id), entries: Some(entries), ..row })
-            .await
-    }
-
-    /// Records at once what was asked for and how many entries were given out.
-    pub(crate) async fn gave(&self, entries: u64) -> Result<(), AuditError> {
-        self.record(|row| ReadRow { entries: Some(entries), ..row }).await
-    }
-
-    async fn record(&self, told: impl FnOnce(ReadRow) -> ReadRow) -> Result<(), AuditError> {
-        let Some((reader, row)) = &self.0 else { return Ok(()) };
-        let row = told(row.clone());
-        reader.store.backend().reads()?.record(&row).await
-    }
-
-    /// The stream, at whose end it is recorded how many items there were.
-    pub(crate) fn counting<T: Send + 'static>(
-        self,
-        items: impl Stream<Item = Result<T, AuditError>> + Send + 'static,
-    ) -> impl Stream<Item = Result<T, AuditError>> + Send + 'static {
-        let state = (Box::pin(items), self, 0);
-        stream::try_unfold(state, async |(mut items, reading, count)| match items.try_next().await? {
-            Some(item) => Ok(Some((item, (items, reading, count + 1)))),
-            None => reading.ended(count).await.map(|()| None),
         })
     }
 }

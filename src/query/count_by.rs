@@ -1,0 +1,48 @@
+//! What entries are counted by.
+
+use std::fmt;
+
+use super::column::Column;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::entry::from_micros;
+
+/// What entries are counted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CountBy {
+    /// The hour of `ts`, in UTC.
+    Hour,
+    /// The day of `ts`, in UTC.
+    Day,
+    /// The ledger.
+    Ledger,
+    /// The value in this column.
+    Column(Column),
+    /// The value at this place in the metadata; a path as in [`AuditQuery::metadata_any_of`].
+    Metadata(String),
+}
+
+impl CountBy {
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn is_time(&self) -> bool {
+        matches!(self, Self::Hour | Self::Day)
+    }
+}
+
+impl fmt::Display for CountBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hour => f.pad("hour"),
+            Self::Day => f.pad("day"),
+            Self::Ledger => f.pad("ledger"),
+            Self::Column(column) => column.fmt(f),
+            Self::Metadata(path) => write!(f, "metadata.{path}"),
+        }
+    }
+}
+
+/// The beginning of an hour or a day.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn spelled(micros: i64) -> String {
+    from_micros(micros).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
