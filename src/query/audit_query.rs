@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{Decision, audit_id, entry::storable};
 
-/// A question to the log, built step by step: each call adds a condition, and all of them must hold. Default: everything.
+/// A question to the log, built step by step. Each call adds a condition, and all conditions must hold. Without any,
+/// all entries match.
 ///
 /// ```
 /// use tracing_audit::{AuditQuery, Column, Decision, audit_id};
@@ -34,19 +35,19 @@ pub struct AuditQuery {
 }
 
 impl AuditQuery {
-    /// Everything.
+    /// A query that all entries match.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether nothing but the ledger and a range of `seq` decides.
+    /// Whether all entries match that are in the ledger and in the range of `seq`.
     pub(crate) fn takes_all(&self) -> bool {
         let filter = AuditFilter { limit: None, ..self.filter.clone() };
         filter == AuditFilter::default() && self.before.is_none() && self.conditions.is_empty()
     }
 
-    /// How many values it compares with.
+    /// The number of values that all its conditions together compare with.
     pub(crate) fn values(&self) -> usize {
         self.conditions.iter().map(Condition::values).sum()
     }
@@ -56,8 +57,8 @@ impl AuditQuery {
         self
     }
 
-    /// Entries of this ledger. Default: all that the database holds; for pages, which follow one, `main`, or that of
-    /// the log which gave the reader.
+    /// Entries of this ledger. Default: the entries of all ledgers in the database. Pages, streams and followers read a
+    /// single ledger, by default the one of the log that made the reader, or `main`.
     #[must_use]
     pub fn ledger(mut self, name: impl Into<String>) -> Self {
         self.ledger = Some(name.into());
@@ -78,7 +79,7 @@ impl AuditQuery {
         self
     }
 
-    /// Entries of this agent. For a name, [`audit_id`](crate::audit_id) of it.
+    /// Entries of this agent. For an agent with a name, give the [`audit_id`](crate::audit_id) of the name.
     #[must_use]
     pub fn agent_id(self, id: Uuid) -> Self {
         self.with(Condition::Ids { column: Column::AgentId, ids: vec![id], within: true })
@@ -90,7 +91,7 @@ impl AuditQuery {
         self.any_of(Column::Action, [action])
     }
 
-    /// Entries whose action begins with this: `document.` for `document.read`, `document.share` and so on.
+    /// Entries whose action begins with this text: `document.` for `document.read`, `document.share` and so on.
     #[must_use]
     pub fn action_prefix(self, prefix: impl Into<String>) -> Self {
         let prefix = prefix.into();
@@ -117,15 +118,15 @@ impl AuditQuery {
         self
     }
 
-    /// Entries with one of these in the column. For a column of ids, a text that is not a UUID is the name of one, and
-    /// stands for [`audit_id`](crate::audit_id) of it, as in an event.
+    /// Entries with one of these values in the column. In a column of ids, a value that is not a UUID is a name, and
+    /// stands for the [`audit_id`](crate::audit_id) of this name, as in an event.
     #[must_use]
     pub fn any_of<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>) -> Self {
         self.set(column, values, true)
     }
 
-    /// Entries with none of these in the column, those with nothing there among them. Values as in
-    /// [`any_of`](Self::any_of).
+    /// Entries with none of these values in the column, including the entries with no value there. The values are
+    /// read as in [`any_of`](Self::any_of).
     #[must_use]
     pub fn none_of<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>) -> Self {
         self.set(column, values, false)
@@ -141,15 +142,16 @@ impl AuditQuery {
         })
     }
 
-    /// Entries that have one of these values at this place in their metadata: `userIdentity.arn`, `tags[0]`,
-    /// `"a key with . in it".name`. A text matches the text, and a number, `true`, `false` or `null` that is written so.
+    /// Entries with one of these values at this path in their metadata: `userIdentity.arn`, `tags[0]`,
+    /// `"a key with . in it".name`. A value matches the string, and also the number, `true`, `false` or `null` that is
+    /// written like it.
     #[must_use]
     pub fn metadata_any_of<T: Into<String>>(self, path: &str, values: impl IntoIterator<Item = T>) -> Self {
         self.metadata_set(path, values, true)
     }
 
-    /// Entries that have none of these values there, those with nothing there among them. See
-    /// [`metadata_any_of`](Self::metadata_any_of).
+    /// Entries with none of these values at this path in their metadata, including the entries with no value there.
+    /// Paths and values are read as in [`metadata_any_of`](Self::metadata_any_of).
     #[must_use]
     pub fn metadata_none_of<T: Into<String>>(self, path: &str, values: impl IntoIterator<Item = T>) -> Self {
         self.metadata_set(path, values, false)
@@ -165,26 +167,27 @@ impl AuditQuery {
         self.with(Condition::Metadata { path: steps(path), values, within })
     }
 
-    /// Entries whose action, resource or reason contain this text; ASCII letters match whatever their case. Nothing but
-    /// a scan can answer this: give a range of time too.
+    /// Entries whose action, resource or reason contains this text. The case of ASCII letters is ignored. No index
+    /// serves this condition: give a range of time as well.
     #[must_use]
     pub fn containing(self, text: &str) -> Self {
         self.with(Condition::Contains(storable(text.to_ascii_lowercase())))
     }
 
-    /// Entries that had problems when they were taken in, or those that had none.
+    /// Entries whose event had problems ([`SequencedEntry::problems`](crate::SequencedEntry::problems)) when it was
+    /// accepted; with `false`, entries whose event had none.
     #[must_use]
     pub fn problems(self, some: bool) -> Self {
         self.with(Condition::Problems(some))
     }
 
-    /// Entries with at least this risk score. Those without a score never match.
+    /// Entries with at least this risk score. Entries without a score never match.
     #[must_use]
     pub fn risk_at_least(self, score: f64) -> Self {
         self.with(if score.is_nan() { Condition::NOTHING } else { Condition::RiskAtLeast(score) })
     }
 
-    /// Entries with at most this risk score. Those without a score never match.
+    /// Entries with at most this risk score. Entries without a score never match.
     #[must_use]
     pub fn risk_at_most(self, score: f64) -> Self {
         self.with(if score.is_nan() { Condition::NOTHING } else { Condition::RiskAtMost(score) })
@@ -204,14 +207,14 @@ impl AuditQuery {
         self
     }
 
-    /// Entries with `ts` before this moment: with [`since`](Self::since), a half-open range.
+    /// Entries with `ts` before this moment. Together with [`since`](Self::since), this is a half-open range.
     #[must_use]
     pub fn before(mut self, time: DateTime<Utc>) -> Self {
         self.before = Some(time);
         self
     }
 
-    /// Entries with this `seq` or a greater one: what was committed since, in a given ledger.
+    /// Entries with this `seq` or a greater one: in a single ledger, the entries that were committed since.
     #[must_use]
     pub fn from_seq(mut self, seq: u64) -> Self {
         self.from_seq = Some(seq);
@@ -225,7 +228,7 @@ impl AuditQuery {
         self
     }
 
-    /// At most this many entries. Pages have a size of their own and ignore it, and so does `count`.
+    /// At most this many entries. `page` has a size of its own and ignores the limit, and so does `count`.
     #[must_use]
     pub fn limit(mut self, limit: u32) -> Self {
         self.filter.limit = Some(limit);
@@ -233,6 +236,9 @@ impl AuditQuery {
     }
 
     /// Pages from the end of the ledger towards its beginning. Default: from the beginning.
+    ///
+    /// This concerns pages, streams and the exports by `seq`. It does nothing to [`query`](crate::AuditReader::query)
+    /// and to exports as CSV, which are always newest first, by `ts`.
     #[must_use]
     pub fn descending(mut self) -> Self {
         self.descending = true;
@@ -241,7 +247,7 @@ impl AuditQuery {
 }
 
 impl AuditQuery {
-    /// What it asks for, for whoever looks at it later.
+    /// The query as JSON, for the record of reads. Conditions that are not set are left out.
     pub(crate) fn described(&self) -> Map<String, Value> {
         let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, descending } = self;
         let mut described = Map::new();
@@ -270,8 +276,8 @@ impl AuditQuery {
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl AuditQuery {
-    /// The bounds in time, both included, in microseconds since 1970. Times are stored in whole microseconds: a bound is
-    /// rounded into the range that it includes.
+    /// The bounds in time, both inclusive, in microseconds since 1970. Stored times have whole microseconds, so each
+    /// bound is rounded to the nearest one inside the range.
     pub(crate) fn bounds(&self) -> (Option<i64>, Option<i64>) {
         let rounded_up = |time: DateTime<Utc>| {
             time.timestamp_micros() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1000))
@@ -284,7 +290,7 @@ impl AuditQuery {
 }
 
 impl AuditQuery {
-    /// All conditions, those of the filter among them.
+    /// All conditions, including those of the plain filter, which come first.
     pub(crate) fn all_conditions(&self) -> impl Iterator<Item = Cow<'_, Condition>> {
         let filter = &self.filter;
         let id = |column, id: Option<Uuid>| Some(Condition::Ids { column, ids: vec![id?], within: true });

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{AuditError, error::Kind};
 
-/// A column of an entry that is compared with values. As text it is named as in the database: `agent_id`.
+/// A column of an entry that is compared with values. Its text form is its name in the database: `agent_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each is the field of AuditEntry with this name")]
@@ -21,7 +21,7 @@ pub enum Column {
 }
 
 impl Column {
-    /// All of them.
+    /// All columns.
     pub const ALL: [Self; 9] = [
         Self::Id,
         Self::WorkspaceId,
@@ -34,7 +34,7 @@ impl Column {
         Self::Reason,
     ];
 
-    /// Its name in the database.
+    /// The column's name in the database.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -50,6 +50,7 @@ impl Column {
         }
     }
 
+    /// Whether the column's values are UUIDs, and not text.
     pub(crate) fn holds_ids(self) -> bool {
         matches!(self, Self::Id | Self::WorkspaceId | Self::SessionId | Self::AgentId)
     }
@@ -67,7 +68,7 @@ impl FromStr for Column {
     fn from_str(name: &str) -> Result<Self, AuditError> {
         Self::ALL.into_iter().find(|column| column.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            AuditError::new(Kind::Query, format!("no column is named {name:?}: there are {names}"))
+            AuditError::new(Kind::Query, format!("there is no column {name:?}: the columns are {names}"))
         })
     }
 }

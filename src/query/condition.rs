@@ -1,4 +1,4 @@
-//! One condition on an entry, beside its ledger, its time and its `seq`.
+//! One condition of a query, in addition to its ledger and its ranges of time and `seq`.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -8,43 +8,38 @@ use super::{
     path::{PathStep, spelled_path},
 };
 
-/// What an entry must be, beside its ledger and its place in time and order.
+/// One condition of a query. All conditions of a query must hold.
+///
+/// The sets (`Ids`, `Texts`, `Metadata`) match one of their values if they are `within`; otherwise they match all
+/// others, NULL included.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Condition {
-    /// In the column stands one of these. Unless `within`: none of them, or nothing at all.
-    Ids {
-        column: Column,
-        ids: Vec<Uuid>,
-        within: bool,
-    },
-    Texts {
-        column: Column,
-        texts: Vec<String>,
-        within: bool,
-    },
-    /// The action begins with this, which is not empty.
+    /// The column of ids holds one of these.
+    Ids { column: Column, ids: Vec<Uuid>, within: bool },
+    /// The column of text holds one of these.
+    Texts { column: Column, texts: Vec<String>, within: bool },
+    /// The action begins with this text, which is not empty.
     ActionPrefix(String),
+    /// The risk score is at least this. An entry without a score does not match.
     RiskAtLeast(f64),
+    /// The risk score is at most this. An entry without a score does not match.
     RiskAtMost(f64),
+    /// The entry has problems, or (`false`) has none.
     Problems(bool),
-    /// At this place in the metadata stands one of these values, as JSON writes them.
-    Metadata {
-        path: Vec<PathStep>,
-        values: Vec<String>,
-        within: bool,
-    },
-    /// Action, resource or reason contain this text, which has no ASCII capitals.
+    /// The metadata holds one of these values at this path. The values are JSON texts, as `serde_json` writes them.
+    Metadata { path: Vec<PathStep>, values: Vec<String>, within: bool },
+    /// The action, the resource or the reason contains this text. The text has no ASCII capitals.
     Contains(String),
 }
 
 impl Condition {
-    /// No action is one of none.
+    /// Matches no entry: no action is in an empty set.
     pub(super) const NOTHING: Self = Self::Texts { column: Column::Action, texts: Vec::new(), within: true };
-    /// The risk of those in the index on it.
+    /// Matches the entries that are in the index on high risk.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) const RISKY: Self = Self::RiskAtLeast(0.8);
 
-    /// How many values it compares with.
+    /// The number of values that the condition compares with.
     pub(super) fn values(&self) -> usize {
         match self {
             Self::Ids { ids, .. } => ids.len(),
@@ -54,8 +49,12 @@ impl Condition {
         }
     }
 
+    /// The condition as JSON, for the record of reads.
     pub(super) fn described(&self) -> Value {
-        let set = |field: &str, values: Value, within: bool| json!({ "field": field, (if within { "any_of" } else { "none_of" }): values });
+        let set = |field: &str, values: Value, within: bool| {
+            let relation = if within { "any_of" } else { "none_of" };
+            json!({ "field": field, relation: values })
+        };
         match self {
             Self::Ids { column, ids, within } => set(column.name(), json!(ids), *within),
             Self::Texts { column, texts, within } => set(column.name(), json!(texts), *within),
@@ -72,15 +71,15 @@ impl Condition {
     }
 }
 
-/// What JSON writes for the values that look like this.
+/// The JSON values that this text stands for: the string, and the number, boolean or null that is written so.
 pub(super) fn as_json(text: &str) -> impl Iterator<Item = String> + use<> {
     let other = serde_json::from_str::<Value>(text).ok();
     let other = other.filter(|value| value.is_number() || value.is_boolean() || value.is_null());
     [Some(Value::from(text)), other].into_iter().flatten().map(|value| value.to_string())
 }
 
-/// The least text that is greater than every text which begins with this one, by code points as both databases compare;
-/// none if there is no such text.
+/// The least text that is greater than all texts with this prefix, by code points, as both databases compare. `None`
+/// if no text is greater.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn after_prefix(prefix: &str) -> Option<String> {
     let kept = prefix.trim_end_matches(char::MAX);
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_compared_with_all_that_json_writes_so() {
+    fn a_text_matches_every_json_value_that_is_written_so() {
         let of = |text| as_json(text).collect::<Vec<_>>();
         assert_eq!(of("5"), ["\"5\"", "5"]);
         assert_eq!(of("0.50"), ["\"0.50\"", "0.5"]);
@@ -106,7 +105,7 @@ mod tests {
 
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     #[test]
-    fn what_comes_after_a_prefix_is_the_next_text_in_code_points() {
+    fn the_text_after_a_prefix_is_the_next_in_code_points() {
         for (prefix, after) in [
             ("document.", Some("document/")),
             ("a\u{d7ff}", Some("a\u{e000}")),

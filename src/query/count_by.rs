@@ -1,4 +1,4 @@
-//! What entries are counted by.
+//! The properties that entries can be counted by.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::column::Column;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::entry::from_micros;
 
-/// What entries are counted by.
+/// A property that entries are counted by: entries with the same value are counted together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CountBy {
@@ -18,12 +18,14 @@ pub enum CountBy {
     Ledger,
     /// The value in this column.
     Column(Column),
-    /// The value at this place in the metadata; a path as in [`AuditQuery::metadata_any_of`].
+    /// The value at this path in the metadata, spelled as in
+    /// [`AuditQuery::metadata_any_of`](super::AuditQuery::metadata_any_of).
     Metadata(String),
 }
 
 impl CountBy {
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    /// Whether the counts are periods of time, which have an order of their own.
     pub(crate) fn is_time(&self) -> bool {
         matches!(self, Self::Hour | Self::Day)
     }
@@ -41,7 +43,7 @@ impl fmt::Display for CountBy {
     }
 }
 
-/// The beginning of an hour or a day.
+/// The beginning of an hour or a day, in RFC 3339, as the key of a count.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn spelled(micros: i64) -> String {
     from_micros(micros).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)

@@ -4,16 +4,17 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The plain filter: all given conditions must hold, bounds are inclusive, and what is `None` does not filter.
+/// The plain filter. All given conditions must hold, both bounds in time are inclusive, and a field that is `None`
+/// does not filter.
 ///
-/// These seven fields are all it will ever have; whatever is richer is an [`AuditQuery`].
+/// It will never have more than these seven fields; every richer question is an [`AuditQuery`](super::AuditQuery).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AuditFilter {
     /// Entries of this workspace.
     pub workspace_id: Option<Uuid>,
     /// Entries of this session.
     pub session_id: Option<Uuid>,
-    /// Entries with exactly this decision, usually `Allow`, `Deny` or `Mask`.
+    /// Entries with exactly this decision: usually `Allow`, `Deny` or `Mask`.
     pub decision: Option<String>,
     /// Entries with `ts` at or after this moment.
     pub start_time: Option<DateTime<Utc>>,

@@ -1,18 +1,18 @@
-//! Paths into the metadata: parsed from text, and spelled as text.
+//! Paths into the metadata: parses them from text, and spells them as text.
 
 use crate::entry::storable;
 
-/// From a JSON value to one within it.
+/// One step of a path: leads from a JSON value to a value in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PathStep {
     Key(String),
     Index(u32),
 }
 
-/// The greatest index into a list that both databases take.
+/// The greatest list index that both databases accept.
 const MAX_INDEX: u32 = i32::MAX.cast_unsigned();
 
-/// Every text is a path; what is not a quotation or an index is a key.
+/// The steps of a path. Every text is a path: what is neither quoted nor an index is a key.
 pub(crate) fn steps(path: &str) -> Vec<PathStep> {
     let mut steps = Vec::new();
     let path = storable(path.to_owned());
@@ -33,7 +33,7 @@ pub(crate) fn steps(path: &str) -> Vec<PathStep> {
         match rest.strip_prefix('.') {
             Some(after) => rest = after,
             None if rest.is_empty() => return steps,
-            // A bracket that is no index.
+            // The bracket does not hold an index, so the rest is a key.
             None => {
                 steps.push(PathStep::Key(rest.to_owned()));
                 return steps;
@@ -42,7 +42,7 @@ pub(crate) fn steps(path: &str) -> Vec<PathStep> {
     }
 }
 
-/// The path as text: what [`steps`] reads as the same, but for keys with a quotation mark in them.
+/// The path as text. [`steps`] reads it back as the same path, unless a key contains a quotation mark.
 pub(crate) fn spelled_path(path: &[PathStep]) -> String {
     let mut text = String::new();
     for (index, step) in path.iter().enumerate() {
@@ -95,7 +95,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_path_that_is_spelled_is_read_as_the_same(
+        fn a_spelled_path_parses_to_the_same_path(
             keys in proptest::collection::vec(("[^\"\0\\]]{0,6}", proptest::option::of(0..9_u32)), 1..4),
         ) {
             let path: Vec<PathStep> = keys

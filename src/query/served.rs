@@ -1,4 +1,4 @@
-//! Which index serves which condition.
+//! The indexes that serve each condition: the built-in ones, and those on request.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use std::borrow::Cow;
@@ -45,7 +45,7 @@ impl FromStr for IndexOn {
     }
 }
 
-/// What an index of every log serves, what is rare first.
+/// The conditions that a built-in index serves. The order is that of rarity: the first finds the fewest entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Served {
     Id,
@@ -58,7 +58,7 @@ pub(crate) enum Served {
 }
 
 impl Condition {
-    /// By which index that every log has its entries are found, if by any.
+    /// The built-in index that finds the entries of this condition, if there is one.
     pub(crate) fn served(&self) -> Option<Served> {
         match self {
             Self::Ids { column: Column::Id, within: true, .. } => Some(Served::Id),
@@ -78,7 +78,7 @@ impl Condition {
         }
     }
 
-    /// On what an index on request would serve it.
+    /// The index on request that would serve this condition, if one could.
     pub(crate) fn on_request(&self) -> Option<IndexOn> {
         match self {
             Self::Ids { column, within: true, .. } | Self::Texts { column, within: true, .. } => {
@@ -92,8 +92,9 @@ impl Condition {
 }
 
 impl AuditQuery {
-    /// Whether nothing tells where its entries are: no range of time, and no index that every log has. Unless an [index on
-    /// request](crate::indexes) serves it, all entries are looked at.
+    /// Whether the query must look at every entry: it has no time range, and no built-in index serves any of its
+    /// conditions. (An [index on request](crate::indexes) may still serve it.) A query without any condition, or with
+    /// none but a ledger and a range of `seq`, looks at matching entries only: for it, this is `false`.
     ///
     /// ```
     /// use tracing_audit::{AuditQuery, Decision};
@@ -114,23 +115,23 @@ impl AuditQuery {
         self.all_conditions().any(|condition| condition.served().is_some())
     }
 
-    /// The condition by whose index the fewest entries are found, as far as one can tell without looking: its place in
-    /// [`all_conditions`](Self::all_conditions).
+    /// The condition whose built-in index is likely to find the fewest entries, judged without a look at the
+    /// database: its position in [`all_conditions`](Self::all_conditions).
     #[cfg(feature = "postgres")]
     pub(crate) fn rarest(&self) -> Option<usize> {
         let served = self.all_conditions().map(|condition| condition.served()).enumerate();
         served.filter(|(_, served)| served.is_some()).min_by_key(|(_, served)| *served).map(|(at, _)| at)
     }
 
-    /// What the index of the condition at this place finds, whatever the others and the times say: to count it takes no look
-    /// at an entry.
+    /// A query for all entries that the index of the condition at position `at` finds, without regard to the other
+    /// conditions and to the times. Counting these entries reads the index alone.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn candidates(&self, at: usize) -> Self {
         let mut conditions: Vec<Condition> =
             self.all_conditions().skip(at).take(1).map(Cow::into_owned).collect();
         match conditions.first_mut() {
             Some(risk @ Condition::RiskAtLeast(_)) if risk.served().is_some() => *risk = Condition::RISKY,
-            // The indexes on refusals have the workspace too.
+            // An index on refusals also holds the workspace.
             Some(decision) if decision.served() == Some(Served::Refused) => {
                 let workspace =
                     |condition: &Cow<'_, Condition>| condition.served() == Some(Served::Workspace);
@@ -148,7 +149,8 @@ impl AuditQuery {
         }
     }
 
-    /// Whether no condition is a prefix or a set of several values: then each index has its entries in the order of `seq`.
+    /// Whether no condition is a prefix or a set of several values. If so, each index returns its entries in the
+    /// order of `seq`.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn has_single_values(&self) -> bool {
         let single = |condition: &Condition| {
@@ -157,7 +159,7 @@ impl AuditQuery {
         self.all_conditions().all(|condition| single(&condition))
     }
 
-    /// On what there may be indexes on request that serve it.
+    /// The indexes on request that would serve this query, whether or not they exist.
     pub(crate) fn served_on_request(&self) -> impl Iterator<Item = IndexOn> {
         self.all_conditions().filter_map(|condition| condition.on_request())
     }
