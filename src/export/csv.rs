@@ -1,4 +1,4 @@
-//! A row as a line of CSV, safe for spreadsheets.
+//! Writes a row as a line of CSV, safe for spreadsheets.
 
 use std::{borrow::Cow, io::Write};
 
@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{entry::from_micros, record::Row};
 
+/// The columns, in the order in which `write_row` writes them.
 pub(super) const HEADER: [&str; 12] = [
     "id",
     "session_id",
@@ -22,6 +23,7 @@ pub(super) const HEADER: [&str; 12] = [
     "metadata",
 ];
 
+/// Writes one row. `guard`: whether cells that a spreadsheet would run as formulas get a `'`.
 pub(super) fn write_row(csv: &mut csv::Writer<impl Write>, row: &Row, guard: bool) -> csv::Result<()> {
     let text = |text| if guard { harmless(text) } else { Cow::Borrowed(text) };
     let mut buffer = Uuid::encode_buffer();
@@ -47,8 +49,8 @@ pub(super) fn write_row(csv: &mut csv::Writer<impl Write>, row: &Row, guard: boo
     csv.write_record(None::<&[u8]>)
 }
 
-/// With four decimals. Few scores have more, and those that have not are written from a whole number in a fraction of the
-/// time that any number takes.
+/// The score with four decimals. Few scores have more than four. The others are written as a whole number of
+/// ten-thousandths, in a fraction of the time that the formatter of all numbers takes.
 fn decimals(score: f64) -> Vec<u8> {
     let scaled = (score * 10_000.0).round();
     if score.is_sign_positive() && scaled < 100_000.0 && (scaled / 10_000.0).to_bits() == score.to_bits() {
@@ -61,7 +63,8 @@ fn decimals(score: f64) -> Vec<u8> {
     }
 }
 
-/// The text with a `'` before it if a spreadsheet would run it, or if it might be mistaken for one so treated.
+/// The text, with a `'` in front if a spreadsheet would run it, or if it could be mistaken for a text that got a `'`
+/// here.
 fn harmless(text: &str) -> Cow<'_, str> {
     if text.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r']) {
         Cow::Owned(format!("'{text}"))
@@ -78,14 +81,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn scores_have_four_decimals_as_the_formatter_of_all_numbers_gives_them(
+        fn a_score_is_written_as_the_standard_formatter_writes_four_decimals(
             score in prop_oneof![(0..20_000_u32).prop_map(|n| f64::from(n) / 10_000.0), 0.0..1.0, any::<f64>()],
         ) {
             prop_assert_eq!(decimals(score), format!("{score:.4}").into_bytes());
         }
 
         #[test]
-        fn no_guarded_text_starts_a_formula_and_the_original_comes_back(text in "['=+@a-]{0,4}.*") {
+        fn a_guarded_text_starts_no_formula_and_gives_back_the_original(text in "['=+@a-]{0,4}.*") {
             let guarded = harmless(&text);
             prop_assert!(!guarded.starts_with(['=', '+', '-', '@', '\t', '\r']));
             let marked = guarded.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r']);

@@ -1,4 +1,4 @@
-//! CSV for auditors and their spreadsheets, JSON Lines for programs: in chunks, or to whatever can be written to.
+//! Exports: CSV for auditors and their spreadsheets, JSON Lines and OCSF for programs; in chunks, or written to a file.
 
 use std::{io::Write, pin::pin};
 
@@ -14,10 +14,10 @@ use crate::{
     reader::output_error, store::Span,
 };
 
-/// Bytes at which a chunk is handed over: far more than that costs.
+/// The size at which a chunk is handed over, in bytes: handing it over costs far less than filling it.
 const CHUNK: usize = 64 * 1024;
 
-/// As what entries are exported.
+/// The file format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExportFormat {
@@ -32,7 +32,7 @@ pub enum ExportFormat {
 }
 
 impl ExportFormat {
-    /// The call that makes it.
+    /// The name under which an export in this format is recorded.
     fn action(self) -> &'static str {
         match self {
             Self::Csv => "export_csv",
@@ -43,25 +43,25 @@ impl ExportFormat {
     }
 }
 
-/// Some of an export. One after the other, their bytes are the whole.
+/// One piece of an export. Concatenated, the chunks' bytes are the whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExportChunk {
-    /// Some 64 KiB, or what is left; it ends with a line.
+    /// Some 64 KiB, less in the last chunk of a ledger. The last line is complete.
     pub bytes: Vec<u8>,
-    /// How many entries are in it.
+    /// The number of entries in the chunk.
     pub entries: u64,
-    /// Of which ledger they are, where they come ledger by ledger and by `seq`, as in all but CSV.
+    /// The ledger of these entries. `None` in CSV, which is ordered by time across ledgers.
     pub ledger: Option<String>,
-    /// Of the last of them, where they come by `seq`: for the rest of this ledger, an export goes on
-    /// [`from_seq`](AuditQuery::from_seq) the next one, or [`before_seq`](AuditQuery::before_seq) this one if the query is
-    /// descending.
+    /// The `seq` of the last entry in the chunk; `None` in CSV. To resume this ledger, export with
+    /// [`from_seq`](AuditQuery::from_seq) of `last_seq + 1`, or with [`before_seq`](AuditQuery::before_seq) of
+    /// `last_seq` if the query is descending.
     pub last_seq: Option<u64>,
 }
 
 impl AuditReader {
-    /// The entries that match in this format, in chunks: for the body of an answer over HTTP, and wherever writing must
-    /// not block the runtime. Each chunk says how far it has come, which is what shows progress and resumes.
+    /// The entries that match, in this format and in chunks: for the body of an HTTP response, and wherever writing
+    /// must not block the runtime. Each chunk says how far the export has come, to show progress and to resume it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -81,17 +81,17 @@ impl AuditReader {
     /// # }
     /// ```
     ///
-    /// A CSV, which is ordered by time, is read while its chunks are taken, from one part of the time to the one before: some
-    /// thousands of entries, or as many as have overlapping times, for which it holds a read transaction. (PostgreSQL may end
-    /// one in which nothing happens for long: that does no harm.) It keeps one of the four connections that a reader has
-    /// until its end. What was committed after its start is not in it. The others are read page by page, and whoever takes
-    /// their chunks slowly holds nothing up.
+    /// CSV is ordered by time. It is read as its chunks are taken, one time window at a time (a few thousand entries,
+    /// or as many as overlap in time), with one read transaction per window, and occupies one of the reader's four
+    /// connections until it ends. (PostgreSQL may end a transaction that is idle for long: that does no harm.)
+    /// Entries committed after the export started are not included. The other formats are read page by page, so a
+    /// slow consumer holds nothing up.
     ///
     /// An `Err` is the last item: [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000
     /// values, [`is_store`](AuditError::is_store) if the database cannot be read.
     ///
     /// # Cancel safety
-    /// Dropping the stream ends the export; the chunks that were taken are whole.
+    /// Dropping the stream ends the export. The chunks that were taken are complete.
     pub fn export_stream(
         &self,
         query: impl Into<AuditQuery>,
@@ -101,7 +101,7 @@ impl AuditReader {
         let (to, mut chunks) = mpsc::channel(1);
         let export = async move {
             if let Err(error) = reader.send_export(query, format, &to).await {
-                // Whoever takes the chunks is what runs this.
+                // The consumer of the chunks polls this future: while it runs, the receiver exists.
                 drop(to.send(Err(error)).await);
             }
         };
@@ -109,6 +109,7 @@ impl AuditReader {
         stream::select(export, stream::poll_fn(move |context| chunks.poll_recv(context)))
     }
 
+    /// Sends the chunks of the export, and records its start and its end.
     async fn send_export(
         &self,
         query: Result<AuditQuery, AuditError>,
@@ -131,7 +132,8 @@ impl AuditReader {
         recording.record_end(self.lines(&query, lines, to).await?).await
     }
 
-    pub(super) async fn export_to(
+    /// Writes the chunks of the export to `out`, and returns the number of entries.
+    async fn export_to(
         &self,
         query: impl Into<AuditQuery>,
         format: ExportFormat,
@@ -147,19 +149,19 @@ impl AuditReader {
         Ok(entries)
     }
 
-    /// Writes the entries that match as CSV, in the order of [`query`](Self::query), and returns how many.
-    /// Memory stays constant at any size.
+    /// Writes the entries that match as CSV, in the order of [`query`](Self::query), and returns their number. Memory
+    /// stays constant at any size.
     ///
     /// The format is RFC 4180 with LF: the header
     /// `id,session_id,workspace_id,agent_id,action,resource,resource_id,decision,reason,risk_score,ts,metadata`,
-    /// `risk_score` with four decimals, `ts` as RFC 3339 in UTC with microseconds, `metadata` as JSON. A text
-    /// that a spreadsheet would run as a formula (one that begins with `=`, `+`, `-`, `@`, tab or carriage
-    /// return) has a `'` before it; a text that begins with such a `'` gets another, so that taking off one
-    /// gives the original in each case.
+    /// `risk_score` with four decimals, `ts` as RFC 3339 in UTC with microseconds, `metadata` as JSON. A text that a
+    /// spreadsheet would run as a formula (one that begins with `=`, `+`, `-`, `@`, tab or carriage return) gets a
+    /// `'` in front. A text that already begins with `'`s and then such a character gets one more, so that removing
+    /// one `'` gives the original in each case.
     ///
     /// # Errors
     /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. What was written before stays written.
+    /// cannot be read. The lines before the error stay written.
     ///
     /// # Cancel safety
     /// Dropping the future leaves a partial file.
@@ -167,7 +169,7 @@ impl AuditReader {
         self.export_to(query, ExportFormat::Csv, out).await
     }
 
-    /// [`export_csv`](Self::export_csv) without the `'` before formulas: for programs, not for spreadsheets.
+    /// [`export_csv`](Self::export_csv) without the `'` in front of formulas: for programs, not for spreadsheets.
     ///
     /// # Errors
     /// As `export_csv`.
@@ -182,18 +184,18 @@ impl AuditReader {
         self.export_to(query, ExportFormat::CsvRaw, out).await
     }
 
-    /// Writes the entries that match as JSON Lines, one object a line, and returns how many. Memory stays constant at any
-    /// size, and no read transaction stays open meanwhile.
+    /// Writes the entries that match as JSON Lines, one object per line, and returns their number. Memory stays
+    /// constant at any size, and no read transaction stays open between two pages.
     ///
-    /// For a compressed file give an encoder, such as flate2's `GzEncoder`, as `out`.
+    /// For a compressed file, give an encoder as `out`, for instance flate2's `GzEncoder`.
     ///
-    /// Each line is a [`SequencedEntry`] as serde writes it, and reads back as the same. They come in the order of `seq`,
-    /// ledger by ledger if the query names none; to go on with a later export, give
+    /// Each line is a [`SequencedEntry`] as serde writes it, and reads back as the same entry. The lines come in the
+    /// order of `seq`, ledger by ledger if the query names no ledger. A later export continues this one with
     /// [`from_seq`](AuditQuery::from_seq).
     ///
     /// # Errors
     /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. What was written before stays written.
+    /// cannot be read. The lines before the error stay written.
     ///
     /// # Cancel safety
     /// Dropping the future leaves a partial file.
@@ -206,26 +208,26 @@ impl AuditReader {
     }
 
     /// Writes the entries that match as JSON Lines of OCSF 1.8.0 events, class API Activity (6003) with the profile
-    /// Security Control, in the order of [`export_json_lines`](Self::export_json_lines), and returns how many.
+    /// Security Control, in the order of [`export_json_lines`](Self::export_json_lines), and returns their number.
     ///
     /// | OCSF | from |
     /// |---|---|
-    /// | `api.operation`, `activity_id` | the action; its verb, the part behind the last `.` or `:`, decides: 1 create, 2 read, 3 update, 4 delete, else 99, 0 if there is none |
-    /// | `actor.user`, `actor.session` | agent, with the name that its id was made from, and session |
-    /// | `resources` | resource and its id |
-    /// | `action_id`, `status_id` | `Allow`: 1 allowed, 1 success. `Deny`: 2 denied, 2 failure. `Mask`: 4 modified, 1 success. None: 0, 0. Another: 99, 99 |
-    /// | `severity_id` | risk: from 1 informational below 0.2, in steps of 0.2, to 5 critical from 0.8 on |
-    /// | `status_detail` | reason |
+    /// | `api.operation`, `activity_id` | the action; its verb, the part after the last `.`, `:` or `/`, decides: 1 create, 2 read, 3 update, 4 delete, 99 another verb, 0 no action |
+    /// | `actor.user`, `actor.session` | the agent, with the name that its id was made from, and the session |
+    /// | `resources` | the resource and its id |
+    /// | `action_id`, `status_id` | `Allow`: 1 allowed, 1 success. `Deny`: 2 denied, 2 failure. `Mask`: 4 modified, 1 success. No decision: 0, 0. Another word: 99, 99 |
+    /// | `severity_id` | the risk score: from 1 informational below 0.2, in steps of 0.2, to 5 critical from 0.8 on |
+    /// | `status_detail` | the reason |
     /// | `src_endpoint.ip` | `ip`, `client_ip`, `client.ip`, `remote_addr`, `source_ip` or `sourceIPAddress` of the metadata |
     /// | `metadata` | `uid` the entry's id, `sequence` its `seq`, `log_name` its ledger, `logged_time` its commit, `correlation_uid` the metadata's `trace_id` |
     /// | `api.request.uid`, `api.service.name` | `request_id` and `service` of the metadata |
-    /// | `unmapped` | workspace, risk score, problems, and all of the metadata |
+    /// | `unmapped` | the workspace, the risk score, the problems, and all of the metadata |
     ///
-    /// Where the class requires what an entry does not have, it says `unknown`.
+    /// An attribute that the class requires and the entry does not have is `unknown`.
     ///
     /// # Errors
     /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. What was written before stays written.
+    /// cannot be read. The lines before the error stay written.
     ///
     /// # Cancel safety
     /// Dropping the future leaves a partial file.
@@ -237,7 +239,7 @@ impl AuditReader {
         self.export_to(query, ExportFormat::Ocsf, out).await
     }
 
-    /// A line for each entry, by ledger and `seq`.
+    /// Sends one line for each entry, in the order of ledger and `seq`, and returns the number of entries.
     async fn lines(
         &self,
         query: &AuditQuery,
@@ -276,6 +278,8 @@ impl AuditReader {
         Ok(count)
     }
 
+    /// Sends the entries as CSV, newest first, and returns their number. `guard`: whether cells that a spreadsheet
+    /// would run as formulas get a `'`.
     async fn csv(
         &self,
         query: &AuditQuery,
@@ -288,20 +292,20 @@ impl AuditReader {
         let mut csv = new();
         csv.write_record(HEADER).map_err(|cause| output_error(cause.into()))?;
         let mut rows = self.store.backend().reads()?.rows(query);
-        let (mut count, mut told) = (0, 0);
+        let (mut count, mut sent) = (0, 0);
         while let Some(row) = rows.try_next().await? {
             write_row(&mut csv, &row, guard).map_err(|cause| output_error(cause.into()))?;
             count += 1;
             if csv.get_ref().len() >= CHUNK {
                 let bytes = bytes(std::mem::replace(&mut csv, new()))?;
                 drop(
-                    to.send(Ok(ExportChunk { bytes, entries: count - told, ..ExportChunk::default() })).await,
+                    to.send(Ok(ExportChunk { bytes, entries: count - sent, ..ExportChunk::default() })).await,
                 );
-                told = count;
+                sent = count;
             }
         }
         drop(
-            to.send(Ok(ExportChunk { bytes: bytes(csv)?, entries: count - told, ..ExportChunk::default() }))
+            to.send(Ok(ExportChunk { bytes: bytes(csv)?, entries: count - sent, ..ExportChunk::default() }))
                 .await,
         );
         Ok(count)
@@ -309,28 +313,28 @@ impl AuditReader {
 }
 
 impl BlockingReader<'_> {
-    /// [`AuditReader::export_csv`].
+    /// Calls [`AuditReader::export_csv`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn export_csv(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.export_csv(query, out))
     }
 
-    /// [`AuditReader::export_csv_raw`].
+    /// Calls [`AuditReader::export_csv_raw`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn export_csv_raw(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.export_csv_raw(query, out))
     }
 
-    /// [`AuditReader::export_json_lines`].
+    /// Calls [`AuditReader::export_json_lines`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn export_json_lines(
         &self,
         query: impl Into<AuditQuery>,
@@ -340,10 +344,10 @@ impl BlockingReader<'_> {
         on_own_runtime(self.0.export_json_lines(query, out))
     }
 
-    /// [`AuditReader::export_ocsf`].
+    /// Calls [`AuditReader::export_ocsf`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn export_ocsf(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.export_ocsf(query, out))

@@ -1,4 +1,4 @@
-//! RecordingRead a log back: questions, pages, exports.
+//! `AuditReader`: query, count, page.
 
 use std::sync::Arc;
 
@@ -17,59 +17,60 @@ use crate::{
     store::{LedgerRow, Span},
 };
 
-/// Entries that one statement looks through: a second or two of either database.
+/// The entries that one statement looks through: a second or two of work for either database.
 const SCANNED: u64 = 1_000_000;
 
-/// Values in one query. SQLite takes 32 766 parameters.
+/// The most values in one query. SQLite accepts 32 766 parameters.
 const MAX_VALUES: usize = 10_000;
-/// Conditions in one query. SQLite takes expressions that are 1000 deep.
+/// The most conditions in one query. SQLite accepts expressions that are 1000 levels deep.
 const MAX_CONDITIONS: usize = 200;
 
-/// Reads a log. Cheap to clone. It never creates or migrates tables; where there are none it reads an empty
+/// Reads a log. Cheap to clone. A reader never creates or migrates tables; tables that do not exist read as an empty
 /// log.
 ///
-/// Its futures need a Tokio runtime, as sqlx's pools do; [`blocking`](Self::blocking) gives the same calls to
-/// code that has none.
+/// The futures need a Tokio runtime, as sqlx's pools do. For code without a runtime, [`blocking`](Self::blocking) has
+/// the same calls.
 #[derive(Clone, Debug)]
 pub struct AuditReader {
     pub(crate) store: Store,
-    /// Whose pages it gives unless asked for another's.
+    /// The ledger of pages, streams and followers whose query names none.
     pub(super) ledger: String,
-    /// Under which name its reads are recorded, if they are.
+    /// The name under which the reads are recorded, if they are.
     pub(super) recorded_as: Option<Arc<str>>,
 }
 
 impl AuditReader {
-    /// A reader of a [`Store`] or an sqlx pool. Connects when it is first asked.
+    /// A reader of a [`Store`] or an sqlx pool. It connects at the first read.
     pub fn new(store: impl Into<Store>) -> Self {
         Self { store: store.into(), ledger: defaults::LEDGER.to_owned(), recorded_as: None }
     }
 
-    /// The same, with this one as the ledger of its pages.
+    /// The same reader, with this ledger for pages, streams and followers whose query names none.
     pub(crate) fn of_ledger(self, ledger: String) -> Self {
         Self { ledger, ..self }
     }
 
-    /// A read that is about to happen, which is recorded if this reader's reads are.
+    /// A read that is about to happen. It is recorded if this reader's reads are.
     pub(crate) fn recording(&self, action: &'static str, query: Map<String, Value>) -> RecordingRead {
         RecordingRead::new(&self.store, self.recorded_as.as_deref(), action, query)
     }
 
-    /// The query, if it can be asked.
+    /// The query, or an error if it is too large to be asked.
     pub(crate) fn asked(query: impl Into<AuditQuery>) -> Result<AuditQuery, AuditError> {
         let query = query.into();
         let (values, conditions) = (query.values(), query.conditions.len());
         if values > MAX_VALUES || conditions > MAX_CONDITIONS {
             let message = format!(
-                "the query has {conditions} conditions with {values} values: {MAX_CONDITIONS} and {MAX_VALUES} at most"
+                "the query has {conditions} conditions with {values} values: \
+                 at most {MAX_CONDITIONS} and {MAX_VALUES} are possible"
             );
             return Err(AuditError::new(Kind::Query, message));
         }
         Ok(query)
     }
 
-    /// The entries that match, newest first: by `ts`, then by `seq`, both descending. All of them are held in
-    /// memory; give a limit, or use [`page`](Self::page), where there may be many.
+    /// The entries that match, newest first: by `ts`, then by `seq`, both descending. All of them are held in memory:
+    /// if there may be many, give a limit or use [`page`](Self::page).
     ///
     /// # Errors
     /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
@@ -85,7 +86,7 @@ impl AuditReader {
         Ok(found)
     }
 
-    /// How many entries match, the query's limit left aside.
+    /// The number of entries that match. The query's limit is ignored.
     ///
     /// # Errors
     /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
@@ -100,10 +101,10 @@ impl AuditReader {
         Ok(count)
     }
 
-    /// At most `size` entries (and at least one) that match, in the order of `seq`, and cursors to the pages after and before.
-    /// Without a cursor, the first page of the query's direction.
+    /// One page: at most `size` entries that match, in the order of `seq`, and cursors to the pages before and after.
+    /// A `size` of 0 counts as 1. Without a cursor, it is the first page in the query's direction.
     ///
-    /// A page costs the same wherever it lies, and following `next` to its end meets every entry once, also
+    /// A page costs the same wherever it is in the ledger. Following `next` to the end meets every entry once, even
     /// while more are written.
     ///
     /// # Errors
@@ -134,8 +135,8 @@ impl AuditReader {
 }
 
 impl AuditReader {
-    /// At most `size` rows of one ledger that match, whatever the query's limit. What no index serves is looked for part by
-    /// part: whoever gives up is heard between two.
+    /// At most `size` rows of one ledger that match, without regard to the query's limit. A query that no index
+    /// serves is answered in parts of the ledger: a caller that drops the future ends it between two parts.
     pub(super) async fn rows(
         &self,
         query: &AuditQuery,
@@ -148,6 +149,7 @@ impl AuditReader {
         self.store.backend().reads()?.page(query, span, size).await
     }
 
+    /// At most `size` rows of one ledger that match. Each statement looks through `part` entries.
     async fn rows_by_parts(
         &self,
         query: &AuditQuery,
@@ -190,7 +192,7 @@ mod tests {
     use crate::AuditLog;
 
     #[tokio::test]
-    async fn what_is_looked_for_part_by_part_is_what_is_found_at_once() {
+    async fn rows_read_in_parts_are_those_of_a_single_statement() {
         let directory = tempfile::tempdir().unwrap();
         let log = AuditLog::open(directory.path().join("audit.db")).await.unwrap();
         for n in 0..23 {
@@ -199,12 +201,12 @@ mod tests {
         }
         log.flush().await.unwrap();
         let reader = log.reader();
-        let of = || AuditQuery::new().ledger("main").action("a");
+        let query_of_a = || AuditQuery::new().ledger("main").action("a");
         let spans = [None, Some(0), Some(7), Some(22), Some(99)];
         let spans = spans.into_iter().flat_map(|seq| [Span::After(seq), Span::Before(seq)]);
-        for (span, query) in
-            spans.flat_map(|span| [of(), of().from_seq(4).before_seq(20)].map(|query| (span, query)))
-        {
+        for (span, query) in spans.flat_map(|span| {
+            [query_of_a(), query_of_a().from_seq(4).before_seq(20)].map(|query| (span, query))
+        }) {
             assert!(query.scans());
             for (part, size) in (1..30).flat_map(|part| [(part, 1), (part, 3), (part, 100)]) {
                 let seqs = |rows: Vec<LedgerRow>| rows.into_iter().map(|row| row.seq).collect::<Vec<_>>();

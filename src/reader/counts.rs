@@ -1,4 +1,4 @@
-//! Counts, computed in the database: per hour, per value, and one period against another.
+//! Counts by hour or by value and comparisons of two counts, computed in the database; ledgers and indexes.
 
 use std::collections::HashMap;
 
@@ -8,24 +8,25 @@ use serde::{Deserialize, Serialize};
 use super::audit_reader::AuditReader;
 use crate::{AuditError, AuditQuery, CountBy, Index, audit_id, entry::from_micros, store::Group};
 
-/// Entries that have one thing in common.
+/// The number of entries that have one value in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counted {
-    /// What they have in common: an hour or a day as its beginning in RFC 3339, an id as a UUID, a text; a value of the
-    /// metadata that is not a text as JSON. `None` where there is nothing.
+    /// The value that the entries have in common: for an hour or a day its beginning in RFC 3339, for an id the UUID,
+    /// for a text the text, for any other value in the metadata its JSON. `None` for the entries that have no value
+    /// there.
     pub key: Option<String>,
-    /// For an id that was made from a name: the name, if the entries say it.
+    /// The name that the id was made from, if it was made from one and the entries hold the name.
     pub name: Option<String>,
-    /// How many there are.
+    /// The number of these entries.
     pub entries: u64,
-    /// The least `ts` of them.
+    /// The least `ts` of these entries.
     pub first: DateTime<Utc>,
-    /// The greatest `ts` of them.
+    /// The greatest `ts` of these entries.
     pub last: DateTime<Utc>,
 }
 
-/// How a count has changed from one period to another.
+/// The change of a count from an earlier period to a later one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Change {
@@ -33,9 +34,9 @@ pub struct Change {
     pub key: Option<String>,
     /// As in [`Counted`].
     pub name: Option<String>,
-    /// How many there are in the later period.
+    /// The number of entries in the later period.
     pub entries: u64,
-    /// How many there were in the earlier one.
+    /// The number of entries in the earlier period.
     pub entries_before: u64,
 }
 
@@ -43,17 +44,18 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Ledger {
-    /// Its name.
+    /// The ledger's name.
     pub ledger: String,
-    /// How many entries were committed to it, those removed since among them; the next one gets this `seq`.
+    /// The number of entries that were ever committed to the ledger, including those removed since. The next entry
+    /// gets this `seq`.
     pub entries: u64,
-    /// When the last of them was committed, by its writer's clock.
+    /// The time of the last commit, by its writer's clock.
     pub last_committed_at: Option<DateTime<Utc>>,
 }
 
 impl AuditReader {
-    /// How many entries match, by what they have in common: hours and days in their order, whatever else the most
-    /// frequent first. The query's limit is one on how many counts there are.
+    /// The number of entries that match, for each value that they have in common. Hours and days come in their order;
+    /// other values come the most frequent first. The query's limit bounds the number of counts.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -82,7 +84,7 @@ impl AuditReader {
     ) -> Result<Vec<Counted>, AuditError> {
         let query = Self::asked(query)?;
         let groups = self.store.backend().reads()?.count_by(&query, &by).await?;
-        // What stands in the metadata is a name only if the id was made from it.
+        // A text in the metadata is the id's name only if the id was made from it.
         let is_of = |name: &String, key: &Option<String>| Some(audit_id(name).to_string()) == *key;
         let counted = |group: Group| Counted {
             name: group.name.filter(|name| is_of(name, &group.key)),
@@ -98,8 +100,8 @@ impl AuditReader {
         Ok(counts)
     }
 
-    /// How counts have changed from the entries that match `before` to those that match `query`: what has grown most
-    /// comes first. The limit of `query` is one on how many changes there are.
+    /// The changes of the counts, from the entries that match `before` to the entries that match `query`. The
+    /// greatest growth comes first. The limit of `query` bounds the number of changes.
     ///
     /// # Errors
     /// As [`count_by`](Self::count_by).
@@ -113,7 +115,7 @@ impl AuditReader {
         by: CountBy,
     ) -> Result<Vec<Change>, AuditError> {
         let (mut query, mut before) = (query.into(), before.into());
-        // Of all, since what has grown most need not be among the most frequent.
+        // Count without a limit: the value that has grown most need not be among the most frequent.
         let limit = query.filter.limit.take();
         before.filter.limit = None;
         let then = self.count_by(before, by.clone()).await?;
@@ -138,7 +140,7 @@ impl AuditReader {
         Ok(changes)
     }
 
-    /// The ledgers of the database, by name.
+    /// The ledgers of the database, in the order of their names.
     ///
     /// # Errors
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
@@ -157,9 +159,9 @@ impl AuditReader {
 }
 
 impl AuditReader {
-    /// The indexes of the log: what each serves, what it takes on disk, and how often it was used. What each costs at an
-    /// insert, the module [`indexes`](crate::indexes) says. Looks through all of an index on SQLite: a second for
-    /// some ten million entries.
+    /// The indexes of the log: what each serves, its size on disk, and how often it was used. The module
+    /// [`indexes`](crate::indexes) says what each costs at an insert. On SQLite, this call reads each index from end
+    /// to end: a second for some ten million entries.
     ///
     /// # Errors
     /// [`is_store`](AuditError::is_store) if the database cannot be read.

@@ -1,4 +1,4 @@
-//! Entries in the order of their commit: all of them, one after the other, or for ever as they come.
+//! Entries in the order of commit: a single one, all of them as a stream, or new ones as they are committed.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use uuid::Uuid;
 use super::{audit_reader::AuditReader, recording::RecordingRead, row::sequenced};
 use crate::{AuditError, AuditQuery, Column, SequencedEntry, error::Kind, store::Span};
 
-/// Entries read at once.
+/// The entries that one read of the database takes.
 const PAGE: u32 = 500;
 
-/// How long a follower waits for more: from the shortest, after it found something, to the longest.
+/// A follower's first pause, after a look at the database that finds nothing new.
 const LEAST_PAUSE: Duration = Duration::from_millis(25);
+/// The longest pause. Each further look that finds nothing doubles the pause, up to this.
 const GREATEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl AuditReader {
@@ -35,15 +36,15 @@ impl AuditReader {
         Ok(found)
     }
 
-    /// The entries of one ledger that match, in the order of `seq`, or against it if the query is
-    /// [`descending`](AuditQuery::descending), within the query's limit. Memory stays constant, and no read transaction
-    /// stays open between two of them, so that a slow consumer holds nobody up. The ledger is that of
+    /// The entries of one ledger that match, within the query's limit. They come in the order of `seq`, or in the
+    /// reverse order if the query is [`descending`](AuditQuery::descending). Memory stays constant, and no read
+    /// transaction stays open between two entries, so a slow consumer holds nobody up. The ledger is the same as for
     /// [`page`](Self::page).
     ///
-    /// What is committed while it runs may be among them. An `Err` is the last item.
+    /// Entries that are committed while the stream runs may be included. An `Err` is the last item.
     ///
     /// # Cancel safety
-    /// Dropping the stream loses nothing: [`from_seq`](AuditQuery::from_seq) goes on behind the last entry seen.
+    /// Dropping the stream loses nothing: [`from_seq`](AuditQuery::from_seq) resumes after the last entry seen.
     pub fn stream(
         &self,
         query: impl Into<AuditQuery>,
@@ -61,6 +62,8 @@ impl AuditReader {
         stream::once(entries).try_flatten()
     }
 
+    /// The entries of the query's ledger that match, page by page, within the query's limit. After an entry that
+    /// cannot be read, which is the last item, no page follows.
     pub(crate) fn pages(
         self,
         query: AuditQuery,
@@ -86,25 +89,28 @@ impl AuditReader {
             });
             let left = left.map(|left| left.saturating_sub(found));
             let mut entries: Vec<_> = rows.into_iter().map(sequenced).collect();
-            let broken = entries.iter().position(Result::is_err);
-            entries.truncate(broken.map_or(usize::MAX, |at| at + 1));
-            let next = next.filter(|_| broken.is_none());
+            let unreadable = entries.iter().position(Result::is_err);
+            entries.truncate(unreadable.map_or(usize::MAX, |at| at + 1));
+            let next = next.filter(|_| unreadable.is_none());
             let entries = stream::iter(entries);
             Ok::<_, AuditError>(Some((entries, (reader, query, next, left))))
         })
     }
 
-    /// The entries of one ledger from this `seq` on, those that are there and then those that come, for ever: each
-    /// once, in the order of `seq`, as [`seq` is contiguous](SequencedEntry::seq) whoever writes. To resume, give the
-    /// `seq` after the last one seen.
+    /// The entries of one ledger from this `seq` on: first the existing ones, then new ones as they are committed,
+    /// without end. Each comes once, in the order of `seq`. None is missed, because [`seq` is
+    /// contiguous](SequencedEntry::seq) for any number of writers. To resume, give the `seq` after the last one seen.
     ///
-    /// The database is asked again after 25 ms, and where nothing comes less and less often, at last every second. An
-    /// `Err` does not end the stream: it goes on where it was when the database answers again, and says the same again
-    /// where an entry cannot be read or the ledger ends before the place where it is, which means that the database was
-    /// restored from a backup. (A query that cannot be asked ends it.)
+    /// When no more entries are there, the follower looks at the database again after 25 ms, and then less and less
+    /// often, eventually once a second.
+    ///
+    /// An `Err` does not end the stream: when the database answers again, the stream continues from the same entry.
+    /// The error repeats for as long as an entry cannot be read, or the ledger ends before the follower's `seq`,
+    /// which means that the database was restored from a backup. (A query that is refused as too large ends the
+    /// stream.)
     ///
     /// # Cancel safety
-    /// Dropping the stream, or a wait for its next item, loses nothing.
+    /// Dropping the stream, or a future that waits for its next item, loses nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -127,8 +133,8 @@ impl AuditReader {
         self.follow_matching(AuditQuery::new(), from_seq)
     }
 
-    /// [`follow`](Self::follow), of the entries that match. Each is read once, whether or not it matches. The query's limit,
-    /// direction and range of `seq` are left aside.
+    /// [`follow`](Self::follow), but only the entries that match. Each entry is looked at once, whether or not it
+    /// matches. The query's limit, direction and range of `seq` are ignored.
     pub fn follow_matching(
         &self,
         query: impl Into<AuditQuery>,
@@ -153,22 +159,22 @@ impl AuditReader {
     }
 }
 
-/// How far a follower has come.
+/// The state of a follower, and how far it has come.
 struct Follower {
     reader: AuditReader,
-    /// Until it is recorded.
+    /// The read to record. `None` once it is recorded.
     recording: Option<RecordingRead>,
     query: AuditQuery,
-    /// The first `seq` that was not looked at.
+    /// The first `seq` that was not yet looked at.
     next: u64,
-    /// The `seq` that comes after all that were there when it was last asked for.
+    /// The next `seq` of the ledger, when its head was last read.
     head: u64,
-    /// How long it waits before it asks again.
+    /// The pause before the next look at the database.
     pause: Option<Duration>,
 }
 
 impl Follower {
-    /// Waits until there is something.
+    /// The next matching entries, at least one. Waits until they are committed.
     async fn more(&mut self) -> Result<Vec<SequencedEntry>, AuditError> {
         loop {
             if let Some(pause) = self.pause {
@@ -185,7 +191,8 @@ impl Follower {
                 self.head = heads.first().map_or(0, |head| head.next_seq);
                 if self.head < self.next {
                     let message = format!(
-                        "the ledger ends at seq {}, before {} where it is followed: it was restored from a backup, or is another",
+                        "the ledger ends at seq {}, before {}, from where it is followed: \
+                         the database was restored from a backup, or is another one",
                         self.head, self.next
                     );
                     return Err(AuditError::new(Kind::Store, message));
@@ -204,7 +211,7 @@ impl Follower {
         }
     }
 
-    /// The next matches before the head.
+    /// The next matching entries before the head. The answer may be empty although more follow.
     async fn page(&mut self) -> Result<Vec<SequencedEntry>, AuditError> {
         let mut query = self.query.clone().from_seq(self.next).before_seq(self.head);
         query.descending = false;
@@ -213,7 +220,8 @@ impl Follower {
         let last = rows.last().map(|last| last.seq + 1);
         let next = match last {
             Some(last) if full => last,
-            // Whoever answers may know less than whoever told the head, a standby for one.
+            // This connection's server may be behind the one that reported the head, a standby for instance: believe
+            // the rows that it returned.
             last if self.query.takes_all() => last.unwrap_or(self.next),
             _ => self.head,
         };
@@ -223,7 +231,7 @@ impl Follower {
             match sequenced(row) {
                 Ok(entry) => found.push(entry),
                 Err(error) if found.is_empty() => return Err(error),
-                // First those before it, and then the error.
+                // Return the entries before the unreadable one now, and the error with the next call.
                 Err(_) => {
                     self.next = seq;
                     return Ok(found);

@@ -1,4 +1,4 @@
-//! RecordingRead what the database refused.
+//! Lists and exports the entries in quarantine: those that the database refused for good.
 
 use std::io::{self, Write};
 
@@ -17,23 +17,25 @@ use crate::{
     store::QuarantinedRow,
 };
 
-/// An accepted entry that the database refused for good: whole, aside, and in nobody's way.
+/// An accepted entry that the database refused for good. It is kept whole, in a table of its own, and does not hold up
+/// other entries. [`AuditWriter::retry_quarantined`](crate::AuditWriter::retry_quarantined) tries it again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct QuarantinedEntry {
-    /// The queue that it came from, one per opened log; with `position` it names the entry.
+    /// The writer whose queue the entry came from: one per opened log. Together with `position` it identifies the
+    /// entry.
     pub writer: Uuid,
-    /// Its place in that queue, from 1.
+    /// The entry's position in that queue; the first is 1.
     pub position: u64,
-    /// The `id` of the entry, if it could be read.
+    /// The `id` of the entry, if it can be read.
     pub id: Option<Uuid>,
-    /// Why it was refused.
+    /// The database's reason for refusing the entry.
     pub error: String,
-    /// When, by the writer's clock.
+    /// The time of the quarantine, by the writer's clock.
     pub quarantined_at: DateTime<Utc>,
-    /// The entry, if it could be read.
+    /// The entry, if it can be read.
     pub entry: Option<AuditEntry>,
-    /// The bytes of an entry that could not be read; in JSON as hexadecimal digits.
+    /// The bytes of an entry that cannot be read, otherwise empty; in JSON as hexadecimal digits.
     #[serde(serialize_with = "hex")]
     pub record: Vec<u8>,
 }
@@ -67,12 +69,13 @@ impl From<QuarantinedRow> for QuarantinedEntry {
 }
 
 impl AuditReader {
+    /// The entries in quarantine, read as they are taken.
     fn quarantine(&self) -> Result<BoxStream<'_, Result<QuarantinedEntry, AuditError>>, AuditError> {
         Ok(self.store.backend().reads()?.quarantined().map_ok(QuarantinedEntry::from).boxed())
     }
 
-    /// The entries in quarantine, in the order in which they came there. All of them are held in memory; where
-    /// there may be many, [`export_quarantined`](Self::export_quarantined) takes constant memory.
+    /// The entries in quarantine, in the order in which they were quarantined. All of them are held in memory: if
+    /// there may be many, use [`export_quarantined`](Self::export_quarantined), which takes constant memory.
     ///
     /// # Errors
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
@@ -85,11 +88,11 @@ impl AuditReader {
         Ok(found)
     }
 
-    /// Writes the entries in quarantine as JSON Lines, each a [`QuarantinedEntry`], and returns how many.
+    /// Writes the entries in quarantine as JSON Lines, each line a [`QuarantinedEntry`], and returns their number.
     ///
     /// # Errors
     /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. What was written before stays written.
+    /// cannot be read. The lines before the error stay written.
     ///
     /// # Cancel safety
     /// Dropping the future leaves a partial file.
@@ -108,7 +111,7 @@ impl AuditReader {
     }
 }
 
-/// The error of an export whose destination fails.
+/// The error of an export that cannot be written to its destination.
 pub(crate) fn output_error(cause: io::Error) -> AuditError {
     AuditError::new(Kind::Output, "the export cannot be written").because(cause)
 }

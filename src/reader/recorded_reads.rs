@@ -1,4 +1,4 @@
-//! Who read the log: recording it, and reading that.
+//! The record of reads: who read the log, what they asked for, and how much they got.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -12,39 +12,42 @@ use crate::{
     AuditError, AuditQuery,
     entry::{from_micros, replace_nul},
     error::Kind,
-    store::ReadRow,
+    store::RecordedReadRow,
 };
 
-/// A read of the log that was recorded: see [`AuditReader::recorded_as`].
+/// A recorded read of the log: see [`AuditReader::recorded_as`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RecordedRead {
-    /// Its own.
+    /// The id of the read itself.
     pub id: Uuid,
-    /// When it was answered, or began if its answer was a stream. By the reader's clock, or PostgreSQL's.
+    /// The time of the answer, or of the start if the answer was a stream. PostgreSQL's clock; for SQLite, the
+    /// reader's.
     pub at: DateTime<Utc>,
-    /// Who said to read.
+    /// The name that was given to [`recorded_as`](AuditReader::recorded_as).
     pub reader: String,
-    /// The role that PostgreSQL knows the reader as.
+    /// The role under which the reader was connected to PostgreSQL. `None` on SQLite.
     pub role: Option<String>,
-    /// What was called, as named in [`AuditReader`]: `query`, `export_csv`.
+    /// The call, as named in [`AuditReader`]: `query`, `export_csv`.
     pub action: String,
-    /// What was asked for.
+    /// The question: the conditions of the query, as a JSON object.
     pub query: Value,
-    /// How many entries were given out, or how many counts. `None` while a stream runs, and where it was given up: then
-    /// any number may have been.
+    /// The number of entries that were returned, or of counts. `None` while a stream runs, and for a stream that was
+    /// dropped before its end: it may have returned any number.
     pub entries: Option<u64>,
 }
 
 impl AuditReader {
-    /// The same reader, each of whose reads is recorded in the database beside the log: by whom, what was asked for, and
-    /// how many entries were given out. What cannot be recorded is not answered.
+    /// The same reader, but each of its reads is recorded in the log's database: who read, what they asked for, and
+    /// how many entries they got. A read that cannot be recorded is not answered.
     ///
-    /// It takes the right to add to the table `tracing_audit_reads`, and no other: `migrations/postgres/roles.sql` has
-    /// such a role. A SQLite file must be writable, and a read waits for its lock as a writer does. An answer that is a
-    /// stream or an export is recorded when it begins, and again, with the number of its entries, when it ends; what is
-    /// followed, when it begins. [`ledgers`](Self::ledgers), [`indexes`](Self::indexes) and [`reads`](Self::reads) show
-    /// no entry and are not recorded.
+    /// In PostgreSQL, the reader's role needs the right to insert into the table `tracing_audit_reads`, and no other
+    /// right to write: `migrations/postgres/roles.sql` has such a role. A SQLite file must be writable, and a read
+    /// waits for the file's lock as a writer does.
+    ///
+    /// A stream or an export is recorded when it starts, and again, with the number of its entries, when it ends. A
+    /// follower is recorded when it starts. [`ledgers`](Self::ledgers), [`indexes`](Self::indexes) and
+    /// [`reads`](Self::reads) return no entries and are not recorded.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -67,7 +70,7 @@ impl AuditReader {
         Self { recorded_as: Some(reader.into()), ..self }
     }
 
-    /// The reads that were recorded within a range of time, the latest first, at most so many.
+    /// The recorded reads in this time range, latest first, at most `limit` of them.
     ///
     /// # Errors
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
@@ -81,7 +84,7 @@ impl AuditReader {
     ) -> Result<Vec<RecordedRead>, AuditError> {
         let query = match during.start_bound() {
             Bound::Included(since) => AuditQuery::new().since(*since),
-            // Times are whole microseconds.
+            // Recorded times have whole microseconds, so the first one after the bound is a microsecond later.
             Bound::Excluded(after) => {
                 let next = after.checked_add_signed(TimeDelta::microseconds(1));
                 AuditQuery::new().since(next.unwrap_or(DateTime::<Utc>::MAX_UTC))
@@ -98,12 +101,12 @@ impl AuditReader {
     }
 }
 
-impl TryFrom<ReadRow> for RecordedRead {
+impl TryFrom<RecordedReadRow> for RecordedRead {
     type Error = AuditError;
 
-    fn try_from(row: ReadRow) -> Result<Self, AuditError> {
+    fn try_from(row: RecordedReadRow) -> Result<Self, AuditError> {
         let query = serde_json::from_str(&row.query).map_err(|cause| {
-            AuditError::new(Kind::Store, format!("the query of the read {} is not JSON", row.id))
+            AuditError::new(Kind::Store, format!("the query of the recorded read {} is not JSON", row.id))
                 .because(cause)
         })?;
         Ok(Self {

@@ -1,16 +1,16 @@
-//! Records a read while it happens.
+//! A read in progress, which is recorded if the reader's reads are.
 
 use futures_util::{Stream, TryStreamExt, stream};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{AuditError, Store, store::ReadRow};
+use crate::{AuditError, Store, store::RecordedReadRow};
 
-/// A read in progress, which is recorded if the reader's reads are.
-pub(crate) struct RecordingRead(Option<(Store, ReadRow)>);
+/// A read in progress. It holds the store and the row to record, or nothing if the reader's reads are not recorded.
+pub(crate) struct RecordingRead(Option<(Store, RecordedReadRow)>);
 
 impl RecordingRead {
-    /// A read that is about to happen, recorded under this name if there is one.
+    /// A read that is about to happen. It is recorded if the reader has a name.
     pub(crate) fn new(
         store: &Store,
         reader: Option<&str>,
@@ -18,7 +18,7 @@ impl RecordingRead {
         query: Map<String, Value>,
     ) -> Self {
         Self(reader.map(|reader| {
-            let row = ReadRow {
+            let row = RecordedReadRow {
                 id: Uuid::new_v4(),
                 ends: None,
                 at: None,
@@ -32,29 +32,37 @@ impl RecordingRead {
         }))
     }
 
-    /// Records that it has begun.
+    /// Records that the read has started.
     pub(crate) async fn record_start(&self) -> Result<(), AuditError> {
         self.record(|row| row).await
     }
 
-    /// Records that it has ended, and how many entries it has given out.
+    /// Records that a started read has ended, with the number of entries that it returned.
     pub(crate) async fn record_end(&self, entries: u64) -> Result<(), AuditError> {
-        self.record(|row| ReadRow { id: Uuid::new_v4(), ends: Some(row.id), entries: Some(entries), ..row })
-            .await
+        self.record(|row| RecordedReadRow {
+            id: Uuid::new_v4(),
+            ends: Some(row.id),
+            entries: Some(entries),
+            ..row
+        })
+        .await
     }
 
-    /// Records at once what was asked for and how many entries were given out.
+    /// Records a whole read in one row: what was asked for, and how many entries were returned.
     pub(crate) async fn record_answer(&self, entries: u64) -> Result<(), AuditError> {
-        self.record(|row| ReadRow { entries: Some(entries), ..row }).await
+        self.record(|row| RecordedReadRow { entries: Some(entries), ..row }).await
     }
 
-    async fn record(&self, told: impl FnOnce(ReadRow) -> ReadRow) -> Result<(), AuditError> {
+    async fn record(
+        &self,
+        completed: impl FnOnce(RecordedReadRow) -> RecordedReadRow,
+    ) -> Result<(), AuditError> {
         let Some((store, row)) = &self.0 else { return Ok(()) };
-        let row = told(row.clone());
+        let row = completed(row.clone());
         store.backend().reads()?.record(&row).await
     }
 
-    /// The stream, at whose end it is recorded how many items there were.
+    /// The same stream. Once it has ended, the end of the read is recorded, with the number of items.
     pub(crate) fn record_items<T: Send + 'static>(
         self,
         items: impl Stream<Item = Result<T, AuditError>> + Send + 'static,

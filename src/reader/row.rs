@@ -1,9 +1,10 @@
-//! A row of the ledger as an entry.
+//! Turns a row of the ledger into an entry.
 
 use crate::{
     AuditEntry, AuditError, SequencedEntry, entry::from_micros, error::Kind, record::Row, store::LedgerRow,
 };
 
+/// The entry that a row holds.
 pub(super) fn entry_of(row: &Row) -> Result<AuditEntry, AuditError> {
     let metadata = serde_json::from_str(&row.metadata).map_err(|cause| {
         AuditError::new(Kind::Store, format!("the metadata of entry {} is not JSON", row.id)).because(cause)
@@ -24,6 +25,7 @@ pub(super) fn entry_of(row: &Row) -> Result<AuditEntry, AuditError> {
     })
 }
 
+/// The entry that a row holds, with its place in the ledger.
 pub(crate) fn sequenced(found: LedgerRow) -> Result<SequencedEntry, AuditError> {
     let problems =
         found.row.problems.as_deref().map_or_else(|| Ok(Vec::new()), serde_json::from_str).map_err(
