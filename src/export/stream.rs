@@ -17,17 +17,44 @@ use crate::{
 /// The size at which a chunk is handed over, in bytes: handing it over costs far less than filling it.
 const CHUNK: usize = 64 * 1024;
 
-/// The file format of an export.
+/// The file format of an export: see [`AuditReader::export`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExportFormat {
-    /// See [`AuditReader::export_csv`].
+    /// CSV, in the order of [`query`](AuditReader::query): newest first, by time.
+    ///
+    /// The format is RFC 4180 with LF: the header
+    /// `id,session_id,workspace_id,agent_id,action,resource,resource_id,decision,reason,risk_score,ts,metadata`,
+    /// `risk_score` with four decimals, `ts` as RFC 3339 in UTC with microseconds, `metadata` as JSON. A text that a
+    /// spreadsheet would run as a formula (one that begins with `=`, `+`, `-`, `@`, tab or carriage return) gets a
+    /// `'` in front. A text that already begins with `'`s and then such a character gets one more, so that removing
+    /// one `'` gives the original in each case.
     Csv,
-    /// See [`AuditReader::export_csv_raw`].
-    CsvRaw,
-    /// See [`AuditReader::export_json_lines`].
+    /// [`Csv`](Self::Csv) without the `'` in front of formulas: for programs, not for spreadsheets.
+    CsvUnescaped,
+    /// JSON Lines, one object per line, in the order of `seq`, ledger by ledger if the query names no ledger. No read
+    /// transaction stays open between two pages.
+    ///
+    /// Each line is a [`SequencedEntry`] as serde writes it, and reads back as the same entry. A later export continues
+    /// this one with [`from_seq`](AuditQuery::from_seq).
     JsonLines,
-    /// See [`AuditReader::export_ocsf`].
+    /// JSON Lines of OCSF 1.8.0 events, class API Activity (6003) with the profile Security Control, in the order of
+    /// [`JsonLines`](Self::JsonLines).
+    ///
+    /// | OCSF | from |
+    /// |---|---|
+    /// | `api.operation`, `activity_id` | the action; its verb, the part after the last `.`, `:` or `/`, decides: 1 create, 2 read, 3 update, 4 delete, 99 another verb, 0 no action |
+    /// | `actor.user`, `actor.session` | the agent, with the name that its id was made from, and the session |
+    /// | `resources` | the resource and its id |
+    /// | `action_id`, `status_id` | `Allow`: 1 allowed, 1 success. `Deny`: 2 denied, 2 failure. `Mask`: 4 modified, 1 success. No decision: 0, 0. Another word: 99, 99 |
+    /// | `severity_id` | the risk score: from 1 informational below 0.2, in steps of 0.2, to 5 critical from 0.8 on |
+    /// | `status_detail` | the reason |
+    /// | `src_endpoint.ip` | `ip`, `client_ip`, `client.ip`, `remote_addr`, `source_ip` or `sourceIPAddress` of the metadata |
+    /// | `metadata` | `uid` the entry's id, `sequence` its `seq`, `log_name` its ledger, `logged_time` its commit, `correlation_uid` the metadata's `trace_id` |
+    /// | `api.request.uid`, `api.service.name` | `request_id` and `service` of the metadata |
+    /// | `unmapped` | the workspace, the risk score, the problems, and all of the metadata |
+    ///
+    /// An attribute that the class requires and the entry does not have is `unknown`.
     Ocsf,
 }
 
@@ -36,7 +63,7 @@ impl ExportFormat {
     fn action(self) -> &'static str {
         match self {
             Self::Csv => "export_csv",
-            Self::CsvRaw => "export_csv_raw",
+            Self::CsvUnescaped => "export_csv_unescaped",
             Self::JsonLines => "export_json_lines",
             Self::Ocsf => "export_ocsf",
         }
@@ -121,7 +148,9 @@ impl AuditReader {
         recording.record_start().await?;
         let lines = match format {
             ExportFormat::Csv => return recording.record_end(self.csv(&query, true, to).await?).await,
-            ExportFormat::CsvRaw => return recording.record_end(self.csv(&query, false, to).await?).await,
+            ExportFormat::CsvUnescaped => {
+                return recording.record_end(self.csv(&query, false, to).await?).await;
+            }
             ExportFormat::JsonLines => {
                 |line: &mut Vec<u8>, entry: &SequencedEntry| serde_json::to_writer(line, entry)
             }
@@ -132,8 +161,33 @@ impl AuditReader {
         recording.record_end(self.lines(&query, lines, to).await?).await
     }
 
-    /// Writes the chunks of the export to `out`, and returns the number of entries.
-    async fn export_to(
+    /// Writes the entries that match in this format, and returns their number. Memory stays constant at any size.
+    ///
+    /// For a compressed file, give an encoder as `out`, for instance flate2's `GzEncoder`. Writing
+    /// blocks the thread: in an async service, take the chunks of [`export_stream`](Self::export_stream) instead.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
+    /// use tracing_audit::{AuditQuery, ExportFormat};
+    ///
+    /// let mut lines = Vec::new();
+    /// let entries = log.reader().export(AuditQuery::new(), ExportFormat::JsonLines, &mut lines).await?;
+    /// # assert_eq!((entries, lines.len()), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
+    /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database cannot
+    /// be read. The lines before the error stay written.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves a partial file.
+    pub async fn export(
         &self,
         query: impl Into<AuditQuery>,
         format: ExportFormat,
@@ -149,94 +203,15 @@ impl AuditReader {
         Ok(entries)
     }
 
-    /// Writes the entries that match as CSV, in the order of [`query`](Self::query), and returns their number. Memory
-    /// stays constant at any size.
-    ///
-    /// The format is RFC 4180 with LF: the header
-    /// `id,session_id,workspace_id,agent_id,action,resource,resource_id,decision,reason,risk_score,ts,metadata`,
-    /// `risk_score` with four decimals, `ts` as RFC 3339 in UTC with microseconds, `metadata` as JSON. A text that a
-    /// spreadsheet would run as a formula (one that begins with `=`, `+`, `-`, `@`, tab or carriage return) gets a
-    /// `'` in front. A text that already begins with `'`s and then such a character gets one more, so that removing
-    /// one `'` gives the original in each case.
+    /// [`export`](Self::export) as [`ExportFormat::Csv`]: newest first, and safe to open in a spreadsheet.
     ///
     /// # Errors
-    /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. The lines before the error stay written.
+    /// The errors are those of `export`.
     ///
     /// # Cancel safety
     /// Dropping the future leaves a partial file.
     pub async fn export_csv(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        self.export_to(query, ExportFormat::Csv, out).await
-    }
-
-    /// [`export_csv`](Self::export_csv) without the `'` in front of formulas: for programs, not for spreadsheets.
-    ///
-    /// # Errors
-    /// As `export_csv`.
-    ///
-    /// # Cancel safety
-    /// As `export_csv`.
-    pub async fn export_csv_raw(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write,
-    ) -> Result<u64, AuditError> {
-        self.export_to(query, ExportFormat::CsvRaw, out).await
-    }
-
-    /// Writes the entries that match as JSON Lines, one object per line, and returns their number. Memory stays
-    /// constant at any size, and no read transaction stays open between two pages.
-    ///
-    /// For a compressed file, give an encoder as `out`, for instance flate2's `GzEncoder`.
-    ///
-    /// Each line is a [`SequencedEntry`] as serde writes it, and reads back as the same entry. The lines come in the
-    /// order of `seq`, ledger by ledger if the query names no ledger. A later export continues this one with
-    /// [`from_seq`](AuditQuery::from_seq).
-    ///
-    /// # Errors
-    /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. The lines before the error stay written.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves a partial file.
-    pub async fn export_json_lines(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write,
-    ) -> Result<u64, AuditError> {
-        self.export_to(query, ExportFormat::JsonLines, out).await
-    }
-
-    /// Writes the entries that match as JSON Lines of OCSF 1.8.0 events, class API Activity (6003) with the profile
-    /// Security Control, in the order of [`export_json_lines`](Self::export_json_lines), and returns their number.
-    ///
-    /// | OCSF | from |
-    /// |---|---|
-    /// | `api.operation`, `activity_id` | the action; its verb, the part after the last `.`, `:` or `/`, decides: 1 create, 2 read, 3 update, 4 delete, 99 another verb, 0 no action |
-    /// | `actor.user`, `actor.session` | the agent, with the name that its id was made from, and the session |
-    /// | `resources` | the resource and its id |
-    /// | `action_id`, `status_id` | `Allow`: 1 allowed, 1 success. `Deny`: 2 denied, 2 failure. `Mask`: 4 modified, 1 success. No decision: 0, 0. Another word: 99, 99 |
-    /// | `severity_id` | the risk score: from 1 informational below 0.2, in steps of 0.2, to 5 critical from 0.8 on |
-    /// | `status_detail` | the reason |
-    /// | `src_endpoint.ip` | `ip`, `client_ip`, `client.ip`, `remote_addr`, `source_ip` or `sourceIPAddress` of the metadata |
-    /// | `metadata` | `uid` the entry's id, `sequence` its `seq`, `log_name` its ledger, `logged_time` its commit, `correlation_uid` the metadata's `trace_id` |
-    /// | `api.request.uid`, `api.service.name` | `request_id` and `service` of the metadata |
-    /// | `unmapped` | the workspace, the risk score, the problems, and all of the metadata |
-    ///
-    /// An attribute that the class requires and the entry does not have is `unknown`.
-    ///
-    /// # Errors
-    /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. The lines before the error stay written.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves a partial file.
-    pub async fn export_ocsf(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write,
-    ) -> Result<u64, AuditError> {
-        self.export_to(query, ExportFormat::Ocsf, out).await
+        self.export(query, ExportFormat::Csv, out).await
     }
 
     /// Sends one line for each entry, in the order of ledger and `seq`, and returns the number of entries.
@@ -313,6 +288,20 @@ impl AuditReader {
 }
 
 impl BlockingReader<'_> {
+    /// Calls [`AuditReader::export`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn export(
+        &self,
+        query: impl Into<AuditQuery>,
+        format: ExportFormat,
+        out: impl Write,
+    ) -> Result<u64, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.export(query, format, out))
+    }
+
     /// Calls [`AuditReader::export_csv`] and blocks until it is done.
     ///
     /// # Errors
@@ -320,36 +309,5 @@ impl BlockingReader<'_> {
     pub fn export_csv(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.export_csv(query, out))
-    }
-
-    /// Calls [`AuditReader::export_csv_raw`] and blocks until it is done.
-    ///
-    /// # Errors
-    /// The errors are those of that call.
-    pub fn export_csv_raw(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_csv_raw(query, out))
-    }
-
-    /// Calls [`AuditReader::export_json_lines`] and blocks until it is done.
-    ///
-    /// # Errors
-    /// The errors are those of that call.
-    pub fn export_json_lines(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write,
-    ) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_json_lines(query, out))
-    }
-
-    /// Calls [`AuditReader::export_ocsf`] and blocks until it is done.
-    ///
-    /// # Errors
-    /// The errors are those of that call.
-    pub fn export_ocsf(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_ocsf(query, out))
     }
 }

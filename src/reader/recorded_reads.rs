@@ -28,7 +28,8 @@ pub struct RecordedRead {
     pub reader: String,
     /// The role under which the reader was connected to PostgreSQL. `None` on SQLite.
     pub role: Option<String>,
-    /// The call, as named in [`AuditReader`]: `query`, `export_csv`.
+    /// The call, as named in [`AuditReader`]: `query`, `count`, and so on. For an export it also names the format:
+    /// `export_csv`, `export_csv_unescaped`, `export_json_lines`, `export_ocsf`.
     pub action: String,
     /// The question: the conditions of the query, as a JSON object.
     pub query: Value,

@@ -212,7 +212,7 @@ impl Export {
     ) -> Result<u64, Failure> {
         let mut progress = Progress::new(self.output.is_some());
         let format = match self.format {
-            Kind::Csv if self.raw => ExportFormat::CsvRaw,
+            Kind::Csv if self.raw => ExportFormat::CsvUnescaped,
             Kind::Csv => ExportFormat::Csv,
             Kind::Jsonl => ExportFormat::JsonLines,
             Kind::Ocsf => ExportFormat::Ocsf,
