@@ -973,7 +973,7 @@ fn each_query_is_answered_by_its_index() {
         (of().session_id(id(7)), "session_id", 10),
         (of().decision(Decision::Deny), "decision of Deny or Mask", 50),
         (of().risk_at_least(0.8), "risk_score of 0.8 or more", 50),
-        (of().problems(true), "problems", 50),
+        (of().with_problems(), "problems", 50),
         (of().action("audit.gap"), "action audit.gap", 50),
     ] {
         answered(query, serves, entries);

@@ -82,7 +82,7 @@ pub struct ExportChunk {
     pub ledger: Option<String>,
     /// The `seq` of the last entry in the chunk; `None` in CSV. To resume this ledger, export with
     /// [`from_seq`](AuditQuery::from_seq) of `last_seq + 1`, or with [`before_seq`](AuditQuery::before_seq) of
-    /// `last_seq` if the query is descending.
+    /// `last_seq` if the query is newest first.
     pub last_seq: Option<u64>,
 }
 
@@ -232,7 +232,7 @@ impl AuditReader {
             let mut query = query.clone().ledger(&ledger);
             let left = query.filter.limit.map(|limit| u64::from(limit).saturating_sub(count));
             query.filter.limit = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
-            let span = if query.descending { Span::Before(None) } else { Span::After(None) };
+            let span = if query.newest_first { Span::Before(None) } else { Span::After(None) };
             let mut entries = pin!(self.clone().pages(query, span).try_flatten());
             let new = || ExportChunk { ledger: Some(ledger.clone()), ..ExportChunk::default() };
             let mut chunk = new();

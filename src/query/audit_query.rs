@@ -31,7 +31,7 @@ pub struct AuditQuery {
     pub(crate) from_seq: Option<u64>,
     pub(crate) before_seq: Option<u64>,
     pub(crate) conditions: Vec<Condition>,
-    pub(crate) descending: bool,
+    pub(crate) newest_first: bool,
 }
 
 impl AuditQuery {
@@ -174,11 +174,16 @@ impl AuditQuery {
         self.with(Condition::Contains(storable(text.to_ascii_lowercase())))
     }
 
-    /// Entries whose event had problems ([`SequencedEntry::problems`](crate::SequencedEntry::problems)) when it was
-    /// accepted; with `false`, entries whose event had none.
+    /// Entries whose event had [problems](crate::SequencedEntry::problems) when it was accepted.
     #[must_use]
-    pub fn problems(self, some: bool) -> Self {
-        self.with(Condition::Problems(some))
+    pub fn with_problems(self) -> Self {
+        self.with(Condition::Problems(true))
+    }
+
+    /// Entries whose event had no [problems](crate::SequencedEntry::problems) when it was accepted.
+    #[must_use]
+    pub fn without_problems(self) -> Self {
+        self.with(Condition::Problems(false))
     }
 
     /// Entries with at least this risk score. Entries without a score never match.
@@ -235,13 +240,15 @@ impl AuditQuery {
         self
     }
 
-    /// Pages from the end of the ledger towards its beginning. Default: from the beginning.
+    /// Pages from the newest entry to the oldest, by `seq`. Default: from the oldest to the newest.
     ///
-    /// This concerns pages, streams and the exports by `seq`. It does nothing to [`query`](crate::AuditReader::query)
-    /// and to exports as CSV, which are always newest first, by `ts`.
+    /// This concerns [`page`](crate::AuditReader::page), [`stream`](crate::AuditReader::stream) and the exports in
+    /// the order of `seq` ([`JsonLines`](crate::ExportFormat::JsonLines), [`Ocsf`](crate::ExportFormat::Ocsf)). It
+    /// does nothing to [`query`](crate::AuditReader::query) and to exports as CSV, which are newest first in any
+    /// case, by `ts`.
     #[must_use]
-    pub fn descending(mut self) -> Self {
-        self.descending = true;
+    pub fn newest_first(mut self) -> Self {
+        self.newest_first = true;
         self
     }
 }
@@ -249,7 +256,7 @@ impl AuditQuery {
 impl AuditQuery {
     /// The query as JSON, for the record of reads. Conditions that are not set are left out.
     pub(crate) fn described(&self) -> Map<String, Value> {
-        let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, descending } = self;
+        let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, newest_first } = self;
         let mut described = Map::new();
         let mut add = |name: &str, value: Value| {
             if !value.is_null() {
@@ -267,7 +274,7 @@ impl AuditQuery {
         add("from_seq", json!(from_seq));
         add("before_seq", json!(before_seq));
         add("limit", json!(filter.limit));
-        add("descending", json!(descending.then_some(true)));
+        add("newest_first", json!(newest_first.then_some(true)));
         let conditions: Vec<Value> = conditions.iter().map(Condition::described).collect();
         add("conditions", if conditions.is_empty() { Value::Null } else { conditions.into() });
         described

@@ -99,11 +99,11 @@ impl AuditQuery {
     /// ```
     /// use tracing_audit::{AuditQuery, Decision};
     ///
-    /// assert!(AuditQuery::new().containing("invoice").scans());
-    /// assert!(!AuditQuery::new().containing("invoice").decision(Decision::Deny).scans());
+    /// assert!(AuditQuery::new().containing("invoice").needs_full_scan());
+    /// assert!(!AuditQuery::new().containing("invoice").decision(Decision::Deny).needs_full_scan());
     /// ```
     #[must_use]
-    pub fn scans(&self) -> bool {
+    pub fn needs_full_scan(&self) -> bool {
         !self.has_times() && !self.has_index() && !self.takes_all()
     }
 

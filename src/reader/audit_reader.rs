@@ -143,7 +143,7 @@ impl AuditReader {
         span: Span,
         size: u32,
     ) -> Result<Vec<LedgerRow>, AuditError> {
-        if query.scans() && !self.store.backend().reads()?.is_served(query).await? {
+        if query.needs_full_scan() && !self.store.backend().reads()?.is_served(query).await? {
             return self.rows_by_parts(query, span, size, SCANNED).await;
         }
         self.store.backend().reads()?.page(query, span, size).await
@@ -207,7 +207,7 @@ mod tests {
         for (span, query) in spans.flat_map(|span| {
             [query_of_a(), query_of_a().from_seq(4).before_seq(20)].map(|query| (span, query))
         }) {
-            assert!(query.scans());
+            assert!(query.needs_full_scan());
             for (part, size) in (1..30).flat_map(|part| [(part, 1), (part, 3), (part, 100)]) {
                 let seqs = |rows: Vec<LedgerRow>| rows.into_iter().map(|row| row.seq).collect::<Vec<_>>();
                 let at_once = reader.store.backend().reads().unwrap().page(&query, span, size).await.unwrap();

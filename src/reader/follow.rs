@@ -37,7 +37,7 @@ impl AuditReader {
     }
 
     /// The entries of one ledger that match, within the query's limit. They come in the order of `seq`, or in the
-    /// reverse order if the query is [`descending`](AuditQuery::descending). Memory stays constant, and no read
+    /// reverse order if the query is [`newest_first`](AuditQuery::newest_first). Memory stays constant, and no read
     /// transaction stays open between two entries, so a slow consumer holds nobody up. The ledger is the same as for
     /// [`page`](Self::page).
     ///
@@ -54,7 +54,7 @@ impl AuditReader {
         let entries = async move {
             let mut query = query?;
             query.ledger.get_or_insert_with(|| reader.ledger.clone());
-            let span = if query.descending { Span::Before(None) } else { Span::After(None) };
+            let span = if query.newest_first { Span::Before(None) } else { Span::After(None) };
             let recording = reader.recording("stream", query.described());
             recording.record_start().await?;
             Ok(recording.record_items(reader.pages(query, span).try_flatten()))
@@ -214,7 +214,7 @@ impl Follower {
     /// The next matching entries before the head. The answer may be empty although more follow.
     async fn page(&mut self) -> Result<Vec<SequencedEntry>, AuditError> {
         let mut query = self.query.clone().from_seq(self.next).before_seq(self.head);
-        query.descending = false;
+        query.newest_first = false;
         let rows = self.reader.rows(&query, Span::After(None), PAGE).await?;
         let full = rows.len() == PAGE as usize;
         let last = rows.last().map(|last| last.seq + 1);

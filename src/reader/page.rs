@@ -14,7 +14,7 @@ use crate::{AuditError, AuditQuery, SequencedEntry, error::Kind, store::Span};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Page {
-    /// The entries: ascending by `seq`, or descending if the query is.
+    /// The entries: ascending by `seq`, or descending if the query is newest first.
     pub entries: Vec<SequencedEntry>,
     /// The cursor of the next page. `None` if no entry follows at present.
     pub next: Option<Cursor>,
@@ -94,7 +94,7 @@ impl Position {
     /// The position of a cursor, which must be of this query; without a cursor, that of the first page.
     pub(super) fn resolve(query: &AuditQuery, cursor: Option<Cursor>) -> Result<Self, AuditError> {
         let Some(cursor) = cursor else {
-            let span = if query.descending { Span::Before(None) } else { Span::After(None) };
+            let span = if query.newest_first { Span::Before(None) } else { Span::After(None) };
             return Ok(Self { span, backwards: false, cursor: None });
         };
         if cursor.query != fingerprint(query) {
@@ -147,7 +147,7 @@ impl Position {
                 query: fingerprint(query),
                 entry: identity(at),
                 seq: at.seq,
-                ascending: query.descending == backwards,
+                ascending: query.newest_first == backwards,
                 backwards,
             })
         };
@@ -164,11 +164,11 @@ fn identity(entry: &SequencedEntry) -> u64 {
 
 /// Hash of everything that decides which entries a query has, and in which order. Times count to the nanosecond.
 fn fingerprint(query: &AuditQuery) -> u64 {
-    let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, descending } = query;
+    let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, newest_first } = query;
     hash((
         ledger,
         (filter.workspace_id, filter.session_id, &filter.decision, &filter.resource),
-        (filter.start_time, filter.end_time, before, from_seq, before_seq, descending),
+        (filter.start_time, filter.end_time, before, from_seq, before_seq, newest_first),
         // Conditions hold floating-point numbers, which do not implement `Hash`.
         format!("{conditions:?}"),
     ))

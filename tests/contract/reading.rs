@@ -221,7 +221,8 @@ impl Further {
             Self::Metadata(path, values, true) => query.metadata_any_of(PATHS[*path].0, values.iter().copied()),
             Self::Metadata(path, values, false) => query.metadata_none_of(PATHS[*path].0, values.iter().copied()),
             Self::Containing(text) => query.containing(text),
-            Self::Problems(some) => query.problems(*some),
+            Self::Problems(true) => query.with_problems(),
+            Self::Problems(false) => query.without_problems(),
             Self::Before(nanos) => query.before(DateTime::from_timestamp_nanos(*nanos)),
             Self::Seqs(from, before) => query.from_seq(*from).before_seq(*before),
         }
@@ -397,7 +398,7 @@ impl Plain {
             query = query.risk_at_least(risk);
         }
         let query = self.further.iter().fold(query, |query, one| one.add(query));
-        if descending { query.descending() } else { query }
+        if descending { query.newest_first() } else { query }
     }
 }
 
@@ -845,7 +846,7 @@ fn each_read_that_is_to_be_recorded_is_told_with_who_asked_for_what_and_how_much
         reader.export_quarantined(std::io::sink()).await.unwrap();
         // Given up before their end, or without any.
         assert_eq!(pin!(reader.follow(1)).next().await.unwrap().unwrap().seq, 1);
-        pin!(reader.stream(AuditQuery::new().descending())).next().await.unwrap().unwrap();
+        pin!(reader.stream(AuditQuery::new().newest_first())).next().await.unwrap().unwrap();
         // What shows nobody's entries.
         reader.ledgers().await.unwrap();
         silent.query(AuditQuery::new()).await.unwrap();
@@ -875,7 +876,7 @@ fn each_read_that_is_to_be_recorded_is_told_with_who_asked_for_what_and_how_much
             ("quarantined", &json!({}), Some(0)),
             ("export_quarantined", &json!({}), Some(0)),
             ("follow", &json!({ "ledger": "main", "from_seq": 1 }), None),
-            ("stream", &json!({ "ledger": "main", "descending": true }), None),
+            ("stream", &json!({ "ledger": "main", "newest_first": true }), None),
         ]
     );
     assert!(reads.iter().all(|read| read.reader == "an\u{fffd}auditor" && read.at >= start - chrono::TimeDelta::seconds(1)));

@@ -112,7 +112,7 @@ impl Conditions {
             query = query.risk_at_most(greatest);
         }
         if self.problems {
-            query = query.problems(true);
+            query = query.with_problems();
         }
         if let Some(seq) = self.from_seq {
             query = query.from_seq(seq);

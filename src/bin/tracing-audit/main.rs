@@ -221,7 +221,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
                 return Ok(());
             }
             if !oldest_first {
-                query = query.descending();
+                query = query.newest_first();
             }
             let mut shown = show::Entries::new(format, conditions.period.tz);
             let mut together = Vec::new();

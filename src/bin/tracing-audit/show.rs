@@ -88,7 +88,7 @@ fn as_json(value: &impl Serialize) -> Result<String, Failure> {
 pub(crate) fn tell_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
     const MANY: u64 = 1_000_000;
     let entries: u64 = ledgers.iter().map(|ledger| ledger.entries).sum();
-    if query.scans() && entries >= MANY && io::stderr().is_terminal() {
+    if query.needs_full_scan() && entries >= MANY && io::stderr().is_terminal() {
         anstream::eprintln!(
             "tracing-audit: all {entries} entries are looked at, unless an index on request serves this: --since narrows it"
         );
