@@ -844,8 +844,7 @@ fn what_is_read_of_several_ledgers_comes_ledger_by_ledger_and_within_one_limit()
     }
     let reader = AuditReader::new(Store::postgres(&url).unwrap());
     let reader = reader.blocking();
-    let ledgers: Vec<_> =
-        reader.ledgers().unwrap().into_iter().map(|one| (one.ledger, one.entries)).collect();
+    let ledgers: Vec<_> = reader.ledgers().unwrap().into_iter().map(|one| (one.name, one.next_seq)).collect();
     assert_eq!(ledgers, [("a".to_owned(), 3), ("b".to_owned(), 3)]);
     let exported = |query: AuditQuery| {
         let mut lines = Vec::new();

@@ -45,10 +45,10 @@ pub struct Change {
 #[non_exhaustive]
 pub struct Ledger {
     /// The ledger's name.
-    pub ledger: String,
-    /// The number of entries that were ever committed to the ledger, including those removed since. The next entry
-    /// gets this `seq`.
-    pub entries: u64,
+    pub name: String,
+    /// The `seq` of the next entry. This is also the number of entries that were ever committed to the ledger,
+    /// including those removed since.
+    pub next_seq: u64,
     /// The time of the last commit, by its writer's clock.
     pub last_committed_at: Option<DateTime<Utc>>,
 }
@@ -150,8 +150,8 @@ impl AuditReader {
     pub async fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
         let heads = self.store.backend().reads()?.heads(None).await?;
         let ledger = |head: crate::store::Head| Ledger {
-            ledger: head.ledger,
-            entries: head.next_seq,
+            name: head.ledger,
+            next_seq: head.next_seq,
             last_committed_at: head.last_committed_at.map(from_micros),
         };
         Ok(heads.into_iter().map(ledger).collect())

@@ -758,7 +758,7 @@ fn an_entry_is_found_by_its_id_and_its_ledger_listed() {
     assert_eq!((found.len(), found[0].seq, &found[0].entry), (1, 1, &entry));
     assert_eq!(block_on(reader.get(Uuid::max())).unwrap(), []);
     let ledgers = block_on(reader.ledgers()).unwrap();
-    assert_eq!((ledgers.len(), &*ledgers[0].ledger, ledgers[0].entries), (1, "main", 2));
+    assert_eq!((ledgers.len(), &*ledgers[0].name, ledgers[0].next_seq), (1, "main", 2));
     assert_eq!(ledgers[0].last_committed_at, Some(found[0].committed_at));
 }
 
