@@ -175,7 +175,7 @@ fn pages(store: &str, reader: &AuditReader, goal: &str, asked: &[(&str, &dyn Fn(
                 format!("{store}: page of 100, {}: {name}", if latest { "latest" } else { "earliest" });
             let runs = if goal == GOAL { RUNS } else { RUNS / 10 };
             measure(&name, goal, runs, |run| {
-                let query = if latest { query(run).descending() } else { query(run) };
+                let query = if latest { query(run).newest_first() } else { query(run) };
                 block_on(reader.page(query, None, 100)).unwrap();
             });
         }

@@ -136,7 +136,7 @@ fn main() {
         scan("SELECT * FROM plain WHERE decision = 'Deny' ORDER BY ts DESC LIMIT 100"),
     );
     bench(&mut group, "a page of 100", || {
-        let page = runtime.block_on(reader.page(AuditQuery::new().descending(), None, 100)).unwrap();
+        let page = runtime.block_on(reader.page(AuditQuery::new().newest_first(), None, 100)).unwrap();
         assert_eq!(page.entries.len(), 100);
     });
     bench(&mut group, "CSV of all", || export(&runtime, &reader));

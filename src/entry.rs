@@ -305,6 +305,12 @@ fn clean(value: &mut Value, depth: usize, nul: &mut bool, deep: &mut bool) {
     }
 }
 
+/// A text as an entry that holds it is stored.
+pub(crate) fn storable(mut text: String) -> String {
+    replace_nul(&mut text);
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

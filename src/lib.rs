@@ -123,6 +123,7 @@
 mod engine;
 mod entry;
 mod error;
+mod export;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -131,6 +132,7 @@ mod interpret;
 mod layer;
 mod log;
 mod platform;
+mod query;
 mod queue;
 mod reader;
 mod record;
@@ -146,15 +148,16 @@ pub(crate) use engine::notice;
 pub use engine::{Health, Notice, Stats};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
+pub use export::{ExportChunk, ExportFormat};
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
 pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
+pub use query::{AuditFilter, AuditQuery, Column, CountBy};
 pub use queue::{
     Durability, Rejections, WhenFull,
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
 };
 pub use reader::{
-    AuditFilter, AuditQuery, AuditReader, BlockingReader, Change, Column, CountBy, Counted, Cursor,
-    ExportChunk, ExportFormat, Ledger, Page, QuarantinedEntry, RecordedRead,
+    AuditReader, BlockingReader, Change, Counted, Cursor, Ledger, Page, QuarantinedEntry, RecordedRead,
 };
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;

@@ -129,7 +129,7 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     assert_eq!(found.iter().map(|found| found.seq).collect::<Vec<_>>(), [0, 1, 3, 4, 5, 7, 8, 11]);
     let manifest = std::fs::read(directory.join("acme.jsonl.gz.manifest.json")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    assert_eq!((&manifest["rows"], &manifest["ledgers"][0]["entries"]), (&json!(8), &json!(13)));
+    assert_eq!((&manifest["rows"], &manifest["ledgers"][0]["next_seq"]), (&json!(8), &json!(13)));
     let sum = Command::new("sha256sum").arg(&file).output().unwrap().stdout;
     assert!(String::from_utf8(sum).unwrap().starts_with(manifest["sha256"].as_str().unwrap()));
     // For security tools.
@@ -145,7 +145,7 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     assert_eq!(quarantined["entry"]["action"], "twice");
     assert_eq!(answer(db, "quarantine retry"), "0 committed, 1 refused again\n");
     let ledger: Value = serde_json::from_str(&answer(db, "ledgers")).unwrap();
-    assert_eq!((&ledger["ledger"], &ledger["entries"]), (&json!("main"), &json!(13)));
+    assert_eq!((&ledger["name"], &ledger["next_seq"]), (&json!("main"), &json!(13)));
     // 14. What was added since my last export.
     let new = format!("tail --state {}", directory.join("state").display());
     assert_eq!(answer(db, &new).lines().count(), 13);
@@ -543,7 +543,7 @@ fn an_operator_makes_the_tables_and_looks_into_the_queue() {
     assert_eq!(answer(db, "migrate --ledger payments"), "");
     // What is there stays.
     assert_eq!(answer(db, "migrate"), "");
-    assert!(answer(db, "ledgers").contains("\"ledger\":\"payments\",\"entries\":0"));
+    assert!(answer(db, "ledgers").contains("\"name\":\"payments\",\"next_seq\":0"));
     assert_eq!(answer(db, "quarantine retry"), "0 committed, 0 refused again\n");
 
     assert_eq!(answer(db, "index add action metadata.client.ip"), "");
@@ -617,7 +617,7 @@ bob          1        █████                 2026-10-06 09:00:00  2026-
         .collect();
     assert_eq!(told, [("Allow", &json!(2), &json!(1)), ("Deny", &json!(2), &json!(1))]);
     let ledgers = answer("--db a --db b ledgers");
-    assert_eq!(ledgers.matches("\"ledger\":\"main\",\"entries\":3").count(), 2);
+    assert_eq!(ledgers.matches("\"name\":\"main\",\"next_seq\":3").count(), 2);
     let lost = run_in("--db a stats --db b");
     assert_eq!(lost.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&lost.stderr).contains("on the same side"));

@@ -24,7 +24,7 @@ use std::{
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use support::{Fixture, block_on, in_own_process, log_with, wait_until};
 use tracing::{Subscriber, field::Field, info};
-use tracing_audit::{AuditEntry, AuditLog, AuditQuery, Health, WhenFull};
+use tracing_audit::{AuditEntry, AuditLog, AuditQuery, ExportFormat, Health, WhenFull};
 use tracing_subscriber::{Layer, layer::Context, prelude::*, registry};
 use uuid::Uuid;
 
@@ -240,7 +240,10 @@ fn a_log_outlives_the_runtime_that_opened_it_and_readers_block_within_another() 
         let mut csv = Vec::new();
         assert_eq!(reader.blocking().export_csv(AuditQuery::new(), &mut csv).unwrap(), 2);
         let mut raw = Vec::new();
-        assert_eq!(reader.blocking().export_csv_raw(AuditQuery::new(), &mut raw).unwrap(), 2);
+        assert_eq!(
+            reader.blocking().export(AuditQuery::new(), ExportFormat::CsvUnescaped, &mut raw).unwrap(),
+            2
+        );
         assert_eq!(csv, raw);
     });
     assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.committed, 2);

@@ -843,12 +843,11 @@ fn what_is_read_of_several_ledgers_comes_ledger_by_ledger_and_within_one_limit()
     }
     let reader = AuditReader::new(Store::postgres(&url).unwrap());
     let reader = reader.blocking();
-    let ledgers: Vec<_> =
-        reader.ledgers().unwrap().into_iter().map(|one| (one.ledger, one.entries)).collect();
+    let ledgers: Vec<_> = reader.ledgers().unwrap().into_iter().map(|one| (one.name, one.next_seq)).collect();
     assert_eq!(ledgers, [("a".to_owned(), 3), ("b".to_owned(), 3)]);
     let exported = |query: AuditQuery| {
         let mut lines = Vec::new();
-        reader.export_json_lines(query, &mut lines).unwrap();
+        reader.export(query, ExportFormat::JsonLines, &mut lines).unwrap();
         let lines = serde_json::Deserializer::from_slice(&lines).into_iter::<tracing_audit::SequencedEntry>();
         lines.map(|line| line.unwrap()).map(|found| (found.ledger, found.seq)).collect::<Vec<_>>()
     };
@@ -890,7 +889,7 @@ fn an_export_by_time_puts_several_ledgers_in_one_order_and_leaves_out_one_that_b
     expected.sort_by_key(|(n, ledger)| (Reverse((ts(*n), *n)), *ledger));
 
     let reader = log.reader();
-    let mut chunks = pin!(reader.export_stream(AuditQuery::new(), ExportFormat::CsvRaw));
+    let mut chunks = pin!(reader.export_stream(AuditQuery::new(), ExportFormat::CsvUnescaped));
     let mut bytes = block_on(chunks.try_next()).unwrap().unwrap().bytes;
     write("c", 9000);
     while let Some(chunk) = block_on(chunks.try_next()).unwrap() {
@@ -972,7 +971,7 @@ fn each_query_is_answered_by_its_index() {
         (of().session_id(id(7)), "session_id", 10),
         (of().decision(Decision::Deny), "decision of Deny or Mask", 50),
         (of().risk_at_least(0.8), "risk_score of 0.8 or more", 50),
-        (of().problems(true), "problems", 50),
+        (of().with_problems(), "problems", 50),
         (of().action("audit.gap"), "action audit.gap", 50),
     ] {
         answered(query, serves, entries);

@@ -16,7 +16,7 @@
 //! | `session_id` | a session, in order | +1 to 14 % | +14 to 28 % | 28 | 52 |
 //! | decision of `Deny` or `Mask` | refusals, of one workspace too | rare | rare | rare | rare |
 //! | risk of 0.8 or more | [`risk_at_least`](crate::AuditQuery::risk_at_least) of 0.8 or more | rare | rare | rare | rare |
-//! | problems | [`problems`](crate::AuditQuery::problems) | rare | rare | rare | rare |
+//! | problems | [`with_problems`](crate::AuditQuery::with_problems) | rare | rare | rare | rare |
 //! | action `audit.gap` | declared losses | rare | rare | rare | rare |
 //! | on request: `agent_id`, 500 of them | all that an agent did | +73 to 81 % | +68 to 92 % | 27 | 83 |
 //! | `action`, 20 of them | an action; in SQLite and PostgreSQL also those of a prefix, sorted by `seq` afterwards | +30 % | +47 % | 29 | 87 |
@@ -34,9 +34,10 @@
 //! looked at: the one is used that has fewer, or where these reach back the furthest.
 //!
 //! [`none_of`](crate::AuditQuery::none_of), [`containing`](crate::AuditQuery::containing) and
-//! [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there is. Where [`scans`](crate::AuditQuery::scans)
-//! says that nothing tells where the entries are, and no index on request does (nor, in SQLite, that of an action's
-//! prefix with more than 8192 entries), pages, streams and followers look through a million entries with one statement.
+//! [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there is. Where
+//! [`needs_full_scan`](crate::AuditQuery::needs_full_scan) says that nothing tells where the entries are, and no
+//! index on request does (nor, in SQLite, that of an action's prefix with more than 8192 entries), pages, streams and
+//! followers look through a million entries with one statement.
 //! `query` and CSV go back in time some thousands of entries a statement, up to a million where little of them matches.
 //! What else looks through much, a long range of time or a large workspace, is one statement, and so is a count; in
 //! PostgreSQL, `statement_timeout` bounds them.

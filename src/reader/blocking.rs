@@ -6,13 +6,17 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    AuditQuery, AuditReader, Change, CountBy, Counted, Cursor, Ledger, Page, QuarantinedEntry, RecordedRead,
+    audit_reader::AuditReader,
+    counts::{Change, Counted, Ledger},
+    page::{Cursor, Page},
+    quarantine::QuarantinedEntry,
+    recorded_reads::RecordedRead,
 };
-use crate::{AuditEntry, AuditError, Index, SequencedEntry, platform::on_own_runtime};
+use crate::{AuditEntry, AuditError, AuditQuery, CountBy, Index, SequencedEntry, platform::on_own_runtime};
 
 impl AuditReader {
-    /// The same calls, each of which blocks the thread until it is done. They work on any thread, also within
-    /// an async runtime, whose other tasks then wait.
+    /// The same calls, but each blocks the thread until its answer is complete. They work on any thread, also on one
+    /// of an async runtime, whose other tasks wait meanwhile.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,33 +32,33 @@ impl AuditReader {
     }
 }
 
-/// See [`AuditReader::blocking`].
+/// The reader's calls for code without an async runtime: see [`AuditReader::blocking`].
 #[derive(Clone, Copy, Debug)]
-pub struct BlockingReader<'a>(&'a AuditReader);
+pub struct BlockingReader<'a>(pub(crate) &'a AuditReader);
 
 impl BlockingReader<'_> {
-    /// [`AuditReader::query`].
+    /// Calls [`AuditReader::query`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn query(&self, query: impl Into<AuditQuery>) -> Result<Vec<AuditEntry>, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.query(query))
     }
 
-    /// [`AuditReader::count`].
+    /// Calls [`AuditReader::count`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn count(&self, query: impl Into<AuditQuery>) -> Result<u64, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.count(query))
     }
 
-    /// [`AuditReader::page`].
+    /// Calls [`AuditReader::page`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn page(
         &self,
         query: impl Into<AuditQuery>,
@@ -65,67 +69,27 @@ impl BlockingReader<'_> {
         on_own_runtime(self.0.page(query, cursor, size))
     }
 
-    /// [`AuditReader::export_csv`].
+    /// Calls [`AuditReader::get`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
-    pub fn export_csv(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_csv(query, out))
-    }
-
-    /// [`AuditReader::export_csv_raw`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn export_csv_raw(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_csv_raw(query, out))
-    }
-
-    /// [`AuditReader::export_json_lines`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn export_json_lines(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write,
-    ) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_json_lines(query, out))
-    }
-
-    /// [`AuditReader::export_ocsf`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn export_ocsf(&self, query: impl Into<AuditQuery>, out: impl Write) -> Result<u64, AuditError> {
-        let query = query.into();
-        on_own_runtime(self.0.export_ocsf(query, out))
-    }
-
-    /// [`AuditReader::get`].
-    ///
-    /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn get(&self, id: Uuid) -> Result<Vec<SequencedEntry>, AuditError> {
         on_own_runtime(self.0.get(id))
     }
 
-    /// [`AuditReader::count_by`].
+    /// Calls [`AuditReader::count_by`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn count_by(&self, query: impl Into<AuditQuery>, by: CountBy) -> Result<Vec<Counted>, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.count_by(query, by))
     }
 
-    /// [`AuditReader::compare`].
+    /// Calls [`AuditReader::compare`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn compare(
         &self,
         query: impl Into<AuditQuery>,
@@ -136,26 +100,26 @@ impl BlockingReader<'_> {
         on_own_runtime(self.0.compare(query, before, by))
     }
 
-    /// [`AuditReader::ledgers`].
+    /// Calls [`AuditReader::ledgers`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
         on_own_runtime(self.0.ledgers())
     }
 
-    /// [`AuditReader::indexes`].
+    /// Calls [`AuditReader::indexes`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn indexes(&self) -> Result<Vec<Index>, AuditError> {
         on_own_runtime(self.0.indexes())
     }
 
-    /// [`AuditReader::reads`].
+    /// Calls [`AuditReader::reads`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn reads(
         &self,
         during: impl RangeBounds<DateTime<Utc>>,
@@ -164,18 +128,18 @@ impl BlockingReader<'_> {
         on_own_runtime(self.0.reads(during, limit))
     }
 
-    /// [`AuditReader::quarantined`].
+    /// Calls [`AuditReader::quarantined`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn quarantined(&self) -> Result<Vec<QuarantinedEntry>, AuditError> {
         on_own_runtime(self.0.quarantined())
     }
 
-    /// [`AuditReader::export_quarantined`].
+    /// Calls [`AuditReader::export_quarantined`] and blocks until it is done.
     ///
     /// # Errors
-    /// As there.
+    /// The errors are those of that call.
     pub fn export_quarantined(&self, out: impl Write) -> Result<u64, AuditError> {
         on_own_runtime(self.0.export_quarantined(out))
     }

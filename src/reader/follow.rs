@@ -1,18 +1,19 @@
-//! Entries in the order of their commit: all of them, one after the other, or for ever as they come.
+//! Entries in the order of commit: a single one, all of them as a stream, or new ones as they are committed.
 
 use std::time::Duration;
 
 use futures_util::{Stream, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::{AuditQuery, AuditReader, Column, reads::Reading, sequenced};
-use crate::{AuditError, SequencedEntry, error::Kind, store::Span};
+use super::{audit_reader::AuditReader, recording::RecordingRead, row::sequenced};
+use crate::{AuditError, AuditQuery, Column, SequencedEntry, error::Kind, store::Span};
 
-/// Entries read at once.
+/// The entries that one read of the database takes.
 const PAGE: u32 = 500;
 
-/// How long a follower waits for more: from the shortest, after it found something, to the longest.
+/// A follower's first pause, after a look at the database that finds nothing new.
 const LEAST_PAUSE: Duration = Duration::from_millis(25);
+/// The longest pause. Each further look that finds nothing doubles the pause, up to this.
 const GREATEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl AuditReader {
@@ -31,19 +32,19 @@ impl AuditReader {
         }
         let found = found.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
         let asked = AuditQuery::new().any_of(Column::Id, [id.to_string()]).described();
-        self.reading("get", asked).gave(found.len() as u64).await?;
+        self.recording("get", asked).record_answer(found.len() as u64).await?;
         Ok(found)
     }
 
-    /// The entries of one ledger that match, in the order of `seq`, or against it if the query is
-    /// [`descending`](AuditQuery::descending), within the query's limit. Memory stays constant, and no read transaction
-    /// stays open between two of them, so that a slow consumer holds nobody up. The ledger is that of
+    /// The entries of one ledger that match, within the query's limit. They come in the order of `seq`, or in the
+    /// reverse order if the query is [`newest_first`](AuditQuery::newest_first). Memory stays constant, and no read
+    /// transaction stays open between two entries, so a slow consumer holds nobody up. The ledger is the same as for
     /// [`page`](Self::page).
     ///
-    /// What is committed while it runs may be among them. An `Err` is the last item.
+    /// Entries that are committed while the stream runs may be included. An `Err` is the last item.
     ///
     /// # Cancel safety
-    /// Dropping the stream loses nothing: [`from_seq`](AuditQuery::from_seq) goes on behind the last entry seen.
+    /// Dropping the stream loses nothing: [`from_seq`](AuditQuery::from_seq) resumes after the last entry seen.
     pub fn stream(
         &self,
         query: impl Into<AuditQuery>,
@@ -53,15 +54,17 @@ impl AuditReader {
         let entries = async move {
             let mut query = query?;
             query.ledger.get_or_insert_with(|| reader.ledger.clone());
-            let span = if query.descending { Span::Before(None) } else { Span::After(None) };
-            let reading = reader.reading("stream", query.described());
-            reading.begun().await?;
-            Ok(reading.counting(reader.pages(query, span).try_flatten()))
+            let span = if query.newest_first { Span::Before(None) } else { Span::After(None) };
+            let recording = reader.recording("stream", query.described());
+            recording.record_start().await?;
+            Ok(recording.record_items(reader.pages(query, span).try_flatten()))
         };
         stream::once(entries).try_flatten()
     }
 
-    pub(super) fn pages(
+    /// The entries of the query's ledger that match, page by page, within the query's limit. After an entry that
+    /// cannot be read, which is the last item, no page follows.
+    pub(crate) fn pages(
         self,
         query: AuditQuery,
         span: Span,
@@ -86,25 +89,28 @@ impl AuditReader {
             });
             let left = left.map(|left| left.saturating_sub(found));
             let mut entries: Vec<_> = rows.into_iter().map(sequenced).collect();
-            let broken = entries.iter().position(Result::is_err);
-            entries.truncate(broken.map_or(usize::MAX, |at| at + 1));
-            let next = next.filter(|_| broken.is_none());
+            let unreadable = entries.iter().position(Result::is_err);
+            entries.truncate(unreadable.map_or(usize::MAX, |at| at + 1));
+            let next = next.filter(|_| unreadable.is_none());
             let entries = stream::iter(entries);
             Ok::<_, AuditError>(Some((entries, (reader, query, next, left))))
         })
     }
 
-    /// The entries of one ledger from this `seq` on, those that are there and then those that come, for ever: each
-    /// once, in the order of `seq`, as [`seq` is contiguous](SequencedEntry::seq) whoever writes. To resume, give the
-    /// `seq` after the last one seen.
+    /// The entries of one ledger from this `seq` on: first the existing ones, then new ones as they are committed,
+    /// without end. Each comes once, in the order of `seq`. None is missed, because [`seq` is
+    /// contiguous](SequencedEntry::seq) for any number of writers. To resume, give the `seq` after the last one seen.
     ///
-    /// The database is asked again after 25 ms, and where nothing comes less and less often, at last every second. An
-    /// `Err` does not end the stream: it goes on where it was when the database answers again, and says the same again
-    /// where an entry cannot be read or the ledger ends before the place where it is, which means that the database was
-    /// restored from a backup. (A query that cannot be asked ends it.)
+    /// When no more entries are there, the follower looks at the database again after 25 ms, and then less and less
+    /// often, eventually once a second.
+    ///
+    /// An `Err` does not end the stream: when the database answers again, the stream continues from the same entry.
+    /// The error repeats for as long as an entry cannot be read, or the ledger ends before the follower's `seq`,
+    /// which means that the database was restored from a backup. (A query that is refused as too large ends the
+    /// stream.)
     ///
     /// # Cancel safety
-    /// Dropping the stream, or a wait for its next item, loses nothing.
+    /// Dropping the stream, or a future that waits for its next item, loses nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -127,8 +133,8 @@ impl AuditReader {
         self.follow_matching(AuditQuery::new(), from_seq)
     }
 
-    /// [`follow`](Self::follow), of the entries that match. Each is read once, whether or not it matches. The query's limit,
-    /// direction and range of `seq` are left aside.
+    /// [`follow`](Self::follow), but only the entries that match. Each entry is looked at once, whether or not it
+    /// matches. The query's limit, direction and range of `seq` are ignored.
     pub fn follow_matching(
         &self,
         query: impl Into<AuditQuery>,
@@ -141,8 +147,8 @@ impl AuditReader {
             query.ledger.get_or_insert_with(|| reader.ledger.clone());
             let mut asked = query.described();
             asked.insert("from_seq".to_owned(), from_seq.into());
-            let reading = Some(reader.reading("follow", asked));
-            let follower = Follower { reader, reading, query, next: from_seq, head: from_seq, pause: None };
+            let recording = Some(reader.recording("follow", asked));
+            let follower = Follower { reader, recording, query, next: from_seq, head: from_seq, pause: None };
             let found = stream::unfold(follower, async |mut follower| {
                 let found = follower.more().await;
                 Some((found.map(|found| stream::iter(found.into_iter().map(Ok))), follower))
@@ -153,22 +159,22 @@ impl AuditReader {
     }
 }
 
-/// How far a follower has come.
+/// The state of a follower, and how far it has come.
 struct Follower {
     reader: AuditReader,
-    /// Until it is recorded.
-    reading: Option<Reading>,
+    /// The read to record. `None` once it is recorded.
+    recording: Option<RecordingRead>,
     query: AuditQuery,
-    /// The first `seq` that was not looked at.
+    /// The first `seq` that was not yet looked at.
     next: u64,
-    /// The `seq` that comes after all that were there when it was last asked for.
+    /// The next `seq` of the ledger, when its head was last read.
     head: u64,
-    /// How long it waits before it asks again.
+    /// The pause before the next look at the database.
     pause: Option<Duration>,
 }
 
 impl Follower {
-    /// Waits until there is something.
+    /// The next matching entries, at least one. Waits until they are committed.
     async fn more(&mut self) -> Result<Vec<SequencedEntry>, AuditError> {
         loop {
             if let Some(pause) = self.pause {
@@ -176,16 +182,17 @@ impl Follower {
             }
             let longer = self.pause.map_or(LEAST_PAUSE, |pause| (pause * 2).min(GREATEST_PAUSE));
             self.pause = Some(longer);
-            if let Some(reading) = &self.reading {
-                reading.begun().await?;
-                self.reading = None;
+            if let Some(recording) = &self.recording {
+                recording.record_start().await?;
+                self.recording = None;
             }
             if self.next >= self.head {
                 let heads = self.reader.store.backend().reads()?.heads(self.query.ledger.as_deref()).await?;
                 self.head = heads.first().map_or(0, |head| head.next_seq);
                 if self.head < self.next {
                     let message = format!(
-                        "the ledger ends at seq {}, before {} where it is followed: it was restored from a backup, or is another",
+                        "the ledger ends at seq {}, before {}, from where it is followed: \
+                         the database was restored from a backup, or is another one",
                         self.head, self.next
                     );
                     return Err(AuditError::new(Kind::Store, message));
@@ -204,16 +211,17 @@ impl Follower {
         }
     }
 
-    /// The next matches before the head.
+    /// The next matching entries before the head. The answer may be empty although more follow.
     async fn page(&mut self) -> Result<Vec<SequencedEntry>, AuditError> {
         let mut query = self.query.clone().from_seq(self.next).before_seq(self.head);
-        query.descending = false;
+        query.newest_first = false;
         let rows = self.reader.rows(&query, Span::After(None), PAGE).await?;
         let full = rows.len() == PAGE as usize;
         let last = rows.last().map(|last| last.seq + 1);
         let next = match last {
             Some(last) if full => last,
-            // Whoever answers may know less than whoever told the head, a standby for one.
+            // This connection's server may be behind the one that reported the head, a standby for instance: believe
+            // the rows that it returned.
             last if self.query.takes_all() => last.unwrap_or(self.next),
             _ => self.head,
         };
@@ -223,7 +231,7 @@ impl Follower {
             match sequenced(row) {
                 Ok(entry) => found.push(entry),
                 Err(error) if found.is_empty() => return Err(error),
-                // First those before it, and then the error.
+                // Return the entries before the unreadable one now, and the error with the next call.
                 Err(_) => {
                     self.next = seq;
                     return Ok(found);

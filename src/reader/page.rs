@@ -1,4 +1,4 @@
-//! Pages by `seq` and the cursors between them.
+//! Pages in the order of `seq`, and the cursors between them.
 
 use std::{
     fmt,
@@ -8,31 +8,32 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::AuditQuery;
-use crate::{AuditError, SequencedEntry, error::Kind, store::Span};
+use crate::{AuditError, AuditQuery, SequencedEntry, error::Kind, store::Span};
 
-/// Some entries of a query, in the order of its direction.
+/// One page of a query's entries, in the query's direction.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Page {
-    /// Ascending by `seq`, or descending if the query says so.
+    /// The entries: ascending by `seq`, or descending if the query is newest first.
     pub entries: Vec<SequencedEntry>,
-    /// Where the next page begins; `None` at the end of what is there now.
+    /// The cursor of the next page. `None` if no entry follows at present.
     pub next: Option<Cursor>,
-    /// Where the page before this one begins; `None` on the first.
+    /// The cursor of the page before this one. `None` on the first page.
     pub prev: Option<Cursor>,
 }
 
-/// A place between two entries of one query. Opaque; as text it fits into a URL.
+/// A place between two entries of one query. Opaque; its text form fits into a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cursor {
+    /// Hash of the query, so that a cursor of another query is refused.
     query: u64,
-    /// Which entry it is that has this `seq`: in another database it is another.
+    /// Hash of the entry at `seq`, so that a cursor from another database is refused.
     entry: u64,
+    /// The `seq` of the entry before the cursor, in the direction in which the page is read.
     seq: u64,
     ascending: bool,
-    /// Leads against the query's direction: its page is turned round before it is shown.
+    /// Set in a `prev` cursor: the page is read backwards and reversed before it is returned.
     backwards: bool,
 }
 
@@ -81,18 +82,19 @@ impl From<Cursor> for String {
     }
 }
 
-/// What to read for a page, and how to show it.
+/// The span to read for a page, and the way to make the page of what was read.
 pub(super) struct Position {
     pub(super) span: Span,
     backwards: bool,
-    /// None for the first page.
+    /// `None` for the first page.
     cursor: Option<Cursor>,
 }
 
 impl Position {
+    /// The position of a cursor, which must be of this query; without a cursor, that of the first page.
     pub(super) fn resolve(query: &AuditQuery, cursor: Option<Cursor>) -> Result<Self, AuditError> {
         let Some(cursor) = cursor else {
-            let span = if query.descending { Span::Before(None) } else { Span::After(None) };
+            let span = if query.newest_first { Span::Before(None) } else { Span::After(None) };
             return Ok(Self { span, backwards: false, cursor: None });
         };
         if cursor.query != fingerprint(query) {
@@ -101,7 +103,7 @@ impl Position {
                 "the cursor belongs to another query: start from the first page",
             ));
         }
-        // The entry at the cursor is read again, to see that it is the same.
+        // Read the entry at the cursor again, to check that it is the same one.
         let span = if cursor.ascending {
             Span::After(cursor.seq.checked_sub(1))
         } else {
@@ -110,12 +112,13 @@ impl Position {
         Ok(Self { span, backwards: cursor.backwards, cursor: Some(cursor) })
     }
 
-    /// How many entries to read for a page of this size: one more tells whether there is another page.
+    /// The number of entries to read for a page of this size: the entry at the cursor, the page, and one entry more,
+    /// which shows whether another page follows.
     pub(super) fn wanted(&self, size: u32) -> u32 {
         size.saturating_add(1 + u32::from(self.cursor.is_some()))
     }
 
-    /// Makes the page of what was read.
+    /// Makes the page from the entries that were read.
     pub(super) fn page(
         self,
         query: &AuditQuery,
@@ -144,7 +147,7 @@ impl Position {
                 query: fingerprint(query),
                 entry: identity(at),
                 seq: at.seq,
-                ascending: query.descending == backwards,
+                ascending: query.newest_first == backwards,
                 backwards,
             })
         };
@@ -154,18 +157,19 @@ impl Position {
     }
 }
 
+/// The hash by which a cursor recognizes its entry.
 fn identity(entry: &SequencedEntry) -> u64 {
     hash((&entry.ledger, entry.entry.id))
 }
 
-/// Of everything that decides which entries a query has, in which order. Times to the nanosecond.
+/// Hash of everything that decides which entries a query has, and in which order. Times count to the nanosecond.
 fn fingerprint(query: &AuditQuery) -> u64 {
-    let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, descending } = query;
+    let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, newest_first } = query;
     hash((
         ledger,
         (filter.workspace_id, filter.session_id, &filter.decision, &filter.resource),
-        (filter.start_time, filter.end_time, before, from_seq, before_seq, descending),
-        // Numbers among them have no hash of their own.
+        (filter.start_time, filter.end_time, before, from_seq, before_seq, newest_first),
+        // Conditions hold floating-point numbers, which do not implement `Hash`.
         format!("{conditions:?}"),
     ))
 }
@@ -176,7 +180,7 @@ fn hash(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// FNV-1a: the standard library's hasher may give another value in the next process.
+/// FNV-1a. A cursor outlives the process, and the standard library's hasher may give another value in the next one.
 struct Fnv(u64);
 
 impl Hasher for Fnv {
@@ -199,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_its_text(
+        fn a_cursor_is_read_back_from_its_text(
             query: u64, entry: u64, seq in 0..=i64::MAX.cast_unsigned(), ascending: bool, backwards: bool,
         ) {
             let cursor = Cursor { query, entry, seq, ascending, backwards };
@@ -207,7 +211,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in any::<String>()) {
+        fn any_text_is_a_cursor_or_a_cursor_error(text in any::<String>()) {
             if let Err(error) = text.parse::<Cursor>() {
                 prop_assert!(error.is_cursor());
             }

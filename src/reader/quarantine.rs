@@ -1,6 +1,6 @@
-//! Reading what the database refused.
+//! Lists and exports the entries in quarantine: those that the database refused for good.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Map;
 use uuid::Uuid;
 
-use super::{AuditReader, entry_of};
+use super::{audit_reader::AuditReader, row::entry_of};
 use crate::{
     AuditEntry, AuditError,
     entry::from_micros,
@@ -17,23 +17,25 @@ use crate::{
     store::QuarantinedRow,
 };
 
-/// An accepted entry that the database refused for good: whole, aside, and in nobody's way.
+/// An accepted entry that the database refused for good. It is kept whole, in a table of its own, and does not hold up
+/// other entries. [`AuditWriter::retry_quarantined`](crate::AuditWriter::retry_quarantined) tries it again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct QuarantinedEntry {
-    /// The queue that it came from, one per opened log; with `position` it names the entry.
+    /// The writer whose queue the entry came from: one per opened log. Together with `position` it identifies the
+    /// entry.
     pub writer: Uuid,
-    /// Its place in that queue, from 1.
+    /// The entry's position in that queue; the first is 1.
     pub position: u64,
-    /// The `id` of the entry, if it could be read.
+    /// The `id` of the entry, if it can be read.
     pub id: Option<Uuid>,
-    /// Why it was refused.
+    /// The database's reason for refusing the entry.
     pub error: String,
-    /// When, by the writer's clock.
+    /// The time of the quarantine, by the writer's clock.
     pub quarantined_at: DateTime<Utc>,
-    /// The entry, if it could be read.
+    /// The entry, if it can be read.
     pub entry: Option<AuditEntry>,
-    /// The bytes of an entry that could not be read; in JSON as hexadecimal digits.
+    /// The bytes of an entry that cannot be read, otherwise empty; in JSON as hexadecimal digits.
     #[serde(serialize_with = "hex")]
     pub record: Vec<u8>,
 }
@@ -67,12 +69,13 @@ impl From<QuarantinedRow> for QuarantinedEntry {
 }
 
 impl AuditReader {
+    /// The entries in quarantine, read as they are taken.
     fn quarantine(&self) -> Result<BoxStream<'_, Result<QuarantinedEntry, AuditError>>, AuditError> {
         Ok(self.store.backend().reads()?.quarantined().map_ok(QuarantinedEntry::from).boxed())
     }
 
-    /// The entries in quarantine, in the order in which they came there. All of them are held in memory; where
-    /// there may be many, [`export_quarantined`](Self::export_quarantined) takes constant memory.
+    /// The entries in quarantine, in the order in which they were quarantined. All of them are held in memory: if
+    /// there may be many, use [`export_quarantined`](Self::export_quarantined), which takes constant memory.
     ///
     /// # Errors
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
@@ -81,32 +84,34 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing.
     pub async fn quarantined(&self) -> Result<Vec<QuarantinedEntry>, AuditError> {
         let found: Vec<_> = self.quarantine()?.try_collect().await?;
-        self.reading("quarantined", Map::new()).gave(found.len() as u64).await?;
+        self.recording("quarantined", Map::new()).record_answer(found.len() as u64).await?;
         Ok(found)
     }
 
-    /// Writes the entries in quarantine as JSON Lines, each a [`QuarantinedEntry`], and returns how many.
+    /// Writes the entries in quarantine as JSON Lines, each line a [`QuarantinedEntry`], and returns their number.
     ///
     /// # Errors
     /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. What was written before stays written.
+    /// cannot be read. The lines before the error stay written.
     ///
     /// # Cancel safety
     /// Dropping the future leaves a partial file.
     pub async fn export_quarantined(&self, mut out: impl Write) -> Result<u64, AuditError> {
-        let failed = |cause: std::io::Error| {
-            AuditError::new(Kind::Output, "the export cannot be written").because(cause)
-        };
-        let reading = self.reading("export_quarantined", Map::new());
-        reading.begun().await?;
+        let recording = self.recording("export_quarantined", Map::new());
+        recording.record_start().await?;
         let (mut entries, mut count) = (self.quarantine()?, 0);
         while let Some(entry) = entries.try_next().await? {
-            serde_json::to_writer(&mut out, &entry).map_err(|cause| failed(cause.into()))?;
-            out.write_all(b"\n").map_err(failed)?;
+            serde_json::to_writer(&mut out, &entry).map_err(|cause| output_error(cause.into()))?;
+            out.write_all(b"\n").map_err(output_error)?;
             count += 1;
         }
-        out.flush().map_err(failed)?;
-        reading.ended(count).await?;
+        out.flush().map_err(output_error)?;
+        recording.record_end(count).await?;
         Ok(count)
     }
+}
+
+/// The error of an export that cannot be written to its destination.
+pub(crate) fn output_error(cause: io::Error) -> AuditError {
+    AuditError::new(Kind::Output, "the export cannot be written").because(cause)
 }

@@ -1,48 +1,11 @@
 //! Indexes: the names of those that every log has and of those on request, and hints for query planners.
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
 
+use crate::Column;
+pub use crate::query::IndexOn;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-use crate::reader::Served;
-use crate::{
-    AuditError, Column,
-    reader::{spelled_path, steps},
-};
-
-/// The column or the path in the metadata that an index on request is on.
-///
-/// Its text form is that of the command's options: `agent_id`, `metadata.client.ip`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum IndexOn {
-    /// The value in this column. `id`, `workspace_id` and `session_id` have an index in every log.
-    Column(Column),
-    /// The value at this path in the metadata, spelled as in
-    /// [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of).
-    Metadata(String),
-}
-
-impl fmt::Display for IndexOn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Column(column) => column.fmt(f),
-            Self::Metadata(path) => f.pad(&["metadata.", &spelled_path(&steps(path))].concat()),
-        }
-    }
-}
-
-impl FromStr for IndexOn {
-    type Err = AuditError;
-
-    fn from_str(text: &str) -> Result<Self, AuditError> {
-        match text.strip_prefix("metadata.") {
-            Some(path) => Ok(Self::Metadata(path.to_owned())),
-            None => text.parse().map(Self::Column),
-        }
-    }
-}
+use crate::query::Served;
 
 /// The beginning of the name of each index on request.
 const PREFIX: &str = "tracing_audit_by_";

@@ -24,7 +24,6 @@ mod walk;
 
 pub use appender::Readmitted;
 pub(crate) use appender::{Append, AppendError, Appender, Applied, Fault, Quarantined};
-pub(crate) use backend::RecordedReadRow as ReadRow;
 pub(crate) use backend::{
     Backend, Group, Head, Indexes, LedgerRow, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span,
 };

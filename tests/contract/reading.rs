@@ -221,7 +221,8 @@ impl Further {
             Self::Metadata(path, values, true) => query.metadata_any_of(PATHS[*path].0, values.iter().copied()),
             Self::Metadata(path, values, false) => query.metadata_none_of(PATHS[*path].0, values.iter().copied()),
             Self::Containing(text) => query.containing(text),
-            Self::Problems(some) => query.problems(*some),
+            Self::Problems(true) => query.with_problems(),
+            Self::Problems(false) => query.without_problems(),
             Self::Before(nanos) => query.before(DateTime::from_timestamp_nanos(*nanos)),
             Self::Seqs(from, before) => query.from_seq(*from).before_seq(*before),
         }
@@ -397,7 +398,7 @@ impl Plain {
             query = query.risk_at_least(risk);
         }
         let query = self.further.iter().fold(query, |query, one| one.add(query));
-        if descending { query.descending() } else { query }
+        if descending { query.newest_first() } else { query }
     }
 }
 
@@ -436,7 +437,7 @@ proptest! {
             let streamed: Vec<_> = block_on(reader.stream(&query).try_collect()).unwrap();
             prop_assert_eq!(&streamed, &expected[..expected.len().min(limit)]);
             let mut lines = Vec::new();
-            block_on(reader.export_json_lines(&query, &mut lines)).unwrap();
+            block_on(reader.export(&query, ExportFormat::JsonLines, &mut lines)).unwrap();
             let lines = serde_json::Deserializer::from_slice(&lines).into_iter::<SequencedEntry>();
             prop_assert_eq!(lines.collect::<Result<Vec<_>, _>>().unwrap(), streamed);
             for by in counts() {
@@ -592,7 +593,7 @@ fn a_formula_is_guarded_for_spreadsheets_and_left_alone_for_programs() {
         let mut bytes = Vec::new();
         let reader = fixture.log.reader();
         if raw {
-            block_on(reader.export_csv_raw(AuditFilter::default(), &mut bytes)).unwrap();
+            block_on(reader.export(AuditFilter::default(), ExportFormat::CsvUnescaped, &mut bytes)).unwrap();
         } else {
             block_on(reader.export_csv(AuditFilter::default(), &mut bytes)).unwrap();
         }
@@ -757,7 +758,7 @@ fn an_entry_is_found_by_its_id_and_its_ledger_listed() {
     assert_eq!((found.len(), found[0].seq, &found[0].entry), (1, 1, &entry));
     assert_eq!(block_on(reader.get(Uuid::max())).unwrap(), []);
     let ledgers = block_on(reader.ledgers()).unwrap();
-    assert_eq!((ledgers.len(), &*ledgers[0].ledger, ledgers[0].entries), (1, "main", 2));
+    assert_eq!((ledgers.len(), &*ledgers[0].name, ledgers[0].next_seq), (1, "main", 2));
     assert_eq!(ledgers[0].last_committed_at, Some(found[0].committed_at));
 }
 
@@ -839,12 +840,13 @@ fn each_read_that_is_to_be_recorded_is_told_with_who_asked_for_what_and_how_much
         reader.count_by(AuditQuery::new().since(time(0)), CountBy::Column(Column::Action)).await.unwrap();
         assert_eq!(reader.stream(AuditQuery::new()).count().await, 3);
         reader.export_csv(AuditQuery::new(), std::io::sink()).await.unwrap();
-        reader.export_ocsf(AuditQuery::new().from_seq(1), std::io::sink()).await.unwrap();
+        let from_1 = AuditQuery::new().from_seq(1);
+        reader.export(from_1, ExportFormat::Ocsf, std::io::sink()).await.unwrap();
         reader.quarantined().await.unwrap();
         reader.export_quarantined(std::io::sink()).await.unwrap();
         // Given up before their end, or without any.
         assert_eq!(pin!(reader.follow(1)).next().await.unwrap().unwrap().seq, 1);
-        pin!(reader.stream(AuditQuery::new().descending())).next().await.unwrap().unwrap();
+        pin!(reader.stream(AuditQuery::new().newest_first())).next().await.unwrap().unwrap();
         // What shows nobody's entries.
         reader.ledgers().await.unwrap();
         silent.query(AuditQuery::new()).await.unwrap();
@@ -874,7 +876,7 @@ fn each_read_that_is_to_be_recorded_is_told_with_who_asked_for_what_and_how_much
             ("quarantined", &json!({}), Some(0)),
             ("export_quarantined", &json!({}), Some(0)),
             ("follow", &json!({ "ledger": "main", "from_seq": 1 }), None),
-            ("stream", &json!({ "ledger": "main", "descending": true }), None),
+            ("stream", &json!({ "ledger": "main", "newest_first": true }), None),
         ]
     );
     assert!(reads.iter().all(|read| read.reader == "an\u{fffd}auditor" && read.at >= start - chrono::TimeDelta::seconds(1)));
@@ -919,15 +921,13 @@ fn the_chunks_of_an_export_are_whole_lines_and_together_the_same_as_what_is_writ
     let entry = |n| AuditEntry { reason: reason(n), ..AuditEntry::new(Uuid::nil(), "a", "r") };
     write(&fixture, &(0..400).map(entry).collect::<Vec<_>>());
     let reader = fixture.log.reader();
-    for format in [ExportFormat::Csv, ExportFormat::CsvRaw, ExportFormat::JsonLines, ExportFormat::Ocsf] {
+    for format in [ExportFormat::Csv, ExportFormat::CsvUnescaped, ExportFormat::JsonLines, ExportFormat::Ocsf] {
         let query = AuditQuery::new().from_seq(7);
         let mut whole = Vec::new();
         let blocking = reader.blocking();
         let rows = match format {
             ExportFormat::Csv => blocking.export_csv(&query, &mut whole),
-            ExportFormat::CsvRaw => blocking.export_csv_raw(&query, &mut whole),
-            ExportFormat::JsonLines => blocking.export_json_lines(&query, &mut whole),
-            _ => blocking.export_ocsf(&query, &mut whole),
+            format => blocking.export(&query, format, &mut whole),
         };
         let chunks: Vec<_> = block_on(reader.export_stream(&query, format).try_collect()).unwrap();
         assert!(chunks.len() > 3, "{format:?}: {}", chunks.len());
@@ -965,7 +965,7 @@ fn an_export_by_time_is_of_what_was_there_when_it_began_each_once_and_the_newest
     expected.sort_by_key(|n| std::cmp::Reverse((ts(*n), *n)));
 
     let reader = fixture.log.reader();
-    let mut chunks = pin!(reader.export_stream(AuditQuery::new(), ExportFormat::CsvRaw));
+    let mut chunks = pin!(reader.export_stream(AuditQuery::new(), ExportFormat::CsvUnescaped));
     let mut bytes = block_on(chunks.try_next()).unwrap().unwrap().bytes;
     assert!(bytes.len() < 1_000_000);
     // Newer and older than what comes next.

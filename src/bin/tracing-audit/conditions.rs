@@ -62,7 +62,7 @@ impl Conditions {
     pub(crate) fn ledgers(&self, all: &[Ledger]) -> Result<Vec<String>, Failure> {
         match &self.ledger {
             Some(_) => Ok(vec![one_of(self.ledger.as_ref(), all)?]),
-            None => Ok(all.iter().map(|ledger| ledger.ledger.clone()).collect()),
+            None => Ok(all.iter().map(|ledger| ledger.name.clone()).collect()),
         }
     }
 
@@ -112,7 +112,7 @@ impl Conditions {
             query = query.risk_at_most(greatest);
         }
         if self.problems {
-            query = query.problems(true);
+            query = query.with_problems();
         }
         if let Some(seq) = self.from_seq {
             query = query.from_seq(seq);
@@ -127,14 +127,14 @@ impl Conditions {
 /// The ledger that is named, or the only one.
 pub(crate) fn one_of(named: Option<&String>, all: &[Ledger]) -> Result<String, Failure> {
     match (named, all) {
-        (Some(named), all) if all.iter().any(|there| there.ledger == *named) => Ok(named.clone()),
+        (Some(named), all) if all.iter().any(|there| there.name == *named) => Ok(named.clone()),
         (Some(named), many) => {
-            let there: Vec<_> = many.iter().map(|ledger| ledger.ledger.as_str()).collect();
+            let there: Vec<_> = many.iter().map(|ledger| ledger.name.as_str()).collect();
             Err(Failure::Usage(format!("there is no ledger {named:?}: there are {}", there.join(", "))))
         }
-        (None, [only]) => Ok(only.ledger.clone()),
+        (None, [only]) => Ok(only.name.clone()),
         (None, many) => {
-            let there: Vec<_> = many.iter().map(|ledger| ledger.ledger.as_str()).collect();
+            let there: Vec<_> = many.iter().map(|ledger| ledger.name.as_str()).collect();
             Err(Failure::Usage(format!("which --ledger? There are {}", there.join(", "))))
         }
     }

@@ -133,12 +133,12 @@ pub(crate) fn sources<'a>(logs: &'a [Log], conditions: &Conditions) -> Result<Ve
     let asked = conditions.ledgers(&all)?;
     let mut sources = Vec::new();
     for log in logs {
-        for ledger in log.ledgers.iter().filter(|ledger| asked.contains(&ledger.ledger)) {
-            let name = (log.ledgers.len() > 1).then_some(&*ledger.ledger);
+        for ledger in log.ledgers.iter().filter(|ledger| asked.contains(&ledger.name)) {
+            let name = (log.ledgers.len() > 1).then_some(&*ledger.name);
             let label = [log.db(logs), name].into_iter().flatten().map(|part| [part, "/"].concat()).collect();
             sources.push(Source {
                 reader: &log.reader,
-                ledger: ledger.ledger.clone(),
+                ledger: ledger.name.clone(),
                 db: log.db(logs),
                 label,
             });

@@ -130,7 +130,7 @@ impl Export {
                     return Err(Failure::Usage(message));
                 }
                 let there = |planned: &Ledger| {
-                    ledgers.iter().any(|now| now.ledger == planned.ledger && now.entries >= planned.entries)
+                    ledgers.iter().any(|now| now.name == planned.name && now.next_seq >= planned.next_seq)
                 };
                 if !made.ledgers.iter().all(there) {
                     let message = "a ledger ends before the place where it did when the export began: it was restored from a backup, or is another";
@@ -198,7 +198,7 @@ impl Export {
 
     /// Where the ledger ended when the export began, or where the options end it.
     fn end(&self, ledger: &str, ledgers: &[Ledger]) -> u64 {
-        let head = ledgers.iter().find(|one| one.ledger == ledger).map_or(0, |one| one.entries);
+        let head = ledgers.iter().find(|one| one.name == ledger).map_or(0, |one| one.next_seq);
         self.conditions.before_seq.map_or(head, |before| before.min(head))
     }
 
@@ -212,7 +212,7 @@ impl Export {
     ) -> Result<u64, Failure> {
         let mut progress = Progress::new(self.output.is_some());
         let format = match self.format {
-            Kind::Csv if self.raw => ExportFormat::CsvRaw,
+            Kind::Csv if self.raw => ExportFormat::CsvUnescaped,
             Kind::Csv => ExportFormat::Csv,
             Kind::Jsonl => ExportFormat::JsonLines,
             Kind::Ocsf => ExportFormat::Ocsf,
@@ -223,7 +223,7 @@ impl Export {
         }
         let all = match &self.conditions.ledger {
             Some(one) => vec![one.clone()],
-            None => ledgers.iter().map(|ledger| ledger.ledger.clone()).collect(),
+            None => ledgers.iter().map(|ledger| ledger.name.clone()).collect(),
         };
         let done = |ledger: &String| after.is_some_and(|after| after.ledger == *ledger);
         let first = all.iter().position(done).unwrap_or(0);

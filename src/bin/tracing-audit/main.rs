@@ -221,7 +221,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
                 return Ok(());
             }
             if !oldest_first {
-                query = query.descending();
+                query = query.newest_first();
             }
             let mut shown = show::Entries::new(format, conditions.period.tz);
             let mut together = Vec::new();
@@ -323,7 +323,7 @@ async fn migrate(database: &Database, print: bool, ledger: String) -> Result<(),
     let db = database.one()?;
     let is_new = !db.contains(':') && !Path::new(db).exists();
     let there = if is_new { Vec::new() } else { AuditReader::new(store).ledgers().await? };
-    let ledger = there.into_iter().next().map_or(ledger, |there| there.ledger);
+    let ledger = there.into_iter().next().map_or(ledger, |there| there.name);
     log(database, &ledger, Migrate::Auto).await.map(drop)
 }
 

@@ -87,8 +87,8 @@ fn as_json(value: &impl Serialize) -> Result<String, Failure> {
 /// Tells people at a terminal why this may take a while: there are many entries and no index that every log has.
 pub(crate) fn tell_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
     const MANY: u64 = 1_000_000;
-    let entries: u64 = ledgers.iter().map(|ledger| ledger.entries).sum();
-    if query.scans() && entries >= MANY && io::stderr().is_terminal() {
+    let entries: u64 = ledgers.iter().map(|ledger| ledger.next_seq).sum();
+    if query.needs_full_scan() && entries >= MANY && io::stderr().is_terminal() {
         anstream::eprintln!(
             "tracing-audit: all {entries} entries are looked at, unless an index on request serves this: --since narrows it"
         );
@@ -401,7 +401,7 @@ pub(crate) fn ledgers(logs: &[Log]) -> Result<(), Failure> {
     }
     let row = |(log, one): (&Log, &Ledger)| {
         let last = one.last_committed_at.map(|last| time(last, Tz::UTC));
-        let rest = [harmless(&one.ledger).into_owned(), one.entries.to_string(), last.unwrap_or_default()];
+        let rest = [harmless(&one.name).into_owned(), one.next_seq.to_string(), last.unwrap_or_default()];
         several.then(|| harmless(&log.name).into_owned()).into_iter().chain(rest).collect()
     };
     let columns = [("ledger", Cells::Cut), ("entries", Cells::Whole), ("last committed", Cells::Whole)];

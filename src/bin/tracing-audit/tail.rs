@@ -60,7 +60,7 @@ impl Tail {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let (reader, ledgers) = database.open_one().await?;
         let ledger = one_of(self.conditions.ledger.as_ref(), &ledgers)?;
-        let head = ledgers.iter().find(|one| one.ledger == ledger).map_or(0, |one| one.entries);
+        let head = ledgers.iter().find(|one| one.name == ledger).map_or(0, |one| one.next_seq);
         let query = self.conditions.query()?.ledger(&ledger);
         let (mut to, known) = match (self.output, self.state) {
             (Some(path), _) => {

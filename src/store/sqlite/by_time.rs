@@ -200,7 +200,7 @@ mod tests {
             ),
             (of().decision(Decision::Deny), Some(0), "entries_refused (decision=? AND rowid>? AND rowid<?)"),
             (of().risk_at_least(0.9), Some(0), "entries_risky (seq>? AND seq<?)"),
-            (of().problems(true), Some(0), "entries_problems (seq>? AND seq<?)"),
+            (of().with_problems(), Some(0), "entries_problems (seq>? AND seq<?)"),
             (of().action("audit.gap"), Some(0), "entries_gaps (seq>? AND seq<?)"),
             (refused, Some(1), "entries_refused_in (workspace_id=? AND decision=? AND rowid>? AND rowid<?)"),
             (

@@ -181,7 +181,7 @@ mod tests {
             ),
             (of().risk_at_least(0.8), 0, "entries_risky", false),
             (of().risk_at_least(0.9), 0, "entries_risky", false),
-            (of().problems(true), 0, "entries_problems", false),
+            (of().with_problems(), 0, "entries_problems", false),
             (of().action("audit.gap"), 0, "entries_gaps", false),
             (of().any_of(Column::Id, ["a"]), 0, "sqlite_autoindex_tracing_audit_entries_1", false),
             (of().session_id(Uuid::nil()).workspace_id(Uuid::nil()), 0, "entries_workspace", false),
@@ -189,7 +189,7 @@ mod tests {
             (of().session_id(Uuid::nil()).decision(Decision::Deny), 0, "entries_session", false),
             (of().session_id(Uuid::nil()).decision(Decision::Deny), 1, "entries_refused ", false),
             (of().workspace_id(Uuid::nil()).risk_at_least(0.9), 1, "entries_risky", false),
-            (of().workspace_id(Uuid::nil()).problems(true), 1, "entries_problems", false),
+            (of().workspace_id(Uuid::nil()).with_problems(), 1, "entries_problems", false),
             (of().workspace_id(Uuid::nil()).action("audit.gap"), 1, "entries_gaps", false),
         ];
         let on_request = [

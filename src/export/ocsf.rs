@@ -1,19 +1,19 @@
-//! Entries as events of the Open Cybersecurity Schema Framework, which security tools of all makers read.
+//! Maps an entry to an event of the Open Cybersecurity Schema Framework (OCSF), which security tools of all makers
+//! read.
 
-use std::{io::Write, net::IpAddr};
+use std::net::IpAddr;
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
-use super::{AuditQuery, AuditReader, ExportFormat};
-use crate::{AuditEntry, AuditError, Decision, SequencedEntry, audit_id};
+use crate::{AuditEntry, Decision, SequencedEntry, audit_id};
 
-/// <https://schema.ocsf.io/1.8.0/classes/api_activity>
+/// The version of the schema: <https://schema.ocsf.io/1.8.0/classes/api_activity>.
 const VERSION: &str = "1.8.0";
 const CATEGORY: u32 = 6;
 const CLASS: u32 = 6003;
 
-/// What the first letters of an action's verb say of it.
+/// The activities of the class, each with the beginnings of the verbs that mean it.
 const ACTIVITIES: [(u32, &str, &[&str]); 4] = [
     (1, "Create", &["create", "add", "insert", "new", "register", "upload", "import"]),
     (
@@ -29,44 +29,11 @@ const ACTIVITIES: [(u32, &str, &[&str]); 4] = [
     (4, "Delete", &["delete", "remove", "destroy", "drop", "purge", "erase"]),
 ];
 
-/// Where an address is looked for in the metadata.
+/// The places in the metadata that may hold the client's address, the preferred one first.
 const ADDRESSES: [&str; 6] =
     ["/ip", "/client_ip", "/client/ip", "/remote_addr", "/source_ip", "/sourceIPAddress"];
 
-impl AuditReader {
-    /// Writes the entries that match as JSON Lines of OCSF 1.8.0 events, class API Activity (6003) with the profile
-    /// Security Control, in the order of [`export_json_lines`](Self::export_json_lines), and returns how many.
-    ///
-    /// | OCSF | from |
-    /// |---|---|
-    /// | `api.operation`, `activity_id` | the action; its verb, the part behind the last `.` or `:`, decides: 1 create, 2 read, 3 update, 4 delete, else 99, 0 if there is none |
-    /// | `actor.user`, `actor.session` | agent, with the name that its id was made from, and session |
-    /// | `resources` | resource and its id |
-    /// | `action_id`, `status_id` | `Allow`: 1 allowed, 1 success. `Deny`: 2 denied, 2 failure. `Mask`: 4 modified, 1 success. None: 0, 0. Another: 99, 99 |
-    /// | `severity_id` | risk: from 1 informational below 0.2, in steps of 0.2, to 5 critical from 0.8 on |
-    /// | `status_detail` | reason |
-    /// | `src_endpoint.ip` | `ip`, `client_ip`, `client.ip`, `remote_addr`, `source_ip` or `sourceIPAddress` of the metadata |
-    /// | `metadata` | `uid` the entry's id, `sequence` its `seq`, `log_name` its ledger, `logged_time` its commit, `correlation_uid` the metadata's `trace_id` |
-    /// | `api.request.uid`, `api.service.name` | `request_id` and `service` of the metadata |
-    /// | `unmapped` | workspace, risk score, problems, and all of the metadata |
-    ///
-    /// Where the class requires what an entry does not have, it says `unknown`.
-    ///
-    /// # Errors
-    /// [`is_output`](AuditError::is_output) if `out` fails, [`is_store`](AuditError::is_store) if the database
-    /// cannot be read. What was written before stays written.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves a partial file.
-    pub async fn export_ocsf(
-        &self,
-        query: impl Into<AuditQuery>,
-        out: impl Write,
-    ) -> Result<u64, AuditError> {
-        self.export_to(query, ExportFormat::Ocsf, out).await
-    }
-}
-
+/// The OCSF event of an entry: class API Activity, profile Security Control.
 pub(super) fn event(found: &SequencedEntry) -> Value {
     let SequencedEntry { ledger, seq, entry, committed_at, problems } = found;
     let text = |name: &str| entry.metadata.get(name).and_then(Value::as_str);
@@ -142,6 +109,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
+/// The text, or `unknown` if it is empty.
 fn said(text: &str) -> &str {
     if text.is_empty() { "unknown" } else { text }
 }
@@ -179,7 +147,8 @@ fn activity(action: &str) -> (u32, &'static str) {
     }
 }
 
-/// Action and status, each with its caption, which for what is not listed is the source's own word.
+/// The action and the status of a decision, each as number and caption. The caption of a decision that is not listed is
+/// the word of the entry.
 fn outcome(decision: &str) -> ((u32, &str), (u32, &str)) {
     match decision.parse() {
         Ok(Decision::Allow) => ((1, "Allowed"), (1, "Success")),
@@ -209,13 +178,13 @@ mod tests {
 
     use super::*;
 
-    /// What the schema says of the class and the objects in it: which attributes there are, which are required, of
-    /// which at least one, and the numbers that an enumeration has.
+    /// The schema's rules for the class and the objects in it: which attributes exist, which are required, of which
+    /// at least one is required, and the values of each enumeration.
     fn schema() -> Value {
         serde_json::from_str(include_str!("../../tests/data/ocsf-1.8.0.json")).unwrap()
     }
 
-    /// The object that an attribute holds, where it is one of those of the schema.
+    /// The kind of object that an attribute holds, if the attribute holds an object.
     fn type_of(attribute: &str) -> Option<&str> {
         Some(match attribute {
             "src_endpoint" => "network_endpoint",
@@ -245,13 +214,13 @@ mod tests {
             if let Some(listed) = rules["enums"].get(attribute) {
                 let caption = &listed[value.to_string()];
                 assert!(caption.is_string(), "{attribute} has no {value}");
-                // The caption stands beside it, in words of the source where the list has none.
+                // The attribute beside it is its caption. The caption of 99, "other", is the source's own word.
                 let beside = match &**attribute {
                     "activity_id" => "activity_name",
                     other => other.trim_end_matches("_id"),
                 };
-                let told = &object[beside];
-                assert!(*value == json!(99) || told == caption, "{attribute}: {told}");
+                let written = &object[beside];
+                assert!(*value == json!(99) || written == caption, "{attribute}: {written}");
             }
             if let Some(object) = type_of(attribute) {
                 check(schema, object, value);
@@ -267,7 +236,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_entry_is_an_event_as_the_schema_wants_it(
+        fn any_entry_becomes_an_event_that_the_schema_allows(
             (action, resource) in ("[a-z.:]{0,12}", "[a-z]{0,3}"), resource_id in proptest::option::of("[a-z]{0,3}"),
             decision in prop_oneof![Just("Allow"), Just("Deny"), Just("Mask"), Just(""), Just("Perhaps")],
             risk in any::<f64>(), reason in proptest::option::of(".*"), agent: Option<bool>, session: Option<u128>,
@@ -286,20 +255,20 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_told_in_the_words_of_the_schema() {
+    fn an_event_has_the_schema_s_numbers_and_captions() {
         let mut found = entry("document.read", "Mask");
         found.entry.agent_id = Some(audit_id("alice"));
         found.entry.risk_score = 0.85;
         found.entry.ts = "2026-11-17T12:00:00.5Z".parse().unwrap();
         found.entry.metadata = json!({ "agent_id": "alice", "client": { "ip": "2001:db8::1" } });
-        let told = event(&found);
-        assert_eq!(told["type_uid"], 600_302);
-        assert_eq!(told["time"], 1_794_916_800_500_i64);
-        assert_eq!((&told["action"], &told["severity_id"]), (&json!("Modified"), &json!(5)));
-        assert_eq!(told["actor"]["user"]["name"], "alice");
-        assert_eq!(told["src_endpoint"], json!({ "ip": "2001:db8::1" }));
+        let event = event(&found);
+        assert_eq!(event["type_uid"], 600_302);
+        assert_eq!(event["time"], 1_794_916_800_500_i64);
+        assert_eq!((&event["action"], &event["severity_id"]), (&json!("Modified"), &json!(5)));
+        assert_eq!(event["actor"]["user"]["name"], "alice");
+        assert_eq!(event["src_endpoint"], json!({ "ip": "2001:db8::1" }));
         assert_eq!(
-            (&told["metadata"]["sequence"], &told["metadata"]["log_name"]),
+            (&event["metadata"]["sequence"], &event["metadata"]["log_name"]),
             (&json!(7), &json!("main"))
         );
 
@@ -310,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_check_of_the_schema_fails_where_an_event_is_not_as_it_wants() {
+    fn the_check_against_the_schema_fails_for_events_that_it_forbids() {
         let good = event(&entry("document.read", "Allow"));
         check(&schema(), "api_activity", &good);
         for (place, value) in [

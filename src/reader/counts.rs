@@ -1,66 +1,32 @@
-//! Counts, computed in the database: per hour, per value, and one period against another.
+//! Counts by hour or by value and comparisons of two counts, computed in the database; ledgers and indexes.
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{AuditQuery, AuditReader, Column};
-use crate::{AuditError, Index, audit_id, entry::from_micros, store::Group};
+use super::audit_reader::AuditReader;
+use crate::{AuditError, AuditQuery, CountBy, Index, audit_id, entry::from_micros, store::Group};
 
-/// What entries are counted by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CountBy {
-    /// The hour of `ts`, in UTC.
-    Hour,
-    /// The day of `ts`, in UTC.
-    Day,
-    /// The ledger.
-    Ledger,
-    /// The value in this column.
-    Column(Column),
-    /// The value at this place in the metadata; a path as in [`AuditQuery::metadata_any_of`].
-    Metadata(String),
-}
-
-impl CountBy {
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(crate) fn is_time(&self) -> bool {
-        matches!(self, Self::Hour | Self::Day)
-    }
-}
-
-impl fmt::Display for CountBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hour => f.pad("hour"),
-            Self::Day => f.pad("day"),
-            Self::Ledger => f.pad("ledger"),
-            Self::Column(column) => column.fmt(f),
-            Self::Metadata(path) => write!(f, "metadata.{path}"),
-        }
-    }
-}
-
-/// Entries that have one thing in common.
+/// The number of entries that have one value in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counted {
-    /// What they have in common: an hour or a day as its beginning in RFC 3339, an id as a UUID, a text; a value of the
-    /// metadata that is not a text as JSON. `None` where there is nothing.
+    /// The value that the entries have in common: for an hour or a day its beginning in RFC 3339, for an id the UUID,
+    /// for a text the text, for any other value in the metadata its JSON. `None` for the entries that have no value
+    /// there.
     pub key: Option<String>,
-    /// For an id that was made from a name: the name, if the entries say it.
+    /// The name that the id was made from, if it was made from one and the entries hold the name.
     pub name: Option<String>,
-    /// How many there are.
+    /// The number of these entries.
     pub entries: u64,
-    /// The least `ts` of them.
+    /// The least `ts` of these entries.
     pub first: DateTime<Utc>,
-    /// The greatest `ts` of them.
+    /// The greatest `ts` of these entries.
     pub last: DateTime<Utc>,
 }
 
-/// How a count has changed from one period to another.
+/// The change of a count from an earlier period to a later one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Change {
@@ -68,9 +34,9 @@ pub struct Change {
     pub key: Option<String>,
     /// As in [`Counted`].
     pub name: Option<String>,
-    /// How many there are in the later period.
+    /// The number of entries in the later period.
     pub entries: u64,
-    /// How many there were in the earlier one.
+    /// The number of entries in the earlier period.
     pub entries_before: u64,
 }
 
@@ -78,17 +44,18 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Ledger {
-    /// Its name.
-    pub ledger: String,
-    /// How many entries were committed to it, those removed since among them; the next one gets this `seq`.
-    pub entries: u64,
-    /// When the last of them was committed, by its writer's clock.
+    /// The ledger's name.
+    pub name: String,
+    /// The `seq` of the next entry. This is also the number of entries that were ever committed to the ledger,
+    /// including those removed since.
+    pub next_seq: u64,
+    /// The time of the last commit, by its writer's clock.
     pub last_committed_at: Option<DateTime<Utc>>,
 }
 
 impl AuditReader {
-    /// How many entries match, by what they have in common: hours and days in their order, whatever else the most
-    /// frequent first. The query's limit is one on how many counts there are.
+    /// The number of entries that match, for each value that they have in common. Hours and days come in their order;
+    /// other values come the most frequent first. The query's limit bounds the number of counts.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -117,7 +84,7 @@ impl AuditReader {
     ) -> Result<Vec<Counted>, AuditError> {
         let query = Self::asked(query)?;
         let groups = self.store.backend().reads()?.count_by(&query, &by).await?;
-        // What stands in the metadata is a name only if the id was made from it.
+        // A text in the metadata is the id's name only if the id was made from it.
         let is_of = |name: &String, key: &Option<String>| Some(audit_id(name).to_string()) == *key;
         let counted = |group: Group| Counted {
             name: group.name.filter(|name| is_of(name, &group.key)),
@@ -129,12 +96,12 @@ impl AuditReader {
         let counts: Vec<_> = groups.into_iter().map(counted).collect();
         let mut asked = query.described();
         asked.insert("by".to_owned(), by.to_string().into());
-        self.reading("count_by", asked).gave(counts.len() as u64).await?;
+        self.recording("count_by", asked).record_answer(counts.len() as u64).await?;
         Ok(counts)
     }
 
-    /// How counts have changed from the entries that match `before` to those that match `query`: what has grown most
-    /// comes first. The limit of `query` is one on how many changes there are.
+    /// The changes of the counts, from the entries that match `before` to the entries that match `query`. The
+    /// greatest growth comes first. The limit of `query` bounds the number of changes.
     ///
     /// # Errors
     /// As [`count_by`](Self::count_by).
@@ -148,7 +115,7 @@ impl AuditReader {
         by: CountBy,
     ) -> Result<Vec<Change>, AuditError> {
         let (mut query, mut before) = (query.into(), before.into());
-        // Of all, since what has grown most need not be among the most frequent.
+        // Count without a limit: the value that has grown most need not be among the most frequent.
         let limit = query.filter.limit.take();
         before.filter.limit = None;
         let then = self.count_by(before, by.clone()).await?;
@@ -173,7 +140,7 @@ impl AuditReader {
         Ok(changes)
     }
 
-    /// The ledgers of the database, by name.
+    /// The ledgers of the database, in the order of their names.
     ///
     /// # Errors
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
@@ -183,8 +150,8 @@ impl AuditReader {
     pub async fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
         let heads = self.store.backend().reads()?.heads(None).await?;
         let ledger = |head: crate::store::Head| Ledger {
-            ledger: head.ledger,
-            entries: head.next_seq,
+            name: head.ledger,
+            next_seq: head.next_seq,
             last_committed_at: head.last_committed_at.map(from_micros),
         };
         Ok(heads.into_iter().map(ledger).collect())
@@ -192,9 +159,9 @@ impl AuditReader {
 }
 
 impl AuditReader {
-    /// The indexes of the log: what each serves, what it takes on disk, and how often it was used. What each costs at an
-    /// insert, the module [`indexes`](crate::indexes) says. Looks through all of an index on SQLite: a second for
-    /// some ten million entries.
+    /// The indexes of the log: what each serves, its size on disk, and how often it was used. The module
+    /// [`indexes`](crate::indexes) says what each costs at an insert. On SQLite, this call reads each index from end
+    /// to end: a second for some ten million entries.
     ///
     /// # Errors
     /// [`is_store`](AuditError::is_store) if the database cannot be read.
@@ -204,10 +171,4 @@ impl AuditReader {
     pub async fn indexes(&self) -> Result<Vec<Index>, AuditError> {
         self.store.backend().indexes()?.list().await
     }
-}
-
-/// The beginning of an hour or a day.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) fn spelled(micros: i64) -> String {
-    from_micros(micros).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }

@@ -1,0 +1,327 @@
+//! `AuditQuery`: the builder, the bounds in time, and the description for the record of reads.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    column::Column,
+    condition::{Condition, as_json},
+    filter::AuditFilter,
+    path::steps,
+};
+use crate::{Decision, audit_id, entry::storable};
+
+/// A question to the log, built step by step. Each call adds a condition, and all conditions must hold. Without any,
+/// all entries match.
+///
+/// ```
+/// use tracing_audit::{AuditQuery, Column, Decision, audit_id};
+///
+/// let refused = AuditQuery::new().agent_id(audit_id("alice")).decision(Decision::Deny).limit(20);
+/// let by_people = AuditQuery::new().none_of(Column::AgentId, ["healthcheck"]).action_prefix("document.");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AuditQuery {
+    pub(crate) filter: AuditFilter,
+    pub(crate) ledger: Option<String>,
+    pub(crate) before: Option<DateTime<Utc>>,
+    pub(crate) from_seq: Option<u64>,
+    pub(crate) before_seq: Option<u64>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) newest_first: bool,
+}
+
+impl AuditQuery {
+    /// A query that all entries match.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether all entries match that are in the ledger and in the range of `seq`.
+    pub(crate) fn takes_all(&self) -> bool {
+        let filter = AuditFilter { limit: None, ..self.filter.clone() };
+        filter == AuditFilter::default() && self.before.is_none() && self.conditions.is_empty()
+    }
+
+    /// The number of values that all its conditions together compare with.
+    pub(crate) fn values(&self) -> usize {
+        self.conditions.iter().map(Condition::values).sum()
+    }
+
+    fn with(mut self, condition: Condition) -> Self {
+        self.conditions.push(condition);
+        self
+    }
+
+    /// Entries of this ledger. Default: the entries of all ledgers in the database. Pages, streams and followers read a
+    /// single ledger, by default the one of the log that made the reader, or `main`.
+    #[must_use]
+    pub fn ledger(mut self, name: impl Into<String>) -> Self {
+        self.ledger = Some(name.into());
+        self
+    }
+
+    /// Entries of this workspace.
+    #[must_use]
+    pub fn workspace_id(mut self, id: Uuid) -> Self {
+        self.filter.workspace_id = Some(id);
+        self
+    }
+
+    /// Entries of this session.
+    #[must_use]
+    pub fn session_id(mut self, id: Uuid) -> Self {
+        self.filter.session_id = Some(id);
+        self
+    }
+
+    /// Entries of this agent. For an agent with a name, give the [`audit_id`](crate::audit_id) of the name.
+    #[must_use]
+    pub fn agent_id(self, id: Uuid) -> Self {
+        self.with(Condition::Ids { column: Column::AgentId, ids: vec![id], within: true })
+    }
+
+    /// Entries with exactly this action.
+    #[must_use]
+    pub fn action(self, action: impl Into<String>) -> Self {
+        self.any_of(Column::Action, [action])
+    }
+
+    /// Entries whose action begins with this text: `document.` for `document.read`, `document.share` and so on.
+    #[must_use]
+    pub fn action_prefix(self, prefix: impl Into<String>) -> Self {
+        let prefix = prefix.into();
+        if prefix.is_empty() { self } else { self.with(Condition::ActionPrefix(storable(prefix))) }
+    }
+
+    /// Entries with exactly this resource.
+    #[must_use]
+    pub fn resource(mut self, resource: impl Into<String>) -> Self {
+        self.filter.resource = Some(resource.into());
+        self
+    }
+
+    /// Entries with exactly this resource id.
+    #[must_use]
+    pub fn resource_id(self, id: impl Into<String>) -> Self {
+        self.any_of(Column::ResourceId, [id])
+    }
+
+    /// Entries with this decision.
+    #[must_use]
+    pub fn decision(mut self, decision: Decision) -> Self {
+        self.filter.decision = Some(decision.into());
+        self
+    }
+
+    /// Entries with one of these values in the column. In a column of ids, a value that is not a UUID is a name, and
+    /// stands for the [`audit_id`](crate::audit_id) of this name, as in an event.
+    #[must_use]
+    pub fn any_of<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>) -> Self {
+        self.set(column, values, true)
+    }
+
+    /// Entries with none of these values in the column, including the entries with no value there. The values are
+    /// read as in [`any_of`](Self::any_of).
+    #[must_use]
+    pub fn none_of<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>) -> Self {
+        self.set(column, values, false)
+    }
+
+    fn set<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>, within: bool) -> Self {
+        let values = values.into_iter().map(Into::into);
+        self.with(if column.holds_ids() {
+            let id = |text: String| text.parse().unwrap_or_else(|_| audit_id(&text));
+            Condition::Ids { column, ids: values.map(id).collect(), within }
+        } else {
+            Condition::Texts { column, texts: values.map(storable).collect(), within }
+        })
+    }
+
+    /// Entries with one of these values at this path in their metadata: `userIdentity.arn`, `tags[0]`,
+    /// `"a key with . in it".name`. A value matches the string, and also the number, `true`, `false` or `null` that is
+    /// written like it.
+    #[must_use]
+    pub fn metadata_any_of<T: Into<String>>(self, path: &str, values: impl IntoIterator<Item = T>) -> Self {
+        self.metadata_set(path, values, true)
+    }
+
+    /// Entries with none of these values at this path in their metadata, including the entries with no value there.
+    /// Paths and values are read as in [`metadata_any_of`](Self::metadata_any_of).
+    #[must_use]
+    pub fn metadata_none_of<T: Into<String>>(self, path: &str, values: impl IntoIterator<Item = T>) -> Self {
+        self.metadata_set(path, values, false)
+    }
+
+    fn metadata_set<T: Into<String>>(
+        self,
+        path: &str,
+        values: impl IntoIterator<Item = T>,
+        within: bool,
+    ) -> Self {
+        let values = values.into_iter().flat_map(|value| as_json(&storable(value.into()))).collect();
+        self.with(Condition::Metadata { path: steps(path), values, within })
+    }
+
+    /// Entries whose action, resource or reason contains this text. The case of ASCII letters is ignored. No index
+    /// serves this condition: give a range of time as well.
+    #[must_use]
+    pub fn containing(self, text: &str) -> Self {
+        self.with(Condition::Contains(storable(text.to_ascii_lowercase())))
+    }
+
+    /// Entries whose event had [problems](crate::SequencedEntry::problems) when it was accepted.
+    #[must_use]
+    pub fn with_problems(self) -> Self {
+        self.with(Condition::Problems(true))
+    }
+
+    /// Entries whose event had no [problems](crate::SequencedEntry::problems) when it was accepted.
+    #[must_use]
+    pub fn without_problems(self) -> Self {
+        self.with(Condition::Problems(false))
+    }
+
+    /// Entries with at least this risk score. Entries without a score never match.
+    #[must_use]
+    pub fn risk_at_least(self, score: f64) -> Self {
+        self.with(if score.is_nan() { Condition::NOTHING } else { Condition::RiskAtLeast(score) })
+    }
+
+    /// Entries with at most this risk score. Entries without a score never match.
+    #[must_use]
+    pub fn risk_at_most(self, score: f64) -> Self {
+        self.with(if score.is_nan() { Condition::NOTHING } else { Condition::RiskAtMost(score) })
+    }
+
+    /// Entries with `ts` at or after this moment.
+    #[must_use]
+    pub fn since(mut self, time: DateTime<Utc>) -> Self {
+        self.filter.start_time = Some(time);
+        self
+    }
+
+    /// Entries with `ts` at or before this moment.
+    #[must_use]
+    pub fn until(mut self, time: DateTime<Utc>) -> Self {
+        self.filter.end_time = Some(time);
+        self
+    }
+
+    /// Entries with `ts` before this moment. Together with [`since`](Self::since), this is a half-open range.
+    #[must_use]
+    pub fn before(mut self, time: DateTime<Utc>) -> Self {
+        self.before = Some(time);
+        self
+    }
+
+    /// Entries with this `seq` or a greater one: in a single ledger, the entries that were committed since.
+    #[must_use]
+    pub fn from_seq(mut self, seq: u64) -> Self {
+        self.from_seq = Some(seq);
+        self
+    }
+
+    /// Entries with a `seq` less than this one.
+    #[must_use]
+    pub fn before_seq(mut self, seq: u64) -> Self {
+        self.before_seq = Some(seq);
+        self
+    }
+
+    /// At most this many entries. `page` has a size of its own and ignores the limit, and so does `count`.
+    #[must_use]
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.filter.limit = Some(limit);
+        self
+    }
+
+    /// Pages from the newest entry to the oldest, by `seq`. Default: from the oldest to the newest.
+    ///
+    /// This concerns [`page`](crate::AuditReader::page), [`stream`](crate::AuditReader::stream) and the exports in
+    /// the order of `seq` ([`JsonLines`](crate::ExportFormat::JsonLines), [`Ocsf`](crate::ExportFormat::Ocsf)). It
+    /// does nothing to [`query`](crate::AuditReader::query) and to exports as CSV, which are newest first in any
+    /// case, by `ts`.
+    #[must_use]
+    pub fn newest_first(mut self) -> Self {
+        self.newest_first = true;
+        self
+    }
+}
+
+impl AuditQuery {
+    /// The query as JSON, for the record of reads. Conditions that are not set are left out.
+    pub(crate) fn described(&self) -> Map<String, Value> {
+        let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, newest_first } = self;
+        let mut described = Map::new();
+        let mut add = |name: &str, value: Value| {
+            if !value.is_null() {
+                described.insert(name.to_owned(), value);
+            }
+        };
+        add("ledger", json!(ledger));
+        add("workspace_id", json!(filter.workspace_id));
+        add("session_id", json!(filter.session_id));
+        add("decision", json!(filter.decision));
+        add("resource", json!(filter.resource));
+        add("since", json!(filter.start_time));
+        add("until", json!(filter.end_time));
+        add("before", json!(before));
+        add("from_seq", json!(from_seq));
+        add("before_seq", json!(before_seq));
+        add("limit", json!(filter.limit));
+        add("newest_first", json!(newest_first.then_some(true)));
+        let conditions: Vec<Value> = conditions.iter().map(Condition::described).collect();
+        add("conditions", if conditions.is_empty() { Value::Null } else { conditions.into() });
+        described
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl AuditQuery {
+    /// The bounds in time, both inclusive, in microseconds since 1970. Stored times have whole microseconds, so each
+    /// bound is rounded to the nearest one inside the range.
+    pub(crate) fn bounds(&self) -> (Option<i64>, Option<i64>) {
+        let rounded_up = |time: DateTime<Utc>| {
+            time.timestamp_micros() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1000))
+        };
+        let until = self.filter.end_time.map(|end| end.timestamp_micros());
+        let before = self.before.map(|before| rounded_up(before) - 1);
+        let greatest = [until, before].into_iter().flatten().min();
+        (self.filter.start_time.map(rounded_up), greatest)
+    }
+}
+
+impl AuditQuery {
+    /// All conditions, including those of the plain filter, which come first.
+    pub(crate) fn all_conditions(&self) -> impl Iterator<Item = Cow<'_, Condition>> {
+        let filter = &self.filter;
+        let id = |column, id: Option<Uuid>| Some(Condition::Ids { column, ids: vec![id?], within: true });
+        let text = |column, text: &Option<String>| {
+            Some(Condition::Texts { column, texts: vec![storable(text.clone()?)], within: true })
+        };
+        let plain = [
+            id(Column::WorkspaceId, filter.workspace_id),
+            id(Column::SessionId, filter.session_id),
+            text(Column::Decision, &filter.decision),
+            text(Column::Resource, &filter.resource),
+        ];
+        plain.into_iter().flatten().map(Cow::Owned).chain(self.conditions.iter().map(Cow::Borrowed))
+    }
+}
+
+impl From<AuditFilter> for AuditQuery {
+    fn from(filter: AuditFilter) -> Self {
+        Self { filter, ..Self::default() }
+    }
+}
+
+impl From<&Self> for AuditQuery {
+    fn from(query: &Self) -> Self {
+        query.clone()
+    }
+}

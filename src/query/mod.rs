@@ -1,0 +1,33 @@
+//! The questions that can be asked of a log. Knows no SQL and no database.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `filter.rs` | the seven plain conditions: `AuditFilter` |
+//! | `audit_query.rs` | `AuditQuery`: the builder, the bounds in time, the description for the record of reads |
+//! | `column.rs` | the columns that are compared with values |
+//! | `condition.rs` | one condition, beside ledger, time and `seq` |
+//! | `path.rs` | paths into the metadata, parsed and spelled |
+//! | `count_by.rs` | what entries are counted by |
+//! | `served.rs` | which index serves which condition |
+
+mod audit_query;
+mod column;
+mod condition;
+mod count_by;
+mod filter;
+mod path;
+mod served;
+
+pub use audit_query::AuditQuery;
+pub use column::Column;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use condition::{Condition, after_prefix};
+pub use count_by::CountBy;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use count_by::spelled;
+pub use filter::AuditFilter;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use path::{PathStep, steps};
+pub use served::IndexOn;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use served::Served;

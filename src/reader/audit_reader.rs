@@ -1,0 +1,219 @@
+//! `AuditReader`: query, count, page.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use serde_json::{Map, Value};
+
+use super::{
+    page::{Cursor, Page, Position},
+    recording::RecordingRead,
+    row::{entry_of, sequenced},
+};
+use crate::{
+    AuditEntry, AuditError, AuditQuery, Store,
+    error::Kind,
+    log::defaults,
+    store::{LedgerRow, Span},
+};
+
+/// The entries that one statement looks through: a second or two of work for either database.
+const SCANNED: u64 = 1_000_000;
+
+/// The most values in one query. SQLite accepts 32 766 parameters.
+const MAX_VALUES: usize = 10_000;
+/// The most conditions in one query. SQLite accepts expressions that are 1000 levels deep.
+const MAX_CONDITIONS: usize = 200;
+
+/// Reads a log. Cheap to clone. A reader never creates or migrates tables; tables that do not exist read as an empty
+/// log.
+///
+/// The futures need a Tokio runtime, as sqlx's pools do. For code without a runtime, [`blocking`](Self::blocking) has
+/// the same calls.
+#[derive(Clone, Debug)]
+pub struct AuditReader {
+    pub(crate) store: Store,
+    /// The ledger of pages, streams and followers whose query names none.
+    pub(super) ledger: String,
+    /// The name under which the reads are recorded, if they are.
+    pub(super) recorded_as: Option<Arc<str>>,
+}
+
+impl AuditReader {
+    /// A reader of a [`Store`] or an sqlx pool. It connects at the first read.
+    pub fn new(store: impl Into<Store>) -> Self {
+        Self { store: store.into(), ledger: defaults::LEDGER.to_owned(), recorded_as: None }
+    }
+
+    /// The same reader, with this ledger for pages, streams and followers whose query names none.
+    pub(crate) fn of_ledger(self, ledger: String) -> Self {
+        Self { ledger, ..self }
+    }
+
+    /// A read that is about to happen. It is recorded if this reader's reads are.
+    pub(crate) fn recording(&self, action: &'static str, query: Map<String, Value>) -> RecordingRead {
+        RecordingRead::new(&self.store, self.recorded_as.as_deref(), action, query)
+    }
+
+    /// The query, or an error if it is too large to be asked.
+    pub(crate) fn asked(query: impl Into<AuditQuery>) -> Result<AuditQuery, AuditError> {
+        let query = query.into();
+        let (values, conditions) = (query.values(), query.conditions.len());
+        if values > MAX_VALUES || conditions > MAX_CONDITIONS {
+            let message = format!(
+                "the query has {conditions} conditions with {values} values: \
+                 at most {MAX_CONDITIONS} and {MAX_VALUES} are possible"
+            );
+            return Err(AuditError::new(Kind::Query, message));
+        }
+        Ok(query)
+    }
+
+    /// The entries that match, newest first: by `ts`, then by `seq`, both descending. All of them are held in memory:
+    /// if there may be many, give a limit or use [`page`](Self::page).
+    ///
+    /// # Errors
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn query(&self, query: impl Into<AuditQuery>) -> Result<Vec<AuditEntry>, AuditError> {
+        let query = Self::asked(query)?;
+        let rows = self.store.backend().reads()?.rows(&query);
+        let found: Vec<_> = rows.and_then(|row| std::future::ready(entry_of(&row))).try_collect().await?;
+        self.recording("query", query.described()).record_answer(found.len() as u64).await?;
+        Ok(found)
+    }
+
+    /// The number of entries that match. The query's limit is ignored.
+    ///
+    /// # Errors
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn count(&self, query: impl Into<AuditQuery>) -> Result<u64, AuditError> {
+        let query = Self::asked(query)?;
+        let count = self.store.backend().reads()?.count(&query).await?;
+        self.recording("count", query.described()).record_answer(1).await?;
+        Ok(count)
+    }
+
+    /// One page: at most `size` entries that match, in the order of `seq`, and cursors to the pages before and after.
+    /// A `size` of 0 counts as 1. Without a cursor, it is the first page in the query's direction.
+    ///
+    /// A page costs the same wherever it is in the ledger. Following `next` to the end meets every entry once, even
+    /// while more are written.
+    ///
+    /// # Errors
+    /// [`is_cursor`](AuditError::is_cursor) for a cursor of another query, or of another database,
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn page(
+        &self,
+        query: impl Into<AuditQuery>,
+        cursor: Option<Cursor>,
+        size: u32,
+    ) -> Result<Page, AuditError> {
+        let mut query = Self::asked(query)?;
+        query.ledger.get_or_insert_with(|| self.ledger.clone());
+        let position = Position::resolve(&query, cursor)?;
+        let size = size.max(1);
+        let rows = self.rows(&query, position.span, position.wanted(size)).await?;
+        let entries = rows.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
+        let page = position.page(&query, entries, size)?;
+        let mut asked = query.described();
+        asked.insert("size".to_owned(), size.into());
+        self.recording("page", asked).record_answer(page.entries.len() as u64).await?;
+        Ok(page)
+    }
+}
+
+impl AuditReader {
+    /// At most `size` rows of one ledger that match, without regard to the query's limit. A query that no index
+    /// serves is answered in parts of the ledger: a caller that drops the future ends it between two parts.
+    pub(super) async fn rows(
+        &self,
+        query: &AuditQuery,
+        span: Span,
+        size: u32,
+    ) -> Result<Vec<LedgerRow>, AuditError> {
+        if query.needs_full_scan() && !self.store.backend().reads()?.is_served(query).await? {
+            return self.rows_by_parts(query, span, size, SCANNED).await;
+        }
+        self.store.backend().reads()?.page(query, span, size).await
+    }
+
+    /// At most `size` rows of one ledger that match. Each statement looks through `part` entries.
+    async fn rows_by_parts(
+        &self,
+        query: &AuditQuery,
+        span: Span,
+        size: u32,
+        part: u64,
+    ) -> Result<Vec<LedgerRow>, AuditError> {
+        let reads = self.store.backend().reads()?;
+        let heads = reads.heads(query.ledger.as_deref()).await?;
+        let head = heads.first().map_or(0, |head| head.next_seq);
+        let (mut first, mut after) =
+            (query.from_seq.unwrap_or(0), query.before_seq.unwrap_or(head).min(head));
+        match span {
+            Span::After(seq) => first = first.max(seq.map_or(0, |seq| seq.saturating_add(1))),
+            Span::Before(seq) => after = after.min(seq.unwrap_or(after)),
+        }
+        let mut found = Vec::new();
+        loop {
+            let left = size.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+            if first >= after || left == 0 {
+                return Ok(found);
+            }
+            let (begin, end, span) = match span {
+                Span::After(_) => (first, after.min(first.saturating_add(part)), Span::After(None)),
+                Span::Before(_) => (first.max(after.saturating_sub(part)), after, Span::Before(None)),
+            };
+            let query = query.clone().from_seq(begin).before_seq(end);
+            found.extend(reads.page(&query, span, left).await?);
+            match span {
+                Span::After(_) => first = end,
+                Span::Before(_) => after = begin,
+            }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::AuditLog;
+
+    #[tokio::test]
+    async fn rows_read_in_parts_are_those_of_a_single_statement() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = AuditLog::open(directory.path().join("audit.db")).await.unwrap();
+        for n in 0..23 {
+            let action = if n % 3 == 0 { "a" } else { "b" };
+            log.writer().write(AuditEntry::new(uuid::Uuid::nil(), action, "r")).await.unwrap();
+        }
+        log.flush().await.unwrap();
+        let reader = log.reader();
+        let query_of_a = || AuditQuery::new().ledger("main").action("a");
+        let spans = [None, Some(0), Some(7), Some(22), Some(99)];
+        let spans = spans.into_iter().flat_map(|seq| [Span::After(seq), Span::Before(seq)]);
+        for (span, query) in spans.flat_map(|span| {
+            [query_of_a(), query_of_a().from_seq(4).before_seq(20)].map(|query| (span, query))
+        }) {
+            assert!(query.needs_full_scan());
+            for (part, size) in (1..30).flat_map(|part| [(part, 1), (part, 3), (part, 100)]) {
+                let seqs = |rows: Vec<LedgerRow>| rows.into_iter().map(|row| row.seq).collect::<Vec<_>>();
+                let at_once = reader.store.backend().reads().unwrap().page(&query, span, size).await.unwrap();
+                let by_parts = reader.rows_by_parts(&query, span, size, part).await.unwrap();
+                assert_eq!(seqs(by_parts), seqs(at_once), "{span:?} {part} {size}");
+            }
+        }
+    }
+}
