@@ -30,26 +30,20 @@ use std::{
     sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
 };
 
-use futures_util::{
-    future::BoxFuture,
-    stream::{BoxStream, StreamExt},
-};
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tracing::Subscriber;
 use tracing_subscriber::{prelude::*, registry::LookupSpan};
 use uuid::Uuid;
 
 use crate::{
-    AuditError, AuditLayer, AuditLog, AuditQuery, CountBy, SequencedEntry, Store, audit_id,
+    AuditError, AuditLayer, AuditLog, SequencedEntry, Store, audit_id,
     entry::Moment,
     error::Kind,
     platform::lock,
     reader::sequenced,
     record::Row,
-    store::{
-        Append, AppendError, Appender, Applied, Backend, Fault, Group, Head, LedgerRow, Migrate,
-        QuarantinedRow, Readmitted, Span,
-    },
+    store::{Append, AppendError, Appender, Applied, Backend, Fault, LedgerRow, Migrate, Readmitted, Reads},
 };
 
 /// Keeps what is committed in memory, for assertions. Cheap to clone; clones share what they keep.
@@ -116,37 +110,8 @@ impl Backend for Recorder {
         Box::pin(async { Ok(Box::new(appender) as Box<dyn Appender>) })
     }
 
-    fn rows<'a>(&'a self, _: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
-        futures_util::stream::once(async { Err(no_queries()) }).boxed()
-    }
-
-    fn page<'a>(
-        &'a self,
-        _: &'a AuditQuery,
-        _: Span,
-        _: u32,
-    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>> {
-        Box::pin(async { Err(no_queries()) })
-    }
-
-    fn count<'a>(&'a self, _: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
-        Box::pin(async { Err(no_queries()) })
-    }
-
-    fn count_by<'a>(
-        &'a self,
-        _: &'a AuditQuery,
-        _: &'a CountBy,
-    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
-        Box::pin(async { Err(no_queries()) })
-    }
-
-    fn heads<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
-        Box::pin(async { Err(no_queries()) })
-    }
-
-    fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
-        futures_util::stream::once(async { Err(no_queries()) }).boxed()
+    fn reads(&self) -> Result<&dyn Reads, AuditError> {
+        Err(no_queries())
     }
 }
 

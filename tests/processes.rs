@@ -106,10 +106,10 @@ fn tables_made_in_the_shell_are_taken_by_a_log_that_may_not_make_them() {
         let error = open("main").unwrap_err();
         assert!(error.is_schema() && error.to_string().contains(told), "{error:?}");
     };
-    refused("is not there: run what Store::migrations gives");
+    refused("does not exist: run what Store::migrations gives");
     assert!(!file.exists());
     std::fs::write(&file, "").unwrap();
-    refused("the audit tables are not there: run what Store::migrations gives");
+    refused("the audit tables do not exist: run what Store::migrations gives");
     for migration in store().migrations() {
         let mut running = shell().arg("-bail").arg(&file).stdin(Stdio::piped()).spawn().unwrap();
         running.stdin.take().unwrap().write_all(migration.sql.as_bytes()).unwrap();

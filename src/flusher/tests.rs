@@ -12,21 +12,18 @@ use std::{
     time::Instant,
 };
 
-use futures_util::{
-    future::BoxFuture,
-    stream::{BoxStream, StreamExt, TryStreamExt},
-};
+use futures_util::{future::BoxFuture, stream::TryStreamExt};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, CountBy, Health, Stats, Store, WhenFull,
+    AuditEntry, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Stats, Store, WhenFull,
     engine::Settings,
     notice::OnNotice,
     platform::lock,
     queue::{Appended, Counts, Queue, Refused, memory::MemoryQueue},
     record::Limits,
-    store::{Backend, Group, Head, LedgerRow, Migrate, QuarantinedRow, Readmitted, Span},
+    store::{Backend, Migrate, Readmitted, Reads},
 };
 
 /// What the database does with one append.
@@ -132,39 +129,6 @@ impl Backend for Scripted {
             }
             Ok(Box::new(self.clone()) as Box<dyn Appender>)
         })
-    }
-
-    fn rows<'a>(&'a self, _: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
-        futures_util::stream::empty().boxed()
-    }
-
-    fn page<'a>(
-        &'a self,
-        _: &'a AuditQuery,
-        _: Span,
-        _: u32,
-    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>> {
-        Box::pin(async { Err(broken()) })
-    }
-
-    fn count<'a>(&'a self, _: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
-        Box::pin(async { Err(broken()) })
-    }
-
-    fn count_by<'a>(
-        &'a self,
-        _: &'a AuditQuery,
-        _: &'a CountBy,
-    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
-        Box::pin(async { Err(broken()) })
-    }
-
-    fn heads<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
-        Box::pin(async { Err(broken()) })
-    }
-
-    fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
-        futures_util::stream::empty().boxed()
     }
 }
 
@@ -667,37 +631,8 @@ impl Backend for LosesAnswers {
         })
     }
 
-    fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
-        self.0.backend().rows(query)
-    }
-
-    fn page<'a>(
-        &'a self,
-        query: &'a AuditQuery,
-        span: Span,
-        size: u32,
-    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>> {
-        self.0.backend().page(query, span, size)
-    }
-
-    fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
-        self.0.backend().count(query)
-    }
-
-    fn count_by<'a>(
-        &'a self,
-        query: &'a AuditQuery,
-        by: &'a CountBy,
-    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
-        self.0.backend().count_by(query, by)
-    }
-
-    fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
-        self.0.backend().heads(ledger)
-    }
-
-    fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
-        self.0.backend().quarantined()
+    fn reads(&self) -> Result<&dyn Reads, AuditError> {
+        self.0.backend().reads()
     }
 }
 
@@ -753,7 +688,7 @@ fn lost_answers_double_nothing_lose_nothing_and_give_each_commit_its_own_seq() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let actions: Vec<String> = runtime.block_on(async {
         let all = AuditQuery::new();
-        let rows: Vec<Row> = sqlite.backend().rows(&all).try_collect().await.unwrap();
+        let rows: Vec<Row> = sqlite.backend().reads().unwrap().rows(&all).try_collect().await.unwrap();
         assert_eq!(AuditReader::new(sqlite.clone()).count(&all).await.unwrap(), 800);
         rows.into_iter().map(|row| row.action.as_ref().to_owned()).collect()
     });

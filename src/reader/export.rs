@@ -225,7 +225,9 @@ impl AuditReader {
     ) -> Result<u64, AuditError> {
         let ledgers = match &query.ledger {
             Some(ledger) => vec![ledger.clone()],
-            None => self.store.backend().heads(None).await?.into_iter().map(|head| head.ledger).collect(),
+            None => {
+                self.store.backend().reads()?.heads(None).await?.into_iter().map(|head| head.ledger).collect()
+            }
         };
         let mut count = 0_u64;
         for ledger in ledgers {
@@ -263,7 +265,7 @@ impl AuditReader {
         let bytes = |csv: csv::Writer<Vec<u8>>| csv.into_inner().map_err(|cause| failed(cause.into_error()));
         let mut csv = new();
         csv.write_record(HEADER).map_err(|cause| failed(cause.into()))?;
-        let mut rows = self.store.backend().rows(query);
+        let mut rows = self.store.backend().reads()?.rows(query);
         let (mut count, mut told) = (0, 0);
         while let Some(row) = rows.try_next().await? {
             write(&mut csv, &row, guard).map_err(|cause| failed(cause.into()))?;

@@ -25,9 +25,9 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing.
     pub async fn get(&self, id: Uuid) -> Result<Vec<SequencedEntry>, AuditError> {
         let mut found = Vec::new();
-        for head in self.store.backend().heads(None).await? {
+        for head in self.store.backend().reads()?.heads(None).await? {
             let query = AuditQuery::new().ledger(head.ledger).any_of(Column::Id, [id.to_string()]);
-            found.extend(self.store.backend().page(&query, Span::After(None), 1).await?);
+            found.extend(self.store.backend().reads()?.page(&query, Span::After(None), 1).await?);
         }
         let found = found.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
         let asked = AuditQuery::new().any_of(Column::Id, [id.to_string()]).described();
@@ -181,7 +181,7 @@ impl Follower {
                 self.reading = None;
             }
             if self.next >= self.head {
-                let heads = self.reader.store.backend().heads(self.query.ledger.as_deref()).await?;
+                let heads = self.reader.store.backend().reads()?.heads(self.query.ledger.as_deref()).await?;
                 self.head = heads.first().map_or(0, |head| head.next_seq);
                 if self.head < self.next {
                     let message = format!(

@@ -93,7 +93,7 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing.
     pub async fn query(&self, query: impl Into<AuditQuery>) -> Result<Vec<AuditEntry>, AuditError> {
         let query = Self::asked(query)?;
-        let rows = self.store.backend().rows(&query);
+        let rows = self.store.backend().reads()?.rows(&query);
         let found: Vec<_> = rows.and_then(|row| std::future::ready(entry_of(&row))).try_collect().await?;
         self.reading("query", query.described()).gave(found.len() as u64).await?;
         Ok(found)
@@ -109,7 +109,7 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing.
     pub async fn count(&self, query: impl Into<AuditQuery>) -> Result<u64, AuditError> {
         let query = Self::asked(query)?;
-        let count = self.store.backend().count(&query).await?;
+        let count = self.store.backend().reads()?.count(&query).await?;
         self.reading("count", query.described()).gave(1).await?;
         Ok(count)
     }
@@ -151,10 +151,10 @@ impl AuditReader {
     /// At most `size` rows of one ledger that match, whatever the query's limit. What no index serves is looked for part by
     /// part: whoever gives up is heard between two.
     async fn rows(&self, query: &AuditQuery, span: Span, size: u32) -> Result<Vec<LedgerRow>, AuditError> {
-        if query.scans() && !self.store.backend().serves_on_request(query).await? {
+        if query.scans() && !self.store.backend().reads()?.is_served(query).await? {
             return self.rows_by_parts(query, span, size, SCANNED).await;
         }
-        self.store.backend().page(query, span, size).await
+        self.store.backend().reads()?.page(query, span, size).await
     }
 
     async fn rows_by_parts(
@@ -164,8 +164,8 @@ impl AuditReader {
         size: u32,
         part: u64,
     ) -> Result<Vec<LedgerRow>, AuditError> {
-        let backend = self.store.backend();
-        let heads = backend.heads(query.ledger.as_deref()).await?;
+        let reads = self.store.backend().reads()?;
+        let heads = reads.heads(query.ledger.as_deref()).await?;
         let head = heads.first().map_or(0, |head| head.next_seq);
         let (mut first, mut after) =
             (query.from_seq.unwrap_or(0), query.before_seq.unwrap_or(head).min(head));
@@ -184,7 +184,7 @@ impl AuditReader {
                 Span::Before(_) => (first.max(after.saturating_sub(part)), after, Span::Before(None)),
             };
             let query = query.clone().from_seq(begin).before_seq(end);
-            found.extend(backend.page(&query, span, left).await?);
+            found.extend(reads.page(&query, span, left).await?);
             match span {
                 Span::After(_) => first = end,
                 Span::Before(_) => after = begin,
@@ -257,7 +257,7 @@ mod tests {
             assert!(query.scans());
             for (part, size) in (1..30).flat_map(|part| [(part, 1), (part, 3), (part, 100)]) {
                 let seqs = |rows: Vec<LedgerRow>| rows.into_iter().map(|row| row.seq).collect::<Vec<_>>();
-                let at_once = reader.store.backend().page(&query, span, size).await.unwrap();
+                let at_once = reader.store.backend().reads().unwrap().page(&query, span, size).await.unwrap();
                 let by_parts = reader.rows_by_parts(&query, span, size, part).await.unwrap();
                 assert_eq!(seqs(by_parts), seqs(at_once), "{span:?} {part} {size}");
             }

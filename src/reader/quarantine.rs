@@ -67,8 +67,8 @@ impl From<QuarantinedRow> for QuarantinedEntry {
 }
 
 impl AuditReader {
-    fn quarantine(&self) -> BoxStream<'_, Result<QuarantinedEntry, AuditError>> {
-        self.store.backend().quarantined().map_ok(QuarantinedEntry::from).boxed()
+    fn quarantine(&self) -> Result<BoxStream<'_, Result<QuarantinedEntry, AuditError>>, AuditError> {
+        Ok(self.store.backend().reads()?.quarantined().map_ok(QuarantinedEntry::from).boxed())
     }
 
     /// The entries in quarantine, in the order in which they came there. All of them are held in memory; where
@@ -80,7 +80,7 @@ impl AuditReader {
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
     pub async fn quarantined(&self) -> Result<Vec<QuarantinedEntry>, AuditError> {
-        let found: Vec<_> = self.quarantine().try_collect().await?;
+        let found: Vec<_> = self.quarantine()?.try_collect().await?;
         self.reading("quarantined", Map::new()).gave(found.len() as u64).await?;
         Ok(found)
     }
@@ -99,7 +99,7 @@ impl AuditReader {
         };
         let reading = self.reading("export_quarantined", Map::new());
         reading.begun().await?;
-        let (mut entries, mut count) = (self.quarantine(), 0);
+        let (mut entries, mut count) = (self.quarantine()?, 0);
         while let Some(entry) = entries.try_next().await? {
             serde_json::to_writer(&mut out, &entry).map_err(|cause| failed(cause.into()))?;
             out.write_all(b"\n").map_err(failed)?;

@@ -94,7 +94,7 @@ impl AuditReader {
             Bound::Excluded(before) => query.before(*before),
             Bound::Unbounded => query,
         };
-        let rows = self.store.backend().reads(&query, limit).await?;
+        let rows = self.store.backend().reads()?.recorded(&query, limit).await?;
         rows.into_iter().map(RecordedRead::try_from).collect()
     }
 
@@ -160,7 +160,7 @@ impl Reading {
     async fn record(&self, told: impl FnOnce(ReadRow) -> ReadRow) -> Result<(), AuditError> {
         let Some((reader, row)) = &self.0 else { return Ok(()) };
         let row = told(row.clone());
-        reader.store.backend().record_read(&row).await
+        reader.store.backend().reads()?.record(&row).await
     }
 
     /// The stream, at whose end it is recorded how many items there were.

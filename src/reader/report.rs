@@ -116,7 +116,7 @@ impl AuditReader {
         by: CountBy,
     ) -> Result<Vec<Counted>, AuditError> {
         let query = Self::asked(query)?;
-        let groups = self.store.backend().count_by(&query, &by).await?;
+        let groups = self.store.backend().reads()?.count_by(&query, &by).await?;
         // What stands in the metadata is a name only if the id was made from it.
         let is_of = |name: &String, key: &Option<String>| Some(audit_id(name).to_string()) == *key;
         let counted = |group: Group| Counted {
@@ -181,7 +181,7 @@ impl AuditReader {
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
     pub async fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
-        let heads = self.store.backend().heads(None).await?;
+        let heads = self.store.backend().reads()?.heads(None).await?;
         let ledger = |head: crate::store::Head| Ledger {
             ledger: head.ledger,
             entries: head.next_seq,
@@ -202,7 +202,7 @@ impl AuditReader {
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
     pub async fn indexes(&self) -> Result<Vec<Index>, AuditError> {
-        self.store.backend().indexes().await
+        self.store.backend().indexes()?.list().await
     }
 }
 

@@ -1,26 +1,26 @@
-//! Indexes: those that every log has, and those on request.
+//! Indexes: the names of those that every log has and of those on request, and hints for query planners.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Migrate, Store};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::reader::Served;
 use crate::{
     AuditError, Column,
-    error::Kind,
-    platform::on_own_runtime,
     reader::{spelled_path, steps},
 };
 
-/// What an index on request is on.
+/// The column or the path in the metadata that an index on request is on.
 ///
-/// As text it is what the command takes: `agent_id`, `metadata.client.ip`.
+/// Its text form is that of the command's options: `agent_id`, `metadata.client.ip`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IndexOn {
     /// The value in this column. `id`, `workspace_id` and `session_id` have an index in every log.
     Column(Column),
-    /// The value at this place in the metadata; a path as in [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of).
+    /// The value at this path in the metadata, spelled as in
+    /// [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of).
     Metadata(String),
 }
 
@@ -44,14 +44,14 @@ impl FromStr for IndexOn {
     }
 }
 
-/// How the name of each index on request begins.
+/// The beginning of the name of each index on request.
 const PREFIX: &str = "tracing_audit_by_";
 
-/// Bytes in a name of PostgreSQL's, which cuts what is longer.
+/// The most bytes in a name in PostgreSQL, which cuts longer ones.
 const NAME: usize = 63;
 
-/// Names of the indexes in every log, and what they serve.
-const ALWAYS: [(&str, &str); 10] = [
+/// The names of the indexes that every log has, and what they serve.
+const BUILT_IN: [(&str, &str); 10] = [
     ("tracing_audit_entries_pkey", "seq"),
     ("tracing_audit_entries_id", "id"),
     ("sqlite_autoindex_tracing_audit_entries_1", "id"),
@@ -64,23 +64,35 @@ const ALWAYS: [(&str, &str); 10] = [
     ("tracing_audit_entries_gaps", "action audit.gap"),
 ];
 
-impl IndexOn {
-    /// Whether every log has it.
-    fn is_always_there(&self) -> bool {
-        matches!(self, Self::Column(Column::Id | Column::WorkspaceId | Column::SessionId))
-    }
+/// Whether every log has this index.
+pub(super) fn is_built_in(on: &IndexOn) -> bool {
+    matches!(on, IndexOn::Column(Column::Id | Column::WorkspaceId | Column::SessionId))
+}
 
-    /// Of the index in the database. A long one, and one with capitals, between which SQLite makes no difference, ends
-    /// with a digest of what it is on.
-    pub(super) fn name(&self) -> String {
-        let on = self.to_string();
-        let name = [PREFIX, &on].concat();
-        if name.len() <= NAME && !name.contains(|c: char| c.is_ascii_uppercase()) {
-            return name;
-        }
-        let digest = crc32c::crc32c(on.as_bytes());
-        let kept = name.get(..name.floor_char_boundary(NAME - 9)).unwrap_or_default();
-        format!("{kept}~{digest:08x}")
+/// The name of this index in the database.
+///
+/// A long name ends with a digest of what the index is on, and so does one with capitals, since SQLite does not
+/// distinguish them from small letters.
+pub(super) fn name_of(on: &IndexOn) -> String {
+    let on = on.to_string();
+    let name = [PREFIX, &on].concat();
+    if name.len() <= NAME && !name.contains(|c: char| c.is_ascii_uppercase()) {
+        return name;
+    }
+    let digest = crc32c::crc32c(on.as_bytes());
+    let kept = name.get(..name.floor_char_boundary(NAME - 9)).unwrap_or_default();
+    format!("{kept}~{digest:08x}")
+}
+
+/// The predicate of the partial index as a literal: from a bound parameter the planner cannot tell that the index
+/// applies.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn hint(served: Served) -> &'static str {
+    match served {
+        Served::Risky => " AND e.risk_score >= 0.8",
+        Served::Refused => " AND e.decision IN ('Deny', 'Mask')",
+        Served::Gaps => " AND e.action = 'audit.gap'",
+        Served::Id | Served::Session | Served::Problems | Served::Workspace => "",
     }
 }
 
@@ -88,18 +100,19 @@ impl IndexOn {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Index {
-    /// Its name in the database.
+    /// The name in the database.
     pub name: String,
-    /// What is found by it: a column, a place in the metadata, or which entries. A long one is cut. Empty for an index
-    /// that somebody else has made.
+    /// What the index finds: a column, a path in the metadata, or a kind of entries. Long text is cut. Empty for an index
+    /// that this crate did not create.
     pub serves: String,
-    /// Whether it was asked for, and can be dropped.
+    /// Whether the index was created on request, and can be dropped.
     pub on_request: bool,
-    /// False while it is being made, or if that was interrupted: then it is not used.
+    /// False while the index is being created, or if creating it was interrupted. Such an index is not used.
     pub ready: bool,
-    /// Of the disk.
+    /// Size on disk, in bytes.
     pub bytes: Option<u64>,
-    /// How often PostgreSQL has used it, since its statistics were last reset. SQLite does not count.
+    /// How many times PostgreSQL has used the index since its statistics were last reset. `None` for SQLite, which does
+    /// not count.
     pub scans: Option<u64>,
 }
 
@@ -107,80 +120,13 @@ pub struct Index {
 impl Index {
     pub(super) fn new(name: String, ready: bool, bytes: Option<u64>, scans: Option<u64>) -> Self {
         let on_request = name.strip_prefix(PREFIX);
-        let always = || ALWAYS.into_iter().find(|(always, _)| *always == name).map(|(_, serves)| serves);
+        let built_in = || BUILT_IN.into_iter().find(|(known, _)| *known == name).map(|(_, serves)| serves);
         let is_digest = |end: &str| end.len() == 8 && end.bytes().all(|byte| byte.is_ascii_hexdigit());
         let whole =
             |on: &'_ str| on.rsplit_once('~').filter(|(_, end)| is_digest(end)).map(|(on, _)| on.len());
         let on_request = on_request.map(|on| on.get(..whole(on).unwrap_or(on.len())).unwrap_or(on));
-        let serves = on_request.or_else(always).unwrap_or_default().to_owned();
+        let serves = on_request.or_else(built_in).unwrap_or_default().to_owned();
         Self { on_request: on_request.is_some(), name, serves, ready, bytes, scans }
-    }
-}
-
-impl Store {
-    /// Makes this index, unless it is there. It serves queries for given values of what it is on, costs time at every
-    /// insert and room on disk, and does not change what any query answers. The documentation of the module
-    /// [`indexes`](crate::indexes) says how much.
-    ///
-    /// PostgreSQL makes it `CONCURRENTLY`, beside whoever writes, once the transactions that run have ended, and takes
-    /// statistics of what it is on, which for a text or a place in the metadata takes version 14. SQLite cannot:
-    /// it holds its lock while it makes one, 0.4 to 0.7 s for a million entries. What is accepted meanwhile waits in
-    /// the queue, and a commit for its answer. Beyond 5 s, as at any lock that another holds,
-    /// [`health`](crate::AuditLog::health) is failing until it is made, and a shutdown leaves behind what it could not
-    /// commit: give such a file its index at a quiet time, by the command.
-    ///
-    /// # Errors
-    /// [`is_schema`](AuditError::is_schema) if there are no tables, or the store is on [`Migrate::Check`], with the
-    /// statements for whoever may make it; [`is_store`](AuditError::is_store) if the database refuses, for instance
-    /// because the role does not own the tables.
-    ///
-    /// # Cancel safety
-    /// Dropping the future may leave it made, or in PostgreSQL half made: the next call begins it anew.
-    pub async fn create_index(&self, on: &IndexOn) -> Result<(), AuditError> {
-        let Some(sql) = self.index_sql(on) else { return Ok(()) };
-        if self.backend().has_index(on, self.migrate == Migrate::Auto).await? {
-            return Ok(());
-        }
-        let message = format!("the index on {on} is not there, and this log may not make it: run {sql}");
-        Err(AuditError::new(Kind::Schema, message))
-    }
-
-    /// [`create_index`](Self::create_index) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `create_index`.
-    pub fn create_index_blocking(&self, on: &IndexOn) -> Result<(), AuditError> {
-        on_own_runtime(self.create_index(on))
-    }
-
-    /// Takes an index that was made on request away, if it is there.
-    ///
-    /// # Errors
-    /// [`is_config`](AuditError::is_config) for one that every log has, [`is_store`](AuditError::is_store) if the
-    /// database refuses.
-    ///
-    /// # Cancel safety
-    /// Dropping the future may leave it dropped.
-    pub async fn drop_index(&self, on: &IndexOn) -> Result<(), AuditError> {
-        if on.is_always_there() {
-            return Err(AuditError::new(Kind::Config, format!("every log has an index on {on}")));
-        }
-        self.backend().drop_index(on).await
-    }
-
-    /// [`drop_index`](Self::drop_index) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `drop_index`.
-    pub fn drop_index_blocking(&self, on: &IndexOn) -> Result<(), AuditError> {
-        on_own_runtime(self.drop_index(on))
-    }
-
-    /// The statement that makes this index, or several with `;` between them, for whoever does it by hand. None if every
-    /// log has it.
-    #[must_use]
-    pub fn index_sql(&self, on: &IndexOn) -> Option<String> {
-        if on.is_always_there() { None } else { self.backend().index_sql(on) }
     }
 }
 
@@ -190,7 +136,7 @@ mod tests {
 
     #[test]
     fn names_of_indexes_say_what_they_are_on_and_fit_into_any_database() {
-        let name = |text: &str| text.parse::<IndexOn>().unwrap().name();
+        let name = |text: &str| name_of(&text.parse().unwrap());
         assert_eq!(name("agent_id"), "tracing_audit_by_agent_id");
         assert_eq!(name("metadata.\"client.ip\"[0]"), "tracing_audit_by_metadata.\"client.ip\"[0]");
         let long = |end| name(&["metadata.", &"é".repeat(40), end].concat());

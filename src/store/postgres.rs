@@ -15,6 +15,7 @@ mod rows;
 mod scope;
 
 use std::{
+    any::Any,
     fmt,
     path::Path,
     str::FromStr,
@@ -29,8 +30,8 @@ use sqlx::{
 };
 
 use super::{
-    Appender, Backend, Group, Head, Index, IndexOn, LedgerRow, Migrate, Migration, QuarantinedRow,
-    QueueByDefault, ReadRow, Span, Store,
+    Appender, Backend, Group, Head, Index, IndexOn, Indexes, LedgerRow, Migrate, Migration, QuarantinedRow,
+    QueueByDefault, Reads, RecordedReadRow, Span, Store,
 };
 use crate::{AuditError, AuditQuery, CountBy, error::Kind, platform::is_on_own_runtime, record::Row};
 
@@ -157,12 +158,12 @@ impl Store {
         E: Into<BoxError> + 'static,
     {
         let ask = move || -> BoxFuture<'static, _> { Box::pin(ask().map_err(Into::into)) };
-        match self.backend().postgres() {
+        match (self.backend() as &dyn Any).downcast_ref::<Postgres>() {
             Some(Postgres { source: Source::Options { options, .. }, schema, names_statements, .. }) => {
                 let passwords = Some(Passwords(Arc::new(ask)));
                 let source = Source::Options { options: options.clone(), passwords };
-                let backend = Arc::new(Postgres::new(source, schema.clone(), *names_statements));
-                Ok(Self { backend, ..self })
+                let postgres = Postgres::new(source, schema.clone(), *names_statements);
+                Ok(self.with_backend(postgres))
             }
             Some(_) => {
                 Err(AuditError::new(Kind::Config, "a pool has options of its own: set_connect_options"))
@@ -180,11 +181,11 @@ impl Store {
         if name.is_empty() || name.contains('\0') {
             return Err(AuditError::new(Kind::Config, "the name of a schema must not be empty"));
         }
-        match self.backend().postgres() {
+        match (self.backend() as &dyn Any).downcast_ref::<Postgres>() {
             Some(postgres) => {
                 let (source, names) = (postgres.source.clone(), postgres.names_statements);
-                let backend = Arc::new(Postgres::new(source, Some(name.to_owned()), names));
-                Ok(Self { backend, ..self })
+                let postgres = Postgres::new(source, Some(name.to_owned()), names);
+                Ok(self.with_backend(postgres))
             }
             None => Err(AuditError::new(Kind::Config, "only a PostgreSQL database has schemas")),
         }
@@ -285,10 +286,6 @@ impl Backend for Postgres {
         QueueByDefault::Ask
     }
 
-    fn postgres(&self) -> Option<&Postgres> {
-        Some(self)
-    }
-
     fn connect<'a>(
         &'a self,
         ledger: &'a str,
@@ -304,6 +301,16 @@ impl Backend for Postgres {
         open::migrations(self)
     }
 
+    fn reads(&self) -> Result<&dyn Reads, AuditError> {
+        Ok(self)
+    }
+
+    fn indexes(&self) -> Result<&dyn Indexes, AuditError> {
+        Ok(self)
+    }
+}
+
+impl Reads for Postgres {
     fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
         rows::rows(self, query)
     }
@@ -333,39 +340,41 @@ impl Backend for Postgres {
         Box::pin(read::heads(self, ledger))
     }
 
-    fn record_read<'a>(&'a self, read: &'a ReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
+    fn record<'a>(&'a self, read: &'a RecordedReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
         Box::pin(reads::record(self, read))
     }
 
-    fn reads<'a>(
+    fn recorded<'a>(
         &'a self,
         query: &'a AuditQuery,
         limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<ReadRow>, AuditError>> {
+    ) -> BoxFuture<'a, Result<Vec<RecordedReadRow>, AuditError>> {
         Box::pin(reads::rows(self, query, limit))
-    }
-
-    fn index_sql(&self, on: &IndexOn) -> Option<String> {
-        Some(index::sql(self, on))
-    }
-
-    fn has_index<'a>(&'a self, on: &'a IndexOn, make: bool) -> BoxFuture<'a, Result<bool, AuditError>> {
-        Box::pin(index::has(self, on, make))
-    }
-
-    fn drop_index<'a>(&'a self, on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>> {
-        Box::pin(index::drop(self, on))
-    }
-
-    fn serves_on_request<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {
-        Box::pin(index::is_served(self, query))
-    }
-
-    fn indexes(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
-        Box::pin(index::list(self))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
         quarantine::rows(self)
+    }
+
+    fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(index::is_served(self, query))
+    }
+}
+
+impl Indexes for Postgres {
+    fn sql(&self, on: &IndexOn) -> String {
+        index::sql(self, on)
+    }
+
+    fn ensure<'a>(&'a self, on: &'a IndexOn, migrate: Migrate) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(index::ensure(self, on, migrate))
+    }
+
+    fn drop<'a>(&'a self, on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(index::drop(self, on))
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
+        Box::pin(index::list(self))
     }
 }

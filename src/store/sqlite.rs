@@ -22,8 +22,8 @@ use sqlx::{
 };
 
 use super::{
-    Appender, Backend, Group, Head, Index, IndexOn, LedgerRow, Migrate, Migration, QuarantinedRow,
-    QueueByDefault, ReadRow, Span, Store,
+    Appender, Backend, Group, Head, Index, IndexOn, Indexes, LedgerRow, Migrate, Migration, QuarantinedRow,
+    QueueByDefault, Reads, RecordedReadRow, Span, Store,
 };
 use crate::{AuditError, AuditQuery, CountBy, error::Kind, platform::FileIdentity, record::Row};
 
@@ -198,6 +198,16 @@ impl Backend for Sqlite {
         open::migrations()
     }
 
+    fn reads(&self) -> Result<&dyn Reads, AuditError> {
+        Ok(self)
+    }
+
+    fn indexes(&self) -> Result<&dyn Indexes, AuditError> {
+        Ok(self)
+    }
+}
+
+impl Reads for Sqlite {
     fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
         read::rows(self, query)
     }
@@ -227,39 +237,41 @@ impl Backend for Sqlite {
         Box::pin(read::heads(self, ledger))
     }
 
-    fn record_read<'a>(&'a self, read: &'a ReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
+    fn record<'a>(&'a self, read: &'a RecordedReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
         Box::pin(reads::record(self, read))
     }
 
-    fn reads<'a>(
+    fn recorded<'a>(
         &'a self,
         query: &'a AuditQuery,
         limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<ReadRow>, AuditError>> {
+    ) -> BoxFuture<'a, Result<Vec<RecordedReadRow>, AuditError>> {
         Box::pin(reads::rows(self, query, limit))
-    }
-
-    fn index_sql(&self, on: &IndexOn) -> Option<String> {
-        Some(index::sql(on))
-    }
-
-    fn has_index<'a>(&'a self, on: &'a IndexOn, make: bool) -> BoxFuture<'a, Result<bool, AuditError>> {
-        Box::pin(index::has(self, on, make))
-    }
-
-    fn drop_index<'a>(&'a self, on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>> {
-        Box::pin(index::drop(self, on))
-    }
-
-    fn serves_on_request<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {
-        Box::pin(read::is_served(self, query))
-    }
-
-    fn indexes(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
-        Box::pin(index::list(self))
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
         quarantine::rows(self)
+    }
+
+    fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(read::is_served(self, query))
+    }
+}
+
+impl Indexes for Sqlite {
+    fn sql(&self, on: &IndexOn) -> String {
+        index::sql(on)
+    }
+
+    fn ensure<'a>(&'a self, on: &'a IndexOn, migrate: Migrate) -> BoxFuture<'a, Result<bool, AuditError>> {
+        Box::pin(index::ensure(self, on, migrate))
+    }
+
+    fn drop<'a>(&'a self, on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>> {
+        Box::pin(index::drop(self, on))
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
+        Box::pin(index::list(self))
     }
 }

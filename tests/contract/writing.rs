@@ -204,7 +204,7 @@ fn a_log_that_may_not_make_an_index_tells_whoever_may_how() {
     let log = builder.on_notice(move |notice| told.send(notice.to_string()).unwrap()).open_blocking().unwrap();
     let notice = notices.recv_timeout(support::PATIENCE).unwrap();
     let sql = store.index_sql(&IndexOn::Column(Column::AgentId)).unwrap();
-    assert!(notice.contains("the index on agent_id is not there") && notice.contains(&sql), "{notice}");
+    assert!(notice.contains("the index on agent_id does not exist") && notice.contains(&sql), "{notice}");
     assert!(log.health().is_healthy());
     fixture.run(&sql);
     store.create_index_blocking(&IndexOn::Column(Column::AgentId)).unwrap();

@@ -14,7 +14,10 @@ use super::{
 use crate::{
     AuditError, AuditQuery, Column, IndexOn,
     reader::steps,
-    store::{Index, no_tables},
+    store::{
+        index::{Index, name_of},
+        migration::{Migrate, no_tables},
+    },
 };
 
 /// How often to look whether what another process does is done.
@@ -36,7 +39,7 @@ struct Statements {
 
 impl Statements {
     fn new(postgres: &Postgres, on: &IndexOn) -> Self {
-        let (name, prefix) = (identifier(&on.name()), &postgres.prefix);
+        let (name, prefix) = (identifier(&name_of(on)), &postgres.prefix);
         let what = match on {
             IndexOn::Column(column) if column.holds_ids() => column.name().to_owned(),
             IndexOn::Column(column) => beginning(column.name()),
@@ -72,10 +75,11 @@ fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-pub(super) async fn has(postgres: &Postgres, on: &IndexOn, make: bool) -> Result<bool, AuditError> {
+pub(super) async fn ensure(postgres: &Postgres, on: &IndexOn, migrate: Migrate) -> Result<bool, AuditError> {
     let Statements { mut statistics, index } = Statements::new(postgres, on);
     let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
-    let name = format!("{}{}", postgres.prefix, identifier(&on.name()));
+    let name = format!("{}{}", postgres.prefix, identifier(&name_of(on)));
+    let make = migrate == Migrate::Auto;
     let (mut races, mut looks) = (RACES, LOOKS);
     let has = loop {
         let state = state(postgres, &mut connection, &name).await?;
@@ -144,7 +148,7 @@ async fn state(postgres: &Postgres, connection: &mut PgConnection, name: &str) -
 
 pub(super) async fn drop(postgres: &Postgres, on: &IndexOn) -> Result<(), AuditError> {
     let mut connection = PgConnection::connect_with(&postgres.options_now().await?).await.map_err(failed)?;
-    let name = format!("{}{}", postgres.prefix, identifier(&on.name()));
+    let name = format!("{}{}", postgres.prefix, identifier(&name_of(on)));
     for what in ["INDEX CONCURRENTLY", "STATISTICS"] {
         run(&mut connection, format!("DROP {what} IF EXISTS {name}")).await.map_err(failed)?;
     }

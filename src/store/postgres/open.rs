@@ -11,7 +11,7 @@ use super::{
 use crate::{
     AuditError,
     error::Kind,
-    store::{Migrate, Migration, not_migrated},
+    store::migration::{Migrate, Migration, not_migrated},
 };
 
 /// The schema, oldest first; the version of a database is how many of these it has seen.

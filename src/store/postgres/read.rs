@@ -19,7 +19,7 @@ use crate::{
     error::Kind,
     reader::{Column, Condition, CountBy, Step, after_prefix, spelled, steps},
     record::Row,
-    store::{Group, Head, LedgerRow, Span, hint},
+    store::{Group, Head, LedgerRow, Span, index::hint},
 };
 
 /// Each with its type, so that decoding need not look at that of every value.

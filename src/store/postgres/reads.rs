@@ -11,13 +11,13 @@ use super::{
 };
 use crate::{
     AuditError, AuditQuery,
-    store::{ReadRow, no_reads},
+    store::{RecordedReadRow, migration::no_recorded_reads},
 };
 
 const READS: &str = "tracing_audit_reads";
 
 /// Once, also if an answer was lost and it is told again.
-pub(super) async fn record(postgres: &Postgres, read: &ReadRow) -> Result<(), AuditError> {
+pub(super) async fn record(postgres: &Postgres, read: &RecordedReadRow) -> Result<(), AuditError> {
     let insert = postgres.statement(
         "INSERT INTO @tracing_audit_reads (id, ends, reader, action, query, entries)
          VALUES ($1, $2, $3, $4, $5::text::json, $6) ON CONFLICT (id) DO NOTHING",
@@ -33,14 +33,14 @@ pub(super) async fn record(postgres: &Postgres, read: &ReadRow) -> Result<(), Au
     })
     .await?
     .map(drop)
-    .ok_or_else(no_reads)
+    .ok_or_else(no_recorded_reads)
 }
 
 pub(super) async fn rows(
     postgres: &Postgres,
     query: &AuditQuery,
     limit: u32,
-) -> Result<Vec<ReadRow>, AuditError> {
+) -> Result<Vec<RecordedReadRow>, AuditError> {
     let (least, greatest) = times(query);
     // Nobody ends the read of another role.
     let select = postgres.statement(
@@ -60,7 +60,7 @@ pub(super) async fn rows(
     })
     .await?;
     let read = |row: &PgRow| {
-        Ok(ReadRow {
+        Ok(RecordedReadRow {
             id: row.try_get(0)?,
             ends: None,
             at: Some(row.try_get::<DateTime<Utc>, _>(1)?.timestamp_micros()),

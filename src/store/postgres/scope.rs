@@ -8,7 +8,7 @@ use super::{
     open::failed,
     read::{ENTRIES, Statement},
 };
-use crate::{AuditError, AuditQuery, entry::from_micros, reader::Condition};
+use crate::{AuditError, AuditQuery, entry::from_micros, reader::Condition, store::index::name_of};
 
 /// The names of those on the entries.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Indexes {
 
     /// Whether there is an index on request for this condition.
     pub(super) fn serve(&self, condition: &Condition) -> bool {
-        condition.on_request().is_some_and(|on| self.0.contains(&on.name()))
+        condition.on_request().is_some_and(|on| self.0.contains(&name_of(&on)))
     }
 }
 

@@ -10,11 +10,14 @@ use super::{
 use crate::{
     AuditError, Column, IndexOn,
     reader::steps,
-    store::{Index, no_tables},
+    store::{
+        index::{Index, name_of},
+        migration::{Migrate, no_tables},
+    },
 };
 
 pub(super) fn sql(on: &IndexOn) -> String {
-    let name = identifier(&on.name());
+    let name = identifier(&name_of(on));
     let what = match on {
         IndexOn::Column(column) => column.name().to_owned(),
         IndexOn::Metadata(path) => metadata("metadata", &steps(path)),
@@ -31,14 +34,14 @@ fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-pub(super) async fn has(sqlite: &Sqlite, on: &IndexOn, make: bool) -> Result<bool, AuditError> {
+pub(super) async fn ensure(sqlite: &Sqlite, on: &IndexOn, migrate: Migrate) -> Result<bool, AuditError> {
     let is_there =
         "SELECT count(*) FILTER (WHERE name = 'tracing_audit_entries'), count(*) FILTER (WHERE name = ?)
                     FROM sqlite_schema";
     let has = async |connection: &mut SqliteConnection| {
         let (tables, indexes): (i64, i64) =
-            sqlx::query_as(is_there).bind(on.name()).fetch_one(&mut *connection).await?;
-        if make && tables > 0 && indexes == 0 {
+            sqlx::query_as(is_there).bind(name_of(on)).fetch_one(&mut *connection).await?;
+        if migrate == Migrate::Auto && tables > 0 && indexes == 0 {
             sqlx::raw_sql(AssertSqlSafe(sql(on))).execute(connection).await?;
             return Ok((true, true));
         }
@@ -51,7 +54,7 @@ pub(super) async fn has(sqlite: &Sqlite, on: &IndexOn, make: bool) -> Result<boo
 }
 
 pub(super) async fn drop(sqlite: &Sqlite, on: &IndexOn) -> Result<(), AuditError> {
-    let sql = format!("DROP INDEX IF EXISTS {}", identifier(&on.name()));
+    let sql = format!("DROP INDEX IF EXISTS {}", identifier(&name_of(on)));
     connected(sqlite, async |connection| {
         sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(connection).await.map(std::mem::drop)
     })

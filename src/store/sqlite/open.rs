@@ -17,7 +17,7 @@ use crate::{
     entry::Moment,
     error::Kind,
     platform::FileIdentity,
-    store::{Migrate, Migration, not_migrated},
+    store::migration::{Migrate, Migration, not_migrated},
 };
 
 /// The schema, oldest first; the version of a database is how many of these it has seen.
@@ -71,7 +71,7 @@ pub(super) async fn connect(
             let creates = may == Migrate::Auto;
             if !creates && sqlite.file.get().is_none() && !options.get_filename().exists() {
                 let message = format!(
-                    "{} is not there: run what Store::migrations gives, or open with Migrate::Auto",
+                    "{} does not exist: run what Store::migrations gives, or open with Migrate::Auto",
                     options.get_filename().display()
                 );
                 return Err(AuditError::new(Kind::Schema, message));

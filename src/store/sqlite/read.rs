@@ -14,7 +14,8 @@ use crate::{
     reader::{Column, Condition, CountBy, Served, Step, after_prefix, spelled, steps},
     record::Row,
     store::{
-        Group, Head, LedgerRow, Span, hint,
+        Group, Head, LedgerRow, Span,
+        index::{hint, name_of},
         walk::{self, Batch, Candidates, Walk, Window},
     },
 };
@@ -366,10 +367,10 @@ const LOOKS: [i64; 2] = [512, Candidates::MOST];
 /// The condition by whose index the fewest entries are found, by its place in the query; none if no index serves it. Of
 /// several it is found out by looking: which has few, or else whose newest reach back the furthest.
 async fn rarest(sqlite: &Sqlite, query: &AuditQuery) -> Result<Option<usize>, AuditError> {
-    let on_request: Vec<String> = query.served_on_request().map(|on| on.name()).collect();
+    let on_request: Vec<String> = query.served_on_request().map(|on| name_of(&on)).collect();
     let names = if on_request.is_empty() { Vec::new() } else { index::names(sqlite).await? };
     let has_index = |condition: &Condition| {
-        condition.served().is_some() || condition.on_request().is_some_and(|on| names.contains(&on.name()))
+        condition.served().is_some() || condition.on_request().is_some_and(|on| names.contains(&name_of(&on)))
     };
     let indexed: Vec<(usize, Condition)> = query
         .all_conditions()

@@ -9,15 +9,15 @@ use super::{
 use crate::{
     AuditError, AuditQuery,
     entry::Moment,
-    store::{ReadRow, no_reads},
+    store::{RecordedReadRow, migration::no_recorded_reads},
 };
 
 const READS: &str = "tracing_audit_reads";
 
 /// Once, also if an answer was lost and it is told again.
-pub(super) async fn record(sqlite: &Sqlite, read: &ReadRow) -> Result<(), AuditError> {
+pub(super) async fn record(sqlite: &Sqlite, read: &RecordedReadRow) -> Result<(), AuditError> {
     if !has_table(sqlite, READS).await? {
-        return Err(no_reads());
+        return Err(no_recorded_reads());
     }
     sqlx::query("INSERT INTO tracing_audit_reads VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING")
         .bind(read.id)
@@ -37,7 +37,7 @@ pub(super) async fn rows(
     sqlite: &Sqlite,
     query: &AuditQuery,
     limit: u32,
-) -> Result<Vec<ReadRow>, AuditError> {
+) -> Result<Vec<RecordedReadRow>, AuditError> {
     if !has_table(sqlite, READS).await? {
         return Ok(Vec::new());
     }
@@ -54,7 +54,7 @@ pub(super) async fn rows(
     .await
     .map_err(|cause| failed(sqlite, cause))?;
     let read = |row: &SqliteRow| {
-        Ok(ReadRow {
+        Ok(RecordedReadRow {
             id: row.try_get(0)?,
             ends: None,
             at: row.try_get(1)?,

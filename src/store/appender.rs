@@ -1,0 +1,114 @@
+//! The contract of a database's writing side: `Appender`, and what it is given and answers.
+
+use futures_util::future::BoxFuture;
+use uuid::Uuid;
+
+use crate::{AuditError, error::Kind, record::Row};
+
+/// The writing side of a database: one connection, one ledger.
+pub(crate) trait Appender: Send {
+    /// Commits rows, quarantined entries and the position that they reach in one transaction, or nothing.
+    ///
+    /// If an earlier attempt, whose answer was lost, has moved the writer's position beyond `batch.from`, this call does
+    /// nothing and returns what that attempt did. Dropping the future rolls back, or leaves such a lost answer.
+    fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>>;
+
+    /// The position up to which the queue of this writer is committed.
+    fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>>;
+
+    /// Tries to add each quarantined entry to the ledger, in a transaction of its own that takes it out of quarantine.
+    /// Entries that were added before an error stay added.
+    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>>;
+
+    /// Closes the connection and waits until it is closed.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// The rows and quarantined entries of one transaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Append<'a> {
+    /// The queue that the positions belong to.
+    pub(crate) writer: Uuid,
+    /// The position of that queue that the database has reached. If the database holds a lesser one, it was restored from
+    /// a backup.
+    pub(crate) reached: u64,
+    /// The position before the first of `quarantined` and `rows`; not less than `reached`.
+    pub(crate) from: u64,
+    /// Quarantined entries, whose positions come before those of `rows`.
+    pub(crate) quarantined: &'a [Quarantined],
+    /// The greatest position that an earlier attempt can have reached.
+    pub(crate) reachable: u64,
+    pub(crate) rows: &'a [&'a Row],
+}
+
+impl Append<'_> {
+    /// The position after the last of `rows`.
+    pub(crate) fn until(&self) -> u64 {
+        self.from + self.quarantined.len() as u64 + self.rows.len() as u64
+    }
+
+    /// The reason why this cannot be appended to a database that has reached `position`. `None` if it can.
+    pub(crate) fn impossible(&self, position: u64) -> Option<AppendError> {
+        let error = |message| AuditError::new(Kind::Store, message);
+        if position > self.reachable {
+            let error = error("the database knows positions of this writer that it never reached");
+            return Some(AppendError { fault: Fault::Store, error });
+        }
+        let restored = || AppendError {
+            fault: Fault::Restored { position },
+            error: error("the database was restored from a backup"),
+        };
+        (position < self.reached).then(restored)
+    }
+}
+
+/// The effect of an append.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Applied {
+    /// The position that the writer has reached.
+    pub(crate) until: u64,
+    /// The number of records up to that position that are rows. They are the last ones; the records before them are
+    /// quarantined.
+    pub(crate) rows: u64,
+    /// The `seq` of the first row. `None` if there were no rows.
+    pub(crate) first_seq: Option<u64>,
+}
+
+/// An entry that the database can never accept.
+#[derive(Clone, Debug)]
+pub(crate) struct Quarantined {
+    pub(crate) id: Option<Uuid>,
+    pub(crate) error: String,
+    /// The whole entry, in the queue's format.
+    pub(crate) record: Vec<u8>,
+    pub(crate) duplicate: bool,
+}
+
+/// The result of retrying the quarantined entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Readmitted {
+    /// Entries that are rows of the ledger now.
+    pub committed: u64,
+    /// Entries that the database refused again, and that are still in quarantine.
+    pub refused: u64,
+}
+
+/// The cause of a failed append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The database: try again later with the same rows.
+    Store,
+    /// One of the rows, which can never be stored.
+    Entry,
+    /// One of the rows, whose `id` is in the ledger already.
+    Duplicate,
+    /// Nobody: the database was restored from a backup, taken at this position.
+    Restored { position: u64 },
+}
+
+#[derive(Debug)]
+pub(crate) struct AppendError {
+    pub(crate) fault: Fault,
+    pub(crate) error: AuditError,
+}

@@ -1,0 +1,193 @@
+//! The contract of a database: `Backend`, its `Reads` and `Indexes`, and the rows that they return.
+
+use std::{
+    any::Any,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use uuid::Uuid;
+
+use super::{
+    appender::Appender,
+    index::{Index, IndexOn},
+    migration::{Migrate, Migration},
+};
+use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
+
+/// A database. Each has one implementation, with statements of its own. Tables that do not exist read as empty.
+pub(crate) trait Backend: Any + Send + Sync + fmt::Debug {
+    /// The name by which a journal in this directory knows its database. `None` for a database that ends with the
+    /// process.
+    fn name(&self, directory: &Path) -> Option<String>;
+
+    /// The queue of a log whose builder chooses none.
+    fn queue_by_default(&self) -> QueueByDefault {
+        QueueByDefault::Memory
+    }
+
+    /// Opens a writer's connection, and brings the tables up to date if it may.
+    fn connect<'a>(
+        &'a self,
+        ledger: &'a str,
+        migrate: Migrate,
+    ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>>;
+
+    /// The scripts that create the tables, oldest first.
+    fn migrations(&self) -> Vec<Migration> {
+        Vec::new()
+    }
+
+    /// The reading side of the database. An error if the store is not a database.
+    fn reads(&self) -> Result<&dyn Reads, AuditError> {
+        Err(not_a_database())
+    }
+
+    /// The indexes of the database. An error if the store is not a database.
+    fn indexes(&self) -> Result<&dyn Indexes, AuditError> {
+        Err(not_a_database())
+    }
+}
+
+fn not_a_database() -> AuditError {
+    AuditError::new(Kind::Store, "this store only records entries: it cannot answer queries or hold indexes")
+}
+
+/// The reading side of a database.
+pub(crate) trait Reads: Send + Sync {
+    /// The rows that match, by `ts` and then `seq`, both descending, within the query's limit.
+    fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>>;
+
+    /// At most `size` rows that match, without regard to the query's limit.
+    fn page<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        span: Span,
+        size: u32,
+    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>>;
+
+    /// The number of rows that match, without regard to the query's limit.
+    fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>>;
+
+    /// The number of rows that match for each value that they have in common, within the query's limit: times in
+    /// their order, other values the most frequent first.
+    fn count_by<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        by: &'a CountBy,
+    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>>;
+
+    /// The ledgers by name, or this one alone.
+    fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>>;
+
+    /// The entries in quarantine, in the order in which they were quarantined.
+    fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>>;
+
+    /// Adds a row to the record of reads. The database sets the time and the role, which it knows better.
+    fn record<'a>(&'a self, read: &'a RecordedReadRow) -> BoxFuture<'a, Result<(), AuditError>>;
+
+    /// The recorded reads that began within the query's time range, latest first, at most `limit` of them.
+    fn recorded<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<RecordedReadRow>, AuditError>>;
+
+    /// Whether an index on request serves a query that no built-in index serves.
+    fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>>;
+}
+
+/// The indexes of a database's entries.
+pub(crate) trait Indexes: Send + Sync {
+    /// The statements that create an index, separated by `;`.
+    fn sql(&self, on: &IndexOn) -> String;
+
+    /// Whether a usable index on this exists afterwards. If none exists it is created, unless `migrate` forbids that; if
+    /// another process is creating it, this waits until it has.
+    fn ensure<'a>(&'a self, on: &'a IndexOn, migrate: Migrate) -> BoxFuture<'a, Result<bool, AuditError>>;
+
+    /// Drops the index on this, if it exists.
+    fn drop<'a>(&'a self, on: &'a IndexOn) -> BoxFuture<'a, Result<(), AuditError>>;
+
+    /// All indexes of the entries.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>>;
+}
+
+/// The queue in which entries wait for the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum QueueByDefault {
+    /// Journals in this directory.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only a file has a directory beside it"))]
+    Journal(PathBuf),
+    Memory,
+    /// The builder must choose: a server can be away for long, and the application decides what that may cost.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only a server has no default"))]
+    Ask,
+}
+
+/// A part of a ledger, and the direction in which a page reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Span {
+    /// Ascending by `seq`, only entries with a `seq` greater than this one.
+    After(Option<u64>),
+    /// Descending by `seq`, only entries with a `seq` less than this one.
+    Before(Option<u64>),
+}
+
+/// A row, and its place in the ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct LedgerRow {
+    pub(crate) ledger: String,
+    pub(crate) seq: u64,
+    pub(crate) row: Row,
+    /// Microseconds since 1970.
+    pub(crate) committed_at: i64,
+}
+
+/// A ledger, and how far it has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) ledger: String,
+    pub(crate) next_seq: u64,
+    /// Microseconds since 1970.
+    pub(crate) last_committed_at: Option<i64>,
+}
+
+/// The number of rows that have a key in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) key: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) entries: u64,
+    pub(crate) least_ts: i64,
+    pub(crate) greatest_ts: i64,
+}
+
+/// A row of the record of reads: who read, what they asked for, and how much they got.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordedReadRow {
+    pub(crate) id: Uuid,
+    /// The `id` of the row that this one completes, if this is the end of a read.
+    pub(crate) ends: Option<Uuid>,
+    /// Microseconds since 1970.
+    pub(crate) at: Option<i64>,
+    pub(crate) reader: String,
+    pub(crate) role: Option<String>,
+    pub(crate) action: String,
+    /// A JSON object.
+    pub(crate) query: String,
+    pub(crate) entries: Option<u64>,
+}
+
+/// A row of the quarantine.
+#[derive(Clone, Debug)]
+pub(crate) struct QuarantinedRow {
+    pub(crate) writer: Uuid,
+    pub(crate) position: u64,
+    pub(crate) id: Option<Uuid>,
+    pub(crate) error: String,
+    pub(crate) record: Vec<u8>,
+    /// Microseconds since 1970.
+    pub(crate) quarantined_at: i64,
+}

@@ -1,0 +1,144 @@
+//! `Store`: a database that holds a ledger, and whether a log may create and migrate its tables.
+
+use std::{fmt, sync::Arc};
+
+use super::{
+    appender::Appender,
+    backend::Backend,
+    index::{IndexOn, is_built_in},
+    migration::{Migrate, Migration},
+};
+use crate::{AuditError, error::Kind, platform::on_own_runtime};
+
+/// A database that holds a ledger. Cheap to clone; connects when it is first used.
+///
+/// Made by [`Store::sqlite`], `Store::postgres` or from an sqlx pool. A writer takes a pool's options and opens a
+/// connection of its own, so that neither can starve the other. Only if the pool is on a database in memory does the
+/// writer borrow the pool's connections, one per batch.
+#[derive(Clone)]
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    migrate: Migrate,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.backend.fmt(f)
+    }
+}
+
+impl Store {
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "testing")),
+        allow(dead_code, reason = "without a database there is none to make a store of")
+    )]
+    pub(crate) fn of(backend: impl Backend) -> Self {
+        Self { backend: Arc::new(backend), migrate: Migrate::default() }
+    }
+
+    /// The same store on another database.
+    #[cfg(feature = "postgres")]
+    pub(super) fn with_backend(self, backend: impl Backend) -> Self {
+        Self { backend: Arc::new(backend), ..self }
+    }
+
+    /// Sets whether a log may create and change the tables. Default: [`Migrate::Auto`].
+    #[must_use]
+    pub fn migrate(self, migrate: Migrate) -> Self {
+        Self { migrate, ..self }
+    }
+
+    /// The scripts that create the tables, oldest first, for running them by hand: see [`Migrate::Check`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # fn main() -> Result<(), tracing_audit::AuditError> {
+    /// for migration in tracing_audit::Store::sqlite("audit.db")?.migrations() {
+    ///     println!("-- Version {}\n{}", migration.version, migration.sql);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
+    /// ```
+    #[must_use]
+    pub fn migrations(&self) -> Vec<Migration> {
+        self.backend.migrations()
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// Opens a writer's connection, once the tables have the version that this crate needs.
+    pub(crate) async fn connect(&self, ledger: &str) -> Result<Box<dyn Appender>, AuditError> {
+        self.backend.connect(ledger, self.migrate).await
+    }
+
+    /// Creates this index, unless it exists. It serves queries for given values of what it is on, takes time at every
+    /// insert and space on disk, and changes no answer. The documentation of the module [`indexes`](crate::indexes)
+    /// says how much.
+    ///
+    /// PostgreSQL creates it `CONCURRENTLY`, without stopping writers, once the running transactions have ended. It also
+    /// collects statistics of what the index is on; for a text or a path in the metadata that needs version 14. SQLite
+    /// cannot: it holds its lock while it creates the index, 0.4 to 0.7 s for a million entries. Entries accepted
+    /// meanwhile wait in the queue, and a commit waits for its answer. Beyond 5 s, as at any lock that another
+    /// connection holds, [`health`](crate::AuditLog::health) is failing until the index exists, and a shutdown leaves
+    /// behind what it could not commit. Create the index of such a file at a quiet time, with the command.
+    ///
+    /// # Errors
+    /// [`is_schema`](AuditError::is_schema) if there are no tables, or the store is on [`Migrate::Check`]; then the error
+    /// has the statements for somebody who may run them. [`is_store`](AuditError::is_store) if the database refuses, for
+    /// instance because the role does not own the tables.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the index created, or in PostgreSQL half created: the next call starts again.
+    pub async fn create_index(&self, on: &IndexOn) -> Result<(), AuditError> {
+        let Some(sql) = self.index_sql(on) else { return Ok(()) };
+        if self.backend.indexes()?.ensure(on, self.migrate).await? {
+            return Ok(());
+        }
+        let message = format!("the index on {on} does not exist, and this log may not create it: run {sql}");
+        Err(AuditError::new(Kind::Schema, message))
+    }
+
+    /// [`create_index`](Self::create_index) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `create_index`.
+    pub fn create_index_blocking(&self, on: &IndexOn) -> Result<(), AuditError> {
+        on_own_runtime(self.create_index(on))
+    }
+
+    /// Drops an index that was created on request, if it exists.
+    ///
+    /// # Errors
+    /// [`is_config`](AuditError::is_config) for an index that every log has, [`is_store`](AuditError::is_store) if the
+    /// database refuses.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the index dropped.
+    pub async fn drop_index(&self, on: &IndexOn) -> Result<(), AuditError> {
+        if is_built_in(on) {
+            return Err(AuditError::new(Kind::Config, format!("every log has an index on {on}")));
+        }
+        self.backend.indexes()?.drop(on).await
+    }
+
+    /// [`drop_index`](Self::drop_index) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `drop_index`.
+    pub fn drop_index_blocking(&self, on: &IndexOn) -> Result<(), AuditError> {
+        on_own_runtime(self.drop_index(on))
+    }
+
+    /// The statement that creates this index, or several separated by `;`, for running them by hand. `None` if every log
+    /// has the index.
+    #[must_use]
+    pub fn index_sql(&self, on: &IndexOn) -> Option<String> {
+        // A store that is not a database answers no queries, so it needs no index.
+        let indexes = self.backend.indexes().ok()?;
+        (!is_built_in(on)).then(|| indexes.sql(on))
+    }
+}

@@ -1,0 +1,56 @@
+//! Who creates the tables and with which scripts, and the errors of tables that do not exist or are too old.
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::{AuditError, error::Kind};
+
+/// Whether a log may create and change the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Migrate {
+    /// The first log that is opened creates the tables, or brings them up to date.
+    #[default]
+    Auto,
+    /// Tables that do not exist, or are older than this version needs, are an error
+    /// ([`is_schema`](crate::AuditError::is_schema)). Somebody else runs [`Store::migrations`](crate::Store::migrations),
+    /// for instance because the log's own role may not. A SQLite file must exist.
+    Check,
+}
+
+/// A step from one version of the tables to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Migration {
+    /// The version of the tables after this step. `SELECT max(version) FROM tracing_audit_migrations` returns the
+    /// present version.
+    pub version: u32,
+    /// A whole script in one transaction, for the database's own shell: `psql -f` or `sqlite3`.
+    pub sql: String,
+}
+
+/// The error of creating an index before the tables exist.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn no_tables() -> AuditError {
+    AuditError::new(Kind::Schema, "the audit tables do not exist: open a log first")
+}
+
+/// The error of recording a read if the table of recorded reads does not exist.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn no_recorded_reads() -> AuditError {
+    AuditError::new(
+        Kind::Schema,
+        "the read cannot be recorded, so it is not answered: the audit tables do not exist or are too old; open a log with this version, or run what Store::migrations gives",
+    )
+}
+
+/// The error of tables that have this version, if this crate needs a newer one and may not migrate them.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn not_migrated(version: usize, needed: usize) -> AuditError {
+    let are = match version {
+        0 => "the audit tables do not exist".to_owned(),
+        version => format!("the audit tables have version {version} and {needed} is needed"),
+    };
+    AuditError::new(
+        Kind::Schema,
+        format!("{are}: run what Store::migrations gives, or open with Migrate::Auto"),
+    )
+}
