@@ -141,7 +141,6 @@ mod stats;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod writer;
 
 #[doc(no_inline)]
 pub use guide::{failure, indexes, postgres as server, questions};
@@ -150,7 +149,7 @@ pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id}
 pub use error::AuditError;
 pub use health::Health;
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
-pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
+pub use log::{AuditLog, AuditLogBuilder, AuditWriter, ShutdownReport};
 pub use notice::Notice;
 pub use queue::{
     Durability, Rejections, WhenFull,
@@ -162,7 +161,6 @@ pub use reader::{
 };
 pub use stats::Stats;
 pub use store::{Index, IndexOn, Migrate, Migration, Readmitted, Store};
-pub use writer::AuditWriter;
 
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../README.md")]

@@ -18,7 +18,7 @@ use tracing::{
 use tracing_core::{Callsite, Kind, callsite, identify_callsite};
 use tracing_subscriber::{layer::Context, registry::LookupSpan};
 
-use super::{Interests, SpanContext};
+use super::{emitter::SpanContext, filter::Interests};
 use crate::{AuditError, error};
 
 /// Near misses kept; a program has few, and each is told once.
