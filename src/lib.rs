@@ -148,7 +148,7 @@ pub use guide::{failure, indexes, postgres as server, questions};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
 pub use health::Health;
-pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
+pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, WiringReport, not_audit};
 pub use log::{AuditLog, AuditLogBuilder, AuditWriter, ShutdownReport};
 pub use notice::Notice;
 pub use queue::{

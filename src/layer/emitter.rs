@@ -3,7 +3,6 @@
 use std::{
     cell::Cell,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,17 +10,11 @@ use std::{
 };
 
 use tracing::{Event, Metadata, Subscriber, span};
-use tracing_subscriber::{
-    Layer,
-    filter::Filtered,
-    layer::Context,
-    registry::{LookupSpan, Scope, SpanRef},
-};
+use tracing_subscriber::{Layer, filter::Filtered, layer::Context, registry::LookupSpan};
 
 use super::{
-    filter::{CallsiteFilter, Interests},
+    canary::is_canary, context::SpanContext, filter::CallsiteFilter, interests::Interests,
     visit::FieldVisitor,
-    wiring,
 };
 use crate::{
     engine::Alive,
@@ -29,19 +22,21 @@ use crate::{
     record::{FieldEncoder, begin_event, without_field},
 };
 
-/// The layer that [`AuditLog::layer`](crate::AuditLog::layer) gives: an [`Emitter`] behind the one filter that
-/// loses nothing.
+/// The layer that [`AuditLog::layer`](crate::AuditLog::layer) returns: it records audit events, and its filter loses
+/// none of them.
 ///
-/// An obvious filter (`target == "audit"`) loses events: per-layer filters keep their verdict in a thread-local
-/// that any later `enabled!` of the same thread overwrites (tokio-rs/tracing #2519, #3572), and sqlx, among
-/// others, asks `enabled!` before each query. The filter here never says no there, only once per callsite.
+/// The obvious filter, `target == "audit"`, does lose events. Per-layer filters keep their decision in a
+/// thread-local, which any later `enabled!` on the same thread overwrites (tokio-rs/tracing #2519, #3572); sqlx,
+/// among others, asks `enabled!` before each query. The filter of this layer decides once for each callsite, and
+/// answers yes whenever it is asked about an event.
 pub type AuditLayer<S> = Filtered<Emitter, CallsiteFilter, S>;
 
-/// Records larger than this do not keep their buffer for the next event of the thread.
+/// A buffer that has grown larger than this is freed after its event, not kept for the thread's next one.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 
 thread_local! {
-    /// Taken while an event is recorded, so that an audit event from within a `Debug` finds an empty one.
+    /// The buffer in which the thread encodes its events. It is taken out while an event is recorded, so that an
+    /// audit event that a value's `Debug` emits meanwhile starts with an empty one.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -49,7 +44,7 @@ thread_local! {
 pub struct Emitter {
     engine: Arc<Alive>,
     interests: Arc<Interests>,
-    /// Tells the span data of several audit layers apart: a span's extensions are keyed by type.
+    /// This layer's key in [`SpanContext`], which every audit layer of a subscriber shares.
     key: u64,
 }
 
@@ -58,9 +53,6 @@ impl fmt::Debug for Emitter {
         f.debug_struct("Emitter").field("target", &self.interests.target()).finish_non_exhaustive()
     }
 }
-
-/// A span's context fields, encoded, for each audit layer that saw it.
-pub(super) struct SpanContext(Vec<(u64, Vec<u8>)>);
 
 impl Emitter {
     pub(crate) fn new(engine: Arc<Alive>, interests: Arc<Interests>) -> Self {
@@ -76,56 +68,6 @@ impl Emitter {
         self.with_filter(filter)
     }
 
-    /// Hands the encoded fields to `change`; whatever runs under the lock is ours. A span that another layer
-    /// has poisoned is left alone: see [`append_contexts`](Self::append_contexts).
-    fn with_context<S>(&self, span: &SpanRef<'_, S>, change: impl FnOnce(&mut Vec<u8>))
-    where
-        S: for<'a> LookupSpan<'a>,
-    {
-        let Ok(mut extensions) = catch_unwind(AssertUnwindSafe(|| span.extensions_mut())) else { return };
-        if extensions.get_mut::<SpanContext>().is_none() {
-            extensions.insert(SpanContext(Vec::new()));
-        }
-        let Some(SpanContext(contexts)) = extensions.get_mut() else { return };
-        if let Some((_, fields)) = contexts.iter_mut().find(|(key, _)| *key == self.key) {
-            change(fields);
-        } else {
-            let mut fields = Vec::new();
-            change(&mut fields);
-            contexts.push((self.key, fields));
-        }
-    }
-
-    /// Appends the context of every span around the event, outermost first. False: a span could not be read.
-    fn append_contexts<S>(&self, event: &Event<'_>, context: &Context<'_, S>, out: &mut Vec<u8>) -> bool
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        let start = out.len();
-        // Another layer that lets a value's `Debug` panic while it holds a span's extensions poisons them for
-        // all; that must not cost the event.
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
-                self.append_context(&span, out);
-            }
-        }));
-        if read.is_err() {
-            out.truncate(start);
-        }
-        read.is_ok()
-    }
-
-    fn append_context<S>(&self, span: &SpanRef<'_, S>, out: &mut Vec<u8>)
-    where
-        S: for<'a> LookupSpan<'a>,
-    {
-        if let Some(SpanContext(contexts)) = span.extensions().get()
-            && let Some((_, fields)) = contexts.iter().find(|(key, _)| *key == self.key)
-        {
-            out.extend_from_slice(fields);
-        }
-    }
-
     fn record<S>(&self, event: &Event<'_>, context: &Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -134,10 +76,10 @@ impl Emitter {
         buffer.clear();
         begin_event(&mut buffer, Moment::now());
         let (start, limits) = (buffer.len(), self.engine.settings.limits);
-        let whole = self.append_contexts(event, context, &mut buffer);
+        let whole = SpanContext::append_all(event, context, self.key, &mut buffer);
         let crowded = buffer.len() - start > limits.entry / 2;
         if crowded {
-            // Deep or large spans must not leave an event without room for its own fields.
+            // Deep or large spans must not leave the event without room for its own fields.
             buffer.truncate(start);
         }
         let mut encoder = FieldEncoder::new(&mut buffer, limits);
@@ -150,13 +92,13 @@ impl Emitter {
         event.record(&mut FieldVisitor { encoder, only: None });
         self.engine.emit(&buffer);
         if buffer.capacity() <= KEPT_BUFFER_BYTES {
-            // While the thread's locals are being destroyed there is nothing to keep it in.
+            // Fails only while the thread's locals are being destroyed; the buffer is then freed.
             BUFFER.try_with(|kept| kept.set(buffer)).unwrap_or_default();
         }
     }
 }
 
-/// Without `name:` the macros make up a name, `event FILE:LINE`.
+/// The event's name, unless the macros made it up: without `name:` they call an event `event FILE:LINE`.
 fn name_set_by_hand(metadata: &Metadata<'static>) -> Option<&'static str> {
     let name = metadata.name();
     let place = name.strip_prefix("event ").and_then(|place| place.strip_prefix(metadata.file()?));
@@ -172,7 +114,7 @@ where
     }
 
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
-        // Beside an unfiltered layer, spans arrive whatever the filter said of their callsite.
+        // Next to an unfiltered layer, every span arrives here, whatever the filter answered for its callsite.
         if !self.interests.wants(attributes.metadata()) {
             return;
         }
@@ -180,7 +122,7 @@ where
         let encoder = FieldEncoder::new(&mut fields, self.engine.settings.limits);
         attributes.record(&mut FieldVisitor { encoder, only: Some(self.interests.context()) });
         if let Some(span) = context.span(id) {
-            self.with_context(&span, |kept| *kept = fields);
+            SpanContext::change(&span, self.key, |kept| *kept = fields);
         }
     }
 
@@ -192,7 +134,7 @@ where
         let mut fields = Vec::new();
         let encoder = FieldEncoder::new(&mut fields, self.engine.settings.limits);
         values.record(&mut FieldVisitor { encoder, only: Some(self.interests.context()) });
-        self.with_context(&span, |kept| {
+        SpanContext::change(&span, self.key, |kept| {
             for field in span.metadata().fields().iter().filter(|field| values.contains(field)) {
                 *kept = without_field(kept, field.name());
             }
@@ -201,7 +143,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if !self.interests.wants(event.metadata()) || wiring::is_canary(&self.interests, event, &context) {
+        if !self.interests.wants(event.metadata()) || is_canary(self.interests.log, event, &context) {
             return;
         }
         self.record(event, &context);
