@@ -113,7 +113,13 @@ impl Interests {
         let (file, line) = (metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
         let place = format_args!("{file}:{line} (target {:?})", metadata.target());
         let has = |name| metadata.fields().field(name).is_some();
-        let miss = if metadata.is_span() || metadata.target() == self.target {
+        let miss = if metadata.is_span() {
+            let Some(field) = self.context_fields(metadata).next() else { return };
+            let (level, log) = (metadata.level(), self.level);
+            format!(
+                "{place} is a span at {level} that declares `{field}`: the log takes context at {log} and above only; raise the span's level, or lower the log's by builder().level(..)"
+            )
+        } else if metadata.target() == self.target {
             return;
         } else if has("target") && has("action") {
             format!("{place} has a field named `target`: write `target: \"...\"` with a colon")

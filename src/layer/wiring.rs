@@ -17,6 +17,8 @@ pub struct WiringReport {
     ///
     /// - an event with `action` and a *field* named `target`;
     /// - an event with `action` and `decision` under another target;
+    /// - a span that declares a context field (`agent_id`, `request_id`, ...) at a level below the log's, for instance
+    ///   by `#[instrument(level = "debug")]`: its fields do not reach the events inside it;
     /// - `log::info!(target: "audit")`.
     ///
     /// A callsite is seen when it is first reached, and only if the current subscriber enables its level. So the list
