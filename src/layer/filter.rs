@@ -164,6 +164,10 @@ impl NotAudit {
 /// A per-layer filter for *other* layers. It keeps events with the target `audit` out of them and lets everything
 /// else through.
 ///
+/// **Spans are not events.** The fields of a span, such as `agent_id`, still reach the other layer: `fmt` prints them
+/// with every event inside the span. To keep a field out of the other layer as well, put it on the audit event itself
+/// and not on a span.
+///
 /// A closure that compares the target (`filter_fn(|metadata| metadata.target() != "audit")`) looks the same and is
 /// not: the registry remembers its false for the thread, and may apply it to another event. Put the layer that has
 /// this filter before the audit layer. Otherwise an audit event may reach it when a `Debug` of one of the event's
