@@ -120,6 +120,7 @@
     allow(dead_code, reason = "without a database nothing can be built, and the crate must still compile")
 )]
 
+mod defaults;
 mod engine;
 mod entry;
 mod error;

@@ -104,7 +104,8 @@ impl Interests {
     /// Notes a record of the `log` crate, whose bridge sends it under the target `log`.
     pub(super) fn note_log_crate(&self, target: &str) {
         lock(&self.near_misses).note(format!(
-            "a record of the `log` crate has the target {target:?}: it arrives under the target \"log\" and is not audited; use tracing's macros"
+            "a record of the `log` crate has the target {target:?}: it arrives under the target \"log\" and is not \
+             audited; use tracing's macros"
         ));
     }
 
@@ -117,7 +118,8 @@ impl Interests {
             let Some(field) = self.context_fields(metadata).next() else { return };
             let (level, log) = (metadata.level(), self.level);
             format!(
-                "{place} is a span at {level} that declares `{field}`: the log takes context at {log} and above only; raise the span's level, or lower the log's by builder().level(..)"
+                "{place} is a span at {level} that declares `{field}`: the log takes context at {log} and above \
+                 only; raise the span's level, or lower the log's by builder().level(..)"
             )
         } else if metadata.target() == self.target {
             return;

@@ -42,7 +42,8 @@ impl Interests {
         let (level, target) = (self.level(), self.target());
         if level > STATIC_MAX_LEVEL {
             return Some(format!(
-                "{level} events are compiled out: a dependency enables a `max_level_*` or `release_max_level_*` feature of `tracing`; remove it, or audit at {STATIC_MAX_LEVEL}"
+                "{level} events are compiled out: a dependency enables a `max_level_*` or `release_max_level_*` \
+                 feature of `tracing`; remove it, or audit at {STATIC_MAX_LEVEL}"
             ));
         }
         if dispatch.is::<NoSubscriber>() {
@@ -59,17 +60,20 @@ impl Interests {
         // The questions that the macros ask, in their order.
         if level > LevelFilter::current() || !canary.is_enabled(dispatch) {
             return Some(format!(
-                "something beside this log's layer disables events with the target {target:?}: a global filter (wrap it as audit.protect(filter)), or an empty Vec of layers (leave it out)"
+                "something beside this log's layer disables events with the target {target:?}: a global filter (wrap \
+                 it as audit.protect(filter)), or an empty Vec of layers (leave it out)"
             ));
         }
         match canary.send(dispatch) {
             Arrival { event: true, span: true } => None,
             Arrival { event: true, span: false } => Some(
-                "audit events arrive, but the spans around them do not, and with them the context fields: a global filter disables spans of other targets; wrap it as audit.protect(filter)"
+                "audit events arrive, but the spans around them do not, and with them the context fields: a global \
+                 filter disables spans of other targets; wrap it as audit.protect(filter)"
                     .to_owned(),
             ),
             Arrival { event: false, .. } => Some(format!(
-                "an event with the target {target:?} passes every filter and does not arrive: the layer belongs to another subscriber than the current one"
+                "an event with the target {target:?} passes every filter and does not arrive: the layer belongs to \
+                 another subscriber than the current one"
             )),
         }
     }
