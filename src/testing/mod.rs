@@ -23,6 +23,18 @@
 //! [`capture`] is for events, whatever thread or task emits them. A [`Recorder`] is a store for code that is
 //! given an [`AuditLog`](crate::AuditLog) with settings of its own.
 
-mod capture;
+// The files of this room:
+//
+// | file | what it does |
+// |---|---|
+// | `capture.rs` | captures the events of the process |
+// | `expected.rs` | expectations, and the report of an assertion that failed |
+// | `recorder.rs` | a store that keeps committed entries in memory |
 
-pub use capture::{Capture, Expected, Recorder, assert_audited, capture, layer};
+mod capture;
+mod expected;
+mod recorder;
+
+pub use capture::{Capture, capture, layer};
+pub use expected::{Expected, assert_audited};
+pub use recorder::Recorder;
