@@ -17,9 +17,9 @@ use super::{
     visit::FieldVisitor,
 };
 use crate::{
-    engine::Alive,
+    engine::{Alive, Engine},
     entry::Moment,
-    record::{FieldEncoder, begin_event, without_field},
+    record::{FieldEncoder, Limits, begin_event, without_field},
 };
 
 /// The layer that [`AuditLog::layer`](crate::AuditLog::layer) returns: it records audit events, and its filter loses
@@ -40,9 +40,18 @@ thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// The engine that an emitter hands its records to.
+pub(crate) enum Destination {
+    Engine(Arc<Alive>),
+    /// Chosen for each event, on its thread. An event for which no engine is chosen is discarded.
+    #[cfg(feature = "testing")]
+    Chosen(fn() -> Option<Arc<Alive>>),
+}
+
 /// Records audit events; exists only inside an [`AuditLayer`].
 pub struct Emitter {
-    engine: Arc<Alive>,
+    destination: Destination,
+    limits: Limits,
     interests: Arc<Interests>,
     /// This layer's key in [`SpanContext`], which every audit layer of a subscriber shares.
     key: u64,
@@ -55,9 +64,9 @@ impl fmt::Debug for Emitter {
 }
 
 impl Emitter {
-    pub(crate) fn new(engine: Arc<Alive>, interests: Arc<Interests>) -> Self {
+    pub(crate) fn new(destination: Destination, limits: Limits, interests: Arc<Interests>) -> Self {
         static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
-        Self { engine, interests, key: NEXT_KEY.fetch_add(1, Ordering::Relaxed) }
+        Self { destination, limits, interests, key: NEXT_KEY.fetch_add(1, Ordering::Relaxed) }
     }
 
     pub(crate) fn into_layer<S>(self) -> AuditLayer<S>
@@ -68,14 +77,14 @@ impl Emitter {
         self.with_filter(filter)
     }
 
-    fn record<S>(&self, event: &Event<'_>, context: &Context<'_, S>)
+    fn record<S>(&self, event: &Event<'_>, context: &Context<'_, S>, engine: &Engine)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
         buffer.clear();
         begin_event(&mut buffer, Moment::now());
-        let (start, limits) = (buffer.len(), self.engine.settings.limits);
+        let (start, limits) = (buffer.len(), self.limits);
         let whole = SpanContext::append_all(event, context, self.key, &mut buffer);
         let crowded = buffer.len() - start > limits.entry / 2;
         if crowded {
@@ -90,7 +99,7 @@ impl Emitter {
             encoder.event_name(name);
         }
         event.record(&mut FieldVisitor { encoder, only: None });
-        self.engine.emit(&buffer);
+        engine.emit(&buffer);
         if buffer.capacity() <= KEPT_BUFFER_BYTES {
             // Fails only while the thread's locals are being destroyed; the buffer is then freed.
             BUFFER.try_with(|kept| kept.set(buffer)).unwrap_or_default();
@@ -119,7 +128,7 @@ where
             return;
         }
         let mut fields = Vec::new();
-        let encoder = FieldEncoder::new(&mut fields, self.engine.settings.limits);
+        let encoder = FieldEncoder::new(&mut fields, self.limits);
         attributes.record(&mut FieldVisitor { encoder, only: Some(self.interests.context()) });
         if let Some(span) = context.span(id) {
             SpanContext::change(&span, self.key, |kept| *kept = fields);
@@ -132,7 +141,7 @@ where
             return;
         }
         let mut fields = Vec::new();
-        let encoder = FieldEncoder::new(&mut fields, self.engine.settings.limits);
+        let encoder = FieldEncoder::new(&mut fields, self.limits);
         values.record(&mut FieldVisitor { encoder, only: Some(self.interests.context()) });
         SpanContext::change(&span, self.key, |kept| {
             for field in span.metadata().fields().iter().filter(|field| values.contains(field)) {
@@ -146,6 +155,14 @@ where
         if !self.interests.wants(event.metadata()) || is_canary(self.interests.log, event, &context) {
             return;
         }
-        self.record(event, &context);
+        match &self.destination {
+            Destination::Engine(engine) => self.record(event, &context, engine),
+            #[cfg(feature = "testing")]
+            Destination::Chosen(choose) => {
+                if let Some(engine) = choose() {
+                    self.record(event, &context, &engine);
+                }
+            }
+        }
     }
 }

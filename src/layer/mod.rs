@@ -21,6 +21,7 @@ mod interests;
 mod visit;
 mod wiring;
 
+pub(crate) use emitter::Destination;
 pub use emitter::{AuditLayer, Emitter};
 pub use filter::{CallsiteFilter, NotAudit, Protect, not_audit};
 pub(crate) use interests::Interests;

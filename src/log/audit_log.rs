@@ -6,9 +6,11 @@ use tracing::Subscriber;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::{builder::AuditLogBuilder, writer::AuditWriter};
+#[cfg(feature = "testing")]
+use crate::engine::Alive;
 use crate::{
     AuditError, AuditLayer, AuditReader, Health, NotAudit, Protect, Stats, WiringReport,
-    layer::{Emitter, Interests},
+    layer::{Destination, Emitter, Interests},
     platform::block_on,
 };
 
@@ -76,7 +78,9 @@ impl AuditLog {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        Emitter::new(Arc::clone(self.writer.engine()), Arc::clone(&self.interests)).into_layer()
+        let engine = Arc::clone(self.writer.engine());
+        let limits = engine.settings.limits;
+        Emitter::new(Destination::Engine(engine), limits, Arc::clone(&self.interests)).into_layer()
     }
 
     /// Wraps a *global* filter layer, such as `EnvFilter`, so that it cannot silence audit events or the spans that
@@ -106,10 +110,16 @@ impl AuditLog {
         self.interests.check()
     }
 
-    /// Whether any subscriber was built with this log's layer.
+    /// The same log, whose wiring is that of a layer which serves several logs.
     #[cfg(feature = "testing")]
-    pub(crate) fn is_attached(&self) -> bool {
-        self.interests.is_attached()
+    pub(crate) fn wired_as(mut self, interests: Arc<Interests>) -> Self {
+        self.interests = interests;
+        self
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn engine(&self) -> Arc<Alive> {
+        Arc::clone(self.writer.engine())
     }
 
     /// A writer to the same queue.

@@ -13,10 +13,11 @@ pub(super) fn fail(why: &str) -> ! {
     panic!("{why}")
 }
 
-/// Asserts that `entries` are exactly these, in this order: for entries from a [`Recorder`] or a reader.
+/// Asserts that `entries` are exactly these, in this order: for entries from a [`Recorder`](super::Recorder) or a
+/// reader.
 ///
 /// # Panics
-/// If they are not, with both sides and what differs.
+/// If they are not, with both sides and their differences.
 #[track_caller]
 pub fn assert_audited(entries: &[SequencedEntry], expected: impl IntoIterator<Item = Expected>) {
     let expected: Vec<Expected> = expected.into_iter().collect();
@@ -42,26 +43,37 @@ pub fn assert_audited(entries: &[SequencedEntry], expected: impl IntoIterator<It
     }
     report.push_str("  audited:\n");
     for (index, found) in entries.iter().enumerate() {
-        let (entry, problems) = (&found.entry, &found.problems);
-        line(
-            &mut report,
-            format_args!(
-                "{index}: action={:?} resource={:?} resource_id={:?} decision={:?} reason={:?} risk_score={} \
-                 agent_id={:?} session_id={:?} workspace_id={} metadata={} problems={problems:?}",
-                entry.action,
-                entry.resource,
-                entry.resource_id.as_deref().unwrap_or(""),
-                entry.decision,
-                entry.reason.as_deref().unwrap_or(""),
-                entry.risk_score,
-                entry.agent_id,
-                entry.session_id,
-                entry.workspace_id,
-                entry.metadata,
-            ),
-        );
+        line(&mut report, format_args!("{index}: {}", shown(found)));
     }
     fail(&report)
+}
+
+/// An entry in one line, with names instead of the ids that were made from them.
+fn shown(found: &SequencedEntry) -> String {
+    let (entry, problems) = (&found.entry, &found.problems);
+    let is = serde_json::to_value(entry).unwrap_or_default();
+    let id = |field: &str| name_of(&is, field).or_else(|| is.get(field)).unwrap_or(&Value::Null);
+    format!(
+        "action={:?} resource={:?} resource_id={:?} decision={:?} reason={:?} risk_score={} agent_id={} \
+         session_id={} workspace_id={} metadata={} problems={problems:?}",
+        entry.action,
+        entry.resource,
+        entry.resource_id.as_deref().unwrap_or(""),
+        entry.decision,
+        entry.reason.as_deref().unwrap_or(""),
+        entry.risk_score,
+        id("agent_id"),
+        id("session_id"),
+        id("workspace_id"),
+        entry.metadata,
+    )
+}
+
+/// The name that an id was made from, if the metadata keeps it.
+fn name_of<'a>(entry: &'a Value, field: &str) -> Option<&'a Value> {
+    let name = entry.get("metadata")?.get(field)?;
+    let id: Uuid = entry.get(field)?.as_str()?.parse().ok()?;
+    (audit_id(name.as_str()?) == id).then_some(name)
 }
 
 fn line(out: &mut String, what: fmt::Arguments<'_>) {
@@ -69,14 +81,24 @@ fn line(out: &mut String, what: fmt::Arguments<'_>) {
     writeln!(out, "    {what}").unwrap_or_default();
 }
 
-/// What an entry should be: every field that is given must hold, the others may be anything. An entry with
-/// problems meets no expectation unless it says so.
+/// An expectation of one entry. The entry must have every value that is given; its other fields may have any value. An
+/// entry with problems meets the expectation only if it says [`with_problems`](Self::with_problems).
+///
+/// Where an id was made from a name that the entry's metadata keeps, a failed assertion prints the name.
 #[derive(Debug, Clone)]
 #[must_use = "it is checked by assert_audited"]
 pub struct Expected {
     /// In the order in which they are shown.
-    fields: Vec<(String, Value)>,
+    fields: Vec<Wanted>,
     problems: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Wanted {
+    field: String,
+    value: Value,
+    /// The value as the test gave it: the name, if the value is the id of a name.
+    shown: Value,
 }
 
 impl Expected {
@@ -85,18 +107,21 @@ impl Expected {
         Self { fields: Vec::new(), problems: false }.field("action", action.into())
     }
 
-    fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.fields.push((name.into(), value.into()));
+    fn field(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        self.fields.push(Wanted { field: field.into(), shown: value.clone(), value });
         self
     }
 
-    fn id(self, name: &str, text: impl Display) -> Self {
+    fn id(mut self, field: &str, text: impl Display) -> Self {
         let text = text.to_string();
         let id = Uuid::parse_str(&text).unwrap_or_else(|_| audit_id(&text));
-        self.field(name, id.to_string())
+        let (field, value) = (field.to_owned(), id.to_string().into());
+        self.fields.push(Wanted { field, value, shown: text.into() });
+        self
     }
 
-    /// On this kind of resource.
+    /// On a resource of this kind.
     pub fn resource(self, resource: impl Into<String>) -> Self {
         self.field("resource", resource.into())
     }
@@ -116,7 +141,7 @@ impl Expected {
         self.field("reason", reason.into())
     }
 
-    /// With exactly this risk.
+    /// With exactly this risk score.
     pub fn risk_score(self, risk: f64) -> Self {
         self.field("risk_score", risk)
     }
@@ -141,7 +166,7 @@ impl Expected {
         self.field(format!("metadata.{name}"), value)
     }
 
-    /// With something wrong with it.
+    /// With problems.
     pub fn with_problems(mut self) -> Self {
         self.problems = true;
         self
@@ -149,18 +174,19 @@ impl Expected {
 
     pub(super) fn differences(&self, found: &SequencedEntry) -> Vec<String> {
         let is = serde_json::to_value(&found.entry).unwrap_or_default();
-        let mut differences: Vec<String> = self
-            .fields
-            .iter()
-            .filter_map(|(name, wanted)| {
-                let is = match name.strip_prefix("metadata.") {
-                    Some(key) => is.get("metadata").and_then(|metadata| metadata.get(key)),
-                    None => is.get(name),
-                };
-                let is = is.unwrap_or(&Value::Null);
-                (is != wanted).then(|| format!("{name} is {is}, expected {wanted}"))
+        let differs = |wanted: &Wanted| {
+            let Wanted { field, value, shown } = wanted;
+            let found = match field.strip_prefix("metadata.") {
+                Some(key) => is.get("metadata").and_then(|metadata| metadata.get(key)),
+                None => is.get(field),
+            };
+            let found = found.unwrap_or(&Value::Null);
+            (found != value).then(|| {
+                let found = name_of(&is, field).unwrap_or(found);
+                format!("{field} is {found}, expected {shown}")
             })
-            .collect();
+        };
+        let mut differences: Vec<String> = self.fields.iter().filter_map(differs).collect();
         if self.problems == found.problems.is_empty() {
             differences.push(format!("problems are {:?}", found.problems));
         }
@@ -170,8 +196,8 @@ impl Expected {
 
 impl Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, value)) in self.fields.iter().enumerate() {
-            write!(f, "{}{name}={value}", if index == 0 { "" } else { " " })?;
+        for (index, Wanted { field, shown, .. }) in self.fields.iter().enumerate() {
+            write!(f, "{}{field}={shown}", if index == 0 { "" } else { " " })?;
         }
         f.write_str(if self.problems { " with problems" } else { "" })
     }
