@@ -80,7 +80,7 @@
 //! | segments of a journal | 16 MiB | a new one is rare, and space comes back in small steps |
 //! | [`durability`](AuditLogBuilder::durability) | the process's crash, not the machine's loss of power | costs no sync; what is committed is synced in any case |
 //! | where entries wait for a PostgreSQL server | none: say it | a server can be away for long, and what that may cost is yours to decide |
-//! | [`in_memory_queue`](AuditLogBuilder::in_memory_queue), of a SQLite pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
+//! | [`queue_max_entries`](AuditLogBuilder::queue_max_entries) and [`queue_max_bytes`](AuditLogBuilder::queue_max_bytes), of a queue in memory, the default of a SQLite pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
 //! | [`when_full`](AuditLogBuilder::when_full) | block for 1 s, then reject | rides out a slow commit, short enough for a request |
 //! | [`batch_size`](AuditLogBuilder::batch_size) | 512 entries | the fixed cost of a transaction vanishes |
 //! | [`flush_interval`](AuditLogBuilder::flush_interval) | 100 ms | nobody who looks for what just happened notices |

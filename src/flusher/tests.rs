@@ -71,7 +71,8 @@ impl Scripted {
         let builder = AuditLog::builder().store(store).on_notice(|_| {});
         builder
             .commit_timeout(Duration::from_millis(50))
-            .in_memory_queue(40, 1 << 20)
+            .in_memory_queue()
+            .queue_max_entries(40)
             .when_full(WhenFull::Reject)
             .open_blocking()
             .unwrap()
@@ -481,7 +482,12 @@ fn a_shutdown_amid_emitters_leaves_nothing_pending() {
 fn whoever_waits_for_room_is_told_at_once_that_the_log_is_shut_down() {
     let database = Scripted::default();
     database.script(&[Answer::Fail; 1000]);
-    let builder = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).in_memory_queue(1, 1000);
+    let builder = AuditLog::builder()
+        .store(Store::of(database))
+        .on_notice(|_| {})
+        .in_memory_queue()
+        .queue_max_entries(1)
+        .queue_max_bytes(1000);
     let log = builder.when_full(WhenFull::Block { timeout: Duration::MAX }).open_blocking().unwrap();
     log.writer().try_write(entry("a")).unwrap();
     std::thread::scope(|scope| {

@@ -59,7 +59,7 @@ impl AuditLog {
     ///
     /// After:
     ///
-    /// ```
+    /// ```standalone_crate
     /// use tracing_subscriber::prelude::*;
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let audit = tracing_audit::AuditLog::open_blocking(directory.path().join("audit.db")).unwrap();

@@ -15,7 +15,9 @@ use crate::{
 #[derive(Clone)]
 pub struct AuditLogBuilder {
     pub(super) store: Option<Store>,
-    pub(super) in_memory: Option<(usize, usize)>,
+    pub(super) in_memory: bool,
+    pub(super) queue_entries: Option<usize>,
+    pub(super) queue_bytes: Option<usize>,
     pub(super) journal: Option<PathBuf>,
     pub(super) journal_bytes: u64,
     pub(super) durability: Durability,
@@ -43,7 +45,9 @@ impl Default for AuditLogBuilder {
     fn default() -> Self {
         Self {
             store: None,
-            in_memory: None,
+            in_memory: false,
+            queue_entries: None,
+            queue_bytes: None,
             journal: None,
             journal_bytes: defaults::JOURNAL_BYTES,
             durability: Durability::default(),
@@ -71,13 +75,29 @@ impl AuditLogBuilder {
         self
     }
 
-    /// Queues in memory, within these bounds. An entry that was accepted and is not yet committed is lost when the
-    /// process dies. Accepting an entry costs a third of what it costs with a journal.
+    /// Queues in memory. An entry that was accepted and is not yet committed is lost when the process dies. Accepting an
+    /// entry costs a third of what it costs with a journal.
     ///
-    /// This is the default for a SQLite pool, with 100 000 entries and 64 MiB.
+    /// This is the default for a SQLite pool. [`queue_max_entries`](Self::queue_max_entries) and
+    /// [`queue_max_bytes`](Self::queue_max_bytes) bound the queue.
     #[must_use]
-    pub fn in_memory_queue(mut self, entries: usize, bytes: usize) -> Self {
-        self.in_memory = Some((entries, bytes));
+    pub fn in_memory_queue(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
+    /// The most entries in a queue in memory; beyond it the queue is full and [`WhenFull`] applies. Default: 100 000.
+    #[must_use]
+    pub fn queue_max_entries(mut self, entries: usize) -> Self {
+        self.queue_entries = Some(entries);
+        self
+    }
+
+    /// The most bytes of entries in a queue in memory; beyond it the queue is full and [`WhenFull`] applies. Default:
+    /// 64 MiB.
+    #[must_use]
+    pub fn queue_max_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = Some(bytes);
         self
     }
 

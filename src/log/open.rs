@@ -112,11 +112,11 @@ impl AuditLogBuilder {
     fn check(&self) -> Result<(), AuditError> {
         let (entries, bytes) = self.memory_bounds();
         if self.batch_size == 0 || entries == 0 || bytes == 0 {
-            return Err(refused("batch_size and the bounds of the queue must be at least 1"));
+            return Err(refused("batch_size, queue_max_entries and queue_max_bytes must be at least 1"));
         }
-        if self.journal.is_some() && self.in_memory.is_some() {
+        if self.journal.is_some() && self.in_memory {
             return Err(refused(
-                "choose one queue: builder().journal(..) or builder().in_memory_queue(..), not both",
+                "choose one queue: builder().journal(..) or builder().in_memory_queue(), not both",
             ));
         }
         if self.durability == (Durability::PowerLoss { within: Duration::ZERO }) {
@@ -142,7 +142,8 @@ impl AuditLogBuilder {
     }
 
     fn memory_bounds(&self) -> (usize, usize) {
-        self.in_memory.unwrap_or((defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES))
+        let entries = self.queue_entries.unwrap_or(defaults::QUEUE_ENTRIES);
+        (entries, self.queue_bytes.unwrap_or(defaults::QUEUE_BYTES))
     }
 
     /// Chooses the queue: a journal with its place, or `None` for a queue in memory.
@@ -155,6 +156,12 @@ impl AuditLogBuilder {
             }
             return Ok(None);
         };
+        if self.queue_entries.is_some() || self.queue_bytes.is_some() {
+            return Err(refused(
+                "queue_max_entries and queue_max_bytes bound a queue in memory, and this log has a journal: choose \
+                 builder().in_memory_queue(), or bound the journal by journal_max_bytes",
+            ));
+        }
         // Absolute, because the process may change its working directory.
         let directory = std::path::absolute(&directory).unwrap_or(directory);
         let Some(database) = store.backend().name(&directory) else {
@@ -167,7 +174,7 @@ impl AuditLogBuilder {
     }
 
     fn journal_directory(&self, store: &Store) -> Result<Option<PathBuf>, AuditError> {
-        if self.journal.is_some() || self.in_memory.is_some() {
+        if self.journal.is_some() || self.in_memory {
             return Ok(self.journal.clone());
         }
         match store.backend().queue_by_default() {
@@ -175,7 +182,7 @@ impl AuditLogBuilder {
             QueueByDefault::Memory => Ok(None),
             QueueByDefault::Ask => Err(refused(
                 "a database server can be away: say where entries wait for it, by builder().journal(directory), \
-                 which survives the process, or builder().in_memory_queue(entries, bytes)",
+                 which survives the process, or builder().in_memory_queue()",
             )),
         }
     }

@@ -43,8 +43,8 @@ pub fn capture() -> Capture {
 ///
 /// There is one such capture at a time: another thread that begins one waits until this one is dropped, so the tests
 /// that use it run one after the other. But it also collects what tests without a capture audit meanwhile. So use it
-/// only in a test binary all of whose tests have a capture, or that runs with `--test-threads=1`, or under a runner that
-/// gives each test a process.
+/// only in a test binary all of whose tests have a capture, or that runs with `--test-threads=1`, or under a runner
+/// that gives each test a process.
 ///
 /// The first call installs a global subscriber. If the tests install a subscriber of their own, give it [`layer`].
 ///

@@ -200,7 +200,8 @@ fn a_log_that_may_not_make_an_index_tells_whoever_may_how() {
     fixture.settle();
     let store = fixture.store().migrate(Migrate::Check);
     let (told, notices) = std::sync::mpsc::channel();
-    let builder = AuditLog::builder().store(store.clone()).in_memory_queue(10, 100_000).index(Column::AgentId);
+    let builder = AuditLog::builder().store(store.clone()).in_memory_queue().queue_max_entries(10);
+    let builder = builder.index(Column::AgentId);
     let log = builder.on_notice(move |notice| told.send(notice.to_string()).unwrap()).open_blocking().unwrap();
     let notice = notices.recv_timeout(support::PATIENCE).unwrap();
     let sql = store.index_sql(&IndexOn::Column(Column::AgentId)).unwrap();
