@@ -85,7 +85,7 @@
 //! | [`batch_size`](AuditLogBuilder::batch_size) | 512 entries | the fixed cost of a transaction vanishes |
 //! | [`flush_interval`](AuditLogBuilder::flush_interval) | 100 ms | nobody who looks for what just happened notices |
 //! | [`commit_timeout`](AuditLogBuilder::commit_timeout) | 5 s | as long as a connection waits for another's lock |
-//! | [`size_limits`](AuditLogBuilder::size_limits) | 64 KiB a value, 1 MiB an entry | a large JSON document, several of them |
+//! | [`value_max_bytes`](AuditLogBuilder::value_max_bytes) and [`entry_max_bytes`](AuditLogBuilder::entry_max_bytes) | 64 KiB a value, 1 MiB an entry | a large JSON document, several of them |
 //! | [`on_notice`](AuditLogBuilder::on_notice) | `warn!` with the target `tracing_audit` | reaches whoever reads the service's log, once a second at most |
 //! | [`target`](AuditLogBuilder::target) | `audit` | short, and nobody else's |
 //! | [`level`](AuditLogBuilder::level) | `INFO` | what `info!` says is meant for keeping |

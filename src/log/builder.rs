@@ -167,11 +167,19 @@ impl AuditLogBuilder {
         self
     }
 
-    /// The largest size of one value and of one entry. The layer cuts an event to fit and records that in the entry's
-    /// problems; a larger entry that is written as a value is rejected. Default: 64 KiB and 1 MiB.
+    /// The largest size of one value, in bytes. The layer cuts a longer value of an event to fit and records that in the
+    /// entry's problems; an entry that is written as a value with a longer text is rejected. Default: 64 KiB.
     #[must_use]
-    pub fn size_limits(mut self, value_bytes: usize, entry_bytes: usize) -> Self {
-        self.limits = Limits { value: value_bytes, entry: entry_bytes };
+    pub fn value_max_bytes(mut self, bytes: usize) -> Self {
+        self.limits.value = bytes;
+        self
+    }
+
+    /// The largest size of one entry, in bytes. The layer cuts a larger event to fit and records that in the entry's
+    /// problems; a larger entry that is written as a value is rejected. Default: 1 MiB.
+    #[must_use]
+    pub fn entry_max_bytes(mut self, bytes: usize) -> Self {
+        self.limits.entry = bytes;
         self
     }
 

@@ -244,7 +244,12 @@ mod tests {
         encode_entry(&mut record, &row_of(entry(100, 500)));
         let directory = tempfile::tempdir().unwrap();
         let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
-        let log = AuditLog::builder().store(store).size_limits(100, record.len()).open_blocking().unwrap();
+        let log = AuditLog::builder()
+            .store(store)
+            .value_max_bytes(100)
+            .entry_max_bytes(record.len())
+            .open_blocking()
+            .unwrap();
         log.writer().try_write(entry(100, 500)).unwrap();
         assert!(log.writer().try_write(entry(100, 501)).unwrap_err().is_too_large());
         assert!(log.writer().try_write(entry(101, 0)).unwrap_err().is_too_large());
