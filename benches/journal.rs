@@ -120,7 +120,7 @@ fn slowest() {
 fn together(threads: u64, configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder) -> Duration {
     const EVENTS: u64 = 80_000;
     let later = |builder: AuditLogBuilder| {
-        configure(builder).batch_size(1 << 20).flush_interval(Duration::from_secs(3600))
+        configure(builder).batch_entries(1 << 20).flush_interval(Duration::from_secs(3600))
     };
     with_log(later, |_, dispatch| {
         let barrier = std::sync::Barrier::new(threads as usize + 1);

@@ -7,7 +7,7 @@ use crate::record::Limits;
 pub(crate) const LEDGER: &str = "main";
 /// Large enough that the fixed cost of a transaction does not matter; small enough that a batch starts while more
 /// entries arrive.
-pub(crate) const BATCH_SIZE: usize = 512;
+pub(crate) const BATCH_ENTRIES: usize = 512;
 /// Short enough that nobody who looks for what just happened notices it.
 pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// As long as a connection waits for the lock of another process.

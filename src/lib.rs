@@ -82,7 +82,7 @@
 //! | where entries wait for a PostgreSQL server | none: say it | a server can be away for long, and what that may cost is yours to decide |
 //! | [`queue_max_entries`](AuditLogBuilder::queue_max_entries) and [`queue_max_bytes`](AuditLogBuilder::queue_max_bytes), of a queue in memory, the default of a SQLite pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
 //! | [`when_full`](AuditLogBuilder::when_full) | block for 1 s, then reject | rides out a slow commit, short enough for a request |
-//! | [`batch_size`](AuditLogBuilder::batch_size) | 512 entries | the fixed cost of a transaction vanishes |
+//! | [`batch_entries`](AuditLogBuilder::batch_entries) | 512 entries | the fixed cost of a transaction vanishes |
 //! | [`flush_interval`](AuditLogBuilder::flush_interval) | 100 ms | nobody who looks for what just happened notices |
 //! | [`commit_timeout`](AuditLogBuilder::commit_timeout) | 5 s | as long as a connection waits for another's lock |
 //! | [`value_max_bytes`](AuditLogBuilder::value_max_bytes) and [`entry_max_bytes`](AuditLogBuilder::entry_max_bytes) | 64 KiB a value, 1 MiB an entry | a large JSON document, several of them |

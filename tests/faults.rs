@@ -131,7 +131,7 @@ fn a_database_locked_for_12_s_costs_and_doubles_nothing() {
 
 #[test]
 fn one_poison_entry_among_500_is_quarantined_alone_shown_exported_and_readmitted() {
-    let fixture = log_with(|builder| builder.flush_interval(Duration::from_hours(1)).batch_size(1000));
+    let fixture = log_with(|builder| builder.flush_interval(Duration::from_hours(1)).batch_entries(1000));
     let (file, writer) = (file_of(&fixture), fixture.log.writer());
     run(
         &file,

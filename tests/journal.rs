@@ -175,7 +175,7 @@ fn accept_and_die() -> bool {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return false };
     let never = Duration::from_hours(1);
     let ends = std::env::var("ENDS").unwrap();
-    let mut builder = builder(Path::new(&directory)).batch_size(1 << 20).flush_interval(never);
+    let mut builder = builder(Path::new(&directory)).batch_entries(1 << 20).flush_interval(never);
     if matches!(ends.as_str(), "small segments" | "flush 300") {
         builder = builder.journal_max_bytes(512 << 10);
     }

@@ -342,7 +342,7 @@ fn one_poison_entry_among_500_is_quarantined_alone_and_readmitted() {
         .in_memory_queue()
         .queue_max_entries(10_000)
         .queue_max_bytes(8 << 20);
-    let log = builder.flush_interval(Duration::from_hours(1)).batch_size(1000).open_blocking().unwrap();
+    let log = builder.flush_interval(Duration::from_hours(1)).batch_entries(1000).open_blocking().unwrap();
     block_on(run(
         &url,
         "ALTER TABLE tracing_audit_entries ADD CONSTRAINT no_poison CHECK (action <> 'poison')",

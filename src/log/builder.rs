@@ -22,7 +22,7 @@ pub struct AuditLogBuilder {
     pub(super) journal_bytes: u64,
     pub(super) durability: Durability,
     pub(super) when_full: WhenFull,
-    pub(super) batch_size: usize,
+    pub(super) batch_entries: usize,
     pub(super) flush_interval: Duration,
     pub(super) commit_timeout: Duration,
     pub(super) limits: Limits,
@@ -52,7 +52,7 @@ impl Default for AuditLogBuilder {
             journal_bytes: defaults::JOURNAL_BYTES,
             durability: Durability::default(),
             when_full: WhenFull::Block { timeout: defaults::FULL_TIMEOUT },
-            batch_size: defaults::BATCH_SIZE,
+            batch_entries: defaults::BATCH_ENTRIES,
             flush_interval: defaults::FLUSH_INTERVAL,
             commit_timeout: defaults::COMMIT_TIMEOUT,
             limits: defaults::LIMITS,
@@ -148,8 +148,8 @@ impl AuditLogBuilder {
     /// The number of pending entries at which a batch starts. A batch takes everything that is pending, so batches
     /// are larger under load. Default: 512.
     #[must_use]
-    pub fn batch_size(mut self, entries: usize) -> Self {
-        self.batch_size = entries;
+    pub fn batch_entries(mut self, entries: usize) -> Self {
+        self.batch_entries = entries;
         self
     }
 

@@ -70,7 +70,8 @@ impl AuditLogBuilder {
             None => Arc::new(MemoryQueue::new(entries, bytes)),
         };
         // A queue in memory that holds less than a batch must start one when it is full.
-        let batch_size = if journal.is_some() { self.batch_size } else { self.batch_size.min(entries) };
+        let batch_entries =
+            if journal.is_some() { self.batch_entries } else { self.batch_entries.min(entries) };
         // With a journal the log can open while a database server is away: the journal keeps what it accepts.
         let is_server = store.backend().queue_by_default() == QueueByDefault::Ask;
         let must_open = !(is_server && journal.is_some());
@@ -80,7 +81,7 @@ impl AuditLogBuilder {
             ledger: self.ledger,
             writer,
             journal,
-            batch_size,
+            batch_size: batch_entries,
             flush_interval: self.flush_interval,
             commit_timeout: self.commit_timeout,
             when_full: self.when_full,
@@ -111,8 +112,8 @@ impl AuditLogBuilder {
     /// Refuses settings that cannot work, whatever the store is.
     fn check(&self) -> Result<(), AuditError> {
         let (entries, bytes) = self.memory_bounds();
-        if self.batch_size == 0 || entries == 0 || bytes == 0 {
-            return Err(refused("batch_size, queue_max_entries and queue_max_bytes must be at least 1"));
+        if self.batch_entries == 0 || entries == 0 || bytes == 0 {
+            return Err(refused("batch_entries, queue_max_entries and queue_max_bytes must be at least 1"));
         }
         if self.journal.is_some() && self.in_memory {
             return Err(refused(

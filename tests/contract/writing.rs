@@ -33,7 +33,7 @@ fn a_batch_starts_at_its_size_after_its_interval_and_at_flush_and_commit() {
         }
     };
     let never = Duration::from_hours(1);
-    let by_size = log_with(|builder| builder.batch_size(10).flush_interval(never));
+    let by_size = log_with(|builder| builder.batch_entries(10).flush_interval(never));
     (0..9).for_each(|_| by_size.log.writer().try_write(entry("a")).unwrap());
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(by_size.log.stats().committed, 0);
