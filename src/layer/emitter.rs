@@ -49,6 +49,7 @@ pub(crate) enum Destination {
 }
 
 /// Records audit events; exists only inside an [`AuditLayer`].
+#[doc(hidden)]
 pub struct Emitter {
     destination: Destination,
     limits: Limits,

@@ -20,6 +20,7 @@ fn is_from_log_crate(metadata: &Metadata<'_>) -> bool {
 }
 
 /// The filter of an [`AuditLayer`](crate::AuditLayer): it decides once for each callsite.
+#[doc(hidden)]
 pub struct CallsiteFilter {
     interests: Arc<Interests>,
 }
