@@ -7,8 +7,8 @@ use tracing::Level;
 use uuid::Uuid;
 
 use crate::{
-    Column, Decision, Durability, IndexOn, Notice, Store, WhenFull, defaults, interpret::Defaults,
-    notice::OnNotice, record::Limits,
+    Decision, Durability, IndexOn, Notice, Store, WhenFull, defaults, interpret::Defaults, notice::OnNotice,
+    record::Limits,
 };
 
 /// Builds an [`AuditLog`](crate::AuditLog). Everything but the store has a default.
@@ -246,24 +246,21 @@ impl AuditLogBuilder {
         self
     }
 
-    /// An index on this column, for queries that ask for given values of it: see [`indexes`](crate::indexes).
-    /// Default: none but the built-in ones.
+    /// An index on a [`Column`](crate::Column), or on a path in the metadata by [`IndexOn::metadata`], for queries that
+    /// ask for given values of it: see [`indexes`](crate::indexes). Default: none but the built-in ones.
+    ///
+    /// ```
+    /// # use tracing_audit::{AuditLog, Column, IndexOn};
+    /// let builder = AuditLog::builder().index(Column::AgentId).index(IndexOn::metadata("client.ip"));
+    /// ```
     ///
     /// Created in the background once the log is open, if it does not exist: `open` does not wait for it and emitters
     /// are not held up ([`Store::create_index`] says who is). A failure is reported to
     /// [`on_notice`](Self::on_notice) and retried, eventually once a minute. Removing this call does not drop the
     /// index; [`Store::drop_index`] does.
     #[must_use]
-    pub fn index(mut self, column: Column) -> Self {
-        self.indexes.push(IndexOn::Column(column));
-        self
-    }
-
-    /// An index on a path in the metadata, such as `client.ip`, written as in
-    /// [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of). Created as [`index`](Self::index) says.
-    #[must_use]
-    pub fn index_metadata(mut self, path: impl Into<String>) -> Self {
-        self.indexes.push(IndexOn::Metadata(path.into()));
+    pub fn index(mut self, on: impl Into<IndexOn>) -> Self {
+        self.indexes.push(on.into());
         self
     }
 }

@@ -125,7 +125,8 @@ fn what_is_too_large_is_refused_and_counted() {
 #[test]
 fn indexes_that_are_asked_for_are_made_beside_writers_and_change_no_answer() {
     let fixture = log_with(|builder| {
-        builder.index(Column::AgentId).index(Column::Reason).index(Column::SessionId).index_metadata("client.ip")
+        let builder = builder.index(Column::AgentId).index(Column::Reason).index(Column::SessionId);
+        builder.index(IndexOn::metadata("client.ip"))
     });
     let agents = ["alice", "bob", "carol"];
     // Longer than what any index takes, and the same at their beginning.
