@@ -56,7 +56,7 @@ struct Subject {
 }
 
 fn in_memory(builder: AuditLogBuilder) -> AuditLogBuilder {
-    builder.in_memory_queue(100_000, 64 << 20)
+    builder.in_memory_queue()
 }
 
 fn audit() -> (Subject, TempDir) {

@@ -71,7 +71,7 @@ struct Ours {
 
 impl Ours {
     fn in_memory() -> Self {
-        Self::new(|builder| builder.in_memory_queue(100_000, 64 << 20))
+        Self::new(|builder| builder.in_memory_queue())
     }
 
     fn journaled() -> Self {

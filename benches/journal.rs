@@ -85,7 +85,7 @@ fn latencies(name: &str, settle: impl Fn(), mut emit: impl FnMut(u64)) {
 
 fn slowest() {
     println!("one call of 400 000 (10 000 at a time, committed between):");
-    let in_memory = |builder: AuditLogBuilder| builder.in_memory_queue(100_000, 64 << 20);
+    let in_memory = |builder: AuditLogBuilder| builder.in_memory_queue();
     with_log(in_memory, |log, _| latencies("in memory", || log.flush_blocking().unwrap(), emit));
     with_log(
         |builder| builder,
@@ -120,7 +120,7 @@ fn slowest() {
 fn together(threads: u64, configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder) -> Duration {
     const EVENTS: u64 = 80_000;
     let later = |builder: AuditLogBuilder| {
-        configure(builder).batch_size(1 << 20).flush_interval(Duration::from_secs(3600))
+        configure(builder).batch_entries(1 << 20).flush_interval(Duration::from_secs(3600))
     };
     with_log(later, |_, dispatch| {
         let barrier = std::sync::Barrier::new(threads as usize + 1);
@@ -145,7 +145,7 @@ fn together(threads: u64, configure: impl FnOnce(AuditLogBuilder) -> AuditLogBui
 fn threads() {
     for (name, journaled) in [("in memory", false), ("journal", true)] {
         let configure = |builder: AuditLogBuilder| {
-            if journaled { builder } else { builder.in_memory_queue(100_000, 64 << 20) }
+            if journaled { builder } else { builder.in_memory_queue() }
         };
         for _ in 0..9 {
             for threads in [1, 8] {

@@ -52,7 +52,7 @@ fn open(url: &str, ledger: &str) -> AuditLog {
     AuditLog::builder()
         .store(Store::postgres(url).unwrap())
         .ledger(ledger)
-        .in_memory_queue(100_000, 64 << 20)
+        .in_memory_queue()
         .when_full(tracing_audit::WhenFull::Block { timeout: Duration::from_secs(60) })
         .commit_timeout(Duration::from_secs(120))
         .open_blocking()

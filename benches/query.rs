@@ -242,7 +242,9 @@ fn queries(store: &str, reader: &AuditReader, rows: u64) {
 fn make_index(name: &str, store: &Store, on: &IndexOn) {
     let log = AuditLog::builder()
         .store(store.clone())
-        .in_memory_queue(1_000_000, 1 << 30)
+        .in_memory_queue()
+        .queue_max_entries(1_000_000)
+        .queue_max_bytes(1 << 30)
         .commit_timeout(Duration::from_secs(600))
         .on_notice(|_| {})
         .open_blocking()
@@ -345,7 +347,8 @@ fn main() {
     on_request("SQLite", &store);
 
     let url = server().create_database();
-    let log = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(1, 1 << 20);
+    let log =
+        AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue().queue_max_entries(1);
     drop(log.open_blocking().unwrap());
     let start = Instant::now();
     block_on(postgres(&url, rows));

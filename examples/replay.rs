@@ -31,7 +31,7 @@ async fn open(database: &str) -> Result<AuditLog, AuditError> {
     #[cfg(feature = "postgres")]
     if database.starts_with("postgres:") {
         let store = tracing_audit::Store::postgres(database)?;
-        return AuditLog::builder().store(store).in_memory_queue(100_000, 64 << 20).open().await;
+        return AuditLog::builder().store(store).in_memory_queue().open().await;
     }
     AuditLog::open(database).await
 }

@@ -4,7 +4,7 @@
 
 use tracing::{info, info_span};
 
-/// What is to be tested: whoever owns a document may read it, and either answer is audited.
+/// The code under test: the owner of a document may read it, and either answer is audited.
 fn may_read(user: &str, owner: &str, document: u64) -> bool {
     let _request =
         info_span!("request", agent_id = user, resource = "document", resource_id = document).entered();
@@ -28,10 +28,12 @@ mod tests {
     use super::may_read;
 
     #[test]
-    fn both_answers_are_audited_whichever_thread_gives_them() {
+    fn both_answers_are_audited_also_on_another_thread() {
         let audit = capture();
         assert!(may_read("alice", "alice", 42));
-        std::thread::spawn(|| assert!(!may_read("bob", "alice", 42))).join().expect("the other thread");
+        let scope = audit.scope();
+        let other = std::thread::spawn(move || scope.in_scope(|| assert!(!may_read("bob", "alice", 42))));
+        other.join().expect("the other thread");
         audit.assert_audited([
             Expected::action("document.read").agent_id("alice").resource_id(42).decision(Decision::Allow),
             Expected::action("document.read")

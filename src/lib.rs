@@ -80,12 +80,12 @@
 //! | segments of a journal | 16 MiB | a new one is rare, and space comes back in small steps |
 //! | [`durability`](AuditLogBuilder::durability) | the process's crash, not the machine's loss of power | costs no sync; what is committed is synced in any case |
 //! | where entries wait for a PostgreSQL server | none: say it | a server can be away for long, and what that may cost is yours to decide |
-//! | [`in_memory_queue`](AuditLogBuilder::in_memory_queue), of a SQLite pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
+//! | [`queue_max_entries`](AuditLogBuilder::queue_max_entries) and [`queue_max_bytes`](AuditLogBuilder::queue_max_bytes), of a queue in memory, the default of a SQLite pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
 //! | [`when_full`](AuditLogBuilder::when_full) | block for 1 s, then reject | rides out a slow commit, short enough for a request |
-//! | [`batch_size`](AuditLogBuilder::batch_size) | 512 entries | the fixed cost of a transaction vanishes |
+//! | [`batch_entries`](AuditLogBuilder::batch_entries) | 512 entries | the fixed cost of a transaction vanishes |
 //! | [`flush_interval`](AuditLogBuilder::flush_interval) | 100 ms | nobody who looks for what just happened notices |
 //! | [`commit_timeout`](AuditLogBuilder::commit_timeout) | 5 s | as long as a connection waits for another's lock |
-//! | [`size_limits`](AuditLogBuilder::size_limits) | 64 KiB a value, 1 MiB an entry | a large JSON document, several of them |
+//! | [`value_max_bytes`](AuditLogBuilder::value_max_bytes) and [`entry_max_bytes`](AuditLogBuilder::entry_max_bytes) | 64 KiB a value, 1 MiB an entry | a large JSON document, several of them |
 //! | [`on_notice`](AuditLogBuilder::on_notice) | `warn!` with the target `tracing_audit` | reaches whoever reads the service's log, once a second at most |
 //! | [`target`](AuditLogBuilder::target) | `audit` | short, and nobody else's |
 //! | [`level`](AuditLogBuilder::level) | `INFO` | what `info!` says is meant for keeping |
@@ -120,6 +120,7 @@
     allow(dead_code, reason = "without a database nothing can be built, and the crate must still compile")
 )]
 
+mod defaults;
 mod engine;
 mod entry;
 mod error;
@@ -139,7 +140,6 @@ mod record;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod writer;
 
 #[doc(no_inline)]
 pub use guide::{failure, indexes, postgres as server, questions};
@@ -149,9 +149,9 @@ pub use engine::{Health, Notice, Stats};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
 pub use export::{ExportChunk, ExportFormat};
-pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, not_audit, wiring::WiringReport};
-pub use log::{AuditLog, AuditLogBuilder, ShutdownReport};
 pub use query::{AuditFilter, AuditQuery, Column, CountBy};
+pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, WiringReport, not_audit};
+pub use log::{AuditLog, AuditLogBuilder, AuditWriter, ShutdownReport};
 pub use queue::{
     Durability, Rejections, WhenFull,
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
@@ -162,7 +162,6 @@ pub use reader::{
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 pub use store::{Index, IndexOn, Migrate, Migration, Readmitted, Store};
-pub use writer::AuditWriter;
 
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../README.md")]

@@ -175,7 +175,7 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     tail.kill().unwrap();
     tail.wait().unwrap();
     // 12. Declared losses, per day: what comes at once finds a queue of one entry full.
-    let builder = AuditLog::builder().store(support::store(db)).in_memory_queue(1, 1 << 20);
+    let builder = AuditLog::builder().store(support::store(db)).in_memory_queue().queue_max_entries(1);
     let small = builder.when_full(WhenFull::Reject).on_notice(|_| {}).open_blocking().unwrap();
     (0..50).for_each(|_| emit(&small, &EVENTS[0]));
     small.flush_blocking().unwrap();
@@ -216,8 +216,10 @@ mod postgres {
     fn entries_of_several_ledgers_are_shown_in_the_order_of_time_within_one_limit() {
         let url = server().create_database();
         for (ledger, events) in [("a", [2, 0]), ("b", [1, 3])] {
-            let builder =
-                AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(100, 1 << 20);
+            let builder = AuditLog::builder()
+                .store(Store::postgres(&url).unwrap())
+                .in_memory_queue()
+                .queue_max_entries(100);
             let log = builder.ledger(ledger).open_blocking().unwrap();
             for event in events {
                 super::emit(&log, &super::EVENTS[event]);
@@ -244,7 +246,10 @@ b/0  2026-10-05 08:01:00  alice        s3:PutObjectAcl        s3/D      Deny    
     #[test]
     fn every_question_has_its_answer() {
         let url = server().create_database();
-        let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(100, 1 << 20);
+        let builder = AuditLog::builder()
+            .store(Store::postgres(&url).unwrap())
+            .in_memory_queue()
+            .queue_max_entries(100);
         let log = builder.open_blocking().unwrap();
         let fixture =
             super::filled(Fixture { log, db: url.clone(), directory: tempfile::tempdir().unwrap() });

@@ -104,7 +104,7 @@ fn committed_without_an_event_is_a_fault_of_the_wiring() {
 fn committed_says_which_of_three_things_went_wrong() {
     in_own_process("committed_says_which_of_three_things_went_wrong", || {
         let fixture = log_with(|builder| {
-            let builder = builder.in_memory_queue(5, 1 << 20).when_full(WhenFull::Reject);
+            let builder = builder.in_memory_queue().queue_max_entries(5).when_full(WhenFull::Reject);
             builder.commit_timeout(Duration::from_millis(200)).on_notice(|_| {})
         });
         registry().with(fixture.log.layer()).init();
@@ -176,7 +176,7 @@ fn by_default_people_are_told_by_a_warning_and_the_log_itself_by_nothing_on_a_go
         "by_default_people_are_told_by_a_warning_and_the_log_itself_by_nothing_on_a_good_day",
         || {
             let fixture = log_with(|builder| {
-                let builder = builder.in_memory_queue(5, 1 << 20).when_full(WhenFull::Reject);
+                let builder = builder.in_memory_queue().queue_max_entries(5).when_full(WhenFull::Reject);
                 builder.commit_timeout(Duration::from_millis(100))
             });
             registry().with(Told).with(fixture.log.layer()).init();

@@ -36,12 +36,9 @@ const QUEUE: &str = "TRACING_AUDIT_TEST_QUEUE";
 /// With what is pending due in an hour.
 fn builder() -> AuditLogBuilder {
     let store = Store::sqlite(std::env::var_os(FILE).unwrap()).unwrap();
-    let builder = AuditLog::builder().store(store).batch_size(10_000).flush_interval(Duration::from_hours(1));
-    if std::env::var(QUEUE).unwrap() == "memory" {
-        builder.in_memory_queue(100_000, 64 << 20)
-    } else {
-        builder
-    }
+    let builder =
+        AuditLog::builder().store(store).batch_entries(10_000).flush_interval(Duration::from_hours(1));
+    if std::env::var(QUEUE).unwrap() == "memory" { builder.in_memory_queue() } else { builder }
 }
 
 /// Emits, announces how much was accepted, and ends.

@@ -131,7 +131,7 @@ fn a_database_locked_for_12_s_costs_and_doubles_nothing() {
 
 #[test]
 fn one_poison_entry_among_500_is_quarantined_alone_shown_exported_and_readmitted() {
-    let fixture = log_with(|builder| builder.flush_interval(Duration::from_hours(1)).batch_size(1000));
+    let fixture = log_with(|builder| builder.flush_interval(Duration::from_hours(1)).batch_entries(1000));
     let (file, writer) = (file_of(&fixture), fixture.log.writer());
     run(
         &file,
@@ -281,7 +281,7 @@ fn a_full_file_system_keeps_everything_queued_until_there_is_room() {
         assert!(mount("size=8m", directory));
         let file = directory.join("audit.db");
         let builder = AuditLog::builder().store(Store::sqlite(&file).unwrap()).on_notice(|_| {});
-        let builder = builder.in_memory_queue(100_000, 64 << 20);
+        let builder = builder.in_memory_queue();
         let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
         let writer = log.writer();
         let filler = directory.join("filler");
@@ -383,7 +383,7 @@ fn a_file_system_remounted_read_only_and_back_loses_nothing() {
         assert!(mount("size=64m", directory));
         let (file, aside) = (directory.join("audit.db"), directory.join("aside.db"));
         let builder = AuditLog::builder().store(Store::sqlite(&file).unwrap()).on_notice(|_| {});
-        let builder = builder.in_memory_queue(100_000, 64 << 20);
+        let builder = builder.in_memory_queue();
         let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
         let writer = log.writer();
         balanced(&writer, || {
@@ -415,8 +415,9 @@ fn a_file_system_remounted_read_only_and_back_loses_nothing() {
 
 /// A producer that never pauses, against a queue so small that every batch pays a sync for a few entries.
 fn overload(when_full: WhenFull) {
-    let fixture =
-        log_with(|builder| builder.in_memory_queue(20, 1 << 20).when_full(when_full).on_notice(|_| {}));
+    let fixture = log_with(|builder| {
+        builder.in_memory_queue().queue_max_entries(20).when_full(when_full).on_notice(|_| {})
+    });
     let writer = fixture.log.writer();
     let (mut accepted, mut rejected) = (0_u64, 0_u64);
     balanced(&writer, || {
@@ -472,7 +473,7 @@ fn memory_stays_within_the_queue_s_bounds_and_32_mb_while_the_database_is_locked
             const BYTES: usize = 64 << 20;
             let before = resident();
             let fixture = log_with(|builder| {
-                builder.in_memory_queue(100_000, BYTES).when_full(WhenFull::Reject).on_notice(|_| {})
+                builder.in_memory_queue().queue_max_bytes(BYTES).when_full(WhenFull::Reject).on_notice(|_| {})
             });
             let writer = fixture.log.writer();
             let most = block_on(async {

@@ -111,7 +111,8 @@ fn emitting_into_a_full_queue_from_a_task_never_hangs() {
     support::in_own_process("emitting_into_a_full_queue_from_a_task_never_hangs", || {
         let fixture = support::log_with(|builder| {
             builder
-                .in_memory_queue(2, 1 << 20)
+                .in_memory_queue()
+                .queue_max_entries(2)
                 .when_full(tracing_audit::WhenFull::Block { timeout: support::PATIENCE })
         });
         registry().with(fixture.log.layer()).init();

@@ -175,7 +175,7 @@ fn accept_and_die() -> bool {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return false };
     let never = Duration::from_hours(1);
     let ends = std::env::var("ENDS").unwrap();
-    let mut builder = builder(Path::new(&directory)).batch_size(1 << 20).flush_interval(never);
+    let mut builder = builder(Path::new(&directory)).batch_entries(1 << 20).flush_interval(never);
     if matches!(ends.as_str(), "small segments" | "flush 300") {
         builder = builder.journal_max_bytes(512 << 10);
     }
@@ -491,7 +491,7 @@ fn a_database_restored_under_a_running_log_is_told_once_and_the_log_goes_on() {
         let mut builder = builder(directory.path());
         if in_memory {
             let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
-            builder = AuditLog::builder().store(store).in_memory_queue(1000, 1 << 20);
+            builder = AuditLog::builder().store(store).in_memory_queue().queue_max_entries(1000);
         }
         let log = builder.open_blocking().unwrap();
         let before = entries(directory.path()).len();
@@ -638,8 +638,11 @@ fn a_pool_on_a_file_can_have_a_journal_and_one_in_memory_cannot() {
         assert!(refused.unwrap_err().is_config());
         let power_loss = Durability::PowerLoss { within: Duration::from_millis(50) };
         assert!(builder().durability(power_loss).open().await.unwrap_err().is_config());
-        let both = builder().journal(directory.path().join("queue")).in_memory_queue(10, 1000);
+        let both = builder().journal(directory.path().join("queue")).in_memory_queue().queue_max_entries(10);
         assert!(both.open().await.unwrap_err().is_config());
+        let bounded = builder().journal(directory.path().join("queue")).queue_max_bytes(1000);
+        let error = bounded.open().await.unwrap_err();
+        assert!(error.is_config() && error.to_string().contains("journal_max_bytes"), "{error}");
         let never = Durability::PowerLoss { within: Duration::ZERO };
         let never = builder().journal(directory.path().join("queue")).durability(never);
         assert!(never.open().await.unwrap_err().is_config());
@@ -670,7 +673,7 @@ fn a_forked_child_is_told_that_it_has_no_log_and_harms_its_parents_nothing() {
             let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
             let mut builder = AuditLog::builder().store(store).flush_interval(Duration::from_hours(1));
             if in_memory {
-                builder = builder.in_memory_queue(1000, 1 << 20);
+                builder = builder.in_memory_queue().queue_max_entries(1000);
             }
             let log = builder.open_blocking().unwrap();
             let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.layer()));

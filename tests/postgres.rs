@@ -54,11 +54,7 @@ async fn run(url: &str, sql: &'static str) {
 
 fn in_memory(url: &str) -> AuditLog {
     let builder = AuditLog::builder().store(Store::postgres(url).unwrap()).on_notice(|_| {});
-    builder
-        .in_memory_queue(100_000, 64 << 20)
-        .commit_timeout(Duration::from_millis(500))
-        .open_blocking()
-        .unwrap()
+    builder.in_memory_queue().commit_timeout(Duration::from_millis(500)).open_blocking().unwrap()
 }
 
 #[test]
@@ -71,7 +67,7 @@ fn what_cannot_be_is_refused_with_the_remedy() {
     assert!(store().schema("").unwrap_err().is_config());
 
     let refused = |store: PostgresStore| {
-        let builder = AuditLog::builder().store(store).in_memory_queue(10, 10_000);
+        let builder = AuditLog::builder().store(store).in_memory_queue().queue_max_entries(10);
         builder.open_blocking().unwrap_err().to_string()
     };
     let none = Store::postgres(&server().database("no_such_database")).unwrap();
@@ -106,7 +102,7 @@ fn eight_processes_worth_of_logs_that_start_at_once_on_a_fresh_database_all_succ
             for _ in 0..8 {
                 scope.spawn(|| {
                     let store = Store::postgres(&url).unwrap().schema("the audit").unwrap();
-                    let builder = AuditLog::builder().store(store).in_memory_queue(100, 100_000);
+                    let builder = AuditLog::builder().store(store).in_memory_queue().queue_max_entries(100);
                     let log = builder.open_blocking().unwrap();
                     log.writer().commit_blocking(entry("a")).unwrap();
                 });
@@ -124,7 +120,8 @@ fn writers_of_one_ledger_do_not_wait_for_those_of_another() {
     let open = |ledger: &str| {
         let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).ledger(ledger);
         builder
-            .in_memory_queue(1000, 1 << 20)
+            .in_memory_queue()
+            .queue_max_entries(1000)
             .commit_timeout(Duration::from_secs(20))
             .open_blocking()
             .unwrap()
@@ -166,7 +163,11 @@ fn who_reads_by_seq_while_eight_writers_commit_misses_nothing_and_sees_nothing_t
             let url = &url;
             scope.spawn(move || {
                 let store = Store::postgres(url).unwrap();
-                let builder = AuditLog::builder().store(store).in_memory_queue(20_000, 16 << 20);
+                let builder = AuditLog::builder()
+                    .store(store)
+                    .in_memory_queue()
+                    .queue_max_entries(20_000)
+                    .queue_max_bytes(16 << 20);
                 let log = builder.flush_interval(Duration::from_millis(3)).open_blocking().unwrap();
                 for number in 0..ENTRIES / 8 {
                     let id = format!("{writer}-{number}");
@@ -201,7 +202,7 @@ fn an_application_keeps_its_own_tables_and_pool_beside_ours() {
     block_on(async {
         run(&url, "CREATE TABLE audit_log (note text); INSERT INTO audit_log VALUES ('mine')").await;
         let pool = PgPool::connect(&url).await.unwrap();
-        let builder = AuditLog::builder().store(pool.clone()).in_memory_queue(100, 100_000);
+        let builder = AuditLog::builder().store(pool.clone()).in_memory_queue().queue_max_entries(100);
         let log = builder.open().await.unwrap();
         log.writer().commit(entry("a")).await.unwrap();
         assert_eq!(AuditReader::new(pool.clone()).query(AuditQuery::new()).await.unwrap().len(), 1);
@@ -233,14 +234,19 @@ fn an_application_s_own_migrations_and_ours_do_not_touch_each_other() {
             if !ours_first {
                 migrate().await;
             }
-            let builder = AuditLog::builder().store(pool.clone()).in_memory_queue(100, 100_000);
+            let builder = AuditLog::builder().store(pool.clone()).in_memory_queue().queue_max_entries(100);
             let log = builder.open().await.unwrap();
             log.writer().commit(entry("a")).await.unwrap();
             // Once more, as at each start.
             migrate().await;
             migrate().await;
-            let log =
-                AuditLog::builder().store(pool.clone()).in_memory_queue(100, 100_000).open().await.unwrap();
+            let log = AuditLog::builder()
+                .store(pool.clone())
+                .in_memory_queue()
+                .queue_max_entries(100)
+                .open()
+                .await
+                .unwrap();
             assert_eq!(log.writer().commit(entry("b")).await.unwrap(), 1);
             let versions = "SELECT (SELECT count(*) FROM _sqlx_migrations),
                                    (SELECT count(*) FROM tracing_audit_migrations),
@@ -262,8 +268,11 @@ fn a_pooler_in_transaction_mode_may_stand_between() {
         for writer in 0..6 {
             scope.spawn(move || {
                 let ledger = if writer % 2 == 0 { "main" } else { "odd" };
-                let builder =
-                    AuditLog::builder().store(store()).ledger(ledger).in_memory_queue(1000, 1 << 20);
+                let builder = AuditLog::builder()
+                    .store(store())
+                    .ledger(ledger)
+                    .in_memory_queue()
+                    .queue_max_entries(1000);
                 let log = builder.commit_timeout(Duration::from_secs(30)).open_blocking().unwrap();
                 for number in 0..50 {
                     log.writer().commit_blocking(entry(format!("{writer}-{number}"))).unwrap();
@@ -276,7 +285,7 @@ fn a_pooler_in_transaction_mode_may_stand_between() {
             });
         }
     });
-    let builder = AuditLog::builder().store(store()).in_memory_queue(1000, 1 << 20);
+    let builder = AuditLog::builder().store(store()).in_memory_queue().queue_max_entries(1000);
     let log = builder.open_blocking().unwrap();
     let (writer, twice) = (log.writer(), entry("twice"));
     writer.commit_blocking(twice.clone()).unwrap();
@@ -292,7 +301,10 @@ fn a_pooler_in_transaction_mode_may_stand_between() {
     // Without that setting the second log meets the names that the first one gave.
     let named = url.split_once('?').unwrap().0;
     let open = || {
-        let builder = AuditLog::builder().store(Store::postgres(named).unwrap()).in_memory_queue(10, 10_000);
+        let builder = AuditLog::builder()
+            .store(Store::postgres(named).unwrap())
+            .in_memory_queue()
+            .queue_max_entries(10);
         builder.open_blocking()
     };
     let first = open();
@@ -324,8 +336,12 @@ fn a_ledger_that_is_removed_whole_goes_on_after_its_last_entry() {
 #[test]
 fn one_poison_entry_among_500_is_quarantined_alone_and_readmitted() {
     let url = server().create_database();
-    let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue(10_000, 8 << 20);
-    let log = builder.flush_interval(Duration::from_hours(1)).batch_size(1000).open_blocking().unwrap();
+    let builder = AuditLog::builder()
+        .store(Store::postgres(&url).unwrap())
+        .in_memory_queue()
+        .queue_max_entries(10_000)
+        .queue_max_bytes(8 << 20);
+    let log = builder.flush_interval(Duration::from_hours(1)).batch_entries(1000).open_blocking().unwrap();
     block_on(run(
         &url,
         "ALTER TABLE tracing_audit_entries ADD CONSTRAINT no_poison CHECK (action <> 'poison')",
@@ -366,7 +382,7 @@ fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reade
     assert!(block_on(store.create_index(&on)).unwrap_err().is_store());
     block_on(Store::from(Store::postgres(&url).unwrap()).create_index(&on)).unwrap();
     block_on(store.create_index(&on)).unwrap();
-    let builder = AuditLog::builder().store(store).ledger("billing").in_memory_queue(100, 100_000);
+    let builder = AuditLog::builder().store(store).ledger("billing").in_memory_queue().queue_max_entries(100);
     let log = builder.open_blocking().unwrap();
     log.writer().try_write(entry("a")).unwrap();
     log.writer().try_write(entry("poison")).unwrap();
@@ -427,7 +443,7 @@ fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reade
     block_on(run(&url, "ALTER TABLE tracing_audit_entries DROP CONSTRAINT no_poison"));
     assert!(log.writer().retry_quarantined_blocking().unwrap_err().to_string().contains("lacks a grant"));
     let store = Store::postgres(&url.replace("postgres@", "admin@")).unwrap();
-    let builder = AuditLog::builder().store(store).ledger("billing").in_memory_queue(100, 100_000);
+    let builder = AuditLog::builder().store(store).ledger("billing").in_memory_queue().queue_max_entries(100);
     assert_eq!(builder.open_blocking().unwrap().writer().retry_quarantined_blocking().unwrap().committed, 1);
 }
 
@@ -833,7 +849,7 @@ fn what_is_read_of_several_ledgers_comes_ledger_by_ledger_and_within_one_limit()
     let url = server().create_database();
     let of = |ledger: &str| {
         let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).ledger(ledger);
-        builder.in_memory_queue(100, 100_000).open_blocking().unwrap()
+        builder.in_memory_queue().queue_max_entries(100).open_blocking().unwrap()
     };
     let logs = ["b", "a"].map(of);
     for log in &logs {
@@ -872,7 +888,7 @@ fn an_export_by_time_puts_several_ledgers_in_one_order_and_leaves_out_one_that_b
     let ts = |n: u64| DateTime::from_timestamp_micros(1_700_000_000_000_000 + (n / 3).cast_signed()).unwrap();
     let write = |ledger: &str, entries: u64| {
         let builder = AuditLog::builder().store(Store::postgres(&url).unwrap()).ledger(ledger);
-        let log = builder.in_memory_queue(20_000, 64 << 20).open_blocking().unwrap();
+        let log = builder.in_memory_queue().queue_max_entries(20_000).open_blocking().unwrap();
         for n in 0..entries {
             let decision = if n % 999 == 0 { Decision::Deny } else { Decision::Allow }.into();
             let resource = ledger.to_owned();

@@ -39,7 +39,8 @@ fn open(store: impl Into<Store>, directory: &Path) -> AuditLog {
 }
 
 fn make_tables(url: &str) {
-    let builder = AuditLog::builder().store(Store::postgres(url).unwrap()).in_memory_queue(1, 1 << 20);
+    let builder =
+        AuditLog::builder().store(Store::postgres(url).unwrap()).in_memory_queue().queue_max_entries(1);
     drop(builder.open_blocking().unwrap());
 }
 
@@ -332,7 +333,8 @@ fn a_log_that_may_not_make_the_tables_says_so_and_works_once_somebody_has() {
             let store = Store::postgres(&url).unwrap().migrate(Migrate::Check);
             if let Some(schema) = schema { store.schema(schema).unwrap() } else { store }
         };
-        let open = || AuditLog::builder().store(store()).in_memory_queue(100, 1 << 20).open_blocking();
+        let open =
+            || AuditLog::builder().store(store()).in_memory_queue().queue_max_entries(100).open_blocking();
         let refused = open().unwrap_err();
         assert!(refused.is_schema(), "{refused:?}");
         assert!(refused.to_string().contains("run what Store::migrations gives"), "{refused}");
@@ -352,7 +354,8 @@ fn a_log_that_may_not_make_the_tables_says_so_and_works_once_somebody_has() {
         // As a log would have made them: one that may finds nothing left to do.
         let made = count();
         let auto = store().migrate(Migrate::Auto);
-        let log = AuditLog::builder().store(auto).in_memory_queue(100, 1 << 20).open_blocking().unwrap();
+        let log =
+            AuditLog::builder().store(auto).in_memory_queue().queue_max_entries(100).open_blocking().unwrap();
         assert_eq!(log.writer().commit_blocking(entry("b")).unwrap(), 1);
         assert_eq!(count(), made);
         run(

@@ -94,7 +94,7 @@ fn secured() -> &'static Secured {
 }
 
 fn open(store: PostgresStore) -> Result<AuditLog, AuditError> {
-    AuditLog::builder().store(store).in_memory_queue(100, 1 << 20).open_blocking()
+    AuditLog::builder().store(store).in_memory_queue().queue_max_entries(100).open_blocking()
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn work(directory: &Path) {
         builder(directory)
     } else {
         // So that what is found is what the journal has kept.
-        builder(directory).batch_size(1 << 20).flush_interval(Duration::from_hours(1))
+        builder(directory).batch_entries(1 << 20).flush_interval(Duration::from_hours(1))
     };
     let log = builder.open_blocking().unwrap();
     let writer = log.writer();

@@ -193,14 +193,21 @@ fn near_misses_are_reported() {
         info!(target: "service::audit", action = "user.login", decision = "Allow");
         info!(target: "elsewhere", action = "is a common word");
         tracing_log::log::info!(target: "audit", "through the log crate");
+        drop(tracing::debug_span!("request", method = "GET", agent_id = "alice"));
+        drop(tracing::debug_span!("query", rows = 1));
         let misses = fixture.log.check_wiring().unwrap().near_misses;
-        assert_eq!(misses.len(), 3, "{misses:?}");
+        assert_eq!(misses.len(), 4, "{misses:?}");
         assert!(
             misses[0].contains("field named `target`") && misses[0].contains("stackings.rs"),
             "{misses:?}"
         );
         assert!(misses[1].contains("no audit event"), "{misses:?}");
         assert!(misses[2].contains("`log` crate"), "{misses:?}");
+        assert!(
+            misses[3].contains("is a span at DEBUG that declares `agent_id`")
+                && misses[3].contains("at INFO"),
+            "{misses:?}"
+        );
         assert_eq!(fixture.entries(), []);
     });
 }

@@ -112,7 +112,8 @@ fn an_entry_that_the_database_refuses_waits_for_others_to_tell_it_from_a_bad_dat
 #[test]
 fn a_full_queue_rejects_at_once_or_after_one_wait_as_configured_and_keeps_what_it_took() {
     let full = |when_full| {
-        let fixture = log_with(|builder| builder.in_memory_queue(10, 1 << 20).when_full(when_full));
+        let fixture =
+            log_with(|builder| builder.in_memory_queue().queue_max_entries(10).when_full(when_full));
         let file = fixture.directory.path().join("audit.db");
         block_on(async {
             let mut blocker = connect(&file).await;
@@ -153,7 +154,10 @@ fn a_full_queue_rejects_at_once_or_after_one_wait_as_configured_and_keeps_what_i
 #[test]
 fn a_writer_that_waits_for_room_goes_on_when_there_is_some() {
     let fixture = log_with(|builder| {
-        builder.in_memory_queue(5, 1 << 20).when_full(WhenFull::Block { timeout: support::PATIENCE })
+        builder
+            .in_memory_queue()
+            .queue_max_entries(5)
+            .when_full(WhenFull::Block { timeout: support::PATIENCE })
     });
     let writer = fixture.log.writer();
     block_on(async {
@@ -375,7 +379,7 @@ fn files_that_cannot_be_a_ledger_are_refused_with_the_remedy() {
     assert!(refused(directory.path()).contains("is a directory: give the path of a file in it"));
     assert!(refused(&file("missing/audit.db")).contains("the directory that it lies in must exist"));
     let in_memory = AuditLog::builder().store(Store::sqlite(file("missing/audit.db")).unwrap());
-    let error = in_memory.in_memory_queue(10, 10_000).open_blocking().unwrap_err();
+    let error = in_memory.in_memory_queue().queue_max_entries(10).open_blocking().unwrap_err();
     assert!(error.to_string().contains("its directory must exist"), "{error}");
 
     drop(AuditLog::open_blocking(file("newer.db")).unwrap());
@@ -401,7 +405,8 @@ fn a_read_only_file_is_refused_with_the_remedy() {
     if let Some(file) = std::env::var_os(FILE) {
         let message = refused(Path::new(&file));
         assert!(message.contains("is read-only: this process needs to read and write"), "{message}");
-        let in_memory = AuditLog::builder().store(Store::sqlite(file).unwrap()).in_memory_queue(10, 10_000);
+        let in_memory =
+            AuditLog::builder().store(Store::sqlite(file).unwrap()).in_memory_queue().queue_max_entries(10);
         let message = in_memory.open_blocking().unwrap_err().to_string();
         assert!(message.contains("is read-only: this process needs to write"), "{message}");
         return;

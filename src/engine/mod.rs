@@ -35,5 +35,5 @@ mod upkeep;
 pub use health::Health;
 pub use notice::Notice;
 pub(crate) use settings::Settings;
-pub(crate) use shared::{Engine, EngineHandle, EngineHandle as Alive};
+pub(crate) use shared::{Engine, EngineHandle};
 pub use stats::Stats;

@@ -17,11 +17,11 @@ impl Engine {
     /// `due` is the time at which a batch starts at the latest. It is the caller's, so that it outlasts a wait that
     /// is dropped and begun again.
     pub(super) async fn wait_for_batch(&self, due: &mut Option<Instant>) -> bool {
-        let batch_size = self.settings.batch_size as u64;
+        let batch_entries = self.settings.batch_entries as u64;
         loop {
             // Read before the counts, which then include everything that was appended before it was set.
             let released = self.released.load(Ordering::Acquire);
-            let counts = self.queue.wake_at(if due.is_some() { batch_size } else { 1 });
+            let counts = self.queue.wake_at(if due.is_some() { batch_entries } else { 1 });
             let pending = counts.pending();
             // While the database works, pending entries are committed even if the log is stopping.
             if self.stopping() && (pending == 0 || self.status.failing()) {
@@ -42,7 +42,7 @@ impl Engine {
                 continue;
             }
             let urgent = self.urgent.load(Ordering::Acquire) > counts.acknowledged;
-            if pending >= batch_size || urgent || counts.closed {
+            if pending >= batch_entries || urgent || counts.closed {
                 *due = None;
                 return true;
             }
@@ -65,7 +65,7 @@ impl Engine {
     /// Whether another batch that begins at this position may be prepared now.
     pub(super) fn more_after(&self, position: u64) -> bool {
         let appended = self.queue.counts().appended;
-        appended - position >= self.settings.batch_size as u64
+        appended - position >= self.settings.batch_entries as u64
             || self.urgent.load(Ordering::Acquire) > position
     }
 

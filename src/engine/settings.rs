@@ -24,7 +24,7 @@ pub(crate) struct Settings {
     /// in memory.
     pub(crate) journal: Option<Place>,
     /// A batch starts when this many entries are pending.
-    pub(crate) batch_size: usize,
+    pub(crate) batch_entries: usize,
     /// A batch starts when the oldest pending entry is this old.
     pub(crate) flush_interval: Duration,
     pub(crate) commit_timeout: Duration,
@@ -45,7 +45,7 @@ impl Settings {
             ledger: defaults::LEDGER.to_owned(),
             writer: Uuid::new_v4(),
             journal: None,
-            batch_size: defaults::BATCH_SIZE,
+            batch_entries: defaults::BATCH_ENTRIES,
             flush_interval: defaults::FLUSH_INTERVAL,
             commit_timeout: defaults::COMMIT_TIMEOUT,
             when_full: WhenFull::Block { timeout: defaults::FULL_TIMEOUT },

@@ -1,15 +1,9 @@
-//! Which callsites matter to an audit log, and filters that agree on it: our own, and those for other layers.
+//! Filters that lose no audit event: the layer's own, one around global filters, and one for other layers.
 
-use std::{
-    fmt,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 use tracing::{
-    Dispatch, Event, Level, Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest,
+    Dispatch, Event, Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest,
 };
 use tracing_subscriber::{
     Layer,
@@ -17,113 +11,37 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::wiring::NearMisses;
-use crate::platform::lock;
+use super::interests::Interests;
 
-/// What is taken from the spans around an event, besides what the builder adds.
-const CONTEXT: [&str; 9] = [
-    "workspace_id",
-    "session_id",
-    "agent_id",
-    "action",
-    "resource",
-    "resource_id",
-    "request_id",
-    "user_id",
-    "trace_id",
-];
-
-/// What one log wants to see of a program's callsites.
-#[derive(Debug)]
-pub(crate) struct Interests {
-    target: String,
-    level: Level,
-    context: Vec<String>,
-    /// Tells the canaries of several logs apart.
-    pub(super) log: u64,
-    attached: AtomicBool,
-    near_misses: Mutex<NearMisses>,
-    pub(super) canary: std::sync::OnceLock<super::wiring::Canary>,
-}
-
-impl Interests {
-    pub(crate) fn new(target: String, level: Level, span_fields: Vec<String>) -> Self {
-        static NEXT_LOG: AtomicU64 = AtomicU64::new(0);
-        let context = CONTEXT.into_iter().map(str::to_owned).chain(span_fields).collect();
-        Self {
-            target,
-            level,
-            context,
-            log: NEXT_LOG.fetch_add(1, Ordering::Relaxed),
-            attached: AtomicBool::new(false),
-            near_misses: Mutex::default(),
-            canary: std::sync::OnceLock::new(),
-        }
-    }
-
-    pub(crate) fn target(&self) -> &str {
-        &self.target
-    }
-
-    pub(super) fn level(&self) -> Level {
-        self.level
-    }
-
-    pub(super) fn context(&self) -> &[String] {
-        &self.context
-    }
-
-    /// An audit event, a question whether one is enabled, or a span that declares a context field.
-    pub(super) fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        if *metadata.level() > self.level {
-            false
-        } else if !metadata.is_span() {
-            metadata.target() == self.target
-        } else {
-            metadata.fields().iter().any(|field| self.context.iter().any(|name| name == field.name()))
-        }
-    }
-
-    pub(super) fn note_attached(&self) {
-        self.attached.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_attached(&self) -> bool {
-        self.attached.load(Ordering::Acquire)
-    }
-
-    pub(super) fn near_misses(&self) -> std::sync::MutexGuard<'_, NearMisses> {
-        lock(&self.near_misses)
-    }
-}
-
-/// The bridge from the `log` crate asks under the target that its user gave, but sends under its own.
+/// Whether this is a question of the bridge from the `log` crate. It asks under the target that its user gave, but
+/// sends the record under the target `log`.
 fn is_from_log_crate(metadata: &Metadata<'_>) -> bool {
     metadata.fields().field("log.target").is_some()
 }
 
-/// The filter of an [`AuditLayer`](crate::AuditLayer): decides once per callsite and never again.
+/// The filter of an [`AuditLayer`](crate::AuditLayer): it decides once for each callsite.
+#[doc(hidden)]
 pub struct CallsiteFilter {
-    interests: std::sync::Arc<Interests>,
+    interests: Arc<Interests>,
 }
 
 impl CallsiteFilter {
-    pub(super) fn new(interests: std::sync::Arc<Interests>) -> Self {
+    pub(super) fn new(interests: Arc<Interests>) -> Self {
         Self { interests }
     }
 }
 
 impl fmt::Debug for CallsiteFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallsiteFilter").field("target", &self.interests.target).finish_non_exhaustive()
+        f.debug_struct("CallsiteFilter").field("target", &self.interests.target()).finish_non_exhaustive()
     }
 }
 
 impl<S> Filter<S> for CallsiteFilter {
-    /// Always yes: a no would be remembered for the thread and might be applied to the next audit event.
+    /// Always true: the registry would remember a false for the thread, and might apply it to the next audit event.
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        if metadata.target() == self.interests.target && is_from_log_crate(metadata) {
-            self.interests.near_misses().note_log_crate(metadata.target());
+        if metadata.target() == self.interests.target() && is_from_log_crate(metadata) {
+            self.interests.note_log_crate(metadata.target());
         }
         true
     }
@@ -132,33 +50,31 @@ impl<S> Filter<S> for CallsiteFilter {
         if self.interests.wants(metadata) {
             return Interest::always();
         }
-        if metadata.is_event() && metadata.target() != self.interests.target {
-            self.interests.near_misses().examine(metadata);
-        }
+        self.interests.examine(metadata);
         Interest::never()
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::from_level(self.interests.level))
+        Some(LevelFilter::from_level(self.interests.level()))
     }
 }
 
-/// A global filter that can no longer silence audit events or the spans that give them context: made by
+/// A global filter that can no longer silence audit events or the spans that give them context. Created by
 /// [`AuditLog::protect`](crate::AuditLog::protect).
 pub struct Protect<L> {
     inner: L,
-    interests: std::sync::Arc<Interests>,
+    interests: Arc<Interests>,
 }
 
 impl<L> Protect<L> {
-    pub(crate) fn new(inner: L, interests: std::sync::Arc<Interests>) -> Self {
+    pub(crate) fn new(inner: L, interests: Arc<Interests>) -> Self {
         Self { inner, interests }
     }
 }
 
 impl<L> fmt::Debug for Protect<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Protect").field("target", &self.interests.target).finish_non_exhaustive()
+        f.debug_struct("Protect").field("target", &self.interests.target()).finish_non_exhaustive()
     }
 }
 
@@ -190,9 +106,10 @@ where
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // A layer that is `None` hints OFF and disables nothing; one that disables everything says so by callsite.
+        // A layer that is `None` hints OFF and disables nothing. A filter that disables everything answers never for
+        // each callsite.
         let hint = self.inner.max_level_hint().filter(|hint| *hint != LevelFilter::OFF);
-        hint.map(|hint| hint.max(LevelFilter::from_level(self.interests.level)))
+        hint.map(|hint| hint.max(LevelFilter::from_level(self.interests.level())))
     }
 
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
@@ -228,7 +145,7 @@ where
     }
 }
 
-/// Keeps audit events out of another layer: made by [`not_audit`] or
+/// A filter that keeps audit events out of another layer. Created by [`not_audit`] or
 /// [`AuditLog::not_audit`](crate::AuditLog::not_audit).
 #[derive(Clone, Debug)]
 pub struct NotAudit {
@@ -245,12 +162,17 @@ impl NotAudit {
     }
 }
 
-/// A per-layer filter for *other* layers that keeps events with the target `audit` out of them, and lets
-/// everything else through.
+/// A per-layer filter for *other* layers. It keeps events with the target `audit` out of them and lets everything
+/// else through.
 ///
-/// A closure that says `target != "audit"` looks the same and is not: its "no" stays behind in the thread and
-/// may be applied to another event. Put the layer that has it before the audit layer: a `Debug` that logs while
-/// its value is audited may otherwise let that one event through. Combine it with a filter by `and`:
+/// **Spans are not events.** The fields of a span, such as `agent_id`, still reach the other layer: `fmt` prints them
+/// with every event inside the span. To keep a field out of the other layer as well, put it on the audit event itself
+/// and not on a span.
+///
+/// A closure that compares the target (`filter_fn(|metadata| metadata.target() != "audit")`) looks the same and is
+/// not: the registry remembers its false for the thread, and may apply it to another event. Put the layer that has
+/// this filter before the audit layer. Otherwise an audit event may reach it when a `Debug` of one of the event's
+/// values logs while the event is recorded. Combine the filter with others by `and`:
 ///
 /// ```
 /// use tracing_subscriber::{filter::{FilterExt, LevelFilter}, prelude::*};

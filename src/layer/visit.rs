@@ -1,4 +1,4 @@
-//! From `tracing`'s values to the fields of a record, each type kept.
+//! Encodes the values of `tracing` as fields of a record, each in its type.
 
 use std::{
     error::Error,
@@ -9,10 +9,10 @@ use tracing::field::{Field, Visit};
 
 use crate::record::{FieldEncoder, Tag};
 
-/// An error's chain of sources is followed this far, since it may run in a circle.
+/// The most sources of an error that are followed: a chain of sources may run in a circle.
 const SOURCES_MAX: usize = 32;
 
-/// Encodes fields: all of an event's, or of a span only those named.
+/// Encodes fields: all fields of an event, or only the named ones of a span.
 pub(super) struct FieldVisitor<'a> {
     pub(super) encoder: FieldEncoder<'a>,
     pub(super) only: Option<&'a [String]>,
@@ -67,7 +67,7 @@ impl Visit for FieldVisitor<'_> {
         self.encoder.bool(field.name(), value);
     }
 
-    /// Beyond what a JSON number holds everywhere, so text, also where it would fit.
+    /// As text, even where the value would fit: not every JSON reader holds 128-bit numbers.
     fn record_u128(&mut self, field: &Field, value: u128) {
         if !self.wants(field) {
             return;

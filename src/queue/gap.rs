@@ -26,7 +26,8 @@ pub struct Rejections {
     pub full: u64,
     /// The log was shut down.
     pub closed: u64,
-    /// A text or the whole entry exceeded [`size_limits`](crate::AuditLogBuilder::size_limits).
+    /// A text exceeded [`value_max_bytes`](crate::AuditLogBuilder::value_max_bytes), or the whole entry
+    /// [`entry_max_bytes`](crate::AuditLogBuilder::entry_max_bytes).
     pub too_large: u64,
 }
 

@@ -93,6 +93,21 @@ impl Index {
     }
 }
 
+impl IndexOn {
+    /// The value at this path in the metadata, spelled as in
+    /// [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of).
+    #[must_use]
+    pub fn metadata(path: impl Into<String>) -> Self {
+        Self::Metadata(path.into())
+    }
+}
+
+impl From<Column> for IndexOn {
+    fn from(column: Column) -> Self {
+        Self::Column(column)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +122,8 @@ mod tests {
         assert!(!name("metadata.userId").eq_ignore_ascii_case(&name("metadata.userid")));
         assert_eq!(Index::new(name("metadata.userId"), true, None, None).serves, "metadata.userId");
         assert!(long("a").len() <= NAME && long("a").starts_with("tracing_audit_by_metadata.é"));
+        assert_eq!(IndexOn::metadata("client.ip"), "metadata.client.ip".parse().unwrap());
+        assert_eq!(IndexOn::from(Column::AgentId), "agent_id".parse().unwrap());
         assert!("colour".parse::<IndexOn>().unwrap_err().is_query());
     }
 }

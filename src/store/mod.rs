@@ -25,7 +25,7 @@ mod walk;
 pub use appender::Readmitted;
 pub(crate) use appender::{Append, AppendError, Appender, Applied, Fault, Quarantined};
 pub(crate) use backend::{
-    Backend, Group, Head, Indexes, LedgerRow, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span,
+    Backend, Group, Head, LedgerRow, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span,
 };
 pub use handle::Store;
 pub use index::{Index, IndexOn};

@@ -33,7 +33,7 @@ fn a_batch_starts_at_its_size_after_its_interval_and_at_flush_and_commit() {
         }
     };
     let never = Duration::from_hours(1);
-    let by_size = log_with(|builder| builder.batch_size(10).flush_interval(never));
+    let by_size = log_with(|builder| builder.batch_entries(10).flush_interval(never));
     (0..9).for_each(|_| by_size.log.writer().try_write(entry("a")).unwrap());
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(by_size.log.stats().committed, 0);
@@ -125,7 +125,8 @@ fn what_is_too_large_is_refused_and_counted() {
 #[test]
 fn indexes_that_are_asked_for_are_made_beside_writers_and_change_no_answer() {
     let fixture = log_with(|builder| {
-        builder.index(Column::AgentId).index(Column::Reason).index(Column::SessionId).index_metadata("client.ip")
+        let builder = builder.index(Column::AgentId).index(Column::Reason).index(Column::SessionId);
+        builder.index(IndexOn::metadata("client.ip"))
     });
     let agents = ["alice", "bob", "carol"];
     // Longer than what any index takes, and the same at their beginning.
@@ -200,7 +201,8 @@ fn a_log_that_may_not_make_an_index_tells_whoever_may_how() {
     fixture.settle();
     let store = fixture.store().migrate(Migrate::Check);
     let (told, notices) = std::sync::mpsc::channel();
-    let builder = AuditLog::builder().store(store.clone()).in_memory_queue(10, 100_000).index(Column::AgentId);
+    let builder = AuditLog::builder().store(store.clone()).in_memory_queue().queue_max_entries(10);
+    let builder = builder.index(Column::AgentId);
     let log = builder.on_notice(move |notice| told.send(notice.to_string()).unwrap()).open_blocking().unwrap();
     let notice = notices.recv_timeout(support::PATIENCE).unwrap();
     let sql = store.index_sql(&IndexOn::Column(Column::AgentId)).unwrap();

@@ -208,7 +208,8 @@ pub(crate) fn an_older_version_is_brought_up_to_date(store: &dyn Fn() -> Store) 
     assert!(error.is_schema() && error.to_string().contains("is not answered"), "{error}");
 
     let open = |migrate| {
-        let builder = AuditLog::builder().store(store().migrate(migrate)).in_memory_queue(10, 10_000);
+        let builder =
+            AuditLog::builder().store(store().migrate(migrate)).in_memory_queue().queue_max_entries(10);
         builder.open_blocking()
     };
     let error = open(Migrate::Check).unwrap_err();

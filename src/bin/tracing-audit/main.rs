@@ -334,6 +334,7 @@ async fn log(
     migrate: Migrate,
 ) -> Result<tracing_audit::AuditLog, Failure> {
     let store = database.store()?.migrate(migrate);
-    let builder = tracing_audit::AuditLog::builder().store(store).ledger(ledger).in_memory_queue(1, 1 << 20);
+    let builder =
+        tracing_audit::AuditLog::builder().store(store).ledger(ledger).in_memory_queue().queue_max_entries(1);
     Ok(builder.on_notice(|_| {}).open().await?)
 }

@@ -76,7 +76,8 @@ impl Scripted {
         let builder = AuditLog::builder().store(store).on_notice(|_| {});
         builder
             .commit_timeout(Duration::from_millis(50))
-            .in_memory_queue(40, 1 << 20)
+            .in_memory_queue()
+            .queue_max_entries(40)
             .when_full(WhenFull::Reject)
             .open_blocking()
             .unwrap()
@@ -492,7 +493,12 @@ fn a_shutdown_while_emitters_run_leaves_nothing_pending() {
 fn a_wait_for_room_ends_at_once_when_the_log_is_shut_down() {
     let database = Scripted::default();
     database.script(&[Answer::Fail; 1000]);
-    let builder = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).in_memory_queue(1, 1000);
+    let builder = AuditLog::builder()
+        .store(Store::of(database))
+        .on_notice(|_| {})
+        .in_memory_queue()
+        .queue_max_entries(1)
+        .queue_max_bytes(1000);
     let log = builder.when_full(WhenFull::Block { timeout: Duration::MAX }).open_blocking().unwrap();
     log.writer().try_write(entry("a")).unwrap();
     std::thread::scope(|scope| {
@@ -592,7 +598,7 @@ impl Queue for Unreadable {
 fn a_queue_that_cannot_be_read_is_failing_and_read_again_with_pauses() {
     let database = Scripted::default();
     let settings = Settings {
-        batch_size: 1,
+        batch_entries: 1,
         flush_interval: Duration::ZERO,
         when_full: WhenFull::Reject,
         on_notice: OnNotice(Arc::new(|_| {})),

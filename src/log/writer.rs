@@ -1,12 +1,11 @@
-//! Writing entries as values, for code that has them at hand instead of emitting events.
+//! The writer: writes entries as values, for code that has entries at hand and does not emit events.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    AuditEntry, AuditError, Health, Readmitted, Stats, Store, WhenFull,
+    AuditEntry, AuditError, Health, Readmitted, Stats, Store, WhenFull, defaults,
     engine::{Engine, EngineHandle, Settings},
     interpret::row_of,
-    log::defaults,
     platform::block_on,
     queue::{Refused, memory::MemoryQueue},
     record::{Row, encode_entry},
@@ -14,8 +13,8 @@ use crate::{
 
 /// Writes entries to a log. Cheap to clone; every clone shares one queue and one order.
 ///
-/// Dropping the last one is a blocking flush of at most five seconds. What is then still pending is committed
-/// in the background for as long as the process lives.
+/// Dropping the last clone is a blocking flush of at most five seconds. Entries that are then still pending are
+/// committed in the background for as long as the process lives.
 #[derive(Clone)]
 pub struct AuditWriter {
     last: Arc<FlushWhenDropped>,
@@ -38,16 +37,16 @@ impl fmt::Debug for AuditWriter {
 }
 
 impl AuditWriter {
-    /// A writer with a queue in memory, which starts a batch at `batch_size` entries or `flush_interval` after
-    /// the first of them. Needs no async runtime and cannot fail: a thread of its own connects to the database
-    /// and creates the tables, and trouble shows in [`health`](Self::health) and in the errors of
-    /// [`write`](Self::write) and [`commit`](Self::commit).
+    /// A writer with a queue in memory. A batch starts at `batch_size` entries, or `flush_interval` after the first
+    /// of them. The call needs no async runtime and cannot fail: a thread of the writer's own connects to the database
+    /// and creates the tables. Trouble shows in [`health`](Self::health) and in the errors of [`write`](Self::write)
+    /// and [`commit`](Self::commit).
     ///
-    /// The queue holds what [`AuditLogBuilder::in_memory_queue`](crate::AuditLogBuilder::in_memory_queue) has as its defaults; when it is full,
-    /// `write` waits.
+    /// The queue has the default bounds of
+    /// [`AuditLogBuilder::in_memory_queue`](crate::AuditLogBuilder::in_memory_queue). When it is full, `write` waits.
     pub fn new(store: impl Into<Store>, flush_interval: Duration, batch_size: usize) -> Self {
         let settings = Settings {
-            batch_size: batch_size.max(1),
+            batch_entries: batch_size.max(1),
             flush_interval,
             when_full: WhenFull::Block { timeout: Duration::MAX },
             ..Settings::new(store.into())
@@ -92,14 +91,17 @@ impl AuditWriter {
         appended.map(drop).map_err(|refused: Refused| self.last.engine.reject(refused))
     }
 
-    /// Writes an entry and waits until it is durable in the database, which it starts at once. Returns its
+    /// Writes an entry and waits until it is durable in the database. The batch starts at once. Returns the entry's
     /// `seq`. Concurrent calls share a transaction and are committed in the order in which they were accepted.
     ///
+    /// Do not call it inside a write transaction of the application on the same SQLite file: the log's commit would
+    /// wait for that transaction until `commit_timeout`, as [`AuditLog::committed`](crate::AuditLog::committed) says.
+    ///
     /// # Errors
-    /// Those of [`write`](Self::write), in which case the entry will never be stored;
-    /// [`is_duplicate`](AuditError::is_duplicate) and [`is_quarantined`](AuditError::is_quarantined);
-    /// [`is_pending`](AuditError::is_pending) if it was accepted but not committed within `commit_timeout`, and
-    /// may be committed later.
+    /// Those of [`write`](Self::write), after which the entry will never be stored;
+    /// [`is_duplicate`](AuditError::is_duplicate) and [`is_quarantined`](AuditError::is_quarantined) if the database
+    /// refuses it; [`is_pending`](AuditError::is_pending) if it was accepted but not committed within
+    /// `commit_timeout`: it may be committed later.
     ///
     /// # Cancel safety
     /// Dropping the future never withdraws an entry that was accepted.
@@ -108,7 +110,7 @@ impl AuditWriter {
         self.last.engine.commit(&record).await
     }
 
-    /// Waits until everything that was accepted before this call is committed, at most `commit_timeout`.
+    /// Waits until every entry that was accepted before this call is committed, for at most `commit_timeout`.
     ///
     /// # Errors
     /// [`is_pending`](AuditError::is_pending), with how many entries are left; they stay queued.
@@ -144,19 +146,19 @@ impl AuditWriter {
         block_on(self.commit(entry))
     }
 
-    /// Tries again every entry in quarantine, whichever process put it there, for when what the database had
-    /// against them is mended. Each that is accepted now becomes a row at the head of the ledger, in one
-    /// transaction with leaving the quarantine. [`AuditReader::quarantined`](crate::AuditReader::quarantined) shows what
-    /// is there.
+    /// Retries every quarantined entry, whichever process quarantined it: call it once the database's objection has
+    /// been fixed. An entry that is now accepted becomes a row at the head of the ledger, in the transaction that takes
+    /// it out of quarantine. [`AuditReader::quarantined`](crate::AuditReader::quarantined) lists quarantined entries.
     ///
-    /// [`Stats`] goes on counting them as quarantined: that is what became of them when they were offered.
+    /// [`Stats`] continues to count these entries as quarantined, because that is what became of them when they were
+    /// offered.
     ///
     /// # Errors
-    /// [`is_store`](AuditError::is_store) if the database cannot be read or written; what was readmitted before
-    /// stays so. [`is_closed`](AuditError::is_closed) after a shutdown.
+    /// [`is_store`](AuditError::is_store) if the database cannot be read or written; entries that were accepted
+    /// before the error stay accepted. [`is_closed`](AuditError::is_closed) after a shutdown.
     ///
     /// # Cancel safety
-    /// Dropping the future does not stop it.
+    /// Dropping the future does not stop the retry.
     pub async fn retry_quarantined(&self) -> Result<Readmitted, AuditError> {
         let settings = &self.last.engine.settings;
         let (store, ledger) = (settings.store.clone(), settings.ledger.clone());
@@ -179,13 +181,13 @@ impl AuditWriter {
         block_on(self.retry_quarantined())
     }
 
-    /// The books of this log, not of this clone.
+    /// The books of the whole log, not of this clone alone.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.last.engine.stats()
     }
 
-    /// How the log is doing: one atomic load.
+    /// The health of the log: one atomic load.
     #[must_use]
     pub fn health(&self) -> Health {
         self.last.engine.health()
@@ -203,7 +205,7 @@ impl AuditWriter {
     }
 }
 
-/// Metadata is bounded with the whole entry.
+/// The length of the entry's longest text, metadata left out: the bound of the whole entry covers metadata.
 fn largest_text(row: &Row) -> usize {
     let texts = [
         Some(&row.action),
@@ -223,7 +225,7 @@ mod tests {
     use crate::AuditLog;
 
     #[test]
-    fn what_is_exactly_as_large_as_allowed_is_accepted_and_one_byte_more_is_not() {
+    fn an_entry_of_exactly_the_largest_size_is_accepted_and_one_byte_more_is_not() {
         let entry = |reason: usize, metadata: usize| AuditEntry {
             reason: Some("x".repeat(reason)),
             metadata: "x".repeat(metadata).into(),
@@ -233,7 +235,12 @@ mod tests {
         encode_entry(&mut record, &row_of(entry(100, 500)));
         let directory = tempfile::tempdir().unwrap();
         let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
-        let log = AuditLog::builder().store(store).size_limits(100, record.len()).open_blocking().unwrap();
+        let log = AuditLog::builder()
+            .store(store)
+            .value_max_bytes(100)
+            .entry_max_bytes(record.len())
+            .open_blocking()
+            .unwrap();
         log.writer().try_write(entry(100, 500)).unwrap();
         assert!(log.writer().try_write(entry(100, 501)).unwrap_err().is_too_large());
         assert!(log.writer().try_write(entry(101, 0)).unwrap_err().is_too_large());

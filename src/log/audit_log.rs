@@ -1,0 +1,252 @@
+//! The log: hands out layers, writers and readers, and waits for what they wrote.
+
+use std::{sync::Arc, time::Duration};
+
+use tracing::Subscriber;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::{builder::AuditLogBuilder, writer::AuditWriter};
+#[cfg(feature = "testing")]
+use crate::engine::EngineHandle;
+use crate::{
+    AuditError, AuditLayer, AuditReader, Health, NotAudit, Protect, Stats, WiringReport,
+    layer::{Destination, Emitter, Interests},
+    platform::block_on,
+};
+
+/// An audit log: opens a store, runs the thread that writes to it, and hands out layers, writers and readers.
+///
+/// Dropping it is a blocking flush of at most five seconds. If the database is failing and the pending entries are
+/// safe in a journal, it does not wait at all. Dropping it does not stop the log: layers and writers keep the log
+/// running, and a layer that is part of the global subscriber does so until the process ends or
+/// [`shutdown`](Self::shutdown) is called.
+#[derive(Debug)]
+pub struct AuditLog {
+    pub(super) writer: AuditWriter,
+    pub(super) reader: AuditReader,
+    pub(super) interests: Arc<Interests>,
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        // If this drops the last writer too, the writer flushes.
+        if !self.writer.is_last() {
+            self.writer.engine().flush_when_dropped();
+        }
+    }
+}
+
+impl AuditLog {
+    /// A builder with every default.
+    #[must_use]
+    pub fn builder() -> AuditLogBuilder {
+        AuditLogBuilder::default()
+    }
+
+    /// A layer that records audit events. It has its filter already, so give it no further one. It may stand anywhere
+    /// among other layers. Each call creates a layer of its own.
+    ///
+    /// The layer needs a `Registry` below it. A ready-made subscriber, such as that of `tracing_subscriber::fmt()`,
+    /// does not support layers with a filter, and adding this one to it **panics**. Turn the ready-made subscriber into
+    /// a layer of the registry. Before:
+    ///
+    /// ```should_panic
+    /// # use tracing_subscriber::prelude::*;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let audit = tracing_audit::AuditLog::open_blocking(directory.path().join("audit.db")).unwrap();
+    /// tracing_subscriber::fmt().finish().with(audit.layer()).init(); // panics
+    /// ```
+    ///
+    /// After:
+    ///
+    /// ```standalone_crate
+    /// use tracing_subscriber::prelude::*;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let audit = tracing_audit::AuditLog::open_blocking(directory.path().join("audit.db")).unwrap();
+    /// tracing_subscriber::registry()
+    ///     .with(tracing_subscriber::fmt::layer().with_filter(tracing_audit::not_audit()))
+    ///     .with(audit.layer())
+    ///     .init();
+    /// ```
+    ///
+    /// `tracing_subscriber::fmt().init()` installs a global subscriber by itself. A second `init()` after it panics as
+    /// well, so replace it in the same way; its settings (`.json()`, `.with_target(..)`, `.with_writer(..)`) are the
+    /// same on `fmt::layer()`, and a maximum level becomes a filter:
+    /// `.with_filter(LevelFilter::INFO.and(tracing_audit::not_audit()))`.
+    #[must_use]
+    pub fn layer<S>(&self) -> AuditLayer<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let engine = Arc::clone(self.writer.engine());
+        let limits = engine.settings.limits;
+        Emitter::new(Destination::Engine(engine), limits, Arc::clone(&self.interests)).into_layer()
+    }
+
+    /// Wraps a *global* filter layer, such as `EnvFilter`, so that it cannot silence audit events or the spans that
+    /// give them context. For everything else the filter decides as before.
+    #[must_use]
+    pub fn protect<L>(&self, filter: L) -> Protect<L> {
+        Protect::new(filter, Arc::clone(&self.interests))
+    }
+
+    /// A per-layer filter for *other* layers that keeps the events of this log out of them: the same as
+    /// [`not_audit`](crate::not_audit), for a log whose target was changed. As with that one, the fields of spans
+    /// still reach the other layer.
+    #[must_use]
+    pub fn not_audit(&self) -> NotAudit {
+        NotAudit::new(self.interests.target().to_owned())
+    }
+
+    /// Sends a canary event, inside a span, through the current subscriber and reports whether this log's layer saw
+    /// both. The canary is never stored and never counted; other layers see it as an event with the audit target,
+    /// whose message says what it is. Call it once after the subscriber is installed.
+    ///
+    /// # Errors
+    /// [`is_wiring`](AuditError::is_wiring), naming what is in the way and what to do: no subscriber, no
+    /// layer, a global filter, an empty `Vec` of layers, a `release_max_level_*` feature, or spans that are
+    /// filtered out.
+    pub fn check_wiring(&self) -> Result<WiringReport, AuditError> {
+        self.interests.check()
+    }
+
+    /// The same log, whose wiring is that of a layer which serves several logs.
+    #[cfg(feature = "testing")]
+    pub(crate) fn wired_as(mut self, interests: Arc<Interests>) -> Self {
+        self.interests = interests;
+        self
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn engine(&self) -> Arc<EngineHandle> {
+        Arc::clone(self.writer.engine())
+    }
+
+    /// A writer to the same queue.
+    #[must_use]
+    pub fn writer(&self) -> AuditWriter {
+        self.writer.clone()
+    }
+
+    /// A reader of the same store.
+    #[must_use]
+    pub fn reader(&self) -> AuditReader {
+        self.reader.clone()
+    }
+
+    /// The books: how many entries were offered, and what became of them.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.writer.stats()
+    }
+
+    /// The health of the log. This is one atomic load, so a service can ask on every request.
+    ///
+    /// A service decides for itself what to do while the log is not [`Healthy`](Health::Healthy): see
+    /// [What happens when](crate::failure#what-a-service-does).
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.writer.health()
+    }
+
+    /// Waits until every entry that was accepted before this call is committed, for at most `commit_timeout`.
+    ///
+    /// # Errors
+    /// [`is_pending`](AuditError::is_pending), with how many entries are left; they stay queued.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn flush(&self) -> Result<(), AuditError> {
+        self.writer.flush().await
+    }
+
+    /// [`flush`](Self::flush) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `flush`.
+    pub fn flush_blocking(&self) -> Result<(), AuditError> {
+        self.writer.flush_blocking()
+    }
+
+    /// Runs `emit`, which emits audit events with `tracing`'s macros, and waits until all of them are durable. Use it
+    /// for an act that must not happen unless its entry is certain to stay. Returns the `seq` of each event, in order.
+    ///
+    /// ```
+    /// # use tracing::info;
+    /// # use tracing_audit::AuditLog;
+    /// # async fn handler(audit: &AuditLog) -> Result<(), tracing_audit::AuditError> {
+    /// audit.committed(|| info!(target: "audit", action = "key.destroy", resource = "key", decision = "Allow")).await?;
+    /// // Only now is the key destroyed.
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Only events of this log that `emit` itself emits, on this thread, count. A batch starts at once; concurrent
+    /// calls share a transaction.
+    ///
+    /// **Do not call it inside a write transaction of the application on the same SQLite database.** SQLite has one
+    /// writer at a time, and the log commits on a connection of its own, also if it was opened on the application's
+    /// pool. (A database in memory lives in its pool: there the log borrows one of the pool's connections.) The log's
+    /// commit waits for the application's transaction, which waits for this call. After `commit_timeout` the call
+    /// returns [`is_pending`](AuditError::is_pending), and the entry is committed once the transaction has ended. Call
+    /// it before the transaction begins. A transaction on PostgreSQL, which has many writers, is not in the way.
+    ///
+    /// # Errors
+    /// [`is_wiring`](AuditError::is_wiring) if no event arrived, [`is_rejected`](AuditError::is_rejected) if an event
+    /// will never be stored, [`is_duplicate`](AuditError::is_duplicate) and
+    /// [`is_quarantined`](AuditError::is_quarantined) if the database refuses its entry,
+    /// [`is_pending`](AuditError::is_pending) if it was accepted but not committed within `commit_timeout`: it may be
+    /// committed later. With several events the error is that of the first event that has one; the others may be
+    /// stored.
+    ///
+    /// # Cancel safety
+    /// `emit` runs when the future is first polled. Dropping it after that withdraws nothing.
+    pub async fn committed(&self, emit: impl FnOnce()) -> Result<Vec<u64>, AuditError> {
+        self.writer.engine().committed(emit).await
+    }
+
+    /// [`committed`](Self::committed) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `committed`.
+    pub fn committed_blocking(&self, emit: impl FnOnce()) -> Result<Vec<u64>, AuditError> {
+        block_on(self.committed(emit))
+    }
+
+    /// Accepts nothing more, commits pending entries for at most `deadline`, and ends the log's thread, which closes
+    /// its connection. The report says how many entries are left.
+    ///
+    /// # Errors
+    /// [`is_closed`](AuditError::is_closed) if the log's thread had ended before everything was committed.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the log stays closed and its thread continues to commit pending entries.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<ShutdownReport, AuditError> {
+        let engine = self.writer.engine();
+        let flushed = engine.shutdown(deadline).await;
+        let stats = engine.stats();
+        match flushed {
+            Err(error) if error.is_closed() => Err(error),
+            _ => Ok(ShutdownReport { stats }),
+        }
+    }
+
+    /// [`shutdown`](Self::shutdown) for code without an async runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `shutdown`.
+    pub fn shutdown_blocking(&self, deadline: Duration) -> Result<ShutdownReport, AuditError> {
+        block_on(self.shutdown(deadline))
+    }
+}
+
+/// The result of a shutdown: what it left uncommitted.
+#[derive(Debug, Clone)]
+#[must_use = "it says whether entries were left uncommitted"]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// The books at the end. `pending` counts the entries that were not committed in time. The next log commits them
+    /// from the journal; from a queue in memory they are lost when the process ends, except for a batch that was
+    /// being committed.
+    pub stats: Stats,
+}

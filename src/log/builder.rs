@@ -1,0 +1,266 @@
+//! The builder: the settings of a log.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+use tracing::Level;
+use uuid::Uuid;
+
+use crate::{
+    Decision, Durability, IndexOn, Notice, Store, WhenFull, defaults, interpret::Defaults, notice::OnNotice,
+    record::Limits,
+};
+
+/// Builds an [`AuditLog`](crate::AuditLog). Everything but the store has a default.
+#[derive(Clone)]
+pub struct AuditLogBuilder {
+    pub(super) store: Option<Store>,
+    pub(super) in_memory: bool,
+    pub(super) queue_entries: Option<usize>,
+    pub(super) queue_bytes: Option<usize>,
+    pub(super) journal: Option<PathBuf>,
+    pub(super) journal_bytes: u64,
+    pub(super) durability: Durability,
+    pub(super) when_full: WhenFull,
+    pub(super) batch_entries: usize,
+    pub(super) flush_interval: Duration,
+    pub(super) commit_timeout: Duration,
+    pub(super) limits: Limits,
+    pub(super) ledger: String,
+    pub(super) target: String,
+    pub(super) level: Level,
+    pub(super) span_fields: Vec<String>,
+    pub(super) defaults: Defaults,
+    pub(super) on_notice: OnNotice,
+    pub(super) indexes: Vec<IndexOn>,
+}
+
+impl fmt::Debug for AuditLogBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditLogBuilder").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Default for AuditLogBuilder {
+    fn default() -> Self {
+        Self {
+            store: None,
+            in_memory: false,
+            queue_entries: None,
+            queue_bytes: None,
+            journal: None,
+            journal_bytes: defaults::JOURNAL_BYTES,
+            durability: Durability::default(),
+            when_full: WhenFull::Block { timeout: defaults::FULL_TIMEOUT },
+            batch_entries: defaults::BATCH_ENTRIES,
+            flush_interval: defaults::FLUSH_INTERVAL,
+            commit_timeout: defaults::COMMIT_TIMEOUT,
+            limits: defaults::LIMITS,
+            ledger: defaults::LEDGER.to_owned(),
+            target: "audit".to_owned(),
+            level: Level::INFO,
+            span_fields: Vec::new(),
+            defaults: Defaults::default(),
+            on_notice: OnNotice::default(),
+            indexes: Vec::new(),
+        }
+    }
+}
+
+impl AuditLogBuilder {
+    /// The database that entries are written to: a [`Store`] or an sqlx pool. There is no default.
+    #[must_use]
+    pub fn store(mut self, store: impl Into<Store>) -> Self {
+        self.store = Some(store.into());
+        self
+    }
+
+    /// Queues in memory. An entry that was accepted and is not yet committed is lost when the process dies. Accepting an
+    /// entry costs a third of what it costs with a journal.
+    ///
+    /// This is the default for a SQLite pool. [`queue_max_entries`](Self::queue_max_entries) and
+    /// [`queue_max_bytes`](Self::queue_max_bytes) bound the queue.
+    #[must_use]
+    pub fn in_memory_queue(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
+    /// The most entries in a queue in memory; beyond it the queue is full and [`WhenFull`] applies. Default: 100 000.
+    #[must_use]
+    pub fn queue_max_entries(mut self, entries: usize) -> Self {
+        self.queue_entries = Some(entries);
+        self
+    }
+
+    /// The most bytes of entries in a queue in memory; beyond it the queue is full and [`WhenFull`] applies. Default:
+    /// 64 MiB.
+    #[must_use]
+    pub fn queue_max_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = Some(bytes);
+        self
+    }
+
+    /// Queues on disk, in a directory of the log's own below this one. The directory is created if it does not exist;
+    /// its parent is not. An accepted entry then survives `kill -9`, a panic, `abort` and `process::exit`: the next
+    /// log that is opened with the same journal directory, database and ledger commits it.
+    /// [`durability`](Self::durability) says what else an entry survives.
+    ///
+    /// This is the default for a file that is opened by path: the journals of `audit.db` are in `audit.db.queue`. If
+    /// you choose another directory beside the database, both can be moved or mounted elsewhere together.
+    ///
+    /// Several processes may share the directory, also processes of several containers on one volume of one machine.
+    /// Each has a journal of its own, which it locks with `flock`. The file system must be local to the machine: a
+    /// lock that another machine holds cannot be seen here.
+    ///
+    /// A forked child has no log: its events are not counted and its calls return
+    /// [`is_closed`](crate::AuditError::is_closed). Open the log after the fork. The child also keeps the lock, so
+    /// that no other process adopts the journal while the child lives.
+    #[must_use]
+    pub fn journal(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.journal = Some(directory.into());
+        self
+    }
+
+    /// The most disk space that this log's journal may use, in bytes; beyond it the queue is full and [`WhenFull`]
+    /// applies. Space is taken in segments of a quarter of this limit, between 64 KiB and 16 MiB each, and there are
+    /// always at least two. Default: 1 GiB.
+    #[must_use]
+    pub fn journal_max_bytes(mut self, bytes: u64) -> Self {
+        self.journal_bytes = bytes;
+        self
+    }
+
+    /// What an accepted entry survives while it waits in a journal. Default: every crash of the process.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// What an emitter does when the queue is full. Default: block for one second.
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// The number of pending entries at which a batch starts. A batch takes everything that is pending, so batches
+    /// are larger under load. Default: 512.
+    #[must_use]
+    pub fn batch_entries(mut self, entries: usize) -> Self {
+        self.batch_entries = entries;
+        self
+    }
+
+    /// The longest time that an entry waits for its batch to start. Default: 100 ms.
+    #[must_use]
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.flush_interval = interval;
+        self
+    }
+
+    /// The longest time that `commit`, `committed` and `flush` wait. Default: 5 s.
+    #[must_use]
+    pub fn commit_timeout(mut self, timeout: Duration) -> Self {
+        self.commit_timeout = timeout;
+        self
+    }
+
+    /// The largest size of one value, in bytes. The layer cuts a longer value of an event to fit and records that in the
+    /// entry's problems; an entry that is written as a value with a longer text is rejected. Default: 64 KiB.
+    #[must_use]
+    pub fn value_max_bytes(mut self, bytes: usize) -> Self {
+        self.limits.value = bytes;
+        self
+    }
+
+    /// The largest size of one entry, in bytes. The layer cuts a larger event to fit and records that in the entry's
+    /// problems; a larger entry that is written as a value is rejected. Default: 1 MiB.
+    #[must_use]
+    pub fn entry_max_bytes(mut self, bytes: usize) -> Self {
+        self.limits.entry = bytes;
+        self
+    }
+
+    /// The name of the ledger. The entries of a ledger are in one order, so the processes that write to it wait for
+    /// each other. A SQLite file holds one ledger, a PostgreSQL database any number. Default: `main`.
+    #[must_use]
+    pub fn ledger(mut self, name: impl Into<String>) -> Self {
+        self.ledger = name.into();
+        self
+    }
+
+    /// The target of audit events: an event with exactly this target is recorded. Default: `audit`.
+    #[must_use]
+    pub fn target(mut self, target: impl Into<String>) -> Self {
+        self.target = target.into();
+        self
+    }
+
+    /// The most verbose level at which events are recorded and spans give context. Default: `INFO`.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// The workspace of events that name none. Default: the nil UUID.
+    #[must_use]
+    pub fn default_workspace(mut self, workspace: Uuid) -> Self {
+        self.defaults.workspace = workspace;
+        self
+    }
+
+    /// The decision of events that state none. Default: none, which is stored as an empty text, because a log should
+    /// not assert what nobody said.
+    #[must_use]
+    pub fn default_decision(mut self, decision: Decision) -> Self {
+        self.defaults.decision = Some(decision);
+        self
+    }
+
+    /// Further fields that are copied from spans into the metadata, in addition to `workspace_id`, `session_id`,
+    /// `agent_id`, `action`, `resource`, `resource_id`, `request_id`, `user_id` and `trace_id`. Name only fields that
+    /// may stand in an audit log: `#[instrument]` records every argument of a function.
+    #[must_use]
+    pub fn span_fields<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.span_fields.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// A value for the metadata of every event that does not set the field itself.
+    #[must_use]
+    pub fn static_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        let metadata: &mut Map<String, Value> = &mut self.defaults.metadata;
+        metadata.insert(name.into(), value.into());
+        self
+    }
+
+    /// Called when the log's health changes, or when entries are rejected or quarantined: at most once a second, with
+    /// everything since the last call, on a thread of the log's own, which may block. Not called while the log is
+    /// healthy. Default: a `warn!` with the target `tracing_audit`, and an `info!` once the log is healthy again.
+    #[must_use]
+    pub fn on_notice(mut self, notify: impl Fn(Notice) + Send + Sync + 'static) -> Self {
+        self.on_notice = OnNotice(Arc::new(notify));
+        self
+    }
+
+    /// An index on a [`Column`](crate::Column), or on a path in the metadata by [`IndexOn::metadata`], for queries that
+    /// ask for given values of it: see [`indexes`](crate::indexes). Default: none but the built-in ones.
+    ///
+    /// ```
+    /// # use tracing_audit::{AuditLog, Column, IndexOn};
+    /// let builder = AuditLog::builder().index(Column::AgentId).index(IndexOn::metadata("client.ip"));
+    /// ```
+    ///
+    /// Created in the background once the log is open, if it does not exist: `open` does not wait for it and emitters
+    /// are not held up ([`Store::create_index`] says who is). A failure is reported to
+    /// [`on_notice`](Self::on_notice) and retried, eventually once a minute. Removing this call does not drop the
+    /// index; [`Store::drop_index`] does.
+    #[must_use]
+    pub fn index(mut self, on: impl Into<IndexOn>) -> Self {
+        self.indexes.push(on.into());
+        self
+    }
+}
