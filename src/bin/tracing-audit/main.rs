@@ -1,15 +1,8 @@
 //! Reads an audit log from the command line.
 
-mod conditions;
-mod database;
-mod export;
-mod index;
-mod lines;
+mod commands;
+mod input;
 mod output;
-mod period;
-mod show;
-mod stats;
-mod tail;
 
 use std::{cmp::Reverse, error::Error, path::Path, process::ExitCode};
 
@@ -18,10 +11,13 @@ use futures_util::TryStreamExt;
 use tracing_audit::{AuditError, AuditReader, AuditWriter, Migrate, inspect_journals};
 use uuid::Uuid;
 
-use conditions::Conditions;
-use database::{Database, Source, sources};
-use period::Period;
-use show::{Format, Out};
+use commands::{export, index, stats, tail};
+use input::{
+    conditions::{self, Conditions},
+    database::{Database, Source, sources},
+    period::Period,
+};
+use output::show::{self, Format, Out};
 
 /// Reads an audit log: queries, follows, counts and exports what a service wrote with tracing-audit.
 ///

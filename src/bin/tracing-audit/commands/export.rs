@@ -17,11 +17,11 @@ use tracing_audit::{AuditError, AuditQuery, AuditReader, ExportChunk, ExportForm
 
 use crate::{
     Failure,
-    conditions::Conditions,
-    database::Database,
-    lines::Lines,
-    period::Range,
-    show::{self, Out},
+    input::{conditions::Conditions, database::Database, period::Range},
+    output::{
+        lines::Lines,
+        show::{self, Out},
+    },
 };
 
 #[derive(Args)]

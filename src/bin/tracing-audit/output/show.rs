@@ -16,7 +16,7 @@ use tracing_audit::{
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::{Failure, database::Log};
+use crate::{Failure, input::database::Log};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {

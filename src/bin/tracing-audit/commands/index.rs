@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use tracing_audit::IndexOn;
 
-use crate::{Failure, database::Database, show};
+use crate::{Failure, input::database::Database, output::show};
 
 #[derive(Subcommand)]
 pub(crate) enum Action {

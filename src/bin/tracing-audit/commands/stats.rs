@@ -9,9 +9,11 @@ use tracing_audit::{AuditQuery, Change, CountBy, Counted};
 
 use crate::{
     Failure,
-    conditions::{Conditions, fields},
-    database::{Database, sources},
-    show::{self, Cells, Format},
+    input::{
+        conditions::{Conditions, fields},
+        database::{Database, sources},
+    },
+    output::show::{self, Cells, Format},
 };
 
 #[derive(Args)]

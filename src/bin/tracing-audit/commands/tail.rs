@@ -12,11 +12,15 @@ use tracing_audit::SequencedEntry;
 
 use crate::{
     Failure,
-    conditions::{Conditions, one_of},
-    database::Database,
-    lines::Lines,
-    output::{self, Place, Unfinished},
-    show::{Entries, Format},
+    input::{
+        conditions::{Conditions, one_of},
+        database::Database,
+    },
+    output::{
+        lines::Lines,
+        show::{Entries, Format},
+        unfinished::{self, Place, Unfinished},
+    },
 };
 
 #[derive(Args)]
@@ -178,7 +182,7 @@ impl To {
             if let Some(path) = state {
                 // What follows of those that were written is still to be known of.
                 let output =
-                    unfinished.as_ref().map_or_else(output::place, |unfinished| Some(unfinished.place));
+                    unfinished.as_ref().map_or_else(unfinished::place, |unfinished| Some(unfinished.place));
                 save(path, &State { ledger, next_seq, output })?;
             }
         }

@@ -3,7 +3,8 @@
 use clap::Args;
 use tracing_audit::{AuditQuery, Column, Decision, Ledger};
 
-use crate::{Failure, period::Period};
+use super::period::Period;
+use crate::Failure;
 
 /// Values of one option are alternatives; different options must all hold.
 #[derive(Args)]

@@ -3,7 +3,8 @@
 use clap::Args;
 use tracing_audit::{AuditReader, Ledger, Store};
 
-use crate::{Failure, conditions::Conditions};
+use super::conditions::Conditions;
+use crate::Failure;
 
 #[derive(Args)]
 pub(crate) struct Database {
