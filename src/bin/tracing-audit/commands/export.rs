@@ -7,21 +7,15 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use flate2::{Compression, write::GzEncoder};
 use futures_util::{Stream, TryStreamExt};
-use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use tracing_audit::{AuditError, AuditQuery, AuditReader, ExportChunk, ExportFormat, Ledger, SequencedEntry};
 
 use crate::{
-    Failure,
-    input::{conditions::Conditions, database::Database, period::Range},
-    output::{
-        lines::Lines,
-        show::{self, Out},
-    },
+    failure::Failure,
+    input::{Conditions, Database, Range},
+    output::{self, GzipIf, Hashing, Lines, Out, Progress, beside, save, with},
 };
 
 #[derive(Args)]
@@ -83,7 +77,7 @@ impl Export {
         let (reader, ledgers) = database.open_one().await?;
         let asked = self.conditions.ledgers(&ledgers)?;
         let mut query = self.conditions.query()?;
-        show::tell_if_it_scans(&query, &ledgers);
+        output::tell_if_it_scans(&query, &ledgers);
         if self.format == Kind::Csv {
             query = match asked.as_slice() {
                 [one] => query.before_seq(self.end(one, &ledgers)),
@@ -94,7 +88,7 @@ impl Export {
             };
         }
         let Some(path) = &self.output else {
-            show::not_to_a_terminal()?;
+            output::not_to_a_terminal()?;
             let mut out = GzipIf::new(Out::default(), self.gzip);
             self.write(&reader, &query, &ledgers, None, &mut out).await?;
             return Ok(out.finish()?.flush()?);
@@ -252,40 +246,6 @@ async fn add(
     Ok(())
 }
 
-/// How far an export is, on standard error if that is a terminal.
-struct Progress {
-    entries: u64,
-    from: u64,
-    bar: ProgressBar,
-}
-
-impl Progress {
-    fn new(is_shown: bool) -> Self {
-        let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        Self { entries: 0, from: 0, bar: bar.with_finish(ProgressFinish::AndClear) }
-    }
-
-    /// From here on it is known how far there is to go.
-    fn begin(&mut self, ledger: &str, from: u64, end: u64) {
-        self.from = from;
-        self.bar.set_length(end.saturating_sub(from));
-        self.bar.set_position(0);
-        self.bar.set_prefix(show::harmless(ledger).into_owned());
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {percent}% {msg} {eta}") {
-            self.bar.set_style(style);
-        }
-    }
-
-    fn reached(&mut self, chunk: &ExportChunk) {
-        self.entries += chunk.entries;
-        self.bar.set_message(format!("{} entries", self.entries));
-        match chunk.last_seq {
-            Some(last) => self.bar.set_position((last + 1).saturating_sub(self.from)),
-            None => self.bar.tick(),
-        }
-    }
-}
-
 /// The options without those that say where the database is, which may hold a password.
 fn options() -> Vec<String> {
     let mut options = Vec::new();
@@ -300,29 +260,6 @@ fn options() -> Vec<String> {
     options
 }
 
-/// A file without a name of its own, where the one with the name will be.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))
-}
-
-/// The path with this at its end.
-fn with(path: &Path, end: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(end);
-    path.into()
-}
-
-/// As JSON, whole or not at all.
-fn save(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
-    let mut file = beside(path)?;
-    serde_json::to_writer_pretty(&mut file, value).map_err(io::Error::from)?;
-    file.write_all(b"\n")?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
 /// What an export that can be interrupted has set out to do.
 #[derive(Serialize, Deserialize)]
 struct Plan {
@@ -330,66 +267,4 @@ struct Plan {
     since: Option<DateTime<Utc>>,
     before: Option<DateTime<Utc>>,
     ledgers: Vec<Ledger>,
-}
-
-/// Sums up what is written.
-struct Hashing<W> {
-    inner: W,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl<W> Hashing<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, hash: Sha256::new(), bytes: 0 }
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(bytes.get(..written).unwrap_or(bytes));
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-enum GzipIf<W: Write> {
-    Plain(io::BufWriter<W>),
-    Gzip(io::BufWriter<GzEncoder<W>>),
-}
-
-impl<W: Write> GzipIf<W> {
-    fn new(inner: W, gzip: bool) -> Self {
-        if gzip {
-            Self::Gzip(io::BufWriter::new(GzEncoder::new(inner, Compression::default())))
-        } else {
-            Self::Plain(io::BufWriter::new(inner))
-        }
-    }
-
-    fn finish(self) -> io::Result<W> {
-        match self {
-            Self::Plain(plain) => plain.into_inner().map_err(io::IntoInnerError::into_error),
-            Self::Gzip(gzip) => gzip.into_inner().map_err(io::IntoInnerError::into_error)?.finish(),
-        }
-    }
-}
-
-impl<W: Write> Write for GzipIf<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(plain) => plain.write(bytes),
-            Self::Gzip(gzip) => gzip.write(bytes),
-        }
-    }
-
-    /// Only at the end: a flush of each ledger would cost the compression.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

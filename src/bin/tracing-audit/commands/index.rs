@@ -1,9 +1,13 @@
 //! The indexes: which there are, and those on request.
 
 use clap::Subcommand;
-use tracing_audit::IndexOn;
+use tracing_audit::{Index, IndexOn};
 
-use crate::{Failure, input::database::Database, output::show};
+use crate::{
+    failure::Failure,
+    input::Database,
+    output::{self, Cells, Of, harmless, without_first_if_empty},
+};
 
 #[derive(Subcommand)]
 pub(crate) enum Action {
@@ -36,12 +40,12 @@ impl Action {
                     let of = log.reader.indexes().await?;
                     indexes.extend(of.into_iter().map(|index| (log.db(&logs), index)));
                 }
-                show::indexes(&indexes)
+                show(&indexes)
             }
             Self::Add { on, print: true } => {
                 let store = database.store()?;
                 let statements = on.iter().filter_map(|on| store.index_sql(on));
-                statements.map(|sql| [&sql, ";"].concat()).try_for_each(|sql| show::line(&sql))
+                statements.map(|sql| [&sql, ";"].concat()).try_for_each(|sql| output::line(&sql))
             }
             Self::Add { on, print: false } => {
                 database.open_one().await?;
@@ -61,4 +65,35 @@ impl Action {
             }
         }
     }
+}
+
+fn show(indexes: &[(Option<&str>, Index)]) -> Result<(), Failure> {
+    if !output::on_terminal() {
+        return indexes.iter().try_for_each(|(db, found)| output::json(&Of { db: *db, found }));
+    }
+    let row = |(db, index): &(Option<&str>, Index)| {
+        let state = match (index.on_request, index.ready) {
+            (_, false) => "not ready",
+            (true, true) => "on request",
+            (false, true) => "",
+        };
+        let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+        vec![
+            harmless(db.unwrap_or_default()).into_owned(),
+            harmless(&index.serves).into_owned(),
+            state.to_owned(),
+            number(index.bytes.map(|bytes| bytes.div_ceil(1024))),
+            number(index.scans),
+            harmless(&index.name).into_owned(),
+        ]
+    };
+    let columns = [
+        ("", Cells::Cut),
+        ("serves", Cells::Cut),
+        ("", Cells::Whole),
+        ("KiB", Cells::Whole),
+        ("used", Cells::Whole),
+        ("name", Cells::Cut),
+    ];
+    without_first_if_empty(&columns, &indexes.iter().map(row).collect::<Vec<_>>())
 }

@@ -8,12 +8,9 @@ use clap::Args;
 use tracing_audit::{AuditQuery, Change, CountBy, Counted};
 
 use crate::{
-    Failure,
-    input::{
-        conditions::{Conditions, fields},
-        database::{Database, sources},
-    },
-    output::show::{self, Cells, Format},
+    failure::Failure,
+    input::{Conditions, Database, Log, fields, sources},
+    output::{self, Cells, Format},
 };
 
 #[derive(Args)]
@@ -38,7 +35,7 @@ impl Stats {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let by = by(&self.by)?;
         let table = match self.format {
-            None => show::on_terminal(),
+            None => output::on_terminal(),
             Some(Format::Table) => true,
             Some(Format::Jsonl) => false,
             Some(Format::Csv) => return Err(Failure::Usage("counts are a table or jsonl".to_owned())),
@@ -54,63 +51,77 @@ impl Stats {
         let limited = |query: AuditQuery| if logs.len() == 1 { query.limit(limit) } else { query };
         let query = limited(self.conditions.query()?);
         for log in &logs {
-            show::tell_if_it_scans(&query, &log.ledgers);
+            output::tell_if_it_scans(&query, &log.ledgers);
         }
         if self.compare {
             let before = self.conditions.period.range_before()?.add(self.conditions.timeless()?);
-            let mut changes = Vec::new();
-            for log in &logs {
-                changes.push(log.reader.compare(&query, &before, by.clone()).await?);
-            }
-            let mut changes = together(
-                changes,
-                |change| change.key.clone(),
-                |sum: &mut Change, one| {
-                    sum.name = sum.name.take().or(one.name);
-                    sum.entries += one.entries;
-                    sum.entries_before += one.entries_before;
-                },
-            );
-            let shrunk = |change: &Change| i128::from(change.entries_before) - i128::from(change.entries);
-            changes.sort_by(|a, b| shrunk(a).cmp(&shrunk(b)).then_with(|| a.key.cmp(&b.key)));
+            let mut changes = changes(&logs, &query, &before, &by).await?;
             changes.truncate(limit as usize);
             if !table {
-                return changes.iter().try_for_each(show::json);
+                return changes.iter().try_for_each(output::json);
             }
             return show_changes(&self.by, &changes);
         }
-        let mut counts = Vec::new();
-        for log in &logs {
-            counts.push(log.reader.count_by(&query, by.clone()).await?);
-        }
-        let mut counts = together(
-            counts,
-            |counted| counted.key.clone(),
-            |sum: &mut Counted, one| {
-                sum.name = sum.name.take().or(one.name);
-                sum.entries += one.entries;
-                sum.first = sum.first.min(one.first);
-                sum.last = sum.last.max(one.last);
-            },
-        );
-        let step = step(&by);
-        match step {
-            Some(_) => counts.sort_by(|a, b| a.key.cmp(&b.key)),
-            None => counts.sort_by(|a, b| {
-                let nothing = |one: &Counted| one.key.is_none();
-                let by_key = || (nothing(a), &a.key).cmp(&(nothing(b), &b.key));
-                b.entries.cmp(&a.entries).then_with(by_key)
-            }),
-        }
+        let mut counts = counts(&logs, &query, &by).await?;
         counts.truncate(limit as usize);
         if !table {
-            return counts.iter().try_for_each(show::json);
+            return counts.iter().try_for_each(output::json);
         }
-        if let Some(step) = step {
+        if let Some(step) = step(&by) {
             show_over_time(&counts, step, self.conditions.period.tz)?;
         }
         show_counts(&self.by, &counts, self.conditions.period.tz)
     }
+}
+
+async fn changes(
+    logs: &[Log],
+    query: &AuditQuery,
+    before: &AuditQuery,
+    by: &CountBy,
+) -> Result<Vec<Change>, Failure> {
+    let mut found = Vec::new();
+    for log in logs {
+        found.push(log.reader.compare(query, before, by.clone()).await?);
+    }
+    let mut changes = together(
+        found,
+        |change| change.key.clone(),
+        |sum: &mut Change, one| {
+            sum.name = sum.name.take().or(one.name);
+            sum.entries += one.entries;
+            sum.entries_before += one.entries_before;
+        },
+    );
+    let shrunk = |change: &Change| i128::from(change.entries_before) - i128::from(change.entries);
+    changes.sort_by(|a, b| shrunk(a).cmp(&shrunk(b)).then_with(|| a.key.cmp(&b.key)));
+    Ok(changes)
+}
+
+async fn counts(logs: &[Log], query: &AuditQuery, by: &CountBy) -> Result<Vec<Counted>, Failure> {
+    let mut found = Vec::new();
+    for log in logs {
+        found.push(log.reader.count_by(query, by.clone()).await?);
+    }
+    let mut counts = together(
+        found,
+        |counted| counted.key.clone(),
+        |sum: &mut Counted, one| {
+            sum.name = sum.name.take().or(one.name);
+            sum.entries += one.entries;
+            sum.first = sum.first.min(one.first);
+            sum.last = sum.last.max(one.last);
+        },
+    );
+    match step(by) {
+        Some(_) => counts.sort_by(|a, b| a.key.cmp(&b.key)),
+        None => counts.sort_by(|a, b| {
+            let nothing = |one: &Counted| one.key.is_none();
+            let by_key = || (nothing(a), &a.key).cmp(&(nothing(b), &b.key));
+            b.entries.cmp(&a.entries).then_with(by_key)
+        }),
+    }
+    Ok(counts)
 }
 
 /// From one count to the next, if they are of times.
@@ -150,7 +161,7 @@ fn show_over_time(counts: &[Counted], step: TimeDelta, tz: Tz) -> Result<(), Fai
     let step = step.num_seconds().max(1);
     let place = |time: DateTime<_>| usize::try_from((time - first).num_seconds() / step).unwrap_or(0);
     let steps = place(last) + 1;
-    let together = steps.div_ceil(show::chart_width());
+    let together = steps.div_ceil(output::chart_width());
     let mut columns = vec![0; steps.div_ceil(together)];
     for counted in counts {
         if let Some(column) = begin(counted).and_then(|time| columns.get_mut(place(time) / together)) {
@@ -160,9 +171,9 @@ fn show_over_time(counts: &[Counted], step: TimeDelta, tz: Tz) -> Result<(), Fai
     // Days are those of UTC.
     let shown = |time: DateTime<chrono::FixedOffset>| match step {
         86_400 => time.format("%Y-%m-%d").to_string(),
-        _ => show::time(time.to_utc(), tz),
+        _ => output::time(time.to_utc(), tz),
     };
-    show::chart(&columns, &shown(first), &shown(last))
+    output::chart(&columns, &shown(first), &shown(last))
 }
 
 fn by(text: &str) -> Result<CountBy, Failure> {
@@ -179,11 +190,11 @@ fn by(text: &str) -> Result<CountBy, Failure> {
 }
 
 fn named(key: Option<&str>, name: Option<&str>) -> String {
-    show::harmless(name.or(key).unwrap_or("(none)")).into_owned()
+    output::harmless(name.or(key).unwrap_or("(none)")).into_owned()
 }
 
 fn show_counts(by: &str, counts: &[Counted], tz: Tz) -> Result<(), Failure> {
-    let whole_bar = if show::is_narrow() { 10 } else { 20 };
+    let whole_bar = if output::is_narrow() { 10 } else { 20 };
     let most = counts.iter().map(|counted| counted.entries).max().unwrap_or(1).max(1);
     let row = |counted: &Counted| {
         // A count that is not the greatest may be thousands of times less, and is still one.
@@ -192,8 +203,8 @@ fn show_counts(by: &str, counts: &[Counted], tz: Tz) -> Result<(), Failure> {
             named(counted.key.as_deref(), counted.name.as_deref()),
             counted.entries.to_string(),
             "█".repeat(usize::try_from(bar).unwrap_or(0)),
-            show::time(counted.first, tz),
-            show::time(counted.last, tz),
+            output::time(counted.first, tz),
+            output::time(counted.last, tz),
         ]
     };
     let columns = [
@@ -203,7 +214,7 @@ fn show_counts(by: &str, counts: &[Counted], tz: Tz) -> Result<(), Failure> {
         ("first", Cells::Whole),
         ("last", Cells::Whole),
     ];
-    show::table(&columns, &counts.iter().map(row).collect::<Vec<_>>())
+    output::table(&columns, &counts.iter().map(row).collect::<Vec<_>>())
 }
 
 fn show_changes(by: &str, changes: &[Change]) -> Result<(), Failure> {
@@ -218,5 +229,5 @@ fn show_changes(by: &str, changes: &[Change]) -> Result<(), Failure> {
     };
     let columns =
         [(by, Cells::Cut), ("before", Cells::Whole), ("now", Cells::Whole), ("change", Cells::Whole)];
-    show::table(&columns, &changes.iter().map(row).collect::<Vec<_>>())
+    output::table(&columns, &changes.iter().map(row).collect::<Vec<_>>())
 }

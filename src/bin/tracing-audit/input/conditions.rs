@@ -4,7 +4,7 @@ use clap::Args;
 use tracing_audit::{AuditQuery, Column, Decision, Ledger};
 
 use super::period::Period;
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Values of one option are alternatives; different options must all hold.
 #[derive(Args)]

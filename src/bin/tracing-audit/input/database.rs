@@ -1,10 +1,10 @@
 //! Which databases: one, or several that are asked one after the other.
 
 use clap::Args;
-use tracing_audit::{AuditReader, Ledger, Store};
+use tracing_audit::{AuditLog, AuditReader, Ledger, Migrate, Store};
 
 use super::conditions::Conditions;
-use crate::Failure;
+use crate::failure::Failure;
 
 #[derive(Args)]
 pub(crate) struct Database {
@@ -90,6 +90,13 @@ impl Database {
             Some(schema) => store.schema(schema)?,
             None => store,
         })
+    }
+
+    /// A log that nothing is written to.
+    pub(crate) async fn open_log(&self, ledger: &str, migrate: Migrate) -> Result<AuditLog, Failure> {
+        let store = self.store()?.migrate(migrate);
+        let builder = AuditLog::builder().store(store).ledger(ledger).in_memory_queue(1, 1 << 20);
+        Ok(builder.on_notice(|_| {}).open().await?)
     }
 
     fn reader(&self, store: Store) -> AuditReader {

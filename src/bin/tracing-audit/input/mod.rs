@@ -1,5 +1,9 @@
-//! What the options say.
+//! The options.
 
-pub(crate) mod conditions;
-pub(crate) mod database;
-pub(crate) mod period;
+mod conditions;
+mod database;
+mod period;
+
+pub(crate) use conditions::{Conditions, fields, one_of};
+pub(crate) use database::{Database, Log, Source, sources};
+pub(crate) use period::{Period, Range};

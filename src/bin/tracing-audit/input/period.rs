@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use clap::Args;
 use tracing_audit::AuditQuery;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 #[derive(Args)]
 pub(crate) struct Period {

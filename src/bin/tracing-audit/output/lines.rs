@@ -8,7 +8,7 @@ use std::{
 
 use tracing_audit::SequencedEntry;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// How each line begins.
 const BEGIN: &[u8] = b"{\"ledger\":";

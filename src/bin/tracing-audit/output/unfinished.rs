@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// How far a file has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct FilePlace {
     device: u64,
     inode: u64,
     length: u64,
@@ -20,22 +20,22 @@ pub(crate) struct Place {
 
 /// None for what is not a file.
 #[cfg(unix)]
-pub(crate) fn place() -> Option<Place> {
+pub(crate) fn place() -> Option<FilePlace> {
     use std::os::{fd::AsFd, unix::fs::MetadataExt};
     let file = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
     let found = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    Some(Place { device: found.dev(), inode: found.ino(), length: found.len() })
+    Some(FilePlace { device: found.dev(), inode: found.ino(), length: found.len() })
 }
 
 #[cfg(not(unix))]
-pub(crate) fn place() -> Option<Place> {
+pub(crate) fn place() -> Option<FilePlace> {
     None
 }
 
 /// What was written after it was last known how far the command had come.
 pub(crate) struct Unfinished {
     /// How far that was.
-    pub(crate) place: Place,
+    pub(crate) place: FilePlace,
     written: HashMap<u64, Uuid>,
     /// Of the entry after those.
     pub(crate) part: Vec<u8>,
@@ -43,7 +43,7 @@ pub(crate) struct Unfinished {
 
 impl Unfinished {
     /// None if the file is another one, or cannot be read: then entries may come again.
-    pub(crate) fn since(place: Place, ledger: &str) -> Option<Self> {
+    pub(crate) fn since(place: FilePlace, ledger: &str) -> Option<Self> {
         let now = self::place()?;
         if (now.device, now.inode) != (place.device, place.inode) || now.length < place.length {
             return None;
@@ -51,7 +51,7 @@ impl Unfinished {
         Self::read(place, ledger).ok()
     }
 
-    fn read(place: Place, ledger: &str) -> io::Result<Self> {
+    fn read(place: FilePlace, ledger: &str) -> io::Result<Self> {
         // What is opened for appending cannot be read itself.
         let mut file = File::open("/proc/self/fd/1")?;
         file.seek(SeekFrom::Start(place.length))?;
