@@ -1,20 +1,31 @@
-//! Failures: their messages and exit codes.
+//! The failures that end the command, with their messages and exit codes.
 
 use std::error::Error;
 
 use tracing_audit::AuditError;
 
-/// Why the command ends without success.
+/// The help text about exit codes; [`Failure::code`] assigns them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  success, also if nothing matches
+  1  no entry has the given id
+  2  the command line or the query is not valid
+  3  the database cannot be read, or holds no audit log
+  4  the output cannot be written";
+
+/// A failure that ends the command.
 pub(crate) enum Failure {
-    /// There is no such entry.
+    /// No entry has the id that was asked for.
     NotFound(String),
-    /// What was asked for makes no sense.
+    /// The command line is not valid.
     Usage(String),
+    /// The output, or a file that the command keeps beside it, cannot be read or written.
     Output(std::io::Error),
-    /// This database is there and holds no audit log.
+    /// The database of this name exists but holds no audit log.
     NoLog(String),
-    /// The ledger does not hold what it held.
+    /// The ledger is shorter than at an earlier run.
     Lost(String),
+    /// The crate reported an error.
     Audit(AuditError),
 }
 
@@ -43,26 +54,28 @@ impl Failure {
     }
 
     pub(crate) fn message(&self) -> String {
-        let with_causes = |error: &dyn Error| {
-            let mut message = error.to_string();
-            let mut source = error.source();
-            while let Some(cause) = source {
-                let cause_says = cause.to_string();
-                // Some repeat what they are caused by.
-                if !message.contains(&cause_says) {
-                    message.extend([": ", &cause_says]);
-                }
-                source = cause.source();
-            }
-            message
-        };
         match self {
             Self::NotFound(message) | Self::Usage(message) | Self::Lost(message) => message.clone(),
             Self::NoLog(db) => {
-                format!("the database holds no audit log: {db}. Another file, schema or database?")
+                format!("the database holds no audit log: {db}. Is this the right file, database or schema?")
             }
-            Self::Output(error) => ["the output cannot be written: ", &error.to_string()].concat(),
+            Self::Output(error) => format!("cannot write the output: {error}"),
             Self::Audit(error) => with_causes(error),
         }
     }
+}
+
+/// The error's message, followed by those of its causes.
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_message = cause.to_string();
+        // Some errors repeat the message of their cause: add it once only.
+        if !message.contains(&cause_message) {
+            message.extend([": ", &cause_message]);
+        }
+        source = cause.source();
+    }
+    message
 }

@@ -1,4 +1,4 @@
-//! Reads an audit log from the command line.
+//! The command `tracing-audit`, which reads an audit log: its arguments and the dispatch to its commands.
 
 mod commands;
 mod failure;
@@ -10,18 +10,15 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use commands::{
-    Completions, Export, Get, Index, MigrateTables, Quarantine, Query, Queue, Reads, Stats, Tail, ledgers,
-    man,
+    Completions, Export, Get, Index, MigrateTables, Quarantine, Query, Queue, Reads, Stats, Tail,
+    list_ledgers, print_man_page,
 };
-use failure::Failure;
+use failure::{EXIT_CODES, Failure};
 use input::Database;
 
-/// Reads an audit log: queries, follows, counts and exports what a service wrote with tracing-audit.
-///
-/// Exit codes: 0 done, also where nothing matches; 1 no entry has that id; 2 the command or the query is not valid; 3 the
-/// database cannot be read, or holds no audit log; 4 the output cannot be written.
+/// Query, follow, count and export the audit log that a service wrote with tracing-audit.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(flatten)]
     database: Database,
@@ -31,37 +28,47 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows the entries that match, the latest first.
+    /// Show matching entries, newest first.
+    ///
+    /// Within a ledger, the entry that was committed last, with the highest seq, comes first. CSV is ordered by time
+    /// instead.
     Query(Query),
-    /// Shows all there is about the entry with this id.
+    /// Show everything about one entry.
     Get(Get),
-    /// Shows the entries that match in the order of their commit.
+    /// Show matching entries in the order of their commit, and with -f the new ones too.
     Tail(Tail),
-    /// Counts the entries that match.
+    /// Count matching entries, by action, agent, day or any other field.
     Stats(Stats),
-    /// Writes the entries that match to a file, which appears when it is complete.
+    /// Write matching entries to a file or to standard output.
+    ///
+    /// The file appears under its name only when it is complete.
     Export(Export),
-    /// Lists the ledgers, and when each was written last.
+    /// List the ledgers, their sizes, and when each was last written.
     Ledgers,
-    /// Shows who read the log, where that was recorded (see --as), the latest first.
+    /// Show who read the log, latest read first.
+    ///
+    /// A read is recorded if the reader gave a name with --as.
     Reads(Reads),
-    /// Lists the indexes, or makes or drops one on request.
+    /// List the indexes, or add or drop one.
     Index {
         #[command(subcommand)]
         action: Index,
     },
-    /// What the database refused for good.
+    /// List, export or retry entries that the database refused.
     Quarantine {
         #[command(subcommand)]
         action: Quarantine,
     },
-    /// Creates the tables or brings them up to date.
+    /// Create the tables, or update them to this version.
     Migrate(MigrateTables),
-    /// Shows the journals in a directory: what was accepted and is not in the database yet.
+    /// List the journals in a queue directory, and how many records each holds.
+    ///
+    /// Entries that a service has accepted wait there for the database. A record may remain for a while after its entry
+    /// has been committed.
     Queue(Queue),
-    /// Prints completions for a shell.
+    /// Print a completion script for a shell.
     Completions(Completions),
-    /// Prints the manual page.
+    /// Print the manual page.
     Man,
 }
 
@@ -88,13 +95,13 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Tail(tail) => tail.run(database).await,
         Command::Stats(stats) => stats.run(database).await,
         Command::Export(export) => export.run(database).await,
-        Command::Ledgers => ledgers(database).await,
+        Command::Ledgers => list_ledgers(database).await,
         Command::Reads(reads) => reads.run(database).await,
         Command::Index { action } => action.run(database).await,
         Command::Quarantine { action } => action.run(database).await,
         Command::Migrate(migrate) => migrate.run(database).await,
         Command::Queue(queue) => queue.run(),
         Command::Completions(completions) => completions.run(Arguments::command()),
-        Command::Man => man(Arguments::command()),
+        Command::Man => print_man_page(Arguments::command()),
     }
 }

@@ -1,4 +1,4 @@
-//! Entries to a file that appears when it is complete, and a manifest that says what is in it.
+//! The command `export`: writes entries to a file, with a manifest; resumes an interrupted export.
 
 use std::{
     io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
@@ -14,93 +14,102 @@ use tracing_audit::{AuditError, AuditQuery, AuditReader, ExportChunk, ExportForm
 
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Range},
-    output::{self, GzipIf, Hashing, Lines, Out, Progress, beside, save, with},
+    input::{Conditions, Database, Log, Range},
+    output::{self, GzipIf, Hashing, Lines, Progress, Stdout, save_json, temporary_beside, with_suffix},
 };
 
 #[derive(Args)]
-#[expect(clippy::struct_excessive_bools, reason = "options are on or off")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Export {
-    #[command(flatten)]
-    conditions: Conditions,
+    /// The file format.
     #[arg(long, value_enum, default_value_t = Kind::Jsonl)]
     format: Kind,
-    /// The file. Default: standard output.
+    /// The file to write [default: standard output].
+    ///
+    /// An existing file is replaced when the export is complete. A name that ends with .gz means a compressed file.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Compress it, as if its name ended with .gz.
+    /// Compress the output with gzip, whatever the file's name.
     #[arg(long)]
     gzip: bool,
-    /// Write FILE.manifest.json beside it: rows, query, ledgers, SHA-256.
+    /// Also write FILE.manifest.json, with the number of rows, the query, the ledgers and the file's SHA-256.
     #[arg(long, requires = "output")]
     manifest: bool,
-    /// Go on where an export to this file with this option was interrupted. It keeps FILE.partial until it is complete, and
-    /// makes the same bytes as one that was not interrupted. JSON Lines only, not compressed.
+    /// Continue an export to this file that was interrupted, or begin one that can be continued.
+    ///
+    /// The entries are kept in FILE.partial until the export is complete. The file is then the same, byte for byte, as
+    /// without an interruption. Only for JSON Lines that are not compressed.
     #[arg(long, requires = "output", conflicts_with = "gzip")]
     resume: bool,
-    /// For programs: no ' before a text that a spreadsheet would run as a formula.
+    /// Write CSV for programs: without the ' that stops a spreadsheet from running a text as a formula.
     #[arg(long)]
     raw: bool,
+    #[command(flatten)]
+    conditions: Conditions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// JSON Lines, by ledger and seq.
+    /// JSON Lines, ordered by ledger and seq.
     Jsonl,
-    /// CSV, the latest first.
+    /// CSV, ordered by time, latest first.
     Csv,
-    /// JSON Lines of OCSF 1.8.0 events, class API Activity, by ledger and seq.
+    /// OCSF 1.8.0 events of the class API Activity, as JSON Lines ordered by ledger and seq.
     Ocsf,
 }
 
-/// What is in a file of exported entries.
+/// The manifest, which describes an exported file.
 #[derive(Serialize)]
 struct Manifest<'a> {
     file: String,
     rows: u64,
-    /// Of the file as it is, compressed if it is.
+    /// The SHA-256 of the file's bytes, after compression.
     sha256: String,
     bytes: u64,
-    /// The command's options.
+    /// The command's options, without those that name the database.
     query: Vec<String>,
-    /// Which time they mean, if they say one.
+    /// The range of time that the options gave, if any.
     since: Option<DateTime<Utc>>,
     before: Option<DateTime<Utc>>,
     exported_at: DateTime<Utc>,
-    /// How far each ledger had come when the export began: nothing after that is in the file.
+    /// The length of each ledger when the export began: later entries are not in the file.
     ledgers: &'a [Ledger],
     tracing_audit: &'static str,
 }
 
 impl Export {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        let (reader, ledgers) = database.open_one().await?;
+        let Log { reader, ledgers, .. } = database.open_one().await?;
         let asked = self.conditions.ledgers(&ledgers)?;
         let mut query = self.conditions.query()?;
-        output::tell_if_it_scans(&query, &ledgers);
+        output::warn_if_it_scans(&query, &ledgers);
         if self.format == Kind::Csv {
             query = match asked.as_slice() {
                 [one] => query.before_seq(self.end(one, &ledgers)),
                 _ if self.manifest => {
-                    return Err(Failure::Usage("a CSV with a manifest is of one --ledger".to_owned()));
+                    return Err(Failure::Usage(
+                        "a CSV file with a manifest covers one ledger: choose it with --ledger".to_owned(),
+                    ));
                 }
                 _ => query,
             };
         }
         let Some(path) = &self.output else {
-            output::not_to_a_terminal()?;
-            let mut out = GzipIf::new(Out::default(), self.gzip);
+            output::refuse_terminal()?;
+            let mut out = GzipIf::new(Stdout::default(), self.gzip);
             self.write(&reader, &query, &ledgers, None, &mut out).await?;
             return Ok(out.finish()?.flush()?);
         };
         let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
         if self.resume {
             if gzip || self.format != Kind::Jsonl {
-                return Err(Failure::Usage("--resume is for JSON Lines that are not compressed".to_owned()));
+                let message = "--resume works only with JSON Lines that are not compressed: \
+                    choose --format jsonl and a name without .gz";
+                return Err(Failure::Usage(message.to_owned()));
             }
             return self.resume(path, &reader, ledgers).await;
         }
-        let mut out = GzipIf::new(Hashing::new(beside(path)?), gzip);
+        let mut out = GzipIf::new(Hashing::new(temporary_beside(path)?), gzip);
         let rows = self.write(&reader, &query, &ledgers, None, &mut out).await?;
         let Hashing { inner, hash, bytes } = out.finish()?;
         inner.as_file().sync_all()?;
@@ -109,35 +118,19 @@ impl Export {
         Ok(())
     }
 
-    /// Goes on with what is there, up to where the ledgers ended at the first try.
+    /// Continues after the last entry of the partial file, up to where the ledgers ended when the export began.
     async fn resume(&self, path: &Path, reader: &AuditReader, ledgers: Vec<Ledger>) -> Result<(), Failure> {
-        let (partial, plan) = (with(path, ".partial"), with(path, ".partial.json"));
-        // Held from here on against another command.
+        let (partial, plan) = (with_suffix(path, ".partial"), with_suffix(path, ".partial.json"));
+        // This locks the partial file until the export ends.
         let mut lines = Lines::open(&partial)?;
         let Plan { since, before, ledgers, .. } = match std::fs::read(&plan) {
-            Ok(bytes) => {
-                let unclear = |_| Failure::Usage(format!("{} is not a plan of this command", plan.display()));
-                let made: Plan = serde_json::from_slice(&bytes).map_err(unclear)?;
-                if made.options != options() {
-                    let message =
-                        format!("the interrupted export had other options: remove {}", plan.display());
-                    return Err(Failure::Usage(message));
-                }
-                let there = |planned: &Ledger| {
-                    ledgers.iter().any(|now| now.ledger == planned.ledger && now.entries >= planned.entries)
-                };
-                if !made.ledgers.iter().all(there) {
-                    let message = "a ledger ends before the place where it did when the export began: it was restored from a backup, or is another";
-                    return Err(Failure::Lost(message.to_owned()));
-                }
-                made
-            }
+            Ok(bytes) => Plan::parse(&bytes, &plan, &ledgers)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // What is there without a plan belongs to none.
+                // Without a plan nothing says which export the partial file belongs to: begin it again.
                 lines.file.set_len(0)?;
                 let Range { since, before } = self.conditions.period.range()?;
                 let made = Plan { options: options(), since, before, ledgers };
-                save(&plan, &made)?;
+                save_json(&plan, &made)?;
                 made
             }
             Err(error) => return Err(error.into()),
@@ -159,7 +152,8 @@ impl Export {
         let Hashing { inner, hash, bytes } = out.finish()?;
         inner.file.sync_all()?;
         self.manifest(path, &ledgers, range, rows, (hash, bytes))?;
-        // Without its plan, what is left of a killed command is begun anew.
+        // If the command is killed between these two steps, the partial file has no plan, and the next run begins
+        // again.
         std::fs::remove_file(&plan)?;
         Ok(std::fs::rename(&partial, path)?)
     }
@@ -187,10 +181,10 @@ impl Export {
             ledgers,
             tracing_audit: env!("CARGO_PKG_VERSION"),
         };
-        save(&with(path, ".manifest.json"), &manifest)
+        save_json(&with_suffix(path, ".manifest.json"), &manifest)
     }
 
-    /// Where the ledger ended when the export began, or where the options end it.
+    /// The `seq` at which the ledger's export ends: its length when the export began, or less if the options say so.
     fn end(&self, ledger: &str, ledgers: &[Ledger]) -> u64 {
         let head = ledgers.iter().find(|one| one.ledger == ledger).map_or(0, |one| one.entries);
         self.conditions.before_seq.map_or(head, |before| before.min(head))
@@ -246,7 +240,7 @@ async fn add(
     Ok(())
 }
 
-/// The options without those that say where the database is, which may hold a password.
+/// The command's options, without those that name the database, which may hold a password.
 fn options() -> Vec<String> {
     let mut options = Vec::new();
     let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
@@ -260,11 +254,39 @@ fn options() -> Vec<String> {
     options
 }
 
-/// What an export that can be interrupted has set out to do.
+/// The plan of an export that can be resumed: its options, and where each ledger ended when it began.
 #[derive(Serialize, Deserialize)]
 struct Plan {
     options: Vec<String>,
     since: Option<DateTime<Utc>>,
     before: Option<DateTime<Utc>>,
     ledgers: Vec<Ledger>,
+}
+
+impl Plan {
+    /// Reads the plan of an interrupted export, which must have had the same options. The ledgers must still be as long as
+    /// they were.
+    fn parse(bytes: &[u8], path: &Path, ledgers: &[Ledger]) -> Result<Self, Failure> {
+        let path = path.display();
+        let plan: Self = serde_json::from_slice(bytes).map_err(|_| {
+            Failure::Usage(format!(
+                "{path} is not a plan of this command: remove it, or name another output file"
+            ))
+        })?;
+        if plan.options != options() {
+            return Err(Failure::Usage(format!(
+                "the interrupted export had other options: repeat those, or remove {path} to begin again"
+            )));
+        }
+        let is_complete = |planned: &Ledger| {
+            ledgers.iter().any(|now| now.ledger == planned.ledger && now.entries >= planned.entries)
+        };
+        if !plan.ledgers.iter().all(is_complete) {
+            return Err(Failure::Lost(format!(
+                "a ledger is shorter than when the export began: the database was restored from a backup, \
+                 or is another one. To export what it holds now, remove {path}"
+            )));
+        }
+        Ok(plan)
+    }
 }

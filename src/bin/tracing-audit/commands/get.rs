@@ -1,4 +1,4 @@
-//! One entry, whole.
+//! The command `get`: shows one entry, field by field.
 
 use std::io;
 
@@ -12,11 +12,12 @@ use uuid::Uuid;
 use crate::{
     failure::Failure,
     input::Database,
-    output::{self, Of, harmless, styled},
+    output::{self, FromDatabase, harmless, print_styled},
 };
 
 #[derive(Args)]
 pub(crate) struct Get {
+    /// The entry's id, a UUID, which `query --format jsonl` shows.
     id: Uuid,
 }
 
@@ -30,18 +31,18 @@ impl Get {
         if found.is_empty() {
             return Err(Failure::NotFound(["no entry has the id ", &self.id.to_string()].concat()));
         }
-        found.iter().try_for_each(|(db, found)| whole(*db, found))
+        found.iter().try_for_each(|(db, found)| print_whole(*db, found))
     }
 }
 
-/// All there is about an entry: a field a line, or JSON.
-fn whole(db: Option<&str>, found: &SequencedEntry) -> Result<(), Failure> {
-    let found = Of { db, found };
-    if !output::on_terminal() {
-        return output::json(&found);
+/// Prints each field on a line of its own, or the entry as JSON if standard output is not a terminal.
+fn print_whole(db: Option<&str>, found: &SequencedEntry) -> Result<(), Failure> {
+    let found = FromDatabase { db, found };
+    if !output::is_terminal() {
+        return output::print_json(&found);
     }
     let Value::Object(fields) = serde_json::to_value(found).map_err(io::Error::from)? else { return Ok(()) };
-    let wide = fields.keys().map(|name| name.width()).max().unwrap_or(0);
+    let name_width = fields.keys().map(|name| name.width()).max().unwrap_or(0);
     let bold = Style::new().bold();
     for (name, value) in &fields {
         let value = match value {
@@ -49,8 +50,8 @@ fn whole(db: Option<&str>, found: &SequencedEntry) -> Result<(), Failure> {
             value => serde_json::to_string_pretty(value).map_err(io::Error::from)?,
         };
         let value: Vec<_> = value.lines().map(harmless).collect();
-        let indented = value.join(&["\n", &" ".repeat(wide + 2)].concat());
-        styled(&format!("{bold}{name:wide$}{bold:#}  {indented}"))?;
+        let indented = value.join(&["\n", &" ".repeat(name_width + 2)].concat());
+        print_styled(&format!("{bold}{name:name_width$}{bold:#}  {indented}"))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The indexes: which there are, and those on request.
+//! The command `index`: lists, adds and drops indexes.
 
 use clap::Subcommand;
 use tracing_audit::{Index, IndexOn};
@@ -6,26 +6,28 @@ use tracing_audit::{Index, IndexOn};
 use crate::{
     failure::Failure,
     input::Database,
-    output::{self, Cells, Of, harmless, without_first_if_empty},
+    output::{self, Cells, FromDatabase, harmless, print_table_by_database},
 };
 
 #[derive(Subcommand)]
 pub(crate) enum Action {
-    /// What each serves, its size, and how often PostgreSQL has used it.
+    /// List the indexes: what each serves, its size, and how often PostgreSQL has used it.
     List,
-    /// Makes indexes, unless they are there. Whoever writes meanwhile is not stopped in PostgreSQL; in SQLite what is
-    /// accepted waits, about a second for a million entries.
+    /// Add indexes, unless they exist.
+    ///
+    /// Services can write meanwhile. In PostgreSQL nothing waits; in SQLite, accepted entries stay in the queue until
+    /// the index is complete, about a second for a million entries.
     Add {
-        /// `agent_id`, `action`, another column, or `metadata.PATH`.
+        /// What the index serves: a column, such as `agent_id` or `action`, or `metadata.PATH`.
         #[arg(required = true, value_name = "FIELD")]
         on: Vec<IndexOn>,
-        /// Print the SQL instead, for whoever runs it by hand.
+        /// Print the SQL instead of running it.
         #[arg(long)]
         print: bool,
     },
-    /// Drops indexes that were made on request.
+    /// Drop indexes that were added on request.
     Drop {
-        /// As in `add`.
+        /// What the index serves, as in `index add`.
         #[arg(required = true, value_name = "FIELD")]
         on: Vec<IndexOn>,
     },
@@ -37,15 +39,15 @@ impl Action {
             Self::List => {
                 let (logs, mut indexes) = (database.open().await?, Vec::new());
                 for log in &logs {
-                    let of = log.reader.indexes().await?;
-                    indexes.extend(of.into_iter().map(|index| (log.db(&logs), index)));
+                    let found = log.reader.indexes().await?;
+                    indexes.extend(found.into_iter().map(|index| (log.db(&logs), index)));
                 }
-                show(&indexes)
+                print_indexes(&indexes)
             }
             Self::Add { on, print: true } => {
                 let store = database.store()?;
                 let statements = on.iter().filter_map(|on| store.index_sql(on));
-                statements.map(|sql| [&sql, ";"].concat()).try_for_each(|sql| output::line(&sql))
+                statements.map(|sql| [&sql, ";"].concat()).try_for_each(|sql| output::print_line(&sql))
             }
             Self::Add { on, print: false } => {
                 database.open_one().await?;
@@ -67,9 +69,11 @@ impl Action {
     }
 }
 
-fn show(indexes: &[(Option<&str>, Index)]) -> Result<(), Failure> {
-    if !output::on_terminal() {
-        return indexes.iter().try_for_each(|(db, found)| output::json(&Of { db: *db, found }));
+fn print_indexes(indexes: &[(Option<&str>, Index)]) -> Result<(), Failure> {
+    if !output::is_terminal() {
+        return indexes
+            .iter()
+            .try_for_each(|(db, found)| output::print_json(&FromDatabase { db: *db, found }));
     }
     let row = |(db, index): &(Option<&str>, Index)| {
         let state = match (index.on_request, index.ready) {
@@ -95,5 +99,5 @@ fn show(indexes: &[(Option<&str>, Index)]) -> Result<(), Failure> {
         ("used", Cells::Whole),
         ("name", Cells::Cut),
     ];
-    without_first_if_empty(&columns, &indexes.iter().map(row).collect::<Vec<_>>())
+    print_table_by_database(&columns, &indexes.iter().map(row).collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! The tables.
+//! The command `migrate`: creates and updates the tables.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use crate::{failure::Failure, input::Database, output};
 
 #[derive(Args)]
 pub(crate) struct MigrateTables {
-    /// Print the SQL instead, for whoever runs it by hand.
+    /// Print the SQL instead of running it.
     #[arg(long)]
     print: bool,
-    /// The ledger that is begun if there is none.
-    #[arg(long, default_value = "main")]
+    /// The ledger to create, if the database has none.
+    #[arg(long, default_value = "main", value_name = "NAME")]
     ledger: String,
 }
 
@@ -28,14 +28,14 @@ impl MigrateTables {
                 .migrations()
                 .into_iter()
                 .map(script)
-                .try_for_each(|sql| output::line(&sql));
+                .try_for_each(|sql| output::print_line(&sql));
         }
-        // Where there is one, none is begun.
+        // A database that has a ledger keeps it: no second one is created.
         let store = database.store()?;
         let db = database.one()?;
         let is_new = !db.contains(':') && !Path::new(db).exists();
-        let there = if is_new { Vec::new() } else { AuditReader::new(store).ledgers().await? };
-        let ledger = there.into_iter().next().map_or(self.ledger, |there| there.ledger);
+        let existing = if is_new { Vec::new() } else { AuditReader::new(store).ledgers().await? };
+        let ledger = existing.into_iter().next().map_or(self.ledger, |existing| existing.ledger);
         database.open_log(&ledger, Migrate::Auto).await.map(drop)
     }
 }

@@ -1,4 +1,4 @@
-//! Quarantined entries.
+//! The command `quarantine`: lists, exports and retries entries that the database refused.
 
 use chrono_tz::Tz;
 use clap::Subcommand;
@@ -7,18 +7,18 @@ use tracing_audit::{Migrate, QuarantinedEntry};
 use crate::{
     failure::Failure,
     input::{Database, one_of},
-    output::{self, Cells, Out, harmless, table, time},
+    output::{self, Cells, Stdout, harmless, print_table, shown_time},
 };
 
 #[derive(Subcommand)]
 pub(crate) enum Action {
-    /// A line for each entry.
+    /// List the quarantined entries and the errors that the database gave.
     List,
-    /// All of it as JSON Lines.
+    /// Write the quarantined entries as JSON Lines, in full.
     Export,
-    /// Tries to add each entry to its ledger again.
+    /// Try to add each quarantined entry to its ledger again, once the cause has been removed.
     Retry {
-        /// The ledger. Default: the only one.
+        /// The ledger [default: the only one].
         #[arg(long)]
         ledger: Option<String>,
     },
@@ -32,20 +32,20 @@ impl Action {
                 for log in database.open().await? {
                     found.extend(log.reader.quarantined().await?);
                 }
-                show(&found)
+                print_entries(&found)
             }
             Self::Export => {
-                let (reader, _) = database.open_one().await?;
-                output::not_to_a_terminal()?;
-                reader.export_quarantined(Out::default()).await?;
+                let reader = database.open_one().await?.reader;
+                output::refuse_terminal()?;
+                reader.export_quarantined(Stdout::default()).await?;
                 Ok(())
             }
             Self::Retry { ledger } => {
-                let (_, ledgers) = database.open_one().await?;
+                let ledgers = database.open_one().await?.ledgers;
                 let ledger = one_of(ledger.as_ref(), &ledgers)?;
                 let log = database.open_log(&ledger, Migrate::Check).await?;
                 let readmitted = log.writer().retry_quarantined().await?;
-                output::line(&format!(
+                output::print_line(&format!(
                     "{} committed, {} refused again",
                     readmitted.committed, readmitted.refused
                 ))
@@ -54,12 +54,12 @@ impl Action {
     }
 }
 
-fn show(entries: &[QuarantinedEntry]) -> Result<(), Failure> {
+fn print_entries(entries: &[QuarantinedEntry]) -> Result<(), Failure> {
     let row = |one: &QuarantinedEntry| {
         let action = one.entry.as_ref().map_or("(unreadable)", |entry| &entry.action);
         let id = one.id.map(|id| id.to_string()).unwrap_or_default();
         vec![
-            time(one.quarantined_at, Tz::UTC),
+            shown_time(one.quarantined_at, Tz::UTC),
             id,
             harmless(action).into_owned(),
             harmless(&one.error).into_owned(),
@@ -70,5 +70,5 @@ fn show(entries: &[QuarantinedEntry]) -> Result<(), Failure> {
     }
     let columns =
         [("quarantined", Cells::Whole), ("id", Cells::Whole), ("action", Cells::Cut), ("error", Cells::Cut)];
-    table(&columns, &entries.iter().map(row).collect::<Vec<_>>())
+    print_table(&columns, &entries.iter().map(row).collect::<Vec<_>>())
 }

@@ -1,30 +1,42 @@
-//! Entries that match.
+//! The command `query`: shows matching entries.
 
 use std::cmp::Reverse;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures_util::TryStreamExt;
 use tracing_audit::{AuditQuery, SequencedEntry};
 
 use crate::{
     failure::Failure,
     input::{Conditions, Database, Source, sources},
-    output::{self, Entries, Format, Out},
+    output::{self, Entries, Format, Stdout},
 };
 
 #[derive(Args)]
 pub(crate) struct Query {
-    #[command(flatten)]
-    conditions: Conditions,
-    /// The earliest first.
+    /// Show the oldest entries first.
     #[arg(long)]
     oldest_first: bool,
-    /// At most this many; 0 for all, which come ledger by ledger.
-    #[arg(long, default_value_t = 100)]
+    /// Show at most this many entries; 0 shows all of them.
+    ///
+    /// The entries of several ledgers are merged by time; with 0 they are shown one ledger after the other.
+    #[arg(long, default_value_t = 100, value_name = "COUNT")]
     limit: u32,
-    /// Default: a table on a terminal, JSON Lines elsewhere.
+    /// The output format [default: a table on a terminal, JSON Lines elsewhere].
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<QueryFormat>,
+    #[command(flatten)]
+    conditions: Conditions,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum QueryFormat {
+    /// A table for people.
+    Table,
+    /// JSON Lines: one object in each line.
+    Jsonl,
+    /// CSV, ordered by time, latest first.
+    Csv,
 }
 
 impl Query {
@@ -33,58 +45,63 @@ impl Query {
         let sources = sources(&logs, &self.conditions)?;
         let mut query = self.conditions.query()?;
         for log in &logs {
-            output::tell_if_it_scans(&query, &log.ledgers);
+            output::warn_if_it_scans(&query, &log.ledgers);
         }
         if self.limit > 0 {
             query = query.limit(self.limit);
         }
-        if self.format == Some(Format::Csv) {
-            return self.csv(database, &sources, query).await;
-        }
+        let format = match self.format {
+            None => None,
+            Some(QueryFormat::Table) => Some(Format::Table),
+            Some(QueryFormat::Jsonl) => Some(Format::Jsonl),
+            Some(QueryFormat::Csv) => return self.print_csv(database, &sources, query).await,
+        };
         if !self.oldest_first {
             query = query.descending();
         }
-        let mut shown = Entries::new(self.format, self.conditions.period.tz);
-        let mut together = Vec::new();
+        let mut shown = Entries::new(format, self.conditions.period.tz);
+        // Entries of several ledgers, which are merged by time before they are shown.
+        let mut merged = Vec::new();
         for source in &sources {
             let mut entries = std::pin::pin!(source.reader.stream(query.clone().ledger(&source.ledger)));
             while let Some(entry) = entries.try_next().await? {
                 if sources.len() > 1 && self.limit > 0 {
-                    together.push((entry, source));
+                    merged.push((entry, source));
                 } else {
                     shown.add(&entry, source.db, &source.label)?;
                 }
             }
         }
-        self.sort(&mut together);
-        let mut together = together.iter().take(self.limit as usize);
-        together.try_for_each(|(entry, source)| shown.add(entry, source.db, &source.label))?;
+        self.sort_by_time(&mut merged);
+        let mut merged = merged.iter().take(self.limit as usize);
+        merged.try_for_each(|(entry, source)| shown.add(entry, source.db, &source.label))?;
         shown.end()
     }
 
-    async fn csv(
+    async fn print_csv(
         &self,
         database: &Database,
         sources: &[Source<'_>],
         query: AuditQuery,
     ) -> Result<(), Failure> {
         if self.oldest_first {
-            return Err(Failure::Usage("CSV is the latest first".to_owned()));
+            return Err(Failure::Usage(
+                "CSV is the latest first: leave out --oldest-first, or choose another --format".to_owned(),
+            ));
         }
         database.one()?;
-        output::not_to_a_terminal()?;
-        for source in sources.iter().take(1) {
-            source.reader.export_csv(query.clone(), Out::default()).await?;
+        output::refuse_terminal()?;
+        if let Some(source) = sources.first() {
+            source.reader.export_csv(query, Stdout::default()).await?;
         }
         Ok(())
     }
 
-    /// Of several ledgers, in the order of time.
-    fn sort(&self, together: &mut [(SequencedEntry, &Source<'_>)]) {
+    fn sort_by_time(&self, merged: &mut [(SequencedEntry, &Source<'_>)]) {
         if self.oldest_first {
-            together.sort_by_key(|(found, _)| found.entry.ts);
+            merged.sort_by_key(|(found, _)| found.entry.ts);
         } else {
-            together.sort_by_key(|(found, _)| Reverse(found.entry.ts));
+            merged.sort_by_key(|(found, _)| Reverse(found.entry.ts));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The journals in a directory.
+//! The command `queue`: lists the journals in a queue directory.
 
 use std::path::PathBuf;
 
@@ -7,22 +7,22 @@ use tracing_audit::{Journal, inspect_journals};
 
 use crate::{
     failure::Failure,
-    output::{Cells, harmless, table},
+    output::{Cells, harmless, print_table},
 };
 
 #[derive(Args)]
 pub(crate) struct Queue {
-    /// For `audit.db` it is `audit.db.queue`.
+    /// The queue directory; for the SQLite file `audit.db` it is `audit.db.queue`.
     directory: PathBuf,
 }
 
 impl Queue {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        show(&inspect_journals(&self.directory)?)
+        print_journals(&inspect_journals(&self.directory)?)
     }
 }
 
-fn show(journals: &[Journal]) -> Result<(), Failure> {
+fn print_journals(journals: &[Journal]) -> Result<(), Failure> {
     let row = |journal: &Journal| {
         let records: u64 = journal.segments.iter().map(|segment| segment.records).sum();
         let unknown = |text: &Option<String>| harmless(text.as_deref().unwrap_or("unknown")).into_owned();
@@ -43,5 +43,5 @@ fn show(journals: &[Journal]) -> Result<(), Failure> {
         ("ledger", Cells::Cut),
         ("database", Cells::Cut),
     ];
-    table(&columns, &journals.iter().map(row).collect::<Vec<_>>())
+    print_table(&columns, &journals.iter().map(row).collect::<Vec<_>>())
 }

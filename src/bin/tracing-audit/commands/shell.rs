@@ -1,27 +1,28 @@
-//! Completions and the manual page.
+//! The commands `completions` and `man`: print completions for a shell, and the manual page.
 
 use std::io::Write;
 
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::{failure::Failure, output::Out};
+use crate::{failure::Failure, output::Stdout};
 
 #[derive(Args)]
 pub(crate) struct Completions {
+    /// The shell.
     shell: Shell,
 }
 
 impl Completions {
-    pub(crate) fn run(self, mut of: Command) -> Result<(), Failure> {
+    pub(crate) fn run(self, mut command: Command) -> Result<(), Failure> {
         let mut bytes = Vec::new();
-        clap_complete::generate(self.shell, &mut of, "tracing-audit", &mut bytes);
-        Ok(Out::default().write_all(&bytes)?)
+        clap_complete::generate(self.shell, &mut command, "tracing-audit", &mut bytes);
+        Ok(Stdout::default().write_all(&bytes)?)
     }
 }
 
-pub(crate) fn man(of: Command) -> Result<(), Failure> {
+pub(crate) fn print_man_page(command: Command) -> Result<(), Failure> {
     let mut bytes = Vec::new();
-    clap_mangen::Man::new(of).render(&mut bytes)?;
-    Ok(Out::default().write_all(&bytes)?)
+    clap_mangen::Man::new(command).render(&mut bytes)?;
+    Ok(Stdout::default().write_all(&bytes)?)
 }

@@ -1,4 +1,4 @@
-//! Counts, with bars.
+//! The command `stats`: counts entries, and compares two periods.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -15,34 +15,29 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Stats {
-    #[command(flatten)]
-    conditions: Conditions,
-    /// `hour`, `day` (in UTC), `ledger`, a column, or `metadata.PATH`.
-    #[arg(long, default_value = "action")]
+    /// The field to count by: a column, `metadata.PATH`, `ledger`, `hour`, or `day` (in UTC).
+    #[arg(long, default_value = "action", value_name = "FIELD")]
     by: String,
-    /// Compare with the period before, of the same length: what has grown most comes first.
+    /// Compare with the preceding period of the same length, and show the greatest growth first.
     #[arg(long)]
     compare: bool,
-    /// At most this many; 0 for all. Default: 20, or all hours or days.
-    #[arg(long)]
+    /// Show at most this many counts; 0 shows all [default: 20, or all hours or days].
+    #[arg(long, value_name = "COUNT")]
     limit: Option<u32>,
-    /// Default: a table on a terminal, JSON Lines elsewhere.
+    /// The output format [default: a table on a terminal, JSON Lines elsewhere].
     #[arg(long, value_enum)]
     format: Option<Format>,
+    #[command(flatten)]
+    conditions: Conditions,
 }
 
 impl Stats {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let by = by(&self.by)?;
-        let table = match self.format {
-            None => output::on_terminal(),
-            Some(Format::Table) => true,
-            Some(Format::Jsonl) => false,
-            Some(Format::Csv) => return Err(Failure::Usage("counts are a table or jsonl".to_owned())),
-        };
+        let table = self.format.map_or_else(output::is_terminal, |format| format == Format::Table);
         let logs = database.open().await?;
         sources(&logs, &self.conditions)?;
-        // Of several databases all is asked for, since what is frequent in all need not be so in each.
+        // Ask several databases for all their counts: what is frequent in all of them together may be rare in each.
         let limit = match (self.limit, step(&by)) {
             (None, None) => 20,
             (None, Some(_)) | (Some(0), _) => u32::MAX,
@@ -51,26 +46,26 @@ impl Stats {
         let limited = |query: AuditQuery| if logs.len() == 1 { query.limit(limit) } else { query };
         let query = limited(self.conditions.query()?);
         for log in &logs {
-            output::tell_if_it_scans(&query, &log.ledgers);
+            output::warn_if_it_scans(&query, &log.ledgers);
         }
         if self.compare {
             let before = self.conditions.period.range_before()?.add(self.conditions.timeless()?);
             let mut changes = changes(&logs, &query, &before, &by).await?;
             changes.truncate(limit as usize);
             if !table {
-                return changes.iter().try_for_each(output::json);
+                return changes.iter().try_for_each(output::print_json);
             }
-            return show_changes(&self.by, &changes);
+            return print_changes(&self.by, &changes);
         }
         let mut counts = counts(&logs, &query, &by).await?;
         counts.truncate(limit as usize);
         if !table {
-            return counts.iter().try_for_each(output::json);
+            return counts.iter().try_for_each(output::print_json);
         }
         if let Some(step) = step(&by) {
-            show_over_time(&counts, step, self.conditions.period.tz)?;
+            print_over_time(&counts, step, self.conditions.period.tz)?;
         }
-        show_counts(&self.by, &counts, self.conditions.period.tz)
+        print_counts(&self.by, &counts, self.conditions.period.tz)
     }
 }
 
@@ -84,7 +79,7 @@ async fn changes(
     for log in logs {
         found.push(log.reader.compare(query, before, by.clone()).await?);
     }
-    let mut changes = together(
+    let mut changes = merged(
         found,
         |change| change.key.clone(),
         |sum: &mut Change, one| {
@@ -103,7 +98,7 @@ async fn counts(logs: &[Log], query: &AuditQuery, by: &CountBy) -> Result<Vec<Co
     for log in logs {
         found.push(log.reader.count_by(query, by.clone()).await?);
     }
-    let mut counts = together(
+    let mut counts = merged(
         found,
         |counted| counted.key.clone(),
         |sum: &mut Counted, one| {
@@ -124,7 +119,7 @@ async fn counts(logs: &[Log], query: &AuditQuery, by: &CountBy) -> Result<Vec<Co
     Ok(counts)
 }
 
-/// From one count to the next, if they are of times.
+/// The time from one count to the next, if the entries are counted by hour or day.
 fn step(by: &CountBy) -> Option<TimeDelta> {
     match by {
         CountBy::Hour => Some(TimeDelta::hours(1)),
@@ -133,10 +128,10 @@ fn step(by: &CountBy) -> Option<TimeDelta> {
     }
 }
 
-/// What several databases say, with one item for each key, in the order of the first.
-fn together<T>(of: Vec<Vec<T>>, key: impl Fn(&T) -> Option<String>, add: impl Fn(&mut T, T)) -> Vec<T> {
+/// Merges the results of several databases into one item for each key, in the order in which the keys first occur.
+fn merged<T>(results: Vec<Vec<T>>, key: impl Fn(&T) -> Option<String>, add: impl Fn(&mut T, T)) -> Vec<T> {
     let (mut sums, mut places) = (Vec::new(), HashMap::new());
-    for one in of.into_iter().flatten() {
+    for one in results.into_iter().flatten() {
         match places.entry(key(&one)) {
             Entry::Vacant(place) => {
                 place.insert(sums.len());
@@ -152,8 +147,9 @@ fn together<T>(of: Vec<Vec<T>>, key: impl Fn(&T) -> Option<String>, add: impl Fn
     sums
 }
 
-/// Hours or days to the right, those without entries too, as many together as the width asks for.
-fn show_over_time(counts: &[Counted], step: TimeDelta, tz: Tz) -> Result<(), Failure> {
+/// Prints a chart of the hours or days, also of those without entries. If there are more than fit, each column is the
+/// sum of several.
+fn print_over_time(counts: &[Counted], step: TimeDelta, tz: Tz) -> Result<(), Failure> {
     let begin = |counted: &Counted| DateTime::parse_from_rfc3339(counted.key.as_deref()?).ok();
     let (Some(first), Some(last)) = (counts.first().and_then(begin), counts.last().and_then(begin)) else {
         return Ok(());
@@ -161,19 +157,20 @@ fn show_over_time(counts: &[Counted], step: TimeDelta, tz: Tz) -> Result<(), Fai
     let step = step.num_seconds().max(1);
     let place = |time: DateTime<_>| usize::try_from((time - first).num_seconds() / step).unwrap_or(0);
     let steps = place(last) + 1;
-    let together = steps.div_ceil(output::chart_width());
-    let mut columns = vec![0; steps.div_ceil(together)];
+    let steps_per_column = steps.div_ceil(output::chart_width());
+    let mut columns = vec![0; steps.div_ceil(steps_per_column)];
     for counted in counts {
-        if let Some(column) = begin(counted).and_then(|time| columns.get_mut(place(time) / together)) {
+        if let Some(column) = begin(counted).and_then(|time| columns.get_mut(place(time) / steps_per_column))
+        {
             *column += counted.entries;
         }
     }
-    // Days are those of UTC.
+    // Days are counted in UTC, whatever the zone: show them by their date.
     let shown = |time: DateTime<chrono::FixedOffset>| match step {
         86_400 => time.format("%Y-%m-%d").to_string(),
-        _ => output::time(time.to_utc(), tz),
+        _ => output::shown_time(time.to_utc(), tz),
     };
-    output::chart(&columns, &shown(first), &shown(last))
+    output::print_chart(&columns, &shown(first), &shown(last))
 }
 
 fn by(text: &str) -> Result<CountBy, Failure> {
@@ -183,28 +180,27 @@ fn by(text: &str) -> Result<CountBy, Failure> {
         ("ledger", _) => CountBy::Ledger,
         (_, Some(path)) => CountBy::Metadata(path.to_owned()),
         (column, None) => CountBy::Column(column.parse().map_err(|_| {
-            let known = fields();
-            Failure::Usage(format!("cannot count by {column:?}: {known}, hour, day and ledger"))
+            Failure::Usage(format!("cannot count by {column:?}: there are hour, day, ledger, {}", fields()))
         })?),
     })
 }
 
-fn named(key: Option<&str>, name: Option<&str>) -> String {
+fn shown_key(key: Option<&str>, name: Option<&str>) -> String {
     output::harmless(name.or(key).unwrap_or("(none)")).into_owned()
 }
 
-fn show_counts(by: &str, counts: &[Counted], tz: Tz) -> Result<(), Failure> {
+fn print_counts(by: &str, counts: &[Counted], tz: Tz) -> Result<(), Failure> {
     let whole_bar = if output::is_narrow() { 10 } else { 20 };
     let most = counts.iter().map(|counted| counted.entries).max().unwrap_or(1).max(1);
     let row = |counted: &Counted| {
-        // A count that is not the greatest may be thousands of times less, and is still one.
+        // Round up, so that a count that is thousands of times smaller than the greatest still has a bar.
         let bar = (u128::from(counted.entries) * whole_bar).div_ceil(most.into());
         vec![
-            named(counted.key.as_deref(), counted.name.as_deref()),
+            shown_key(counted.key.as_deref(), counted.name.as_deref()),
             counted.entries.to_string(),
             "█".repeat(usize::try_from(bar).unwrap_or(0)),
-            output::time(counted.first, tz),
-            output::time(counted.last, tz),
+            output::shown_time(counted.first, tz),
+            output::shown_time(counted.last, tz),
         ]
     };
     let columns = [
@@ -214,14 +210,14 @@ fn show_counts(by: &str, counts: &[Counted], tz: Tz) -> Result<(), Failure> {
         ("first", Cells::Whole),
         ("last", Cells::Whole),
     ];
-    output::table(&columns, &counts.iter().map(row).collect::<Vec<_>>())
+    output::print_table(&columns, &counts.iter().map(row).collect::<Vec<_>>())
 }
 
-fn show_changes(by: &str, changes: &[Change]) -> Result<(), Failure> {
+fn print_changes(by: &str, changes: &[Change]) -> Result<(), Failure> {
     let row = |change: &Change| {
         let grown = i128::from(change.entries) - i128::from(change.entries_before);
         vec![
-            named(change.key.as_deref(), change.name.as_deref()),
+            shown_key(change.key.as_deref(), change.name.as_deref()),
             change.entries_before.to_string(),
             change.entries.to_string(),
             format!("{grown:+}"),
@@ -229,5 +225,5 @@ fn show_changes(by: &str, changes: &[Change]) -> Result<(), Failure> {
     };
     let columns =
         [(by, Cells::Cut), ("before", Cells::Whole), ("now", Cells::Whole), ("change", Cells::Whole)];
-    output::table(&columns, &changes.iter().map(row).collect::<Vec<_>>())
+    output::print_table(&columns, &changes.iter().map(row).collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! Entries in the order of their commit, from where the last run ended.
+//! The command `tail`: shows or copies entries in the order of their commit, continuing where the last run ended.
 
 use std::{
     io::Write,
@@ -12,37 +12,42 @@ use tracing_audit::{AuditQuery, AuditReader, SequencedEntry};
 
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, one_of},
-    output::{self, Entries, FilePlace, Format, Lines, Unfinished, beside},
+    input::{Conditions, Database, Log, one_of},
+    output::{self, Entries, FilePlace, Format, Lines, Unfinished, temporary_beside},
 };
 
 #[derive(Args)]
 pub(crate) struct Tail {
-    #[command(flatten)]
-    conditions: Conditions,
-    /// Go on with what comes, until interrupted.
+    /// Wait for new entries, until interrupted.
+    ///
+    /// Entries that exist already are shown first only with --state, --output or --from-seq.
     #[arg(short, long)]
     follow: bool,
-    /// Keep in this file how far this has come, and begin there: what was added since the last run. None is left
-    /// out, whenever the command is killed and started again. As JSON Lines in a file to which standard output is appended,
-    /// and that may be read, each entry is once (on Linux); elsewhere one that was just written may come again.
+    /// Begin where the last run with this file ended, and keep the position in it.
+    ///
+    /// No entry is left out, whenever the command is killed and started again. On Linux, if standard output is appended
+    /// as JSON Lines to a file that this command may also read, each entry is in that file exactly once. Elsewhere, an
+    /// entry that was written just before the command was killed may be written again.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Append to this file, as JSON Lines, what comes after its last entry. Whenever the command is killed and started
-    /// again, each entry is in it once.
+    /// Append to this file, as JSON Lines, the entries that follow its last one.
+    ///
+    /// Each entry is in the file exactly once, whenever the command is killed and started again.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["state", "format"])]
     output: Option<PathBuf>,
-    /// Default: a table on a terminal, JSON Lines elsewhere.
+    /// The output format [default: a table on a terminal, JSON Lines elsewhere].
     #[arg(long, value_enum)]
     format: Option<Format>,
+    #[command(flatten)]
+    conditions: Conditions,
 }
 
-/// What the state file holds.
+/// The content of the state file.
 #[derive(Serialize, Deserialize)]
 struct State {
     ledger: String,
     next_seq: u64,
-    /// Standard output, if it is a file.
+    /// Standard output and its length, if it is a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     output: Option<FilePlace>,
 }
@@ -55,32 +60,32 @@ impl State {
 
 impl Tail {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        let (reader, ledgers) = database.open_one().await?;
+        let Log { reader, ledgers, .. } = database.open_one().await?;
         let ledger = one_of(self.conditions.ledger.as_ref(), &ledgers)?;
         let head = ledgers.iter().find(|one| one.ledger == ledger).map_or(0, |one| one.entries);
         let query = self.conditions.query()?.ledger(&ledger);
         let (mut to, known) = self.destination(&ledger)?;
         if self.follow && self.conditions.before_seq.is_some() {
-            return Err(Failure::Usage("--before-seq has no place with --follow".to_owned()));
+            return Err(Failure::Usage("--before-seq cannot be combined with --follow".to_owned()));
         }
-        let from = self.begin(known, &ledger, head)?;
-        to.reached(ledger.clone(), from)?;
+        let from = self.first_seq(known, &ledger, head)?;
+        to.save_position(ledger.clone(), from)?;
         if self.follow {
             return follow(&reader, query, from, &ledger, &mut to).await;
         }
         let head = self.conditions.before_seq.map_or(head, |before| before.min(head));
-        let entries = reader.stream(query.from_seq(from).before_seq(head)).try_ready_chunks(TOGETHER);
+        let entries = reader.stream(query.from_seq(from).before_seq(head)).try_ready_chunks(ENTRIES_AT_ONCE);
         let mut entries = std::pin::pin!(entries);
         while let Some(found) = entries.try_next().await.map_err(|failed| failed.1)? {
             to.add(&found)?;
             if let Some(last) = found.last() {
-                to.reached(ledger.clone(), last.seq + 1)?;
+                to.save_position(ledger.clone(), last.seq + 1)?;
             }
         }
-        to.reached(ledger, head.max(from))
+        to.save_position(ledger, head.max(from))
     }
 
-    /// Where the entries go, and how far it has come.
+    /// The destination of the entries, and the position where the last run ended, if there was one.
     fn destination(&self, ledger: &str) -> Result<(Destination, Option<State>), Failure> {
         let begin = || State::new(ledger.to_owned(), 0);
         if let Some(path) = &self.output {
@@ -99,25 +104,30 @@ impl Tail {
         Ok((to, Some(state.unwrap_or_else(begin))))
     }
 
-    /// The `seq` to begin at.
-    fn begin(&self, known: Option<State>, ledger: &str, head: u64) -> Result<u64, Failure> {
+    /// The `seq` at which to begin.
+    fn first_seq(&self, known: Option<State>, ledger: &str, head: u64) -> Result<u64, Failure> {
         match known {
             Some(state) if state.ledger != ledger => {
-                let message = format!("so far it was the ledger {:?}, not {ledger:?}", state.ledger);
+                let message = format!(
+                    "the last run read the ledger {:?}, not {ledger:?}: name another file for this ledger",
+                    state.ledger
+                );
                 Err(Failure::Usage(message))
             }
             Some(state) if state.next_seq > head => Err(Failure::Lost(format!(
-                "the ledger {ledger:?} ends at seq {head}, before {} where the last run ended: it was restored from a backup, or is another",
+                "the ledger {ledger:?} ends at seq {head}, before {}, where the last run ended: the database was \
+                 restored from a backup, or is another one. To read it from the beginning, name another file",
                 state.next_seq
             ))),
             Some(state) => Ok(state.next_seq.max(self.conditions.from_seq.unwrap_or(0))),
-            // With nothing to go on from: what comes, or all that is there.
+            // Without an earlier run, follow only new entries, or show all that exist.
             None if self.follow => Ok(self.conditions.from_seq.unwrap_or(head)),
             None => Ok(self.conditions.from_seq.unwrap_or(0)),
         }
     }
 }
 
+/// Waits for new entries and adds them to the destination. Errors of the database are reported, and the wait goes on.
 async fn follow(
     reader: &AuditReader,
     query: AuditQuery,
@@ -125,33 +135,33 @@ async fn follow(
     ledger: &str,
     to: &mut Destination,
 ) -> Result<(), Failure> {
-    let mut entries = std::pin::pin!(reader.follow_matching(query, from).ready_chunks(TOGETHER));
+    let mut entries = std::pin::pin!(reader.follow_matching(query, from).ready_chunks(ENTRIES_AT_ONCE));
     while let Some(found) = entries.next().await {
         let mut whole = Vec::with_capacity(found.len());
         for entry in found {
             match entry {
                 Ok(entry) => whole.push(entry),
                 Err(error) if error.is_query() => return Err(error.into()),
-                // It may come back.
+                // The database may be reachable again later.
                 Err(error) => output::report(&error.into()),
             }
         }
         if let Some(last) = whole.last() {
             to.add(&whole)?;
-            to.reached(ledger.to_owned(), last.seq + 1)?;
+            to.save_position(ledger.to_owned(), last.seq + 1)?;
         }
     }
     Ok(())
 }
 
-/// Entries that are written together, before the state is kept.
-const TOGETHER: usize = 500;
+/// The number of entries that are written at a time, before the state is saved.
+const ENTRIES_AT_ONCE: usize = 500;
 
-/// Where entries go, and what says how far they have come.
+/// The destination of the entries, which also keeps the position.
 enum Destination {
-    /// A state of its own, if any.
+    /// Standard output, with the position in a state file, if there is one.
     Shown { shown: Entries, state: Option<PathBuf>, unfinished: Option<Unfinished> },
-    /// Itself.
+    /// A file, whose last line is the position.
     File(Lines),
 }
 
@@ -163,7 +173,7 @@ impl Destination {
                     if unfinished.as_ref().is_some_and(|unfinished| unfinished.holds(entry)) {
                         continue;
                     }
-                    // Those that were written come first, and then the one of which a part was.
+                    // This is the first entry that was not completely written: a part of its line may have been.
                     let part = unfinished.take().map(|unfinished| unfinished.part).unwrap_or_default();
                     if part.is_empty() || !shown.add_rest(entry, &part)? {
                         shown.add(entry, None, "")?;
@@ -182,13 +192,15 @@ impl Destination {
         }
     }
 
-    fn reached(&mut self, ledger: String, next_seq: u64) -> Result<(), Failure> {
+    fn save_position(&mut self, ledger: String, next_seq: u64) -> Result<(), Failure> {
         if let Self::Shown { shown, state, unfinished } = self {
             shown.flush()?;
             if let Some(path) = state {
-                // What follows of those that were written is still to be known of.
-                let output =
-                    unfinished.as_ref().map_or_else(output::place, |unfinished| Some(unfinished.place));
+                // Some of the entries already written are still to come: keep the earlier length, to recognise them
+                // again.
+                let output = unfinished
+                    .as_ref()
+                    .map_or_else(output::stdout_place, |unfinished| Some(unfinished.place));
                 save(path, &State { ledger, next_seq, output })?;
             }
         }
@@ -198,16 +210,19 @@ impl Destination {
 
 fn load(path: &Path) -> Result<Option<State>, Failure> {
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|_| Failure::Usage(format!("{} is not a state of this command", path.display()))),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|_| {
+            Failure::Usage(format!(
+                "{} is not a state file of this command: name another file",
+                path.display()
+            ))
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 fn save(path: &Path, state: &State) -> Result<(), Failure> {
-    let mut file = beside(path)?;
+    let mut file = temporary_beside(path)?;
     file.write_all(&serde_json::to_vec(state).map_err(std::io::Error::from)?)?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())

@@ -1,4 +1,19 @@
-//! Output to people, programs and files.
+//! Output for people, programs and files: a table on a terminal, JSON Lines elsewhere.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `terminal.rs` | looks whether standard output is a terminal, and how wide; makes text harmless to it |
+//! | `stdout.rs` | writes to standard output; a closed pipe ends the command |
+//! | `stderr.rs` | reports failures and warnings |
+//! | `json.rs` | prints values as JSON Lines |
+//! | `table.rs` | prints tables that fit the terminal |
+//! | `chart.rs` | draws counts over time |
+//! | `entries.rs` | prints entries, as a table or as JSON Lines |
+//! | `files.rs` | writes files that appear only when they are complete |
+//! | `lines.rs` | appends to a JSON Lines file whose last line says where to continue |
+//! | `unfinished.rs` | finds the entries that a killed command had already written to standard output |
+//! | `progress.rs` | shows how far an export has come |
+//! | `sinks.rs` | hashes and compresses an export on its way to the file |
 
 mod chart;
 mod entries;
@@ -13,15 +28,15 @@ mod table;
 mod terminal;
 mod unfinished;
 
-pub(crate) use chart::{chart, chart_width};
+pub(crate) use chart::{chart_width, print_chart};
 pub(crate) use entries::{Entries, Format};
-pub(crate) use files::{beside, save, with};
-pub(crate) use json::{Of, json};
+pub(crate) use files::{save_json, temporary_beside, with_suffix};
+pub(crate) use json::{FromDatabase, print_json};
 pub(crate) use lines::Lines;
 pub(crate) use progress::Progress;
 pub(crate) use sinks::{GzipIf, Hashing};
-pub(crate) use stderr::{report, tell_if_it_scans};
-pub(crate) use stdout::{Out, line, styled};
-pub(crate) use table::{Cells, table, time, without_first_if_empty};
-pub(crate) use terminal::{harmless, is_narrow, not_to_a_terminal, on_terminal};
-pub(crate) use unfinished::{FilePlace, Unfinished, place};
+pub(crate) use stderr::{report, warn_if_it_scans};
+pub(crate) use stdout::{Stdout, print_line, print_styled};
+pub(crate) use table::{Cells, print_table, print_table_by_database, shown_time};
+pub(crate) use terminal::{harmless, is_narrow, is_terminal, refuse_terminal};
+pub(crate) use unfinished::{FilePlace, Unfinished, stdout_place};

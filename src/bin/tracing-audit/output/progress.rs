@@ -1,11 +1,11 @@
-//! Progress of an export.
+//! Shows how far an export has come.
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use tracing_audit::ExportChunk;
 
 use super::terminal::harmless;
 
-/// How far an export is, on standard error if that is a terminal.
+/// The progress of an export, shown on standard error if that is a terminal.
 pub(crate) struct Progress {
     pub(crate) entries: u64,
     from: u64,
@@ -18,7 +18,7 @@ impl Progress {
         Self { entries: 0, from: 0, bar: bar.with_finish(ProgressFinish::AndClear) }
     }
 
-    /// From here on it is known how far there is to go.
+    /// Begins a ledger, whose first and last `seq` are known: from here on the bar shows a percentage.
     pub(crate) fn begin(&mut self, ledger: &str, from: u64, end: u64) {
         self.from = from;
         self.bar.set_length(end.saturating_sub(from));

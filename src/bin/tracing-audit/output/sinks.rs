@@ -1,11 +1,11 @@
-//! What an export is written through: a checksum and gzip.
+//! Hashes and compresses an export on its way to the file.
 
 use std::io::{self, Write};
 
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 
-/// Sums up what is written.
+/// Counts and hashes the bytes that are written through it.
 pub(crate) struct Hashing<W> {
     pub(crate) inner: W,
     pub(crate) hash: Sha256,
@@ -61,7 +61,8 @@ impl<W: Write> Write for GzipIf<W> {
         }
     }
 
-    /// Only at the end: a flush of each ledger would cost the compression.
+    /// Does nothing: to flush after each ledger would make the compression worse. [`finish`](Self::finish) writes the
+    /// rest.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,20 +1,20 @@
-//! Standard output.
+//! Writes to standard output; a closed pipe ends the command.
 
 use std::io::{self, Write};
 
 use crate::failure::Failure;
 
-/// Standard output, whose reader may have seen enough.
+/// Standard output. When its reader has closed the pipe, a write ends the command with success.
 #[derive(Debug)]
-pub(crate) struct Out(io::Stdout);
+pub(crate) struct Stdout(io::Stdout);
 
-impl Default for Out {
+impl Default for Stdout {
     fn default() -> Self {
         Self(io::stdout())
     }
 }
 
-impl Write for Out {
+impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         end_if_closed(self.0.write(bytes))
     }
@@ -24,7 +24,7 @@ impl Write for Out {
     }
 }
 
-/// A closed pipe is not an error, and nothing is left to do.
+/// Ends the command if the pipe is closed: its reader has seen enough, which is not an error.
 fn end_if_closed<T>(done: io::Result<T>) -> io::Result<T> {
     if done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         std::process::exit(0);
@@ -32,12 +32,12 @@ fn end_if_closed<T>(done: io::Result<T>) -> io::Result<T> {
     done
 }
 
-pub(crate) fn line(text: &str) -> Result<(), Failure> {
-    Ok(writeln!(Out::default(), "{text}")?)
+pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
+    Ok(writeln!(Stdout::default(), "{text}")?)
 }
 
-/// With colours where standard output shows them.
-pub(crate) fn styled(text: &str) -> Result<(), Failure> {
+/// Prints a line with its colours, or without them if standard output does not show colours.
+pub(crate) fn print_styled(text: &str) -> Result<(), Failure> {
     let mut out = anstream::AutoStream::auto(io::stdout());
     Ok(end_if_closed(writeln!(out, "{text}"))?)
 }

@@ -1,4 +1,4 @@
-//! Tables, as wide as the terminal.
+//! Prints tables that fit the terminal.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use chrono_tz::Tz;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{
-    stdout::styled,
+    stdout::print_styled,
     terminal::{is_narrow, width},
 };
 use crate::failure::Failure;
 
-/// The head of a column, and whether its cells may be cut where they are too wide for the terminal.
+/// The heading of a column, and whether its cells may be shortened if the table is too wide for the terminal.
 pub(crate) type Column<'a> = (&'a str, Cells);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,22 +22,22 @@ pub(crate) enum Cells {
     Cut,
 }
 
-/// Rows of harmless cells below their heads.
-pub(crate) fn table(columns: &[Column<'_>], rows: &[Vec<String>]) -> Result<(), Failure> {
+/// Prints the headings and the rows. The cells must be [`harmless`](super::terminal::harmless).
+pub(crate) fn print_table(columns: &[Column<'_>], rows: &[Vec<String>]) -> Result<(), Failure> {
     Table::new(columns, rows).show(rows, true)
 }
 
-/// The first column is the database, if there are several.
-pub(crate) fn without_first_if_empty(columns: &[Column<'_>], rows: &[Vec<String>]) -> Result<(), Failure> {
+/// Prints a table whose first column names the database, without that column if only one database was asked.
+pub(crate) fn print_table_by_database(columns: &[Column<'_>], rows: &[Vec<String>]) -> Result<(), Failure> {
     if rows.iter().any(|row| row.first().is_some_and(|first| !first.is_empty())) {
-        return table(columns, rows);
+        return print_table(columns, rows);
     }
     let rows: Vec<_> = rows.iter().map(|row| row.iter().skip(1).cloned().collect()).collect();
-    table(columns.get(1..).unwrap_or_default(), &rows)
+    print_table(columns.get(1..).unwrap_or_default(), &rows)
 }
 
-/// The year stands where there is room for it.
-pub(crate) fn time(time: DateTime<Utc>, tz: Tz) -> String {
+/// The time in this zone; without the year on a narrow terminal.
+pub(crate) fn shown_time(time: DateTime<Utc>, tz: Tz) -> String {
     let format = if is_narrow() { "%m-%d %H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
     time.with_timezone(&tz).format(format).to_string()
 }
@@ -71,9 +71,9 @@ impl Table {
     pub(crate) fn show(&self, rows: &[Vec<String>], with_head: bool) -> Result<(), Failure> {
         let head = Style::new().bold();
         if with_head {
-            styled(&self.row(&self.head, |_| head))?;
+            print_styled(&self.row(&self.head, |_| head))?;
         }
-        rows.iter().try_for_each(|row| styled(&self.row(row, style)))
+        rows.iter().try_for_each(|row| print_styled(&self.row(row, style)))
     }
 
     fn row(&self, cells: &[String], style: impl Fn(&str) -> Style) -> String {
@@ -88,7 +88,7 @@ impl Table {
     }
 }
 
-/// Decisions in their colours.
+/// The colour of a decision; other cells have none.
 fn style(cell: &str) -> Style {
     match cell {
         "Deny" => AnsiColor::Red.on_default(),
@@ -98,7 +98,8 @@ fn style(cell: &str) -> Style {
     }
 }
 
-/// As much of the text as fits: of names the end, which is where they differ, of sentences the beginning.
+/// The part of the text that fits, with an ellipsis: the beginning of a sentence, but the end of a name, because names
+/// differ there.
 fn cut(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);
