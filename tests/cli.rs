@@ -276,14 +276,16 @@ fn what_cannot_be_done_is_one_clear_sentence_and_its_exit_code() {
     fails(db, "query --where colour", 2, "is not FIELD=VALUE");
     fails(db, "stats --by colour", 2, "cannot count by \"colour\"");
     fails(db, "query --since 2026-11-02 --before 2026-11-01", 2, "--since must be earlier than --before");
-    fails(db, "query --since yesterday", 2, "is not a time: 2h, 7d, ");
+    fails(db, "query --since yesterday", 2, "is not a time; give one as 2h, 7d, ");
     fails(db, "query --on 2026-11-31", 2, "is not a date");
     assert_eq!(answer(db, "query --since '+262142-12-31 23:30' --tz Pacific/Apia"), "");
     assert_eq!(answer(db, "query --on 2011-12-30 --tz Pacific/Apia"), "");
     for command in ["query", "query --format csv", "tail -f", "stats", "export", "quarantine retry"] {
         fails(db, &[command, " --ledger mian"].concat(), 2, "there is no ledger \"mian\": there are main");
     }
-    fails(db, "tail -f --before-seq 5", 2, "--before-seq has no place");
+    fails(db, "tail -f --before-seq 5", 2, "--before-seq cannot be combined with --follow");
+    fails(db, "tail --format csv", 2, "invalid value 'csv'");
+    fails(db, "stats --format csv", 2, "invalid value 'csv'");
     fails(db, "query --format csv --oldest-first", 2, "CSV is the latest first");
     assert_eq!(seqs(&answer(db, "tail --from-seq 11")), [11, 12]);
     assert_eq!(seqs(&answer(db, "tail --before-seq 2")), [0, 1]);
@@ -322,7 +324,7 @@ fn what_cannot_be_done_is_one_clear_sentence_and_its_exit_code() {
         db,
         &format!("tail --state {}", directory.join("state").display()),
         2,
-        "is not a state of this command",
+        "is not a state file of this command",
     );
 
     // A full disk halfway: no file under the final name, and none left beside it.

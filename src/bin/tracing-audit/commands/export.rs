@@ -1,4 +1,4 @@
-//! Entries to a file that appears when it is complete, and a manifest that says what is in it.
+//! The command `export`: writes entries to a file, with a manifest; resumes an interrupted export.
 
 use std::{
     io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
@@ -7,106 +7,109 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use flate2::{Compression, write::GzEncoder};
 use futures_util::{Stream, TryStreamExt};
-use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use tracing_audit::{AuditError, AuditQuery, AuditReader, ExportChunk, ExportFormat, Ledger, SequencedEntry};
 
 use crate::{
-    Failure,
-    conditions::Conditions,
-    database::Database,
-    lines::Lines,
-    period::Range,
-    show::{self, Out},
+    failure::Failure,
+    input::{Conditions, Database, Log, Range},
+    output::{self, GzipIf, Hashing, Lines, Progress, Stdout, save_json, temporary_beside, with_suffix},
 };
 
 #[derive(Args)]
-#[expect(clippy::struct_excessive_bools, reason = "options are on or off")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Export {
-    #[command(flatten)]
-    conditions: Conditions,
+    /// The file format.
     #[arg(long, value_enum, default_value_t = Kind::Jsonl)]
     format: Kind,
-    /// The file. Default: standard output.
+    /// The file to write [default: standard output].
+    ///
+    /// An existing file is replaced when the export is complete. A name that ends with .gz means a compressed file.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Compress it, as if its name ended with .gz.
+    /// Compress the output with gzip, whatever the file's name.
     #[arg(long)]
     gzip: bool,
-    /// Write FILE.manifest.json beside it: rows, query, ledgers, SHA-256.
+    /// Also write FILE.manifest.json, with the number of rows, the query, the ledgers and the file's SHA-256.
     #[arg(long, requires = "output")]
     manifest: bool,
-    /// Go on where an export to this file with this option was interrupted. It keeps FILE.partial until it is complete, and
-    /// makes the same bytes as one that was not interrupted. JSON Lines only, not compressed.
+    /// Continue an export to this file that was interrupted, or begin one that can be continued.
+    ///
+    /// The entries are kept in FILE.partial until the export is complete. The file is then the same, byte for byte, as
+    /// without an interruption. Only for JSON Lines that are not compressed.
     #[arg(long, requires = "output", conflicts_with = "gzip")]
     resume: bool,
-    /// For programs: no ' before a text that a spreadsheet would run as a formula.
+    /// Write CSV for programs: without the ' that stops a spreadsheet from running a text as a formula.
     #[arg(long)]
     raw: bool,
+    #[command(flatten)]
+    conditions: Conditions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// JSON Lines, by ledger and seq.
+    /// JSON Lines, ordered by ledger and seq.
     Jsonl,
-    /// CSV, the latest first.
+    /// CSV, ordered by time, latest first.
     Csv,
-    /// JSON Lines of OCSF 1.8.0 events, class API Activity, by ledger and seq.
+    /// OCSF 1.8.0 events of the class API Activity, as JSON Lines ordered by ledger and seq.
     Ocsf,
 }
 
-/// What is in a file of exported entries.
+/// The manifest, which describes an exported file.
 #[derive(Serialize)]
 struct Manifest<'a> {
     file: String,
     rows: u64,
-    /// Of the file as it is, compressed if it is.
+    /// The SHA-256 of the file's bytes, after compression.
     sha256: String,
     bytes: u64,
-    /// The command's options.
+    /// The command's options, without those that name the database.
     query: Vec<String>,
-    /// Which time they mean, if they say one.
+    /// The range of time that the options gave, if any.
     since: Option<DateTime<Utc>>,
     before: Option<DateTime<Utc>>,
     exported_at: DateTime<Utc>,
-    /// How far each ledger had come when the export began: nothing after that is in the file.
+    /// The length of each ledger when the export began: later entries are not in the file.
     ledgers: &'a [Ledger],
     tracing_audit: &'static str,
 }
 
 impl Export {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        let (reader, ledgers) = database.open_one().await?;
+        let Log { reader, ledgers, .. } = database.open_one().await?;
         let asked = self.conditions.ledgers(&ledgers)?;
         let mut query = self.conditions.query()?;
-        show::tell_if_it_scans(&query, &ledgers);
+        output::warn_if_it_scans(&query, &ledgers);
         if self.format == Kind::Csv {
             query = match asked.as_slice() {
                 [one] => query.before_seq(self.end(one, &ledgers)),
                 _ if self.manifest => {
-                    return Err(Failure::Usage("a CSV with a manifest is of one --ledger".to_owned()));
+                    return Err(Failure::Usage(
+                        "a CSV file with a manifest covers one ledger: choose it with --ledger".to_owned(),
+                    ));
                 }
                 _ => query,
             };
         }
         let Some(path) = &self.output else {
-            show::not_to_a_terminal()?;
-            let mut out = GzipIf::new(Out::default(), self.gzip);
+            output::refuse_terminal()?;
+            let mut out = GzipIf::new(Stdout::default(), self.gzip);
             self.write(&reader, &query, &ledgers, None, &mut out).await?;
             return Ok(out.finish()?.flush()?);
         };
         let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
         if self.resume {
             if gzip || self.format != Kind::Jsonl {
-                return Err(Failure::Usage("--resume is for JSON Lines that are not compressed".to_owned()));
+                let message = "--resume works only with JSON Lines that are not compressed: \
+                    choose --format jsonl and a name without .gz";
+                return Err(Failure::Usage(message.to_owned()));
             }
             return self.resume(path, &reader, ledgers).await;
         }
-        let mut out = GzipIf::new(Hashing::new(beside(path)?), gzip);
+        let mut out = GzipIf::new(Hashing::new(temporary_beside(path)?), gzip);
         let rows = self.write(&reader, &query, &ledgers, None, &mut out).await?;
         let Hashing { inner, hash, bytes } = out.finish()?;
         inner.as_file().sync_all()?;
@@ -115,35 +118,19 @@ impl Export {
         Ok(())
     }
 
-    /// Goes on with what is there, up to where the ledgers ended at the first try.
+    /// Continues after the last entry of the partial file, up to where the ledgers ended when the export began.
     async fn resume(&self, path: &Path, reader: &AuditReader, ledgers: Vec<Ledger>) -> Result<(), Failure> {
-        let (partial, plan) = (with(path, ".partial"), with(path, ".partial.json"));
-        // Held from here on against another command.
+        let (partial, plan) = (with_suffix(path, ".partial"), with_suffix(path, ".partial.json"));
+        // This locks the partial file until the export ends.
         let mut lines = Lines::open(&partial)?;
         let Plan { since, before, ledgers, .. } = match std::fs::read(&plan) {
-            Ok(bytes) => {
-                let unclear = |_| Failure::Usage(format!("{} is not a plan of this command", plan.display()));
-                let made: Plan = serde_json::from_slice(&bytes).map_err(unclear)?;
-                if made.options != options() {
-                    let message =
-                        format!("the interrupted export had other options: remove {}", plan.display());
-                    return Err(Failure::Usage(message));
-                }
-                let there = |planned: &Ledger| {
-                    ledgers.iter().any(|now| now.name == planned.name && now.next_seq >= planned.next_seq)
-                };
-                if !made.ledgers.iter().all(there) {
-                    let message = "a ledger ends before the place where it did when the export began: it was restored from a backup, or is another";
-                    return Err(Failure::Lost(message.to_owned()));
-                }
-                made
-            }
+            Ok(bytes) => Plan::parse(&bytes, &plan, &ledgers)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // What is there without a plan belongs to none.
+                // Without a plan nothing says which export the partial file belongs to: begin it again.
                 lines.file.set_len(0)?;
                 let Range { since, before } = self.conditions.period.range()?;
                 let made = Plan { options: options(), since, before, ledgers };
-                save(&plan, &made)?;
+                save_json(&plan, &made)?;
                 made
             }
             Err(error) => return Err(error.into()),
@@ -165,7 +152,8 @@ impl Export {
         let Hashing { inner, hash, bytes } = out.finish()?;
         inner.file.sync_all()?;
         self.manifest(path, &ledgers, range, rows, (hash, bytes))?;
-        // Without its plan, what is left of a killed command is begun anew.
+        // If the command is killed between these two steps, the partial file has no plan, and the next run begins
+        // again.
         std::fs::remove_file(&plan)?;
         Ok(std::fs::rename(&partial, path)?)
     }
@@ -193,10 +181,10 @@ impl Export {
             ledgers,
             tracing_audit: env!("CARGO_PKG_VERSION"),
         };
-        save(&with(path, ".manifest.json"), &manifest)
+        save_json(&with_suffix(path, ".manifest.json"), &manifest)
     }
 
-    /// Where the ledger ended when the export began, or where the options end it.
+    /// The `seq` at which the ledger's export ends: its length when the export began, or less if the options say so.
     fn end(&self, ledger: &str, ledgers: &[Ledger]) -> u64 {
         let head = ledgers.iter().find(|one| one.name == ledger).map_or(0, |one| one.next_seq);
         self.conditions.before_seq.map_or(head, |before| before.min(head))
@@ -252,41 +240,7 @@ async fn add(
     Ok(())
 }
 
-/// How far an export is, on standard error if that is a terminal.
-struct Progress {
-    entries: u64,
-    from: u64,
-    bar: ProgressBar,
-}
-
-impl Progress {
-    fn new(is_shown: bool) -> Self {
-        let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        Self { entries: 0, from: 0, bar: bar.with_finish(ProgressFinish::AndClear) }
-    }
-
-    /// From here on it is known how far there is to go.
-    fn begin(&mut self, ledger: &str, from: u64, end: u64) {
-        self.from = from;
-        self.bar.set_length(end.saturating_sub(from));
-        self.bar.set_position(0);
-        self.bar.set_prefix(show::harmless(ledger).into_owned());
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {percent}% {msg} {eta}") {
-            self.bar.set_style(style);
-        }
-    }
-
-    fn reached(&mut self, chunk: &ExportChunk) {
-        self.entries += chunk.entries;
-        self.bar.set_message(format!("{} entries", self.entries));
-        match chunk.last_seq {
-            Some(last) => self.bar.set_position((last + 1).saturating_sub(self.from)),
-            None => self.bar.tick(),
-        }
-    }
-}
-
-/// The options without those that say where the database is, which may hold a password.
+/// The command's options, without those that name the database, which may hold a password.
 fn options() -> Vec<String> {
     let mut options = Vec::new();
     let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
@@ -300,30 +254,7 @@ fn options() -> Vec<String> {
     options
 }
 
-/// A file without a name of its own, where the one with the name will be.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))
-}
-
-/// The path with this at its end.
-fn with(path: &Path, end: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(end);
-    path.into()
-}
-
-/// As JSON, whole or not at all.
-fn save(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
-    let mut file = beside(path)?;
-    serde_json::to_writer_pretty(&mut file, value).map_err(io::Error::from)?;
-    file.write_all(b"\n")?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// What an export that can be interrupted has set out to do.
+/// The plan of an export that can be resumed: its options, and where each ledger ended when it began.
 #[derive(Serialize, Deserialize)]
 struct Plan {
     options: Vec<String>,
@@ -332,64 +263,30 @@ struct Plan {
     ledgers: Vec<Ledger>,
 }
 
-/// Sums up what is written.
-struct Hashing<W> {
-    inner: W,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl<W> Hashing<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, hash: Sha256::new(), bytes: 0 }
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(bytes.get(..written).unwrap_or(bytes));
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-enum GzipIf<W: Write> {
-    Plain(io::BufWriter<W>),
-    Gzip(io::BufWriter<GzEncoder<W>>),
-}
-
-impl<W: Write> GzipIf<W> {
-    fn new(inner: W, gzip: bool) -> Self {
-        if gzip {
-            Self::Gzip(io::BufWriter::new(GzEncoder::new(inner, Compression::default())))
-        } else {
-            Self::Plain(io::BufWriter::new(inner))
+impl Plan {
+    /// Reads the plan of an interrupted export, which must have had the same options. The ledgers must still be as long as
+    /// they were.
+    fn parse(bytes: &[u8], path: &Path, ledgers: &[Ledger]) -> Result<Self, Failure> {
+        let path = path.display();
+        let plan: Self = serde_json::from_slice(bytes).map_err(|_| {
+            Failure::Usage(format!(
+                "{path} is not a plan of this command: remove it, or name another output file"
+            ))
+        })?;
+        if plan.options != options() {
+            return Err(Failure::Usage(format!(
+                "the interrupted export had other options: repeat those, or remove {path} to begin again"
+            )));
         }
-    }
-
-    fn finish(self) -> io::Result<W> {
-        match self {
-            Self::Plain(plain) => plain.into_inner().map_err(io::IntoInnerError::into_error),
-            Self::Gzip(gzip) => gzip.into_inner().map_err(io::IntoInnerError::into_error)?.finish(),
+        let is_complete = |planned: &Ledger| {
+            ledgers.iter().any(|now| now.name == planned.name && now.next_seq >= planned.next_seq)
+        };
+        if !plan.ledgers.iter().all(is_complete) {
+            return Err(Failure::Lost(format!(
+                "a ledger is shorter than when the export began: the database was restored from a backup, \
+                 or is another one. To export what it holds now, remove {path}"
+            )));
         }
-    }
-}
-
-impl<W: Write> Write for GzipIf<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(plain) => plain.write(bytes),
-            Self::Gzip(gzip) => gzip.write(bytes),
-        }
-    }
-
-    /// Only at the end: a flush of each ledger would cost the compression.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        Ok(plan)
     }
 }

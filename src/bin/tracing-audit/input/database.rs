@@ -1,70 +1,75 @@
-//! Which databases: one, or several that are asked one after the other.
+//! Opens the databases of `--db`, and selects their ledgers.
 
 use clap::Args;
-use tracing_audit::{AuditReader, Ledger, Store};
+use tracing_audit::{AuditLog, AuditReader, Ledger, Migrate, Store};
 
-use crate::{Failure, conditions::Conditions};
+use super::conditions::Conditions;
+use crate::failure::Failure;
 
 #[derive(Args)]
+#[command(next_help_heading = "Database")]
 pub(crate) struct Database {
-    /// A SQLite file, or the URL of a PostgreSQL database. Several times: query, get, stats, ledgers, quarantine list,
-    /// index list and reads answer of all.
-    #[arg(long, env = "TRACING_AUDIT_DB", hide_env_values = true, global = true)]
+    /// A SQLite file, or the postgres:// URL of a PostgreSQL database.
+    ///
+    /// May be repeated: query, get, stats, ledgers, reads, index list and quarantine list then answer for all the
+    /// databases.
+    #[arg(long, env = "TRACING_AUDIT_DB", hide_env_values = true, global = true, value_name = "FILE_OR_URL")]
     db: Vec<String>,
     /// The schema of the audit tables in a PostgreSQL database.
     #[arg(long, global = true)]
     schema: Option<String>,
-    /// Who reads: each read is recorded in the database under this name, which `reads` shows. What cannot be recorded is
-    /// not answered.
+    /// Your name, under which each read is recorded in the database; the command `reads` shows the record.
+    ///
+    /// A read that cannot be recorded is not answered.
     #[arg(long = "as", env = "TRACING_AUDIT_AS", value_name = "NAME", global = true)]
     recorded_as: Option<String>,
 }
 
-/// A database that holds a log.
+/// A database that holds an audit log.
 pub(crate) struct Log {
-    /// Tells it from others.
+    /// The file, or the URL without its secrets.
     pub(crate) name: String,
     pub(crate) reader: AuditReader,
     pub(crate) ledgers: Vec<Ledger>,
 }
 
 impl Log {
-    /// Its name, if there are several.
+    /// The database's name, if `all` are several.
     pub(crate) fn db(&self, all: &[Self]) -> Option<&str> {
         (all.len() > 1).then_some(&*self.name)
     }
 }
 
-/// A ledger of one of them.
+/// A ledger of one of the databases.
 pub(crate) struct Source<'a> {
     pub(crate) reader: &'a AuditReader,
     pub(crate) ledger: String,
-    /// The database, if there are several.
+    /// The database's name, if several are asked.
     pub(crate) db: Option<&'a str>,
-    /// What stands before a seq; empty if there is only one ledger.
+    /// The prefix of a `seq` in a table; empty if only one ledger is asked.
     pub(crate) label: String,
 }
 
 impl Database {
-    /// The one that is named.
+    /// The database, for a command that takes only one.
     pub(crate) fn one(&self) -> Result<&str, Failure> {
         match self.named()?.as_slice() {
             [one] => Ok(one),
-            _ => Err(Failure::Usage("this is done with one --db at a time".to_owned())),
+            _ => Err(Failure::Usage("this command takes one --db at a time".to_owned())),
         }
     }
 
     fn named(&self) -> Result<Vec<&str>, Failure> {
         let named: Vec<_> = self.db.iter().map(String::as_str).filter(|db| !db.is_empty()).collect();
-        // Those before the command's name are replaced by those after it.
+        // clap replaces the values before the command's name by those after it.
         let given = std::env::args_os()
             .filter(|word| word == "--db" || word.as_encoded_bytes().starts_with(b"--db="));
         if given.count() > self.db.len() {
-            let message = "give every --db on the same side of the command's name";
+            let message = "give all --db options on the same side of the command's name";
             return Err(Failure::Usage(message.to_owned()));
         }
         if named.is_empty() {
-            return Err(Failure::Usage("which database? Give --db or set TRACING_AUDIT_DB".to_owned()));
+            return Err(Failure::Usage("which database? Give --db, or set TRACING_AUDIT_DB".to_owned()));
         }
         Ok(named)
     }
@@ -88,46 +93,50 @@ impl Database {
             }
             None if !db.contains("password=") => Ok(Store::sqlite(db)?),
             Some("sqlite") => Ok(Store::sqlite(db)?),
-            // The message does not repeat the name, which may hold a password.
+            // The message does not repeat the value: it may hold a password.
             _ => {
-                let message = "the database is neither a file nor a URL that begins with postgres://";
+                let message = "the database must be a SQLite file, or a URL that begins with postgres://";
                 Err(Failure::Usage(message.to_owned()))
             }
         }
     }
 
-    fn reader(&self, store: Store) -> AuditReader {
-        let reader = AuditReader::new(store);
-        match &self.recorded_as {
-            Some(name) => reader.recorded_as(name),
-            None => reader,
-        }
+    /// A log to which this command emits no entries.
+    pub(crate) async fn open_log(&self, ledger: &str, migrate: Migrate) -> Result<AuditLog, Failure> {
+        let store = self.store()?.migrate(migrate);
+        let builder = AuditLog::builder().store(store).ledger(ledger).in_memory_queue().queue_max_entries(1);
+        Ok(builder.on_notice(|_| {}).open().await?)
     }
 
-    /// All that are named, each of which holds a log.
+    /// Opens every database that is named. Each must hold an audit log.
     pub(crate) async fn open(&self) -> Result<Vec<Log>, Failure> {
         let mut logs = Vec::new();
         for db in self.named()? {
-            let reader = self.reader(self.store_of(db)?);
-            let ledgers = reader.ledgers().await?;
-            if ledgers.is_empty() {
-                return Err(Failure::NoLog(shown(db)));
-            }
-            logs.push(Log { name: shown(db), reader, ledgers });
+            logs.push(self.open_named(db).await?);
         }
         Ok(logs)
     }
 
-    /// The only one that is named.
-    pub(crate) async fn open_one(&self) -> Result<(AuditReader, Vec<Ledger>), Failure> {
-        self.one()?;
-        let log = self.open().await?.pop();
-        // There is one.
-        log.map(|log| (log.reader, log.ledgers)).ok_or_else(|| Failure::NoLog(String::new()))
+    /// Opens the database, for a command that takes only one.
+    pub(crate) async fn open_one(&self) -> Result<Log, Failure> {
+        self.open_named(self.one()?).await
+    }
+
+    async fn open_named(&self, db: &str) -> Result<Log, Failure> {
+        let reader = AuditReader::new(self.store_of(db)?);
+        let reader = match &self.recorded_as {
+            Some(name) => reader.recorded_as(name),
+            None => reader,
+        };
+        let ledgers = reader.ledgers().await?;
+        if ledgers.is_empty() {
+            return Err(Failure::NoLog(without_secrets(db)));
+        }
+        Ok(Log { name: without_secrets(db), reader, ledgers })
     }
 }
 
-/// The ledgers that are asked, of all these databases.
+/// The ledgers that the conditions select, of all the databases.
 pub(crate) fn sources<'a>(logs: &'a [Log], conditions: &Conditions) -> Result<Vec<Source<'a>>, Failure> {
     let all: Vec<Ledger> = logs.iter().flat_map(|log| log.ledgers.clone()).collect();
     let asked = conditions.ledgers(&all)?;
@@ -150,8 +159,8 @@ pub(crate) fn sources<'a>(logs: &'a [Log], conditions: &Conditions) -> Result<Ve
     Ok(sources)
 }
 
-/// Its name without what may be secret.
-fn shown(db: &str) -> String {
+/// The database's name without parts that may be secret: the file, or the URL's host, port and path.
+fn without_secrets(db: &str) -> String {
     let Some((_, rest)) = db.split_once("://") else { return db.to_owned() };
     let rest = rest.split_once(['?', '#']).map_or(rest, |(rest, _)| rest);
     rest.rsplit_once('@').map_or(rest, |(_, rest)| rest).to_owned()

@@ -1,4 +1,4 @@
-//! Standard output, where it is a file: which entries a killed command had written to it.
+//! Finds the entries that a killed command had already written to standard output, if that is a file.
 
 use std::{
     collections::HashMap,
@@ -10,49 +10,51 @@ use serde::{Deserialize, Serialize};
 use tracing_audit::SequencedEntry;
 use uuid::Uuid;
 
-/// How far a file has come.
+/// A file, and its length at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct FilePlace {
     device: u64,
     inode: u64,
     length: u64,
 }
 
-/// None for what is not a file.
+/// Which file standard output is, and its length; `None` if it is not a file.
 #[cfg(unix)]
-pub(crate) fn place() -> Option<Place> {
+pub(crate) fn stdout_place() -> Option<FilePlace> {
     use std::os::{fd::AsFd, unix::fs::MetadataExt};
     let file = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
     let found = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    Some(Place { device: found.dev(), inode: found.ino(), length: found.len() })
+    Some(FilePlace { device: found.dev(), inode: found.ino(), length: found.len() })
 }
 
 #[cfg(not(unix))]
-pub(crate) fn place() -> Option<Place> {
+pub(crate) fn stdout_place() -> Option<FilePlace> {
     None
 }
 
-/// What was written after it was last known how far the command had come.
+/// The entries that were written after the state was last saved.
 pub(crate) struct Unfinished {
-    /// How far that was.
-    pub(crate) place: Place,
+    /// The file, with its length when the state was saved.
+    pub(crate) place: FilePlace,
+    /// The ids of those entries, by `seq`.
     written: HashMap<u64, Uuid>,
-    /// Of the entry after those.
+    /// The beginning of the next entry's line, if the command was killed while writing it.
     pub(crate) part: Vec<u8>,
 }
 
 impl Unfinished {
-    /// None if the file is another one, or cannot be read: then entries may come again.
-    pub(crate) fn since(place: Place, ledger: &str) -> Option<Self> {
-        let now = self::place()?;
+    /// Reads what was written since. `None` if standard output is another file now, or cannot be read: then some
+    /// entries may be written again.
+    pub(crate) fn since(place: FilePlace, ledger: &str) -> Option<Self> {
+        let now = stdout_place()?;
         if (now.device, now.inode) != (place.device, place.inode) || now.length < place.length {
             return None;
         }
         Self::read(place, ledger).ok()
     }
 
-    fn read(place: Place, ledger: &str) -> io::Result<Self> {
-        // What is opened for appending cannot be read itself.
+    fn read(place: FilePlace, ledger: &str) -> io::Result<Self> {
+        // Open the file again: a descriptor that is open for appending only cannot be read.
         let mut file = File::open("/proc/self/fd/1")?;
         file.seek(SeekFrom::Start(place.length))?;
         let (mut file, mut written, mut line) = (BufReader::new(file), HashMap::new(), Vec::new());
@@ -62,7 +64,7 @@ impl Unfinished {
             if !line.ends_with(b"\n") {
                 return Ok(Self { place, written, part: line });
             }
-            // Others may write to the file too.
+            // Skip lines that are not entries of this ledger: others may write to the file too.
             if let Ok(found) = serde_json::from_slice::<SequencedEntry>(&line)
                 && found.ledger == ledger
             {
@@ -71,6 +73,7 @@ impl Unfinished {
         }
     }
 
+    /// Whether this entry was already written.
     pub(crate) fn holds(&self, found: &SequencedEntry) -> bool {
         self.written.get(&found.seq) == Some(&found.entry.id)
     }

@@ -1,4 +1,4 @@
-//! A file of entries as JSON Lines that says itself how far it has come.
+//! Appends to a JSON Lines file whose last line says where to continue.
 
 use std::{
     fs::{File, OpenOptions},
@@ -8,38 +8,41 @@ use std::{
 
 use tracing_audit::SequencedEntry;
 
-use crate::Failure;
+use crate::failure::Failure;
 
-/// How each line begins.
-const BEGIN: &[u8] = b"{\"ledger\":";
+/// The beginning of every line.
+const LINE_START: &[u8] = b"{\"ledger\":";
 
-/// Read backwards at once.
+/// The number of bytes that are read at a time when searching backwards.
 const CHUNK: u64 = 1 << 16;
 
-/// The file, held against another command that would write to it.
+/// The file, locked so that no other command writes to it.
 pub(crate) struct Lines {
     pub(crate) file: File,
     path: PathBuf,
 }
 
 impl Lines {
-    /// Opens or creates it, and cuts off a line that a killed command has not finished.
+    /// Opens or creates the file, and removes an incomplete last line, which a killed command left.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         if file.try_lock().is_err() {
-            return Err(Failure::Usage(format!("another command is writing to {}", path.display())));
+            return Err(Failure::Usage(format!(
+                "another command is writing to {}: wait for it to end, or name another file",
+                path.display()
+            )));
         }
         let mut lines = Self { file, path: path.to_owned() };
         let length = lines.file.metadata()?.len();
         let end = lines.after_last_newline(length)?;
-        // Nothing is cut from a file that is not one of these.
+        // Do not truncate a file that holds anything but entries.
         if end > 0 {
             lines.last_before(end)?;
         } else if length > 0 {
             let mut begin = Vec::new();
             lines.file.seek(SeekFrom::Start(0))?;
-            (&mut lines.file).take(BEGIN.len() as u64).read_to_end(&mut begin)?;
-            if !BEGIN.starts_with(&begin) {
+            (&mut lines.file).take(LINE_START.len() as u64).read_to_end(&mut begin)?;
+            if !LINE_START.starts_with(&begin) {
                 return Err(lines.foreign());
             }
         }
@@ -48,13 +51,13 @@ impl Lines {
         Ok(lines)
     }
 
-    /// The last entry in it.
+    /// The last entry of the file; `None` if the file is empty.
     pub(crate) fn last(&mut self) -> Result<Option<SequencedEntry>, Failure> {
         let end = self.file.metadata()?.len();
         if end == 0 { Ok(None) } else { self.last_before(end).map(Some) }
     }
 
-    /// The entry whose line ends here.
+    /// The entry whose line ends at the offset `end`.
     fn last_before(&mut self, end: u64) -> Result<SequencedEntry, Failure> {
         let start = self.after_last_newline(end.saturating_sub(1))?;
         let mut line = Vec::new();
@@ -64,10 +67,13 @@ impl Lines {
     }
 
     fn foreign(&self) -> Failure {
-        Failure::Usage(format!("{} does not end with an entry: another file?", self.path.display()))
+        Failure::Usage(format!(
+            "{} does not end with an entry, so nothing was written to it: name another file",
+            self.path.display()
+        ))
     }
 
-    /// Where the line begins that is at this place.
+    /// The offset of the beginning of the line that contains the byte before `end`.
     fn after_last_newline(&mut self, mut end: u64) -> io::Result<u64> {
         while end > 0 {
             let start = end.saturating_sub(CHUNK);

@@ -1,64 +1,71 @@
-//! Which entries: what the options say, as a query.
+//! Makes a query of the options that select entries.
 
 use clap::Args;
 use tracing_audit::{AuditQuery, Column, Decision, Ledger};
 
-use crate::{Failure, period::Period};
+use super::period::Period;
+use crate::failure::Failure;
 
-/// Values of one option are alternatives; different options must all hold.
+/// The options that select entries. Values of one option are alternatives; different options must all hold.
 #[derive(Args)]
+#[command(next_help_heading = "Conditions (all must hold; repeat an option to give alternatives)")]
 pub(crate) struct Conditions {
-    /// Entries of this ledger. Default: of all.
-    #[arg(long)]
+    /// Entries of this ledger [default: all ledgers; tail reads one, and needs this if there are several].
+    #[arg(long, value_name = "NAME")]
     pub(crate) ledger: Option<String>,
-    /// A UUID, or the name that the service gave.
+    /// Entries of this workspace: a UUID, or the name that the service gave.
     #[arg(long, value_name = "ID")]
     workspace: Vec<String>,
-    /// A UUID, or the name that the service gave.
+    /// Entries of this session: a UUID, or the name that the service gave.
     #[arg(long, value_name = "ID")]
     session: Vec<String>,
-    /// A UUID, or the name that the service gave.
+    /// Entries of this agent: a UUID, or the name that the service gave.
     #[arg(long, value_name = "ID")]
     agent: Vec<String>,
-    /// An action; `document.*` for all that begin so.
+    /// Entries with this action; `document.*` selects every action that begins with `document.`.
     #[arg(long)]
     action: Vec<String>,
-    /// A kind of resource.
+    /// Entries about this kind of resource.
     #[arg(long)]
     resource: Vec<String>,
-    /// One resource.
+    /// Entries about the resource with this id.
     #[arg(long, value_name = "ID")]
     resource_id: Vec<String>,
-    /// Allow, Deny, Mask or another word.
+    /// Entries with this decision: Allow, Deny, Mask, or another word that the service gave.
     #[arg(long)]
     decision: Vec<String>,
-    /// Any column or place in the metadata: `reason=...`, `agent_id!=healthcheck`, `metadata.client.ip=10.0.0.1`.
+    /// Entries in which a column or `metadata.PATH` has this value, or with != does not have it.
+    ///
+    /// Examples: `reason=expired`, `agent_id!=healthcheck`, `metadata.client.ip=10.0.0.1`. Values are compared exactly:
+    /// there are no wildcards and no ranges. If this option is repeated, all its conditions must hold.
     #[arg(long = "where", value_name = "FIELD=VALUE")]
     fields: Vec<String>,
-    /// A text within action, resource or reason, whatever the case of its ASCII letters. Scans: give a time too.
+    /// Entries whose action, resource or reason contains this text.
+    ///
+    /// The case of ASCII letters does not matter. No index serves this search, so give a range of time too.
     #[arg(long)]
     text: Option<String>,
-    /// The least risk score.
-    #[arg(long)]
+    /// Entries with at least this risk score.
+    #[arg(long, value_name = "SCORE")]
     risk_min: Option<f64>,
-    /// The greatest risk score.
-    #[arg(long)]
+    /// Entries with at most this risk score.
+    #[arg(long, value_name = "SCORE")]
     risk_max: Option<f64>,
-    /// Only entries with problems.
+    /// Entries with problems, such as a field that was not valid.
     #[arg(long)]
     problems: bool,
-    #[command(flatten)]
-    pub(crate) period: Period,
-    /// From this seq on.
+    /// Entries with this seq or a later one.
     #[arg(long, value_name = "SEQ")]
     pub(crate) from_seq: Option<u64>,
-    /// Before this seq.
+    /// Entries with an earlier seq than this.
     #[arg(long, value_name = "SEQ")]
     pub(crate) before_seq: Option<u64>,
+    #[command(flatten)]
+    pub(crate) period: Period,
 }
 
 impl Conditions {
-    /// Names of the ledgers that are asked.
+    /// The names of the ledgers that are asked.
     pub(crate) fn ledgers(&self, all: &[Ledger]) -> Result<Vec<String>, Failure> {
         match &self.ledger {
             Some(_) => Ok(vec![one_of(self.ledger.as_ref(), all)?]),
@@ -71,7 +78,7 @@ impl Conditions {
         Ok(range.add(self.timeless()?))
     }
 
-    /// The query without its time.
+    /// The query without its range of time.
     pub(crate) fn timeless(&self) -> Result<AuditQuery, Failure> {
         let mut query = AuditQuery::new();
         if let Some(ledger) = &self.ledger {
@@ -92,7 +99,9 @@ impl Conditions {
             [] => query,
             [action] if action.ends_with('*') => query.action_prefix(action.trim_end_matches('*')),
             actions if actions.iter().any(|action| action.ends_with('*')) => {
-                return Err(Failure::Usage("an action that ends with * stands alone".to_owned()));
+                return Err(Failure::Usage(
+                    "an --action that ends with * cannot be combined with another --action".to_owned(),
+                ));
             }
             actions => query.any_of(Column::Action, actions),
         };
@@ -124,7 +133,7 @@ impl Conditions {
     }
 }
 
-/// The ledger that is named, or the only one.
+/// The ledger that is named, or the only one if none is named.
 pub(crate) fn one_of(named: Option<&String>, all: &[Ledger]) -> Result<String, Failure> {
     match (named, all) {
         (Some(named), all) if all.iter().any(|there| there.name == *named) => Ok(named.clone()),
@@ -135,12 +144,12 @@ pub(crate) fn one_of(named: Option<&String>, all: &[Ledger]) -> Result<String, F
         (None, [only]) => Ok(only.name.clone()),
         (None, many) => {
             let there: Vec<_> = many.iter().map(|ledger| ledger.name.as_str()).collect();
-            Err(Failure::Usage(format!("which --ledger? There are {}", there.join(", "))))
+            Err(Failure::Usage(format!("choose one of the ledgers with --ledger: {}", there.join(", "))))
         }
     }
 }
 
-/// As entries have it, whatever the case of its letters.
+/// The decision as entries spell it: the case of the given word does not matter.
 fn decision(word: &str) -> String {
     word.parse::<Decision>().map_or_else(|_| word.to_owned(), Into::into)
 }
@@ -157,14 +166,15 @@ fn with_field(query: AuditQuery, field: &str) -> Result<AuditQuery, Failure> {
             query.metadata_none_of(path, [value])
         });
     }
-    let column: Column =
-        name.parse().map_err(|_| Failure::Usage(format!("there is no field {name:?}: {}", fields())))?;
+    let column: Column = name
+        .parse()
+        .map_err(|_| Failure::Usage(format!("there is no field {name:?}: there are {}", fields())))?;
     let value = if column == Column::Decision { decision(value) } else { value.to_owned() };
     Ok(if within { query.any_of(column, [value]) } else { query.none_of(column, [value]) })
 }
 
-/// What can be named.
+/// The fields that can be named, for messages.
 pub(crate) fn fields() -> String {
     let columns = Column::ALL.map(Column::name).join(", ");
-    format!("there are {columns} and metadata.PATH")
+    format!("{columns} and metadata.PATH")
 }

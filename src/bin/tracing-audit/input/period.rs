@@ -1,4 +1,4 @@
-//! When: a day, a month or two moments, in a time zone.
+//! Makes a range of time of `--on`, `--month`, `--since` and `--before`, in the zone of `--tz`.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -7,28 +7,29 @@ use chrono_tz::Tz;
 use clap::Args;
 use tracing_audit::AuditQuery;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 #[derive(Args)]
+#[command(next_help_heading = "Time")]
 pub(crate) struct Period {
-    /// The whole of this day: 2026-11-24.
+    /// Only this day, such as 2026-11-24.
     #[arg(long, value_name = "DATE", conflicts_with_all = ["month", "since", "before"])]
     on: Option<String>,
-    /// The whole of this month: 2026-11.
+    /// Only this month, such as 2026-11.
     #[arg(long, value_name = "MONTH", conflicts_with_all = ["since", "before"])]
     month: Option<String>,
-    /// From this moment on: 2h, 30m, 7d ago, a date, a date and time, or RFC 3339.
+    /// From this time on: 30m, 2h, 7d or 4w (that long ago), a date, a date and time, or RFC 3339.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Up to this moment, itself left out.
+    /// Up to this time, but not including it.
     #[arg(long, value_name = "TIME")]
     before: Option<String>,
-    /// Where dates and times are meant, and shown.
+    /// The time zone in which dates and times are given and shown, such as Europe/Berlin.
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     pub(crate) tz: Tz,
 }
 
-/// A half-open range of time.
+/// A range of time that includes `since` and excludes `before`.
 #[derive(Clone, Copy)]
 pub(crate) struct Range {
     pub(crate) since: Option<DateTime<Utc>>,
@@ -62,23 +63,24 @@ impl Period {
         self.range_at(0)
     }
 
-    /// The period before, of the same length.
+    /// The preceding period of the same length.
     pub(crate) fn range_before(&self) -> Result<Range, Failure> {
         self.range_at(1)
     }
 
-    /// So many periods back.
+    /// The range that lies `back` periods before the one that is given.
     fn range_at(&self, back: u32) -> Result<Range, Failure> {
-        let beyond = || Failure::Usage("the time is beyond what can be told".to_owned());
+        let beyond = || Failure::Usage("this time is outside of the supported range".to_owned());
         if let Some(text) = &self.on {
-            let day: NaiveDate = text.parse().map_err(|_| unclear(text, "a date: 2026-11-24"))?;
+            let day: NaiveDate =
+                text.parse().map_err(|_| not_valid(text, "a date; give one as 2026-11-24"))?;
             let first = day.checked_sub_days(Days::new(back.into())).ok_or_else(beyond)?;
             let end = first.checked_add_days(Days::new(1)).ok_or_else(beyond)?;
             return Ok(Range { since: Some(self.midnight(first)?), before: Some(self.midnight(end)?) });
         }
         if let Some(text) = &self.month {
             let day = NaiveDate::parse_from_str(&[text, "-01"].concat(), "%Y-%m-%d");
-            let first = day.map_err(|_| unclear(text, "a month: 2026-11"))?;
+            let first = day.map_err(|_| not_valid(text, "a month; give one as 2026-11"))?;
             let first = first.checked_sub_months(Months::new(back)).ok_or_else(beyond)?;
             let end = first.checked_add_months(Months::new(1)).ok_or_else(beyond)?;
             return Ok(Range { since: Some(self.midnight(first)?), before: Some(self.midnight(end)?) });
@@ -94,7 +96,7 @@ impl Period {
             return Ok(Range { since, before });
         }
         let Some(since) = since else {
-            return Err(Failure::Usage("against which time? Give --on, --month or --since".to_owned()));
+            return Err(Failure::Usage("--compare needs a period: give --on, --month or --since".to_owned()));
         };
         let length = before.unwrap_or_else(Utc::now) - since;
         let earlier = since.checked_sub_signed(length).ok_or_else(beyond)?;
@@ -105,12 +107,14 @@ impl Period {
         self.local(day.into())
     }
 
-    /// Where a clock is set forward over it, the moment when it is; where back, the first of both.
+    /// The moment of a local time. A time that the clock skips when it is set forward means the moment of that change;
+    /// one that occurs twice, when the clock is set back, means its first occurrence.
     fn local(&self, time: NaiveDateTime) -> Result<DateTime<Utc>, Failure> {
-        // A day that a place has left out is the longest.
+        // The longest time that a zone has ever skipped is a day.
         let steps = (0..=24).filter_map(|hours| time.checked_add_signed(TimeDelta::hours(hours)));
         let found = steps.into_iter().find_map(|time| self.tz.from_local_datetime(&time).earliest());
-        let found = found.ok_or_else(|| Failure::Usage(format!("there is no {time} in {}", self.tz)))?;
+        let found =
+            found.ok_or_else(|| Failure::Usage(format!("the time {time} does not exist in {}", self.tz)))?;
         Ok(found.with_timezone(&Utc))
     }
 
@@ -137,12 +141,12 @@ impl Period {
             };
             text.get(..at)?.parse::<u32>().ok().map(|count| i64::from(count) * unit)
         });
-        seconds
-            .and_then(|seconds| Utc::now().checked_sub_signed(TimeDelta::seconds(seconds)))
-            .ok_or_else(|| unclear(text, "a time: 2h, 7d, 2026-11-24, \"2026-11-24 17:30\" or RFC 3339"))
+        seconds.and_then(|seconds| Utc::now().checked_sub_signed(TimeDelta::seconds(seconds))).ok_or_else(
+            || not_valid(text, "a time; give one as 2h, 7d, 2026-11-24, \"2026-11-24 17:30\" or in RFC 3339"),
+        )
     }
 }
 
-fn unclear(text: &str, expected: &str) -> Failure {
+fn not_valid(text: &str, expected: &str) -> Failure {
     Failure::Usage(format!("{text:?} is not {expected}"))
 }

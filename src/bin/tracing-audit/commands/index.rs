@@ -1,0 +1,103 @@
+//! The command `index`: lists, adds and drops indexes.
+
+use clap::Subcommand;
+use tracing_audit::{Index, IndexOn};
+
+use crate::{
+    failure::Failure,
+    input::Database,
+    output::{self, Cells, FromDatabase, harmless, print_table_by_database},
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    /// List the indexes: what each serves, its size, and how often PostgreSQL has used it.
+    List,
+    /// Add indexes, unless they exist.
+    ///
+    /// Services can write meanwhile. In PostgreSQL nothing waits; in SQLite, accepted entries stay in the queue until
+    /// the index is complete, about a second for a million entries.
+    Add {
+        /// What the index serves: a column, such as `agent_id` or `action`, or `metadata.PATH`.
+        #[arg(required = true, value_name = "FIELD")]
+        on: Vec<IndexOn>,
+        /// Print the SQL instead of running it.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Drop indexes that were added on request.
+    Drop {
+        /// What the index serves, as in `index add`.
+        #[arg(required = true, value_name = "FIELD")]
+        on: Vec<IndexOn>,
+    },
+}
+
+impl Action {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        match self {
+            Self::List => {
+                let (logs, mut indexes) = (database.open().await?, Vec::new());
+                for log in &logs {
+                    let found = log.reader.indexes().await?;
+                    indexes.extend(found.into_iter().map(|index| (log.db(&logs), index)));
+                }
+                print_indexes(&indexes)
+            }
+            Self::Add { on, print: true } => {
+                let store = database.store()?;
+                let statements = on.iter().filter_map(|on| store.index_sql(on));
+                statements.map(|sql| [&sql, ";"].concat()).try_for_each(|sql| output::print_line(&sql))
+            }
+            Self::Add { on, print: false } => {
+                database.open_one().await?;
+                let store = database.store()?;
+                for on in &on {
+                    store.create_index(on).await?;
+                }
+                Ok(())
+            }
+            Self::Drop { on } => {
+                database.open_one().await?;
+                let store = database.store()?;
+                for on in &on {
+                    store.drop_index(on).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn print_indexes(indexes: &[(Option<&str>, Index)]) -> Result<(), Failure> {
+    if !output::is_terminal() {
+        return indexes
+            .iter()
+            .try_for_each(|(db, found)| output::print_json(&FromDatabase { db: *db, found }));
+    }
+    let row = |(db, index): &(Option<&str>, Index)| {
+        let state = match (index.on_request, index.ready) {
+            (_, false) => "not ready",
+            (true, true) => "on request",
+            (false, true) => "",
+        };
+        let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+        vec![
+            harmless(db.unwrap_or_default()).into_owned(),
+            harmless(&index.serves).into_owned(),
+            state.to_owned(),
+            number(index.bytes.map(|bytes| bytes.div_ceil(1024))),
+            number(index.scans),
+            harmless(&index.name).into_owned(),
+        ]
+    };
+    let columns = [
+        ("", Cells::Cut),
+        ("serves", Cells::Cut),
+        ("", Cells::Whole),
+        ("KiB", Cells::Whole),
+        ("used", Cells::Whole),
+        ("name", Cells::Cut),
+    ];
+    print_table_by_database(&columns, &indexes.iter().map(row).collect::<Vec<_>>())
+}

@@ -1,0 +1,42 @@
+//! The commands, one file each: its arguments, what it does, and the tables that only it prints.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `query.rs` | shows matching entries |
+//! | `get.rs` | shows one entry, field by field |
+//! | `tail.rs` | shows or copies entries in the order of their commit, continuing where the last run ended |
+//! | `stats.rs` | counts entries, and compares two periods |
+//! | `export.rs` | writes entries to a file, with a manifest; resumes an interrupted export |
+//! | `ledgers.rs` | lists the ledgers |
+//! | `reads.rs` | shows the record of who read the log |
+//! | `index.rs` | lists, adds and drops indexes |
+//! | `quarantine.rs` | lists, exports and retries quarantined entries |
+//! | `migrate.rs` | creates and updates the tables |
+//! | `queue.rs` | lists the journals in a directory |
+//! | `shell.rs` | prints completions and the manual page |
+
+mod export;
+mod get;
+mod index;
+mod ledgers;
+mod migrate;
+mod quarantine;
+mod query;
+mod queue;
+mod reads;
+mod shell;
+mod stats;
+mod tail;
+
+pub(crate) use export::Export;
+pub(crate) use get::Get;
+pub(crate) use index::Action as Index;
+pub(crate) use ledgers::list_ledgers;
+pub(crate) use migrate::MigrateTables;
+pub(crate) use quarantine::Action as Quarantine;
+pub(crate) use query::Query;
+pub(crate) use queue::Queue;
+pub(crate) use reads::Reads;
+pub(crate) use shell::{Completions, print_man_page};
+pub(crate) use stats::Stats;
+pub(crate) use tail::Tail;

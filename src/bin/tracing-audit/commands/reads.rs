@@ -1,0 +1,69 @@
+//! The command `reads`: shows the record of who read the log.
+
+use std::cmp::Reverse;
+
+use chrono_tz::Tz;
+use clap::Args;
+use serde_json::Value;
+use tracing_audit::RecordedRead;
+
+use crate::{
+    failure::Failure,
+    input::{Database, Period},
+    output::{self, Cells, FromDatabase, harmless, print_table_by_database, shown_time},
+};
+
+#[derive(Args)]
+pub(crate) struct Reads {
+    /// Show at most this many reads of each database.
+    #[arg(long, default_value_t = 100, value_name = "COUNT")]
+    limit: u32,
+    #[command(flatten)]
+    period: Period,
+}
+
+impl Reads {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let (range, logs, mut reads) = (self.period.range()?, database.open().await?, Vec::new());
+        for log in &logs {
+            let found = log.reader.reads(range, self.limit).await?;
+            reads.extend(found.into_iter().map(|read| (log.db(&logs), read)));
+        }
+        reads.sort_by_key(|(_, read)| Reverse(read.at));
+        print_reads(&reads, self.period.tz)
+    }
+}
+
+fn print_reads(reads: &[(Option<&str>, RecordedRead)], tz: Tz) -> Result<(), Failure> {
+    if !output::is_terminal() {
+        return reads.iter().try_for_each(|(db, found)| output::print_json(&FromDatabase { db: *db, found }));
+    }
+    let row = |(db, read): &(Option<&str>, RecordedRead)| {
+        vec![
+            harmless(db.unwrap_or_default()).into_owned(),
+            shown_time(read.at, tz),
+            harmless(&read.reader).into_owned(),
+            harmless(read.role.as_deref().unwrap_or_default()).into_owned(),
+            harmless(&read.action).into_owned(),
+            read.entries.map(|entries| entries.to_string()).unwrap_or_default(),
+            harmless(&query_text(&read.query)).into_owned(),
+        ]
+    };
+    let columns = [
+        ("", Cells::Cut),
+        ("time", Cells::Whole),
+        ("reader", Cells::Cut),
+        ("role", Cells::Cut),
+        ("read", Cells::Whole),
+        ("entries", Cells::Whole),
+        ("what", Cells::Cut),
+    ];
+    print_table_by_database(&columns, &reads.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The recorded query as one line, which the table shortens from its end.
+fn query_text(query: &Value) -> String {
+    let Value::Object(parts) = query else { return query.to_string() };
+    let parts: Vec<_> = parts.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    parts.join(", ")
+}

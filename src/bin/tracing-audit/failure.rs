@@ -1,0 +1,81 @@
+//! The failures that end the command, with their messages and exit codes.
+
+use std::error::Error;
+
+use tracing_audit::AuditError;
+
+/// The help text about exit codes; [`Failure::code`] assigns them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  success, also if nothing matches
+  1  no entry has the given id
+  2  the command line or the query is not valid
+  3  the database cannot be read, or holds no audit log
+  4  the output cannot be written";
+
+/// A failure that ends the command.
+pub(crate) enum Failure {
+    /// No entry has the id that was asked for.
+    NotFound(String),
+    /// The command line is not valid.
+    Usage(String),
+    /// The output, or a file that the command keeps beside it, cannot be read or written.
+    Output(std::io::Error),
+    /// The database of this name exists but holds no audit log.
+    NoLog(String),
+    /// The ledger is shorter than at an earlier run.
+    Lost(String),
+    /// The crate reported an error.
+    Audit(AuditError),
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        Self::Audit(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::NotFound(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Audit(error) if error.is_query() || error.is_config() || error.is_cursor() => 2,
+            Self::Audit(error) if error.is_output() => 4,
+            Self::NoLog(_) | Self::Lost(_) | Self::Audit(_) => 3,
+            Self::Output(_) => 4,
+        }
+    }
+
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::NotFound(message) | Self::Usage(message) | Self::Lost(message) => message.clone(),
+            Self::NoLog(db) => {
+                format!("the database holds no audit log: {db}. Is this the right file, database or schema?")
+            }
+            Self::Output(error) => format!("cannot write the output: {error}"),
+            Self::Audit(error) => with_causes(error),
+        }
+    }
+}
+
+/// The error's message, followed by those of its causes.
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_message = cause.to_string();
+        // Some errors repeat the message of their cause: add it once only.
+        if !message.contains(&cause_message) {
+            message.extend([": ", &cause_message]);
+        }
+        source = cause.source();
+    }
+    message
+}

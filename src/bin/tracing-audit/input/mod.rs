@@ -1,0 +1,15 @@
+//! The options that several commands share, turned into databases, queries and ranges of time.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `database.rs` | opens the databases of `--db`, and selects their ledgers |
+//! | `conditions.rs` | makes a query of the options that select entries |
+//! | `period.rs` | makes a range of time of `--on`, `--month`, `--since` and `--before`, in the zone of `--tz` |
+
+mod conditions;
+mod database;
+mod period;
+
+pub(crate) use conditions::{Conditions, fields, one_of};
+pub(crate) use database::{Database, Log, Source, sources};
+pub(crate) use period::{Period, Range};

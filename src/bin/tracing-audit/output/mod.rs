@@ -1,0 +1,42 @@
+//! Output for people, programs and files: a table on a terminal, JSON Lines elsewhere.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `terminal.rs` | looks whether standard output is a terminal, and how wide; makes text harmless to it |
+//! | `stdout.rs` | writes to standard output; a closed pipe ends the command |
+//! | `stderr.rs` | reports failures and warnings |
+//! | `json.rs` | prints values as JSON Lines |
+//! | `table.rs` | prints tables that fit the terminal |
+//! | `chart.rs` | draws counts over time |
+//! | `entries.rs` | prints entries, as a table or as JSON Lines |
+//! | `files.rs` | writes files that appear only when they are complete |
+//! | `lines.rs` | appends to a JSON Lines file whose last line says where to continue |
+//! | `unfinished.rs` | finds the entries that a killed command had already written to standard output |
+//! | `progress.rs` | shows how far an export has come |
+//! | `sinks.rs` | hashes and compresses an export on its way to the file |
+
+mod chart;
+mod entries;
+mod files;
+mod json;
+mod lines;
+mod progress;
+mod sinks;
+mod stderr;
+mod stdout;
+mod table;
+mod terminal;
+mod unfinished;
+
+pub(crate) use chart::{chart_width, print_chart};
+pub(crate) use entries::{Entries, Format};
+pub(crate) use files::{save_json, temporary_beside, with_suffix};
+pub(crate) use json::{FromDatabase, print_json};
+pub(crate) use lines::Lines;
+pub(crate) use progress::Progress;
+pub(crate) use sinks::{GzipIf, Hashing};
+pub(crate) use stderr::{report, warn_if_it_scans};
+pub(crate) use stdout::{Stdout, print_line, print_styled};
+pub(crate) use table::{Cells, print_table, print_table_by_database, shown_time};
+pub(crate) use terminal::{harmless, is_narrow, is_terminal, refuse_terminal};
+pub(crate) use unfinished::{FilePlace, Unfinished, stdout_place};

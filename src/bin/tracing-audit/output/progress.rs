@@ -1,0 +1,40 @@
+//! Shows how far an export has come.
+
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use tracing_audit::ExportChunk;
+
+use super::terminal::harmless;
+
+/// The progress of an export, shown on standard error if that is a terminal.
+pub(crate) struct Progress {
+    pub(crate) entries: u64,
+    from: u64,
+    bar: ProgressBar,
+}
+
+impl Progress {
+    pub(crate) fn new(is_shown: bool) -> Self {
+        let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        Self { entries: 0, from: 0, bar: bar.with_finish(ProgressFinish::AndClear) }
+    }
+
+    /// Begins a ledger, whose first and last `seq` are known: from here on the bar shows a percentage.
+    pub(crate) fn begin(&mut self, ledger: &str, from: u64, end: u64) {
+        self.from = from;
+        self.bar.set_length(end.saturating_sub(from));
+        self.bar.set_position(0);
+        self.bar.set_prefix(harmless(ledger).into_owned());
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {percent}% {msg} {eta}") {
+            self.bar.set_style(style);
+        }
+    }
+
+    pub(crate) fn reached(&mut self, chunk: &ExportChunk) {
+        self.entries += chunk.entries;
+        self.bar.set_message(format!("{} entries", self.entries));
+        match chunk.last_seq {
+            Some(last) => self.bar.set_position((last + 1).saturating_sub(self.from)),
+            None => self.bar.tick(),
+        }
+    }
+}

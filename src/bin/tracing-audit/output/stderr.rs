@@ -1,0 +1,24 @@
+//! Reports failures and warnings on standard error.
+
+use std::io::{self, IsTerminal};
+
+use tracing_audit::{AuditQuery, Ledger};
+
+use super::terminal::harmless;
+use crate::failure::Failure;
+
+pub(crate) fn report(failure: &Failure) {
+    anstream::eprintln!("tracing-audit: {}", harmless(&failure.message()));
+}
+
+/// Warns a person at a terminal that the query may be slow: it looks at every entry, and there are many.
+pub(crate) fn warn_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
+    const MANY: u64 = 1_000_000;
+    let entries: u64 = ledgers.iter().map(|ledger| ledger.next_seq).sum();
+    if query.needs_full_scan() && entries >= MANY && io::stderr().is_terminal() {
+        anstream::eprintln!(
+            "tracing-audit: this looks at all {entries} entries, unless an index on request serves it; \
+             --since narrows it"
+        );
+    }
+}

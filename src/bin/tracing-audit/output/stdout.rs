@@ -1,0 +1,43 @@
+//! Writes to standard output; a closed pipe ends the command.
+
+use std::io::{self, Write};
+
+use crate::failure::Failure;
+
+/// Standard output. When its reader has closed the pipe, a write ends the command with success.
+#[derive(Debug)]
+pub(crate) struct Stdout(io::Stdout);
+
+impl Default for Stdout {
+    fn default() -> Self {
+        Self(io::stdout())
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        end_if_closed(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        end_if_closed(self.0.flush())
+    }
+}
+
+/// Ends the command if the pipe is closed: its reader has seen enough, which is not an error.
+fn end_if_closed<T>(done: io::Result<T>) -> io::Result<T> {
+    if done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        std::process::exit(0);
+    }
+    done
+}
+
+pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
+    Ok(writeln!(Stdout::default(), "{text}")?)
+}
+
+/// Prints a line with its colours, or without them if standard output does not show colours.
+pub(crate) fn print_styled(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::AutoStream::auto(io::stdout());
+    Ok(end_if_closed(writeln!(out, "{text}"))?)
+}
