@@ -13,7 +13,8 @@
     reason = "a benchmark fails by panicking and prints what it finds"
 )]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "each benchmark uses its part")]
 mod support;
 
 use std::time::{Duration, Instant};

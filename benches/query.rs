@@ -16,7 +16,8 @@
 
 #[path = "support/mod.rs"]
 mod figures;
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "each benchmark uses its part")]
 mod support;
 
 use std::{

@@ -11,6 +11,8 @@
     reason = "a test fails by panicking, and this one ends in every other way too"
 )]
 
+#[path = "suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "this test uses a part of it")]
 mod support;
 
 use std::{
@@ -36,7 +38,7 @@ const QUEUE: &str = "TRACING_AUDIT_TEST_QUEUE";
 /// With what is pending due in an hour.
 fn builder() -> AuditLogBuilder {
     let store = Store::sqlite(std::env::var_os(FILE).unwrap()).unwrap();
-    let builder = AuditLog::builder().store(store).batch_size(10_000).flush_interval(Duration::from_hours(1));
+    let builder = support::builder(store).batch_size(10_000).flush_interval(Duration::from_hours(1));
     if std::env::var(QUEUE).unwrap() == "memory" {
         builder.in_memory_queue(100_000, 64 << 20)
     } else {
@@ -66,7 +68,7 @@ async fn child(end: &str) {
         "abort" => std::process::abort(),
         "SIGTERM handled" => {
             terminated.recv().await;
-            let report = audit.shutdown(Duration::from_secs(5)).await.unwrap();
+            let report = audit.shutdown(support::PATIENCE).await.unwrap();
             assert_eq!(report.stats.pending, 0);
         }
         other => panic!("no such end: {other}"),
