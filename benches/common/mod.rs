@@ -1,13 +1,5 @@
 //! Remembers what criterion measures, so that both sides of a ratio are printed from one run.
 #![allow(dead_code, reason = "each benchmark uses its part")]
-#![allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark fails by panicking and prints what it finds"
-)]
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
