@@ -675,10 +675,11 @@ fn the_server_ends_the_statement_of_a_dropped_read() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let reader = AuditReader::new(Store::postgres(&url).unwrap());
     in_memory(&url).writer().commit_blocking(entry("a")).unwrap();
-    let mut connection = block_on(async {
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        sqlx::raw_sql("BEGIN; LOCK TABLE tracing_audit_entries").execute(&mut connection).await.unwrap();
-        connection
+    // A transaction sees the sessions of its beginning only, so another connection looks for those that wait.
+    let (_holder, mut connection) = block_on(async {
+        let mut holder = PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql("BEGIN; LOCK TABLE tracing_audit_entries").execute(&mut holder).await.unwrap();
+        (holder, PgConnection::connect(&url).await.unwrap())
     });
     let mut waiting = || {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
@@ -710,14 +711,21 @@ fn a_slow_export_survives_the_end_of_its_transaction() {
     }
     settle(&log.writer());
     block_on(async {
-        execute(&url, "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET idle_in_transaction_session_timeout = 50'; END $$").await.unwrap();
+        // Longer than a slow machine needs between two statements.
+        let limit = "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() ||
+                     ' SET idle_in_transaction_session_timeout = 3000'; END $$";
+        execute(&url, limit).await.unwrap();
         let reader = AuditReader::new(Store::postgres(&url).unwrap());
         let mut chunks = pin!(reader.export_stream(AuditQuery::new(), ExportFormat::Csv));
-        let mut entries = 0;
+        let (mut entries, mut count) = (0, 0);
         while let Some(chunk) = chunks.try_next().await.unwrap() {
             entries += chunk.entries;
-            tokio::time::sleep(Duration::from_millis(15)).await;
+            if [0, 5, 50].contains(&count) {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+            count += 1;
         }
+        assert!(count > 51, "{count}");
         assert_eq!(entries, 60_000);
     });
 }
