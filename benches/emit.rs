@@ -3,16 +3,9 @@
 //!
 //! Events come in bursts that the queues hold, and what is behind the queues is emptied between bursts, outside
 //! of the measurement, so that neither side is slowed by its sink or drops anything.
-#![allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark fails by panicking and prints what it finds"
-)]
+#![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
-mod support;
+mod common;
 
 use std::{
     cell::RefCell,
@@ -222,7 +215,7 @@ fn bench(
             }
             // The first sample of each is criterion's warm-up.
             if std::mem::replace(&mut warm, true) && iterations >= 1000 {
-                support::note(&name, iterations, total);
+                common::note(&name, iterations, total);
             }
             total
         });
@@ -266,7 +259,7 @@ fn disabled(criterion: &mut Criterion) {
                         let start = Instant::now();
                         (0..iterations).for_each(|_| trace!(target: "other", "x"));
                         let took = start.elapsed();
-                        support::note(&name, iterations, took);
+                        common::note(&name, iterations, took);
                         took
                     });
                 });
@@ -276,7 +269,7 @@ fn disabled(criterion: &mut Criterion) {
     }
     group.finish();
     for (with, without) in names {
-        support::ratio(&with, &without, "1");
+        common::ratio(&with, &without, "1");
     }
 }
 
@@ -298,13 +291,13 @@ fn main() {
         });
     }
     group.finish();
-    support::ratio("audit, 11 fields", "fmt json, 11 fields", "<= 0.20");
-    support::ratio("audit, 6 fields in a span", "fmt json, 6 fields in a span", "<= 0.13");
-    support::ratio("audit journaled, 11 fields", "fmt json, 11 fields", "<= 0.6");
-    support::ratio("audit journaled, 6 fields in a span", "fmt json, 6 fields in a span", "<= 0.4");
-    support::ratio("audit watched, 11 fields", "audit, 11 fields", "1: asking for books and health is free");
-    support::ratio("audit, 11 fields", "encode only, 11 fields", "what the encoding alone takes");
-    support::ratio(
+    common::ratio("audit, 11 fields", "fmt json, 11 fields", "<= 0.20");
+    common::ratio("audit, 6 fields in a span", "fmt json, 6 fields in a span", "<= 0.13");
+    common::ratio("audit journaled, 11 fields", "fmt json, 11 fields", "<= 0.6");
+    common::ratio("audit journaled, 6 fields in a span", "fmt json, 6 fields in a span", "<= 0.4");
+    common::ratio("audit watched, 11 fields", "audit, 11 fields", "1: asking for books and health is free");
+    common::ratio("audit, 11 fields", "encode only, 11 fields", "what the encoding alone takes");
+    common::ratio(
         "audit, 6 fields in a span",
         "encode only, 6 fields in a span",
         "what the encoding alone takes",

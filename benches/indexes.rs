@@ -1,19 +1,9 @@
 //! What each index costs: filling a log with that one alone, and without any but those of the keys.
 //! `INDEX_ROWS` in the environment is another number of entries than 200 000.
-#![allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::print_stdout,
-    reason = "a benchmark fails by panicking and prints what it finds"
-)]
+#![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "each benchmark uses its part")]
 mod support;
 
 use std::time::{Duration, Instant};

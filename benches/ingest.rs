@@ -2,18 +2,10 @@
 //!
 //! Each case fills tables of 200 000 rows, 20 000 at a time; a sample is one such part, so the figure is the
 //! mean over a growing table.
-#![allow(
-    clippy::indexing_slicing,
-    missing_docs,
-    unsafe_code,
-    clippy::all,
-    clippy::pedantic,
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark fails by panicking and prints what it finds"
-)]
+#![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
+#![allow(unsafe_code, reason = "SQLite's C interface is called as C calls it")]
 
-mod support;
+mod common;
 
 use std::{
     ffi::{CStr, CString},
@@ -318,24 +310,24 @@ fn main() {
                     total += took;
                     rows += PART;
                     if rows == TABLE {
-                        support::note(&format!("{name}, last part"), PART, took);
+                        common::note(&format!("{name}, last part"), PART, took);
                     }
                 }
-                support::note(name, iterations * PART, total);
+                common::note(name, iterations * PART, total);
                 total
             });
         });
     }
     group.finish();
     for name in ["audit", "audit journaled", "raw C interface", "row by row"] {
-        if let Some(each) = support::median(name) {
+        if let Some(each) = common::median(name) {
             println!("{name}: {:.0} rows/s", 1.0 / each);
         }
     }
-    support::ratio("audit", "audit journaled", ">= 0.9");
-    support::ratio("audit, last part", "audit journaled, last part", ">= 0.9");
-    support::ratio("raw C interface", "audit", ">= 0.8");
-    support::ratio("row by row", "audit", ">= 12 at 200 000 rows");
-    support::ratio("raw C interface, last part", "audit, last part", ">= 0.8");
-    support::ratio("row by row, last part", "audit, last part", ">= 12");
+    common::ratio("audit", "audit journaled", ">= 0.9");
+    common::ratio("audit, last part", "audit journaled, last part", ">= 0.9");
+    common::ratio("raw C interface", "audit", ">= 0.8");
+    common::ratio("row by row", "audit", ">= 12 at 200 000 rows");
+    common::ratio("raw C interface, last part", "audit, last part", ">= 0.8");
+    common::ratio("row by row, last part", "audit, last part", ">= 12");
 }

@@ -1,16 +1,8 @@
 //! What a queue on disk costs where an average hides it: the slowest of the appends, several threads at once,
 //! memory while the database is down, and the start with a backlog.
-#![allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark fails by panicking and prints what it finds"
-)]
+#![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
-mod support;
+mod common;
 
 use std::{
     path::Path,
@@ -18,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::show;
+use common::show;
 use tempfile::TempDir;
 use tracing::{Dispatch, dispatcher, info};
 use tracing_audit::{AuditLog, AuditLogBuilder, AuditQuery, Durability, Store, WhenFull};
@@ -149,10 +141,10 @@ fn threads() {
         };
         for _ in 0..9 {
             for threads in [1, 8] {
-                support::note(&format!("{name}, {threads} threads"), 80_000, together(threads, configure));
+                common::note(&format!("{name}, {threads} threads"), 80_000, together(threads, configure));
             }
         }
-        support::ratio(&format!("{name}, 8 threads"), &format!("{name}, 1 threads"), "<= 1");
+        common::ratio(&format!("{name}, 8 threads"), &format!("{name}, 1 threads"), "<= 1");
     }
 }
 
@@ -260,11 +252,11 @@ fn database_down() {
     for _ in 0..5 {
         for (name, directory) in [("with a backlog of a million", &backlog), ("empty", &empty)] {
             let mut starting = child("start", directory);
-            support::note(name, 1, Duration::from_secs_f64(starting.line()));
+            common::note(name, 1, Duration::from_secs_f64(starting.line()));
             starting.end();
         }
     }
-    let first = |name: &str| support::median(name).unwrap();
+    let first = |name: &str| common::median(name).unwrap();
     let more = first("with a backlog of a million") - first("empty");
     println!(
         "from start to the first event accepted: {} with a backlog of a million, {} empty: {:.1} ms more (goal <= 100)",

@@ -1,21 +1,11 @@
 //! On a local PostgreSQL server: a million rows as CSV beside psql's `\copy`; from the event to the committed row beside
 //! `COPY` of the same rows into the same tables and beside one `INSERT` a row; and four writers on one ledger beside
 //! four on four.
-#![allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a benchmark fails by panicking and prints what it finds"
-)]
+#![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
-#[path = "support/mod.rs"]
-mod figures;
-#[path = "../tests/support/mod.rs"]
+mod common;
+#[path = "../tests/suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "each benchmark uses its part")]
 mod support;
 
 use std::{
@@ -132,7 +122,7 @@ async fn row_by_row(url: &str, rows: u64) {
 fn timed(name: &str, rows: u64, work: impl FnOnce()) {
     let start = Instant::now();
     work();
-    figures::note(name, rows, start.elapsed());
+    common::note(name, rows, start.elapsed());
 }
 
 /// Set in a process that only exports, so that its memory is the export's alone.
@@ -201,12 +191,12 @@ fn main() {
         "four writers, one ledger",
         "four writers, four ledgers",
     ] {
-        println!("{name}: {:.0} rows/s", 1.0 / figures::median(name).unwrap());
+        println!("{name}: {:.0} rows/s", 1.0 / common::median(name).unwrap());
     }
-    figures::ratio("psql's \\copy of them", "CSV of 1 M rows", ">= 1");
-    let resident = figures::most_memory(EXPORT_ONLY, url.as_ref()) as f64 / 1e6;
+    common::ratio("psql's \\copy of them", "CSV of 1 M rows", ">= 1");
+    let resident = common::most_memory(EXPORT_ONLY, url.as_ref()) as f64 / 1e6;
     println!("CSV of 1 M rows: {resident:.1} MB resident at most, the whole process (goal <= 64)");
-    figures::ratio("COPY", "audit", ">= 0.85");
-    figures::ratio("row by row", "audit", "what a statement a row costs");
-    figures::ratio("four writers, one ledger", "four writers, four ledgers", "reported");
+    common::ratio("COPY", "audit", ">= 0.85");
+    common::ratio("row by row", "audit", "what a statement a row costs");
+    common::ratio("four writers, one ledger", "four writers, four ledgers", "reported");
 }

@@ -1,22 +1,11 @@
 //! Pages and reports of ten million entries over a hundred days, on SQLite and on PostgreSQL: how long the slowest of a
 //! hundred takes. And what writers notice of an index that is made beside them, and the pages that it serves.
 //! `QUERY_ROWS` in the environment is another number of entries.
-#![allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::print_stdout,
-    reason = "a benchmark fails by panicking and prints what it finds"
-)]
+#![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
-#[path = "support/mod.rs"]
-mod figures;
-#[path = "../tests/support/mod.rs"]
+mod common;
+#[path = "../tests/suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "each benchmark uses its part")]
 mod support;
 
 use std::{
@@ -25,7 +14,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use figures::show;
+use common::show;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use support::{block_on, postgres::server};
 use tracing_audit::{

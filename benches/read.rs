@@ -1,15 +1,8 @@
 //! Reading a ledger of a million rows: queries and pages beside a table with the columns as text that is
 //! scanned, the CSV export beside the sqlite3 shell, and how much memory the export takes.
-#![allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark fails by panicking and prints what it finds"
-)]
+#![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
-mod support;
+mod common;
 
 use std::{
     path::{Path, PathBuf},
@@ -83,7 +76,7 @@ fn bench(
             let start = Instant::now();
             (0..iterations).for_each(|_| job());
             let took = start.elapsed();
-            support::note(name, iterations, took);
+            common::note(name, iterations, took);
             took
         });
     });
@@ -143,19 +136,19 @@ fn main() {
     bench(&mut group, "CSV of all, sqlite3 shell", || shell(&file));
     group.finish();
 
-    support::ratio("newest 100", "newest 100, scanned", "< 1");
-    support::ratio(
+    common::ratio("newest 100", "newest 100, scanned", "< 1");
+    common::ratio(
         "newest 100 of a large workspace",
         "newest 100 of a large workspace, by an index on time",
         "-",
     );
-    support::ratio("newest 100 refusals", "newest 100 refusals, scanned", "< 1");
-    support::ratio("CSV of all", "CSV of all, sqlite3 shell", "<= 1");
+    common::ratio("newest 100 refusals", "newest 100 refusals, scanned", "< 1");
+    common::ratio("CSV of all", "CSV of all, sqlite3 shell", "<= 1");
     for name in ["CSV of all", "CSV of all, sqlite3 shell"] {
-        if let Some(each) = support::median(name) {
+        if let Some(each) = common::median(name) {
             println!("{name}: {:.0} rows/s", ROWS as f64 / each);
         }
     }
-    let resident = support::most_memory(EXPORT_ONLY, file.as_os_str()) as f64 / 1e6;
+    let resident = common::most_memory(EXPORT_ONLY, file.as_os_str()) as f64 / 1e6;
     println!("CSV of all: {resident:.1} MB resident at most, the whole process (goal <= 64)");
 }

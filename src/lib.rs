@@ -149,9 +149,9 @@ pub use engine::{Health, Notice, Stats};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
 pub use export::{ExportChunk, ExportFormat};
-pub use query::{AuditFilter, AuditQuery, Column, CountBy};
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, WiringReport, not_audit};
 pub use log::{AuditLog, AuditLogBuilder, AuditWriter, ShutdownReport};
+pub use query::{AuditFilter, AuditQuery, Column, CountBy};
 pub use queue::{
     Durability, Rejections, WhenFull,
     journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},

@@ -10,17 +10,18 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "this test uses a part of it")]
 mod support;
 
 use tracing::level_filters::STATIC_MAX_LEVEL;
-use tracing_audit::AuditLog;
 use tracing_subscriber::{prelude::*, registry};
 
 #[test]
 fn events_that_are_compiled_out_are_reported_and_only_those() {
-    support::in_own_process("events_that_are_compiled_out_are_reported_and_only_those", || {
+    support::in_own_process(support::this_test!(), || {
         let directory = tempfile::tempdir().unwrap();
-        let log = AuditLog::open_blocking(directory.path().join("audit.db")).unwrap();
+        let log = support::open(&directory.path().join("audit.db"));
         registry().with(log.layer()).init();
         let outcome = log.check_wiring().map_err(|error| error.to_string());
         if STATIC_MAX_LEVEL < tracing::Level::INFO {

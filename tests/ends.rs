@@ -1,5 +1,5 @@
-//! How a process ends, and what that costs with each kind of queue: what the child announced is compared with
-//! what it left. Each is a real `main` that ends, so this test brings its own.
+//! The ends of a process, and their cost with each kind of queue: the entries that the child announced are compared with
+//! those that it left. Each is a real `main` that ends, so this test has a harness of its own.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,12 +11,14 @@
     reason = "a test fails by panicking, and this one ends in every other way too"
 )]
 
+#[path = "suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "this test uses a part of it")]
 mod support;
 
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Command, ExitStatus, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,21 +26,27 @@ use tracing::info;
 use tracing_audit::{AuditLog, AuditLogBuilder, AuditQuery, AuditReader, Store};
 use tracing_subscriber::prelude::*;
 
-/// Committed before the end.
+/// The number of entries committed before the end.
 const FLUSHED: u64 = 500;
-/// Accepted at the end, and due in an hour.
+/// The number of entries accepted at the end, and due in an hour.
 const LAST: u64 = 3500;
+
+/// The longest that dropping a log waits.
+const DROP_FLUSH: Duration = Duration::from_secs(5);
 
 const FILE: &str = "TRACING_AUDIT_TEST_FILE";
 const END: &str = "TRACING_AUDIT_TEST_END";
 const QUEUE: &str = "TRACING_AUDIT_TEST_QUEUE";
 
-/// With what is pending due in an hour.
+/// Pending entries are due in an hour.
 fn builder() -> AuditLogBuilder {
     let store = Store::sqlite(std::env::var_os(FILE).unwrap()).unwrap();
-    let builder =
-        AuditLog::builder().store(store).batch_entries(10_000).flush_interval(Duration::from_hours(1));
-    if std::env::var(QUEUE).unwrap() == "memory" { builder.in_memory_queue() } else { builder }
+    let builder = support::builder(store).batch_entries(10_000).flush_interval(Duration::from_hours(1));
+    if std::env::var(QUEUE).unwrap() == "memory" {
+        builder.in_memory_queue().queue_max_entries(100_000).queue_max_bytes(64 << 20)
+    } else {
+        builder
+    }
 }
 
 /// Emits, announces how much was accepted, and ends.
@@ -63,7 +71,7 @@ async fn child(end: &str) {
         "abort" => std::process::abort(),
         "SIGTERM handled" => {
             terminated.recv().await;
-            let report = audit.shutdown(Duration::from_secs(5)).await.unwrap();
+            let report = audit.shutdown(support::PATIENCE).await.unwrap();
             assert_eq!(report.stats.pending, 0);
         }
         other => panic!("no such end: {other}"),
@@ -82,8 +90,21 @@ fn child_that_waits_for_sigterm() {
     std::thread::sleep(support::PATIENCE);
 }
 
-/// Lets a child end in this way, and returns what it announced, what it left committed, and what the next log has.
-fn ended(end: &str, queue: &str) -> (u64, u64, u64, ExitStatus) {
+/// The end of a child.
+struct Ended {
+    status: ExitStatus,
+    /// Accepted when the child announced it.
+    announced: u64,
+    /// Committed when the child had ended.
+    left: u64,
+    /// Committed once the next log has adopted the journal.
+    then: u64,
+    /// From the announcement to the end.
+    took: Duration,
+}
+
+/// Lets a child end in this way.
+fn ended(end: &str, queue: &str) -> Ended {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.db");
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -96,11 +117,13 @@ fn ended(end: &str, queue: &str) -> (u64, u64, u64, ExitStatus) {
         .unwrap();
     let mut announced = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut announced).unwrap();
+    let start = Instant::now();
     if end.starts_with("SIGTERM") {
         let status = Command::new("kill").arg(child.id().to_string()).status().unwrap();
         assert!(status.success());
     }
     let status = support::wait(child);
+    let took = start.elapsed();
     let reader = AuditReader::new(Store::sqlite(&file).unwrap());
     let count = || reader.blocking().count(AuditQuery::new()).unwrap();
     let left = count();
@@ -108,7 +131,7 @@ fn ended(end: &str, queue: &str) -> (u64, u64, u64, ExitStatus) {
     let journals = || std::fs::read_dir(directory.path().join("audit.db.queue")).unwrap().count();
     support::wait_until("what was left is adopted", || journals() == 1);
     assert_eq!(next.stats().recovered, count() - left);
-    (announced.trim().parse().unwrap(), left, count(), status)
+    Ended { status, announced: announced.trim().parse().unwrap(), left, then: count(), took }
 }
 
 fn main() {
@@ -123,7 +146,7 @@ fn main() {
         ("return", all),
         ("panic", all),
         ("SIGTERM handled", all),
-        // Nobody is left to flush: what was not committed is left to the next log, or to nobody.
+        // Nothing is left to flush: entries that are not committed are left to the next log, or lost.
         ("exit", FLUSHED),
         ("panic = abort", FLUSHED),
         ("abort", FLUSHED),
@@ -131,9 +154,16 @@ fn main() {
     ];
     for (end, left) in ways {
         for (queue, in_the_end) in [("memory", left), ("journal", all)] {
-            let (announced, found, then, status) = ended(end, queue);
-            assert_eq!((announced, found, then), (all, left, in_the_end), "{end}, {queue}: {status}");
-            println!("test {end}, {queue}: {left} of {all} committed, {then} after the next start ... ok");
+            let Ended { status, announced, left: found, then, took } = ended(end, queue);
+            if matches!(end, "return" | "panic") && took >= DROP_FLUSH {
+                // The machine is so slow that the log was not given the time for all of it.
+                assert_eq!(announced, all, "{end}, {queue}: {status}");
+                assert!((FLUSHED..=all).contains(&found), "{end}, {queue}: {found}, {status}");
+                assert_eq!(then, if queue == "memory" { found } else { all }, "{end}, {queue}: {status}");
+            } else {
+                assert_eq!((announced, found, then), (all, left, in_the_end), "{end}, {queue}: {status}");
+            }
+            println!("test {end}, {queue}: {found} of {all} committed, {then} after the next start ... ok");
         }
     }
     println!("\ntest result: ok. {} passed; 0 failed", 2 * ways.len());

@@ -10,31 +10,31 @@
 //! [`Failing`](crate::Health::Failing) until a commit succeeds, [`on_notice`](crate::AuditLogBuilder::on_notice)
 //! is told, [`commit`](crate::AuditWriter::commit) and [`committed`](crate::AuditLog::committed) return
 //! [`is_pending`](crate::AuditError::is_pending) with what the database said as their source, and nothing is
-//! lost or doubled once the cause goes away. The last column names the test that shows it (files in `tests/`, or
-//! `src/engine/flusher/tests.rs`).
+//! lost or doubled once the cause goes away. The last column names the test that shows it: a module of
+//! `tests/suite`, `tests/ends.rs`, or `src/engine/flusher/tests.rs`.
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|
-//! | another process holds the database's lock | each attempt waits 5 s for it, then says so | `faults`: `a_database_locked_for_12_s_…` |
-//! | the file system is full | entries wait until there is room | `faults`: `a_full_file_system_…` |
-//! | it becomes read-only | entries wait until it is writable again | `faults`: `a_file_system_remounted_read_only_…` |
-//! | the file is deleted or replaced | entries wait until that file is back; no other is ever written, and no new one begun | `faults`: `a_file_unlinked_and_restored_…`; `writing`: `a_file_replaced_under_us_…` |
-//! | the file is damaged | opening says so; a writer waits until it is restored in place | `faults`: `a_file_damaged_in_the_middle_…` |
-//! | somebody changes our tables | nothing is quarantined; entries wait until the tables are as they were | `faults`: `a_column_dropped_under_us_…` |
+//! | another process holds the database's lock | each attempt waits 5 s for it, then says so | `survive::faults`: `a_database_locked_for_12_s_…` |
+//! | the file system is full | entries wait until there is room | `survive::faults`: `a_full_file_system_…` |
+//! | it becomes read-only | entries wait until it is writable again | `survive::faults`: `a_file_system_remounted_read_only_…` |
+//! | the file is deleted or replaced | entries wait until that file is back; no other is ever written, and no new one begun | `survive::faults`: `a_file_unlinked_and_restored_…`; `sqlite::operation`: `a_file_replaced_under_us_…` |
+//! | the file is damaged | opening says so; a writer waits until it is restored in place | `survive::faults`: `a_file_damaged_in_the_middle_…` |
+//! | somebody changes our tables | nothing is quarantined; entries wait until the tables are as they were | `survive::faults`: `a_column_dropped_under_us_…` |
 //! | a commit succeeds and its answer is lost | the position stored with it tells, at the next attempt | `flusher`: `lost_answers_double_nothing_…` |
 //! | the database does not answer at all | health turns bad after `commit_timeout`; the attempt goes on, with a PostgreSQL server for at most a minute | `flusher`: `a_database_that_does_not_answer_…` |
 //! | it cannot be opened at first | `open` is an error; [`AuditWriter::new`](crate::AuditWriter::new) goes on trying | `flusher`: `a_database_that_cannot_be_opened_at_first_…` |
-//! | the file is no database, is for another ledger, or was made by a newer version | `open` is an error that names the remedy | `writing`: `files_that_cannot_be_a_ledger_…` |
-//! | a PostgreSQL server is not there at first | with a journal, `open` succeeds all the same and what is accepted is committed once it is there; without, `open` is an error | `postgres`: `a_server_that_is_not_there_at_first_…` |
-//! | it is killed, stopped, or ends our connection | tried again on a new one, also if the COMMIT had been sent | `postgres`: `nothing_accepted_is_lost_or_doubled_however_the_server_ends`, `lost_answers_to_a_commit_…` |
-//! | it is read-only, its disk is full, it has no connection left, it cancels a statement or a transaction, its role loses a grant | told with its remedy, and tried again; no entry is blamed | `postgres_faults` |
-//! | the password changes | asked for again for each connection: [`PostgresStore::password`](crate::PostgresStore::password), or the options of the pool | `postgres_faults`: `a_password_that_changes_…` |
-//! | the tables are not there, or older, and [`Migrate::Check`](crate::Migrate::Check) forbids to make them | an error; with a journal and a server, told until somebody has made them | `postgres_faults`: `a_log_that_may_not_make_the_tables_…`; `processes`: `tables_made_in_the_shell_…` |
-//! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres`: `what_cannot_be_is_refused_…` |
-//! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres_tls`: `a_server_that_is_not_the_one_meant_is_refused` |
-//! | an index that was asked for cannot be made | told, and tried again after 1 s, at last every minute; entries are committed meanwhile, and found by a scan | `contract`: `a_log_that_may_not_make_an_index_…` |
-//! | making one is interrupted | the next log makes it anew | `postgres`: `an_index_whose_making_was_interrupted_…` |
-//! | a read cannot be recorded, by a reader that is told to | it is not answered | `postgres`: `a_writer_with_the_documented_grants_…`; `writing`: `tables_of_the_first_version_…` |
+//! | the file is no database, is for another ledger, or was made by a newer version | `open` is an error that names the remedy | `sqlite::operation`: `files_that_cannot_be_a_ledger_…` |
+//! | a PostgreSQL server is not there at first | with a journal, `open` succeeds all the same and what is accepted is committed once it is there; without, `open` is an error | `postgres::operation`: `a_server_that_starts_late_…` |
+//! | it is killed, stopped, or ends our connection | tried again on a new one, also if the COMMIT had been sent | `postgres::operation`: `nothing_accepted_is_lost_or_doubled_however_the_server_ends`, `lost_answers_to_a_commit_…` |
+//! | it is read-only, its disk is full, it has no connection left, it cancels a statement or a transaction, its role loses a grant | told with its remedy, and tried again; no entry is blamed | `postgres::faults` |
+//! | the password changes | asked for again for each connection: [`PostgresStore::password`](crate::PostgresStore::password), or the options of the pool | `postgres::faults`: `a_password_that_changes_…` |
+//! | the tables are not there, or older, and [`Migrate::Check`](crate::Migrate::Check) forbids to make them | an error; with a journal and a server, told until somebody has made them | `postgres::faults`: `a_log_that_may_not_create_the_tables_…`; `survive::processes`: `tables_made_in_the_shell_…` |
+//! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres::operation`: `an_impossible_store_is_refused_…` |
+//! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres::tls`: `a_server_that_is_not_the_one_meant_is_refused` |
+//! | an index that was asked for cannot be made | told, and tried again after 1 s, at last every minute; entries are committed meanwhile, and found by a scan | `contract::indexes`: `a_log_that_may_not_create_an_index_…` |
+//! | making one is interrupted | the next log makes it anew | `postgres::operation`: `an_interrupted_index_is_created_again_…` |
+//! | a read cannot be recorded, by a reader that is told to | it is not answered | `postgres::operation`: `a_writer_with_the_documented_grants_…`; `sqlite::operation`: `tables_of_the_first_version_…` |
 //! | the log's thread panics (a bug) | counted in [`panics`](crate::Stats::panics), survived | `flusher`: `a_panic_of_the_log_s_thread_…` |
 //! | all of this, in any order | the books balance, every accepted entry is in one place | `flusher`: `whatever_happens_…` |
 //!
@@ -42,12 +42,12 @@
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|
-//! | the database refuses one entry for good (a constraint, its size) | it is found by halving its batch and set aside whole in quarantine, the rest is committed; `commit` returns [`is_quarantined`](crate::AuditError::is_quarantined) | `faults`: `one_poison_entry_among_500_…` |
-//! | it refuses every entry of a batch | that is the database's fault: nothing is quarantined until it accepts another | `writing`: `an_entry_that_the_database_refuses_waits_…` |
-//! | its `id` is in the ledger already | quarantined; `commit` returns [`is_duplicate`](crate::AuditError::is_duplicate) | `contract`: `a_duplicate_is_quarantined_alone_…` |
-//! | it exceeds the size limits | an event is cut, which its problems say; a written entry is rejected, [`is_too_large`](crate::AuditError::is_too_large) | `contract`: `what_is_too_large_…` |
-//! | it is malformed | stored, the raw value in the metadata, the problem listed | `contract` |
-//! | a value's `Debug` panics | stored, with a problem | `global`: `a_panicking_debug_…` |
+//! | the database refuses one entry for good (a constraint, its size) | it is found by halving its batch and set aside whole in quarantine, the rest is committed; `commit` returns [`is_quarantined`](crate::AuditError::is_quarantined) | `survive::faults`: `one_poison_entry_among_500_…` |
+//! | it refuses every entry of a batch | that is the database's fault: nothing is quarantined until it accepts another | `sqlite::operation`: `an_entry_that_the_database_refuses_waits_…` |
+//! | its `id` is in the ledger already | quarantined; `commit` returns [`is_duplicate`](crate::AuditError::is_duplicate) | `contract::writing`: `a_duplicate_is_quarantined_alone_…` |
+//! | it exceeds the size limits | an event is cut, which its problems say; a written entry is rejected, [`is_too_large`](crate::AuditError::is_too_large) | `contract::writing`: `a_too_large_entry_…` |
+//! | it is malformed | stored, the raw value in the metadata, the problem listed | `contract::fields` |
+//! | a value's `Debug` panics | stored, with a problem | `emit::wiring`: `a_panicking_debug_…` |
 //!
 //! Quarantined entries are shown by [`quarantined`](crate::AuditReader::quarantined), written as JSON Lines by
 //! [`export_quarantined`](crate::AuditReader::export_quarantined), and tried again by
@@ -60,11 +60,11 @@
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|
-//! | the queue is full, [`Block`](crate::WhenFull::Block) | the emitter waits once; after a wait in vain entries are rejected at once until there is room | `faults`: `a_minute_of_overload_that_waits_…` |
-//! | the queue is full, [`Reject`](crate::WhenFull::Reject) | rejected at once | `faults`: `a_minute_of_overload_that_rejects_…` |
-//! | the database is locked and a producer goes on | memory stays within the queue's bounds and 32 MB | `faults`: `memory_stays_within_…` |
-//! | the log is shut down | rejected, [`is_closed`](crate::AuditError::is_closed); with the thread gone no entry can tell, the books do | `global`: `no_runtime_is_needed_…` |
-//! | no audit event arrives within `committed` | an error, [`is_wiring`](crate::AuditError::is_wiring) | `committed`: `committed_without_an_event_…` |
+//! | the queue is full, [`Block`](crate::WhenFull::Block) | the emitter waits once; after a wait in vain entries are rejected at once until there is room | `survive::faults`: `a_minute_of_overload_that_waits_…` |
+//! | the queue is full, [`Reject`](crate::WhenFull::Reject) | rejected at once | `survive::faults`: `a_minute_of_overload_that_rejects_…` |
+//! | the database is locked and a producer goes on | memory stays within the queue's bounds and 32 MB | `survive::faults`: `memory_stays_within_…` |
+//! | the log is shut down | rejected, [`is_closed`](crate::AuditError::is_closed); with the thread gone no entry can tell, the books do | `emit::wiring`: `no_runtime_is_needed_…` |
+//! | no audit event arrives within `committed` | an error, [`is_wiring`](crate::AuditError::is_wiring) | `emit::committed`: `committed_without_an_event_…` |
 //!
 //! What is accepted and not committed waits at most `flush_interval` (100 ms) for its batch to start, on a good
 //! day. With a queue in memory it goes with the process; a [`journal`](crate::AuditLogBuilder::journal) is left for the
@@ -73,13 +73,13 @@
 //! | how the process ends | what is lost from memory | from a journal | shown by |
 //! |---|---|---|---|
 //! | `main` returns, or panics and unwinds, with the [`AuditLog`](crate::AuditLog) in scope | nothing that can be committed within 5 s | nothing | `ends` |
-//! | SIGTERM with a handler that calls [`shutdown`](crate::AuditLog::shutdown) | nothing that can be committed by its deadline; the report says what is left | nothing | `ends`; `journal`: `a_shutdown_with_the_database_locked_…` |
-//! | `process::exit`, `abort`, a panic under `panic = "abort"`, SIGTERM without a handler, `kill -9` | what is pending | nothing | `ends`; `journal`: `nothing_announced_is_lost_or_doubled_by_kill_9` |
-//! | killed within any system call, or one of them fails | | nothing | `crash_points` |
-//! | the machine loses power | what is pending | what the kernel had not written yet; with [`PowerLoss`](crate::Durability::PowerLoss) the last `within` | `power_loss` |
-//! | the async runtime that opened the log is dropped | nothing: the log has a thread of its own | nothing | `committed`: `a_log_outlives_the_runtime_…` |
-//! | a notice handler panics or never returns | nothing: it runs on another thread | nothing | `committed`: `a_notice_handler_…` |
-//! | it forks | the child's own events: its calls are errors that say so | the same | `journal`: `a_forked_child_…` |
+//! | SIGTERM with a handler that calls [`shutdown`](crate::AuditLog::shutdown) | nothing that can be committed by its deadline; the report says what is left | nothing | `ends`; `survive::journal`: `a_shutdown_with_the_database_locked_…` |
+//! | `process::exit`, `abort`, a panic under `panic = "abort"`, SIGTERM without a handler, `kill -9` | what is pending | nothing | `ends`; `survive::journal`: `nothing_announced_is_lost_or_doubled_by_kill_9` |
+//! | killed within any system call, or one of them fails | | nothing | `survive::crash_points` |
+//! | the machine loses power | what is pending | what the kernel had not written yet; with [`PowerLoss`](crate::Durability::PowerLoss) the last `within` | `survive::power_loss` |
+//! | the async runtime that opened the log is dropped | nothing: the log has a thread of its own | nothing | `emit::committed`: `a_log_outlives_the_runtime_…` |
+//! | a notice handler panics or never returns | nothing: it runs on another thread | nothing | `emit::committed`: `a_notice_handler_…` |
+//! | it forks | the child's own events: its calls are errors that say so | the same | `survive::journal`: `a_forked_child_…` |
 //!
 //! With a journal, a process that finds what dead ones left (when it opens a log, soon after, and every minute) commits it
 //! beside its own; [`recovered`](crate::Stats::recovered) counts it. What the journal accepted and no longer has is
@@ -87,18 +87,18 @@
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|
-//! | several processes die | the next adopts all of their journals, while it accepts | `journal`: `journals_of_several_dead_processes_…` |
-//! | the last record was torn | cut: it was never accepted; the segment is kept | `journal`: `a_torn_tail_is_cut_…` |
-//! | bytes of a journal change | what they hit is [`damaged`](crate::Stats::damaged) and told, the rest committed, and the segment kept in `damaged` beside the journals | `journal`: `damage_costs_what_it_hits_…` |
-//! | a segment is removed | what was in it and not committed is damaged and told, the rest committed | `journal`: `a_segment_that_is_gone_…` |
-//! | the database is restored from an earlier backup | what journals of dead processes still have is committed again; the rest is told, and so is what a running log had committed since | `journal`: `a_database_restored_…` |
-//! | a segment's header changes | read by its name, if another segment's header says for which database; otherwise left alone, and health is `Failing` while it is there | `journal`: `a_header_that_no_longer_checks_…` |
-//! | somebody takes the `lock` of a journal away | left alone, and health is `Failing` until there is one | `journal`: `a_journal_whose_lock_…` |
+//! | several processes die | the next adopts all of their journals, while it accepts | `survive::journal`: `journals_of_several_dead_processes_…` |
+//! | the last record was torn | cut: it was never accepted; the segment is kept | `survive::journal`: `a_torn_tail_is_cut_…` |
+//! | bytes of a journal change | what they hit is [`damaged`](crate::Stats::damaged) and told, the rest committed, and the segment kept in `damaged` beside the journals | `survive::journal`: `damage_costs_what_it_hits_…` |
+//! | a segment is removed | what was in it and not committed is damaged and told, the rest committed | `survive::journal`: `a_segment_that_is_gone_…` |
+//! | the database is restored from an earlier backup | what journals of dead processes still have is committed again; the rest is told, and so is what a running log had committed since | `survive::journal`: `a_database_restored_…` |
+//! | a segment's header changes | read by its name, if another segment's header says for which database; otherwise left alone, and health is `Failing` while it is there | `survive::journal`: `a_header_that_no_longer_checks_…` |
+//! | somebody takes the `lock` of a journal away | left alone, and health is `Failing` until there is one | `survive::journal`: `a_journal_whose_lock_…` |
 //! | a journal cannot be read | health is `Failing`, and it is read again; a dead process's stands in no other's way | `flusher`: `a_queue_that_cannot_be_read_…` |
-//! | a journal is for another database or ledger, or of a newer version | left alone | `journal`: `a_journal_for_another_database_…`, `what_is_no_journal_of_ours_…` |
-//! | its directory cannot be made or written | `open` is an error | `writing`: `a_read_only_file_…` |
-//! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says, until there is room | `journal`: `a_full_journal_…`; `faults`: `a_journal_on_a_full_file_system_…` |
-//! | a sync of the journal fails or takes too long | health is `Failing` until one succeeds; what was in that file is written to another, since no later sync of it can be believed | `crash_points` |
+//! | a journal is for another database or ledger, or of a newer version | left alone | `survive::journal`: `a_journal_for_another_database_…`, `what_is_no_journal_of_ours_…` |
+//! | its directory cannot be made or written | `open` is an error | `sqlite::operation`: `a_read_only_file_…` |
+//! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says, until there is room | `survive::journal`: `a_full_journal_…`; `survive::faults`: `a_journal_on_a_full_file_system_…` |
+//! | a sync of the journal fails or takes too long | health is `Failing` until one succeeds; what was in that file is written to another, since no later sync of it can be believed | `survive::crash_points` |
 //!
 //! # What a service does
 //!

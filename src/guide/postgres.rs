@@ -72,5 +72,5 @@
 //! The tests that SQLite and PostgreSQL share run against any server that speaks its language:
 //!
 //! ```sh
-//! TRACING_AUDIT_TEST_POSTGRES=postgres://user@host:5432 cargo test --features postgres --test contract
+//! TRACING_AUDIT_TEST_POSTGRES=postgres://user@host:5432 cargo test --features postgres --test suite contract::postgres
 //! ```

@@ -17,7 +17,7 @@ use super::{
     visit::FieldVisitor,
 };
 use crate::{
-    engine::{EngineHandle, Engine},
+    engine::{Engine, EngineHandle},
     entry::Moment,
     record::{FieldEncoder, Limits, begin_event, without_field},
 };

@@ -1,0 +1,71 @@
+//! An export that is interrupted and resumed.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{EVENTS, answer, emit, filled, run, seqs};
+use crate::support::log;
+
+#[test]
+fn an_export_interrupted_at_any_byte_and_resumed_equals_an_uninterrupted_one() {
+    let fixture = filled(log());
+    let more = |count: usize| {
+        for _ in 0..count {
+            emit(&fixture.log, &EVENTS[1]);
+        }
+        fixture.settle();
+    };
+    more(600);
+    let directory = fixture.directory.path();
+    let db = directory.join("audit.db");
+    let db = db.to_str().unwrap();
+    let export = |name: &str| {
+        let file = directory.join(name).display().to_string();
+        format!("export --where agent_id!=healthcheck --since 5200w --manifest -o {file}")
+    };
+    assert_eq!(answer(db, &export("whole.jsonl")), "");
+    let whole = std::fs::read(directory.join("whole.jsonl")).unwrap();
+    let manifest = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(directory.join(name)).unwrap()).unwrap()
+    };
+    let expected = manifest("whole.jsonl.manifest.json");
+
+    for (round, cut) in [0, 1, 500, 9_999, 50_000, 111_111, whole.len() as u64].into_iter().enumerate() {
+        let name = format!("{round}.jsonl");
+        let resume = [&export(&name), " --resume"].concat();
+        // The first try stops at a limit in blocks of 512 bytes, and loses everything after some byte.
+        let mut limited = Command::new("sh");
+        limited.args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 150; exec \"$0\" $1",
+            env!("CARGO_BIN_EXE_tracing-audit"),
+            &resume,
+        ]);
+        let first = limited.env("TRACING_AUDIT_DB", db).output().unwrap();
+        assert_eq!(first.status.code(), Some(4), "{}", String::from_utf8_lossy(&first.stderr));
+        assert!(!directory.join(&name).exists());
+        let partial = std::fs::OpenOptions::new()
+            .write(true)
+            .open(directory.join([&name, ".partial"].concat()))
+            .unwrap();
+        let length = partial.metadata().unwrap().len();
+        assert!(length > 50_000, "{length}");
+        partial.set_len(cut.min(length)).unwrap();
+        // Entries that arrive meanwhile belong to the next export.
+        more(1);
+        let other = run(db, &[&resume, " --action s3:GetObject"].concat());
+        assert_eq!(other.status.code(), Some(2));
+        assert_eq!(answer(db, &resume), "");
+        let resumed = std::fs::read(directory.join(&name)).unwrap();
+        let rows = seqs(std::str::from_utf8(&resumed).unwrap()).len();
+        assert!(resumed.starts_with(&whole) && rows == 612 + round, "{round}: {rows}");
+        let told = manifest(&[&name, ".manifest.json"].concat());
+        assert_eq!(told["rows"], json!(rows));
+        if round == 0 {
+            assert_eq!((&resumed, &told["sha256"]), (&whole, &expected["sha256"]));
+        }
+        let left = |end: &str| directory.join([&name, end].concat()).exists();
+        assert!(!left(".partial") && !left(".partial.json"));
+    }
+}

@@ -1,0 +1,113 @@
+//! The command, run as an operator runs it, on both databases.
+//!
+//! | file | what it tests |
+//! |---|---|
+//! | `export` | an export that is interrupted and resumed |
+//! | `operator` | tables, indexes, the queue, completions and the manual |
+//! | `query` | several ledgers, several databases, hostile text, a reader of the output that ends early |
+//! | `refusals` | errors: one clear sentence, and the exit code |
+//! | `stats` | counts over time |
+//! | `tail` | a copy that is killed amid its work |
+
+mod export;
+mod operator;
+mod query;
+mod refusals;
+mod stats;
+mod tail;
+
+use std::{
+    process::{Command, Output, Stdio},
+    sync::LazyLock,
+};
+
+use serde_json::Value;
+use tracing::{Dispatch, dispatcher, info};
+use tracing_audit::{AuditEntry, AuditLog, SequencedEntry};
+use tracing_subscriber::prelude::*;
+use uuid::Uuid;
+
+use crate::support::Fixture;
+
+/// A small trail, written for these tests, in the format of AWS CloudTrail. A Tuesday in Berlin is 2026-11-16 23:00 to 2026-11-17 23:00 in
+/// UTC.
+pub(crate) static EVENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let lines = include_str!("../../data/cloudtrail.jsonl").lines();
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+});
+
+pub(crate) fn emit(log: &AuditLog, event: &Value) {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
+    let masked = text("/additionalEventData/masked");
+    let decision = match text("/errorCode") {
+        Some("AccessDenied") => "Deny",
+        _ if masked.is_some() => "Mask",
+        _ => "Allow",
+    };
+    let (source, risk) = (text("/eventSource").unwrap(), &event["additionalEventData"]["riskScore"]);
+    let service = source.strip_suffix(".amazonaws.com").unwrap();
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(log.layer()));
+    dispatcher::with_default(&dispatch, || {
+        info!(target: "audit", occurred_at = text("/eventTime"), workspace_id = text("/recipientAccountId"),
+            session_id = text("/userIdentity/accessKeyId"), agent_id = text("/userIdentity/userName"),
+            action = format!("{service}:{}", text("/eventName").unwrap()), resource = service,
+            resource_id = text("/requestParameters/key"), decision, risk_score = risk.as_f64(),
+            // A risk that is no number is a problem.
+            risk_score = risk.as_str(), reason = text("/errorMessage").or(masked), metadata = event.to_string());
+    });
+}
+
+pub(crate) fn filled(fixture: Fixture) -> Fixture {
+    for event in &*EVENTS {
+        emit(&fixture.log, event);
+    }
+    // The same entry twice: the second goes to quarantine.
+    let twice = AuditEntry {
+        id: Uuid::from_u128(7),
+        ts: "2026-11-19T00:00:00Z".parse().unwrap(),
+        ..AuditEntry::new(Uuid::nil(), "twice", "r")
+    };
+    fixture.log.writer().commit_blocking(twice.clone()).unwrap();
+    assert!(fixture.log.writer().commit_blocking(twice).unwrap_err().is_duplicate());
+    fixture
+}
+
+pub(crate) fn command(db: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
+    command.env("TRACING_AUDIT_DB", db).env("COLUMNS", "120").stdin(Stdio::null());
+    command
+}
+
+/// Runs the command with these words, separated by single blanks. A word that holds blanks is quoted by `'`.
+pub(crate) fn run(db: &str, arguments: &str) -> Output {
+    let mut words = Vec::new();
+    for (index, part) in arguments.split('\'').enumerate() {
+        if index % 2 == 0 {
+            words.extend(part.split_whitespace());
+        } else {
+            words.push(part);
+        }
+    }
+    command(db).args(words).output().unwrap()
+}
+
+#[track_caller]
+pub(crate) fn answer(db: &str, arguments: &str) -> String {
+    let Output { status, stdout, stderr } = run(db, arguments);
+    assert!(status.success(), "{arguments}: {}", String::from_utf8_lossy(&stderr));
+    assert!(stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+/// Checks the table that answers this.
+#[track_caller]
+pub(crate) fn shows(db: &str, arguments: &str, expected: &str) {
+    let table = answer(db, &[arguments, " --format table"].concat());
+    assert_eq!(table.trim_end(), expected.trim(), "{arguments}:\n{table}");
+}
+
+/// The `seq` of each line.
+pub(crate) fn seqs(lines: &str) -> Vec<u64> {
+    let seq = |line| serde_json::from_str::<SequencedEntry>(line).unwrap().seq;
+    lines.lines().map(seq).collect()
+}

@@ -1,0 +1,145 @@
+//! Queries: several ledgers, several databases, hostile text, and a reader of the output that ends early.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Output, Stdio},
+};
+
+use serde_json::{Value, json};
+use tracing_audit::{AuditEntry, Store};
+use uuid::Uuid;
+
+use super::{EVENTS, answer, command, emit, filled, seqs, shows};
+use crate::support::{self, log, postgres::server};
+
+#[test]
+fn a_reader_that_closes_the_output_early_is_no_error() {
+    let fixture = filled(log());
+    for _ in 0..500 {
+        emit(&fixture.log, &EVENTS[0]);
+    }
+    fixture.settle();
+    let db = fixture.directory.path().join("audit.db");
+    for arguments in [
+        ["query", "--limit=0"],
+        ["export", "--format=csv"],
+        ["export", "--format=jsonl"],
+        ["tail", "--format=table"],
+    ] {
+        let mut process = command(db.to_str().unwrap())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::with_capacity(64, process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Output { status, stderr, .. } = process.wait_with_output().unwrap();
+        assert!(status.success() && stderr.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    }
+}
+
+#[test]
+fn control_characters_are_escaped_in_a_table() {
+    let fixture = log();
+    let hostile = AuditEntry {
+        reason: Some("\u{1b}[2Jgone\u{202e}\n".to_owned()),
+        ..AuditEntry::new(Uuid::nil(), "a\r\u{9b}", "r")
+    };
+    fixture.log.writer().commit_blocking(hostile).unwrap();
+    let db = fixture.directory.path().join("audit.db");
+    let table = answer(db.to_str().unwrap(), "query --format table");
+    assert!(table.contains("a\\r\\u{9b}") && table.contains("\\u{1b}[2Jgone\\u{202e}\\n"), "{table}");
+    assert_eq!(table.lines().count(), 2);
+}
+
+#[test]
+fn several_databases_are_queried_as_one() {
+    let (first, second) = (log(), log());
+    for (log, events) in [(&first.log, [0, 2, 7]), (&second.log, [1, 3, 5])] {
+        for event in events {
+            emit(log, &EVENTS[event]);
+        }
+        log.flush_blocking().unwrap();
+    }
+    let link = |name: &str, to: &str| {
+        let file = first.directory.path().join(name).display().to_string();
+        std::os::unix::fs::symlink(to, &file).unwrap();
+    };
+    link("a", &first.db);
+    link("b", &second.db);
+    let run_in = |arguments: &str| {
+        let mut command = command("");
+        command.env_remove("TRACING_AUDIT_DB").current_dir(first.directory.path());
+        command.args(arguments.split_whitespace()).output().unwrap()
+    };
+    let answer = |arguments: &str| {
+        let Output { status, stdout, stderr } = run_in(arguments);
+        assert!(status.success(), "{arguments}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
+    };
+    let table = answer("--db a --db b query --limit 4 --format table");
+    let expected = "
+seq  time                 agent        action                 resource  decision  risk  reason
+a/2  2026-11-17 12:05:00  alice        s3:DeleteObject        s3/D      Deny      0.95  legal hold
+b/2  2026-11-16 23:30:00  alice        s3:GetObject           s3/D      Allow     0.10
+b/1  2026-10-06 09:30:00  healthcheck  sts:GetCallerIdentity  sts       Allow
+a/1  2026-10-06 09:00:00  bob          s3:DeleteObject        s3/D      Deny      0.90  not the owner
+";
+    assert_eq!(table.trim(), expected.trim(), "{table}");
+    let lines = answer("query --db a --db b --limit 1 --oldest-first");
+    assert!(lines.starts_with("{\"db\":\"a\",\"ledger\":\"main\",\"seq\":0"), "{lines}");
+    let counts = answer("--db a --db b stats --by agent_id --format table");
+    let expected = "
+agent_id     entries                        first                last
+alice        4        ████████████████████  2026-10-05 08:00:00  2026-11-17 12:05:00
+healthcheck  1        █████                 2026-10-06 09:30:00  2026-10-06 09:30:00
+bob          1        █████                 2026-10-06 09:00:00  2026-10-06 09:00:00
+";
+    assert_eq!(counts.trim(), expected.trim(), "{counts}");
+    let changes = answer("--db a --db b stats --month 2026-11 --compare --by decision");
+    let changes: Vec<Value> = changes.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = changes
+        .iter()
+        .map(|change| (change["key"].as_str().unwrap(), &change["entries_before"], &change["entries"]))
+        .collect();
+    assert_eq!(told, [("Allow", &json!(2), &json!(1)), ("Deny", &json!(2), &json!(1))]);
+    let ledgers = answer("--db a --db b ledgers");
+    assert_eq!(ledgers.matches("\"name\":\"main\",\"next_seq\":3").count(), 2);
+    let lost = run_in("--db a stats --db b");
+    assert_eq!(lost.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&lost.stderr).contains("on the same side"));
+    for alone in ["tail", "export", "quarantine retry", "migrate", "index add action", "query --format csv"] {
+        let refused = run_in(&["--db a --db b ", alone].concat());
+        assert_eq!(refused.status.code(), Some(2), "{alone}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("one --db at a time"), "{alone}");
+    }
+}
+
+#[test]
+fn entries_of_several_ledgers_are_shown_in_the_order_of_time_within_one_limit() {
+    let url = server().create_database();
+    for (ledger, events) in [("a", [2, 0]), ("b", [1, 3])] {
+        let builder = support::builder(Store::postgres(&url).unwrap())
+            .in_memory_queue()
+            .queue_max_entries(100)
+            .queue_max_bytes(1 << 20);
+        let log = builder.ledger(ledger).open_blocking().unwrap();
+        for event in events {
+            emit(&log, &EVENTS[event]);
+        }
+        log.flush_blocking().unwrap();
+    }
+    shows(
+        &url,
+        "query --limit 3",
+        "
+seq  time                 agent        action                 resource  decision  risk  reason
+b/1  2026-10-06 09:30:00  healthcheck  sts:GetCallerIdentity  sts       Allow
+a/0  2026-10-06 09:00:00  bob          s3:DeleteObject        s3/D      Deny      0.90  not the owner
+b/0  2026-10-05 08:01:00  alice        s3:PutObjectAcl        s3/D      Deny      0.70  outside of the company",
+    );
+    let lines = answer(&url, "export");
+    assert_eq!(seqs(&lines), [0, 1, 0, 1]);
+    assert!(lines.starts_with("{\"ledger\":\"a\""));
+}

@@ -1,0 +1,94 @@
+//! Errors: one clear sentence, and the exit code.
+
+use std::process::{Command, Output};
+
+use super::{answer, filled, run, seqs};
+use crate::support::log;
+
+#[test]
+fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
+    let fixture = filled(log());
+    let directory = fixture.directory.path();
+    let db = directory.join("audit.db");
+    let db = db.to_str().unwrap();
+    let fails = |db: &str, arguments: &str, code: i32, says: &str| {
+        let Output { status, stdout, stderr } = run(db, arguments);
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments}: {stderr}");
+        assert!(stderr.contains(says), "{arguments}: {stderr}");
+        assert!(stdout.is_empty());
+    };
+    assert_eq!(answer(db, "query --agent nobody"), "");
+    fails(db, "get 00000000-0000-0000-0000-000000000001", 1, "no entry has the id");
+    fails(db, "query --where colour=red", 2, "there is no field \"colour\": there are id, ");
+    fails(db, "query --where colour", 2, "is not FIELD=VALUE");
+    fails(db, "stats --by colour", 2, "cannot count by \"colour\"");
+    fails(db, "query --since 2026-11-02 --before 2026-11-01", 2, "--since must be earlier than --before");
+    fails(db, "query --since yesterday", 2, "is not a time; give one as 2h, 7d, ");
+    fails(db, "query --on 2026-11-31", 2, "is not a date");
+    assert_eq!(answer(db, "query --since '+262142-12-31 23:30' --tz Pacific/Apia"), "");
+    assert_eq!(answer(db, "query --on 2011-12-30 --tz Pacific/Apia"), "");
+    for command in ["query", "query --format csv", "tail -f", "stats", "export", "quarantine retry"] {
+        fails(db, &[command, " --ledger mian"].concat(), 2, "there is no ledger \"mian\": there are main");
+    }
+    fails(db, "tail -f --before-seq 5", 2, "--before-seq cannot be combined with --follow");
+    fails(db, "tail --format csv", 2, "invalid value 'csv'");
+    fails(db, "stats --format csv", 2, "invalid value 'csv'");
+    fails(db, "query --format csv --oldest-first", 2, "CSV is the latest first");
+    assert_eq!(seqs(&answer(db, "tail --from-seq 11")), [11, 12]);
+    assert_eq!(seqs(&answer(db, "tail --before-seq 2")), [0, 1]);
+    std::fs::write(directory.join("ahead"), r#"{"ledger":"main","next_seq":99}"#).unwrap();
+    let ahead = format!("tail --state {}", directory.join("ahead").display());
+    fails(db, &ahead, 3, "ends at seq 13, before 99");
+    let full = Command::new("sh")
+        .args(["-c", "exec \"$0\" export --gzip > /dev/full", env!("CARGO_BIN_EXE_tracing-audit")])
+        .env("TRACING_AUDIT_DB", db)
+        .output()
+        .unwrap();
+    assert_eq!(full.status.code(), Some(4), "{}", String::from_utf8_lossy(&full.stderr));
+    for url in [
+        "postgres://user:secret@host:port/db",
+        "POSTGRES://u:secret@h:p/d",
+        "postgre://u:secret@h/d",
+        "host=h password=secret",
+    ] {
+        let refused = run(url, "migrate");
+        assert_eq!(refused.status.code(), Some(2), "{url}");
+        assert!(!String::from_utf8_lossy(&refused.stderr).contains("secret"), "{url}");
+    }
+    fails(db, "query --schema audit", 2, "only a PostgreSQL database has schemas");
+    fails(db, "query --tz Mars/Olympus", 2, "invalid value 'Mars/Olympus'");
+    fails("", "query", 2, "which database?");
+    fails("postgres://user:secret@host:port/db", "query", 2, "not a valid PostgreSQL URL");
+    fails(directory.join("none.db").to_str().unwrap(), "query", 3, "cannot be opened");
+    assert!(!directory.join("none.db").exists());
+    let (empty, other) = (directory.join("empty.db"), directory.join("other.db"));
+    std::fs::write(&empty, "").unwrap();
+    fails(empty.to_str().unwrap(), "query", 3, "the database holds no audit log");
+    std::fs::write(&other, "not a database at all").unwrap();
+    fails(other.to_str().unwrap(), "query", 3, "is not a SQLite database");
+    std::fs::write(directory.join("state"), "{}").unwrap();
+    fails(
+        db,
+        &format!("tail --state {}", directory.join("state").display()),
+        2,
+        "is not a state file of this command",
+    );
+
+    // A full disk halfway: no file under the final name, and none left beside it.
+    let target = directory.join("there");
+    std::fs::create_dir(&target).unwrap();
+    let export = format!("export -o {}/all.jsonl", target.display());
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 1; exec \"$0\" $1",
+        env!("CARGO_BIN_EXE_tracing-audit"),
+        &export,
+    ]);
+    let output = limited.env("TRACING_AUDIT_DB", db).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+    assert_eq!(answer(db, &export), "");
+    assert_eq!(std::fs::read_to_string(target.join("all.jsonl")).unwrap().lines().count(), 13);
+}

@@ -1,0 +1,32 @@
+//! What every database must do, word for word the same for each.
+
+/// The tests, against the database that `log` and `log_with` give.
+macro_rules! suite {
+    () => {
+        mod fields {
+            include!("fields.rs");
+        }
+        mod indexes {
+            include!("indexes.rs");
+        }
+        mod reading {
+            include!("reading.rs");
+        }
+        mod writing {
+            include!("writing.rs");
+        }
+    };
+}
+
+mod sqlite {
+    use crate::support::{log, log_with};
+
+    suite!();
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use crate::support::postgres::{log, log_with};
+
+    suite!();
+}

@@ -1,0 +1,5 @@
+//! What the documentation shows.
+
+mod examples;
+#[cfg(feature = "cli")]
+mod questions;

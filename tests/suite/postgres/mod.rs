@@ -1,0 +1,6 @@
+//! What only PostgreSQL has: many ledgers, a server in trouble, and TLS.
+
+mod faults;
+mod operation;
+#[cfg(any(feature = "tls-rustls", feature = "tls-native-tls"))]
+mod tls;

@@ -1,0 +1,3 @@
+//! What only SQLite has: an application's pool, a database in memory, and files that cannot be a ledger.
+
+mod operation;

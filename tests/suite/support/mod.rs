@@ -1,0 +1,24 @@
+//! What several tests need.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `process` | waits, processes of a test's own, the lock of the tests that keep the machine busy |
+//! | `books` | checks of the books |
+//! | `fixture` | a log on a fresh database, what it holds, and SQL beside it |
+//! | `postgres` | a PostgreSQL server of the tests' own |
+
+mod books;
+mod fixture;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+mod process;
+
+pub(crate) use books::{assert_balanced, balanced};
+pub(crate) use fixture::{
+    Fixture, all, all_in, an_older_version_is_brought_up_to_date, block_on, builder, commit, connect, entry,
+    execute, lock, log, log_with, metadata, open, run, settle, store, unlock,
+};
+pub(crate) use process::{
+    PATIENCE, again, child, heavy, in_own_mounts, in_own_process, is_root, mount, only, test_of, this_test,
+    wait, wait_until,
+};

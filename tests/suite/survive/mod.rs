@@ -1,0 +1,9 @@
+//! What survives: faults of the database, the end of processes, and the loss of power.
+
+mod crash_points;
+mod faults;
+mod journal;
+#[cfg(target_os = "linux")]
+mod power_loss;
+mod processes;
+mod service;
