@@ -10,11 +10,9 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::shared::{CommitWaiter, Engine, IS_FLUSHER, Progress, forked};
-use crate::{
-    error::{AuditError, Kind},
-    platform::{block_on, lock},
-    queue::{Refused, WhenFull},
-};
+use crate::error::{AuditError, Kind};
+use crate::platform::{block_on, lock};
+use crate::queue::{Refused, WhenFull};
 
 /// How long dropping the log, or its last writer, waits for pending entries.
 const DROP_FLUSH: Duration = Duration::from_secs(5);

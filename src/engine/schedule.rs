@@ -6,7 +6,9 @@ use std::{
 };
 
 use super::shared::Engine;
-use crate::{error::AuditError, platform::lock, queue::Outcome};
+use crate::error::AuditError;
+use crate::platform::lock;
+use crate::queue::Outcome;
 
 /// Stands for a flush interval that the clock cannot represent. Tokio's own clock reaches no further.
 const FAR_FUTURE: Duration = Duration::from_hours(24 * 365 * 30);

@@ -5,13 +5,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::notice::OnNotice;
-use crate::{
-    interpret::Defaults,
-    log::defaults,
-    queue::{WhenFull, journal::Place},
-    record::Limits,
-    store::{IndexOn, Store},
-};
+use crate::interpret::Defaults;
+use crate::log::defaults;
+use crate::queue::{WhenFull, journal::Place};
+use crate::record::Limits;
+use crate::store::{IndexOn, Store};
 
 /// The settings of one log.
 #[derive(Debug)]

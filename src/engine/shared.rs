@@ -16,11 +16,9 @@ use tokio::{
 };
 
 use super::{health::Health, settings::Settings, stats::Stats, status::Status};
-use crate::{
-    error::{AuditError, Kind},
-    platform::Process,
-    queue::Queue,
-};
+use crate::error::{AuditError, Kind};
+use crate::platform::Process;
+use crate::queue::Queue;
 
 thread_local! {
     /// Set on the flusher's thread, on which nothing may wait for the flusher.

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::{
-    entry::{Moment, from_micros},
-    error::AuditError,
-    queue::{Counts, Rejections},
-};
+use crate::entry::{Moment, from_micros};
+use crate::error::AuditError;
+use crate::queue::{Counts, Rejections};
 
 /// Counts since the log was opened.
 ///

@@ -12,11 +12,9 @@ use super::{
     notice::{LastNotice, NOTICE_PAUSE, OnNotice},
     stats::{History, Stats},
 };
-use crate::{
-    error::{AuditError, Kind},
-    platform::lock,
-    queue::{Outcome, Queue},
-};
+use crate::error::{AuditError, Kind};
+use crate::platform::lock;
+use crate::queue::{Outcome, Queue};
 
 /// The state from which health, stats and notices are made.
 #[derive(Debug)]

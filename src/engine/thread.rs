@@ -10,11 +10,9 @@ use super::{
     settings::Settings,
     shared::{Engine, EngineHandle, IS_FLUSHER},
 };
-use crate::{
-    error::{AuditError, Kind},
-    platform::lock,
-    queue::Queue,
-};
+use crate::error::{AuditError, Kind};
+use crate::platform::lock;
+use crate::queue::Queue;
 
 impl Engine {
     /// Starts the log's thread. The receiver delivers the outcome of the first connection, and if `must_open`, a

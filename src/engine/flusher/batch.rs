@@ -8,14 +8,12 @@ use std::{
 use uuid::Uuid;
 
 use super::pause::panic_message;
-use crate::{
-    engine::shared::Engine,
-    error::{AuditError, Kind},
-    interpret::interpret,
-    queue::{Batch as Records, lost},
-    record::{Row, encode_entry},
-    store::{Fault, Quarantined},
-};
+use crate::engine::shared::Engine;
+use crate::error::{AuditError, Kind};
+use crate::interpret::interpret;
+use crate::queue::{Batch as Records, lost};
+use crate::record::{Row, encode_entry};
+use crate::store::{Fault, Quarantined};
 
 /// Most entries in one transaction, however many are pending: keeps a transaction around 150 ms and the memory of
 /// its rows to some ten megabytes. Half as many are a tenth slower: each commit writes every hot page of the

@@ -8,12 +8,10 @@ use super::{
     batch::{Batch, Item},
     pause::watched,
 };
-use crate::{
-    engine::shared::Engine,
-    error::{AuditError, Kind},
-    queue::Outcome,
-    store::{Append, AppendError, Appender, Applied, Fault, Quarantined},
-};
+use crate::engine::shared::Engine;
+use crate::error::{AuditError, Kind};
+use crate::queue::Outcome;
+use crate::store::{Append, AppendError, Appender, Applied, Fault, Quarantined};
 
 /// The connection to the database, and the commits over it.
 pub(super) struct Committer<'e> {

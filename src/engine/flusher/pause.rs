@@ -2,10 +2,8 @@
 
 use std::{any::Any, pin::pin, time::Duration};
 
-use crate::{
-    engine::shared::Engine,
-    error::{AuditError, Kind},
-};
+use crate::engine::shared::Engine;
+use crate::error::{AuditError, Kind};
 
 /// Pause after the first failed attempt. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);

@@ -7,11 +7,9 @@ use super::{
     commit::Committer,
     pause::{Pause, watched},
 };
-use crate::{
-    engine::shared::Engine,
-    error::AuditError,
-    queue::journal::{Place, backlog::Backlog},
-};
+use crate::engine::shared::Engine;
+use crate::error::AuditError;
+use crate::queue::journal::{Place, backlog::Backlog};
 
 /// Pause after the first look for journals of dead processes. It doubles with each look, since a process that this one
 /// replaces may take a moment to end.

@@ -11,10 +11,8 @@ use super::{
     pause::{Pause, panic_message, watched},
     recover::Recovery,
 };
-use crate::{
-    engine::shared::Engine,
-    error::{AuditError, Kind},
-};
+use crate::engine::shared::Engine;
+use crate::error::{AuditError, Kind};
 
 /// Runs until the log is stopped or nothing can be appended any more.
 ///
