@@ -78,7 +78,7 @@ impl Batch {
         items.iter().filter_map(|item| if let Item::Row(row) = item { Some(row) } else { None }).collect()
     }
 
-    /// Moves an item to the refused ones, with the reason.
+    /// Adds an item to the refused ones, with the reason.
     pub(super) fn refuse(&mut self, index: usize, fault: Fault, error: &AuditError) {
         let Some(Item::Row(row)) = self.items.get(index) else { return };
         let mut record = Vec::new();
@@ -91,9 +91,9 @@ impl Batch {
         });
     }
 
-    /// Adapts the batch to a database that was restored from a backup taken at `position`: the records between there
-    /// and the position it had reached were committed, and are lost. The items that are not committed yet now begin
-    /// with a gap entry about them, which takes the place of the last lost record.
+    /// Adapts the batch to a database that was restored from a backup taken at `position`. The records from there to
+    /// the position that the database had reached were committed, and are lost. A gap entry about them is put before
+    /// the items that are not committed yet: it takes the place of the last lost record.
     pub(super) fn report_lost(&mut self, engine: &Engine, position: u64) {
         let reached = self.reached();
         if self.done > 0 {
