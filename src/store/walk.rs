@@ -285,9 +285,6 @@ fn joined(all: &[SeqRange], most: usize) -> Vec<SeqRange> {
     ranges
 }
 
-#[cfg(feature = "postgres")]
-pub(super) use self::{CommittedBatch as Batch, WalkStep as Step};
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

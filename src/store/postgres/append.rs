@@ -101,7 +101,7 @@ async fn append(
         });
     }
     let until = batch.until();
-    statements.add(&mut transaction, (ledger, first_seq), batch.rows, (batch.writer, until)).await?;
+    statements.add_rows(&mut transaction, (ledger, first_seq), batch.rows, (batch.writer, until)).await?;
     for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
         statements
             .quarantine

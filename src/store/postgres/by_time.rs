@@ -22,7 +22,7 @@ use crate::{
     error::Kind,
     platform::is_on_own_runtime,
     record::Row,
-    store::walk::{Batch, Step, Walk, Window},
+    store::walk::{CommittedBatch, Walk, WalkStep, Window},
 };
 
 /// Gives a window enough memory to be sorted in, which saves a fifth of an export's time. A server's default is 4 MB,
@@ -158,28 +158,32 @@ impl ByTime {
     async fn read(mut self, to: &mpsc::Sender<Delivery>) -> Result<(), AuditError> {
         loop {
             match self.walk.next() {
-                Step::Batches { after, limit } => {
+                WalkStep::Batches { after, limit } => {
                     let batches = self.batches(after, limit).await?;
                     let last = batches.last().copied().filter(|_| batches.len() as u64 == u64::from(limit));
                     let batches = batches.into_iter().filter(|batch| self.is_part_of_answer(batch)).collect();
                     self.walk.know(batches, last);
                 }
-                Step::Window(window) => {
+                WalkStep::Window(window) => {
                     let found = self.window(&window, to).await?;
                     self.walk.found(found);
                 }
-                Step::End => return Ok(()),
+                WalkStep::End => return Ok(()),
             }
         }
     }
 
     /// Whether a batch was committed before the answer started.
-    fn is_part_of_answer(&self, batch: &Batch) -> bool {
+    fn is_part_of_answer(&self, batch: &CommittedBatch) -> bool {
         self.ledgers.get(batch.ledger).is_some_and(|(_, next_seq)| batch.first_seq < *next_seq)
     }
 
     /// The batches that can hold matches, at most `limit` of them, in the order of a walk.
-    async fn batches(&mut self, after: Option<Batch>, limit: u32) -> Result<Vec<Batch>, AuditError> {
+    async fn batches(
+        &mut self,
+        after: Option<CommittedBatch>,
+        limit: u32,
+    ) -> Result<Vec<CommittedBatch>, AuditError> {
         let mut statement = Statement::new(
             &self.postgres,
             "SELECT ledger, first_seq, entries, least_ts, greatest_ts FROM @tracing_audit_batches WHERE TRUE",
@@ -206,7 +210,7 @@ impl ByTime {
             async |connection: &mut PgConnection| statement.fetch_all(connection).await.map_err(store_error);
         let rows = self.connection().await?.within(batches).await?;
         let batch = |row: &PgRow| {
-            Ok(Batch {
+            Ok(CommittedBatch {
                 ledger: self.number(row.try_get(0)?),
                 first_seq: row.try_get(1)?,
                 entries: row.try_get(2)?,

@@ -8,7 +8,7 @@ use super::{
     borrowed::within,
     error::{is_race, store_error},
     source::Postgres,
-    sql::{ENTRIES, beginning, identifier, metadata, table_exists},
+    sql::{ENTRIES, beginning, has_table, identifier, metadata},
 };
 use crate::{
     AuditError, Column, IndexOn,
@@ -125,7 +125,7 @@ enum State {
 
 async fn state(postgres: &Postgres, connection: &mut PgConnection, name: &str) -> Result<State, AuditError> {
     let mut transaction = connection.begin().await.map_err(store_error)?;
-    if !table_exists(postgres, &mut transaction, ENTRIES).await.map_err(store_error)? {
+    if !has_table(postgres, &mut transaction, ENTRIES).await.map_err(store_error)? {
         return Err(no_tables());
     }
     let state = postgres.statement(

@@ -127,7 +127,7 @@ impl Statements {
     }
 
     /// Adds rows at the head of the ledger, which the transaction holds.
-    pub(super) async fn add(
+    pub(super) async fn add_rows(
         &self,
         connection: &mut PgConnection,
         (ledger, first_seq): (&str, i64),

@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 use super::{
     error::{is_race, store_error},
     source::Postgres,
-    sql::table_exists,
+    sql::has_table,
 };
 use crate::{
     AuditError,
@@ -48,12 +48,12 @@ pub(super) fn migrations(postgres: &Postgres) -> Vec<Migration> {
     (1..).zip(&MIGRATIONS).map(script).collect()
 }
 
-/// Brings the tables up to date, if `migrate` allows it. The version is read first, without a lock. The lock is the
+/// Brings the tables up to date, if it may. The version is read first, without a lock. The lock is the
 /// row of the next version, which only one transaction can add.
-pub(super) async fn bring_up_to_date(
+pub(super) async fn migrate(
     postgres: &Postgres,
     connection: &mut PgConnection,
-    migrate: Migrate,
+    may: Migrate,
 ) -> Result<(), AuditError> {
     let start = Instant::now();
     let known = MIGRATIONS.len();
@@ -66,7 +66,7 @@ pub(super) async fn bring_up_to_date(
             return Err(AuditError::new(Kind::Schema, message));
         }
         let Some(migration) = MIGRATIONS.get(version) else { return Ok(()) };
-        if migrate == Migrate::Check {
+        if may == Migrate::Check {
             return Err(not_migrated(version, known));
         }
         match apply(postgres, connection, version + 1, migration).await {
@@ -83,7 +83,7 @@ pub(super) async fn bring_up_to_date(
 /// The version of the tables, 0 if they do not exist.
 async fn version(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<usize> {
     let mut transaction = connection.begin().await?;
-    if !table_exists(postgres, &mut transaction, "tracing_audit_migrations").await? {
+    if !has_table(postgres, &mut transaction, "tracing_audit_migrations").await? {
         return Ok(0);
     }
     let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");

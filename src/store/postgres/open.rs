@@ -6,7 +6,7 @@ use super::{
     append::PostgresAppender,
     error::{in_time, store_error},
     insert::{Statements, can_copy},
-    migrate::bring_up_to_date,
+    migrate::migrate,
     source::Postgres,
 };
 use crate::{AuditError, error::Kind, store::migration::Migrate};
@@ -14,12 +14,12 @@ use crate::{AuditError, error::Kind, store::migration::Migrate};
 pub(super) async fn connect(
     postgres: &Postgres,
     ledger: &str,
-    migrate: Migrate,
+    may: Migrate,
 ) -> Result<PostgresAppender, AuditError> {
-    in_time(open(postgres, ledger, migrate)).await?
+    in_time(open(postgres, ledger, may)).await?
 }
 
-async fn open(postgres: &Postgres, ledger: &str, migrate: Migrate) -> Result<PostgresAppender, AuditError> {
+async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<PostgresAppender, AuditError> {
     let mut connection = postgres.connect().await?;
     let settings = "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')";
     let settings = sqlx::raw_sql(settings).fetch_one(&mut connection).await.map_err(store_error)?;
@@ -30,7 +30,7 @@ async fn open(postgres: &Postgres, ledger: &str, migrate: Migrate) -> Result<Pos
         return Err(AuditError::new(Kind::Config, message));
     }
     let synchronous_commit: String = settings.try_get(1).map_err(store_error)?;
-    bring_up_to_date(postgres, &mut connection, migrate).await?;
+    migrate(postgres, &mut connection, may).await?;
     // Each append will lock this row.
     let mut transaction = connection.begin().await.map_err(store_error)?;
     let head = postgres.statement("SELECT 1 FROM @tracing_audit_heads WHERE ledger = $1");

@@ -10,7 +10,7 @@ use super::{
     error::{append_error, store_error},
     insert::Statements,
     source::Postgres,
-    sql::table_exists,
+    sql::has_table,
 };
 use crate::{
     AuditError,
@@ -26,7 +26,7 @@ pub(super) fn rows(postgres: &Postgres) -> BoxStream<'_, Result<QuarantinedRow, 
     let rows = async move {
         let readers = postgres.readers().await?;
         let exists = within(readers, async |connection| {
-            table_exists(postgres, connection, "tracing_audit_quarantine").await.map_err(store_error)
+            has_table(postgres, connection, "tracing_audit_quarantine").await.map_err(store_error)
         });
         if !exists.await? {
             return Ok(futures_util::stream::empty().boxed());
@@ -98,7 +98,7 @@ async fn readmit_next(
     let key = (time, writer, position);
     let Ok(row) = interpret(&record, &Defaults::default()) else { return Ok(Some((key, false))) };
     // The batch has a new writer: the position of the writer that quarantined the entry must not change.
-    match statements.add(&mut transaction, (ledger, first_seq), &[&row], (Uuid::new_v4(), 1)).await {
+    match statements.add_rows(&mut transaction, (ledger, first_seq), &[&row], (Uuid::new_v4(), 1)).await {
         Ok(()) => {}
         Err(AppendError { fault: Fault::Store, error }) => {
             return Err(AppendError { fault: Fault::Store, error });

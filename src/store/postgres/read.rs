@@ -11,7 +11,7 @@ use super::{
     plan::{index_names, scope},
     rows::{LEDGER, ROW, decode_ledger},
     source::Postgres,
-    sql::{ENTRIES, Statement, plain, table_exists},
+    sql::{ENTRIES, Statement, has_table, plain},
 };
 use crate::{
     AuditError, AuditQuery,
@@ -137,7 +137,7 @@ pub(super) async fn heads(postgres: &Postgres, ledger: Option<&str>) -> Result<V
          FROM @tracing_audit_heads h WHERE $1::text IS NULL OR h.ledger = $1 ORDER BY h.ledger",
     );
     let rows = within(postgres.readers().await?, async |connection| {
-        if !table_exists(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
+        if !has_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
             return Ok(Vec::new());
         }
         heads.query().bind(ledger).fetch_all(connection).await.map_err(store_error)

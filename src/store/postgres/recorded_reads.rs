@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Row as _, postgres::PgRow};
 
 use super::{
-    borrowed::within, conditions::time_bounds, error::store_error, source::Postgres, sql::table_exists,
+    borrowed::within, conditions::time_bounds, error::store_error, source::Postgres, sql::has_table,
 };
 use crate::{
     AuditError, AuditQuery,
@@ -23,7 +23,7 @@ pub(super) async fn record(postgres: &Postgres, read: &RecordedReadRow) -> Resul
         insert.query().bind(read.id).bind(read.ends).bind(read.reader.clone()).bind(read.action.clone());
     let insert = insert.bind(read.query.clone()).bind(read.entries.map(u64::cast_signed));
     within(postgres.readers().await?, async |connection| {
-        if !table_exists(postgres, &mut *connection, READS).await.map_err(store_error)? {
+        if !has_table(postgres, &mut *connection, READS).await.map_err(store_error)? {
             return Ok(None);
         }
         insert.execute(connection).await.map(Some).map_err(store_error)
@@ -51,7 +51,7 @@ pub(super) async fn rows(
     );
     let select = select.query().bind(least).bind(greatest).bind(i64::from(limit));
     let rows = within(postgres.readers().await?, async |connection| {
-        if !table_exists(postgres, &mut *connection, READS).await.map_err(store_error)? {
+        if !has_table(postgres, &mut *connection, READS).await.map_err(store_error)? {
             return Ok(Vec::new());
         }
         select.fetch_all(connection).await.map_err(store_error)

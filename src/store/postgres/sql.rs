@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use super::{error::store_error, source::Postgres};
-use crate::{AuditError, reader::Step};
+use crate::{AuditError, reader::Step as PathStep};
 
 /// The table of entries.
 pub(super) const ENTRIES: &str = "tracing_audit_entries";
@@ -62,7 +62,7 @@ impl Postgres {
 }
 
 /// Whether the audit tables include one of this name.
-pub(super) async fn table_exists(
+pub(super) async fn has_table(
     postgres: &Postgres,
     connection: &mut PgConnection,
     name: &str,
@@ -124,25 +124,25 @@ pub(super) fn bounded(seq: u64) -> i64 {
 }
 
 /// The expression of the value at this path in a JSON column.
-fn place(column: &str, path: &[Step]) -> String {
+fn place(column: &str, path: &[PathStep]) -> String {
     let mut expression = ["(", column].concat();
     for step in path {
         expression.push_str(" -> ");
         expression.push_str(&match step {
-            Step::Key(key) => quoted(key),
-            Step::Index(index) => index.to_string(),
+            PathStep::Key(key) => quoted(key),
+            PathStep::Index(index) => index.to_string(),
         });
     }
     expression + ")"
 }
 
 /// The expression of the value at this path, as JSON text.
-pub(super) fn metadata(column: &str, path: &[Step]) -> String {
+pub(super) fn metadata(column: &str, path: &[PathStep]) -> String {
     place(column, path) + "::text COLLATE \"C\""
 }
 
 /// The expression of the value at this path in the metadata. A string is itself, every other value is JSON text.
-pub(super) fn plain(path: &[Step]) -> String {
+pub(super) fn plain(path: &[PathStep]) -> String {
     let place = place("e.metadata", path);
     // The operator #>> turns JSON's null into SQL's.
     format!("coalesce({place} #>> '{{}}', {place}::text) COLLATE \"C\"")
