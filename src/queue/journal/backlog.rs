@@ -213,7 +213,7 @@ fn segments_of(
         let mut header = vec![0; HEADER_BYTES];
         read_up_to(&File::open(&path)?, &mut header, 0)?;
         match Header::decode(&header) {
-            Ok(header) if header.journal == journal => {
+            Ok(header) if header.writer == journal => {
                 if header.database != home.database || header.ledger != home.ledger {
                     // A process that writes to that database and ledger adopts this journal.
                     return Ok(None);

@@ -39,11 +39,11 @@ pub(crate) struct JournalHome {
 
 impl JournalHome {
     /// Keeps the bytes of a damaged file of this journal in the directory for damaged files.
-    pub(super) fn keep(&self, file: &Path, journal: Uuid) -> io::Result<()> {
+    pub(super) fn keep(&self, file: &Path, writer: Uuid) -> io::Result<()> {
         let damaged = self.directory.join(DAMAGED);
         fs::create_dir_all(&damaged)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let kept = damaged.join(format!("{journal}-{name}"));
+        let kept = damaged.join(format!("{writer}-{name}"));
         match fs::hard_link(file, &kept).map_err(|cause| cause.kind()) {
             // The file is kept already, or somebody has removed it.
             Ok(()) | Err(io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(()),
@@ -83,9 +83,9 @@ fn is_no_room(cause: &io::Error) -> bool {
 }
 
 /// Makes the directory of a new journal, and returns its lock, taken.
-pub(super) fn begin(home: &JournalHome, journal: Uuid, directory: &Path) -> io::Result<File> {
+pub(super) fn begin(home: &JournalHome, writer: Uuid, directory: &Path) -> io::Result<File> {
     // Under this name no other process adopts the directory before it is locked.
-    let unborn = home.directory.join(format!("{journal}.{UNBORN}"));
+    let unborn = home.directory.join(format!("{writer}.{UNBORN}"));
     let mut tries = 0;
     let mut lock = loop {
         match fs::create_dir(&home.directory) {

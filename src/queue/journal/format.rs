@@ -4,13 +4,13 @@
 //! written, so that writing a record can neither run out of space nor change the file's size. Bytes that have not been
 //! written are zero, or left from the segment that the file was before.
 //!
-//! The **header** is the first 4096 bytes: `magic: [u8; 8], version: u32, crc: u32, journal: [u8; 16],
+//! The **header** is the first 4096 bytes: `magic: [u8; 8], version: u32, crc: u32, writer: [u8; 16],
 //! first: u64, database: text, ledger: text`, and the rest is zero. A text is `length: u16, bytes`. `crc` is the
 //! CRC-32C of everything after it in the header. `first` is the position before the segment's first record; the file
 //! is named after it, in twenty digits.
 //!
 //! A **record** begins at a multiple of 8: `length: u32, crc: u32, position: u64, payload`. `position` is the position
-//! after the record: 1 for the first record of a journal. `crc` is the CRC-32C of `journal, first, offset: u64,
+//! after the record: 1 for the first record of a journal. `crc` is the CRC-32C of `writer, first, offset: u64,
 //! length, position, payload`, so that bytes that were a record elsewhere, or in an earlier use of the disk's blocks,
 //! are not taken for a record here. A payload is never empty: a length of 0 marks the place where nothing has been
 //! written yet. Therefore each record is written together with sixteen zero bytes after it, or as many as the file has
@@ -35,8 +35,9 @@ const CHECKED_FROM: usize = 16;
 /// The header of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The journal that the segment is part of: one per opened log, and the UUID by which the database knows it.
-    pub(super) journal: Uuid,
+    /// The UUID of the journal that the segment is part of. Each opened log has one journal, and the database knows it by
+    /// this UUID.
+    pub(super) writer: Uuid,
     /// Position before the first record.
     pub(super) first: u64,
     /// The database that the entries are for.
@@ -57,7 +58,7 @@ impl Header {
     /// Returns the bytes of the header, or `None` if a name is too long to fit.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut checked = Vec::with_capacity(HEADER_BYTES);
-        checked.extend_from_slice(self.journal.as_bytes());
+        checked.extend_from_slice(self.writer.as_bytes());
         checked.extend_from_slice(&self.first.to_le_bytes());
         for text in [&self.database, &self.ledger] {
             checked.extend_from_slice(&u16::try_from(text.len()).ok()?.to_le_bytes());
@@ -92,7 +93,7 @@ impl Header {
         if crc32c::crc32c(rest) != crc {
             return None;
         }
-        let journal = Uuid::from_bytes(take(&mut rest)?);
+        let writer = Uuid::from_bytes(take(&mut rest)?);
         let first = u64::from_le_bytes(take(&mut rest)?);
         let mut text = || {
             let length = usize::from(u16::from_le_bytes(take(&mut rest)?));
@@ -100,7 +101,7 @@ impl Header {
             rest = after;
             String::from_utf8(text.to_vec()).ok()
         };
-        Some(Self { journal, first, database: text()?, ledger: text()? })
+        Some(Self { writer, first, database: text()?, ledger: text()? })
     }
 }
 
@@ -128,8 +129,8 @@ pub(super) struct Found<'a> {
 }
 
 impl Seed {
-    pub(super) fn of(journal: Uuid, first: u64) -> Self {
-        let crc = crc32c::crc32c_append(crc32c::crc32c(journal.as_bytes()), &first.to_le_bytes());
+    pub(super) fn of(writer: Uuid, first: u64) -> Self {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(writer.as_bytes()), &first.to_le_bytes());
         Self { crc, first }
     }
 
@@ -218,7 +219,7 @@ mod tests {
 
     fn header() -> Header {
         Header {
-            journal: Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+            writer: Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
             first: 7,
             database: "/var/lib/app/audit.db".to_owned(),
             ledger: "main".to_owned(),
@@ -244,7 +245,7 @@ mod tests {
         .concat();
         assert_eq!(bytes.get(..start.len()).unwrap(), start);
         let mut record = Vec::new();
-        Seed::of(header.journal, 7).encode(&mut record, HEADER_BYTES, 8, b"payload").unwrap();
+        Seed::of(header.writer, 7).encode(&mut record, HEADER_BYTES, 8, b"payload").unwrap();
         let fixed =
             [&[7, 0, 0, 0][..], &[0x57, 0xfa, 0x73, 0x7d], &[8, 0, 0, 0, 0, 0, 0, 0], b"payload", &[0]]
                 .concat();

@@ -150,7 +150,7 @@ fn segment(journal: Uuid, path: PathBuf) -> io::Result<(Option<Header>, JournalS
     let read = read_up_to(&file, &mut bytes, 0)?;
     bytes.truncate(read);
     let header = Header::decode(&bytes)
-        .and_then(|header| if header.journal == journal { Ok(header) } else { Err(NoSegment::Foreign) });
+        .and_then(|header| if header.writer == journal { Ok(header) } else { Err(NoSegment::Foreign) });
     let named = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).unwrap_or(0);
     let first = header.as_ref().map_or(named, |header| header.first);
     let mut segment = JournalSegment {

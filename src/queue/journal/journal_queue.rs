@@ -28,9 +28,9 @@ pub(crate) struct JournalQueue(pub(super) Journal);
 
 impl JournalQueue {
     /// Makes a journal.
-    pub(crate) fn create(home: JournalHome, journal: Uuid) -> Result<Self, AuditError> {
+    pub(crate) fn create(home: JournalHome, writer: Uuid) -> Result<Self, AuditError> {
         let segment_bytes = home.segment_bytes();
-        Journal::create(home, journal, segment_bytes, 0).map(Self)
+        Journal::create(home, writer, segment_bytes, 0).map(Self)
     }
 }
 
@@ -95,7 +95,7 @@ impl Queue for JournalQueue {
             }
             let scan = scan_segment(&file, seed, extent, at, left, &mut scratch)?;
             if scan.block.ends.is_empty() || scan.skipped > 0 {
-                self.0.home.keep(&path, self.0.journal)?;
+                self.0.home.keep(&path, self.0.writer)?;
                 let mut state = self.0.lock();
                 let kept = state.segments.iter_mut().find(|segment| segment.number == number);
                 if let Some(segment) = kept {

@@ -1,9 +1,9 @@
 //! The queue on disk: accepted entries survive the process.
 //!
-//! Each log has a journal of its own: a directory below the one that the builder was given, named after the UUID by
-//! which the database knows the journal. The directory holds the file `lock` and the segments. The log's process
-//! holds a lock on `lock` for as long as it lives; the file contains the process ID, for people to read. Each segment
-//! is named after the position before its first record; [`format`](mod@format) describes its bytes.
+//! Each log has a journal of its own: a directory below the one that the builder was given, named after the log's
+//! `writer`, the UUID by which the database knows the journal. The directory holds the file `lock` and the segments.
+//! The log's process holds a lock on `lock` for as long as it lives; the file contains the process ID, for people to
+//! read. Each segment is named after the position before its first record; [`format`](mod@format) describes its bytes.
 //!
 //! **Append**: records are written to the end of the last segment by positioned writes. Once the write has returned,
 //! the kernel holds the record, which survives whatever happens to the process. When a segment is full, another one

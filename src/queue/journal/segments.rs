@@ -22,7 +22,7 @@ use crate::queue::{contract::Counts, gap::Gap, policy::Durability};
 /// A journal that this process writes: its files and their state.
 #[derive(Debug)]
 pub(super) struct Journal {
-    pub(super) journal: Uuid,
+    pub(super) writer: Uuid,
     pub(super) home: JournalHome,
     pub(super) directory: PathBuf,
     /// Keeps the journal locked for as long as this process lives.
@@ -130,13 +130,12 @@ impl Journal {
     /// Makes a journal whose segments have this size and whose positions begin at `start`.
     pub(super) fn create(
         home: JournalHome,
-        journal: Uuid,
+        writer: Uuid,
         segment_bytes: usize,
         start: u64,
     ) -> Result<Self, AuditError> {
-        let directory = home.directory.join(journal.to_string());
-        let lock =
-            begin(&home, journal, &directory).map_err(|cause| journal_error(&home.directory, cause))?;
+        let directory = home.directory.join(writer.to_string());
+        let lock = begin(&home, writer, &directory).map_err(|cause| journal_error(&home.directory, cause))?;
         let state = State {
             segments: VecDeque::new(),
             spare: Spare::None,
@@ -148,7 +147,7 @@ impl Journal {
             unsynced: None,
         };
         let queue = Self {
-            journal,
+            writer,
             home,
             directory,
             _lock: lock,
@@ -171,7 +170,7 @@ impl Journal {
     /// Returns the bytes at the start of an empty segment: its header, and zeros where the first record would be.
     pub(super) fn header(&self, first: u64) -> io::Result<Vec<u8>> {
         let header = Header {
-            journal: self.journal,
+            writer: self.writer,
             first,
             database: self.home.database.clone(),
             ledger: self.home.ledger.clone(),
@@ -200,7 +199,7 @@ impl Journal {
             }
             Spare::None | Spare::Wanted | Spare::Failed => self.fresh(&path, &header, least)?,
         };
-        Ok(state.segment(file, path, Seed::of(self.journal, first), first, size))
+        Ok(state.segment(file, path, Seed::of(self.writer, first), first, size))
     }
 
     /// Makes the file of a segment, with this header.

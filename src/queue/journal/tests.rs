@@ -29,8 +29,8 @@ use crate::{
     },
 };
 
-fn create(home: JournalHome, journal: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
-    JournalQueue(Journal::create(home, journal, segment_bytes, start).unwrap())
+fn create(home: JournalHome, writer: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
+    JournalQueue(Journal::create(home, writer, segment_bytes, start).unwrap())
 }
 
 fn home(directory: &Path) -> JournalHome {
@@ -167,7 +167,7 @@ impl Model {
         assert_eq!(Backlog::adopt_all(&self.home, own).0.len(), 0);
         let next = Self::open(&self.home, self.start);
         let old = std::mem::replace(&mut self.queue, next);
-        let (directory, other) = (old.0.directory.clone(), self.queue.0.journal);
+        let (directory, other) = (old.0.directory.clone(), self.queue.0.writer);
         drop(old);
         match end {
             End::Killed => {}
@@ -279,7 +279,7 @@ fn a_golden_segment_with_any_byte_changed_loses_one_record_at_most_or_is_left_al
     let header = Header::decode(whole).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let home = JournalHome { database: header.database, ledger: header.ledger, ..home(directory.path()) };
-    let journal = directory.path().join(header.journal.to_string());
+    let journal = directory.path().join(header.writer.to_string());
     fs::create_dir_all(&journal).unwrap();
     fs::write(journal.join(LOCK), "").unwrap();
     let segment = journal.join(segment_name(header.first));
@@ -382,7 +382,7 @@ fn the_last_position_is_reached_without_a_panic() {
 fn a_golden_segment_cut_anywhere_gives_its_whole_records() {
     let whole = include_bytes!("../../../tests/data/journal-1.segment");
     let header = Header::decode(whole).unwrap();
-    let seed = Seed::of(header.journal, header.first);
+    let seed = Seed::of(header.writer, header.first);
     let ends: Vec<usize> =
         std::iter::successors(Some(HEADER_BYTES), |at| seed.record(whole, 0, *at).map(|found| found.next))
             .collect();
@@ -390,7 +390,7 @@ fn a_golden_segment_cut_anywhere_gives_its_whole_records() {
     let directory = tempfile::tempdir().unwrap();
     let home = JournalHome { database: header.database, ledger: header.ledger, ..home(directory.path()) };
     for end in 0..=whole.len() {
-        let journal = directory.path().join(header.journal.to_string());
+        let journal = directory.path().join(header.writer.to_string());
         fs::create_dir_all(&journal).unwrap();
         fs::write(journal.join(LOCK), "").unwrap();
         fs::write(journal.join(segment_name(header.first)), &whole[..end]).unwrap();

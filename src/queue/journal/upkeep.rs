@@ -146,7 +146,7 @@ impl Journal {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
         }
-        let (path, seed) = (self.directory.join(segment_name(old.from)), Seed::of(self.journal, old.from));
+        let (path, seed) = (self.directory.join(segment_name(old.from)), Seed::of(self.writer, old.from));
         let (new, size) = make(&unfinished, old.size, old.end)?;
         write_all_at(&new, &self.header(old.from)?, 0)?;
         let (mut from, mut offset, mut end) = (old.from, HEADER_BYTES, HEADER_BYTES);
@@ -155,7 +155,7 @@ impl Journal {
             let extent = (offset, old.end);
             let scan = scan_segment(&old.file, old.seed, extent, from, UNLIMITED, &mut scratch)?;
             if scan.skipped > 0 {
-                self.home.keep(&old.path, self.journal)?;
+                self.home.keep(&old.path, self.writer)?;
             }
             let (mut bytes, count) = (Vec::new(), scan.block.ends.len());
             let positions = scan.until.saturating_sub(count as u64)..;
@@ -172,7 +172,7 @@ impl Journal {
         }
         if from < old.last {
             // The rest of the records no longer match their checksums.
-            self.home.keep(&old.path, self.journal)?;
+            self.home.keep(&old.path, self.writer)?;
         }
         new.sync_all()?;
         let number = {
