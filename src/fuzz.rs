@@ -1,11 +1,9 @@
 //! The bodies of the fuzz targets, which the tests replay on the seeds. They check that reading does not panic,
 //! whatever bytes are on a disk, and that the records read are those that were written.
 
-use crate::{
-    interpret::{Defaults, interpret},
-    queue::journal,
-    record::encode_entry,
-};
+use crate::interpret::{Defaults, interpret};
+use crate::queue::journal;
+use crate::record::encode_entry;
 
 /// Reads a segment with these bytes after its header.
 pub fn segment(bytes: &[u8]) {

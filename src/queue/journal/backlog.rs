@@ -15,10 +15,8 @@ use super::{
     format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
     scan::scan_segment,
 };
-use crate::{
-    platform::read_up_to,
-    queue::{policy::Durability, records::Records},
-};
+use crate::platform::read_up_to;
+use crate::queue::{policy::Durability, records::Records};
 
 /// The age at which the unfinished directory of a journal counts as abandoned.
 const UNBORN_FOR: Duration = Duration::from_hours(24);
@@ -86,6 +84,8 @@ impl Backlog {
         (adopted, failed)
     }
 
+    /// Adopts the journal in this directory. Returns `None` if the directory is not a journal, if the journal is for
+    /// another database or ledger, or if its owner is alive.
     fn adopt(home: &JournalHome, own: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
         let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.strip_suffix(UNBORN).is_some_and(|name| Uuid::try_parse(name.trim_end_matches('.')).is_ok()) {
@@ -118,12 +118,12 @@ impl Backlog {
     /// is returned and none is skipped, the end is reached. Skipped records are damaged, or missing: either no segment
     /// holds them, or the database lacks them because it was restored from a backup.
     pub(crate) fn read(&mut self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
-        let mut batch = Records::default();
+        let mut records = Records::default();
         let mut at = from;
         let mut index = self.segments.iter().rposition(|segment| segment.first <= at).unwrap_or(0);
         while let Some(segment) = self.segments.get(index) {
-            let left = (count - batch.len(), bytes.saturating_sub(batch.bytes()));
-            if batch.len() > 0 && (left.0 == 0 || left.1 == 0) {
+            let left = (count - records.len(), bytes.saturating_sub(records.bytes()));
+            if records.len() > 0 && (left.0 == 0 || left.1 == 0) {
                 break;
             }
             // Number of records before this segment that are in no segment.
@@ -136,17 +136,17 @@ impl Backlog {
                 self.home.keep(&segment.path, self.journal)?;
             }
             let lost = gone + scan.skipped;
-            if lost > 0 && batch.len() > 0 {
-                // A batch has no holes: let the next batch begin with this one.
+            if lost > 0 && records.len() > 0 {
+                // A records has no holes: let the next records begin with this one.
                 break;
             }
-            batch.skipped += lost;
+            records.skipped += lost;
             at = from + scan.skipped;
             if !scan.block.ends.is_empty() {
                 at = scan.until;
                 self.mark = (segment.first, scan.next, scan.until);
                 let broken = scan.broken;
-                batch.push(scan.block);
+                records.push(scan.block);
                 if broken {
                     break;
                 }
@@ -161,7 +161,7 @@ impl Backlog {
             }
             index += 1;
         }
-        Ok(batch)
+        Ok(records)
     }
 
     /// Removes the journal: everything in it is settled.

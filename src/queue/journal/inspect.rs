@@ -13,7 +13,8 @@ use super::{
     format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
     scan::{UNLIMITED, scan_segment},
 };
-use crate::{error::AuditError, platform::read_up_to};
+use crate::error::AuditError;
+use crate::platform::read_up_to;
 
 /// A journal, as [`inspect_journals`] found it.
 #[derive(Clone, Debug)]

@@ -3,7 +3,8 @@
 use std::{fs::File, io};
 
 use super::format::Seed;
-use crate::{platform::read_up_to, queue::records::Block};
+use crate::platform::read_up_to;
+use crate::queue::records::Block;
 
 /// The records that were read from one segment.
 pub(super) struct Scan {

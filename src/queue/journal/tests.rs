@@ -20,13 +20,11 @@ use super::{
     journal_queue::JournalQueue,
     segments::Journal,
 };
-use crate::{
-    platform::write_all_at,
-    queue::{
-        contract::{Outcome, Queue},
-        gap::Refused,
-        policy::Durability,
-    },
+use crate::platform::write_all_at;
+use crate::queue::{
+    contract::{Outcome, Queue},
+    gap::Refused,
+    policy::Durability,
 };
 
 fn create(home: JournalHome, writer: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
