@@ -1,8 +1,9 @@
-//! The user's decisions about a queue: what an emitter does when it is full, and what an entry in it survives.
+//! The user's decisions about a queue: how an emitter behaves when the queue is full, and which failures an entry in it
+//! survives.
 
 use std::time::Duration;
 
-/// What an emitter does when the queue is full.
+/// The behaviour of an emitter when the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {

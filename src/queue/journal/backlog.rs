@@ -36,8 +36,8 @@ pub(crate) struct Backlog {
     /// Oldest first.
     segments: Vec<AdoptedSegment>,
     scratch: Vec<u8>,
-    /// Where reading left off: the position before the first record of that segment, the offset in the segment, and the
-    /// position at that offset.
+    /// The point at which reading left off: the position before the first record of its segment, its offset in the
+    /// segment, and its position.
     mark: (u64, usize, u64),
 }
 
@@ -61,7 +61,7 @@ impl AdoptedSegment {
 
 impl Backlog {
     /// Adopts every journal in this directory that is for the same database and ledger and whose owner is dead. A
-    /// journal that cannot be read does not keep others from being adopted; its error is returned beside them.
+    /// journal that cannot be read does not keep others from being adopted; its error is returned together with them.
     pub(crate) fn adopt_all(home: &JournalHome, own: Uuid) -> (Vec<Self>, Option<io::Error>) {
         let (mut adopted, mut failed) = (Vec::new(), None);
         let mut note = |cause: io::Error| {

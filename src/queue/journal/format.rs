@@ -35,8 +35,8 @@ const CHECKED_FROM: usize = 16;
 /// The header of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The UUID of the journal that the segment is part of. Each opened log has one journal, and the database knows it by
-    /// this UUID.
+    /// The UUID of the journal that the segment is part of. Each opened log has one journal, and the database knows it
+    /// by this UUID.
     pub(super) writer: Uuid,
     /// Position before the first record.
     pub(super) first: u64,

@@ -48,8 +48,7 @@ pub(super) struct State {
     pub(super) spare: Spare,
     /// Number of segments made so far.
     pub(super) made: u64,
-    /// By position, where the record after it begins. There is one mark for each read that is not acknowledged: the
-    /// place where it left off.
+    /// The places at which reads left off, by position. Marks below the acknowledged position are removed.
     pub(super) marks: BTreeMap<u64, Mark>,
     pub(super) counts: Counts,
     pub(super) wake_at: Option<u64>,
@@ -58,9 +57,10 @@ pub(super) struct State {
     pub(super) unsynced: Option<Instant>,
 }
 
-/// Where the first record after a position begins.
+/// The place at which the first record after a position begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
+    /// Number of the segment that holds the record.
     pub(super) segment: u64,
     pub(super) offset: usize,
     /// When everything before this position had been read and nothing had been appended after it, if that was ever
