@@ -2,9 +2,9 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `stream.rs` | exports in chunks, or to whatever can be written to |
-//! | `csv.rs` | a row as a line of CSV, safe for spreadsheets |
-//! | `ocsf.rs` | an entry as an OCSF event; a pure mapping |
+//! | `stream` | exports, in chunks or written to a file |
+//! | `csv` | a row as a line of CSV, safe for spreadsheets |
+//! | `ocsf` | an entry as an OCSF event; a pure mapping |
 
 mod csv;
 mod ocsf;

@@ -163,8 +163,8 @@ impl AuditReader {
 
     /// Writes the entries that match in this format, and returns their number. Memory stays constant at any size.
     ///
-    /// For a compressed file, give an encoder as `out`, for instance flate2's `GzEncoder`. Writing
-    /// blocks the thread: in an async service, take the chunks of [`export_stream`](Self::export_stream) instead.
+    /// For a compressed file, give an encoder as `out`, for instance flate2's `GzEncoder`. Writing blocks the thread: in
+    /// an async service, take the chunks of [`export_stream`](Self::export_stream) instead.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

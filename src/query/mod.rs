@@ -2,13 +2,13 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `filter.rs` | the seven plain conditions: `AuditFilter` |
-//! | `audit_query.rs` | `AuditQuery`: the builder, the bounds in time, the description for the record of reads |
-//! | `column.rs` | the columns that are compared with values |
-//! | `condition.rs` | one condition, beside ledger, time and `seq` |
-//! | `path.rs` | paths into the metadata, parsed and spelled |
-//! | `count_by.rs` | what entries are counted by |
-//! | `served.rs` | which index serves which condition |
+//! | `filter` | `AuditFilter`: the seven plain conditions |
+//! | `audit_query` | `AuditQuery`: the builder, the bounds in time, the description for the record of reads |
+//! | `column` | the columns that are compared with values |
+//! | `condition` | one condition, in addition to ledger, time and `seq` |
+//! | `path` | paths into the metadata, parsed and spelled |
+//! | `count_by` | the properties that entries can be counted by |
+//! | `served` | the indexes that serve each condition: built-in ones and those on request |
 
 mod audit_query;
 mod column;

@@ -2,15 +2,15 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `audit_reader.rs` | `AuditReader`: query, count, page |
-//! | `page.rs` | pages, and the cursors between them |
-//! | `follow.rs` | entries in the order of commit: get, stream, follow |
-//! | `counts.rs` | counts, ledgers, indexes |
-//! | `quarantine.rs` | lists and exports quarantined entries |
-//! | `recording.rs` | a read in progress, to be recorded |
-//! | `recorded_reads.rs` | the record of who read the log |
-//! | `blocking.rs` | the same calls without an async runtime |
-//! | `row.rs` | a row of the ledger as an entry |
+//! | `audit_reader` | `AuditReader`: query, count, page |
+//! | `page` | pages, and the cursors between them |
+//! | `follow` | entries in the order of commit: get, stream, follow |
+//! | `counts` | counts, ledgers, indexes |
+//! | `quarantine` | lists and exports quarantined entries |
+//! | `recording` | a read in progress, to be recorded |
+//! | `recorded_reads` | the record of who read the log |
+//! | `blocking` | the same calls without an async runtime |
+//! | `row` | a row of the ledger as an entry |
 
 mod audit_reader;
 mod blocking;
