@@ -28,8 +28,9 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
     fails(db, "query --on 2026-11-31", 2, "is not a date");
     assert_eq!(answer(db, "query --since '+262142-12-31 23:30' --tz Pacific/Apia"), "");
     assert_eq!(answer(db, "query --on 2011-12-30 --tz Pacific/Apia"), "");
+    fails(db, "get 1", 2, "an id is a UUID");
     for command in ["query", "query --format csv", "tail -f", "stats", "export", "quarantine retry"] {
-        fails(db, &[command, " --ledger mian"].concat(), 2, "there is no ledger \"mian\": there are main");
+        fails(db, &[command, " --ledger mian"].concat(), 2, "there is no ledger \"mian\"; choose from main");
     }
     fails(db, "tail -f --before-seq 5", 2, "--before-seq cannot be combined with --follow");
     fails(db, "tail --format csv", 2, "invalid value 'csv'");
@@ -76,6 +77,10 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
     );
 
     // A full disk halfway: no file under the final name, and none left beside it.
+    let nowhere = directory.join("none/file").display().to_string();
+    for command in ["tail -o ", "tail --state ", "export -o ", "export --resume -o "] {
+        fails(db, &[command, &nowhere].concat(), 4, &["cannot write the output: ", &nowhere].concat());
+    }
     let target = directory.join("there");
     std::fs::create_dir(&target).unwrap();
     let export = format!("export -o {}/all.jsonl", target.display());

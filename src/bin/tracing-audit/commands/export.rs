@@ -15,7 +15,10 @@ use tracing_audit::{AuditError, AuditQuery, AuditReader, ExportChunk, ExportForm
 use crate::{
     failure::Failure,
     input::{Conditions, Database, Log, Range},
-    output::{self, GzipIf, Hashing, Lines, Progress, Stdout, save_json, temporary_beside, with_suffix},
+    output::{
+        self, GzipIf, Hashing, Lines, Progress, Stdout, persist, save_json, temporary_beside, with_path,
+        with_suffix,
+    },
 };
 
 #[derive(Args)]
@@ -114,8 +117,7 @@ impl Export {
         let Hashing { inner, hash, bytes } = out.finish()?;
         inner.as_file().sync_all()?;
         self.manifest(path, &ledgers, self.conditions.period.range()?, rows, (hash, bytes))?;
-        inner.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        Ok(persist(inner, path)?)
     }
 
     /// Continues after the last entry of the partial file, up to where the ledgers ended when the export began.
@@ -133,7 +135,7 @@ impl Export {
                 save_json(&plan, &made)?;
                 made
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(with_path(&plan, &error).into()),
         };
         let range = Range { since, before };
         let query = range.add(self.conditions.timeless()?);

@@ -17,7 +17,8 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Get {
-    /// The entry's id, a UUID, which `query --format jsonl` shows.
+    /// The entry's id, a UUID; `query --format jsonl` shows it.
+    #[arg(value_parser = id)]
     id: Uuid,
 }
 
@@ -33,6 +34,10 @@ impl Get {
         }
         found.iter().try_for_each(|(db, found)| print_whole(*db, found))
     }
+}
+
+fn id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| "an id is a UUID; `query --format jsonl` shows it".to_owned())
 }
 
 /// Prints each field on a line of its own, or the entry as JSON if standard output is not a terminal.

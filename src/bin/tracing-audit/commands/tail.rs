@@ -13,7 +13,7 @@ use tracing_audit::{AuditQuery, AuditReader, SequencedEntry};
 use crate::{
     failure::Failure,
     input::{Conditions, Database, Log, one_of},
-    output::{self, Entries, FilePlace, Format, Lines, Unfinished, temporary_beside},
+    output::{self, Entries, FilePlace, Format, Lines, Unfinished, persist, temporary_beside, with_path},
 };
 
 #[derive(Args)]
@@ -217,13 +217,12 @@ fn load(path: &Path) -> Result<Option<State>, Failure> {
             ))
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(with_path(path, &error).into()),
     }
 }
 
 fn save(path: &Path, state: &State) -> Result<(), Failure> {
     let mut file = temporary_beside(path)?;
     file.write_all(&serde_json::to_vec(state).map_err(std::io::Error::from)?)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    Ok(persist(file, path)?)
 }

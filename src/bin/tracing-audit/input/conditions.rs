@@ -139,12 +139,12 @@ pub(crate) fn one_of(named: Option<&String>, all: &[Ledger]) -> Result<String, F
         (Some(named), all) if all.iter().any(|there| there.name == *named) => Ok(named.clone()),
         (Some(named), many) => {
             let there: Vec<_> = many.iter().map(|ledger| ledger.name.as_str()).collect();
-            Err(Failure::Usage(format!("there is no ledger {named:?}: there are {}", there.join(", "))))
+            Err(Failure::Usage(format!("there is no ledger {named:?}; choose from {}", there.join(", "))))
         }
         (None, [only]) => Ok(only.name.clone()),
         (None, many) => {
             let there: Vec<_> = many.iter().map(|ledger| ledger.name.as_str()).collect();
-            Err(Failure::Usage(format!("choose one of the ledgers with --ledger: {}", there.join(", "))))
+            Err(Failure::Usage(format!("choose a ledger with --ledger: {}", there.join(", "))))
         }
     }
 }

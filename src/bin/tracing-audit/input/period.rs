@@ -25,7 +25,7 @@ pub(crate) struct Period {
     #[arg(long, value_name = "TIME")]
     before: Option<String>,
     /// The time zone in which dates and times are given and shown, such as Europe/Berlin.
-    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone)]
     pub(crate) tz: Tz,
 }
 
@@ -145,6 +145,10 @@ impl Period {
             || not_valid(text, "a time; give one as 2h, 7d, 2026-11-24, \"2026-11-24 17:30\" or in RFC 3339"),
         )
     }
+}
+
+fn zone(name: &str) -> Result<Tz, String> {
+    name.parse().map_err(|_| "no time zone has this name; give one as Europe/Berlin".to_owned())
 }
 
 fn not_valid(text: &str, expected: &str) -> Failure {

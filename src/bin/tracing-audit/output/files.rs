@@ -13,7 +13,17 @@ use crate::failure::Failure;
 /// A temporary file in the directory of `path`, to be renamed to `path` when it is complete.
 pub(crate) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))
+    NamedTempFile::new_in(directory.unwrap_or(Path::new("."))).map_err(|error| with_path(path, &error))
+}
+
+/// Moves the complete file to its name.
+pub(crate) fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.persist(path).map(drop).map_err(|error| with_path(path, &error.error))
+}
+
+/// The error, with the name of the file in its message.
+pub(crate) fn with_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// The path with `suffix` appended to its last component.
@@ -29,6 +39,5 @@ pub(crate) fn save_json(path: &Path, value: &impl Serialize) -> Result<(), Failu
     serde_json::to_writer_pretty(&mut file, value).map_err(io::Error::from)?;
     file.write_all(b"\n")?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    Ok(persist(file, path)?)
 }

@@ -8,6 +8,7 @@ use std::{
 
 use tracing_audit::SequencedEntry;
 
+use super::files::with_path;
 use crate::failure::Failure;
 
 /// The beginning of every line.
@@ -25,7 +26,8 @@ pub(crate) struct Lines {
 impl Lines {
     /// Opens or creates the file, and removes an incomplete last line, which a killed command left.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(|error| with_path(path, &error))?;
         if file.try_lock().is_err() {
             return Err(Failure::Usage(format!(
                 "another command is writing to {}: wait for it to end, or name another file",

@@ -30,7 +30,7 @@ mod unfinished;
 
 pub(crate) use chart::{chart_width, print_chart};
 pub(crate) use entries::{Entries, Format};
-pub(crate) use files::{save_json, temporary_beside, with_suffix};
+pub(crate) use files::{persist, save_json, temporary_beside, with_path, with_suffix};
 pub(crate) use json::{FromDatabase, print_json};
 pub(crate) use lines::Lines;
 pub(crate) use progress::Progress;
