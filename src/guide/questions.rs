@@ -1,9 +1,9 @@
-//! What an audit log is asked, and the command that answers it.
+//! Questions that are asked of an audit log, and the commands that answer them.
 //!
-//! `tracing-audit`, with the feature `cli`, is asked here about a trail of twelve API calls in the format of AWS
-//! CloudTrail, `tests/data/cloudtrail.jsonl`, and one entry without any of its fields. In a pipe it answers in JSON Lines,
-//! and [`AuditReader`](crate::AuditReader) answers the same to code. The tests ask each of these questions of both
-//! databases and compare the answers with this text.
+//! The command `tracing-audit` (feature `cli`) is asked here about a trail of twelve API calls in the format of AWS
+//! CloudTrail, `tests/data/cloudtrail.jsonl`, and about one entry that has none of their fields. In a pipe the command
+//! answers in JSON Lines, and [`AuditReader`](crate::AuditReader) gives the same answers to code. The tests ask each of
+//! these questions of both databases and compare the answers with this text.
 //!
 //! # 1. Who read document D?
 //!
@@ -39,7 +39,7 @@
 //! tracing-audit tail -f --decision Deny
 //! ```
 //!
-//! # 5. Top denied actions this month, and which rose against the month before.
+//! # 5. Top denied actions this month, and which of them rose compared with the month before.
 //!
 //! ```text
 //! $ tracing-audit stats --decision deny --by action --month 2026-11 --compare
@@ -108,13 +108,13 @@
 //! tracing-audit quarantine list
 //! ```
 //!
-//! # 12. Declared losses, per day. (There is none in this trail.)
+//! # 12. Declared losses, per day. (This trail has none.)
 //!
 //! ```sh
 //! tracing-audit stats --action audit.gap --by day
 //! ```
 //!
-//! # 13. Which services and ledgers write here, and when each wrote last.
+//! # 13. Which services write here, which ledgers there are, and when each was last written.
 //!
 //! ```text
 //! $ tracing-audit stats --by metadata.eventSource
@@ -136,7 +136,7 @@
 //! tracing-audit tail --state seen
 //! ```
 //!
-//! # 15. Who looked at this log, where a reader says who it is (`--as`, or the variable `TRACING_AUDIT_AS`).
+//! # 15. Who looked at this log, if readers give their names (`--as`, or the variable `TRACING_AUDIT_AS`).
 //!
 //! ```sh
 //! tracing-audit --as ada query --workspace 111122223333
