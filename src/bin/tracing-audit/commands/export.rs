@@ -266,8 +266,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// Reads the plan of an interrupted export, which must have had the same options. The ledgers must still be as long as
-    /// they were.
+    /// Reads the plan of an interrupted export, which must have had the same options. The ledgers must still be as long
+    /// as they were.
     fn parse(bytes: &[u8], path: &Path, ledgers: &[Ledger]) -> Result<Self, Failure> {
         let path = path.display();
         let plan: Self = serde_json::from_slice(bytes).map_err(|_| {
