@@ -662,8 +662,8 @@ async fn paged(reader: &AuditReader, all: usize) -> Vec<u64> {
 
 #[test]
 fn a_follower_and_a_reader_of_pages_meet_every_entry_once_while_eight_threads_write() {
-    let _heavy = heavy();
     const EACH: usize = 12_500;
+    let _heavy = heavy();
     let fixture = log();
     let all = 8 * EACH;
     let (matching, seqs): (Vec<u64>, Vec<(u64, String)>) = std::thread::scope(|scope| {

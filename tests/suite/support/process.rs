@@ -116,12 +116,8 @@ fn finished(test: &str, mut command: Command) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("finished");
     let child = command.env(FINISHED, &file).stdout(Stdio::null()).spawn();
-    let status = wait(child.unwrap_or_else(|cause| {
-        panic!(
-            "{:?} is needed (unshare: on Debian, 'apt-get install util-linux'): {cause}",
-            command.get_program()
-        )
-    }));
+    let status =
+        wait(child.expect("'unshare' is needed for mounts: on Debian, 'apt-get install util-linux'"));
     assert!(status.success(), "{test} failed in its own process: {status}");
     assert!(file.exists(), "{test} was not run in its own process: no test has this name");
 }
