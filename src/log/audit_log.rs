@@ -143,7 +143,7 @@ impl AuditLog {
     /// The health of the log. This is one atomic load, so a service can ask on every request.
     ///
     /// A service decides for itself what to do while the log is not [`Healthy`](Health::Healthy): see
-    /// [What happens when](crate::failure#what-a-service-does).
+    /// [What happens when](crate::guide::failure#what-a-service-does).
     #[must_use]
     pub fn health(&self) -> Health {
         self.writer.health()

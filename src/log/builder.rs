@@ -247,7 +247,7 @@ impl AuditLogBuilder {
     }
 
     /// An index on a [`Column`](crate::Column), or on a path in the metadata by [`IndexOn::metadata`], for queries that
-    /// ask for given values of it: see [`indexes`](crate::indexes). Default: none but the built-in ones.
+    /// ask for given values of it: see [`guide::indexes`](crate::guide::indexes). Default: none but the built-in ones.
     ///
     /// ```
     /// # use tracing_audit::{AuditLog, Column, IndexOn};
