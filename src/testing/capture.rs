@@ -10,7 +10,7 @@ use tracing_subscriber::{prelude::*, registry::LookupSpan};
 
 use super::{
     current::{self, Captured},
-    expected::{Expected, assert_audited, fail},
+    expected::{Expected, fail, line, report},
     scope::CaptureScope,
 };
 use crate::{
@@ -21,8 +21,8 @@ use crate::{
 /// Begins to collect the events of the calling thread, until the capture is dropped.
 ///
 /// Captures of several threads run in parallel. None sees the events of another, or those of a thread that captures
-/// nothing. So tests that use this can run in parallel with each other and with any other test. What belongs to a
-/// capture is told by the thread: see [the module](super#which-events-a-capture-sees).
+/// nothing. So tests that use this can run in parallel with each other and with any other test. For events of other
+/// threads and of their tasks see [which events a capture sees](super#which-events-a-capture-sees).
 ///
 /// The first call installs a global subscriber. If the tests install a subscriber of their own, give it [`layer`].
 ///
@@ -155,7 +155,8 @@ impl Capture {
     /// If they are not, with both sides and their differences; or as [`entries`](Self::entries).
     #[track_caller]
     pub fn assert_audited(&self, expected: impl IntoIterator<Item = Expected>) {
-        assert_audited(&self.entries(), expected);
+        let expected: Vec<Expected> = expected.into_iter().collect();
+        self.assert_are(&self.entries(), &expected);
     }
 
     /// Asserts that the entries so far are exactly these, in any order. Each expectation takes the first entry that
@@ -176,7 +177,24 @@ impl Capture {
             }
         }
         ordered.append(&mut left);
-        assert_audited(&ordered, expected);
+        self.assert_are(&ordered, &expected);
+    }
+
+    #[track_caller]
+    fn assert_are(&self, entries: &[SequencedEntry], expected: &[Expected]) {
+        let Some(mut report) = report(entries, expected) else { return };
+        let discarded = self.captured.discarded_meanwhile();
+        if discarded > 0 {
+            line(
+                &mut report,
+                format_args!(
+                    "{discarded} audit events of threads without a capture belonged to no capture meanwhile: if \
+                     some of them are missing here, include their threads by Capture::scope(), or use \
+                     capture_process()"
+                ),
+            );
+        }
+        fail(&report);
     }
 
     /// Asserts that there is no entry so far.

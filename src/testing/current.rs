@@ -2,7 +2,10 @@
 
 use std::{
     cell::RefCell,
-    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Condvar, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, ThreadId},
 };
 
@@ -21,12 +24,16 @@ static OF_PROCESS: Mutex<Option<(Weak<Captured>, ThreadId)>> = Mutex::new(None);
 /// Notified when the capture of the process is dropped.
 static PROCESS_IS_FREE: Condvar = Condvar::new();
 
+/// The events that belonged to no capture.
+static DISCARDED: AtomicU64 = AtomicU64::new(0);
+
 /// The log of one capture. Its owner is the capture; everything else holds it weakly, so that an event which comes
 /// after the capture finds nothing.
 #[derive(Debug)]
 pub(super) struct Captured {
     pub(super) log: AuditLog,
     pub(super) recorder: Recorder,
+    discarded_before: u64,
 }
 
 impl Captured {
@@ -35,7 +42,12 @@ impl Captured {
         let recorder = Recorder::new();
         let log = AuditLog::builder().store(&recorder).open_blocking();
         let log = log.expect("a log in memory can be opened").wired_as(Arc::clone(interests()));
-        Self { log, recorder }
+        Self { log, recorder, discarded_before: DISCARDED.load(Ordering::Relaxed) }
+    }
+
+    /// The events of the process that belonged to no capture since this one began.
+    pub(super) fn discarded_meanwhile(&self) -> u64 {
+        DISCARDED.load(Ordering::Relaxed) - self.discarded_before
     }
 }
 
@@ -49,8 +61,11 @@ pub(super) fn interests() -> &'static Arc<Interests> {
 pub(super) fn engine() -> Option<Arc<EngineHandle>> {
     // While the thread's locals are being destroyed, the thread has no capture.
     let captured = OF_THREAD.try_with(|current| current.borrow().upgrade()).ok().flatten();
-    let captured = captured.or_else(|| lock(&OF_PROCESS).as_ref()?.0.upgrade())?;
-    Some(captured.log.engine())
+    let captured = captured.or_else(|| lock(&OF_PROCESS).as_ref()?.0.upgrade());
+    if captured.is_none() {
+        DISCARDED.fetch_add(1, Ordering::Relaxed);
+    }
+    Some(captured?.log.engine())
 }
 
 /// Whether the events of this thread belong to a capture that was begun on it, or in whose scope it is.

@@ -21,6 +21,13 @@ pub(super) fn fail(why: &str) -> ! {
 #[track_caller]
 pub fn assert_audited(entries: &[SequencedEntry], expected: impl IntoIterator<Item = Expected>) {
     let expected: Vec<Expected> = expected.into_iter().collect();
+    if let Some(report) = report(entries, &expected) {
+        fail(&report);
+    }
+}
+
+/// The differences between the entries and the expectations, and both of them; `None` if there is no difference.
+pub(super) fn report(entries: &[SequencedEntry], expected: &[Expected]) -> Option<String> {
     let mut wrong = String::new();
     for (index, wanted) in expected.iter().enumerate() {
         match entries.get(index).map(|entry| wanted.differences(entry)) {
@@ -33,7 +40,7 @@ pub fn assert_audited(entries: &[SequencedEntry], expected: impl IntoIterator<It
         line(&mut wrong, format_args!("{index}: audited, not expected"));
     }
     if wrong.is_empty() {
-        return;
+        return None;
     }
     let mut report = String::from("not audited as expected\n  what differs:\n");
     report.push_str(&wrong);
@@ -45,7 +52,7 @@ pub fn assert_audited(entries: &[SequencedEntry], expected: impl IntoIterator<It
     for (index, found) in entries.iter().enumerate() {
         line(&mut report, format_args!("{index}: {}", shown(found)));
     }
-    fail(&report)
+    Some(report)
 }
 
 /// An entry in one line, with names instead of the ids that were made from them.
@@ -76,7 +83,7 @@ fn name_of<'a>(entry: &'a Value, field: &str) -> Option<&'a Value> {
     (audit_id(name.as_str()?) == id).then_some(name)
 }
 
-fn line(out: &mut String, what: fmt::Arguments<'_>) {
+pub(super) fn line(out: &mut String, what: fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     writeln!(out, "    {what}").unwrap_or_default();
 }

@@ -35,7 +35,7 @@
 //! | on another thread, inside [`CaptureScope::in_scope`] | the scope's capture |
 //! | by a task on a runtime with several threads, whose future is from [`CaptureScope::instrument`] | the scope's capture |
 //! | on any thread that called [`CaptureScope::attach_thread`], for instance in a runtime's `on_thread_start` | the scope's capture |
-//! | on any other thread | the capture of the process, by [`capture_process`], if one runs |
+//! | on any other thread, `spawn_blocking` included | the capture of the process, by [`capture_process`], if one runs |
 //!
 //! The thread decides, because the test harness gives each test a thread. So tests run in parallel, and no test sees
 //! what another one audits. A span could not decide: it does not follow a spawned task or thread by itself either, and
