@@ -64,7 +64,7 @@ impl Turns {
     }
 
     fn open(path: &Path, like: &Path) -> io::Result<Self> {
-        let existing = || open_options().read(true).write(true).open(path);
+        let existing = || open_options().open(path);
         let file = match existing() {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => match create(path, like) {
                 Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => existing()?,
@@ -181,9 +181,10 @@ impl Drop for Waiting {
     }
 }
 
-/// Options that open no link, and do not wait for the other end of a pipe.
+/// Options to read and write a file, but no link, and without waiting for the other end of a pipe.
 fn open_options() -> OpenOptions {
     let mut options = OpenOptions::new();
+    options.read(true).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
     options
@@ -195,7 +196,7 @@ fn create(path: &Path, like: &Path) -> io::Result<File> {
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
     let like = std::fs::metadata(like)?;
     let mode = like.mode() & 0o666;
-    let file = open_options().read(true).write(true).create_new(true).mode(mode).open(path)?;
+    let file = open_options().create_new(true).mode(mode).open(path)?;
     // Where this is not permitted, the users who cannot open the file continue without turns.
     file.set_permissions(PermissionsExt::from_mode(mode)).unwrap_or_default();
     fchown(&file, Some(like.uid()), Some(like.gid())).unwrap_or_default();
@@ -204,7 +205,7 @@ fn create(path: &Path, like: &Path) -> io::Result<File> {
 
 #[cfg(not(unix))]
 fn create(path: &Path, _like: &Path) -> io::Result<File> {
-    open_options().read(true).write(true).create_new(true).open(path)
+    open_options().create_new(true).open(path)
 }
 
 /// Whether this is a file of turns. Another name for some other file is not, whatever its size.

@@ -11,7 +11,10 @@
 
 use std::collections::VecDeque;
 
-/// The most entries found by an index that are read in one window. Reading them takes some 50 ms.
+#[cfg(feature = "postgres")]
+pub(super) use self::{CommittedBatch as Batch, WalkStep as Step};
+
+/// The most entries found by an index that are all read in one window. Reading them takes some 50 ms.
 const FEW_ENTRIES: i64 = 8192;
 
 /// Entries in the first window, which take as long to read.
@@ -259,7 +262,8 @@ impl Walk {
     }
 }
 
-/// The ranges of the batches. Ranges that touch are joined, and further ones until there are at most [`RANGES_MAX`].
+/// The ranges of the batches. Ranges that touch are joined, and then the closest ones, until there are at most
+/// [`RANGES_MAX`].
 fn ranges(batches: &[CommittedBatch]) -> Vec<SeqRange> {
     let mut all: Vec<SeqRange> = batches.iter().map(CommittedBatch::range).collect();
     all.sort_unstable();

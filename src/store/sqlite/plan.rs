@@ -50,7 +50,7 @@ pub(super) async fn rarest(sqlite: &Sqlite, query: &AuditQuery) -> Result<Option
             let Candidates { count, least_seq, newest, .. } = candidates(sqlite, query, *at, most).await?;
             let found = match (count < most, newest) {
                 (true, _) => (0, count),
-                // What has many is better probed for in the order of seq.
+                // A prefix that finds many entries is better searched for in the order of seq.
                 (false, _) if is_prefix(condition) => continue,
                 (false, true) => (1, least_seq.unwrap_or(0)),
                 // The condition has several values, and nothing says which of them were counted.

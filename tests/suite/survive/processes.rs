@@ -152,10 +152,12 @@ fn eight_processes_share_one_file_and_none_of_them_starves() {
     all.sort_unstable();
     let (median, longest) = (all[all.len() / 2], all[all.len() - 1]);
     println!("batches {batches:?}, median wait {median} ms, longest wait {longest} ms");
-    // Where there are no turns, one process commits ten times as many batches as another, which waits for up to 5 s.
+    // Without turns, one process commits ten times as many batches as another, and the longest wait takes 200 times as long
+    // as the median. The bounds are ratios, since a batch takes 15 ms on one disk and 200 ms on another.
     if cfg!(target_os = "linux") {
         let (fewest, most) = (batches.iter().min().unwrap(), batches.iter().max().unwrap());
         assert!(4 * fewest >= *most, "{batches:?}");
+        assert!(longest <= 50 * median, "the longest wait took {longest} ms, the median one {median} ms");
     }
 }
 
@@ -191,7 +193,7 @@ fn tables_made_in_the_shell_are_taken_by_a_log_that_may_not_make_them() {
     assert!(open("main").unwrap_err().to_string().contains("holds the ledger \"billing\""));
     // The tables are the same as those that a log creates.
     let made = directory.path().join("made.db");
-    drop(support::open(&made));
+    drop(AuditLog::open_blocking(&made).unwrap());
     let schema = |file: &Path| {
         let ask = "PRAGMA journal_mode; PRAGMA page_size; SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY name; \
                    SELECT version, abs(applied_at / 1000000 - unixepoch()) < 3600 FROM tracing_audit_migrations";
