@@ -12,7 +12,6 @@
 use std::collections::VecDeque;
 
 #[cfg(feature = "postgres")]
-pub(super) use self::{CommittedBatch as Batch, WalkStep as Step};
 
 /// The most entries found by an index that are all read in one window. Reading them takes some 50 ms.
 const FEW_ENTRIES: i64 = 8192;
