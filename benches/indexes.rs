@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::{Fixture, block_on, log_with, postgres};
-use tracing_audit::{AuditEntry, AuditLogBuilder, IndexOn, WhenFull, audit_id};
+use tracing_audit::{AuditEntry, AuditLogBuilder, WhenFull, audit_id, index::IndexOn};
 use uuid::Uuid;
 
 /// Of how many the fastest counts.

@@ -18,7 +18,9 @@ use common::show;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use support::{block_on, postgres::server};
 use tracing_audit::{
-    AuditEntry, AuditLog, AuditQuery, AuditReader, Column, CountBy, Decision, IndexOn, Store,
+    AuditEntry, AuditLog, AuditQuery, AuditReader, Decision, Store,
+    index::IndexOn,
+    query::{Column, CountBy},
 };
 use uuid::Uuid;
 

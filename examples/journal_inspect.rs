@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use tracing_audit::{Journal, inspect_journals};
+use tracing_audit::journal::{Journal, inspect};
 
 #[derive(Parser)]
 struct Arguments {
@@ -14,7 +14,7 @@ struct Arguments {
 
 fn main() -> Result<(), tracing_audit::AuditError> {
     let Arguments { directory } = Arguments::parse();
-    let journals = inspect_journals(&directory)?;
+    let journals = inspect(&directory)?;
     if journals.is_empty() {
         println!("no journals: whatever was accepted is in the database");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::record::Limits;
+use crate::entry::Limits;
 
 pub(crate) const LEDGER: &str = "main";
 /// Large enough that the fixed cost of a transaction does not matter; small enough that a batch starts while more

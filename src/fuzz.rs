@@ -1,23 +1,23 @@
 //! The bodies of the fuzz targets, which the tests replay on the seeds. They check that reading does not panic,
 //! whatever bytes are on a disk, and that the records read are those that were written.
 
-use crate::interpret::{Defaults, interpret};
-use crate::queue::journal;
-use crate::record::encode_entry;
+use crate::entry::encode_entry;
+use crate::entry::{EventDefaults, interpret};
+use crate::queue;
 
 /// Reads a segment with these bytes after its header.
 pub fn segment(bytes: &[u8]) {
-    journal::fuzz(bytes);
+    queue::fuzz(bytes);
 }
 
 /// Reads a record with these bytes, encodes the row that it becomes, and reads that again.
 #[allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a finding is a panic")]
 pub fn record(bytes: &[u8]) {
-    let Ok(row) = interpret(bytes, &Defaults::default()) else { return };
+    let Ok(row) = interpret(bytes, &EventDefaults::default()) else { return };
     // The row must survive encoding to the last bit.
     let (mut once, mut twice) = (Vec::new(), Vec::new());
     encode_entry(&mut once, &row);
-    let again = interpret(&once, &Defaults::default()).expect("what was encoded can be read");
+    let again = interpret(&once, &EventDefaults::default()).expect("what was encoded can be read");
     encode_entry(&mut twice, &again);
     assert_eq!(once, twice);
 }

@@ -124,44 +124,47 @@ mod defaults;
 mod engine;
 mod entry;
 mod error;
-mod export;
+pub mod export;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod guide;
-mod interpret;
 mod layer;
 mod log;
 mod platform;
-mod query;
+pub mod query;
 mod queue;
-mod reader;
-mod record;
+pub mod reader;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-#[doc(no_inline)]
-pub use guide::{failure, indexes, postgres as server, questions};
-
-pub(crate) use engine::notice;
 pub use engine::{Health, Notice, Stats};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::AuditError;
-pub use export::{ExportChunk, ExportFormat};
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, WiringReport, not_audit};
 pub use log::{AuditLog, AuditLogBuilder, AuditWriter, ShutdownReport};
-pub use query::{AuditFilter, AuditQuery, Column, CountBy};
-pub use queue::{
-    Durability, Rejections, WhenFull,
-    journal::inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals},
-};
-pub use reader::{
-    AuditReader, BlockingReader, Change, Counted, Cursor, Ledger, Page, QuarantinedEntry, RecordedRead,
-};
+pub use query::{AuditFilter, AuditQuery};
+pub use queue::{Durability, Rejections, WhenFull};
+pub use reader::AuditReader;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
-pub use store::{Index, IndexOn, Migrate, Migration, Readmitted, Store};
+pub use store::{QuarantineRetried, Store};
+
+/// Indexes of the entries, and what they are on.
+pub mod index {
+    pub use crate::{query::IndexOn, store::Index};
+}
+
+/// Journals on disk, for people and tools that look into them.
+pub mod journal {
+    pub use crate::queue::{Journal, JournalSegment as Segment, SegmentTrouble, inspect_journals as inspect};
+}
+
+/// The steps that create the tables, and who takes them.
+pub mod migrate {
+    pub use crate::store::{Migrate, Migration};
+}
 
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../README.md")]

@@ -23,7 +23,7 @@ mod flusher;
 mod health;
 mod indexing;
 mod intake;
-pub(crate) mod notice;
+mod notice;
 mod schedule;
 mod settings;
 mod shared;
@@ -34,6 +34,7 @@ mod upkeep;
 
 pub use health::Health;
 pub use notice::Notice;
+pub(crate) use notice::OnNotice;
 pub(crate) use settings::Settings;
 pub(crate) use shared::{Engine, EngineHandle};
 pub use stats::Stats;

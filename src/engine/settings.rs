@@ -5,11 +5,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::notice::OnNotice;
-use crate::interpret::Defaults;
-use crate::log::defaults;
-use crate::queue::{WhenFull, journal::Place};
-use crate::record::Limits;
-use crate::store::{IndexOn, Store};
+use crate::defaults;
+use crate::entry::EventDefaults;
+use crate::entry::Limits;
+use crate::query::IndexOn;
+use crate::queue::{JournalHome, WhenFull};
+use crate::store::Store;
 
 /// The settings of one log.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(crate) struct Settings {
     pub(crate) writer: Uuid,
     /// The home of this log's journal, in which journals of dead processes are looked for too. `None` if the queue is
     /// in memory.
-    pub(crate) journal: Option<Place>,
+    pub(crate) journal: Option<JournalHome>,
     /// A batch starts when this many entries are pending.
     pub(crate) batch_entries: usize,
     /// A batch starts when the oldest pending entry is this old.
@@ -29,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) when_full: WhenFull,
     pub(crate) limits: Limits,
     /// Values for the fields that an event leaves out.
-    pub(crate) defaults: Defaults,
+    pub(crate) defaults: EventDefaults,
     pub(crate) on_notice: OnNotice,
     /// Indexes to create in the background, if they do not exist.
     pub(crate) indexes: Vec<IndexOn>,
@@ -48,7 +49,7 @@ impl Settings {
             commit_timeout: defaults::COMMIT_TIMEOUT,
             when_full: WhenFull::Block { timeout: defaults::FULL_TIMEOUT },
             limits: defaults::LIMITS,
-            defaults: Defaults::default(),
+            defaults: EventDefaults::default(),
             on_notice: OnNotice::default(),
             indexes: Vec::new(),
         }

@@ -36,7 +36,7 @@ pub struct Stats {
     /// together with it.
     pub oldest_pending: Option<Duration>,
     /// Rejected entries by reason.
-    pub rejected_because: Rejections,
+    pub rejections: Rejections,
     /// The log's own entries among the offered ones: `audit.gap` entries, which report rejected entries (at most one
     /// gap entry per commit) or lost ones.
     pub gaps: u64,
@@ -112,7 +112,7 @@ impl Stats {
             pending: counts.pending(),
             pending_bytes: counts.bytes as u64,
             oldest_pending: counts.oldest.map(|since| since.elapsed()),
-            rejected_because: counts.rejected,
+            rejections: counts.rejected,
             gaps: counts.gaps + counts.outcome.gaps,
             malformed: counts.outcome.malformed,
             batches: history.batches,

@@ -5,7 +5,7 @@ use std::{borrow::Cow, io::Write};
 use chrono::SecondsFormat;
 use uuid::Uuid;
 
-use crate::{entry::from_micros, record::Row};
+use crate::entry::{Row, from_micros};
 
 /// The columns, in the order in which `write_row` writes them.
 pub(super) const HEADER: [&str; 12] = [

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
-use crate::{AuditEntry, Decision, SequencedEntry, audit_id};
+use crate::entry::{AuditEntry, Decision, SequencedEntry, audit_id};
 
 /// The version of the schema: <https://schema.ocsf.io/1.8.0/classes/api_activity>.
 const VERSION: &str = "1.8.0";

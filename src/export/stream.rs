@@ -9,10 +9,12 @@ use super::{
     csv::{HEADER, write_row},
     ocsf,
 };
-use crate::{
-    AuditError, AuditQuery, AuditReader, BlockingReader, SequencedEntry, platform::on_own_runtime,
-    reader::output_error, store::Span,
-};
+use crate::entry::SequencedEntry;
+use crate::error::AuditError;
+use crate::platform::on_own_runtime;
+use crate::query::AuditQuery;
+use crate::reader::{AuditReader, BlockingReader, output_error};
+use crate::store::Span;
 
 /// The size at which a chunk is handed over, in bytes: handing it over costs far less than filling it.
 const CHUNK: usize = 64 * 1024;
@@ -96,7 +98,7 @@ impl AuditReader {
     /// # let directory = tempfile::tempdir()?;
     /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
     /// use futures_util::TryStreamExt;
-    /// use tracing_audit::{AuditQuery, ExportFormat};
+    /// use tracing_audit::{AuditQuery, export::ExportFormat};
     ///
     /// let mut chunks = std::pin::pin!(log.reader().export_stream(AuditQuery::new(), ExportFormat::Csv));
     /// let mut done = 0;
@@ -171,7 +173,7 @@ impl AuditReader {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let directory = tempfile::tempdir()?;
     /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
-    /// use tracing_audit::{AuditQuery, ExportFormat};
+    /// use tracing_audit::{AuditQuery, export::ExportFormat};
     ///
     /// let mut lines = Vec::new();
     /// let entries = log.reader().export(AuditQuery::new(), ExportFormat::JsonLines, &mut lines).await?;

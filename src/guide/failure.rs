@@ -1,4 +1,4 @@
-//! What happens when something fails, and what a service can do about it.
+//! Failures: what happens when something fails, and what a service can do about it.
 //!
 //! Whatever fails, the books balance at any instant: [`Stats`](crate::Stats) counts each entry as committed, rejected,
 //! quarantined, damaged or pending. What is accepted stays queued, in order, and is tried again for ever: first after
@@ -29,7 +29,7 @@
 //! | it is killed, stopped, or ends our connection | tried again on a new one, also if the COMMIT had been sent | `postgres::operation`: `nothing_accepted_is_lost_or_doubled_however_the_server_ends`, `lost_answers_to_a_commit_…` |
 //! | it is read-only, its disk is full, it has no connection left, it cancels a statement or a transaction, its role loses a grant | told with its remedy, and tried again; no entry is blamed | `postgres::faults` |
 //! | the password changes | asked for again for each connection: [`PostgresStore::password`](crate::PostgresStore::password), or the options of the pool | `postgres::faults`: `a_password_that_changes_…` |
-//! | the tables are not there, or older, and [`Migrate::Check`](crate::Migrate::Check) forbids to make them | an error; with a journal and a server, told until somebody has made them | `postgres::faults`: `a_log_that_may_not_create_the_tables_…`; `survive::processes`: `tables_made_in_the_shell_…` |
+//! | the tables are not there, or older, and [`Migrate::Check`](crate::migrate::Migrate::Check) forbids to make them | an error; with a journal and a server, told until somebody has made them | `postgres::faults`: `a_log_that_may_not_create_the_tables_…`; `survive::processes`: `tables_made_in_the_shell_…` |
 //! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres::operation`: `an_impossible_store_is_refused_…` |
 //! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres::tls`: `a_server_that_is_not_the_one_meant_is_refused` |
 //! | an index that was asked for cannot be made | told, and tried again after 1 s, at last every minute; entries are committed meanwhile, and found by a scan | `contract::indexes`: `a_log_that_may_not_create_an_index_…` |

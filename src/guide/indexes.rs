@@ -2,7 +2,7 @@
 //!
 //! Every log has the indexes that serve what is asked of any log, and those of what is rare, which cost next to nothing.
 //! What else is asked for often gets an index on request: by [`index`](crate::AuditLogBuilder::index)
-//! when the log is opened, of a [`Column`](crate::Column) or of [`IndexOn::metadata`](crate::IndexOn::metadata), by
+//! when the log is opened, of a [`Column`](crate::query::Column) or of [`IndexOn::metadata`](crate::index::IndexOn::metadata), by
 //! [`Store::create_index`](crate::Store::create_index), or by `tracing-audit index add`. Without one a query answers the
 //! same, by a scan: give it a range of time, which any query is narrowed to by what each commit noted of its times.
 //! [`indexes`](crate::AuditReader::indexes) and `tracing-audit index list` show which there are, what each takes on

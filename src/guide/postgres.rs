@@ -14,9 +14,9 @@
 //!
 //! `migrations/postgres/roles.sql` has a role that writes and can neither change nor remove an entry, one that reads and
 //! can record that it did ([`recorded_as`](crate::AuditReader::recorded_as)), and one that tries quarantined entries
-//! again. An [index on request](crate::indexes) is made by the owner of the tables. Where no service may create tables, an administrator runs what
+//! again. An [index on request](crate::guide::indexes) is made by the owner of the tables. Where no service may create tables, an administrator runs what
 //! [`Store::migrations`](crate::Store::migrations) gives, and the services open with
-//! [`Migrate::Check`](crate::Migrate::Check). A password that changes, or a cloud's token, is asked for at each
+//! [`Migrate::Check`](crate::migrate::Migrate::Check). A password that changes, or a cloud's token, is asked for at each
 //! connection by [`PostgresStore::password`](crate::PostgresStore::password).
 //!
 //! # Poolers

@@ -16,11 +16,8 @@ use super::{
     canary::is_canary, context::SpanContext, filter::CallsiteFilter, interests::Interests,
     visit::FieldVisitor,
 };
-use crate::{
-    engine::{Engine, EngineHandle},
-    entry::Moment,
-    record::{FieldEncoder, Limits, begin_event, without_field},
-};
+use crate::engine::{Engine, EngineHandle};
+use crate::entry::{FieldEncoder, Limits, Moment, begin_event, without_field};
 
 /// The layer that [`AuditLog::layer`](crate::AuditLog::layer) returns: it records audit events, and its filter loses
 /// none of them.

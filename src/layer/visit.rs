@@ -7,7 +7,7 @@ use std::{
 
 use tracing::field::{Field, Visit};
 
-use crate::record::{FieldEncoder, Tag};
+use crate::entry::{FieldEncoder, Tag};
 
 /// The most sources of an error that are followed: a chain of sources may run in a circle.
 const SOURCES_MAX: usize = 32;

@@ -8,11 +8,11 @@ use tracing_subscriber::registry::LookupSpan;
 use super::{builder::AuditLogBuilder, writer::AuditWriter};
 #[cfg(feature = "testing")]
 use crate::engine::EngineHandle;
-use crate::{
-    AuditError, AuditLayer, AuditReader, Health, NotAudit, Protect, Stats, WiringReport,
-    layer::{Destination, Emitter, Interests},
-    platform::block_on,
-};
+use crate::engine::{Health, Stats};
+use crate::error::AuditError;
+use crate::layer::{AuditLayer, Destination, Emitter, Interests, NotAudit, Protect, WiringReport};
+use crate::platform::block_on;
+use crate::reader::AuditReader;
 
 /// An audit log: opens a store, runs the thread that writes to it, and hands out layers, writers and readers.
 ///

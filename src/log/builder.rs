@@ -6,10 +6,12 @@ use serde_json::{Map, Value};
 use tracing::Level;
 use uuid::Uuid;
 
-use crate::{
-    Decision, Durability, IndexOn, Notice, Store, WhenFull, defaults, interpret::Defaults, notice::OnNotice,
-    record::Limits,
-};
+use crate::defaults;
+use crate::engine::{Notice, OnNotice};
+use crate::entry::{Decision, EventDefaults, Limits};
+use crate::query::IndexOn;
+use crate::queue::{Durability, WhenFull};
+use crate::store::Store;
 
 /// Builds an [`AuditLog`](crate::AuditLog). Everything but the store has a default.
 #[derive(Clone)]
@@ -30,7 +32,7 @@ pub struct AuditLogBuilder {
     pub(super) target: String,
     pub(super) level: Level,
     pub(super) span_fields: Vec<String>,
-    pub(super) defaults: Defaults,
+    pub(super) defaults: EventDefaults,
     pub(super) on_notice: OnNotice,
     pub(super) indexes: Vec<IndexOn>,
 }
@@ -60,7 +62,7 @@ impl Default for AuditLogBuilder {
             target: "audit".to_owned(),
             level: Level::INFO,
             span_fields: Vec::new(),
-            defaults: Defaults::default(),
+            defaults: EventDefaults::default(),
             on_notice: OnNotice::default(),
             indexes: Vec::new(),
         }
@@ -246,11 +248,11 @@ impl AuditLogBuilder {
         self
     }
 
-    /// An index on a [`Column`](crate::Column), or on a path in the metadata by [`IndexOn::metadata`], for queries that
+    /// An index on a [`Column`](crate::query::Column), or on a path in the metadata by [`IndexOn::metadata`], for queries that
     /// ask for given values of it: see [`guide::indexes`](crate::guide::indexes). Default: none but the built-in ones.
     ///
     /// ```
-    /// # use tracing_audit::{AuditLog, Column, IndexOn};
+    /// # use tracing_audit::{AuditLog, index::IndexOn, query::Column};
     /// let builder = AuditLog::builder().index(Column::AgentId).index(IndexOn::metadata("client.ip"));
     /// ```
     ///

@@ -15,5 +15,3 @@ mod writer;
 pub use audit_log::{AuditLog, ShutdownReport};
 pub use builder::AuditLogBuilder;
 pub use writer::AuditWriter;
-
-pub(crate) use crate::defaults;

@@ -5,19 +5,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 use super::{audit_log::AuditLog, builder::AuditLogBuilder, writer::AuditWriter};
-use crate::{
-    AuditError, AuditReader, Durability, Store, defaults,
-    engine::{Engine, Settings},
-    error::Kind,
-    layer::Interests,
-    platform::block_on,
-    queue::{
-        Queue, Refused,
-        journal::{JournalQueue, Place},
-        memory::MemoryQueue,
-    },
-    store::QueueByDefault,
-};
+use crate::defaults;
+use crate::engine::{Engine, Settings};
+use crate::error::{AuditError, Kind};
+use crate::layer::Interests;
+use crate::platform::block_on;
+use crate::queue::{Durability, JournalHome, JournalQueue, MemoryQueue, Queue, Refused};
+use crate::reader::AuditReader;
+use crate::store::{QueueByDefault, Store};
 
 /// The fields that only an event may have.
 const FIELDS_OF_EVENTS: [&str; 6] =
@@ -148,7 +143,7 @@ impl AuditLogBuilder {
     }
 
     /// Chooses the queue: a journal with its place, or `None` for a queue in memory.
-    fn journal_of(&self, store: &Store) -> Result<Option<Place>, AuditError> {
+    fn journal_of(&self, store: &Store) -> Result<Option<JournalHome>, AuditError> {
         let Some(directory) = self.journal_directory(store)? else {
             if self.durability != Durability::default() {
                 return Err(refused(
@@ -171,7 +166,7 @@ impl AuditLogBuilder {
             ));
         };
         let (ledger, bytes_max) = (self.ledger.clone(), self.journal_bytes);
-        Ok(Some(Place { directory, bytes_max, durability: self.durability, database, ledger }))
+        Ok(Some(JournalHome { directory, bytes_max, durability: self.durability, database, ledger }))
     }
 
     fn journal_directory(&self, store: &Store) -> Result<Option<PathBuf>, AuditError> {

@@ -2,14 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{
-    AuditEntry, AuditError, Health, Readmitted, Stats, Store, WhenFull, defaults,
-    engine::{Engine, EngineHandle, Settings},
-    interpret::row_of,
-    platform::block_on,
-    queue::{Refused, memory::MemoryQueue},
-    record::{Row, encode_entry},
-};
+use crate::defaults;
+use crate::engine::{Engine, EngineHandle, Health, Settings, Stats};
+use crate::entry::{AuditEntry, Row, encode_entry, row_of};
+use crate::error::AuditError;
+use crate::platform::block_on;
+use crate::queue::{MemoryQueue, Refused, WhenFull};
+use crate::store::{QuarantineRetried, Store};
 
 /// Writes entries to a log. Cheap to clone; every clone shares one queue and one order.
 ///
@@ -159,7 +158,7 @@ impl AuditWriter {
     ///
     /// # Cancel safety
     /// Dropping the future does not stop the retry.
-    pub async fn retry_quarantined(&self) -> Result<Readmitted, AuditError> {
+    pub async fn retry_quarantined(&self) -> Result<QuarantineRetried, AuditError> {
         let settings = &self.last.engine.settings;
         let (store, ledger) = (settings.store.clone(), settings.ledger.clone());
         self.last
@@ -177,7 +176,7 @@ impl AuditWriter {
     ///
     /// # Errors
     /// As `retry_quarantined`.
-    pub fn retry_quarantined_blocking(&self) -> Result<Readmitted, AuditError> {
+    pub fn retry_quarantined_blocking(&self) -> Result<QuarantineRetried, AuditError> {
         block_on(self.retry_quarantined())
     }
 
@@ -222,7 +221,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::AuditLog;
+    use crate::log::AuditLog;
 
     #[test]
     fn an_entry_of_exactly_the_largest_size_is_accepted_and_one_byte_more_is_not() {

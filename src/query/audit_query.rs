@@ -12,13 +12,13 @@ use super::{
     filter::AuditFilter,
     path::steps,
 };
-use crate::{Decision, audit_id, entry::storable};
+use crate::entry::{Decision, audit_id, storable};
 
 /// A question to the log, built step by step. Each call adds a condition, and all conditions must hold. Without any,
 /// all entries match.
 ///
 /// ```
-/// use tracing_audit::{AuditQuery, Column, Decision, audit_id};
+/// use tracing_audit::{AuditQuery, Decision, audit_id, query::Column};
 ///
 /// let refused = AuditQuery::new().agent_id(audit_id("alice")).decision(Decision::Deny).limit(20);
 /// let by_people = AuditQuery::new().none_of(Column::AgentId, ["healthcheck"]).action_prefix("document.");
@@ -243,7 +243,7 @@ impl AuditQuery {
     /// Pages from the newest entry to the oldest, by `seq`. Default: from the oldest to the newest.
     ///
     /// This concerns [`page`](crate::AuditReader::page), [`stream`](crate::AuditReader::stream) and the exports in
-    /// the order of `seq` ([`JsonLines`](crate::ExportFormat::JsonLines), [`Ocsf`](crate::ExportFormat::Ocsf)). It
+    /// the order of `seq` ([`JsonLines`](crate::export::ExportFormat::JsonLines), [`Ocsf`](crate::export::ExportFormat::Ocsf)). It
     /// does nothing to [`query`](crate::AuditReader::query) and to exports as CSV, which are newest first in any
     /// case, by `ts`.
     #[must_use]

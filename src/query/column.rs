@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{AuditError, error::Kind};
+use crate::error::{AuditError, Kind};
 
 /// A column of an entry that is compared with values. Its text form is its name in the database: `agent_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use super::{
     condition::Condition,
     path::{spelled_path, steps},
 };
-use crate::AuditError;
+use crate::error::AuditError;
 
 /// The column or the path in the metadata that an index on request is on.
 ///
@@ -93,7 +93,7 @@ impl Condition {
 
 impl AuditQuery {
     /// Whether the query must look at every entry: it has no time range, and no built-in index serves any of its
-    /// conditions. (An [index on request](crate::indexes) may still serve it.) A query without any condition, or with
+    /// conditions. (An [index on request](crate::guide::indexes) may still serve it.) A query without any condition, or with
     /// none but a ledger and a range of `seq`, looks at matching entries only: for it, this is `false`.
     ///
     /// ```

@@ -5,8 +5,8 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::entry::{FieldEncoder, Limits, begin_event};
 use crate::entry::{Moment, from_micros};
-use crate::record::{FieldEncoder, Limits, begin_event};
 
 /// The reason why a record was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

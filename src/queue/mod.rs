@@ -14,15 +14,18 @@
 
 mod contract;
 mod gap;
-pub(crate) mod journal;
-pub(crate) mod memory;
+mod journal;
+mod memory;
 mod policy;
 mod records;
 
-#[cfg(test)]
-pub(crate) use contract::Appended;
-pub(crate) use contract::{Counts, Due, Outcome, Queue};
+pub(crate) use contract::{Appended, Counts, Due, Outcome, Queue};
 pub use gap::Rejections;
 pub(crate) use gap::{Refused, lost};
+#[cfg(any(test, fuzzing))]
+pub(crate) use journal::fuzz;
+pub(crate) use journal::{Backlog, JournalHome, JournalQueue};
+pub use journal::{Journal, JournalSegment, SegmentTrouble, inspect_journals};
+pub(crate) use memory::MemoryQueue;
 pub use policy::{Durability, WhenFull};
-pub(crate) use records::Records as Batch;
+pub(crate) use records::Records;

@@ -8,14 +8,13 @@ use serde_json::{Map, Value};
 use super::{
     page::{Cursor, Page, Position},
     recording::RecordingRead,
-    row::{entry_of, sequenced},
 };
-use crate::{
-    AuditEntry, AuditError, AuditQuery, Store,
-    error::Kind,
-    log::defaults,
-    store::{LedgerRow, Span},
-};
+use crate::defaults;
+use crate::entry::{AuditEntry, LedgerRow};
+use crate::entry::{entry_of, sequenced};
+use crate::error::{AuditError, Kind};
+use crate::query::AuditQuery;
+use crate::store::{Span, Store};
 
 /// The entries that one statement looks through: a second or two of work for either database.
 const SCANNED: u64 = 1_000_000;
@@ -189,7 +188,7 @@ impl AuditReader {
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use super::*;
-    use crate::AuditLog;
+    use crate::log::AuditLog;
 
     #[tokio::test]
     async fn rows_read_in_parts_are_those_of_a_single_statement() {

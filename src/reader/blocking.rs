@@ -12,7 +12,11 @@ use super::{
     quarantine::QuarantinedEntry,
     recorded_reads::RecordedRead,
 };
-use crate::{AuditEntry, AuditError, AuditQuery, CountBy, Index, SequencedEntry, platform::on_own_runtime};
+use crate::entry::{AuditEntry, SequencedEntry};
+use crate::error::AuditError;
+use crate::platform::on_own_runtime;
+use crate::query::{AuditQuery, CountBy};
+use crate::store::Index;
 
 impl AuditReader {
     /// The same calls, but each blocks the thread until its answer is complete. They work on any thread, also on one

@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::audit_reader::AuditReader;
-use crate::{AuditError, AuditQuery, CountBy, Index, audit_id, entry::from_micros, store::Group};
+use crate::entry::{audit_id, from_micros};
+use crate::error::AuditError;
+use crate::query::{AuditQuery, CountBy};
+use crate::store::{Group, Index};
 
 /// The number of entries that have one value in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +65,7 @@ impl AuditReader {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let directory = tempfile::tempdir()?;
     /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
-    /// use tracing_audit::{AuditQuery, Column, CountBy, Decision};
+    /// use tracing_audit::{AuditQuery, Decision, query::{Column, CountBy}};
     ///
     /// let denied = AuditQuery::new().decision(Decision::Deny).limit(10);
     /// let top = log.reader().count_by(denied, CountBy::Column(Column::Action)).await?;
@@ -160,7 +163,7 @@ impl AuditReader {
 
 impl AuditReader {
     /// The indexes of the log: what each serves, its size on disk, and how often it was used. The module
-    /// [`indexes`](crate::indexes) says what each costs at an insert. On SQLite, this call reads each index from end
+    /// [`indexes`](crate::guide::indexes) says what each costs at an insert. On SQLite, this call reads each index from end
     /// to end: a second for some ten million entries.
     ///
     /// # Errors

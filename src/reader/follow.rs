@@ -5,8 +5,12 @@ use std::time::Duration;
 use futures_util::{Stream, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::{audit_reader::AuditReader, recording::RecordingRead, row::sequenced};
-use crate::{AuditError, AuditQuery, Column, SequencedEntry, error::Kind, store::Span};
+use super::{audit_reader::AuditReader, recording::RecordingRead};
+use crate::entry::SequencedEntry;
+use crate::entry::sequenced;
+use crate::error::{AuditError, Kind};
+use crate::query::{AuditQuery, Column};
+use crate::store::Span;
 
 /// The entries that one read of the database takes.
 const PAGE: u32 = 500;

@@ -20,7 +20,6 @@ mod page;
 mod quarantine;
 mod recorded_reads;
 mod recording;
-mod row;
 
 pub use audit_reader::AuditReader;
 pub use blocking::BlockingReader;
@@ -29,11 +28,3 @@ pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;
 pub(crate) use quarantine::output_error;
 pub use recorded_reads::RecordedRead;
-#[cfg(feature = "testing")]
-pub(crate) use row::sequenced;
-
-// For the store, until it imports from `query` itself.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use crate::query::{
-    Column, Condition, CountBy, PathStep as Step, Served, after_prefix, spelled, steps,
-};

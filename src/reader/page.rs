@@ -8,7 +8,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AuditError, AuditQuery, SequencedEntry, error::Kind, store::Span};
+use crate::entry::SequencedEntry;
+use crate::error::{AuditError, Kind};
+use crate::query::AuditQuery;
+use crate::store::Span;
 
 /// One page of a query's entries, in the query's direction.
 #[derive(Debug, Clone, PartialEq)]

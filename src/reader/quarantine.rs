@@ -8,14 +8,11 @@ use serde::{Serialize, Serializer};
 use serde_json::Map;
 use uuid::Uuid;
 
-use super::{audit_reader::AuditReader, row::entry_of};
-use crate::{
-    AuditEntry, AuditError,
-    entry::from_micros,
-    error::Kind,
-    interpret::{Defaults, interpret},
-    store::QuarantinedRow,
-};
+use super::audit_reader::AuditReader;
+use crate::entry::entry_of;
+use crate::entry::{AuditEntry, EventDefaults, from_micros, interpret};
+use crate::error::{AuditError, Kind};
+use crate::store::QuarantinedRow;
 
 /// An accepted entry that the database refused for good. It is kept whole, in a table of its own, and does not hold up
 /// other entries. [`AuditWriter::retry_quarantined`](crate::AuditWriter::retry_quarantined) tries it again.
@@ -54,7 +51,7 @@ impl std::fmt::Display for Hex<'_> {
 
 impl From<QuarantinedRow> for QuarantinedEntry {
     fn from(found: QuarantinedRow) -> Self {
-        let row = interpret(&found.record, &Defaults::default()).ok();
+        let row = interpret(&found.record, &EventDefaults::default()).ok();
         let entry = row.and_then(|row| entry_of(&row).ok());
         Self {
             writer: found.writer,

@@ -8,12 +8,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::audit_reader::AuditReader;
-use crate::{
-    AuditError, AuditQuery,
-    entry::{from_micros, replace_nul},
-    error::Kind,
-    store::RecordedReadRow,
-};
+use crate::entry::{from_micros, replace_nul};
+use crate::error::{AuditError, Kind};
+use crate::query::AuditQuery;
+use crate::store::RecordedReadRow;
 
 /// A recorded read of the log: see [`AuditReader::recorded_as`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

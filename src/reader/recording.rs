@@ -4,7 +4,8 @@ use futures_util::{Stream, TryStreamExt, stream};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{AuditError, Store, store::RecordedReadRow};
+use crate::error::AuditError;
+use crate::store::{RecordedReadRow, Store};
 
 /// A read in progress. It holds the store and the row to record, or nothing if the reader's reads are not recorded.
 pub(crate) struct RecordingRead(Option<(Store, RecordedReadRow)>);

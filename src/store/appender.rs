@@ -3,7 +3,8 @@
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
-use crate::{AuditError, error::Kind, record::Row};
+use crate::entry::Row;
+use crate::error::{AuditError, Kind};
 
 /// The writing side of a database: one connection, one ledger.
 pub(crate) trait Appender: Send {
@@ -18,7 +19,7 @@ pub(crate) trait Appender: Send {
 
     /// Tries to add each quarantined entry to the ledger, in a transaction of its own that takes it out of quarantine.
     /// Entries that were added before an error stay added.
-    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>>;
+    fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>>;
 
     /// Closes the connection and waits until it is closed.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
@@ -87,7 +88,7 @@ pub(crate) struct Quarantined {
 /// The result of retrying the quarantined entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Readmitted {
+pub struct QuarantineRetried {
     /// Entries that are rows of the ledger now.
     pub committed: u64,
     /// Entries that the database refused again, and that are still in quarantine.

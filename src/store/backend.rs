@@ -10,10 +10,13 @@ use uuid::Uuid;
 
 use super::{
     appender::Appender,
-    index::{Index, IndexOn},
+    index::Index,
     migration::{Migrate, Migration},
 };
-use crate::{AuditError, AuditQuery, CountBy, error::Kind, record::Row};
+use crate::entry::LedgerRow;
+use crate::entry::Row;
+use crate::error::{AuditError, Kind};
+use crate::query::{AuditQuery, CountBy, IndexOn};
 
 /// A database. Each has one implementation, with statements of its own. Tables that do not exist read as empty.
 pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
@@ -132,16 +135,6 @@ pub(crate) enum Span {
     After(Option<u64>),
     /// Descending by `seq`, only entries with a `seq` less than this one.
     Before(Option<u64>),
-}
-
-/// A row, and its place in the ledger.
-#[derive(Clone, Debug)]
-pub(crate) struct LedgerRow {
-    pub(crate) ledger: String,
-    pub(crate) seq: u64,
-    pub(crate) row: Row,
-    /// Microseconds since 1970.
-    pub(crate) committed_at: i64,
 }
 
 /// A ledger, and how far it has come.

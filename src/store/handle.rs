@@ -5,10 +5,12 @@ use std::{fmt, sync::Arc};
 use super::{
     appender::Appender,
     backend::Backend,
-    index::{IndexOn, is_built_in},
+    index::is_built_in,
     migration::{Migrate, Migration},
 };
-use crate::{AuditError, error::Kind, platform::on_own_runtime};
+use crate::error::{AuditError, Kind};
+use crate::platform::on_own_runtime;
+use crate::query::IndexOn;
 
 /// A database that holds a ledger. Cheap to clone; connects when it is first used.
 ///
@@ -70,7 +72,7 @@ impl Store {
     }
 
     /// Creates this index, unless it exists. It serves queries for given values of what it is on, takes time at every
-    /// insert and space on disk, and changes no answer. The documentation of the module [`indexes`](crate::indexes)
+    /// insert and space on disk, and changes no answer. The documentation of the module [`indexes`](crate::guide::indexes)
     /// says how much.
     ///
     /// PostgreSQL creates it `CONCURRENTLY`, without stopping writers, once the running transactions have ended. It also

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Column;
-pub use crate::query::IndexOn;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::query::Served;
+use crate::query::{Column, IndexOn};
 
 /// The beginning of the name of each index on request.
 const PREFIX: &str = "tracing_audit_by_";

@@ -1,7 +1,7 @@
-//! Who creates the tables and with which scripts, and the errors of tables that do not exist or are too old.
+//! Says who creates the tables and with which scripts, and has the errors of tables that do not exist or are too old.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-use crate::{AuditError, error::Kind};
+use crate::error::{AuditError, Kind};
 
 /// Whether a log may create and change the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

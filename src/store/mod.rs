@@ -22,13 +22,13 @@ mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod walk;
 
-pub use appender::Readmitted;
+pub use appender::QuarantineRetried;
 pub(crate) use appender::{Append, AppendError, Appender, Applied, Fault, Quarantined};
 pub(crate) use backend::{
-    Backend, Group, Head, LedgerRow, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span,
+    Backend, Group, Head, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span,
 };
 pub use handle::Store;
-pub use index::{Index, IndexOn};
+pub use index::Index;
 pub use migration::{Migrate, Migration};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;

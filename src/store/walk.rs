@@ -11,8 +11,6 @@
 
 use std::collections::VecDeque;
 
-#[cfg(feature = "postgres")]
-
 /// The most entries found by an index that are all read in one window. Reading them takes some 50 ms.
 const FEW_ENTRIES: i64 = 8192;
 

@@ -13,10 +13,10 @@ use super::{
     expected::{Expected, fail, line, report},
     scope::CaptureScope,
 };
-use crate::{
-    AuditLayer, AuditLog, SequencedEntry, defaults,
-    layer::{Destination, Emitter},
-};
+use crate::defaults;
+use crate::entry::SequencedEntry;
+use crate::layer::{AuditLayer, Destination, Emitter};
+use crate::log::AuditLog;
 
 /// Begins to collect the events of the calling thread, until the capture is dropped.
 ///

@@ -12,7 +12,10 @@ use std::{
 use tracing::Level;
 
 use super::recorder::Recorder;
-use crate::{AuditLog, engine::EngineHandle, layer::Interests, platform::lock};
+use crate::engine::EngineHandle;
+use crate::layer::Interests;
+use crate::log::AuditLog;
+use crate::platform::lock;
 
 thread_local! {
     /// The capture that the events of this thread belong to. It may have been dropped.

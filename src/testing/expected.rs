@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{SequencedEntry, audit_id};
+use crate::entry::{SequencedEntry, audit_id};
 
 #[track_caller]
 #[expect(clippy::panic, reason = "a test fails by panicking")]

@@ -9,14 +9,11 @@ use std::{
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
-use crate::{
-    AuditError, SequencedEntry, Store,
-    entry::Moment,
-    error::Kind,
-    platform::lock,
-    reader::sequenced,
-    record::Row,
-    store::{Append, AppendError, Appender, Applied, Backend, Fault, LedgerRow, Migrate, Readmitted, Reads},
+use crate::entry::{LedgerRow, Moment, Row, SequencedEntry, sequenced};
+use crate::error::{AuditError, Kind};
+use crate::platform::lock;
+use crate::store::{
+    Append, AppendError, Appender, Applied, Backend, Fault, Migrate, QuarantineRetried, Reads, Store,
 };
 
 /// A store that keeps committed entries in memory, for assertions. Cheap to clone; clones share their entries.
@@ -127,7 +124,7 @@ impl Appender for Recording {
         Box::pin(async { Err(no_queries()) })
     }
 
-    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
+    fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>> {
         Box::pin(async { Err(no_queries()) })
     }
 

@@ -8,11 +8,11 @@ use std::{
 use uuid::Uuid;
 
 use super::pause::panic_message;
-use crate::engine::shared::Engine;
+use crate::engine::Engine;
+use crate::entry::interpret;
+use crate::entry::{Row, encode_entry};
 use crate::error::{AuditError, Kind};
-use crate::interpret::interpret;
-use crate::queue::{Batch as Records, lost};
-use crate::record::{Row, encode_entry};
+use crate::queue::{Records, lost};
 use crate::store::{Fault, Quarantined};
 
 /// Most entries in one transaction, however many are pending: keeps a transaction around 150 ms and the memory of

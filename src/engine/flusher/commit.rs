@@ -8,7 +8,7 @@ use super::{
     batch::{Batch, Item},
     pause::watched,
 };
-use crate::engine::shared::Engine;
+use crate::engine::Engine;
 use crate::error::{AuditError, Kind};
 use crate::queue::Outcome;
 use crate::store::{Append, AppendError, Appender, Applied, Fault, Quarantined};

@@ -2,7 +2,7 @@
 
 use std::{any::Any, pin::pin, time::Duration};
 
-use crate::engine::shared::Engine;
+use crate::engine::Engine;
 use crate::error::{AuditError, Kind};
 
 /// Pause after the first failed attempt. It doubles with each further one.

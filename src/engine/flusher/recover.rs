@@ -7,9 +7,9 @@ use super::{
     commit::Committer,
     pause::{Pause, watched},
 };
-use crate::engine::shared::Engine;
+use crate::engine::Engine;
 use crate::error::AuditError;
-use crate::queue::journal::{Place, backlog::Backlog};
+use crate::queue::{Backlog, JournalHome};
 
 /// Pause after the first look for journals of dead processes. It doubles with each look, since a process that this one
 /// replaces may take a moment to end.
@@ -86,7 +86,7 @@ impl Recovery {
     }
 
     /// Looks for journals whose process has died, and takes them over.
-    fn adopt(&mut self, engine: &Engine, place: &Place) {
+    fn adopt(&mut self, engine: &Engine, place: &JournalHome) {
         self.look_at = Instant::now() + self.look_after;
         self.look_after = (self.look_after * 2).min(ADOPT_EVERY);
         let (adopted, failed) = Backlog::adopt_all(place, engine.settings.writer);

@@ -17,16 +17,17 @@ use futures_util::{future::BoxFuture, stream::TryStreamExt};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::{
-    AuditEntry, AuditError, AuditLog, AuditQuery, AuditReader, AuditWriter, Health, Stats, Store, WhenFull,
-    engine::{Engine, Settings, notice::OnNotice},
-    error::Kind,
-    platform::lock,
-    queue::{Appended, Batch as Records, Counts, Outcome, Queue, Refused, memory::MemoryQueue},
-    record::Row,
-    store::{
-        Append, AppendError, Appender, Applied, Backend, Fault, Migrate, Quarantined, Readmitted, Reads,
-    },
+use crate::engine::{Engine, Health, OnNotice, Settings, Stats};
+use crate::entry::{AuditEntry, Row};
+use crate::error::{AuditError, Kind};
+use crate::log::{AuditLog, AuditWriter};
+use crate::platform::lock;
+use crate::query::AuditQuery;
+use crate::queue::{Appended, Counts, MemoryQueue, Outcome, Queue, Records, Refused, WhenFull};
+use crate::reader::AuditReader;
+use crate::store::{
+    Append, AppendError, Appender, Applied, Backend, Fault, Migrate, QuarantineRetried, Quarantined, Reads,
+    Store,
 };
 
 /// The database's reaction to one append.
@@ -170,7 +171,7 @@ impl Appender for Scripted {
         Box::pin(async move { Ok(position) })
     }
 
-    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
+    fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>> {
         Box::pin(async { Err(broken()) })
     }
 
@@ -664,7 +665,7 @@ impl Appender for LosesEverySecond {
         self.0.position(writer)
     }
 
-    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
+    fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>> {
         self.0.readmit()
     }
 

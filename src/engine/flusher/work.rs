@@ -11,7 +11,7 @@ use super::{
     pause::{Pause, panic_message, watched},
     recover::Recovery,
 };
-use crate::engine::shared::Engine;
+use crate::engine::Engine;
 use crate::error::{AuditError, Kind};
 
 /// Runs until the log is stopped or nothing can be appended any more.

@@ -16,7 +16,7 @@ use super::{
     scan::scan_segment,
 };
 use crate::platform::read_up_to;
-use crate::queue::{policy::Durability, records::Records};
+use crate::queue::{Durability, Records};
 
 /// The age at which the unfinished directory of a journal counts as abandoned.
 const UNBORN_FOR: Duration = Duration::from_hours(24);

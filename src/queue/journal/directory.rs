@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::error::{AuditError, Kind};
 use crate::platform::{allocate, sync_directory};
-use crate::queue::policy::Durability;
+use crate::queue::Durability;
 
 /// Size of a segment in bytes: large enough that a new one is rare, small enough that space is returned in small steps.
 const SEGMENT_BYTES: usize = 16 * 1024 * 1024;

@@ -75,7 +75,7 @@ pub enum SegmentTrouble {
 /// Lists the journals in `directory`: what they hold and who owns them. Reads every byte of them and changes nothing.
 ///
 /// ```no_run
-/// for journal in tracing_audit::inspect_journals("audit.db.queue")? {
+/// for journal in tracing_audit::journal::inspect("audit.db.queue")? {
 ///     println!("{} {:?} {}", journal.id, journal.owner, journal.segments.len());
 /// }
 /// # Ok::<_, tracing_audit::AuditError>(())

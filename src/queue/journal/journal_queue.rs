@@ -16,11 +16,7 @@ use super::{
 };
 use crate::error::AuditError;
 use crate::platform::lock;
-use crate::queue::{
-    contract::{Appended, Counts, Due, Outcome, Queue},
-    gap::{Gap, Refused},
-    records::Records,
-};
+use crate::queue::{Appended, Counts, Due, Outcome, Queue, Records, Refused, gap::Gap};
 
 /// The queue on disk.
 #[derive(Debug)]

@@ -34,17 +34,19 @@
 //! | `backlog` | adopts what dead processes left |
 //! | `inspect` | lists the journals of a directory, for people |
 
-pub(crate) mod backlog;
+mod backlog;
 mod directory;
 mod format;
-pub(crate) mod inspect;
+mod inspect;
 mod journal_queue;
 mod scan;
 mod segments;
 mod tail;
 mod upkeep;
 
-pub(crate) use directory::JournalHome as Place;
+pub(crate) use backlog::Backlog;
+pub(crate) use directory::JournalHome;
+pub use inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals};
 pub(crate) use journal_queue::JournalQueue;
 #[cfg(any(test, fuzzing))]
 pub(crate) use scan::fuzz;

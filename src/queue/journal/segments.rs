@@ -17,7 +17,7 @@ use super::{
 };
 use crate::error::AuditError;
 use crate::platform::{lock, write_all_at};
-use crate::queue::{contract::Counts, gap::Gap, policy::Durability};
+use crate::queue::{Counts, Durability, gap::Gap};
 
 /// A journal that this process writes: its files and their state.
 #[derive(Debug)]

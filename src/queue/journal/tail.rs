@@ -11,7 +11,7 @@ use super::{
     segments::{Journal, Spare, State},
 };
 use crate::platform::{lock, write_all_at};
-use crate::queue::contract::Appended;
+use crate::queue::Appended;
 
 /// How often an emitter tries to take the lock of the end before it sleeps.
 const TRIES_BEFORE_SLEEP: usize = 300;

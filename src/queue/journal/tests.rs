@@ -21,11 +21,7 @@ use super::{
     segments::Journal,
 };
 use crate::platform::write_all_at;
-use crate::queue::{
-    contract::{Outcome, Queue},
-    gap::Refused,
-    policy::Durability,
-};
+use crate::queue::{Durability, Outcome, Queue, Refused};
 
 fn create(home: JournalHome, writer: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
     JournalQueue(Journal::create(home, writer, segment_bytes, start).unwrap())

@@ -10,10 +10,8 @@ use super::{
     insert::Statements,
     quarantine,
 };
-use crate::{
-    AuditError,
-    store::appender::{Append, AppendError, Appender, Applied, Fault, Readmitted},
-};
+use crate::error::AuditError;
+use crate::store::{Append, AppendError, Appender, Applied, Fault, QuarantineRetried};
 
 pub(super) struct PostgresAppender {
     connection: PgConnection,
@@ -48,7 +46,7 @@ impl Appender for PostgresAppender {
         })
     }
 
-    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
+    fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>> {
         Box::pin(quarantine::readmit(&mut self.connection, &self.statements, &self.ledger))
     }
 

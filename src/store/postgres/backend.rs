@@ -5,18 +5,12 @@ use std::path::Path;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
 use super::{by_time, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres};
-use crate::{
-    AuditError, AuditQuery, CountBy,
-    record::Row,
-    store::{
-        appender::Appender,
-        backend::{
-            Backend, Group, Head, Indexes, LedgerRow, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow,
-            Span,
-        },
-        index::{Index, IndexOn},
-        migration::{Migrate, Migration},
-    },
+use crate::entry::{LedgerRow, Row};
+use crate::error::AuditError;
+use crate::query::{AuditQuery, CountBy, IndexOn};
+use crate::store::{
+    Appender, Backend, Group, Head, Index, Migrate, Migration, QuarantinedRow, QueueByDefault, Reads,
+    RecordedReadRow, Span, backend::Indexes,
 };
 
 impl Backend for Postgres {

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres as Database, pool::PoolConnection};
 
 use super::error::store_error;
-use crate::AuditError;
+use crate::error::AuditError;
 
 /// Begins a transaction, within which the server looks every second whether its client is still connected, unless its
 /// configuration sets another interval: statements that nobody awaits any more then end. (Not every system lets the

@@ -16,14 +16,11 @@ use super::{
     source::Postgres,
     sql::{Statement, bounded},
 };
-use crate::{
-    AuditError, AuditQuery,
-    entry::from_micros,
-    error::Kind,
-    platform::is_on_own_runtime,
-    record::Row,
-    store::walk::{CommittedBatch, Walk, WalkStep, Window},
-};
+use crate::entry::{Row, from_micros};
+use crate::error::{AuditError, Kind};
+use crate::platform::is_on_own_runtime;
+use crate::query::AuditQuery;
+use crate::store::{walk::CommittedBatch, walk::Walk, walk::WalkStep, walk::Window};
 
 /// Gives a window enough memory to be sorted in, which saves a fifth of an export's time. A server's default is 4 MB,
 /// less than a whole batch needs.

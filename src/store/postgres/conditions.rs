@@ -4,12 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{Encode, Postgres as Database, Type};
 
 use super::sql::{Statement, beginning, beginning_of, bounded, metadata};
-use crate::{
-    AuditQuery,
-    entry::from_micros,
-    reader::{Condition, after_prefix},
-    store::index::{hint, name_of},
-};
+use crate::entry::from_micros;
+use crate::query::{AuditQuery, Condition, after_prefix};
+use crate::store::{index::hint, index::name_of};
 
 /// The parts of the ledgers that can hold matches. Nothing outside of them matches.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{entry::from_micros, record::Row};
+use crate::entry::{Row, from_micros};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// No flags, and a header extension of no bytes.

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 
-use crate::{
-    AuditError,
-    error::Kind,
-    store::appender::{AppendError, Fault},
-};
+use crate::error::{AuditError, Kind};
+use crate::store::{AppendError, Fault};
 
 /// The most time that an answer may take. Without it, a server that vanishes without a word would be awaited forever.
 /// The caller drops the connection afterwards.

@@ -10,14 +10,9 @@ use super::{
     source::Postgres,
     sql::{ENTRIES, beginning, has_table, identifier, metadata},
 };
-use crate::{
-    AuditError, Column, IndexOn,
-    reader::steps,
-    store::{
-        index::{Index, name_of},
-        migration::{Migrate, no_tables},
-    },
-};
+use crate::error::AuditError;
+use crate::query::{Column, IndexOn, steps};
+use crate::store::{Index, Migrate, index::name_of, migration::no_tables};
 
 /// Poll interval while another process builds an index.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);

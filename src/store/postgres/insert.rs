@@ -10,13 +10,9 @@ use super::{
     source::Postgres,
     sql::Sql,
 };
-use crate::{
-    AuditError,
-    entry::from_micros,
-    error::Kind,
-    record::Row,
-    store::appender::{AppendError, Fault},
-};
+use crate::entry::{Row, from_micros};
+use crate::error::{AuditError, Kind};
+use crate::store::{AppendError, Fault};
 
 /// The statements of one connection.
 pub(super) struct Statements {

@@ -9,11 +9,8 @@ use super::{
     source::Postgres,
     sql::has_table,
 };
-use crate::{
-    AuditError,
-    error::Kind,
-    store::migration::{Migrate, Migration, not_migrated},
-};
+use crate::error::{AuditError, Kind};
+use crate::store::{Migrate, Migration, migration::not_migrated};
 
 /// The scripts of the migrations, oldest first. The version of a database is the number of migrations that it has had.
 const MIGRATIONS: [&str; 2] = [

@@ -9,7 +9,8 @@ use super::{
     migrate::migrate,
     source::Postgres,
 };
-use crate::{AuditError, error::Kind, store::migration::Migrate};
+use crate::error::{AuditError, Kind};
+use crate::store::Migrate;
 
 pub(super) async fn connect(
     postgres: &Postgres,

@@ -9,7 +9,9 @@ use super::{
     source::Postgres,
     sql::{ENTRIES, Statement},
 };
-use crate::{AuditError, AuditQuery, store::walk::Candidates};
+use crate::error::AuditError;
+use crate::query::AuditQuery;
+use crate::store::walk::Candidates;
 
 /// The indexes of the entries. `None` if the tables do not exist.
 pub(super) async fn index_names(

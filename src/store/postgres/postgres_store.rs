@@ -6,11 +6,8 @@ use futures_util::TryFutureExt;
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
 
 use super::source::{BoxError, Passwords, Postgres, Source};
-use crate::{
-    AuditError,
-    error::Kind,
-    store::{handle::Store, migration::Migrate},
-};
+use crate::error::{AuditError, Kind};
+use crate::store::{Migrate, Store};
 
 /// The end of a URL that asks for statements without names.
 const NO_NAMES: &str = "statement-cache-capacity=0";
@@ -51,7 +48,7 @@ impl Store {
     /// first used.
     ///
     /// With `statement-cache-capacity=0`, no statement has a name on the server. A pooler in transaction mode may need
-    /// that: see [`server`](crate::server#poolers).
+    /// that: see [`server`](crate::guide::postgres#poolers).
     ///
     /// The first log creates the tables, so its role must be allowed to. After that a writer needs only a role that can
     /// neither change nor remove an entry: `migrations/postgres/roles.sql` has the grants.
@@ -144,7 +141,8 @@ mod tests {
     use sqlx::postgres::PgPoolOptions;
 
     use super::*;
-    use crate::{AuditLog, AuditReader};
+    use crate::log::AuditLog;
+    use crate::reader::AuditReader;
 
     const URL: &str = "postgres://clerk:hunter2@db.example.com:5433/books?sslmode=require";
 

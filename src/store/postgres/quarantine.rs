@@ -12,14 +12,9 @@ use super::{
     source::Postgres,
     sql::has_table,
 };
-use crate::{
-    AuditError,
-    interpret::{Defaults, interpret},
-    store::{
-        appender::{AppendError, Fault, Readmitted},
-        backend::QuarantinedRow,
-    },
-};
+use crate::entry::{EventDefaults, interpret};
+use crate::error::AuditError;
+use crate::store::{AppendError, Fault, QuarantineRetried, QuarantinedRow};
 
 /// The entries in quarantine, in the order in which they were quarantined.
 pub(super) fn rows(postgres: &Postgres) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
@@ -58,8 +53,8 @@ pub(super) async fn readmit(
     connection: &mut PgConnection,
     statements: &Statements,
     ledger: &str,
-) -> Result<Readmitted, AuditError> {
-    let mut readmitted = Readmitted::default();
+) -> Result<QuarantineRetried, AuditError> {
+    let mut readmitted = QuarantineRetried::default();
     let mut after: QuarantineKey = (DateTime::UNIX_EPOCH, Uuid::nil(), i64::MIN);
     while let Some((key, committed)) =
         readmit_next(connection, statements, ledger, after).await.map_err(|cause| cause.error)?
@@ -96,7 +91,7 @@ async fn readmit_next(
         .map_err(append_error)?;
     let Some((time, writer, position, record)) = next else { return Ok(None) };
     let key = (time, writer, position);
-    let Ok(row) = interpret(&record, &Defaults::default()) else { return Ok(Some((key, false))) };
+    let Ok(row) = interpret(&record, &EventDefaults::default()) else { return Ok(Some((key, false))) };
     // The batch has a new writer: the position of the writer that quarantined the entry must not change.
     match statements.add_rows(&mut transaction, (ledger, first_seq), &[&row], (Uuid::new_v4(), 1)).await {
         Ok(()) => {}

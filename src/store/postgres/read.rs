@@ -13,11 +13,10 @@ use super::{
     source::Postgres,
     sql::{ENTRIES, Statement, has_table, plain},
 };
-use crate::{
-    AuditError, AuditQuery,
-    reader::{Column, CountBy, spelled, steps},
-    store::backend::{Group, Head, LedgerRow, Span},
-};
+use crate::entry::LedgerRow;
+use crate::error::AuditError;
+use crate::query::{AuditQuery, Column, CountBy, spelled, steps};
+use crate::store::{Group, Head, Span};
 
 /// Plans a query and asks it, in one transaction. `None` if the tables do not exist.
 async fn plan_and_ask<T>(

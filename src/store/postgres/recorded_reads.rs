@@ -6,10 +6,9 @@ use sqlx::{Row as _, postgres::PgRow};
 use super::{
     borrowed::within, conditions::time_bounds, error::store_error, source::Postgres, sql::has_table,
 };
-use crate::{
-    AuditError, AuditQuery,
-    store::{backend::RecordedReadRow, migration::no_recorded_reads},
-};
+use crate::error::AuditError;
+use crate::query::AuditQuery;
+use crate::store::{RecordedReadRow, migration::no_recorded_reads};
 
 const READS: &str = "tracing_audit_reads";
 

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::{Row as _, postgres::PgRow};
 
-use crate::{AuditError, error::Kind, record::Row, store::backend::LedgerRow};
+use crate::entry::{LedgerRow, Row};
+use crate::error::{AuditError, Kind};
 
 /// The columns of a row. Each names its type, so that decoding need not look at the type of every value.
 pub(super) const ROW: &str = "SELECT e.seq::int8, e.id::uuid, e.ts::timestamptz, e.workspace_id::uuid, e.session_id::uuid, \

@@ -12,7 +12,8 @@ use sqlx::{
 };
 
 use super::error::{is_refused, store_error};
-use crate::{AuditError, error::Kind, platform::is_on_own_runtime};
+use crate::error::{AuditError, Kind};
+use crate::platform::is_on_own_runtime;
 
 /// The most connections in each pool for readers: enough for a few exports and pages at once.
 const READERS: u32 = 4;

@@ -9,7 +9,8 @@ use sqlx::{
 };
 
 use super::{error::store_error, source::Postgres};
-use crate::{AuditError, reader::Step as PathStep};
+use crate::error::AuditError;
+use crate::query::PathStep;
 
 /// The table of entries.
 pub(super) const ENTRIES: &str = "tracing_audit_entries";

@@ -5,12 +5,10 @@ use sqlx::{Connection, Row as _, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::{error::append_error, insert::add_rows, quarantine, source::turn};
-use crate::{
-    AuditError,
-    entry::Moment,
-    platform::{FileIdentity, Turns},
-    store::appender::{Append, AppendError, Appender, Applied, Fault, Readmitted},
-};
+use crate::entry::Moment;
+use crate::error::AuditError;
+use crate::platform::{FileIdentity, Turns};
+use crate::store::{Append, AppendError, Appender, Applied, Fault, QuarantineRetried};
 
 /// The connection that an append works with.
 pub(super) enum Connected {
@@ -70,7 +68,7 @@ impl Appender for SqliteAppender {
         })
     }
 
-    fn readmit(&mut self) -> BoxFuture<'_, Result<Readmitted, AuditError>> {
+    fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>> {
         Box::pin(async move {
             match &mut self.connected {
                 Connected::Own { connection, file, turns } => {
@@ -171,7 +169,9 @@ mod tests {
 
     use uuid::Uuid;
 
-    use crate::{AuditEntry, AuditLog, platform::Turns};
+    use crate::entry::AuditEntry;
+    use crate::log::AuditLog;
+    use crate::platform::Turns;
 
     #[tokio::test]
     async fn a_turn_that_never_ends_delays_one_commit_and_prevents_none() {

@@ -8,18 +8,12 @@ use super::{
     by_time, indexes, migrate, open, plan, quarantine, read, recorded_reads,
     source::{Source, Sqlite},
 };
-use crate::{
-    AuditError, AuditQuery, CountBy,
-    record::Row,
-    store::{
-        appender::Appender,
-        backend::{
-            Backend, Group, Head, Indexes, LedgerRow, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow,
-            Span,
-        },
-        index::{Index, IndexOn},
-        migration::{Migrate, Migration},
-    },
+use crate::entry::{LedgerRow, Row};
+use crate::error::AuditError;
+use crate::query::{AuditQuery, CountBy, IndexOn};
+use crate::store::{
+    Appender, Backend, Group, Head, Index, Migrate, Migration, QuarantinedRow, QueueByDefault, Reads,
+    RecordedReadRow, Span, backend::Indexes,
 };
 
 impl Backend for Sqlite {

@@ -9,11 +9,10 @@ use super::{
     source::Sqlite,
     sql::{Statement, bounded},
 };
-use crate::{
-    AuditError, AuditQuery,
-    record::Row,
-    store::walk::{Candidates, CommittedBatch, Walk, WalkStep, Window},
-};
+use crate::entry::Row;
+use crate::error::AuditError;
+use crate::query::AuditQuery;
+use crate::store::{walk::Candidates, walk::CommittedBatch, walk::Walk, walk::WalkStep, walk::Window};
 
 /// The rows that match, newest first.
 pub(super) fn rows<'a>(sqlite: &'a Sqlite, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>> {
@@ -160,7 +159,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::{super::migrate::migrated_in_memory, *};
-    use crate::{Column, Decision, store::walk::SeqRange};
+    use crate::entry::Decision;
+    use crate::query::Column;
+    use crate::store::walk::SeqRange;
 
     const BY_SEQ: &str = "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
 

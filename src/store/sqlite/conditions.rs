@@ -1,11 +1,8 @@
 //! A query's conditions as SQL.
 
 use super::sql::{Statement, bounded, metadata};
-use crate::{
-    AuditQuery,
-    reader::{Condition, Served, after_prefix},
-    store::{index::hint, walk::Window},
-};
+use crate::query::{AuditQuery, Condition, Served, after_prefix};
+use crate::store::{index::hint, walk::Window};
 
 impl Statement {
     /// Appends the query's conditions. `by` is the place of the one whose index SQLite must use; the others get a unary `+`,

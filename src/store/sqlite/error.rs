@@ -2,11 +2,8 @@
 
 use std::path::Path;
 
-use crate::{
-    AuditError,
-    error::Kind,
-    store::appender::{AppendError, Fault},
-};
+use crate::error::{AuditError, Kind};
+use crate::store::{AppendError, Fault};
 
 /// The primary result code of an error from SQLite itself.
 pub(super) fn code_of(error: &sqlx::Error) -> Option<i32> {

@@ -7,14 +7,9 @@ use super::{
     source::{Source, Sqlite, for_writing},
     sql::{identifier, metadata, quoted},
 };
-use crate::{
-    AuditError, Column, IndexOn,
-    reader::steps,
-    store::{
-        index::{Index, name_of},
-        migration::{Migrate, no_tables},
-    },
-};
+use crate::error::AuditError;
+use crate::query::{Column, IndexOn, steps};
+use crate::store::{Index, Migrate, index::name_of, migration::no_tables};
 
 /// The statement that creates this index.
 pub(super) fn sql(on: &IndexOn) -> String {

@@ -6,7 +6,8 @@ use sqlx::{Arguments as _, AssertSqlSafe, SqliteConnection, sqlite::SqliteArgume
 use uuid::Uuid;
 
 use super::error::{append_error, insert_error};
-use crate::{entry::Moment, record::Row, store::appender::AppendError};
+use crate::entry::{Moment, Row};
+use crate::store::AppendError;
 
 const COLUMNS: &str = "seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, \
                        decision, reason, risk_score, metadata, problems";

@@ -8,12 +8,9 @@ use super::{
     error::{is_busy, store_error},
     source::PAGE_BYTES,
 };
-use crate::{
-    AuditError,
-    entry::Moment,
-    error::Kind,
-    store::migration::{Migrate, Migration, not_migrated},
-};
+use crate::entry::Moment;
+use crate::error::{AuditError, Kind};
+use crate::store::{Migrate, Migration, migration::not_migrated};
 
 /// The schema, oldest first. The version of a database is the number of these that it has.
 const MIGRATIONS: [&str; 2] = [

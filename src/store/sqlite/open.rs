@@ -14,12 +14,9 @@ use super::{
     migrate::{MODE, OpenError, file_of, migrate},
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
-use crate::{
-    AuditError,
-    error::Kind,
-    platform::{FileIdentity, Turns},
-    store::migration::Migrate,
-};
+use crate::error::{AuditError, Kind};
+use crate::platform::{FileIdentity, Turns};
+use crate::store::Migrate;
 
 /// Pause between two tries to open the file. Processes that open a fresh file at the same moment collide while they
 /// switch it to WAL, and SQLite does not wait for that by itself.

@@ -7,11 +7,9 @@ use super::{
     source::Sqlite,
     sql::{ENTRIES, Statement},
 };
-use crate::{
-    AuditError, AuditQuery,
-    reader::{Condition, Served},
-    store::{index::name_of, walk::Candidates},
-};
+use crate::error::AuditError;
+use crate::query::{AuditQuery, Condition, Served};
+use crate::store::{index::name_of, walk::Candidates};
 
 /// Entries of each index that are counted to find the rarest condition: in a first probe, and in a second one.
 const PROBES: [i64; 2] = [512, Candidates::MOST];
@@ -100,7 +98,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{AuditEntry, AuditLog, Column, Decision, Store};
+    use crate::entry::{AuditEntry, Decision};
+    use crate::log::AuditLog;
+    use crate::query::Column;
+    use crate::store::Store;
 
     #[tokio::test]
     async fn a_query_uses_the_one_of_its_indexes_that_finds_the_fewest_entries() {

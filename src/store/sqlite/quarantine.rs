@@ -9,15 +9,10 @@ use super::{
     insert::add_rows,
     source::{Sqlite, turn},
 };
-use crate::{
-    AuditError,
-    interpret::{Defaults, interpret},
-    platform::Turns,
-    store::{
-        appender::{AppendError, Fault, Readmitted},
-        backend::QuarantinedRow,
-    },
-};
+use crate::entry::{EventDefaults, interpret};
+use crate::error::AuditError;
+use crate::platform::Turns;
+use crate::store::{AppendError, Fault, QuarantineRetried, QuarantinedRow};
 
 /// The quarantined entries, in the order in which they were quarantined.
 pub(super) fn rows(sqlite: &Sqlite) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
@@ -48,8 +43,8 @@ pub(super) fn rows(sqlite: &Sqlite) -> BoxStream<'_, Result<QuarantinedRow, Audi
 pub(super) async fn readmit(
     connection: &mut SqliteConnection,
     turns: &mut Option<Turns>,
-) -> Result<Readmitted, AuditError> {
-    let (mut readmitted, mut after) = (Readmitted::default(), i64::MIN);
+) -> Result<QuarantineRetried, AuditError> {
+    let (mut readmitted, mut after) = (QuarantineRetried::default(), i64::MIN);
     loop {
         let _turn = turn(turns).await;
         let next = readmit_next(connection, after).await.map_err(|failed| failed.error)?;
@@ -79,7 +74,7 @@ async fn readmit_next(
     .await
     .map_err(append_error)?;
     let Some((rowid, record, first_seq)) = next else { return Ok(None) };
-    let Ok(row) = interpret(&record, &Defaults::default()) else { return Ok(Some((rowid, false))) };
+    let Ok(row) = interpret(&record, &EventDefaults::default()) else { return Ok(Some((rowid, false))) };
     // Add it as the batch of a writer of its own: the positions of the writer that quarantined it stay as they are.
     match add_rows(&mut transaction, first_seq, &[&row], Uuid::new_v4(), 1).await {
         Ok(()) => {}

@@ -10,11 +10,10 @@ use super::{
     source::Sqlite,
     sql::{ENTRIES, Statement, plain},
 };
-use crate::{
-    AuditError, AuditQuery,
-    reader::{Column, CountBy, spelled, steps},
-    store::backend::{Group, Head, LedgerRow, Span},
-};
+use crate::entry::LedgerRow;
+use crate::error::AuditError;
+use crate::query::{AuditQuery, Column, CountBy, spelled, steps};
+use crate::store::{Group, Head, Span};
 
 /// At most `size` rows that match.
 pub(super) async fn page(
@@ -159,7 +158,8 @@ mod tests {
         super::{indexes, migrate::migrated_in_memory},
         *,
     };
-    use crate::{Decision, IndexOn};
+    use crate::entry::Decision;
+    use crate::query::IndexOn;
 
     #[tokio::test]
     async fn each_query_is_answered_by_its_index_in_the_order_of_seq() {

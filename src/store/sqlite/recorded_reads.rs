@@ -3,11 +3,10 @@
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::source::Sqlite;
-use crate::{
-    AuditError, AuditQuery,
-    entry::Moment,
-    store::{backend::RecordedReadRow, migration::no_recorded_reads},
-};
+use crate::entry::Moment;
+use crate::error::AuditError;
+use crate::query::AuditQuery;
+use crate::store::{RecordedReadRow, migration::no_recorded_reads};
 
 const READS: &str = "tracing_audit_reads";
 

@@ -2,7 +2,8 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{AuditError, error::Kind, record::Row, store::backend::LedgerRow};
+use crate::entry::{LedgerRow, Row};
+use crate::error::{AuditError, Kind};
 
 /// Selects the columns of an entry `e`.
 pub(super) const ROW: &str = "SELECT e.seq, e.id, e.ts, e.workspace_id, e.session_id, e.agent_id, e.action, e.resource, \

@@ -13,12 +13,9 @@ use sqlx::{
 };
 
 use super::error::store_error;
-use crate::{
-    AuditError,
-    error::Kind,
-    platform::{FileIdentity, Turn, Turns},
-    store::handle::Store,
-};
+use crate::error::{AuditError, Kind};
+use crate::platform::{FileIdentity, Turn, Turns};
+use crate::store::Store;
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use sqlx::{Arguments as _, AssertSqlSafe, SqlSafeStr, sqlite::SqliteArguments};
 
-use crate::reader::Step as PathStep;
+use crate::query::PathStep;
 
 /// The entries, as `e`, with a condition to add others to.
 pub(super) const ENTRIES: &str = " FROM tracing_audit_entries e WHERE TRUE";

@@ -1,7 +1,7 @@
 // Indexes on request: creating and dropping them changes no answer.
 
 use serde_json::json;
-use tracing_audit::{AuditEntry, AuditQuery, Column, IndexOn, Migrate, audit_id};
+use tracing_audit::{AuditEntry, AuditQuery, audit_id, index::IndexOn, migrate::Migrate, query::Column};
 
 use super::{log, log_with};
 use crate::support::{self, block_on, entry};

@@ -13,9 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use super::log;
 use crate::support::{Fixture, block_on, heavy};
-use tracing_audit::{
-    AuditEntry, AuditFilter, AuditQuery, AuditReader, Column, CountBy, Counted, Cursor, Decision, ExportFormat, Page, SequencedEntry,
-};
+use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, AuditReader, Decision, SequencedEntry, export::ExportFormat, query::{Column, CountBy}, reader::{Counted, Cursor, Page}};
 use uuid::Uuid;
 
 fn time(micros: i64) -> DateTime<Utc> {
@@ -773,7 +771,7 @@ fn counts_of_two_periods_are_compared_and_names_are_shown() {
     let compare = |query: AuditQuery| {
         let by = CountBy::Column(Column::Action);
         let changes = block_on(reader.compare(query, period(0), by)).unwrap();
-        let told = |change: tracing_audit::Change| (change.key.unwrap(), change.entries, change.entries_before);
+        let told = |change: tracing_audit::reader::Change| (change.key.unwrap(), change.entries, change.entries_before);
         changes.into_iter().map(told).collect::<Vec<_>>()
     };
     let changes = compare(period(10));

@@ -109,5 +109,5 @@ fn a_too_large_entry_is_refused_and_counted() {
     wait_until("both rejections are recorded", || recorded() == 2);
     let stats = fixture.log.stats();
     assert_eq!((stats.offered - stats.gaps, stats.rejected, stats.pending), (2, 2, 0));
-    assert_eq!(stats.rejected_because.too_large, 2);
+    assert_eq!(stats.rejections.too_large, 2);
 }

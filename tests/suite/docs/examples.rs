@@ -85,7 +85,7 @@ fn journal_inspect_shows_the_owner_the_content_and_the_damage_of_a_journal() {
     assert_eq!(cells[5..], ["16777216", "none"]);
 
     // A copy, whose second record is no record any more, and after whose last one something begins.
-    let journal = &tracing_audit::inspect_journals(&queue).unwrap()[0];
+    let journal = &tracing_audit::journal::inspect(&queue).unwrap()[0];
     let used = usize::try_from(journal.segments[0].used).unwrap();
     let mut bytes = std::fs::read(&journal.segments[0].path).unwrap();
     bytes[4096 + (used - 4096) / 2] ^= 1;

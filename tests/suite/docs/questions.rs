@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tracing_audit::{AuditLog, Counted, RecordedRead, SequencedEntry, Store, WhenFull};
+use tracing_audit::{
+    AuditLog, SequencedEntry, Store, WhenFull,
+    reader::{Counted, RecordedRead},
+};
 
 use crate::{
     command::{EVENTS, answer, command, emit, filled, shows},

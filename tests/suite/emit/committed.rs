@@ -13,7 +13,7 @@ use std::{
 use futures_util::FutureExt;
 
 use tracing::{Subscriber, field::Field, info};
-use tracing_audit::{AuditEntry, AuditQuery, ExportFormat, Health, Store, WhenFull};
+use tracing_audit::{AuditEntry, AuditQuery, Health, Store, WhenFull, export::ExportFormat};
 use tracing_subscriber::{Layer, layer::Context, prelude::*, registry};
 
 use crate::support::{self, block_on, entry, in_own_process, lock, log_with, this_test, unlock, wait_until};

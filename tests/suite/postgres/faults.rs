@@ -8,7 +8,9 @@ use std::{
 
 use sqlx::{Connection, PgConnection, PgPool};
 use tempfile::TempDir;
-use tracing_audit::{AuditEntry, AuditLog, AuditQuery, AuditReader, Health, Migrate, PostgresStore, Store};
+use tracing_audit::{
+    AuditEntry, AuditLog, AuditQuery, AuditReader, Health, PostgresStore, Store, migrate::Migrate,
+};
 
 use crate::support::{
     self, assert_balanced, block_on, commit, entry, in_own_mounts, mount, postgres::Server, run, settle,

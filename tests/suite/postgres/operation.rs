@@ -21,8 +21,10 @@ use chrono::DateTime;
 use futures_util::TryStreamExt;
 use sqlx::{Connection, PgConnection, PgPool};
 use tracing_audit::{
-    AuditEntry, AuditQuery, AuditReader, AuditWriter, Column, CountBy, Decision, ExportFormat, Health,
-    IndexOn, PostgresStore, Store,
+    AuditEntry, AuditQuery, AuditReader, AuditWriter, Decision, Health, PostgresStore, Store,
+    export::ExportFormat,
+    index::IndexOn,
+    query::{Column, CountBy},
 };
 use uuid::Uuid;
 

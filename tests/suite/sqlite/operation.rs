@@ -142,7 +142,7 @@ fn a_full_queue_rejects_at_once_or_after_one_wait_as_configured_and_keeps_what_i
         assert!(gap.entry.metadata["from"].as_str() <= gap.entry.metadata["until"].as_str());
         let stats = fixture.log.stats();
         assert_eq!((stats.offered, stats.gaps, stats.rejected), (31, 1, 20));
-        assert_eq!(stats.rejected_because.full, 20);
+        assert_eq!(stats.rejections.full, 20);
         // There is room again, so the next one may wait again.
         fixture.log.writer().try_write(entry("after")).unwrap();
         assert_eq!(fixture.entries().len(), 12);

@@ -11,7 +11,7 @@ use tracing_audit::{AuditWriter, Stats};
 pub(crate) fn assert_balanced(stats: &Stats) {
     let Stats { offered, recovered, committed, rejected, quarantined, damaged, pending, .. } = stats;
     assert_eq!(offered + recovered, committed + rejected + quarantined + damaged + pending, "{stats:?}");
-    assert_eq!(stats.rejected_because.total(), *rejected);
+    assert_eq!(stats.rejections.total(), *rejected);
 }
 
 /// Runs the body while another thread checks the books every few milliseconds.

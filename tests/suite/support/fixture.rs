@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tracing_audit::{
-    AuditEntry, AuditFilter, AuditLog, AuditLogBuilder, AuditReader, AuditWriter, Migrate, Page,
-    SequencedEntry, Store,
+    AuditEntry, AuditFilter, AuditLog, AuditLogBuilder, AuditReader, AuditWriter, SequencedEntry, Store,
+    migrate::Migrate, reader::Page,
 };
 use uuid::Uuid;
 

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::StreamExt;
 use tracing_audit::{
-    AuditEntry, AuditLog, AuditQuery, AuditWriter, Health, Notice, Readmitted, Store, WhenFull,
+    AuditEntry, AuditLog, AuditQuery, AuditWriter, Health, Notice, QuarantineRetried, Store, WhenFull,
 };
 
 use crate::support::{
@@ -108,7 +108,7 @@ fn one_poison_entry_among_500_is_quarantined_alone_shown_exported_and_readmitted
     let readmitted = writer.retry_quarantined_blocking().unwrap();
     assert_eq!((readmitted.committed, readmitted.refused), (0, 1));
     run(&fixture.db, "DROP TRIGGER refuse");
-    let Readmitted { committed, refused, .. } = writer.retry_quarantined_blocking().unwrap();
+    let QuarantineRetried { committed, refused, .. } = writer.retry_quarantined_blocking().unwrap();
     assert_eq!((committed, refused), (1, 0));
     assert_eq!(reader.blocking().quarantined().unwrap(), []);
     writer.write_blocking(entry("after")).unwrap();

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tracing::info;
 use tracing_audit::{
     AuditEntry, AuditLog, AuditLogBuilder, Durability, Health, SequencedEntry, Store, WhenFull,
-    inspect_journals,
+    journal::inspect,
 };
 use tracing_subscriber::prelude::*;
 use uuid::Uuid;
@@ -367,7 +367,7 @@ fn a_shutdown_with_the_database_locked_says_what_is_left_and_the_next_log_commit
         drop(log);
         let queue = directory.path().join("audit.db.queue");
         // Its thread waits for its last attempt, five seconds.
-        wait_until("it lets go", || !inspect_journals(&queue).unwrap()[0].locked);
+        wait_until("it lets go", || !inspect(&queue).unwrap()[0].locked);
         unlock(blocker).await;
     });
     let next = recover(directory.path());
@@ -592,7 +592,7 @@ fn a_journal_whose_lock_somebody_took_away_is_told_and_left_alone() {
         wait_until("it is told", || log.health() == Health::Failing);
         assert_eq!((log.stats().recovered, journals(directory.path()).len(), empty.exists()), (0, 2, false));
         let queue = directory.path().join("audit.db.queue");
-        let shown = inspect_journals(queue).unwrap();
+        let shown = inspect(queue).unwrap();
         let of_nobody = shown.iter().find(|journal| !journal.locked).unwrap();
         assert_eq!((of_nobody.owner, of_nobody.segments[0].records), (None, 10));
         // The database is well: what is written is committed, and dropping the log waits for that.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing_audit::{AuditLog, Migrate, SequencedEntry, Store};
+use tracing_audit::{AuditLog, SequencedEntry, Store, migrate::Migrate};
 
 use crate::support::{self, all_in, child, entry, heavy, this_test, wait};
 

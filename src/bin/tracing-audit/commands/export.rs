@@ -10,7 +10,11 @@ use clap::{Args, ValueEnum};
 use futures_util::{Stream, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tracing_audit::{AuditError, AuditQuery, AuditReader, ExportChunk, ExportFormat, Ledger, SequencedEntry};
+use tracing_audit::{
+    AuditError, AuditQuery, AuditReader, SequencedEntry,
+    export::{ExportChunk, ExportFormat},
+    reader::Ledger,
+};
 
 use crate::{
     failure::Failure,

@@ -1,7 +1,7 @@
 //! The command `index`: lists, adds and drops indexes.
 
 use clap::Subcommand;
-use tracing_audit::{Index, IndexOn};
+use tracing_audit::index::{Index, IndexOn};
 
 use crate::{
     failure::Failure,

@@ -1,7 +1,7 @@
 //! The command `ledgers`: lists the ledgers.
 
 use chrono_tz::Tz;
-use tracing_audit::Ledger;
+use tracing_audit::reader::Ledger;
 
 use crate::{
     failure::Failure,

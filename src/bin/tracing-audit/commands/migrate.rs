@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use clap::Args;
-use tracing_audit::{AuditReader, Migrate, Migration};
+use tracing_audit::{
+    AuditReader,
+    migrate::{Migrate, Migration},
+};
 
 use crate::{failure::Failure, input::Database, output};
 

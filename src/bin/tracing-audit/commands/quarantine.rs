@@ -2,7 +2,7 @@
 
 use chrono_tz::Tz;
 use clap::Subcommand;
-use tracing_audit::{Migrate, QuarantinedEntry};
+use tracing_audit::{migrate::Migrate, reader::QuarantinedEntry};
 
 use crate::{
     failure::Failure,

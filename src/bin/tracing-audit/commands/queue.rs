@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tracing_audit::{Journal, inspect_journals};
+use tracing_audit::journal::{Journal, inspect};
 
 use crate::{
     failure::Failure,
@@ -18,7 +18,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        print_journals(&inspect_journals(&self.directory)?)
+        print_journals(&inspect(&self.directory)?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use chrono_tz::Tz;
 use clap::Args;
 use serde_json::Value;
-use tracing_audit::RecordedRead;
+use tracing_audit::reader::RecordedRead;
 
 use crate::{
     failure::Failure,

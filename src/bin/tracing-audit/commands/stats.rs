@@ -5,7 +5,11 @@ use std::collections::{HashMap, hash_map::Entry};
 use chrono::{DateTime, TimeDelta};
 use chrono_tz::Tz;
 use clap::Args;
-use tracing_audit::{AuditQuery, Change, CountBy, Counted};
+use tracing_audit::{
+    AuditQuery,
+    query::CountBy,
+    reader::{Change, Counted},
+};
 
 use crate::{
     failure::Failure,

@@ -1,7 +1,7 @@
 //! Makes a query of the options that select entries.
 
 use clap::Args;
-use tracing_audit::{AuditQuery, Column, Decision, Ledger};
+use tracing_audit::{AuditQuery, Decision, query::Column, reader::Ledger};
 
 use super::period::Period;
 use crate::failure::Failure;

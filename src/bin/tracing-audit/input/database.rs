@@ -1,7 +1,7 @@
 //! Opens the databases of `--db`, and selects their ledgers.
 
 use clap::Args;
-use tracing_audit::{AuditLog, AuditReader, Ledger, Migrate, Store};
+use tracing_audit::{AuditLog, AuditReader, Store, migrate::Migrate, reader::Ledger};
 
 use super::conditions::Conditions;
 use crate::failure::Failure;

@@ -1,7 +1,7 @@
 //! Shows how far an export has come.
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
-use tracing_audit::ExportChunk;
+use tracing_audit::export::ExportChunk;
 
 use super::terminal::harmless;
 

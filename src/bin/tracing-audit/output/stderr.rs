@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_audit::{AuditQuery, Ledger};
+use tracing_audit::{AuditQuery, reader::Ledger};
 
 use super::terminal::harmless;
 use crate::failure::Failure;

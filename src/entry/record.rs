@@ -19,7 +19,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::entry::Moment;
+use super::{moment::Moment, row::Row};
 
 const VERSION: u8 = 1;
 const EVENT: u8 = 1;
@@ -68,27 +68,6 @@ impl Limits {
 /// The error for a record that does not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damaged;
-
-/// One row of the ledger, without its `seq`. Texts are shared, so that binding them to a statement, and to the next
-/// attempt of a failed one, copies nothing.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Row {
-    pub(crate) id: Uuid,
-    pub(crate) ts: i64,
-    pub(crate) workspace_id: Uuid,
-    pub(crate) session_id: Option<Uuid>,
-    pub(crate) agent_id: Option<Uuid>,
-    pub(crate) action: Arc<str>,
-    pub(crate) resource: Arc<str>,
-    pub(crate) resource_id: Option<Arc<str>>,
-    pub(crate) decision: Arc<str>,
-    pub(crate) reason: Option<Arc<str>>,
-    pub(crate) risk_score: Option<f64>,
-    /// JSON text.
-    pub(crate) metadata: Arc<str>,
-    /// A JSON list of texts, or `None` if there is no problem.
-    pub(crate) problems: Option<Arc<str>>,
-}
 
 /// A decoded record.
 #[derive(Debug)]

@@ -3,22 +3,25 @@
 //! No value is dropped for being malformed: a value that cannot be understood stays in the metadata under the name of
 //! its field, and the row lists the problem in `problems`.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use chrono::DateTime;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use crate::{
-    entry::{AuditEntry, Decision, MAX_TS, MIN_TS, audit_id, normalize, normalize_json},
-    record::{Damaged, Field, Fields, Record, Row, Value, decode},
+use super::{
+    audit_entry::{Decision, audit_id},
+    moment::{MAX_TS, MIN_TS},
+    normal::normalize_json,
+    record::{Damaged, Field, Fields, Record, Value, decode},
+    row::{Row, problem_list},
 };
 
 const TOO_WIDE: &str = "holds an integer beyond 64 bits, kept as text";
 
 /// The values for fields that an event does not have.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Defaults {
+pub(crate) struct EventDefaults {
     pub(crate) workspace: Uuid,
     pub(crate) decision: Option<Decision>,
     /// Added to the metadata of every event; a value of the event itself with the same name wins.
@@ -26,36 +29,11 @@ pub(crate) struct Defaults {
 }
 
 /// Turns one record of a queue into a row.
-pub(crate) fn interpret(record: &[u8], defaults: &Defaults) -> Result<Row, Damaged> {
+pub(crate) fn interpret(record: &[u8], defaults: &EventDefaults) -> Result<Row, Damaged> {
     match decode(record)? {
         Record::Entry(row) => Ok(row),
         Record::Event { id, ts, fields } => event(id, ts, fields, defaults),
     }
-}
-
-/// Returns the row of an entry that was written, not emitted. Brings the entry into normal form first.
-pub(crate) fn row_of(mut entry: AuditEntry) -> Row {
-    let unknown_risk = !entry.risk_score.is_finite();
-    let problems = normalize(&mut entry);
-    Row {
-        id: entry.id,
-        ts: entry.ts.timestamp_micros(),
-        workspace_id: entry.workspace_id,
-        session_id: entry.session_id,
-        agent_id: entry.agent_id,
-        action: entry.action.into(),
-        resource: entry.resource.into(),
-        resource_id: entry.resource_id.map(Into::into),
-        decision: entry.decision.into(),
-        reason: entry.reason.map(Into::into),
-        risk_score: (!unknown_risk).then_some(entry.risk_score + 0.0),
-        metadata: entry.metadata.to_string().into(),
-        problems: problem_list(&problems),
-    }
-}
-
-fn problem_list(problems: &[String]) -> Option<Arc<str>> {
-    (!problems.is_empty()).then(|| Json::from(problems).to_string().into())
 }
 
 /// The fields of one event while they are being interpreted.
@@ -70,7 +48,7 @@ struct Draft<'a> {
     event_name: Option<&'a str>,
 }
 
-fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &Defaults) -> Result<Row, Damaged> {
+fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &EventDefaults) -> Result<Row, Damaged> {
     let mut draft = Draft::default();
     let (mut workspace_id, mut session_id, mut agent_id) = (None, None, None);
     let (mut action, mut resource, mut resource_id, mut reason) = (None, None, None, None);
@@ -327,12 +305,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        entry::{Moment, from_micros},
-        record::{FieldEncoder, Limits, begin_event, encode_entry},
+    use crate::entry::{
+        AuditEntry, FieldEncoder, Limits, Moment, begin_event, encode_entry, from_micros, row_of,
     };
 
-    fn row_with(defaults: &Defaults, encode: impl FnOnce(&mut FieldEncoder<'_>)) -> Row {
+    fn row_with(defaults: &EventDefaults, encode: impl FnOnce(&mut FieldEncoder<'_>)) -> Row {
         let mut out = Vec::new();
         begin_event(&mut out, Moment { micros: 1_000_000 });
         encode(&mut FieldEncoder::new(&mut out, Limits { value: 1000, entry: 100_000 }));
@@ -340,7 +317,7 @@ mod tests {
     }
 
     fn row(encode: impl FnOnce(&mut FieldEncoder<'_>)) -> Row {
-        row_with(&Defaults::default(), encode)
+        row_with(&EventDefaults::default(), encode)
     }
 
     fn metadata(row: &Row) -> Json {
@@ -397,7 +374,7 @@ mod tests {
     #[test]
     fn an_absent_decision_is_the_default_or_empty_but_never_invented() {
         assert_eq!(&*row(|out| out.str("action", "a")).decision, "");
-        let defaults = Defaults { decision: Some(Decision::Allow), ..Defaults::default() };
+        let defaults = EventDefaults { decision: Some(Decision::Allow), ..EventDefaults::default() };
         assert_eq!(&*row_with(&defaults, |out| out.str("action", "a")).decision, "Allow");
     }
 
@@ -430,9 +407,9 @@ mod tests {
 
     #[test]
     fn explicit_fields_beat_the_metadata_object_which_beats_the_static_fields() {
-        let defaults = Defaults {
+        let defaults = EventDefaults {
             metadata: json!({"a": 0, "b": 0, "c": 0}).as_object().cloned().unwrap(),
-            ..Defaults::default()
+            ..EventDefaults::default()
         };
         let row = row_with(&defaults, |out| {
             out.str("action", "x");
@@ -532,9 +509,9 @@ mod tests {
             let row = row_of(entry);
             let mut bytes = Vec::new();
             encode_entry(&mut bytes, &row);
-            prop_assert_eq!(&interpret(&bytes, &Defaults::default()).unwrap(), &row);
+            prop_assert_eq!(&interpret(&bytes, &EventDefaults::default()).unwrap(), &row);
             for end in 0..bytes.len() {
-                prop_assert_eq!(interpret(bytes.get(..end).unwrap(), &Defaults::default()), Err(Damaged));
+                prop_assert_eq!(interpret(bytes.get(..end).unwrap(), &EventDefaults::default()), Err(Damaged));
             }
         }
 
