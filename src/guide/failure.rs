@@ -16,6 +16,8 @@
 //! | what fails | what happens | shown by |
 //! |---|---|---|
 //! | another process holds the database's lock | each attempt waits 5 s for it, then says so | `survive::faults`: `a_database_locked_for_12_s_…` |
+//! | several processes write one SQLite file as fast as they can | they take turns, a batch each, in the order in which they ask (on Linux) | `survive::processes`: `eight_processes_share_one_file_…` |
+//! | a stopped process holds the turn at a SQLite file, or no turns can be taken there | one commit waits 2 s for the turn; then, and without turns, SQLite's own lock decides | `sqlite::append`: `a_turn_that_never_ends_…`, `a_file_where_no_turns_…` |
 //! | the file system is full | entries wait until there is room | `survive::faults`: `a_full_file_system_…` |
 //! | it becomes read-only | entries wait until it is writable again | `survive::faults`: `a_file_system_remounted_read_only_…` |
 //! | the file is deleted or replaced | entries wait until that file is back; no other is ever written, and no new one begun | `survive::faults`: `a_file_unlinked_and_restored_…`; `sqlite::operation`: `a_file_replaced_under_us_…` |
