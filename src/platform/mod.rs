@@ -2,8 +2,9 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `file` | positioned reads and writes, preallocation, directory sync, which file a path names |
+//! | `file` | positioned reads and writes, preallocation, directory sync |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
+//! | `identity` | tells whether a path still names an open file |
 //! | `runtime` | blocks a thread on a future, wherever the thread is |
 //! | `sync` | takes locks, and says why poison is ignored |
 //! | `turn` | lets those who write one file take turns, in the order in which they ask |
@@ -12,6 +13,8 @@
 
 mod file;
 mod fork;
+#[cfg(feature = "sqlite")]
+mod identity;
 mod runtime;
 mod sync;
 #[cfg(feature = "sqlite")]
@@ -19,6 +22,8 @@ mod turn;
 
 pub(crate) use file::*;
 pub(crate) use fork::Process;
+#[cfg(feature = "sqlite")]
+pub(crate) use identity::FileIdentity;
 pub(crate) use runtime::*;
 pub(crate) use sync::lock;
 #[cfg(feature = "sqlite")]
