@@ -24,9 +24,9 @@ mod walk;
 
 pub use appender::QuarantineRetried;
 pub(crate) use appender::{Append, AppendError, Appender, Applied, Fault, Quarantined};
-pub(crate) use backend::{
-    Backend, Group, Head, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span,
-};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use backend::{Backend, Reads};
+pub(crate) use backend::{Group, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span};
 pub use handle::Store;
 pub use index::Index;
 pub use migration::{Migrate, Migration};
