@@ -42,6 +42,7 @@ mod command;
 mod contract;
 mod docs;
 mod emit;
+mod house;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod sqlite;
