@@ -1,0 +1,63 @@
+//! How the crate is built: its rooms, its floors, its invariants.
+//!
+//! # The way of an entry
+//!
+//! ```text
+//! info!(target: "audit", ..)
+//!    │
+//!    ▼                        the emitting thread
+//!  layer ──► engine ──► queue ─────────────────────────────────────
+//!            (intake)     │   memory, or a journal on disk
+//!                         ▼   the log's own thread
+//!                      engine ──► store ──► SQLite, PostgreSQL
+//!                      (flusher)    ▲
+//!                                   │     the caller's runtime
+//!                                 reader ──► export ──► CSV, JSON Lines, OCSF
+//! ```
+//!
+//! The layer copies an event and the context of its spans into one record of bytes. The queue holds records: it is the one
+//! source of truth for what is pending. The flusher decodes records into rows, commits them in batches, retries, and only
+//! then acknowledges. The database is the authority on what is committed: a batch's transaction stores the position that it
+//! has reached, which is what makes a replay after any crash exact.
+//!
+//! # Floors
+//!
+//! A folder of `src/` is a room. A room uses only rooms below it, and a test (`tests/suite/house.rs`) says so.
+//!
+//! ```text
+//!  8  bin   testing   fuzz
+//!  7  log
+//!  6  layer                                          export
+//!  5  engine                                         reader
+//!  4  store
+//!  3  query          queue
+//!  2  entry          platform       defaults
+//!  1  error
+//! ```
+//!
+//! | room | what it does |
+//! |---|---|
+//! | `error` | the one error type, its kinds and predicates |
+//! | `defaults` | every default, with its reason |
+//! | `platform` | all that belongs to the operating system or the async runtime |
+//! | `entry` | an audit entry in each of its forms: fields, bytes, row, value |
+//! | `query` | the questions that can be asked; knows no SQL and no database |
+//! | `queue` | accepted records, waiting for the flusher |
+//! | `store` | the databases: whole operations, one implementation each |
+//! | `engine` | turns accepted records into commits: one thread, its tasks, and who is woken when |
+//! | `layer` | copies an audit event and its spans' context into one record |
+//! | `reader` | answers, for people's code |
+//! | `export` | answers, for files and other systems |
+//! | `log` | puts the parts together |
+//! | `testing` | for the tests of code that audits |
+//! | `bin` | the command, over the public API only |
+//!
+//! # Invariants
+//!
+//! - `entry` and `query` do no I/O, read no clock (but `entry/moment.rs`) and know no database.
+//! - Only `layer`, `log` and `testing` name `tracing_subscriber`. Only `store` names `sqlx`. Only `platform` has `unsafe` and
+//!   code for one operating system.
+//! - `layer` and `engine` never emit events under the audit target, and hold no lock while the application's code runs.
+//! - `store/sqlite` and `store/postgres` do not know each other. Their files have the same names, and what they share
+//!   (contracts and pure algorithms) is in `store/`. Each has its own literal SQL.
+//! - Books first: a batch is acknowledged in the queue before anybody who waits for it is answered.

@@ -1,0 +1,97 @@
+//! How to do common things, each as a short program.
+//!
+//! # Many services, one PostgreSQL server
+//!
+//! Each service writes to a ledger of its own, or all to one. Accepted entries wait in a journal on the service's disk, also
+//! before the server is reachable.
+//!
+//! ```no_run
+//! # #[cfg(feature = "postgres")]
+//! # async fn open() -> Result<(), tracing_audit::AuditError> {
+//! use tracing_audit::{AuditLog, Store};
+//!
+//! let store = Store::postgres("postgres://audit@db.example.com/audit?sslmode=verify-full")?;
+//! let audit = AuditLog::builder().store(store).ledger("payments").journal("/var/lib/payments/audit-queue").open().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Ask, page, follow, count
+//!
+//! ```no_run
+//! # async fn read(audit: tracing_audit::AuditLog) -> Result<(), Box<dyn std::error::Error>> {
+//! use futures_util::StreamExt;
+//! use tracing_audit::{AuditQuery, Decision, query::{Column, CountBy}};
+//!
+//! let reader = audit.reader();
+//! let reads = AuditQuery::new().action_prefix("document.").metadata_any_of("client.ip", ["10.0.0.1"]);
+//! let page = reader.page(reads.none_of(Column::AgentId, ["healthcheck"]), None, 100).await?;
+//! let denied = AuditQuery::new().decision(Decision::Deny);
+//! let most_denied = reader.count_by(denied.clone().limit(10), CountBy::Column(Column::Action)).await?;
+//! let mut new = std::pin::pin!(reader.follow_matching(denied, 0));
+//! while let Some(entry) = new.next().await {
+//!     println!("{}", serde_json::to_string(&entry?)?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # An index for what you query often, and a record of who read
+//!
+//! ```no_run
+//! # #[cfg(feature = "sqlite")]
+//! # async fn open() -> Result<(), tracing_audit::AuditError> {
+//! use tracing_audit::{AuditLog, AuditQuery, Store, index::IndexOn, query::Column};
+//!
+//! let builder = AuditLog::builder().store(Store::sqlite("audit.db")?);
+//! let audit = builder.index(Column::AgentId).index(IndexOn::metadata("client.ip")).open().await?;
+//! let reader = audit.reader().recorded_as("auditor@example.com");
+//! reader.query(AuditQuery::new().metadata_any_of("client.ip", ["10.0.0.1"])).await?;
+//! for read in reader.reads(.., 10).await? {
+//!     println!("{} {} {} {:?}", read.at, read.reader, read.query, read.entries);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Assert in a test what code audits
+//!
+//! With the feature `testing`:
+//!
+//! ```no_run
+//! # #[cfg(feature = "testing")]
+//! # fn test() {
+//! # use tracing_audit::{Decision, testing::Expected};
+//! # fn read_document(_user: &str, _id: u64) {}
+//! let audit = tracing_audit::testing::capture();
+//! read_document("alice", 42);
+//! audit.assert_audited([Expected::action("document.read").agent_id("alice").decision(Decision::Allow)]);
+//! # }
+//! ```
+//!
+//! # Replace `fmt().init()`
+//!
+//! The ready-made subscribers of tracing-subscriber do not support filtered layers: adding this layer to one panics. Build
+//! the same output from a registry.
+//!
+//! ```no_run
+//! # async fn open() -> Result<(), tracing_audit::AuditError> {
+//! use tracing_audit::not_audit;
+//! use tracing_subscriber::{EnvFilter, prelude::*};
+//!
+//! // Before: tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).init();
+//! let audit = tracing_audit::AuditLog::open("audit.db").await?;
+//! tracing_subscriber::registry()
+//!     .with(audit.protect(EnvFilter::from_default_env()))
+//!     .with(tracing_subscriber::fmt::layer().with_filter(not_audit()))
+//!     .with(audit.layer())
+//!     .init();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Trace ids of OpenTelemetry
+//!
+//! This crate does not read OpenTelemetry's context. Record the id on the request's span, from which every audit event
+//! inherits it: `info_span!("request", trace_id = %id)`, or declare the field as `tracing::field::Empty` and call
+//! `span.record("trace_id", ..)` once the id is known.
