@@ -95,9 +95,9 @@
 //! | a segment is removed | what was in it and not committed is damaged and told, the rest committed | `survive::journal`: `a_segment_that_is_gone_…` |
 //! | the database is restored from an earlier backup | what journals of dead processes still have is committed again; the rest is told, and so is what a running log had committed since | `survive::journal`: `a_database_restored_…` |
 //! | a segment's header changes | read by its name, if another segment's header says for which database; otherwise left alone, and health is `Failing` while it is there | `survive::journal`: `a_header_that_no_longer_checks_…` |
-//! | somebody takes the `lock` of a journal away | left alone, and health is `Failing` until there is one | `survive::journal`: `a_journal_whose_lock_…` |
+//! | somebody takes the `lock` of a journal away | left alone, and health is `Failing` until there is one | `survive::journal`: `a_journal_without_its_lock_…` |
 //! | a journal cannot be read | health is `Failing`, and it is read again; a dead process's stands in no other's way | `flusher`: `a_queue_that_cannot_be_read_…` |
-//! | a journal is for another database or ledger, or of a newer version | left alone | `survive::journal`: `a_journal_for_another_database_…`, `what_is_no_journal_of_ours_…` |
+//! | a journal is for another database or ledger, or of a newer version | left alone | `survive::journal`: `a_journal_for_another_database_…`, `a_foreign_file_in_the_queue_…` |
 //! | its directory cannot be made or written | `open` is an error | `sqlite::operation`: `a_read_only_file_…` |
 //! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says, until there is room | `survive::journal`: `a_full_journal_…`; `survive::faults`: `a_journal_on_a_full_file_system_…` |
 //! | a sync of the journal fails or takes too long | health is `Failing` until one succeeds; what was in that file is written to another, since no later sync of it can be believed | `survive::crash_points` |

@@ -29,8 +29,8 @@ use uuid::Uuid;
 
 use crate::support::Fixture;
 
-/// A small trail, written for these tests, in the format of AWS CloudTrail. A Tuesday in Berlin is 2026-11-16 23:00 to 2026-11-17 23:00 in
-/// UTC.
+/// A small trail, written for these tests, in the format of AWS CloudTrail. A Tuesday in Berlin is
+/// 2026-11-16 23:00 to 2026-11-17 23:00 in UTC.
 pub(crate) static EVENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let lines = include_str!("../../data/cloudtrail.jsonl").lines();
     lines.map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -1,4 +1,4 @@
-//! What every database must do, word for word the same for each.
+//! Requirements for every database, word for word the same for each.
 
 /// The tests, against the database that `log` and `log_with` give.
 macro_rules! suite {

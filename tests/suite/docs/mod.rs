@@ -1,4 +1,4 @@
-//! What the documentation shows.
+//! The documentation shows what the code does.
 
 mod examples;
 #[cfg(feature = "cli")]

@@ -1,4 +1,4 @@
-//! Failing closed, with the macros; and who is told when nobody asks. Each as the global subscriber of a process.
+//! Failing closed, with the macros, and notices. Each test has a process of its own, for its global subscriber.
 
 use std::{
     fmt,

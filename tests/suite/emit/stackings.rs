@@ -20,7 +20,7 @@ fn sink<S: Subscriber + for<'a> registry::LookupSpan<'a>>() -> impl Layer<S> {
     tracing_subscriber::fmt::layer().with_writer(std::io::sink)
 }
 
-/// What sqlx's query logger asks on the caller's thread, which makes an obvious filter lose the next event.
+/// The questions of sqlx's query logger on the caller's thread, which make an obvious filter lose the next event.
 fn ask_as_sqlx_does() {
     let _ = enabled!(target: "sqlx::query", Level::INFO);
     let _ = enabled!(target: "sqlx::query", Level::DEBUG);

@@ -1,4 +1,4 @@
-//! What only a global subscriber shows, each in a process of its own.
+//! Behaviour that only a global subscriber shows, each test in a process of its own.
 
 use std::{
     cell::RefCell,

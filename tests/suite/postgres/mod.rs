@@ -1,4 +1,4 @@
-//! What only PostgreSQL has: many ledgers, a server in trouble, and TLS.
+//! PostgreSQL alone: many ledgers, a server in trouble, and TLS.
 
 mod faults;
 mod operation;

@@ -1,5 +1,5 @@
-//! A PostgreSQL server that ends amid the work, and what only PostgreSQL has: many ledgers, an application's tables, a
-//! pooler, roles, indexes without a lock.
+//! A PostgreSQL server that ends amid the work, and features of PostgreSQL alone: many ledgers, an application's tables,
+//! a pooler, roles, indexes without a lock.
 
 use std::{
     cmp::Reverse,
@@ -414,7 +414,7 @@ fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reade
         read.id
     );
     assert_eq!(refused(&as_reader, again.leak()), "23505");
-    // What cannot be recorded is not answered: a writer has no such right.
+    // A read that cannot be recorded is not answered: a writer may not record reads.
     let unrecorded = AuditReader::new(Store::postgres(&as_writer).unwrap()).recorded_as("Ada");
     assert!(
         unrecorded.blocking().count(AuditQuery::new()).unwrap_err().to_string().contains("lacks a grant")
@@ -454,7 +454,7 @@ const URL: &str = "TRACING_AUDIT_TEST_URL";
 const QUEUE: &str = "TRACING_AUDIT_TEST_QUEUE";
 
 /// Accepts numbered entries until its standard input ends, commits them, and prints how many they were.
-fn write_until_told() -> bool {
+fn write_until_stdin_ends() -> bool {
     let Ok(url) = std::env::var(URL) else { return false };
     let queue = std::env::var_os(QUEUE).unwrap();
     let builder = support::builder(Store::postgres(&url).unwrap()).journal(queue).on_notice(|_| {});
@@ -504,7 +504,7 @@ impl Writing {
 
 /// Four processes write while the server is ended again and again, in each of three ways.
 fn server_ends(test: &str, rounds: usize) {
-    if write_until_told() {
+    if write_until_stdin_ends() {
         return;
     }
     let _heavy = heavy();

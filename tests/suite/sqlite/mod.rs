@@ -1,3 +1,3 @@
-//! What only SQLite has: an application's pool, a database in memory, and files that cannot be a ledger.
+//! SQLite alone: an application's pool, a database in memory, and files that cannot be a ledger.
 
 mod operation;

@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Helpers of several tests.
 //!
 //! | file | what it does |
 //! |---|---|

@@ -17,7 +17,7 @@ use tracing_audit::{AuditLog, AuditLogBuilder, Store};
 
 use super::{Fixture, block_on, builder, is_root};
 
-/// Of a server that listens on its socket alone, and so collides with no other.
+/// The port of a server that listens on its socket alone, and so collides with no other server.
 const PORT: u16 = 5432;
 
 const INSTALL: &str = "PostgreSQL's server is needed: on Debian, 'apt-get install postgresql'";

@@ -1,4 +1,4 @@
-//! Whatever system call a process is killed in, or is refused by the kernel, nothing accepted is lost or doubled.
+//! Nothing accepted is lost or doubled, whatever system call a process is killed in or is refused by the kernel.
 //!
 //! `strace` kills the child, or lets a call fail, at the K-th call of a kind, for one K after the other until no
 //! thread makes that many: all of them in `-- --ignored`, a few of each in the tests. It counts per thread, and
@@ -46,7 +46,7 @@ fn work(directory: &Path) {
             resource_id: Some(number.to_string()),
             ..AuditEntry::new(Uuid::nil(), "a", "b")
         };
-        // What is rejected is told to its caller, who does not announce it.
+        // A rejection is returned to its caller, which does not announce the entry.
         if writer.write_blocking(entry).is_ok() {
             out.write_all(&number.to_le_bytes()).and_then(|()| out.flush()).unwrap();
         }
@@ -54,16 +54,16 @@ fn work(directory: &Path) {
             std::thread::sleep(Duration::from_millis(6));
         }
     }
-    // What is left is left to the next log.
+    // Entries that are still pending are left to the next log.
     drop(log.flush_blocking());
     std::process::exit(0);
 }
 
-/// What is done at a call: the syntax of `strace -e inject`.
+/// The fault injected at a call, in the syntax of `strace -e inject`.
 const KILL: &str = "signal=SIGKILL";
 const FAILURES: [&str; 2] = ["error=ENOSPC", "error=EIO"];
 
-/// The calls, and whether those to the database's files alone.
+/// The calls, and whether only those to the database's files count.
 const CALLS: [(&str, bool); 8] = [
     ("pwrite64", false),
     ("pwrite64", true),
@@ -83,8 +83,8 @@ struct Tally {
     survived: u64,
 }
 
-/// Runs the child with this done at its K-th call, and holds what the next log finds against what was announced.
-/// False: no thread has made that many.
+/// Runs the child with this fault at its K-th call, and compares the entries that the next log finds with those that
+/// were announced. Returns false if no thread has made that many calls.
 fn run(test: &str, (call, of_database): (&str, bool), what: &str, when: &str, tally: &mut Tally) -> bool {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.db");
@@ -112,7 +112,7 @@ fn run(test: &str, (call, of_database): (&str, bool), what: &str, when: &str, ta
     let injected = fs::read_to_string(directory.path().join("trace")).unwrap();
     let injected =
         injected.contains("(INJECTED)") || status.signal() == Some(9) || status.code() == Some(137);
-    // What the harness says first ends where the first number, which is 0, begins.
+    // The first number, which is 0, follows the output of the harness.
     let start = announced.iter().position(|byte| *byte == 0).unwrap_or(announced.len());
     let announced: Vec<u64> = announced[start..]
         .chunks_exact(8)
@@ -121,7 +121,7 @@ fn run(test: &str, (call, of_database): (&str, bool), what: &str, when: &str, ta
 
     let next = builder(directory.path()).open_blocking().unwrap();
     let queue = directory.path().join("audit.db.queue");
-    // One that was killed before it was a journal is of no interest to anybody.
+    // A directory that was not a journal yet when the child was killed holds nothing.
     let is_journal = |name: &str| Uuid::try_parse(name).is_ok();
     let names = || fs::read_dir(&queue).unwrap().map(|found| found.unwrap().file_name());
     let journals = || names().filter(|name| is_journal(name.to_str().unwrap())).count();
@@ -136,7 +136,7 @@ fn run(test: &str, (call, of_database): (&str, bool), what: &str, when: &str, ta
         let times = found.remove(number).unwrap_or(0);
         assert_eq!(times, 1, "{call} {what} {when}: {number} of {} is there {times} times", announced.len());
     }
-    // One may have been accepted and not announced any more.
+    // One entry may have been accepted and not announced.
     assert!(found.len() <= 1 && found.values().all(|times| *times == 1), "{call} {what} {when}: {found:?}");
     let books = next.stats();
     assert_balanced(&books);
@@ -183,7 +183,7 @@ fn sweep(test: &str, step: usize) {
 }
 
 #[test]
-fn nothing_accepted_is_lost_or_doubled_whatever_call_is_the_last_or_fails() {
+fn nothing_accepted_is_lost_or_doubled_when_a_call_is_the_last_or_fails() {
     sweep(this_test!(), 40);
 }
 

@@ -1,4 +1,4 @@
-//! What was accepted survives the process: journals on disk, real processes killed.
+//! Accepted entries survive the process: journals on disk, and real processes that are killed.
 
 use std::{
     collections::BTreeSet,
@@ -74,7 +74,7 @@ fn announce(directory: &Path) {
         info!(target: "audit", action = "a", i);
         out.write_all(&i.to_le_bytes()).unwrap();
         if i % 4096 == 4095 {
-            // So that some are killed while nothing waits.
+            // Some children are killed while nothing is pending.
             out.flush().unwrap();
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -113,7 +113,7 @@ fn killed(test: &str, directory: &Path, by_bytes: bool) -> u64 {
     child.kill().unwrap();
     child.wait().unwrap();
     let bytes = reading.join().unwrap();
-    // What the harness says first ends where the first number, which is 0, begins.
+    // The first number, which is 0, follows the output of the harness.
     let start = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     bytes[start..].len() as u64 / 8
 }
@@ -290,12 +290,12 @@ fn a_header_that_no_longer_checks_costs_nothing_and_stops_no_other_journal() {
             bytes[30] ^= 1;
             fs::write(segment, bytes).unwrap();
         };
-        // Nothing says any more which database they are for: left alone, and told.
+        // No header says any more which database the journal is for: it is left alone, and reported.
         for segment in &segments {
             flip(segment);
         }
         let log = builder(directory.path()).open_blocking().unwrap();
-        wait_until("it is told", || log.health() == Health::Failing);
+        wait_until("the journal is reported", || log.health() == Health::Failing);
         assert!(log.stats().last_error.unwrap().to_string().contains("a journal cannot be read"));
         drop(log);
         // Another journal is adopted beside it.
@@ -304,7 +304,7 @@ fn a_header_that_no_longer_checks_costs_nothing_and_stops_no_other_journal() {
         wait_until("the other is adopted", || log.stats().recovered == 10);
         assert!(segments.iter().all(|segment| segment.exists()));
         drop(log);
-        // One header says it for all. The first process may have committed a full batch before it died.
+        // One header is enough for all. The first process may have committed a full batch before it died.
         let committed = entries(directory.path()).len() as u64;
         assert!(committed < 40_010);
         flip(&segments[0]);
@@ -330,13 +330,13 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
         let mut counts = BTreeSet::new();
         for end in (0..8000).step_by(97) {
             let torn = tempfile::tempdir().unwrap();
-            // The journal names its database, so that is where it is put back.
+            // The journal names its database, so the torn copy is put in the same place.
             let copy = torn.path().join(journal.file_name().unwrap());
             fs::create_dir(&copy).unwrap();
             fs::write(copy.join("lock"), "").unwrap();
             fs::write(copy.join(name), &whole[..end]).unwrap();
             let target = directory.path().join("audit.db.queue");
-            // What the log before has left, if anything.
+            // The files of the log before.
             fs::remove_dir_all(&target).unwrap_or_default();
             fs::remove_file(directory.path().join("audit.db")).unwrap_or_default();
             fs::create_dir(&target).unwrap();
@@ -397,7 +397,7 @@ fn dropping_a_log_does_not_wait_for_a_failing_database() {
         let blocker = lock(file(directory.path())).await;
         log.writer().try_write(entry("a")).unwrap();
         wait_until("health turns bad", || log.health() == Health::Failing);
-        // Were it waited for, it would be for five seconds, and in vain; its thread goes on meanwhile.
+        // Waiting for the lock would take five seconds, in vain. The log's thread goes on meanwhile.
         drop(log);
         unlock(blocker).await;
     });
@@ -405,7 +405,7 @@ fn dropping_a_log_does_not_wait_for_a_failing_database() {
     assert_eq!(entries(directory.path()).len(), 1);
 }
 
-/// What `audit.gap` entries say is lost, in the order of the ledger.
+/// The losses that `audit.gap` entries record, in the order of the ledger.
 fn lost(found: &[SequencedEntry]) -> Vec<u64> {
     let gaps = found.iter().filter(|found| found.entry.action == "audit.gap");
     gaps.map(|gap| gap.entry.metadata["lost"].as_u64().unwrap()).collect()
@@ -417,7 +417,7 @@ fn numbers(found: &[SequencedEntry]) -> Vec<u64> {
 }
 
 #[test]
-fn a_segment_that_is_gone_is_told_where_it_was_and_the_rest_is_committed() {
+fn a_segment_that_is_gone_is_recorded_in_its_place_and_the_rest_is_committed() {
     let test = this_test!();
     in_own_process_unless_child(test, || {
         for gone in [&[0][..], &[1], &[0, 1]] {
@@ -448,7 +448,7 @@ fn a_segment_that_is_gone_is_told_where_it_was_and_the_rest_is_committed() {
     });
 }
 
-/// What is at this path, or at these beside it, is that of another now.
+/// Puts the backup in place of the database, and removes the files that SQLite keeps beside that.
 fn restore(backup: &Path, file: &Path) {
     for suffix in ["-wal", "-shm"] {
         let mut beside = file.as_os_str().to_owned();
@@ -459,7 +459,7 @@ fn restore(backup: &Path, file: &Path) {
 }
 
 #[test]
-fn a_database_restored_from_an_earlier_backup_is_told_and_what_the_journal_still_has_committed_again() {
+fn a_database_restored_from_an_earlier_backup_is_recorded_and_the_journal_committed_again() {
     let test = this_test!();
     in_own_process_unless_child(test, || {
         let directory = tempfile::tempdir().unwrap();
@@ -488,7 +488,7 @@ fn a_database_restored_from_an_earlier_backup_is_told_and_what_the_journal_still
 
 /// With the shell's `.backup` and `.restore`, which go through SQLite and leave the file in its place.
 #[test]
-fn a_database_restored_under_a_running_log_is_told_once_and_the_log_goes_on() {
+fn a_database_restored_under_a_running_log_is_recorded_once_and_the_log_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let shell = |command: &str| {
         let mut shell = Command::new("sqlite3");
@@ -536,14 +536,14 @@ fn a_database_restored_under_a_running_log_is_told_once_and_the_log_goes_on() {
         assert_eq!(found[10].entry.action, "audit.gap");
         let stats = log.stats();
         assert_balanced(&stats);
-        // Seven of the committed ones are there no more; the books tell what this process has done.
+        // Seven of the committed entries are gone; the books count what this process has done.
         assert_eq!((stats.offered, stats.committed, stats.gaps), (28, 28, 1));
         assert_eq!(log.health(), Health::Healthy);
     }
 }
 
 #[test]
-fn what_is_no_journal_of_ours_is_left_alone() {
+fn a_foreign_file_in_the_queue_is_left_alone() {
     let test = this_test!();
     in_own_process_unless_child(test, || {
         let directory = tempfile::tempdir().unwrap();
@@ -578,18 +578,18 @@ fn what_is_no_journal_of_ours_is_left_alone() {
 }
 
 #[test]
-fn a_journal_whose_lock_somebody_took_away_is_told_and_left_alone() {
+fn a_journal_without_its_lock_is_reported_and_left_alone() {
     let test = this_test!();
     in_own_process_unless_child(test, || {
         let directory = tempfile::tempdir().unwrap();
         accepted_and_died(test, &directory, 10, "exit");
         let lock = journals(directory.path())[0].join("lock");
         fs::remove_file(&lock).unwrap();
-        // What a process leaves that dies while it removes its journal.
+        // An empty directory is left by a process that dies while it removes its journal.
         let empty = directory.path().join("audit.db.queue").join(Uuid::new_v4().to_string());
         fs::create_dir(&empty).unwrap();
         let log = builder(directory.path()).open_blocking().unwrap();
-        wait_until("it is told", || log.health() == Health::Failing);
+        wait_until("the journal is reported", || log.health() == Health::Failing);
         assert_eq!((log.stats().recovered, journals(directory.path()).len(), empty.exists()), (0, 2, false));
         let queue = directory.path().join("audit.db.queue");
         let shown = inspect(queue).unwrap();
@@ -677,7 +677,7 @@ fn database_and_journals_can_be_moved_together() {
 
 #[test]
 #[allow(unsafe_code, reason = "nothing else forks")]
-fn a_forked_child_is_told_that_it_has_no_log_and_harms_its_parents_nothing() {
+fn a_forked_child_is_refused_and_leaves_its_parent_s_log_intact() {
     in_own_process(this_test!(), || {
         for in_memory in [false, true] {
             let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What survives: faults of the database, the end of processes, and the loss of power.
+//! Entries survive faults of the database, the end of processes, and the loss of power.
 
 mod crash_points;
 mod faults;

@@ -38,7 +38,7 @@ fn work(directory: &Path) {
     let builder = if commits {
         builder(directory)
     } else {
-        // So that what is found is what the journal has kept.
+        // The entries found are those that the journal has kept.
         builder(directory).batch_entries(1 << 20).flush_interval(Duration::from_hours(1))
     };
     let log = builder.open_blocking().unwrap();
@@ -107,9 +107,9 @@ impl Drop for Mounted<'_> {
 struct Tally {
     rounds: usize,
     announced: usize,
-    /// So young that they may be lost, and are.
+    /// Lost, and so young that they may be.
     young: usize,
-    /// Lost, and older; the log had said by its health that it could not keep its promise.
+    /// Lost, and older; the log's health had said that it could not keep its promise.
     told: usize,
 }
 
@@ -138,7 +138,7 @@ fn round(test: &str, commits: bool, tally: &mut Tally) {
             }
         });
         std::thread::sleep(Duration::from_millis(600 + fastrand::u64(0..700)));
-        // What is said after this may come from a promise that the cut has broken already.
+        // An announcement after this may be of a promise that the cut has broken already.
         let cut = Instant::now();
         cut_power(Path::new(mounted));
         // With the disk gone, nothing more is promised.

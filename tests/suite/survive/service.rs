@@ -75,8 +75,8 @@ impl Service {
         wait_until(wanted, || self.get("/healthz").1 == wanted);
     }
 
-    /// Destroys a key, and asks again while the commit takes longer than the service waits, as on a slow machine. Returns
-    /// the body of the answer, and how many requests were answered with 503.
+    /// Destroys a key, and asks again while the commit takes longer than the service waits, as on a slow machine.
+    /// Returns the body of the answer, and how many requests were answered with 503.
     fn destroy(&self, key: &str) -> (String, u64) {
         for failed in 0.. {
             let (status, body) = self.ask("DELETE", key, "alice");
