@@ -1,6 +1,6 @@
 //! An audit log for services that use [`tracing`]: typed entries in SQLite or PostgreSQL, queried and exported.
 //!
-//! Code that already uses `tracing` says what happened; one layer, installed at start-up, keeps it:
+//! Your code already says what happened, through `tracing`. Install one layer at start-up and the audit log keeps it:
 //!
 //! ```standalone_crate
 //! use tracing::{info, info_span};
@@ -31,90 +31,43 @@
 //! # }
 //! ```
 //!
-//! # What becomes of an event
+//! # What happens to an entry
 //!
-//! An event is **accepted** when `info!` returns: it is in the queue. A thread of the log's own **commits** what
-//! is queued in batches; a committed entry is a row with a `seq`, contiguous from 0. What was never accepted
-//! was **rejected** (the queue was full or closed); what the database refuses for good is **quarantined**,
-//! kept whole in a table of its own. [`Stats`] counts each, and the books always balance. [`failure`] says what
-//! happens when something fails, case by case.
+//! An event is **accepted** when `info!` returns: it is in the queue. A thread of the log's own **commits** what is queued
+//! in batches, and a committed entry is a row with a `seq`, contiguous from 0. An entry that was never accepted was
+//! **rejected** (the queue was full or closed). An entry that the database refuses for good is **quarantined**: kept whole
+//! in a table of its own. [`Stats`] counts each state, and the books always balance.
 //!
-//! Where a file is opened by path, the queue is on disk beside it: a [`journal`](AuditLogBuilder::journal), from
-//! which the next log commits what this process had accepted, however it ended. With
-//! [`in_memory_queue`](AuditLogBuilder::in_memory_queue), and by default for a SQLite pool, what is accepted and not yet
-//! committed is lost if the process is killed, aborts or calls `process::exit`. Returning from `main` with the
-//! [`AuditLog`] in scope loses nothing that can be committed within five seconds in either case, and what
+//! For a file opened by path, the queue is on disk beside it: a [`journal`](AuditLogBuilder::journal), from which the next
+//! log commits what this process had accepted, however the process ended. With
+//! [`in_memory_queue`](AuditLogBuilder::in_memory_queue), and by default for a SQLite pool, accepted entries that are not yet
+//! committed are lost if the process is killed, aborts or calls `process::exit`. In either case, returning from `main` with
+//! the [`AuditLog`] in scope loses nothing that can be committed within five seconds, and what
 //! [`flush`](AuditLog::flush) or [`commit`](AuditWriter::commit) confirmed is on stable storage.
 //!
-//! Order is `seq`, the order of commit. The clock is read once per event and believed: where it steps back, `ts`
-//! and `id` do too, and `seq` does not.
+//! # The guide
 //!
-//! # What an event means
-//!
-//! | field | becomes |
-//! |---|---|
-//! | `workspace_id`, `session_id`, `agent_id` | a UUID as it is; any other text `t` as [`audit_id`]`(t)`, the text kept in the metadata |
-//! | `action`, `resource`, `resource_id`, `reason` | text |
-//! | `decision` | `Allow`, `Deny` or `Mask` in any letter case; another word is kept and is a problem |
-//! | `risk_score` | a number; without one, none is stored and an entry reads 0.0 |
-//! | `occurred_at` | `ts`, from RFC 3339; without it, the moment of emission |
-//! | `metadata` | merged into the metadata if it is a JSON object |
-//! | the message | `reason` if there is none, otherwise `message` in the metadata |
-//! | `name:` | `action` if there is none; without either, `action` is empty and that is a problem |
-//! | any other | metadata, its JSON type kept; what JSON cannot hold (128-bit numbers, NaN) as text |
-//!
-//! From the spans around an event come only `workspace_id`, `session_id`, `agent_id`, `action`, `resource`,
-//! `resource_id`, `request_id`, `user_id`, `trace_id` and what
-//! [`span_fields`](AuditLogBuilder::span_fields) adds, each only if the span is at the log's level or above.
-//! The event beats its spans, an inner span an outer one, the last of several equal fields the others.
-//!
-//! Nothing is dropped for being malformed: it is stored, the raw value stays in the metadata, and the entry
-//! lists its `problems`.
-//!
-//! # Defaults
-//!
-//! | setting | default | why |
-//! |---|---|---|
-//! | [`journal`](AuditLogBuilder::journal), of a file opened by path | `audit.db.queue` beside `audit.db` | what is accepted should survive the process, and whoever copies the one sees the other |
-//! | [`journal_max_bytes`](AuditLogBuilder::journal_max_bytes) | 1 GiB | some three million entries: an hour without the database at a thousand a second |
-//! | segments of a journal | 16 MiB | a new one is rare, and space comes back in small steps |
-//! | [`durability`](AuditLogBuilder::durability) | the process's crash, not the machine's loss of power | costs no sync; what is committed is synced in any case |
-//! | where entries wait for a PostgreSQL server | none: say it | a server can be away for long, and what that may cost is yours to decide |
-//! | [`queue_max_entries`](AuditLogBuilder::queue_max_entries) and [`queue_max_bytes`](AuditLogBuilder::queue_max_bytes), of a queue in memory, the default of a SQLite pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
-//! | [`when_full`](AuditLogBuilder::when_full) | block for 1 s, then reject | rides out a slow commit, short enough for a request |
-//! | [`batch_entries`](AuditLogBuilder::batch_entries) | 512 entries | the fixed cost of a transaction vanishes |
-//! | [`flush_interval`](AuditLogBuilder::flush_interval) | 100 ms | nobody who looks for what just happened notices |
-//! | [`commit_timeout`](AuditLogBuilder::commit_timeout) | 5 s | as long as a connection waits for another's lock |
-//! | [`value_max_bytes`](AuditLogBuilder::value_max_bytes) and [`entry_max_bytes`](AuditLogBuilder::entry_max_bytes) | 64 KiB a value, 1 MiB an entry | a large JSON document, several of them |
-//! | [`on_notice`](AuditLogBuilder::on_notice) | `warn!` with the target `tracing_audit` | reaches whoever reads the service's log, once a second at most |
-//! | [`target`](AuditLogBuilder::target) | `audit` | short, and nobody else's |
-//! | [`level`](AuditLogBuilder::level) | `INFO` | what `info!` says is meant for keeping |
-//! | [`ledger`](AuditLogBuilder::ledger) | `main` | a file holds one |
-//! | [`index`](AuditLogBuilder::index) | none but those of every log | each is paid for at every insert: see [`indexes`] |
-//! | [`default_workspace`](AuditLogBuilder::default_workspace) | the nil UUID | a service without tenants has none |
-//! | [`default_decision`](AuditLogBuilder::default_decision) | none | a log does not assert what nobody said |
-//! | entries in one commit | at most 16 384, 8 MiB | a tenth faster than half as many; keeps a transaction around 150 ms |
-//! | pause between attempts | 20 ms, doubled up to 2 s, shortened at random by up to half | soon back, and several processes not in step |
-//! | PostgreSQL | a connection of its own, `READ COMMITTED`, `synchronous_commit` at least `on` | a commit is durable when it returns |
-//! | SQLite | WAL and pages of 8 KiB in files we create, `synchronous = FULL`, 5 s for another's lock, checkpoints of 32 MiB | a commit is durable when it returns; the sizes are the fastest measured |
+//! - [`events`](guide::events): what becomes of each field, and which context spans lend.
+//! - [`defaults`](guide::defaults): every default and its reason.
+//! - [`cookbook`](guide::cookbook): common things, each as a short program.
+//! - [`failure`](guide::failure): what happens when something fails, each case with its test.
+//! - [`postgres`](guide::postgres), [`indexes`](guide::indexes): running it with many services and entries.
+//! - [`questions`](guide::questions): the command `tracing-audit`, and what it answers.
+//! - [`performance`](guide::performance), [`compatibility`](guide::compatibility), [`comparison`](guide::comparison),
+//!   [`architecture`](guide::architecture).
 //!
 //! # Features
 //!
-//! - `sqlite` (default): SQLite as a store, compiled in. An [`SqlitePool`](https://docs.rs/sqlx/0.9) of sqlx
-//!   0.9 can be given instead of a path; sqlx is a public dependency through that conversion only.
-//! - `postgres`: PostgreSQL as a store, from a URL or a `PgPool`; with TLS, `tls-rustls` or `tls-native-tls`. See
-//!   [`server`].
-//! - `cli`: the command `tracing-audit`, which queries, follows, counts and exports; for both databases. [`questions`]
-//!   shows what it answers.
-//! - `testing`: `testing::capture`, for asserting in tests what code audits.
-//! - `valuable`: structured values as JSON, under `--cfg tracing_unstable` as in `tracing` itself. Without
-//!   that cfg they arrive as their `Debug` text.
-//!
-//! # `log::info!(target: "audit")`
-//!
-//! is not audited: the bridge from the `log` crate sends such a record under the target `log`. Use `tracing`'s
-//! macros. [`check_wiring`](AuditLog::check_wiring) reports it when it happens.
+//! - `sqlite` (default): SQLite as a store, compiled in. A [`SqlitePool`](https://docs.rs/sqlx/0.9) of sqlx 0.9 can be given
+//!   instead of a path. sqlx is a public dependency through the conversions from its pools only.
+//! - `sqlite-unbundled`: the same with the SQLite library of the system.
+//! - `postgres`: PostgreSQL as a store, from a URL or a `PgPool`. With TLS: `tls-rustls` or `tls-native-tls`.
+//! - `cli`: the command `tracing-audit`, for both databases.
+//! - `testing`: `testing::capture`, which asserts in tests what code audits.
+//! - `valuable`: structured values as JSON, under `--cfg tracing_unstable` as in `tracing` itself. Without that flag they
+//!   arrive as their `Debug` text.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(any(feature = "sqlite", feature = "postgres")),
     allow(dead_code, reason = "without a database nothing can be built, and the crate must still compile")

@@ -15,10 +15,10 @@
 //!                                 reader ──► export ──► CSV, JSON Lines, OCSF
 //! ```
 //!
-//! The layer copies an event and the context of its spans into one record of bytes. The queue holds records: it is the one
-//! source of truth for what is pending. The flusher decodes records into rows, commits them in batches, retries, and only
-//! then acknowledges. The database is the authority on what is committed: a batch's transaction stores the position that it
-//! has reached, which is what makes a replay after any crash exact.
+//! The layer copies an event and the context of its spans into one record of bytes. The queue holds records: it is
+//! the one source of truth for what is pending. The flusher decodes records into rows, commits them in batches,
+//! retries, and only then acknowledges. The database is the authority on what is committed: a batch's transaction
+//! stores the position that it has reached, which is what makes a replay after any crash exact.
 //!
 //! # Floors
 //!

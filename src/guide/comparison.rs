@@ -1,7 +1,7 @@
 //! Comparison: what other crates do with the same events, and what they lose.
 //!
-//! Read in their sources or run, in the versions named: claw-guard 0.1.2, systemprompt-logging 0.77, tracing-appender 0.2.5,
-//! tracing-loki, emit 1, auditlog 0.1, libro 0.92. "Lost" means that the application was told of no error.
+//! Read in their sources or run, in the versions named: claw-guard 0.1.2, systemprompt-logging 0.77, tracing-appender
+//! 0.2.5, tracing-loki, emit 1, auditlog 0.1, libro 0.92. "Lost" means that the application was told of no error.
 //!
 //! | what happens | this crate | others |
 //! |---|---|---|
@@ -23,5 +23,5 @@
 //! | tamper evidence | not yet | libro, audit-trail (hash chains in the process) |
 //! | retention | by ledger | auditlog, systemprompt-logging |
 //!
-//! Use another crate where losing entries is acceptable and a text file is enough (`tracing-appender`), or where each change of
-//! a database row must be recorded whoever made it (triggers, such as pghistory): both complement this one.
+//! Use another crate where losing entries is acceptable and a text file is enough (`tracing-appender`), or where each
+//! change of a database row must be recorded whoever made it (triggers, such as pghistory): both complement this one.

@@ -1,9 +1,9 @@
 //! Which crates it resolves beside, and which SQLite library a program then has.
 //!
-//! Cargo allows one crate per program to link the native library `sqlite3`. sqlx 0.9 takes `libsqlite3-sys` up to 0.37, so with
-//! the feature `sqlite` every other crate of the program that links SQLite must accept one of these versions. A program that
-//! needs a newer one has two ways: the feature `postgres` alone, which links no SQLite and resolves beside everything, or a
-//! process of its own for the log.
+//! Cargo allows one crate per program to link the native library `sqlite3`. sqlx 0.9 takes `libsqlite3-sys` up to
+//! 0.37, so with the feature `sqlite` every other crate of the program that links SQLite must accept one of these
+//! versions. A program that needs a newer one has two ways: the feature `postgres` alone, which links no SQLite and
+//! resolves beside everything, or a process of its own for the log.
 //!
 //! | beside | features | resolves |
 //! |---|---|---|
@@ -25,12 +25,12 @@
 //!
 //! `.ci/sweep compatibility` resolves each row and compiles those that resolve.
 //!
-//! Beside a crate that asks for an older `libsqlite3-sys`, the whole program gets that older SQLite. SQLite below 3.51.3 has the
-//! [WAL-reset bug](https://www.sqlite.org/wal.html#walresetbug), which can corrupt a database, though rarely: two connections,
-//! one of which starts a checkpoint while the other commits and resets the write-ahead log. A log that is opened with such
-//! a version says so to [`on_notice`](crate::AuditLogBuilder::on_notice), once.
+//! Beside a crate that asks for an older `libsqlite3-sys`, the whole program gets that older SQLite. SQLite below
+//! 3.51.3 has the [WAL-reset bug](https://www.sqlite.org/wal.html#walresetbug), which can corrupt a database, though
+//! rarely: two connections, one of which starts a checkpoint while the other commits and resets the write-ahead log.
+//! A log that is opened with such a version says so to [`on_notice`](crate::AuditLogBuilder::on_notice), once.
 //!
 //! The feature `sqlite-unbundled` links the SQLite library of the system instead of compiling one in.
 //!
-//! sqlx is a public dependency through its pools alone (`From<SqlitePool>` and `From<PgPool>`). A pool of sqlx 0.8 is another
-//! type: open the log by path or URL then.
+//! sqlx is a public dependency through its pools alone (`From<SqlitePool>` and `From<PgPool>`). A pool of sqlx 0.8 is
+//! another type: open the log by path or URL then.

@@ -2,8 +2,8 @@
 //!
 //! # Many services, one PostgreSQL server
 //!
-//! Each service writes to a ledger of its own, or all to one. Accepted entries wait in a journal on the service's disk, also
-//! before the server is reachable.
+//! Each service writes to a ledger of its own, or all to one. Accepted entries wait in a journal on the service's
+//! disk, also before the server is reachable.
 //!
 //! ```no_run
 //! # #[cfg(feature = "postgres")]
@@ -71,8 +71,8 @@
 //!
 //! # Replace `fmt().init()`
 //!
-//! The ready-made subscribers of tracing-subscriber do not support filtered layers: adding this layer to one panics. Build
-//! the same output from a registry.
+//! The ready-made subscribers of tracing-subscriber do not support filtered layers: adding this layer to one panics.
+//! Build the same output from a registry.
 //!
 //! ```no_run
 //! # async fn open() -> Result<(), tracing_audit::AuditError> {
@@ -92,6 +92,6 @@
 //!
 //! # Trace ids of OpenTelemetry
 //!
-//! This crate does not read OpenTelemetry's context. Record the id on the request's span, from which every audit event
-//! inherits it: `info_span!("request", trace_id = %id)`, or declare the field as `tracing::field::Empty` and call
-//! `span.record("trace_id", ..)` once the id is known.
+//! This crate does not read OpenTelemetry's context. Record the id on the request's span, from which every audit
+//! event inherits it: `info_span!("request", trace_id = %id)`, or declare the field as `tracing::field::Empty` and
+//! call `span.record("trace_id", ..)` once the id is known.

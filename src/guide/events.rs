@@ -15,10 +15,10 @@
 //! └──────────┘
 //! ```
 //!
-//! An event is **accepted** when `info!` returns: it is in the queue. A thread of the log's own **commits** queued entries in
-//! batches. The clock is read once per event and believed. If it steps back, `ts` and `id` step back with it, and `seq` does
-//! not: order is `seq`, the order of commit. [`Stats`](crate::Stats) counts each state, and the books always balance.
-//! [`failure`](super::failure) says what happens when something fails.
+//! An event is **accepted** when `info!` returns: it is in the queue. A thread of the log's own **commits** queued
+//! entries in batches. The clock is read once per event and believed. If it steps back, `ts` and `id` step back with
+//! it, and `seq` does not: order is `seq`, the order of commit. [`Stats`](crate::Stats) counts each state, and the
+//! books always balance. [`failure`](super::failure) says what happens when something fails.
 //!
 //! # Fields
 //!
@@ -37,21 +37,20 @@
 //! # Context from spans
 //!
 //! The spans around an event lend it `workspace_id`, `session_id`, `agent_id`, `action`, `resource`, `resource_id`,
-//! `request_id`, `user_id`, `trace_id`, and the names that
-//! [`span_fields`](crate::AuditLogBuilder::span_fields) adds. They lend nothing else: `#[instrument]` records every argument of
-//! a function, and a secret among them must not reach the log by accident. A span lends only if it is at the log's level or
-//! above.
+//! `request_id`, `user_id`, `trace_id`, and the names that [`span_fields`](crate::AuditLogBuilder::span_fields) adds.
+//! They lend nothing else: `#[instrument]` records every argument of a function, and a secret among them must not
+//! reach the log by accident. A span lends only if it is at the log's level or above.
 //!
-//! The event's own field beats a span's, an inner span's beats an outer one's, and the last of several equal fields in one
-//! event beats the others. `Span::record` counts for the entries made after it.
+//! The event's own field beats a span's, an inner span's beats an outer one's, and the last of several equal fields
+//! in one event beats the others. `Span::record` counts for the entries made after it.
 //!
 //! # Malformed values
 //!
-//! Nothing is dropped for being malformed. The entry is stored, the raw value stays in the metadata, and the entry lists its
-//! [`problems`](crate::SequencedEntry::problems). Texts beyond the size limits are cut, and a value whose `Debug` panics is
-//! replaced by a note; both are problems too.
+//! Nothing is dropped for being malformed. The entry is stored, the raw value stays in the metadata, and the entry
+//! lists its [`problems`](crate::SequencedEntry::problems). Texts beyond the size limits are cut, and a value whose
+//! `Debug` panics is replaced by a note; both are problems too.
 //!
 //! # `log::info!(target: "audit")`
 //!
-//! is not audited: the bridge from the `log` crate sends such a record under the target `log`. Use the macros of `tracing`.
-//! [`check_wiring`](crate::AuditLog::check_wiring) reports such records once one was seen.
+//! is not audited: the bridge from the `log` crate sends such a record under the target `log`. Use the macros of
+//! `tracing`. [`check_wiring`](crate::AuditLog::check_wiring) reports such records once one was seen.

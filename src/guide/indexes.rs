@@ -1,12 +1,15 @@
-//! Which index serves which query, and what it costs.
+//! Indexes: which index serves which query, and what each costs.
 //!
-//! Every log has the indexes that serve what is asked of any log, and those of what is rare, which cost next to nothing.
-//! What else is asked for often gets an index on request: by [`index`](crate::AuditLogBuilder::index)
-//! when the log is opened, of a [`Column`](crate::query::Column) or of [`IndexOn::metadata`](crate::index::IndexOn::metadata), by
-//! [`Store::create_index`](crate::Store::create_index), or by `tracing-audit index add`. Without one a query answers the
-//! same, by a scan: give it a range of time, which any query is narrowed to by what each commit noted of its times.
-//! [`indexes`](crate::AuditReader::indexes) and `tracing-audit index list` show which there are, what each takes on
-//! disk, and in PostgreSQL how often it was used.
+//! Every log has the indexes that any log needs, and indexes on rare values, which cost next to nothing. For other
+//! frequent questions, create an index on request: by [`AuditLogBuilder::index`](crate::AuditLogBuilder::index) when
+//! the log is opened, by [`Store::create_index`](crate::Store::create_index), or by `tracing-audit index add`. It is
+//! on a [`Column`](crate::query::Column), or on a path into the metadata
+//! ([`IndexOn::metadata`](crate::index::IndexOn::metadata)).
+//!
+//! Without an index a query gives the same answer by a scan. Give such a query a range of time: each commit noted the
+//! times of its entries, so any query can be narrowed to the commits of that range. `tracing-audit index list` and
+//! [`Store::indexes`](crate::Store::indexes) list the indexes, their size on disk, and in PostgreSQL how often each
+//! was used.
 //!
 //! | index | serves | time of an insert: SQLite | PostgreSQL | bytes an entry: SQLite | PostgreSQL |
 //! |---|---|---|---|---|---|
@@ -24,25 +27,30 @@
 //! | `reason`, in two entries of a hundred | a reason | +1 to 9 % | rare | 1 | 2 |
 //! | a place in the metadata, 1800 values of it | an address, a request, a trace | +124 to 165 % | +115 to 154 % | 22 | 72 |
 //!
-//! The times are those of an index alone, against a log with no index but the keys: 4.8 µs an entry on SQLite, 6 to 8 on
-//! PostgreSQL 15, two runs of `cargo bench --features postgres --bench indexes`. "Rare" is what one entry in a hundred
-//! has: the difference was within what the same run differs by, half a microsecond. An index on metadata costs most,
-//! since the JSON of each entry is read for it.
+//! The times are for one index alone, compared with a log that has only the keys: 4.8 µs an entry on SQLite, 6 to 8
+//! µs on PostgreSQL 15, from two runs of `cargo bench --features postgres --bench indexes`. "Rare" means a value that
+//! one entry in a hundred has: the difference was smaller than the noise of the run, half a microsecond. An index on
+//! metadata costs most, since the JSON of each entry must be read for it.
 //!
-//! Of several, one index finds the entries and the rest is looked at: of an agent and an action, either's. PostgreSQL
-//! takes the rarest by its statistics. For SQLite, which has none, the newest thousands that each index finds are
-//! looked at: the one is used that has fewer, or where these reach back the furthest.
+//! # Several indexes
+//!
+//! One index finds the entries, and the other conditions are checked on each entry found. PostgreSQL chooses the
+//! rarest condition by its statistics. SQLite has none, so the newest thousands of entries that each index finds are
+//! counted first. The index with fewer entries is used, or the one whose entries reach back furthest.
+//!
+//! # No index
 //!
 //! [`none_of`](crate::AuditQuery::none_of), [`containing`](crate::AuditQuery::containing) and
-//! [`risk_at_most`](crate::AuditQuery::risk_at_most) scan whatever there is. Where
-//! [`needs_full_scan`](crate::AuditQuery::needs_full_scan) says that nothing tells where the entries are, and no
-//! index on request does (nor, in SQLite, that of an action's prefix with more than 8192 entries), pages, streams and
-//! followers look through a million entries with one statement.
-//! `query` and CSV go back in time some thousands of entries a statement, up to a million where little of them matches.
-//! What else looks through much, a long range of time or a large workspace, is one statement, and so is a count; in
-//! PostgreSQL, `statement_timeout` bounds them.
+//! [`risk_at_most`](crate::AuditQuery::risk_at_most) always scan. If
+//! [`needs_full_scan`](crate::AuditQuery::needs_full_scan) is true and no index on request serves the query, pages,
+//! streams and followers look through a million entries with each statement. In SQLite this also applies to an
+//! action's prefix that more than 8192 entries have. `query` and CSV go back in time, some thousands of entries with
+//! each statement, and up to a million where few of them match. Other large reads (a long range of time, a large
+//! workspace, a count) are one statement; in PostgreSQL, `statement_timeout` bounds it.
 //!
-//! Whoever drops any of these calls ends its statement: in SQLite that of a page or a count within milliseconds, and that
-//! of a query or a CSV with its part, but for a pool of the application's, where it goes on; in PostgreSQL within a second,
-//! by `client_connection_check_interval` where that is not set otherwise and the server runs on Linux. The connection is
-//! closed, and the pool opens another.
+//! # Cancelling
+//!
+//! Dropping any of these calls ends its statement. In SQLite a page or a count ends within milliseconds, a query or a
+//! CSV with its current part; on an application's own pool, the statement runs to its end. In PostgreSQL the
+//! statement ends within a second, by `client_connection_check_interval`, if that is not set otherwise and the server
+//! runs on Linux. The connection is closed, and the pool opens another.

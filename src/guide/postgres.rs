@@ -1,40 +1,39 @@
-//! PostgreSQL in operation: who may do what, what runs beside it, and what grows with what.
+//! PostgreSQL in operation: services, roles, poolers, retention, and more than one machine.
 //!
 //! # Several services
 //!
-//! All of them may write to one **ledger**, or each to its own ([`ledger`](crate::AuditLogBuilder::ledger)). Whoever
-//! appends holds its ledger's row in `tracing_audit_heads` for one transaction, so that `seq` is contiguous: writers of
-//! one ledger take turns, batch by batch, and those of different ledgers do not meet. A page, and whoever follows by
-//! `seq`, reads one ledger; a query, a count or an export reads all, or the one that
-//! [`AuditQuery::ledger`](crate::AuditQuery::ledger) names. Four writers on four ledgers are 1.4 times as fast as on
-//! one where all share two cores (`cargo bench --features postgres --bench postgres`); the rest is the disk's and the
-//! processors'.
+//! Services may write to one **ledger**, or each to its own ([`ledger`](crate::AuditLogBuilder::ledger)). A writer
+//! locks its ledger's row in `tracing_audit_heads` for one transaction, so that `seq` is contiguous: writers of one
+//! ledger take turns, batch by batch, and writers of different ledgers do not meet. A page and a follower by `seq`
+//! read one ledger. A query, a count or an export reads all of them, or the one that
+//! [`AuditQuery::ledger`](crate::AuditQuery::ledger) names. With all processes on two cores, four writers on four
+//! ledgers are 1.4 times as fast as on one (`cargo bench --features postgres --bench postgres`).
 //!
 //! # Roles
 //!
-//! `migrations/postgres/roles.sql` has a role that writes and can neither change nor remove an entry, one that reads and
-//! can record that it did ([`recorded_as`](crate::AuditReader::recorded_as)), and one that tries quarantined entries
-//! again. An [index on request](crate::guide::indexes) is made by the owner of the tables. Where no service may create tables, an administrator runs what
-//! [`Store::migrations`](crate::Store::migrations) gives, and the services open with
-//! [`Migrate::Check`](crate::migrate::Migrate::Check). A password that changes, or a cloud's token, is asked for at each
-//! connection by [`PostgresStore::password`](crate::PostgresStore::password).
+//! `migrations/postgres/roles.sql` creates three roles. The first writes, and can neither change nor remove an entry.
+//! The second reads, and can record that it did ([`recorded_as`](crate::AuditReader::recorded_as)). The third retries
+//! quarantined entries. An [index on request](super::indexes) is created by the owner of the tables. Where no service
+//! may create tables, an administrator runs the scripts of [`Store::migrations`](crate::Store::migrations), and the
+//! services open with [`Migrate::Check`](crate::migrate::Migrate::Check). For a password that changes, or a cloud's
+//! token, see [`PostgresStore::password`](crate::PostgresStore::password): it is requested for each connection.
 //!
 //! # Poolers
 //!
-//! A log keeps one connection for writing, so a pooler saves little in front of it. One in session mode makes no
-//! difference. For one in transaction mode (PgBouncer's `pool_mode = transaction`), end the URL with
-//! `?statement-cache-capacity=0`: then no statement has a name on the server, where the next transaction may meet
-//! another connection, and each is prepared and run within one transaction. A batch takes some more round trips for it,
-//! whatever its size. PgBouncer from 1.21 on, with `max_prepared_statements` above 0, can do with names too. Tests
-//! run with PgBouncer 1.18 between.
+//! A log keeps one connection for writing, so a pooler in front of it saves little. A pooler in session mode makes no
+//! difference. For a pooler in transaction mode (PgBouncer's `pool_mode = transaction`), end the URL with
+//! `?statement-cache-capacity=0`. Then no statement has a name on the server, where the next transaction may meet
+//! another connection; each statement is prepared and run within one transaction. This adds a few round trips to a
+//! batch, whatever its size. PgBouncer 1.21 and later can keep names too, with `max_prepared_statements` above 0. The
+//! tests run with PgBouncer 1.18.
 //!
 //! # Retention
 //!
-//! The tables are not partitioned by time. PostgreSQL wants the partition's column in each unique key, and with `ts` in
-//! it neither `seq` nor `id` would be unique in a ledger any more: the database would no longer refuse a second entry
-//! in a place that is taken, nor a second one with the same `id`. Removing entries from a ledger also breaks what makes
-//! it worth reading, that `seq` is without holes. Let a ledger be what is removed: name it after the period, for
-//! instance `payments-2026`, and once it may go, an owner of the tables deletes it whole:
+//! The tables are not partitioned by time. PostgreSQL requires the partition's column in each unique key, and with
+//! `ts` in the key neither `seq` nor `id` would be unique in a ledger: the database would no longer refuse a second
+//! entry with the same `seq` or `id`. Removing single entries would also break the guarantee that `seq` is without
+//! holes. So remove whole ledgers: name a ledger after its period, for instance `payments-2026`, and when it may be
+//! removed, let an owner of the tables delete all of it:
 //!
 //! ```sql
 //! BEGIN;
@@ -44,16 +43,16 @@
 //! COMMIT;
 //! ```
 //!
-//! Its rows in `tracing_audit_heads` and `tracing_audit_positions` stay: a journal that turns up later is then known to
-//! have been committed, and a log that is opened once more goes on after the last `seq`. A CSV that is read meanwhile ends
-//! where the ledger does: wait for it first.
+//! Its rows in `tracing_audit_heads` and `tracing_audit_positions` stay: a journal that is found later is then known
+//! to have been committed, and a log that is opened again continues after the last `seq`. A CSV that is being read at
+//! that time ends where the ledger ends, so wait for it first.
 //!
 //! # More than one machine
 //!
-//! Every unique key begins with the ledger, no statement joins rows of two of them, and nothing needs sequences,
-//! triggers, temporary tables, advisory locks or settings of a session: `client_connection_check_interval`, and 16 MB of
-//! `work_mem` for sorting part of an export, are asked for within a transaction. So the tables can be spread over machines by
-//! ledger, for instance by [Citus](https://docs.citusdata.com), with the tables empty:
+//! Every unique key begins with the ledger, and no statement joins rows of two ledgers. Nothing needs sequences,
+//! triggers, temporary tables, advisory locks or settings of a session: `client_connection_check_interval`, and 16 MB
+//! of `work_mem` for sorting part of an export, are set within a transaction. So the tables can be distributed over
+//! machines by ledger, for instance by [Citus](https://docs.citusdata.com), while they are empty:
 //!
 //! ```sql
 //! SELECT create_distributed_table('tracing_audit_heads', 'ledger');
@@ -64,12 +63,12 @@
 //! SELECT create_reference_table('tracing_audit_migrations');
 //! ```
 //!
-//! (`tracing_audit_reads`, which is of no ledger, stays where it is.) All of a ledger then lies on one node, and a batch is one transaction there, without a second phase (tried with a
-//! batch's statements on three nodes of Citus 13.2 over PostgreSQL 15). What grows with the number of nodes is the
-//! number of ledgers that are written at once; a single ledger is as fast as its node. A query without a ledger asks
-//! all nodes.
+//! The table `tracing_audit_reads` belongs to no ledger and stays where it is. All of a ledger then lies on one node,
+//! and a batch is one transaction there, without a second phase. (Tried with a batch's statements on three nodes of
+//! Citus 13.2 over PostgreSQL 15.) More nodes allow more ledgers to be written at once; a single ledger is as fast as
+//! its node. A query without a ledger asks all nodes.
 //!
-//! The tests that SQLite and PostgreSQL share run against any server that speaks its language:
+//! The tests that SQLite and PostgreSQL share can run against any server that speaks PostgreSQL's protocol:
 //!
 //! ```sh
 //! TRACING_AUDIT_TEST_POSTGRES=postgres://user@host:5432 cargo test --features postgres --test suite contract::postgres

@@ -1,9 +1,9 @@
 //! Questions that are asked of an audit log, and the commands that answer them.
 //!
 //! The command `tracing-audit` (feature `cli`) is asked here about a trail of twelve API calls in the format of AWS
-//! CloudTrail, `tests/data/cloudtrail.jsonl`, and about one entry that has none of their fields. In a pipe the command
-//! answers in JSON Lines, and [`AuditReader`](crate::AuditReader) gives the same answers to code. The tests ask each of
-//! these questions of both databases and compare the answers with this text.
+//! CloudTrail, `tests/data/cloudtrail.jsonl`, and about one entry that has none of their fields. In a pipe the
+//! command answers in JSON Lines, and [`AuditReader`](crate::AuditReader) gives the same answers to code. The tests
+//! ask each of these questions of both databases and compare the answers with this text.
 //!
 //! # 1. Who read document D?
 //!

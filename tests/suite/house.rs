@@ -440,12 +440,17 @@ fn a_room_uses_only_rooms_below_it_and_imports_from_the_room_that_owns_the_name(
     for file in all.files.iter().filter(|file| !file.path.ends_with("lib.rs")) {
         for (number, line) in (1..).zip(without_tests(&file.text)) {
             let code = line.split("//").next().unwrap_or_default();
-            for (at, _) in code.match_indices("crate::") {
-                let name: String =
-                    code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if !code[..at].ends_with('$') && !floors.contains_key(&*name) && !name.is_empty() {
-                    writeln!(report, "{}:{number}: {name} comes through the front door", file.path.display())
-                        .unwrap();
+            let parts: Vec<&str> = code.split("crate::").collect();
+            for pair in parts.windows(2) {
+                let is_name = |c: &char| c.is_alphanumeric() || *c == '_';
+                let name: String = pair[1].chars().take_while(is_name).collect();
+                if !pair[0].ends_with('$') && !floors.contains_key(&*name) {
+                    writeln!(
+                        report,
+                        "{}:{number}: {name:?} comes through the front door",
+                        file.path.display()
+                    )
+                    .unwrap();
                 }
             }
             for (name, rooms) in KEPT_IN {

@@ -8,14 +8,24 @@ use std::{
 
 use crate::support::{self, entry};
 
+/// The program of an example.
+pub(super) fn built(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.ancestors().nth(2).unwrap().join("examples").join(name);
+    assert!(program.exists(), "the example is not built: 'cargo build --examples'");
+    program
+}
+
 /// Runs an example with this standard input.
 fn example(name: &str, arguments: &[&str], input: &[u8]) -> Output {
-    let tests = std::env::current_exe().unwrap();
-    let program: PathBuf = tests.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(program.exists(), "the example is not built: 'cargo build --examples'");
     let pipe = Stdio::piped;
-    let mut child =
-        Command::new(program).args(arguments).stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().unwrap();
+    let mut child = Command::new(built(name))
+        .args(arguments)
+        .stdin(pipe())
+        .stdout(pipe())
+        .stderr(pipe())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,5 +1,8 @@
 //! The documentation shows what the code does.
 
+mod compatibility;
 mod examples;
+mod public_dependencies;
 #[cfg(feature = "cli")]
 mod questions;
+mod readme;
