@@ -153,9 +153,9 @@ fn a_password_that_cannot_be_obtained_is_a_fault_of_the_store_and_asked_for_agai
 
 #[test]
 fn a_store_of_a_pool_connects_with_the_password_that_is_asked_for() {
-    let desk = Desk::new("both");
+    let desk = Desk::new("asking_pool");
     desk.run("GRANT asked TO $clerk");
-    let url = desk.as_clerk().replace("both@", "both:stale@");
+    let url = desk.as_clerk().replace("asking_pool@", "asking_pool:stale@");
     let pool = block_on(async { PgPool::connect_lazy(&url).unwrap() });
     let ask = || std::future::ready(Ok::<_, std::io::Error>("one".to_owned()));
     let store = Store::from(PostgresStore::from(pool).password(ask));
