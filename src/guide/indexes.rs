@@ -5,7 +5,7 @@
 //! when the log is opened, of a [`Column`](crate::query::Column) or of [`IndexOn::metadata`](crate::index::IndexOn::metadata), by
 //! [`Store::create_index`](crate::Store::create_index), or by `tracing-audit index add`. Without one a query answers the
 //! same, by a scan: give it a range of time, which any query is narrowed to by what each commit noted of its times.
-//! [`indexes`](crate::AuditReader::indexes) and `tracing-audit index list` show which there are, what each takes on
+//! [`indexes`](crate::Store::indexes) and `tracing-audit index list` show which there are, what each takes on
 //! disk, and in PostgreSQL how often it was used.
 //!
 //! | index | serves | time of an insert: SQLite | PostgreSQL | bytes an entry: SQLite | PostgreSQL |
