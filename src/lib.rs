@@ -94,7 +94,7 @@ pub mod testing;
 
 pub use engine::{Health, Notice, Stats};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
-pub use error::AuditError;
+pub use error::{AuditError, ErrorKind};
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, WiringReport, not_audit};
 pub use log::{AuditLog, AuditLogBuilder, AuditWriter, ShutdownReport};
 pub use query::{AuditFilter, AuditQuery};
@@ -103,6 +103,18 @@ pub use reader::AuditReader;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 pub use store::{QuarantineRetried, Store};
+
+/// The calls of each type for code without an async runtime.
+///
+/// The method `blocking` of a type gives them. They have the names of the async calls. Each blocks the thread until it is
+/// done. They work on any thread, also on one of an async runtime, whose other tasks wait meanwhile.
+pub mod blocking {
+    pub use crate::{
+        log::{BlockingBuilder, BlockingLog, BlockingWriter},
+        reader::blocking::BlockingReader,
+        store::BlockingStore,
+    };
+}
 
 /// Indexes of the entries, and what they are on.
 pub mod index {

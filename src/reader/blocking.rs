@@ -16,19 +16,23 @@ use crate::entry::{AuditEntry, SequencedEntry};
 use crate::error::AuditError;
 use crate::platform::on_own_runtime;
 use crate::query::{AuditQuery, CountBy};
-use crate::store::Index;
 
 impl AuditReader {
     /// The same calls, but each blocks the thread until its answer is complete. They work on any thread, also on one
     /// of an async runtime, whose other tasks wait meanwhile.
     ///
     /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let directory = tempfile::tempdir()?;
-    /// let log = tracing_audit::AuditLog::open_blocking(directory.path().join("audit.db"))?;
-    /// assert_eq!(log.reader().blocking().count(tracing_audit::AuditQuery::new())?, 0);
+    /// # #[cfg(feature = "sqlite")]
+    /// # fn main() -> Result<(), tracing_audit::AuditError> {
+    /// # use tracing_audit::{AuditLog, AuditQuery, Store};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("audit.db");
+    /// let log = AuditLog::builder().store(Store::sqlite(path)?).blocking().open()?;
+    /// assert_eq!(log.reader().blocking().count(AuditQuery::new())?, 0);
     /// # Ok(())
     /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
     /// ```
     #[must_use]
     pub fn blocking(&self) -> BlockingReader<'_> {
@@ -37,6 +41,9 @@ impl AuditReader {
 }
 
 /// The reader's calls for code without an async runtime: see [`AuditReader::blocking`].
+///
+/// The calls are the same, but each blocks the thread until its answer is complete. They work on any thread, also on one
+/// of an async runtime, whose other tasks wait meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockingReader<'a>(pub(crate) &'a AuditReader);
 
@@ -110,14 +117,6 @@ impl BlockingReader<'_> {
     /// The errors are those of that call.
     pub fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
         on_own_runtime(self.0.ledgers())
-    }
-
-    /// Calls [`AuditReader::indexes`] and blocks until it is done.
-    ///
-    /// # Errors
-    /// The errors are those of that call.
-    pub fn indexes(&self) -> Result<Vec<Index>, AuditError> {
-        on_own_runtime(self.0.indexes())
     }
 
     /// Calls [`AuditReader::reads`] and blocks until it is done.

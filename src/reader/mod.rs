@@ -5,7 +5,7 @@
 //! | `audit_reader` | `AuditReader`: query, count, page |
 //! | `page` | pages, and the cursors between them |
 //! | `follow` | entries in the order of commit: get, stream, follow |
-//! | `counts` | counts, ledgers, indexes |
+//! | `counts` | counts, ledgers |
 //! | `quarantine` | lists and exports quarantined entries |
 //! | `recording` | a read in progress, to be recorded |
 //! | `recorded_reads` | the record of who read the log |
@@ -13,7 +13,7 @@
 //! | `row` | a row of the ledger as an entry |
 
 mod audit_reader;
-mod blocking;
+pub(crate) mod blocking;
 mod counts;
 mod follow;
 mod page;
@@ -22,7 +22,6 @@ mod recorded_reads;
 mod recording;
 
 pub use audit_reader::AuditReader;
-pub use blocking::BlockingReader;
 pub use counts::{Change, Counted, Ledger};
 pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;

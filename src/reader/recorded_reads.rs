@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::audit_reader::AuditReader;
 use crate::entry::{from_micros, replace_nul};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::query::AuditQuery;
 use crate::store::RecordedReadRow;
 
@@ -45,8 +45,8 @@ impl AuditReader {
     /// waits for the file's lock as a writer does.
     ///
     /// A stream or an export is recorded when it starts, and again, with the number of its entries, when it ends. A
-    /// follower is recorded when it starts. [`ledgers`](Self::ledgers), [`indexes`](Self::indexes) and
-    /// [`reads`](Self::reads) return no entries and are not recorded.
+    /// follower is recorded when it starts. [`ledgers`](Self::ledgers) and [`reads`](Self::reads) return no entries and are
+    /// not recorded.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -105,8 +105,11 @@ impl TryFrom<RecordedReadRow> for RecordedRead {
 
     fn try_from(row: RecordedReadRow) -> Result<Self, AuditError> {
         let query = serde_json::from_str(&row.query).map_err(|cause| {
-            AuditError::new(Kind::Store, format!("the query of the recorded read {} is not JSON", row.id))
-                .because(cause)
+            AuditError::new(
+                ErrorKind::Store,
+                format!("the query of the recorded read {} is not JSON", row.id),
+            )
+            .because(cause)
         })?;
         Ok(Self {
             id: row.id,
