@@ -89,12 +89,12 @@ fn audit_log<T: 'static>(
         .store(Store::sqlite(directory.path().join("audit.db")).unwrap())
         .when_full(WhenFull::Reject)
         .commit_timeout(Duration::from_secs(60));
-    let log = configure(builder).open_blocking().unwrap();
+    let log = configure(builder).blocking().open().unwrap();
     let dispatch = Dispatch::new(registry().with(log.layer()));
     let beside = beside(&log);
     let settle = move || {
         let _as_long_as_the_log = &beside;
-        log.flush_blocking().unwrap();
+        log.blocking().flush().unwrap();
         assert_eq!(log.stats().rejected, 0);
     };
     (Subject { name, dispatch, settle: Box::new(settle) }, directory)
@@ -228,7 +228,11 @@ fn sink<S: Subscriber + for<'a> registry::LookupSpan<'a>>() -> impl Layer<S> {
 
 fn disabled(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
-    let log = AuditLog::open_blocking(directory.path().join("audit.db")).unwrap();
+    let log = AuditLog::builder()
+        .store(Store::sqlite(directory.path().join("audit.db")).unwrap())
+        .blocking()
+        .open()
+        .unwrap();
     // Made one at a time: callsites are cached for all live subscribers together.
     type Make<'a> = &'a dyn Fn() -> Dispatch;
     let info = || EnvFilter::new("info");

@@ -54,7 +54,7 @@ fn entry(n: usize) -> AuditEntry {
 
 /// Seconds, and the bytes of the indexes beside the keys.
 fn fill(fixture: Fixture, rows: usize, index: Option<(&str, &[&str])>) -> (f64, u64) {
-    fixture.log.writer().commit_blocking(entry(0)).unwrap();
+    fixture.log.writer().blocking().commit(entry(0)).unwrap();
     let reader = fixture.log.reader();
     let indexes =
         || reader.blocking().indexes().unwrap().into_iter().filter(|index| !KEYS.contains(&&*index.serves));
@@ -69,7 +69,7 @@ fn fill(fixture: Fixture, rows: usize, index: Option<(&str, &[&str])>) -> (f64, 
     let writer = fixture.log.writer();
     let start = Instant::now();
     for entry in entries {
-        writer.write_blocking(entry).unwrap();
+        writer.blocking().write(entry).unwrap();
     }
     fixture.settle();
     (start.elapsed().as_secs_f64(), indexes().map(|index| index.bytes.unwrap()).sum())

@@ -77,7 +77,8 @@ impl Ours {
             .store(store)
             .when_full(tracing_audit::WhenFull::Block { timeout: Duration::from_secs(60) })
             .commit_timeout(Duration::from_secs(60))
-            .open_blocking()
+            .blocking()
+            .open()
             .unwrap();
         let subscriber = tracing::Dispatch::new(tracing_subscriber::registry().with(log.layer()));
         Self { log, subscriber, ids: Ids::new(), _directory: directory }
@@ -89,7 +90,7 @@ impl Case for Ours {
         tracing::dispatcher::with_default(&self.subscriber, || {
             (from..from + PART).for_each(|i| emit(i, &self.ids))
         });
-        self.log.flush_blocking().unwrap();
+        self.log.blocking().flush().unwrap();
         assert_eq!(self.log.stats().committed, from + PART);
     }
 }

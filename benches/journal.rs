@@ -40,7 +40,7 @@ fn with_log<T>(
     body: impl FnOnce(&AuditLog, &Dispatch) -> T,
 ) -> T {
     let directory = tempfile::tempdir().unwrap();
-    let log = configure(builder(directory.path())).open_blocking().unwrap();
+    let log = configure(builder(directory.path())).blocking().open().unwrap();
     let dispatch = Dispatch::new(registry().with(log.layer()));
     let value = dispatcher::with_default(&dispatch, || body(&log, &dispatch));
     assert_eq!(log.stats().rejected, 0);
@@ -78,23 +78,23 @@ fn latencies(name: &str, settle: impl Fn(), mut emit: impl FnMut(u64)) {
 fn slowest() {
     println!("one call of 400 000 (10 000 at a time, committed between):");
     let in_memory = |builder: AuditLogBuilder| builder.in_memory_queue();
-    with_log(in_memory, |log, _| latencies("in memory", || log.flush_blocking().unwrap(), emit));
+    with_log(in_memory, |log, _| latencies("in memory", || log.blocking().flush().unwrap(), emit));
     with_log(
         |builder| builder,
         |log, _| {
-            latencies("journal", || log.flush_blocking().unwrap(), emit);
+            latencies("journal", || log.blocking().flush().unwrap(), emit);
         },
     );
     // Of 2 MiB.
     let rotating = |builder: AuditLogBuilder| builder.journal_max_bytes(8 << 20);
     with_log(rotating, |log, _| {
-        latencies("journal, a new segment every 5 000 entries", || log.flush_blocking().unwrap(), emit);
+        latencies("journal, a new segment every 5 000 entries", || log.blocking().flush().unwrap(), emit);
     });
     let syncing = |builder: AuditLogBuilder| {
         builder.durability(Durability::PowerLoss { within: Duration::from_millis(20) })
     };
     with_log(syncing, |log, _| {
-        latencies("journal, PowerLoss within 20 ms", || log.flush_blocking().unwrap(), emit);
+        latencies("journal, PowerLoss within 20 ms", || log.blocking().flush().unwrap(), emit);
     });
     let directory = tempfile::tempdir().unwrap();
     let file = std::fs::File::create(directory.path().join("audit.jsonl")).unwrap();
@@ -192,7 +192,7 @@ fn anonymous_bytes() -> f64 {
 fn run_child(what: &str) {
     let directory = std::path::PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
     let start = Instant::now();
-    let log = builder(&directory).open_blocking().unwrap();
+    let log = builder(&directory).blocking().open().unwrap();
     let writer = log.writer();
     let _default = dispatcher::set_default(&Dispatch::new(registry().with(log.layer())));
     if what == "start" {
@@ -211,7 +211,7 @@ fn run_child(what: &str) {
         std::process::abort();
     }
     let start = Instant::now();
-    log.flush_blocking().unwrap();
+    log.blocking().flush().unwrap();
     assert_eq!(log.reader().blocking().count(AuditQuery::new()).unwrap(), BACKLOG);
     println!("{}", start.elapsed().as_secs_f64());
 }

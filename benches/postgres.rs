@@ -45,7 +45,8 @@ fn open(url: &str, ledger: &str) -> AuditLog {
         .in_memory_queue()
         .when_full(tracing_audit::WhenFull::Block { timeout: Duration::from_secs(60) })
         .commit_timeout(Duration::from_secs(120))
-        .open_blocking()
+        .blocking()
+        .open()
         .unwrap()
 }
 
@@ -54,7 +55,7 @@ fn ours(url: &str, ledger: &str, rows: u64) {
     let log = open(url, ledger);
     let dispatch = Dispatch::new(registry().with(log.layer()));
     dispatcher::with_default(&dispatch, || (0..rows).for_each(emit));
-    log.flush_blocking().unwrap();
+    log.blocking().flush().unwrap();
     assert_eq!(log.stats().committed, rows);
 }
 

@@ -238,7 +238,8 @@ fn make_index(name: &str, store: &Store, on: &IndexOn) {
         .queue_max_bytes(1 << 30)
         .commit_timeout(Duration::from_secs(600))
         .on_notice(|_| {})
-        .open_blocking()
+        .blocking()
+        .open()
         .unwrap();
     let (writer, done) = (log.writer(), AtomicBool::new(false));
     let entry = || AuditEntry::new(Uuid::nil(), "document.read", "document");
@@ -249,7 +250,7 @@ fn make_index(name: &str, store: &Store, on: &IndexOn) {
             let mut slowest = Duration::ZERO;
             while !done.load(Ordering::Relaxed) {
                 let start = Instant::now();
-                writer.commit_blocking(entry()).unwrap();
+                writer.blocking().commit(entry()).unwrap();
                 slowest = slowest.max(start.elapsed());
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -271,7 +272,7 @@ fn make_index(name: &str, store: &Store, on: &IndexOn) {
         writes.join().unwrap();
         (took, commits.join().unwrap())
     });
-    log.flush_blocking().unwrap();
+    log.blocking().flush().unwrap();
     let [took, slowest, slowest_commit] =
         [took, slowest, slowest_commit].map(|time| show(time.as_secs_f64()));
     println!(
@@ -329,7 +330,7 @@ fn main() {
     let rows = std::env::var("QUERY_ROWS").map_or(10_000_000, |rows| rows.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.db");
-    drop(AuditLog::open_blocking(&file).unwrap());
+    drop(AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().unwrap());
     let start = Instant::now();
     block_on(sqlite(file.to_str().unwrap(), rows));
     println!("{rows} entries in SQLite after {:?}", start.elapsed());
@@ -340,7 +341,7 @@ fn main() {
     let url = server().create_database();
     let log =
         AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue().queue_max_entries(1);
-    drop(log.open_blocking().unwrap());
+    drop(log.blocking().open().unwrap());
     let start = Instant::now();
     block_on(postgres(&url, rows));
     println!("{rows} entries in PostgreSQL after {:?}", start.elapsed());

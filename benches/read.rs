@@ -23,7 +23,8 @@ fn fill(file: &Path) {
         .store(Store::sqlite(file).unwrap())
         .when_full(WhenFull::Block { timeout: Duration::from_secs(60) })
         .commit_timeout(Duration::from_secs(60))
-        .open_blocking()
+        .blocking()
+        .open()
         .unwrap();
     let writer = log.writer();
     let runtime = Runtime::new().unwrap();
@@ -41,7 +42,7 @@ fn fill(file: &Path) {
             writer.write(entry).await.unwrap();
         }
     });
-    log.flush_blocking().unwrap();
+    log.blocking().flush().unwrap();
     assert_eq!(log.stats().committed, ROWS);
     // The same with UUIDs as text and without the indexes that a rare value needs.
     let copy = "CREATE TABLE plain AS SELECT * FROM tracing_audit_log;

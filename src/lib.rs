@@ -104,6 +104,18 @@ pub use reader::AuditReader;
 pub use store::PostgresStore;
 pub use store::{QuarantineRetried, Store};
 
+/// The calls of each type for code without an async runtime.
+///
+/// The method `blocking` of a type gives them. They have the names of the async calls. Each blocks the thread until it is
+/// done. They work on any thread, also on one of an async runtime, whose other tasks wait meanwhile.
+pub mod blocking {
+    pub use crate::{
+        log::{BlockingBuilder, BlockingLog, BlockingWriter},
+        reader::blocking::BlockingReader,
+        store::BlockingStore,
+    };
+}
+
 /// Indexes of the entries, and what they are on.
 pub mod index {
     pub use crate::{query::IndexOn, store::Index};

@@ -80,10 +80,10 @@ async fn child(end: &str) {
 
 /// Without a handler, so without Tokio's `signal`, which installs one for good.
 fn child_that_waits_for_sigterm() {
-    let audit = builder().open_blocking().unwrap();
+    let audit = builder().blocking().open().unwrap();
     tracing_subscriber::registry().with(audit.layer()).init();
     (0..FLUSHED).for_each(|i| info!(target: "audit", action = "flushed", i));
-    audit.flush_blocking().unwrap();
+    audit.blocking().flush().unwrap();
     (0..LAST).for_each(|i| info!(target: "audit", action = "last", i));
     println!("{}", audit.stats().offered);
     std::io::stdout().flush().unwrap();
@@ -127,7 +127,7 @@ fn ended(end: &str, queue: &str) -> Ended {
     let reader = AuditReader::new(Store::sqlite(&file).unwrap());
     let count = || reader.blocking().count(AuditQuery::new()).unwrap();
     let left = count();
-    let next = AuditLog::open_blocking(&file).unwrap();
+    let next = AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().unwrap();
     let journals = || std::fs::read_dir(directory.path().join("audit.db.queue")).unwrap().count();
     support::wait_until("what was left is adopted", || journals() == 1);
     assert_eq!(next.stats().recovered, count() - left);

@@ -13,7 +13,7 @@ use crate::entry::SequencedEntry;
 use crate::error::AuditError;
 use crate::platform::on_own_runtime;
 use crate::query::AuditQuery;
-use crate::reader::{AuditReader, BlockingReader, output_error};
+use crate::reader::{AuditReader, blocking::BlockingReader, output_error};
 use crate::store::Span;
 
 /// The size at which a chunk is handed over, in bytes: handing it over costs far less than filling it.

@@ -11,7 +11,6 @@ use crate::engine::EngineHandle;
 use crate::engine::{Health, Stats};
 use crate::error::AuditError;
 use crate::layer::{AuditLayer, Destination, Emitter, Interests, NotAudit, Protect, WiringReport};
-use crate::platform::block_on;
 use crate::reader::AuditReader;
 
 /// An audit log: opens a store, runs the thread that writes to it, and hands out layers, writers and readers.
@@ -53,7 +52,8 @@ impl AuditLog {
     /// ```should_panic
     /// # use tracing_subscriber::prelude::*;
     /// # let directory = tempfile::tempdir().unwrap();
-    /// # let audit = tracing_audit::AuditLog::open_blocking(directory.path().join("audit.db")).unwrap();
+    /// # let store = tracing_audit::Store::sqlite(directory.path().join("audit.db")).unwrap();
+    /// # let audit = tracing_audit::AuditLog::builder().store(store).blocking().open().unwrap();
     /// tracing_subscriber::fmt().finish().with(audit.layer()).init(); // panics
     /// ```
     ///
@@ -62,7 +62,8 @@ impl AuditLog {
     /// ```standalone_crate
     /// use tracing_subscriber::prelude::*;
     /// # let directory = tempfile::tempdir().unwrap();
-    /// # let audit = tracing_audit::AuditLog::open_blocking(directory.path().join("audit.db")).unwrap();
+    /// # let store = tracing_audit::Store::sqlite(directory.path().join("audit.db")).unwrap();
+    /// # let audit = tracing_audit::AuditLog::builder().store(store).blocking().open().unwrap();
     /// tracing_subscriber::registry()
     ///     .with(tracing_subscriber::fmt::layer().with_filter(tracing_audit::not_audit()))
     ///     .with(audit.layer())
@@ -160,14 +161,6 @@ impl AuditLog {
         self.writer.flush().await
     }
 
-    /// [`flush`](Self::flush) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `flush`.
-    pub fn flush_blocking(&self) -> Result<(), AuditError> {
-        self.writer.flush_blocking()
-    }
-
     /// Runs `emit`, which emits audit events with `tracing`'s macros, and waits until all of them are durable. Use it
     /// for an act that must not happen unless its entry is certain to stay. Returns the `seq` of each event, in order.
     ///
@@ -205,14 +198,6 @@ impl AuditLog {
         self.writer.engine().committed(emit).await
     }
 
-    /// [`committed`](Self::committed) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `committed`.
-    pub fn committed_blocking(&self, emit: impl FnOnce()) -> Result<Vec<u64>, AuditError> {
-        block_on(self.committed(emit))
-    }
-
     /// Accepts nothing more, commits pending entries for at most `deadline`, and ends the log's thread, which closes
     /// its connection. The report says how many entries are left.
     ///
@@ -229,14 +214,6 @@ impl AuditLog {
             Err(error) if error.is_closed() => Err(error),
             _ => Ok(ShutdownReport { stats }),
         }
-    }
-
-    /// [`shutdown`](Self::shutdown) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `shutdown`.
-    pub fn shutdown_blocking(&self, deadline: Duration) -> Result<ShutdownReport, AuditError> {
-        block_on(self.shutdown(deadline))
     }
 }
 

@@ -9,7 +9,6 @@ use crate::defaults;
 use crate::engine::{Engine, Settings};
 use crate::error::{AuditError, Kind};
 use crate::layer::Interests;
-use crate::platform::block_on;
 use crate::queue::{Durability, JournalHome, JournalQueue, MemoryQueue, Queue, Refused};
 use crate::reader::AuditReader;
 use crate::store::{QueueByDefault, Store};
@@ -30,15 +29,6 @@ impl AuditLog {
     #[cfg(feature = "sqlite")]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self, AuditError> {
         Self::builder().store(Store::sqlite(path)?).open().await
-    }
-
-    /// [`open`](Self::open) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `open`.
-    #[cfg(feature = "sqlite")]
-    pub fn open_blocking(path: impl AsRef<std::path::Path>) -> Result<Self, AuditError> {
-        Self::builder().store(Store::sqlite(path)?).open_blocking()
     }
 }
 
@@ -94,14 +84,6 @@ impl AuditLogBuilder {
         }
         let interests = Arc::new(Interests::new(self.target, self.level, self.span_fields));
         Ok(AuditLog { writer: AuditWriter::of(engine), reader, interests })
-    }
-
-    /// [`open`](Self::open) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `open`.
-    pub fn open_blocking(self) -> Result<AuditLog, AuditError> {
-        block_on(self.open())
     }
 
     /// Refuses settings that cannot work, whatever the store is.

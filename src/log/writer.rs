@@ -6,7 +6,6 @@ use crate::defaults;
 use crate::engine::{Engine, EngineHandle, Health, Settings, Stats};
 use crate::entry::{AuditEntry, Row, encode_entry, row_of};
 use crate::error::AuditError;
-use crate::platform::block_on;
 use crate::queue::{MemoryQueue, Refused, WhenFull};
 use crate::store::{QuarantineRetried, Store};
 
@@ -120,31 +119,6 @@ impl AuditWriter {
         self.last.engine.flush(self.last.engine.settings.commit_timeout).await
     }
 
-    /// [`flush`](Self::flush) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `flush`.
-    pub fn flush_blocking(&self) -> Result<(), AuditError> {
-        block_on(self.flush())
-    }
-
-    /// [`write`](Self::write) for code without an async runtime. Blocks the thread while the queue is full.
-    ///
-    /// # Errors
-    /// As `write`.
-    pub fn write_blocking(&self, entry: AuditEntry) -> Result<(), AuditError> {
-        let record = self.encode(entry)?;
-        self.last.engine.accept_blocking(&record).map(drop)
-    }
-
-    /// [`commit`](Self::commit) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `commit`.
-    pub fn commit_blocking(&self, entry: AuditEntry) -> Result<u64, AuditError> {
-        block_on(self.commit(entry))
-    }
-
     /// Retries every quarantined entry, whichever process quarantined it: call it once the database's objection has
     /// been fixed. An entry that is now accepted becomes a row at the head of the ledger, in the transaction that takes
     /// it out of quarantine. [`AuditReader::quarantined`](crate::AuditReader::quarantined) lists quarantined entries.
@@ -172,14 +146,6 @@ impl AuditWriter {
             .await
     }
 
-    /// [`retry_quarantined`](Self::retry_quarantined) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `retry_quarantined`.
-    pub fn retry_quarantined_blocking(&self) -> Result<QuarantineRetried, AuditError> {
-        block_on(self.retry_quarantined())
-    }
-
     /// The books of the whole log, not of this clone alone.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -192,7 +158,7 @@ impl AuditWriter {
         self.last.engine.health()
     }
 
-    fn encode(&self, entry: AuditEntry) -> Result<Vec<u8>, AuditError> {
+    pub(super) fn encode(&self, entry: AuditEntry) -> Result<Vec<u8>, AuditError> {
         let row = row_of(entry);
         let limits = self.last.engine.settings.limits;
         let mut record = Vec::with_capacity(256 + row.metadata.len());
@@ -238,7 +204,8 @@ mod tests {
             .store(store)
             .value_max_bytes(100)
             .entry_max_bytes(record.len())
-            .open_blocking()
+            .blocking()
+            .open()
             .unwrap();
         log.writer().try_write(entry(100, 500)).unwrap();
         assert!(log.writer().try_write(entry(100, 501)).unwrap_err().is_too_large());

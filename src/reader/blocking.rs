@@ -23,12 +23,17 @@ impl AuditReader {
     /// of an async runtime, whose other tasks wait meanwhile.
     ///
     /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let directory = tempfile::tempdir()?;
-    /// let log = tracing_audit::AuditLog::open_blocking(directory.path().join("audit.db"))?;
-    /// assert_eq!(log.reader().blocking().count(tracing_audit::AuditQuery::new())?, 0);
+    /// # #[cfg(feature = "sqlite")]
+    /// # fn main() -> Result<(), tracing_audit::AuditError> {
+    /// # use tracing_audit::{AuditLog, AuditQuery, Store};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("audit.db");
+    /// let log = AuditLog::builder().store(Store::sqlite(path)?).blocking().open()?;
+    /// assert_eq!(log.reader().blocking().count(AuditQuery::new())?, 0);
     /// # Ok(())
     /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
     /// ```
     #[must_use]
     pub fn blocking(&self) -> BlockingReader<'_> {
@@ -37,6 +42,9 @@ impl AuditReader {
 }
 
 /// The reader's calls for code without an async runtime: see [`AuditReader::blocking`].
+///
+/// The calls are the same, but each blocks the thread until its answer is complete. They work on any thread, also on one
+/// of an async runtime, whose other tasks wait meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockingReader<'a>(pub(crate) &'a AuditReader);
 

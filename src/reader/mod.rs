@@ -13,7 +13,7 @@
 //! | `row` | a row of the ledger as an entry |
 
 mod audit_reader;
-mod blocking;
+pub(crate) mod blocking;
 mod counts;
 mod follow;
 mod page;
@@ -22,7 +22,6 @@ mod recorded_reads;
 mod recording;
 
 pub use audit_reader::AuditReader;
-pub use blocking::BlockingReader;
 pub use counts::{Change, Counted, Ledger};
 pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;

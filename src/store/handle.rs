@@ -9,7 +9,6 @@ use super::{
     migration::{Migrate, Migration},
 };
 use crate::error::{AuditError, Kind};
-use crate::platform::on_own_runtime;
 use crate::query::IndexOn;
 
 /// A database that holds a ledger. Cheap to clone; connects when it is first used.
@@ -98,14 +97,6 @@ impl Store {
         Err(AuditError::new(Kind::Schema, message))
     }
 
-    /// [`create_index`](Self::create_index) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `create_index`.
-    pub fn create_index_blocking(&self, on: &IndexOn) -> Result<(), AuditError> {
-        on_own_runtime(self.create_index(on))
-    }
-
     /// Drops an index that was created on request, if it exists.
     ///
     /// # Errors
@@ -119,14 +110,6 @@ impl Store {
             return Err(AuditError::new(Kind::Config, format!("every log has an index on {on}")));
         }
         self.backend.indexes()?.drop(on).await
-    }
-
-    /// [`drop_index`](Self::drop_index) for code without an async runtime. Blocks the thread.
-    ///
-    /// # Errors
-    /// As `drop_index`.
-    pub fn drop_index_blocking(&self, on: &IndexOn) -> Result<(), AuditError> {
-        on_own_runtime(self.drop_index(on))
     }
 
     /// The statement that creates this index, or several separated by `;`, for running them by hand. `None` if every log

@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `handle.rs` | `Store`: a database, and whether a log may create its tables |
+//! | `blocking.rs` | the store's calls for code without an async runtime |
 //! | `backend.rs` | the contract of a database: `Backend`, `Reads`, `Indexes`, and the rows they return |
 //! | `appender.rs` | the contract of its writing side: `Appender`, `Append`, `Applied`, `Fault` |
 //! | `migration.rs` | `Migrate`, `Migration`, and the errors of tables that do not exist or are too old |
@@ -12,6 +13,7 @@
 
 mod appender;
 mod backend;
+mod blocking;
 mod handle;
 mod index;
 mod migration;
@@ -27,6 +29,7 @@ pub(crate) use appender::{Append, AppendError, Appender, Applied, Fault, Quarant
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use backend::{Backend, Reads};
 pub(crate) use backend::{Group, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span};
+pub use blocking::BlockingStore;
 pub use handle::Store;
 pub use index::Index;
 pub use migration::{Migrate, Migration};

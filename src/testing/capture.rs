@@ -135,7 +135,7 @@ impl Capture {
     #[track_caller]
     #[expect(clippy::expect_used, reason = "a test fails by panicking")]
     pub fn entries(&self) -> Vec<SequencedEntry> {
-        self.log().flush_blocking().expect("a recorder commits at once");
+        self.log().blocking().flush().expect("a recorder commits at once");
         let entries = self.captured.recorder.entries();
         if entries.is_empty()
             && let Err(error) = self.log().check_wiring()

@@ -43,7 +43,7 @@ impl Captured {
     #[expect(clippy::expect_used, reason = "a test fails by panicking")]
     pub(super) fn new() -> Self {
         let recorder = Recorder::new();
-        let log = AuditLog::builder().store(&recorder).open_blocking();
+        let log = AuditLog::builder().store(&recorder).blocking().open();
         let log = log.expect("a log in memory can be opened").wired_as(Arc::clone(interests()));
         Self { log, recorder, discarded_before: DISCARDED.load(Ordering::Relaxed) }
     }

@@ -80,7 +80,8 @@ impl Scripted {
             .in_memory_queue()
             .queue_max_entries(40)
             .when_full(WhenFull::Reject)
-            .open_blocking()
+            .blocking()
+            .open()
             .unwrap()
     }
 
@@ -280,7 +281,7 @@ impl Outcomes {
 fn settle(log: &AuditLog, outcomes: &mut Outcomes) {
     wait_until("room for a last entry", || log.stats().pending < 40);
     outcomes.write(&log.writer(), entry("last"));
-    wait_until("a flush", || log.flush_blocking().is_ok());
+    wait_until("a flush", || log.blocking().flush().is_ok());
     wait_until("every gap is reported", || log.stats().pending == 0);
 }
 
@@ -307,10 +308,10 @@ fn run_steps(steps: Vec<Step>) {
             Step::TooLarge => outcomes.write(&writer, entry("x".repeat(100_000))),
             Step::Script(answers) => database.script(&answers),
             Step::RefuseConnects(count) => *lock(&database.refused_connects) = count,
-            Step::Flush => drop(log.flush_blocking()),
+            Step::Flush => drop(log.blocking().flush()),
             Step::Restart => {
                 settle(&log, &mut outcomes);
-                let report = log.shutdown_blocking(Duration::from_secs(30)).unwrap();
+                let report = log.blocking().shutdown(Duration::from_secs(30)).unwrap();
                 assert_eq!(report.stats.pending, 0);
                 finished.offered += report.stats.offered;
                 finished.gaps += report.stats.gaps;
@@ -374,7 +375,7 @@ fn a_panic_of_the_log_s_thread_is_counted_survived_and_doubles_nothing() {
     let log = database.open();
     database.script(&[Answer::Panic, Answer::LostInPanic]);
     (0..10).for_each(|i| log.writer().try_write(entry(i.to_string())).unwrap());
-    wait_until("a flush", || log.flush_blocking().is_ok());
+    wait_until("a flush", || log.blocking().flush().is_ok());
     let stats = log.stats();
     assert_eq!((stats.committed, stats.pending, stats.panics), (10, 0, 2));
     assert!(stats.last_error.is_some_and(|error| error.to_string().contains("panicked: as the script says")));
@@ -386,9 +387,9 @@ fn a_panic_of_the_log_s_thread_is_counted_survived_and_doubles_nothing() {
 fn a_database_that_does_not_answer_is_failing_until_it_does() {
     let database = Scripted::default();
     let builder = AuditLog::builder().store(Store::of(database.clone())).on_notice(|_| {});
-    let log = builder.commit_timeout(Duration::from_millis(100)).open_blocking().unwrap();
+    let log = builder.commit_timeout(Duration::from_millis(100)).blocking().open().unwrap();
     database.script(&[Answer::Late]);
-    assert!(log.writer().commit_blocking(entry("late")).unwrap_err().is_pending());
+    assert!(log.writer().blocking().commit(entry("late")).unwrap_err().is_pending());
     wait_until("health turns bad", || log.health() == Health::Failing);
     assert_eq!(log.stats().retries, 0);
     wait_until("health turns good", || log.health() == Health::Healthy);
@@ -414,13 +415,16 @@ fn a_shutdown_sends_a_notice_only_if_it_leaves_entries_pending_and_may_be_repeat
         let database = Scripted::default();
         database.script(answers);
         let builder = AuditLog::builder().store(Store::of(database));
-        let log =
-            builder.on_notice(move |notice| lock(&notices).push(notice.to_string())).open_blocking().unwrap();
+        let log = builder
+            .on_notice(move |notice| lock(&notices).push(notice.to_string()))
+            .blocking()
+            .open()
+            .unwrap();
         log.writer().try_write(entry("a")).unwrap();
         let left = u64::from(!answers.is_empty());
         wait_until("a notice, if there is something to report", || left == 0 || !lock(&sent).is_empty());
         for _ in 0..2 {
-            let shut_down = log.shutdown_blocking(Duration::from_millis(300));
+            let shut_down = log.blocking().shutdown(Duration::from_millis(300));
             assert!(shut_down.is_ok() || left == 1, "{shut_down:?}");
             assert_eq!(log.stats().pending, left);
             assert!(log.writer().try_write(entry("late")).unwrap_err().is_closed());
@@ -444,7 +448,7 @@ fn unreadable_records_are_all_quarantined_even_if_the_log_panics_between_them() 
     log.writer().engine().try_append(b"not a record", &mut None).unwrap();
     wait_until("the panic", || log.stats().panics == 1);
     log.writer().engine().try_append(b"neither", &mut None).unwrap();
-    wait_until("a flush", || log.flush_blocking().is_ok());
+    wait_until("a flush", || log.blocking().flush().is_ok());
     let stats = log.stats();
     assert_eq!((stats.quarantined, stats.pending, lock(&database.tables).quarantine.len()), (2, 0, 2));
 }
@@ -452,13 +456,13 @@ fn unreadable_records_are_all_quarantined_even_if_the_log_panics_between_them() 
 #[test]
 fn more_refused_entries_than_a_batch_holds_do_not_hide_an_acceptable_one() {
     let database = Scripted::default();
-    let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).open_blocking().unwrap();
+    let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).blocking().open().unwrap();
     let metadata = serde_json::Value::from("x".repeat(1_000_000));
     for _ in 0..10 {
         log.writer().try_write(AuditEntry { metadata: metadata.clone(), ..entry("poison") }).unwrap();
     }
     log.writer().try_write(entry("fine")).unwrap();
-    wait_until("a flush", || log.flush_blocking().is_ok());
+    wait_until("a flush", || log.blocking().flush().is_ok());
     let stats = log.stats();
     assert_eq!((stats.quarantined, stats.committed, stats.pending), (10, 1, 0));
 }
@@ -467,7 +471,7 @@ fn more_refused_entries_than_a_batch_holds_do_not_hide_an_acceptable_one() {
 fn a_shutdown_while_emitters_run_leaves_nothing_pending() {
     for _ in 0..10 {
         let database = Scripted::default();
-        let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).open_blocking().unwrap();
+        let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).blocking().open().unwrap();
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 let writer = log.writer();
@@ -483,7 +487,7 @@ fn a_shutdown_while_emitters_run_leaves_nothing_pending() {
                 });
             }
             std::thread::sleep(Duration::from_millis(30));
-            let report = log.shutdown_blocking(Duration::from_secs(30)).unwrap();
+            let report = log.blocking().shutdown(Duration::from_secs(30)).unwrap();
             assert_eq!(report.stats.pending, 0);
         });
         assert_balanced(&log.stats());
@@ -500,13 +504,13 @@ fn a_wait_for_room_ends_at_once_when_the_log_is_shut_down() {
         .in_memory_queue()
         .queue_max_entries(1)
         .queue_max_bytes(1000);
-    let log = builder.when_full(WhenFull::Block { timeout: Duration::MAX }).open_blocking().unwrap();
+    let log = builder.when_full(WhenFull::Block { timeout: Duration::MAX }).blocking().open().unwrap();
     log.writer().try_write(entry("a")).unwrap();
     std::thread::scope(|scope| {
         let writer = log.writer();
-        let waiting = scope.spawn(move || writer.write_blocking(entry("b")));
+        let waiting = scope.spawn(move || writer.blocking().write(entry("b")));
         std::thread::sleep(Duration::from_millis(50));
-        let shut_down = log.shutdown_blocking(Duration::from_millis(50));
+        let shut_down = log.blocking().shutdown(Duration::from_millis(50));
         assert!(shut_down.is_ok_and(|report| report.stats.pending == 1));
         assert!(waiting.join().unwrap().unwrap_err().is_closed());
     });
@@ -516,12 +520,12 @@ fn a_wait_for_room_ends_at_once_when_the_log_is_shut_down() {
 fn a_pending_commit_fails_when_the_log_ends() {
     let database = Scripted::default();
     database.script(&[Answer::Fail; 1000]);
-    let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).open_blocking().unwrap();
+    let log = AuditLog::builder().store(Store::of(database)).on_notice(|_| {}).blocking().open().unwrap();
     std::thread::scope(|scope| {
         let writer = log.writer();
-        let waiting = scope.spawn(move || writer.commit_blocking(entry("a")));
+        let waiting = scope.spawn(move || writer.blocking().commit(entry("a")));
         wait_until("it is accepted", || log.stats().pending == 1);
-        drop(log.shutdown_blocking(Duration::from_millis(50)));
+        drop(log.blocking().shutdown(Duration::from_millis(50)));
         let error = waiting.join().unwrap().unwrap_err();
         assert!(error.is_pending() && error.to_string().contains("the audit log ended"), "{error}");
     });
@@ -531,11 +535,11 @@ fn a_pending_commit_fails_when_the_log_ends() {
 fn a_panic_while_opening_is_an_error_or_retried_and_a_hang_is_failing() {
     let database = Scripted::default();
     *lock(&database.panicking_connects) = 1;
-    let error = AuditLog::builder().store(Store::of(database.clone())).open_blocking().unwrap_err();
+    let error = AuditLog::builder().store(Store::of(database.clone())).blocking().open().unwrap_err();
     assert!(error.to_string().contains("panicked: as the script says"), "{error}");
     *lock(&database.panicking_connects) = 2;
     let writer = AuditWriter::new(Store::of(database.clone()), Duration::from_millis(1), 10);
-    writer.commit_blocking(entry("a")).unwrap();
+    writer.blocking().commit(entry("a")).unwrap();
     assert_eq!(writer.stats().panics, 2);
 
     // The default commit_timeout is 5 s.
@@ -610,7 +614,7 @@ fn a_queue_that_cannot_be_read_is_failing_and_read_again_with_pauses() {
     let writer = AuditWriter::of(engine);
     writer.try_write(entry("a")).unwrap();
     wait_until("health turns bad", || writer.health() == Health::Failing || writer.stats().committed == 1);
-    wait_until("a flush", || writer.flush_blocking().is_ok());
+    wait_until("a flush", || writer.blocking().flush().is_ok());
     let stats = writer.stats();
     // Each retry comes after a pause: a spinning thread would have starved the timer, and this test.
     assert_eq!((stats.committed, stats.pending, stats.retries), (1, 0, 5));
@@ -678,24 +682,24 @@ impl Appender for LosesEverySecond {
 fn lost_answers_double_nothing_lose_nothing_and_give_each_commit_its_own_seq() {
     let directory = tempfile::tempdir().unwrap();
     let sqlite = Store::sqlite(directory.path().join("audit.db")).unwrap();
-    let log = AuditLog::builder().store(Store::of(LosesAnswers(sqlite.clone()))).open_blocking().unwrap();
+    let log = AuditLog::builder().store(Store::of(LosesAnswers(sqlite.clone()))).blocking().open().unwrap();
     let writer = log.writer();
     let twice = entry("0");
     balanced(&writer, || {
         // Commits between other entries, with duplicates and records that no version can read.
         for i in 0..200 {
             let mine = if i == 0 { twice.clone() } else { entry(i.to_string()) };
-            assert_eq!(writer.commit_blocking(mine).unwrap(), i * 4);
+            assert_eq!(writer.blocking().commit(mine).unwrap(), i * 4);
             for other in 0..3 {
                 writer.try_write(entry((1000 + i * 3 + other).to_string())).unwrap();
             }
             if i % 50 == 10 {
-                assert!(writer.commit_blocking(twice.clone()).unwrap_err().is_duplicate());
+                assert!(writer.blocking().commit(twice.clone()).unwrap_err().is_duplicate());
                 writer.engine().queue.append(b"not a record").unwrap();
             }
         }
     });
-    log.flush_blocking().unwrap();
+    log.blocking().flush().unwrap();
     let stats = log.stats();
     assert_eq!((stats.offered, stats.committed, stats.quarantined, stats.pending), (808, 800, 8, 0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

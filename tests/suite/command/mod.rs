@@ -67,8 +67,8 @@ pub(crate) fn filled(fixture: Fixture) -> Fixture {
         ts: "2026-11-19T00:00:00Z".parse().unwrap(),
         ..AuditEntry::new(Uuid::nil(), "twice", "r")
     };
-    fixture.log.writer().commit_blocking(twice.clone()).unwrap();
-    assert!(fixture.log.writer().commit_blocking(twice).unwrap_err().is_duplicate());
+    fixture.log.writer().blocking().commit(twice.clone()).unwrap();
+    assert!(fixture.log.writer().blocking().commit(twice).unwrap_err().is_duplicate());
     fixture
 }
 

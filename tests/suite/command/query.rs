@@ -46,7 +46,7 @@ fn control_characters_are_escaped_in_a_table() {
         reason: Some("\u{1b}[2Jgone\u{202e}\n".to_owned()),
         ..AuditEntry::new(Uuid::nil(), "a\r\u{9b}", "r")
     };
-    fixture.log.writer().commit_blocking(hostile).unwrap();
+    fixture.log.writer().blocking().commit(hostile).unwrap();
     let db = fixture.directory.path().join("audit.db");
     let table = answer(db.to_str().unwrap(), "query --format table");
     assert!(table.contains("a\\r\\u{9b}") && table.contains("\\u{1b}[2Jgone\\u{202e}\\n"), "{table}");
@@ -60,7 +60,7 @@ fn several_databases_are_queried_as_one() {
         for event in events {
             emit(log, &EVENTS[event]);
         }
-        log.flush_blocking().unwrap();
+        log.blocking().flush().unwrap();
     }
     let link = |name: &str, to: &str| {
         let file = first.directory.path().join(name).display().to_string();
@@ -124,11 +124,11 @@ fn entries_of_several_ledgers_are_shown_in_the_order_of_time_within_one_limit() 
             .in_memory_queue()
             .queue_max_entries(100)
             .queue_max_bytes(1 << 20);
-        let log = builder.ledger(ledger).open_blocking().unwrap();
+        let log = builder.ledger(ledger).blocking().open().unwrap();
         for event in events {
             emit(&log, &EVENTS[event]);
         }
-        log.flush_blocking().unwrap();
+        log.blocking().flush().unwrap();
     }
     shows(
         &url,

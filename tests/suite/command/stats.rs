@@ -9,7 +9,7 @@ fn counts_over_time_are_drawn_as_columns_with_gaps_for_empty_days() {
     for (event, times) in [(0, 3), (2, 1), (4, 2)] {
         (0..times).for_each(|_| emit(&fixture.log, &EVENTS[event]));
     }
-    fixture.log.flush_blocking().unwrap();
+    fixture.log.blocking().flush().unwrap();
     shows(
         &fixture.db,
         "stats --by day",

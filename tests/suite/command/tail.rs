@@ -21,10 +21,10 @@ fn killed_fifty_times(fixture: &Fixture, file: &str, tail: impl Fn() -> Command)
                 for _ in 0..40 {
                     let reason = Some("x".repeat(3000));
                     let entry = AuditEntry { reason, ..AuditEntry::new(Uuid::nil(), "a", "r") };
-                    fixture.log.writer().write_blocking(entry).unwrap();
+                    fixture.log.writer().blocking().write(entry).unwrap();
                     std::thread::sleep(std::time::Duration::from_micros(500));
                 }
-                fixture.log.flush_blocking().unwrap();
+                fixture.log.blocking().flush().unwrap();
             });
             // Amid its work: each round adds more than this.
             wait_until("the file has grown", || length() > before + round * 7919 % 100_000);
@@ -57,7 +57,7 @@ fn a_tail_with_a_state_killed_fifty_times_has_appended_every_entry_once() {
     std::io::Write::write_all(&mut append(), another.as_bytes()).unwrap();
     std::io::Write::write_all(&mut append(), b"a note").unwrap();
     emit(&fixture.log, &EVENTS[0]);
-    fixture.log.flush_blocking().unwrap();
+    fixture.log.blocking().flush().unwrap();
     let mut again = command(&fixture.db);
     assert!(again.args(["tail", "--state", &state]).stdout(append()).status().unwrap().success());
     let whole = std::fs::read_to_string(&file).unwrap();

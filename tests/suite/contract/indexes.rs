@@ -25,7 +25,7 @@ fn indexes_on_request_are_created_beside_writers_and_change_no_answer() {
                         metadata: json!({ "client": { "ip": format!("10.0.0.{thread}") } }),
                         ..entry(format!("thread.{thread}"))
                     };
-                    writer.write_blocking(entry).unwrap();
+                    writer.blocking().write(entry).unwrap();
                 }
             });
         }
@@ -70,9 +70,9 @@ fn indexes_on_request_are_created_beside_writers_and_change_no_answer() {
     assert_eq!(on_request(), ["action", "agent_id", "metadata.client.ip", "reason"]);
     assert_eq!(answers(), expected);
     for on in ["action", "reason", "metadata.client.ip", "agent_id", "agent_id"] {
-        store.drop_index_blocking(&on.parse().unwrap()).unwrap();
+        store.blocking().drop_index(&on.parse().unwrap()).unwrap();
     }
-    assert!(store.drop_index_blocking(&IndexOn::Column(Column::SessionId)).unwrap_err().is_config());
+    assert!(store.blocking().drop_index(&IndexOn::Column(Column::SessionId)).unwrap_err().is_config());
     assert!(on_request().is_empty());
     assert_eq!(answers(), expected);
 }
@@ -85,11 +85,11 @@ fn a_log_that_may_not_create_an_index_reports_the_statement_that_does() {
     let store = fixture.store().migrate(Migrate::Check);
     let (told, notices) = std::sync::mpsc::channel();
     let builder = support::builder(store.clone()).in_memory_queue().queue_max_entries(10).queue_max_bytes(100_000).index(Column::AgentId);
-    let log = builder.on_notice(move |notice| told.send(notice.to_string()).unwrap()).open_blocking().unwrap();
+    let log = builder.on_notice(move |notice| told.send(notice.to_string()).unwrap()).blocking().open().unwrap();
     let notice = notices.recv_timeout(support::PATIENCE).unwrap();
     let sql = store.index_sql(&IndexOn::Column(Column::AgentId)).unwrap();
     assert!(notice.contains("the index on agent_id does not exist") && notice.contains(&sql), "{notice}");
     assert!(log.health().is_healthy());
     fixture.run(&sql);
-    store.create_index_blocking(&IndexOn::Column(Column::AgentId)).unwrap();
+    store.blocking().create_index(&IndexOn::Column(Column::AgentId)).unwrap();
 }

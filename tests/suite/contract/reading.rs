@@ -70,7 +70,7 @@ fn write(fixture: &Fixture, entries: &[AuditEntry]) {
             writer.write(entry.clone()).await.unwrap();
         }
     });
-    writer.flush_blocking().unwrap();
+    writer.blocking().flush().unwrap();
 }
 
 /// Removes the `'` that guards a formula.
@@ -670,7 +670,7 @@ fn a_follower_and_a_reader_of_pages_meet_every_entry_once_while_eight_threads_wr
             scope.spawn(move || {
                 for _ in 0..EACH {
                     let entry = AuditEntry::new(Uuid::nil(), format!("thread.{thread}"), "r");
-                    writer.write_blocking(entry).unwrap();
+                    writer.blocking().write(entry).unwrap();
                 }
             });
         }

@@ -36,7 +36,7 @@ fn a_batch_starts_at_its_size_after_its_interval_and_at_flush_and_commit() {
 
     let by_call = log_with(|builder| builder.flush_interval(never));
     by_call.log.writer().try_write(entry("a")).unwrap();
-    by_call.log.flush_blocking().unwrap();
+    by_call.log.blocking().flush().unwrap();
     assert_eq!(by_call.log.stats().committed, 1);
     assert_eq!(block_on(by_call.log.writer().commit(entry("b"))).unwrap(), 1);
 }

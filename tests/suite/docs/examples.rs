@@ -81,7 +81,7 @@ fn journal_inspect_shows_the_owner_the_content_and_the_damage_of_a_journal() {
         || String::from_utf8(example("journal_inspect", &[queue.to_str().unwrap()], b"").stdout).unwrap();
     let store = tracing_audit::Store::sqlite(&file).unwrap();
     let never = std::time::Duration::from_hours(1);
-    let log = support::builder(store).flush_interval(never).open_blocking().unwrap();
+    let log = support::builder(store).flush_interval(never).blocking().open().unwrap();
     for _ in 0..3 {
         log.writer().try_write(entry("a")).unwrap();
     }
@@ -110,7 +110,7 @@ fn journal_inspect_shows_the_owner_the_content_and_the_damage_of_a_journal() {
     let cells: Vec<&str> = table.lines().nth(3).unwrap().split_whitespace().collect();
     assert_eq!((&cells[..4], cells[6]), (&["0", "3", "2", "1"][..], "Tail"), "{table}");
 
-    assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.committed, 3);
+    assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.committed, 3);
     std::fs::create_dir_all(&queue).unwrap();
     assert_eq!(shown(), "no journals: whatever was accepted is in the database\n");
 }

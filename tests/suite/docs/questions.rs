@@ -67,7 +67,7 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     assert_eq!(answer(db, &new).lines().count(), 13);
     assert_eq!(answer(db, &new), "");
     emit(log, &EVENTS[0]);
-    log.flush_blocking().unwrap();
+    log.blocking().flush().unwrap();
     let added: SequencedEntry = serde_json::from_str(&answer(db, &new)).unwrap();
     assert_eq!((added.seq, &*added.entry.action), (13, "s3:GetObject"));
     // One entry, whole.
@@ -82,7 +82,7 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     wait_until("the denial is told", || {
         emit(log, &EVENTS[0]);
         emit(log, &EVENTS[2]);
-        log.flush_blocking().unwrap();
+        log.blocking().flush().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(50));
         told.is_finished()
     });
@@ -92,9 +92,9 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     tail.wait().unwrap();
     // 12. Declared losses, per day: what comes at once finds a queue of one entry full.
     let builder = support::builder(store(db)).in_memory_queue().queue_max_entries(1).queue_max_bytes(1 << 20);
-    let small = builder.when_full(WhenFull::Reject).on_notice(|_| {}).open_blocking().unwrap();
+    let small = builder.when_full(WhenFull::Reject).on_notice(|_| {}).blocking().open().unwrap();
     (0..50).for_each(|_| emit(&small, &EVENTS[0]));
-    small.flush_blocking().unwrap();
+    small.blocking().flush().unwrap();
     let gaps = answer(db, "query --action audit.gap --limit 0");
     let gaps: Vec<SequencedEntry> = gaps.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let lost: u64 = gaps.iter().map(|gap| gap.entry.metadata["rejected"].as_u64().unwrap()).sum();
@@ -131,7 +131,7 @@ fn every_question_has_its_answer_in_postgres() {
         .in_memory_queue()
         .queue_max_entries(100)
         .queue_max_bytes(1 << 20);
-    let log = builder.open_blocking().unwrap();
+    let log = builder.blocking().open().unwrap();
     let fixture = filled(Fixture { log, db: url.clone(), directory: tempfile::tempdir().unwrap() });
     questions(&url, &fixture.log, fixture.directory.path());
 }

@@ -25,7 +25,7 @@ fn committed_gives_the_seq_of_each_event_of_its_own_closure_and_thread() {
         let other = log_with(|builder| builder.target("other"));
         registry().with(fixture.log.layer()).with(other.log.layer()).init();
         info!(target: "audit", action = "before");
-        let seqs = fixture.log.committed_blocking(|| {
+        let seqs = fixture.log.blocking().committed(|| {
             info!(target: "audit", action = "first");
             info!(target: "other", action = "elsewhere");
             info!("no audit event");
@@ -41,7 +41,7 @@ fn committed_gives_the_seq_of_each_event_of_its_own_closure_and_thread() {
             let seqs = fixture
                 .log
                 .committed(|| {
-                    let inner = other.log.committed_blocking(|| {
+                    let inner = other.log.blocking().committed(|| {
                         info!(target: "other", action = "inner");
                         info!(target: "audit", action = "outer");
                     });
@@ -58,20 +58,20 @@ fn committed_without_an_event_is_a_fault_of_the_wiring() {
     in_own_process(this_test!(), || {
         let fixture = support::log();
         let emit = || info!(target: "audit", action = "a");
-        assert!(fixture.log.committed_blocking(emit).unwrap_err().is_wiring());
+        assert!(fixture.log.blocking().committed(emit).unwrap_err().is_wiring());
         registry().with(fixture.log.layer()).init();
-        assert_eq!(fixture.log.committed_blocking(emit).unwrap(), [0]);
-        assert!(fixture.log.committed_blocking(|| ()).unwrap_err().is_wiring());
+        assert_eq!(fixture.log.blocking().committed(emit).unwrap(), [0]);
+        assert!(fixture.log.blocking().committed(|| ()).unwrap_err().is_wiring());
         // A panic within leaves nothing behind.
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            fixture.log.committed_blocking(|| {
+            fixture.log.blocking().committed(|| {
                 info!(target: "audit", action = "b");
                 panic!("within");
             })
         }));
         assert!(panicked.is_err());
         info!(target: "audit", action = "c");
-        assert_eq!(fixture.log.committed_blocking(emit).unwrap(), [3]);
+        assert_eq!(fixture.log.blocking().committed(emit).unwrap(), [3]);
     });
 }
 
@@ -104,8 +104,8 @@ fn committed_says_whether_an_event_is_pending_rejected_quarantined_or_closed() {
         });
         let actions: Vec<String> = fixture.entries().into_iter().map(|found| found.entry.action).collect();
         assert_eq!(actions, ["a", "a", "a", "a", "a", "audit.gap", "a"]);
-        assert_eq!(fixture.log.shutdown_blocking(support::PATIENCE).unwrap().stats.pending, 0);
-        let error = fixture.log.committed_blocking(emit).unwrap_err();
+        assert_eq!(fixture.log.blocking().shutdown(support::PATIENCE).unwrap().stats.pending, 0);
+        let error = fixture.log.blocking().committed(emit).unwrap_err();
         assert!(error.is_closed() && error.is_rejected(), "{error}");
         assert_eq!(fixture.log.health(), Health::Closed);
 
@@ -113,7 +113,7 @@ fn committed_says_whether_an_event_is_pending_rejected_quarantined_or_closed() {
             "CREATE TRIGGER refuse BEFORE INSERT ON tracing_audit_entries WHEN new.action = 'poison'
              BEGIN SELECT RAISE(ABORT, 'poison'); END",
         );
-        let error = patient.log.committed_blocking(|| {
+        let error = patient.log.blocking().committed(|| {
             info!(target: "patient", action = "a");
             info!(target: "patient", action = "poison");
         });
@@ -150,7 +150,7 @@ fn a_log_warns_by_default_and_is_silent_while_it_is_healthy() {
                 .when_full(WhenFull::Reject)
         });
         registry().with(Told).with(fixture.log.layer()).init();
-        fixture.log.committed_blocking(|| info!(target: "audit", action = "a")).unwrap();
+        fixture.log.blocking().committed(|| info!(target: "audit", action = "a")).unwrap();
         assert_eq!(*TOLD.lock().unwrap(), Vec::<String>::new());
         let start = Instant::now();
         block_on(async {
@@ -188,7 +188,7 @@ fn a_notice_handler_that_panics_or_never_returns_does_not_stop_the_log() {
             let large = AuditEntry { reason: Some("x".repeat(100_000)), ..entry("a") };
             assert!(writer.try_write(large).unwrap_err().is_too_large());
             wait_until("the handler is called", || PANICS.load(Ordering::SeqCst) > 0);
-            writer.commit_blocking(entry(i.to_string())).unwrap();
+            writer.blocking().commit(entry(i.to_string())).unwrap();
         }
         PANICS.store(0, Ordering::SeqCst);
         fixture.settle();
@@ -205,7 +205,7 @@ fn a_log_outlives_the_runtime_that_opened_it_and_readers_block_within_another() 
     let log = runtime.block_on(support::builder(Store::sqlite(&file).unwrap()).open()).unwrap();
     assert_eq!(runtime.block_on(log.reader().count(AuditQuery::new())).unwrap(), 0);
     drop(runtime);
-    log.writer().commit_blocking(entry("a")).unwrap();
+    log.writer().blocking().commit(entry("a")).unwrap();
     let reader = log.reader();
     assert_eq!(reader.blocking().query(AuditQuery::new()).unwrap().len(), 1);
     block_on(async {
@@ -221,7 +221,7 @@ fn a_log_outlives_the_runtime_that_opened_it_and_readers_block_within_another() 
         );
         assert_eq!(csv, raw);
     });
-    assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.committed, 2);
-    let gone = log.writer().retry_quarantined_blocking().unwrap_err();
+    assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.committed, 2);
+    let gone = log.writer().blocking().retry_quarantined().unwrap_err();
     assert!(gone.is_closed(), "{gone}");
 }

@@ -301,12 +301,13 @@ fn a_failing_assertion_says_what_differs_and_shows_both_sides() {
 fn a_recorder_is_a_store_for_a_log_with_settings_of_its_own() {
     in_own_process(this_test!(), || {
         let recorder = Recorder::new();
-        let log = AuditLog::builder().store(&recorder).ledger("mine").target("mine").open_blocking().unwrap();
+        let log =
+            AuditLog::builder().store(&recorder).ledger("mine").target("mine").blocking().open().unwrap();
         let subscriber = tracing_subscriber::registry().with(log.layer());
         tracing::subscriber::with_default(subscriber, || info!(target: "mine", action = "a", name = "x"));
         let twice = AuditEntry::new(Uuid::nil(), "b", "r");
-        assert_eq!(log.writer().commit_blocking(twice.clone()).unwrap(), 1);
-        assert!(log.writer().commit_blocking(twice).unwrap_err().is_duplicate());
+        assert_eq!(log.writer().blocking().commit(twice.clone()).unwrap(), 1);
+        assert!(log.writer().blocking().commit(twice).unwrap_err().is_duplicate());
         assert_audited(
             &recorder.entries(),
             [Expected::action("a").metadata("name", "x"), Expected::action("b")],

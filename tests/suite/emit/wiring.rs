@@ -159,7 +159,7 @@ fn an_event_from_the_destructor_of_a_thread_local_is_stored() {
         thread_local! {
             static WRITER: RefCell<Option<tracing_audit::AuditWriter>> = const { RefCell::new(None) };
         }
-        let report = fixture.log.shutdown_blocking(support::PATIENCE).unwrap();
+        let report = fixture.log.blocking().shutdown(support::PATIENCE).unwrap();
         assert_eq!(report.stats.committed, 3);
         let writer = fixture.log.writer();
         std::thread::spawn(move || {
@@ -181,10 +181,10 @@ fn no_runtime_is_needed_to_open_emit_flush_and_shut_down() {
         let log = support::open(&directory.path().join("audit.db"));
         registry().with(log.layer()).init();
         info!(target: "audit", action = "a");
-        log.flush_blocking().unwrap();
+        log.blocking().flush().unwrap();
         assert_eq!(log.stats().committed, 1);
         info!(target: "audit", action = "b");
-        let report = log.shutdown_blocking(support::PATIENCE).unwrap();
+        let report = log.blocking().shutdown(support::PATIENCE).unwrap();
         assert_eq!((report.stats.committed, report.stats.pending), (2, 0));
         info!(target: "audit", action = "too late");
         let stats = log.stats();
@@ -263,7 +263,7 @@ fn a_healthy_flush_shows_nothing_to_a_layer_that_catches_everything() {
         registry().with(CatchAll).with(fixture.log.layer()).init();
         for _ in 0..5 {
             (0..2000).for_each(|i| info!(target: "audit", action = "a", i));
-            fixture.log.flush_blocking().unwrap();
+            fixture.log.blocking().flush().unwrap();
         }
         assert_eq!(fixture.log.stats().committed, 10_000);
         assert_eq!(OTHERS.load(Ordering::SeqCst), 0);

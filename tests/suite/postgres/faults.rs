@@ -20,7 +20,7 @@ use crate::support::{
 /// A log whose journal is in this directory.
 fn open(store: impl Into<Store>, directory: &Path) -> AuditLog {
     let builder = support::builder(store).journal(directory.join("queue")).on_notice(|_| {});
-    builder.commit_timeout(Duration::from_millis(500)).open_blocking().unwrap()
+    builder.commit_timeout(Duration::from_millis(500)).blocking().open().unwrap()
 }
 
 fn make_tables(url: &str) {
@@ -28,7 +28,7 @@ fn make_tables(url: &str) {
         .in_memory_queue()
         .queue_max_entries(1)
         .queue_max_bytes(1 << 20);
-    drop(builder.open_blocking().unwrap());
+    drop(builder.blocking().open().unwrap());
 }
 
 /// A database on a server of these tests' own, with the tables created, and a role of this name that may write to them.
@@ -160,7 +160,7 @@ fn a_store_of_a_pool_connects_with_the_password_that_is_asked_for() {
     let ask = || std::future::ready(Ok::<_, std::io::Error>("one".to_owned()));
     let store = Store::from(PostgresStore::from(pool).password(ask));
     let log = open(store.clone(), desk.directory.path());
-    assert_eq!(log.writer().commit_blocking(entry("a")).unwrap(), 0);
+    assert_eq!(log.writer().blocking().commit(entry("a")).unwrap(), 0);
     // A reader that does not block reads with the pool's own connections unless a password is asked for.
     let reader = AuditReader::new(store);
     assert_eq!(block_on(reader.count(AuditQuery::new())).unwrap(), 1);
@@ -326,7 +326,8 @@ fn a_log_that_may_not_create_the_tables_says_so_and_works_once_they_exist() {
                 .in_memory_queue()
                 .queue_max_entries(100)
                 .queue_max_bytes(1 << 20)
-                .open_blocking()
+                .blocking()
+                .open()
         };
         let refused = open().unwrap_err();
         assert!(refused.is_schema(), "{refused:?}");
@@ -343,7 +344,7 @@ fn a_log_that_may_not_create_the_tables_says_so_and_works_once_they_exist() {
             run(&url, migration.sql);
         }
         let log = open().unwrap();
-        assert_eq!(log.writer().commit_blocking(entry("a")).unwrap(), 0);
+        assert_eq!(log.writer().blocking().commit(entry("a")).unwrap(), 0);
         // These are the tables that a log creates: one that may create them finds nothing left to do.
         let made = count();
         let auto = store().migrate(Migrate::Auto);
@@ -351,9 +352,10 @@ fn a_log_that_may_not_create_the_tables_says_so_and_works_once_they_exist() {
             .in_memory_queue()
             .queue_max_entries(100)
             .queue_max_bytes(1 << 20)
-            .open_blocking()
+            .blocking()
+            .open()
             .unwrap();
-        assert_eq!(log.writer().commit_blocking(entry("b")).unwrap(), 1);
+        assert_eq!(log.writer().blocking().commit(entry("b")).unwrap(), 1);
         assert_eq!(count(), made);
         run(
             &url,

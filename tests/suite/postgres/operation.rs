@@ -39,13 +39,13 @@ fn an_impossible_store_is_refused_with_the_remedy() {
     let error = Store::postgres("postgres://user:secret@host:port/db").unwrap_err();
     assert!(error.is_config() && !format!("{error:?}").contains("secret"), "{error:?}");
     let store = || Store::postgres(&server().database("postgres")).unwrap();
-    let error = support::builder(store()).open_blocking().unwrap_err();
+    let error = support::builder(store()).blocking().open().unwrap_err();
     assert!(error.is_config() && error.to_string().contains("say where entries wait for it"), "{error}");
     assert!(store().schema("").unwrap_err().is_config());
 
     let refused = |store: PostgresStore| {
         let builder = support::builder(store).in_memory_queue().queue_max_entries(10).queue_max_bytes(10_000);
-        builder.open_blocking().unwrap_err().to_string()
+        builder.blocking().open().unwrap_err().to_string()
     };
     let none = Store::postgres(&server().database("no_such_database")).unwrap();
     assert!(refused(none).contains("there is no such database on the server"));
@@ -81,8 +81,8 @@ fn eight_logs_that_start_at_once_on_a_fresh_database_all_succeed() {
                         .in_memory_queue()
                         .queue_max_entries(100)
                         .queue_max_bytes(100_000);
-                    let log = builder.open_blocking().unwrap();
-                    log.writer().commit_blocking(entry("a")).unwrap();
+                    let log = builder.blocking().open().unwrap();
+                    log.writer().blocking().commit(entry("a")).unwrap();
                 });
             }
         });
@@ -97,10 +97,10 @@ fn writers_of_one_ledger_do_not_wait_for_those_of_another() {
     let url = server().create_database();
     let open = |ledger: &str| {
         let builder = support::builder(Store::postgres(&url).unwrap()).ledger(ledger);
-        builder.in_memory_queue().queue_max_entries(1000).queue_max_bytes(1 << 20).open_blocking().unwrap()
+        builder.in_memory_queue().queue_max_entries(1000).queue_max_bytes(1 << 20).blocking().open().unwrap()
     };
     let (payments, logins) = (open("payments"), open("logins"));
-    payments.writer().commit_blocking(entry("pay")).unwrap();
+    payments.writer().blocking().commit(entry("pay")).unwrap();
     block_on(async {
         let mut holder = PgConnection::connect(&url).await.unwrap();
         let mut transaction = holder.begin().await.unwrap();
@@ -113,7 +113,7 @@ fn writers_of_one_ledger_do_not_wait_for_those_of_another() {
         assert_eq!(payments.stats().committed, 1);
         transaction.rollback().await.unwrap();
     });
-    payments.flush_blocking().unwrap();
+    payments.blocking().flush().unwrap();
     let reader = AuditReader::new(Store::postgres(&url).unwrap());
     let reader = reader.blocking();
     assert_eq!(reader.count(AuditQuery::new()).unwrap(), 3);
@@ -141,10 +141,13 @@ fn a_reader_by_seq_beside_eight_writers_misses_nothing_and_sees_nothing_twice() 
                     .in_memory_queue()
                     .queue_max_entries(20_000)
                     .queue_max_bytes(16 << 20);
-                let log = builder.flush_interval(Duration::from_millis(3)).open_blocking().unwrap();
+                let log = builder.flush_interval(Duration::from_millis(3)).blocking().open().unwrap();
                 for number in 0..ENTRIES / 8 {
                     let id = format!("{writer}-{number}");
-                    log.writer().write_blocking(AuditEntry { resource_id: Some(id), ..entry("a") }).unwrap();
+                    log.writer()
+                        .blocking()
+                        .write(AuditEntry { resource_id: Some(id), ..entry("a") })
+                        .unwrap();
                 }
                 settle(&log.writer());
                 assert_eq!(log.stats().committed, ENTRIES / 8);
@@ -252,9 +255,9 @@ fn a_log_works_through_a_pooler_in_transaction_mode() {
                     .in_memory_queue()
                     .queue_max_entries(1000)
                     .queue_max_bytes(1 << 20);
-                let log = builder.open_blocking().unwrap();
+                let log = builder.blocking().open().unwrap();
                 for number in 0..50 {
-                    log.writer().commit_blocking(entry(format!("{writer}-{number}"))).unwrap();
+                    log.writer().blocking().commit(entry(format!("{writer}-{number}"))).unwrap();
                     // Reading goes by the same connections as others' writing.
                     let page = log.reader().blocking().page(AuditQuery::new(), None, 3).unwrap();
                     assert_eq!(page.entries[0].seq, 0);
@@ -266,15 +269,15 @@ fn a_log_works_through_a_pooler_in_transaction_mode() {
     });
     let builder =
         support::builder(store()).in_memory_queue().queue_max_entries(1000).queue_max_bytes(1 << 20);
-    let log = builder.open_blocking().unwrap();
+    let log = builder.blocking().open().unwrap();
     let (writer, twice) = (log.writer(), entry("twice"));
-    writer.commit_blocking(twice.clone()).unwrap();
-    assert!(writer.commit_blocking(twice).unwrap_err().is_duplicate());
+    writer.blocking().commit(twice.clone()).unwrap();
+    assert!(writer.blocking().commit(twice).unwrap_err().is_duplicate());
     let reader = log.reader();
     assert_eq!(block_on(support::all(&reader)).len(), 151);
     let reader = reader.blocking();
     assert_eq!(reader.quarantined().unwrap().len(), 1);
-    assert_eq!(writer.retry_quarantined_blocking().unwrap().refused, 1);
+    assert_eq!(writer.blocking().retry_quarantined().unwrap().refused, 1);
     assert_eq!(reader.count(AuditQuery::new().ledger("odd")).unwrap(), 150);
     assert_eq!(reader.export_csv(AuditQuery::new(), std::io::sink()).unwrap(), 301);
 
@@ -285,7 +288,7 @@ fn a_log_works_through_a_pooler_in_transaction_mode() {
             .in_memory_queue()
             .queue_max_entries(10)
             .queue_max_bytes(10_000);
-        builder.open_blocking()
+        builder.blocking().open()
     };
     let first = open();
     let refused = open().unwrap_err();
@@ -298,7 +301,7 @@ fn a_ledger_that_is_removed_whole_goes_on_after_its_last_entry() {
     let url = server().create_database();
     let log = in_memory(&url);
     for seq in 0..3 {
-        assert_eq!(log.writer().commit_blocking(entry("old")).unwrap(), seq);
+        assert_eq!(log.writer().blocking().commit(entry("old")).unwrap(), seq);
     }
     run(
         &url,
@@ -308,7 +311,7 @@ fn a_ledger_that_is_removed_whole_goes_on_after_its_last_entry() {
          DELETE FROM tracing_audit_quarantine WHERE ledger = 'main';
          COMMIT",
     );
-    assert_eq!(log.writer().commit_blocking(entry("new")).unwrap(), 3);
+    assert_eq!(log.writer().blocking().commit(entry("new")).unwrap(), 3);
     let found = block_on(support::all(&log.reader()));
     assert_eq!(found.iter().map(|found| found.seq).collect::<Vec<_>>(), [3]);
 }
@@ -320,12 +323,12 @@ fn one_poison_entry_among_500_is_quarantined_alone_and_readmitted() {
         .in_memory_queue()
         .queue_max_entries(10_000)
         .queue_max_bytes(8 << 20);
-    let log = builder.flush_interval(Duration::from_hours(1)).batch_entries(1000).open_blocking().unwrap();
+    let log = builder.flush_interval(Duration::from_hours(1)).batch_entries(1000).blocking().open().unwrap();
     run(&url, "ALTER TABLE tracing_audit_entries ADD CONSTRAINT no_poison CHECK (action <> 'poison')");
     for i in 0..500 {
         log.writer().try_write(entry(if i == 321 { "poison".to_owned() } else { i.to_string() })).unwrap();
     }
-    log.flush_blocking().unwrap();
+    log.blocking().flush().unwrap();
     let stats = log.stats();
     assert_eq!(
         (stats.committed, stats.quarantined, stats.pending, log.health()),
@@ -333,7 +336,7 @@ fn one_poison_entry_among_500_is_quarantined_alone_and_readmitted() {
     );
     assert_eq!(log.reader().blocking().quarantined().unwrap().len(), 1);
     run(&url, "ALTER TABLE tracing_audit_entries DROP CONSTRAINT no_poison");
-    assert_eq!(log.writer().retry_quarantined_blocking().unwrap().committed, 1);
+    assert_eq!(log.writer().blocking().retry_quarantined().unwrap().committed, 1);
     assert_eq!(log.reader().blocking().quarantined().unwrap().len(), 0);
     assert_eq!(log.reader().blocking().count(AuditQuery::new().action("poison")).unwrap(), 1);
 }
@@ -363,11 +366,11 @@ fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reade
         .in_memory_queue()
         .queue_max_entries(100)
         .queue_max_bytes(100_000);
-    let log = builder.open_blocking().unwrap();
+    let log = builder.blocking().open().unwrap();
     log.writer().try_write(entry("a")).unwrap();
     log.writer().try_write(entry("poison")).unwrap();
     log.writer().try_write(entry("b")).unwrap();
-    log.flush_blocking().unwrap();
+    log.blocking().flush().unwrap();
     let stats = log.stats();
     assert_eq!((stats.committed, stats.quarantined, log.health()), (2, 1, Health::Healthy));
     let refused = |role: &str, sql: &'static str| {
@@ -421,14 +424,17 @@ fn a_writer_with_the_documented_grants_writes_and_can_change_nothing_and_a_reade
     );
 
     run(&url, "ALTER TABLE tracing_audit_entries DROP CONSTRAINT no_poison");
-    assert!(log.writer().retry_quarantined_blocking().unwrap_err().to_string().contains("lacks a grant"));
+    assert!(log.writer().blocking().retry_quarantined().unwrap_err().to_string().contains("lacks a grant"));
     let store = Store::postgres(&url.replace("postgres@", "admin@")).unwrap();
     let builder = support::builder(store)
         .ledger("billing")
         .in_memory_queue()
         .queue_max_entries(100)
         .queue_max_bytes(100_000);
-    assert_eq!(builder.open_blocking().unwrap().writer().retry_quarantined_blocking().unwrap().committed, 1);
+    assert_eq!(
+        builder.blocking().open().unwrap().writer().blocking().retry_quarantined().unwrap().committed,
+        1
+    );
 }
 
 #[test]
@@ -437,13 +443,13 @@ fn a_server_that_starts_late_gets_the_entries_that_the_journal_accepted_meanwhil
     let directory = tempfile::tempdir().unwrap();
     let store = Store::postgres(&server.database("postgres")).unwrap();
     let builder = support::builder(store).journal(directory.path().join("queue")).on_notice(|_| {});
-    let log = builder.commit_timeout(Duration::from_millis(100)).open_blocking().unwrap();
+    let log = builder.commit_timeout(Duration::from_millis(100)).blocking().open().unwrap();
     for i in 0..100 {
         log.writer().try_write(entry(i.to_string())).unwrap();
     }
     wait_until("health turns bad", || log.health() == Health::Failing);
     assert!(log.stats().last_error.unwrap().to_string().contains("cannot be reached"));
-    assert!(log.writer().commit_blocking(entry("now")).unwrap_err().is_pending());
+    assert!(log.writer().blocking().commit(entry("now")).unwrap_err().is_pending());
     server.command("start");
     settle(&log.writer());
     assert_eq!((log.stats().committed, log.health()), (101, Health::Healthy));
@@ -458,7 +464,7 @@ fn write_until_stdin_ends() -> bool {
     let Ok(url) = std::env::var(URL) else { return false };
     let queue = std::env::var_os(QUEUE).unwrap();
     let builder = support::builder(Store::postgres(&url).unwrap()).journal(queue).on_notice(|_| {});
-    let log = builder.flush_interval(Duration::from_millis(5)).open_blocking().unwrap();
+    let log = builder.flush_interval(Duration::from_millis(5)).blocking().open().unwrap();
     let told = std::thread::spawn(|| drop(std::io::stdin().read_to_end(&mut Vec::new())));
     let mut accepted = 0;
     while !told.is_finished() {
@@ -616,7 +622,7 @@ fn answers_lost(most: u64) {
         log.writer().try_write(entry(written.to_string())).unwrap();
         written += 1;
         std::thread::sleep(Duration::from_millis(1));
-        drop(log.flush_blocking());
+        drop(log.blocking().flush());
     }
     settle(&log.writer());
     let stats = log.stats();
@@ -660,7 +666,8 @@ fn an_export_that_is_not_read_to_its_end_returns_its_connection() {
     let log = in_memory(&server().create_database());
     for number in 0..50_000 {
         log.writer()
-            .write_blocking(AuditEntry { reason: Some("x".repeat(200)), ..entry(number.to_string()) })
+            .blocking()
+            .write(AuditEntry { reason: Some("x".repeat(200)), ..entry(number.to_string()) })
             .unwrap();
     }
     settle(&log.writer());
@@ -710,7 +717,7 @@ fn the_server_ends_the_statement_of_a_dropped_read() {
     let url = server().create_database();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let reader = AuditReader::new(Store::postgres(&url).unwrap());
-    in_memory(&url).writer().commit_blocking(entry("a")).unwrap();
+    in_memory(&url).writer().blocking().commit(entry("a")).unwrap();
     // A transaction sees the sessions of its beginning only, so another connection looks for those that wait.
     let (_holder, mut connection) = block_on(async {
         let mut holder = PgConnection::connect(&url).await.unwrap();
@@ -776,7 +783,7 @@ fn the_contract_s_fixture_has_a_journal() {
 fn a_blocking_read_on_the_thread_of_a_runtime_does_not_wait_for_connections_of_that_runtime() {
     let url = server().create_database();
     let log = in_memory(&url);
-    log.writer().commit_blocking(entry("a")).unwrap();
+    log.writer().blocking().commit(entry("a")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let pool = runtime.block_on(async { PgPool::connect_lazy(&url).unwrap() });
     for reader in [log.reader(), AuditReader::new(pool)] {
@@ -818,13 +825,13 @@ fn entries_are_inserted_where_row_level_security_forbids_copying() {
         ts: "1969-12-31T23:59:59.999999Z".parse().unwrap(),
         ..entry("a")
     };
-    log.writer().commit_blocking(whole(Uuid::from_u128(3))).unwrap();
+    log.writer().blocking().commit(whole(Uuid::from_u128(3))).unwrap();
     // Under a log that could copy when it connected, which finds out, and one that never could.
     run(&url, SECURE);
     assert_eq!(commit(&log, entry("b")), 1);
     assert_balanced(&log.stats());
     let log = in_memory(&as_watched);
-    assert_eq!(log.writer().commit_blocking(whole(Uuid::from_u128(4))).unwrap(), 2);
+    assert_eq!(log.writer().blocking().commit(whole(Uuid::from_u128(4))).unwrap(), 2);
     assert_eq!(log.stats().retries, 0);
     let entries = block_on(support::all(&log.reader()));
     for (seq, id) in [(0, 3), (2, 4)] {
@@ -837,12 +844,12 @@ fn reads_of_several_ledgers_come_ledger_by_ledger_and_within_one_limit() {
     let url = server().create_database();
     let of = |ledger: &str| {
         let builder = support::builder(Store::postgres(&url).unwrap()).ledger(ledger);
-        builder.in_memory_queue().queue_max_entries(100).queue_max_bytes(100_000).open_blocking().unwrap()
+        builder.in_memory_queue().queue_max_entries(100).queue_max_bytes(100_000).blocking().open().unwrap()
     };
     let logs = ["b", "a"].map(of);
     for log in &logs {
         for action in ["x", "y", "z"] {
-            log.writer().commit_blocking(entry(action)).unwrap();
+            log.writer().blocking().commit(entry(action)).unwrap();
         }
     }
     let reader = AuditReader::new(Store::postgres(&url).unwrap());
@@ -880,7 +887,8 @@ fn an_export_by_time_merges_several_ledgers_and_leaves_out_one_that_begins_meanw
             .in_memory_queue()
             .queue_max_entries(20_000)
             .queue_max_bytes(64 << 20)
-            .open_blocking()
+            .blocking()
+            .open()
             .unwrap();
         for n in 0..entries {
             let decision = if n % 999 == 0 { Decision::Deny } else { Decision::Allow }.into();

@@ -94,7 +94,12 @@ fn secured() -> &'static Secured {
 }
 
 fn open(store: PostgresStore) -> Result<AuditLog, AuditError> {
-    support::builder(store).in_memory_queue().queue_max_entries(100).queue_max_bytes(1 << 20).open_blocking()
+    support::builder(store)
+        .in_memory_queue()
+        .queue_max_entries(100)
+        .queue_max_bytes(1 << 20)
+        .blocking()
+        .open()
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn dropping_the_log_flushes_although_a_writer_is_left() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
     let never = Duration::from_hours(1);
-    let log = AuditLog::builder().store(store).flush_interval(never).open_blocking().unwrap();
+    let log = AuditLog::builder().store(store).flush_interval(never).blocking().open().unwrap();
     let writer = log.writer();
     writer.try_write(entry("a")).unwrap();
     dropped(log, || writer.stats().committed == 1);
@@ -202,8 +202,8 @@ fn a_schema_broken_under_us_quarantines_nothing_and_heals() {
     let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(500)));
     let writer = fixture.log.writer();
     fixture.run("ALTER TABLE tracing_audit_positions RENAME COLUMN position TO lost");
-    (0..10).for_each(|_| writer.write_blocking(entry("a")).unwrap());
-    assert!(writer.flush_blocking().unwrap_err().is_pending());
+    (0..10).for_each(|_| writer.blocking().write(entry("a")).unwrap());
+    assert!(writer.blocking().flush().unwrap_err().is_pending());
     fixture.run("ALTER TABLE tracing_audit_positions RENAME COLUMN lost TO position");
     assert_eq!(fixture.entries().len(), 10);
     assert_eq!(fixture.log.stats().quarantined, 0);
@@ -222,7 +222,7 @@ fn a_file_replaced_under_us_is_an_error_and_not_a_silent_loss() {
     assert!(error.is_pending(), "{error}");
     assert!(!file.exists(), "a new ledger was begun in place of the one that is gone");
     std::fs::write(&file, "").unwrap();
-    assert!(fixture.log.flush_blocking().unwrap_err().is_pending());
+    assert!(fixture.log.blocking().flush().unwrap_err().is_pending());
     assert_eq!(std::fs::metadata(&file).unwrap().len(), 0, "a new ledger was begun in another file");
     std::fs::rename(&aside, &file).unwrap();
     fixture.settle();
@@ -313,9 +313,9 @@ fn blocking_reads_keep_a_database_in_memory_alive() {
     let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let pool = runtime.block_on(options.connect("sqlite::memory:")).unwrap();
-    let log = support::builder(pool).open_blocking().unwrap();
+    let log = support::builder(pool).blocking().open().unwrap();
     for round in 1..=20_u64 {
-        assert_eq!(log.writer().commit_blocking(entry("a")).unwrap(), round - 1);
+        assert_eq!(log.writer().blocking().commit(entry("a")).unwrap(), round - 1);
         assert_eq!(log.reader().blocking().count(AuditFilter::default()).unwrap(), round);
         assert_eq!(log.reader().blocking().query(AuditFilter::default()).unwrap().len() as u64, round);
     }
@@ -359,7 +359,7 @@ fn the_view_shows_ids_and_times_as_text() {
 
 /// Opens and says why it cannot.
 fn refused(path: &Path) -> String {
-    let error = AuditLog::open_blocking(path).unwrap_err();
+    let error = AuditLog::builder().store(Store::sqlite(path).unwrap()).blocking().open().unwrap_err();
     assert!(error.is_store() || error.is_schema(), "{error:?}");
     error.to_string()
 }
@@ -374,21 +374,24 @@ fn files_that_cannot_be_a_ledger_are_refused_with_the_remedy() {
     assert!(refused(directory.path()).contains("is a directory: give the path of a file in it"));
     assert!(refused(&file("missing/audit.db")).contains("the directory that it lies in must exist"));
     let in_memory = AuditLog::builder().store(Store::sqlite(file("missing/audit.db")).unwrap());
-    let error = in_memory.in_memory_queue().queue_max_entries(10).open_blocking().unwrap_err();
+    let error = in_memory.in_memory_queue().queue_max_entries(10).blocking().open().unwrap_err();
     assert!(error.to_string().contains("its directory must exist"), "{error}");
 
-    drop(AuditLog::open_blocking(file("newer.db")).unwrap());
+    drop(AuditLog::builder().store(Store::sqlite(file("newer.db")).unwrap()).blocking().open().unwrap());
     run(file("newer.db").to_str().unwrap(), "INSERT INTO tracing_audit_migrations VALUES (99, 0)");
     assert!(refused(&file("newer.db")).contains("upgrade tracing-audit"));
 
-    drop(AuditLog::open_blocking(file("main.db")).unwrap());
-    let other =
-        AuditLog::builder().store(Store::sqlite(file("main.db")).unwrap()).ledger("payments").open_blocking();
+    drop(AuditLog::builder().store(Store::sqlite(file("main.db")).unwrap()).blocking().open().unwrap());
+    let other = AuditLog::builder()
+        .store(Store::sqlite(file("main.db")).unwrap())
+        .ledger("payments")
+        .blocking()
+        .open();
     assert!(other.unwrap_err().to_string().contains("holds the ledger \"main\", not \"payments\""));
 
     assert!(Store::sqlite(":memory:").unwrap_err().is_config());
     assert!(Store::sqlite("sqlite::memory:").unwrap_err().is_config());
-    assert!(AuditLog::builder().open_blocking().unwrap_err().is_config());
+    assert!(AuditLog::builder().blocking().open().unwrap_err().is_config());
 }
 
 /// Root may write whatever the mode says, so the child runs as nobody where it can.
@@ -402,7 +405,7 @@ fn a_read_only_file_is_refused_with_the_remedy() {
         assert!(message.contains("is read-only: this process needs to read and write"), "{message}");
         let in_memory =
             AuditLog::builder().store(Store::sqlite(file).unwrap()).in_memory_queue().queue_max_entries(10);
-        let message = in_memory.open_blocking().unwrap_err().to_string();
+        let message = in_memory.blocking().open().unwrap_err().to_string();
         assert!(message.contains("is read-only: this process needs to write"), "{message}");
         return;
     }
@@ -411,12 +414,15 @@ fn a_read_only_file_is_refused_with_the_remedy() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("audit.db");
         let log = open(&file);
-        assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.pending, 0);
+        assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.pending, 0);
         let left: BTreeSet<_> =
             std::fs::read_dir(directory.path()).unwrap().map(|found| found.unwrap().file_name()).collect();
         let expected: &[&str] =
             if cfg!(target_os = "linux") { &["audit.db", "audit.db.turn"] } else { &["audit.db"] };
-        assert!(left.iter().eq(expected), "a closed log leaves the database and the file of its turns: {left:?}");
+        assert!(
+            left.iter().eq(expected),
+            "a closed log leaves the database and the file of its turns: {left:?}"
+        );
         // A copy of this program that the user nobody can read, wherever the build directory is.
         let program = directory.path().join("test");
         std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
@@ -441,7 +447,7 @@ fn span_fields_that_belong_to_events_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
     let builder = AuditLog::builder().store(store).span_fields(["decision"]);
-    assert!(builder.open_blocking().unwrap_err().is_config());
+    assert!(builder.blocking().open().unwrap_err().is_config());
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) fn builder(store: impl Into<Store>) -> AuditLogBuilder {
 
 /// A log on this SQLite file, whose commits may take as long as a slow machine needs.
 pub(crate) fn open(file: &Path) -> AuditLog {
-    builder(Store::sqlite(file).unwrap()).open_blocking().unwrap()
+    builder(Store::sqlite(file).unwrap()).blocking().open().unwrap()
 }
 
 /// A log on a fresh database; a SQLite file is deleted with it.
@@ -50,7 +50,7 @@ pub(crate) fn log() -> Fixture {
 pub(crate) fn log_with(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let db = directory.path().join("audit.db").to_str().unwrap().to_owned();
-    let log = configure(builder(store(&db))).open_blocking().unwrap();
+    let log = configure(builder(store(&db))).blocking().open().unwrap();
     Fixture { log, db, directory }
 }
 
@@ -96,7 +96,7 @@ impl Fixture {
 /// Waits until everything that this writer's log accepted is committed or quarantined, however long one flush waits.
 pub(crate) fn settle(writer: &AuditWriter) {
     let start = Instant::now();
-    while let Err(error) = writer.flush_blocking() {
+    while let Err(error) = writer.blocking().flush() {
         assert!(start.elapsed() < PATIENCE, "{error:?}");
     }
 }
@@ -104,7 +104,7 @@ pub(crate) fn settle(writer: &AuditWriter) {
 /// Commits an entry, however long one commit waits, and returns its `seq`.
 pub(crate) fn commit(log: &AuditLog, entry: AuditEntry) -> u64 {
     let (writer, id) = (log.writer(), entry.id);
-    match writer.commit_blocking(entry) {
+    match writer.blocking().commit(entry) {
         Ok(seq) => seq,
         Err(error) => {
             assert!(error.is_pending(), "{error:?}");
@@ -191,12 +191,13 @@ pub(crate) fn an_older_version_is_brought_up_to_date(store: &dyn Fn() -> Store) 
             .in_memory_queue()
             .queue_max_entries(10)
             .queue_max_bytes(10_000)
-            .open_blocking()
+            .blocking()
+            .open()
     };
     let error = open(Migrate::Check).unwrap_err();
     assert!(error.is_schema() && error.to_string().contains("version 1 and 2 is needed"), "{error}");
     let log = open(Migrate::Auto).unwrap();
-    log.writer().commit_blocking(AuditEntry::new(Uuid::nil(), "a", "r")).unwrap();
+    log.writer().blocking().commit(AuditEntry::new(Uuid::nil(), "a", "r")).unwrap();
     assert_eq!(recorded.blocking().count(AuditFilter::default()).unwrap(), 1);
     assert_eq!(reader.blocking().reads(.., 10).unwrap().len(), 1);
     open(Migrate::Check).unwrap();

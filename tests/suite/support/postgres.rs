@@ -272,7 +272,7 @@ pub(crate) fn log() -> Fixture {
 /// A log with a queue in memory on this database, whose commits may take as long as a slow machine needs.
 pub(crate) fn in_memory(url: &str) -> AuditLog {
     let builder = builder(Store::postgres(url).unwrap()).on_notice(|_| {});
-    builder.in_memory_queue().queue_max_entries(100_000).queue_max_bytes(64 << 20).open_blocking().unwrap()
+    builder.in_memory_queue().queue_max_entries(100_000).queue_max_bytes(64 << 20).blocking().open().unwrap()
 }
 
 /// A log on a fresh database.
@@ -280,6 +280,6 @@ pub(crate) fn log_with(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilde
     let directory = tempfile::tempdir().unwrap();
     let db = server().create_database();
     let builder = builder(Store::postgres(&db).unwrap()).journal(directory.path().join("queue"));
-    let log = configure(builder).open_blocking().unwrap();
+    let log = configure(builder).blocking().open().unwrap();
     Fixture { log, db, directory }
 }

@@ -38,7 +38,7 @@ fn builder(directory: &Path) -> AuditLogBuilder {
 fn work(directory: &Path) {
     let mut out = std::io::stdout();
     // A journal that cannot be made is an error, and nothing is accepted.
-    let Ok(log) = builder(directory).open_blocking() else { std::process::exit(3) };
+    let Ok(log) = builder(directory).blocking().open() else { std::process::exit(3) };
     let writer = log.writer();
     for number in 0_u64..150 {
         let entry = AuditEntry {
@@ -47,7 +47,7 @@ fn work(directory: &Path) {
             ..AuditEntry::new(Uuid::nil(), "a", "b")
         };
         // A rejection is returned to its caller, which does not announce the entry.
-        if writer.write_blocking(entry).is_ok() {
+        if writer.blocking().write(entry).is_ok() {
             out.write_all(&number.to_le_bytes()).and_then(|()| out.flush()).unwrap();
         }
         if number % 15 == 14 {
@@ -55,7 +55,7 @@ fn work(directory: &Path) {
         }
     }
     // Entries that are still pending are left to the next log.
-    drop(log.flush_blocking());
+    drop(log.blocking().flush());
     std::process::exit(0);
 }
 
@@ -119,7 +119,7 @@ fn run(test: &str, (call, of_database): (&str, bool), what: &str, when: &str, ta
         .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
         .collect();
 
-    let next = builder(directory.path()).open_blocking().unwrap();
+    let next = builder(directory.path()).blocking().open().unwrap();
     let queue = directory.path().join("audit.db.queue");
     // A directory that was not a journal yet when the child was killed holds nothing.
     let is_journal = |name: &str| Uuid::try_parse(name).is_ok();

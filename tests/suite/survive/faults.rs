@@ -88,7 +88,7 @@ fn one_poison_entry_among_500_is_quarantined_alone_shown_exported_and_readmitted
     balanced(&writer, || {
         for i in 0..500 {
             let entry = if i == 321 { poison.clone() } else { entry(i.to_string()) };
-            writer.write_blocking(entry).unwrap();
+            writer.blocking().write(entry).unwrap();
         }
         fixture.settle();
     });
@@ -105,13 +105,13 @@ fn one_poison_entry_among_500_is_quarantined_alone_shown_exported_and_readmitted
     let line: serde_json::Value = serde_json::from_slice(&lines).unwrap();
     assert_eq!(line["entry"]["reason"], "why");
     // The entry stays quarantined while the database refuses it.
-    let readmitted = writer.retry_quarantined_blocking().unwrap();
+    let readmitted = writer.blocking().retry_quarantined().unwrap();
     assert_eq!((readmitted.committed, readmitted.refused), (0, 1));
     run(&fixture.db, "DROP TRIGGER refuse");
-    let QuarantineRetried { committed, refused, .. } = writer.retry_quarantined_blocking().unwrap();
+    let QuarantineRetried { committed, refused, .. } = writer.blocking().retry_quarantined().unwrap();
     assert_eq!((committed, refused), (1, 0));
     assert_eq!(reader.blocking().quarantined().unwrap(), []);
-    writer.write_blocking(entry("after")).unwrap();
+    writer.blocking().write(entry("after")).unwrap();
     let own = (0..500).filter(|i| *i != 321).map(|i| i.to_string());
     assert_holds(&fixture, own.chain(["poison".to_owned(), "after".to_owned()]));
 }
@@ -128,9 +128,9 @@ fn a_column_dropped_under_us_quarantines_nothing_and_heals() {
              ALTER TABLE tracing_audit_entries DROP COLUMN problems",
         );
         for i in 0..100 {
-            writer.write_blocking(entry(i.to_string())).unwrap();
+            writer.blocking().write(entry(i.to_string())).unwrap();
         }
-        assert!(writer.commit_blocking(entry("during")).unwrap_err().is_pending());
+        assert!(writer.blocking().commit(entry("during")).unwrap_err().is_pending());
         wait_until("health turns bad", || fixture.log.health() == Health::Failing);
         wait_until("the log tries again", || fixture.log.stats().retries >= 3);
         let stats = fixture.log.stats();
@@ -158,12 +158,12 @@ fn a_quarantine_that_cannot_be_written_blames_no_entry() {
         "CREATE TRIGGER refuse BEFORE INSERT ON tracing_audit_quarantine BEGIN SELECT RAISE(ABORT, 'full'); END",
     );
     balanced(&writer, || {
-        writer.write_blocking(entry("0")).unwrap();
-        writer.write_blocking(twice).unwrap();
-        (1..50).for_each(|i| writer.write_blocking(entry(i.to_string())).unwrap());
+        writer.blocking().write(entry("0")).unwrap();
+        writer.blocking().write(twice).unwrap();
+        (1..50).for_each(|i| writer.blocking().write(entry(i.to_string())).unwrap());
         let flushing = writer.clone();
         std::thread::scope(|scope| {
-            scope.spawn(move || drop(flushing.flush_blocking()));
+            scope.spawn(move || drop(flushing.blocking().flush()));
             wait_until("the log tries again", || fixture.log.stats().retries >= 3);
         });
         assert_eq!(fixture.log.stats().quarantined, 0);
@@ -184,7 +184,7 @@ fn a_file_unlinked_and_restored_gets_what_was_accepted_meanwhile() {
         commit(&fixture.log, entry("before"));
         fs::hard_link(&file, &kept).unwrap();
         fs::remove_file(&file).unwrap();
-        (0..100).for_each(|i| writer.write_blocking(entry(i.to_string())).unwrap());
+        (0..100).for_each(|i| writer.blocking().write(entry(i.to_string())).unwrap());
         wait_until("the log names the fault", || {
             let last = fixture.log.stats().last_error;
             last.is_some_and(|last| last.to_string().contains("was deleted or replaced while it was open"))
@@ -203,17 +203,25 @@ fn a_file_damaged_in_the_middle_is_named_and_written_when_it_is_restored() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.db");
     let log = open(&file);
-    (0..5000).for_each(|i| log.writer().write_blocking(entry(i.to_string())).unwrap());
-    assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.committed, 5000);
+    (0..5000).for_each(|i| log.writer().blocking().write(entry(i.to_string())).unwrap());
+    assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.committed, 5000);
     let whole = fs::read(&file).unwrap();
     let mut damaged = whole.clone();
     damaged[8192..].fill(0xa5);
     fs::write(&file, damaged).unwrap();
     let store = Store::sqlite(&file).unwrap();
-    assert!(AuditLog::open_blocking(&file).unwrap_err().to_string().contains("restore it from a backup"));
+    assert!(
+        AuditLog::builder()
+            .store(Store::sqlite(&file).unwrap())
+            .blocking()
+            .open()
+            .unwrap_err()
+            .to_string()
+            .contains("restore it from a backup")
+    );
     let writer = AuditWriter::new(store.clone(), Duration::from_millis(1), 10);
     balanced(&writer, || {
-        (0..100).for_each(|i| writer.write_blocking(entry(format!("later {i}"))).unwrap());
+        (0..100).for_each(|i| writer.blocking().write(entry(format!("later {i}"))).unwrap());
         wait_until("health turns bad", || writer.health() == Health::Failing && writer.stats().retries > 1);
         let error = writer.stats().last_error.unwrap();
         assert!(error.to_string().contains("is damaged: restore it from a backup"), "{error}");
@@ -233,7 +241,7 @@ fn a_full_file_system_keeps_everything_queued_until_there_is_room() {
         let file = directory.join("audit.db");
         let builder = AuditLog::builder().store(Store::sqlite(&file).unwrap()).on_notice(|_| {});
         let builder = builder.in_memory_queue();
-        let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
+        let log = builder.commit_timeout(Duration::from_millis(300)).blocking().open().unwrap();
         let writer = log.writer();
         let filler = directory.join("filler");
         fs::write(&filler, vec![0; 7 << 20]).unwrap();
@@ -241,7 +249,7 @@ fn a_full_file_system_keeps_everything_queued_until_there_is_room() {
         balanced(&writer, || {
             wait_until("the file system is full", || {
                 for _ in 0..200 {
-                    writer.write_blocking(entry(accepted.to_string())).unwrap();
+                    writer.blocking().write(entry(accepted.to_string())).unwrap();
                     accepted += 1;
                 }
                 // Health may turn bad before: a slow attempt takes longer than `commit_timeout` too.
@@ -273,7 +281,7 @@ fn a_journal_on_a_full_file_system_rejects_until_there_is_room_and_keeps_what_it
         // Leaves the journal no more than a quarter of the file system.
         let filler = mounted.join("filler");
         fs::write(&filler, vec![0; 6 << 20]).unwrap();
-        let log = builder.open_blocking().unwrap();
+        let log = builder.blocking().open().unwrap();
         let writer = log.writer();
         let mut accepted = 0;
         let mut until_full = || {
@@ -334,21 +342,21 @@ fn a_file_system_remounted_read_only_and_back_loses_nothing() {
         let (file, aside) = (directory.join("audit.db"), directory.join("aside.db"));
         let builder = AuditLog::builder().store(Store::sqlite(&file).unwrap()).on_notice(|_| {});
         let builder = builder.in_memory_queue();
-        let log = builder.commit_timeout(Duration::from_millis(300)).open_blocking().unwrap();
+        let log = builder.commit_timeout(Duration::from_millis(300)).blocking().open().unwrap();
         let writer = log.writer();
         balanced(&writer, || {
             commit(&log, entry("before"));
             // The kernel refuses while a file is open for writing. The log closes the file when an attempt fails.
             wait_until("the file system is read-only", || {
                 fs::rename(&file, &aside).unwrap();
-                writer.write_blocking(entry(format!("at {}", log.stats().offered))).unwrap();
+                writer.blocking().write(entry(format!("at {}", log.stats().offered))).unwrap();
                 let tries = log.stats().retries;
                 // By then the log pauses a second at least before the next attempt, which is time to remount.
                 wait_until("attempts fail", || log.stats().retries >= tries + 8);
                 fs::rename(&aside, &file).unwrap();
                 mount("remount,ro", directory)
             });
-            writer.write_blocking(entry("during")).unwrap();
+            writer.blocking().write(entry("during")).unwrap();
             wait_until("the log names the fault", || {
                 log.stats().last_error.is_some_and(|error| error.to_string().contains("is read-only"))
             });
@@ -381,7 +389,7 @@ fn overload(when_full: WhenFull) {
         // A slow machine may take longer until both have happened.
         while start.elapsed() < Duration::from_mins(1) || accepted <= 1000 || rejected <= 10 {
             assert!(start.elapsed() < 2 * support::PATIENCE, "{accepted} accepted, {rejected} rejected");
-            match writer.write_blocking(entry("a")) {
+            match writer.blocking().write(entry("a")) {
                 Ok(()) => accepted += 1,
                 Err(error) => {
                     assert!(error.is_full() && error.is_rejected(), "{error}");
@@ -469,7 +477,7 @@ fn memory_stays_within_the_queue_s_bounds_and_32_mb_while_the_database_is_locked
 fn an_unreadable_entry_ends_a_stream_and_holds_up_a_follower_until_it_is_repaired() {
     let fixture = log_with(|builder| builder);
     for action in ["a", "b", "c"] {
-        fixture.log.writer().commit_blocking(entry(action)).unwrap();
+        fixture.log.writer().blocking().commit(entry(action)).unwrap();
     }
     let damage = "UPDATE tracing_audit_entries SET metadata = '{' WHERE seq = 1";
     run(&fixture.db, damage);

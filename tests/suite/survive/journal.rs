@@ -58,7 +58,7 @@ fn entries(directory: &Path) -> Vec<SequencedEntry> {
 
 /// Opens a log until nothing of dead processes is left.
 fn recover(directory: &Path) -> AuditLog {
-    let log = builder(directory).open_blocking().unwrap();
+    let log = builder(directory).blocking().open().unwrap();
     wait_until("every journal is adopted", || journals(directory).len() == 1);
     log
 }
@@ -67,7 +67,7 @@ const DIRECTORY: &str = "TRACING_AUDIT_TEST_DIRECTORY";
 
 /// Emits numbered events and writes each number to standard output after `info!` has returned.
 fn announce(directory: &Path) {
-    let log = builder(directory).open_blocking().unwrap();
+    let log = builder(directory).blocking().open().unwrap();
     tracing_subscriber::registry().with(log.layer()).init();
     let mut out = std::io::stdout().lock();
     for i in 0..u64::MAX {
@@ -157,12 +157,12 @@ fn nothing_announced_is_lost_or_doubled_by_a_thousand_kills() {
 #[test]
 fn a_log_that_ends_well_leaves_no_journal_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let log = builder(directory.path()).open_blocking().unwrap();
+    let log = builder(directory.path()).blocking().open().unwrap();
     assert_eq!(journals(directory.path()).len(), 1);
     for i in 0..1000 {
         log.writer().try_write(entry(i.to_string())).unwrap();
     }
-    assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.committed, 1000);
+    assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.committed, 1000);
     wait_until("it is removed", || journals(directory.path()).is_empty());
 }
 
@@ -183,11 +183,11 @@ fn accept_and_die() -> bool {
     if matches!(ends.as_str(), "small segments" | "flush 300") {
         builder = builder.journal_max_bytes(512 << 10);
     }
-    let log = builder.open_blocking().unwrap();
+    let log = builder.blocking().open().unwrap();
     let count: u64 = std::env::var("COUNT").unwrap().parse().unwrap();
     for i in 0..count {
         if i == 300 && ends == "flush 300" {
-            log.flush_blocking().unwrap();
+            log.blocking().flush().unwrap();
         }
         let padded = AuditEntry { reason: Some("x".repeat(500)), ..entry(i.to_string()) };
         log.writer().try_write(padded).unwrap();
@@ -209,7 +209,7 @@ fn journals_of_several_dead_processes_are_adopted_by_the_next_while_it_accepts()
         assert_eq!(journals(directory.path()).len(), 2);
         // While the database is locked, so that the new entry and the backlog are pending at the same time.
         let blocker = block_on(lock(file(directory.path())));
-        let log = builder(directory.path()).open_blocking().unwrap();
+        let log = builder(directory.path()).blocking().open().unwrap();
         log.writer().try_write(entry("new")).unwrap();
         block_on(unlock(blocker));
         wait_until("every journal is adopted", || journals(directory.path()).len() == 1);
@@ -238,8 +238,8 @@ fn a_journal_for_another_database_or_ledger_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         accepted_and_died(test, &directory, 10, "exit");
         let other = Store::sqlite(directory.path().join("other.db")).unwrap();
-        let log = builder(directory.path()).store(other).open_blocking().unwrap();
-        log.writer().commit_blocking(entry("a")).unwrap();
+        let log = builder(directory.path()).store(other).blocking().open().unwrap();
+        log.writer().blocking().commit(entry("a")).unwrap();
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!((journals(directory.path()).len(), log.stats().recovered), (2, 0));
         drop(log);
@@ -294,13 +294,13 @@ fn a_header_that_no_longer_checks_costs_nothing_and_stops_no_other_journal() {
         for segment in &segments {
             flip(segment);
         }
-        let log = builder(directory.path()).open_blocking().unwrap();
+        let log = builder(directory.path()).blocking().open().unwrap();
         wait_until("the journal is reported", || log.health() == Health::Failing);
         assert!(log.stats().last_error.unwrap().to_string().contains("a journal cannot be read"));
         drop(log);
         // Another journal is adopted beside it.
         accepted_and_died(test, &directory, 10, "abort");
-        let log = builder(directory.path()).open_blocking().unwrap();
+        let log = builder(directory.path()).blocking().open().unwrap();
         wait_until("the other is adopted", || log.stats().recovered == 10);
         assert!(segments.iter().all(|segment| segment.exists()));
         drop(log);
@@ -344,7 +344,7 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
             let log = recover(directory.path());
             assert_eq!((log.stats().damaged, log.health()), (0, Health::Healthy));
             counts.insert(log.stats().recovered);
-            assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.pending, 0);
+            assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.pending, 0);
         }
         assert_eq!(counts, (0..=5).collect());
     });
@@ -353,7 +353,7 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
 #[test]
 fn a_shutdown_with_the_database_locked_says_what_is_left_and_the_next_log_commits_it() {
     let directory = tempfile::tempdir().unwrap();
-    let log = builder(directory.path()).commit_timeout(Duration::from_millis(100)).open_blocking().unwrap();
+    let log = builder(directory.path()).commit_timeout(Duration::from_millis(100)).blocking().open().unwrap();
     commit(&log, entry("before"));
     block_on(async {
         let blocker = lock(file(directory.path())).await;
@@ -378,7 +378,7 @@ fn a_shutdown_with_the_database_locked_says_what_is_left_and_the_next_log_commit
 fn the_flush_interval_is_not_prolonged_by_looks_for_other_journals() {
     let took = || {
         let directory = tempfile::tempdir().unwrap();
-        let log = builder(directory.path()).flush_interval(Duration::from_secs(3)).open_blocking().unwrap();
+        let log = builder(directory.path()).flush_interval(Duration::from_secs(3)).blocking().open().unwrap();
         log.writer().try_write(entry("a")).unwrap();
         let start = Instant::now();
         wait_until("it is committed", || log.stats().committed == 1);
@@ -392,7 +392,7 @@ fn the_flush_interval_is_not_prolonged_by_looks_for_other_journals() {
 #[test]
 fn dropping_a_log_does_not_wait_for_a_failing_database() {
     let directory = tempfile::tempdir().unwrap();
-    let log = builder(directory.path()).commit_timeout(Duration::from_millis(100)).open_blocking().unwrap();
+    let log = builder(directory.path()).commit_timeout(Duration::from_millis(100)).blocking().open().unwrap();
     block_on(async {
         let blocker = lock(file(directory.path())).await;
         log.writer().try_write(entry("a")).unwrap();
@@ -464,11 +464,11 @@ fn a_database_restored_from_an_earlier_backup_is_recorded_and_the_journal_commit
     in_own_process_unless_child(test, || {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("audit.db");
-        let log = builder(directory.path()).open_blocking().unwrap();
+        let log = builder(directory.path()).blocking().open().unwrap();
         for _ in 0..10 {
             log.writer().try_write(entry("before the backup")).unwrap();
         }
-        assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.pending, 0);
+        assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.pending, 0);
         drop(log);
         fs::copy(&file, directory.path().join("backup")).unwrap();
         // It commits 300, which the backup lacks, so that the first segments are retired, and dies with 200 pending.
@@ -505,13 +505,13 @@ fn a_database_restored_under_a_running_log_is_recorded_once_and_the_log_goes_on(
             builder =
                 support::builder(store).in_memory_queue().queue_max_entries(1000).queue_max_bytes(1 << 20);
         }
-        let log = builder.open_blocking().unwrap();
+        let log = builder.blocking().open().unwrap();
         let before = entries(directory.path()).len();
         let commit_some = |count: usize| {
             for i in 0..count {
                 log.writer().try_write(entry(i.to_string())).unwrap();
             }
-            log.flush_blocking().unwrap();
+            log.blocking().flush().unwrap();
         };
         commit_some(10);
         shell(".backup backup");
@@ -525,7 +525,7 @@ fn a_database_restored_under_a_running_log_is_recorded_once_and_the_log_goes_on(
         wait_until("it is tried again", || log.stats().retries >= 2);
         shell("ALTER TABLE aside RENAME TO tracing_audit_batches");
         settle(&log.writer());
-        let seq = log.writer().commit_blocking(entry("answered")).unwrap();
+        let seq = log.writer().blocking().commit(entry("answered")).unwrap();
         assert_eq!(entries(directory.path())[usize::try_from(seq).unwrap()].entry.action, "answered");
         commit_some(4);
         let found = entries(directory.path());
@@ -559,20 +559,20 @@ fn a_foreign_file_in_the_queue_is_left_alone() {
         fs::create_dir(queue.join(format!("{}.new", Uuid::new_v4()))).unwrap();
         fs::create_dir(queue.join("backup")).unwrap();
         let before = journals(directory.path()).len();
-        let log = builder(directory.path()).open_blocking().unwrap();
-        log.writer().commit_blocking(entry("a")).unwrap();
+        let log = builder(directory.path()).blocking().open().unwrap();
+        log.writer().blocking().commit(entry("a")).unwrap();
         // It has looked twice by then.
         std::thread::sleep(Duration::from_millis(1500));
         let stats = log.stats();
         assert_eq!((stats.recovered, log.health()), (0, Health::Healthy));
         assert!(stats.last_error.is_none(), "{stats:?}");
-        assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.pending, 0);
+        assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.pending, 0);
         assert_eq!(journals(directory.path()).len(), before);
         assert_eq!(fs::read(&segment).unwrap(), bytes);
         // Put back to what this version writes, it is adopted.
         bytes[8] = 1;
         fs::write(&segment, &bytes).unwrap();
-        let log = builder(directory.path()).open_blocking().unwrap();
+        let log = builder(directory.path()).blocking().open().unwrap();
         wait_until("it is adopted", || log.stats().recovered == 10);
     });
 }
@@ -588,7 +588,7 @@ fn a_journal_without_its_lock_is_reported_and_left_alone() {
         // An empty directory is left by a process that dies while it removes its journal.
         let empty = directory.path().join("audit.db.queue").join(Uuid::new_v4().to_string());
         fs::create_dir(&empty).unwrap();
-        let log = builder(directory.path()).open_blocking().unwrap();
+        let log = builder(directory.path()).blocking().open().unwrap();
         wait_until("the journal is reported", || log.health() == Health::Failing);
         assert_eq!((log.stats().recovered, journals(directory.path()).len(), empty.exists()), (0, 2, false));
         let queue = directory.path().join("audit.db.queue");
@@ -596,12 +596,12 @@ fn a_journal_without_its_lock_is_reported_and_left_alone() {
         let of_nobody = shown.iter().find(|journal| !journal.locked).unwrap();
         assert_eq!((of_nobody.owner, of_nobody.segments[0].records), (None, 10));
         // The database is well: what is written is committed, and dropping the log waits for that.
-        log.writer().commit_blocking(entry("meanwhile")).unwrap();
+        log.writer().blocking().commit(entry("meanwhile")).unwrap();
         assert_eq!(log.health(), Health::Failing);
         log.writer().try_write(entry("last")).unwrap();
         drop(log);
         assert_eq!(entries(directory.path()).len(), 2);
-        let log = builder(directory.path()).open_blocking().unwrap();
+        let log = builder(directory.path()).blocking().open().unwrap();
         fs::write(&lock, "").unwrap();
         wait_until("it is adopted", || log.stats().recovered == 10 && log.health() == Health::Healthy);
     });
@@ -686,7 +686,7 @@ fn a_forked_child_is_refused_and_leaves_its_parent_s_log_intact() {
             if in_memory {
                 builder = builder.in_memory_queue().queue_max_entries(1000);
             }
-            let log = builder.open_blocking().unwrap();
+            let log = builder.blocking().open().unwrap();
             let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.layer()));
             let emit = |count: usize| (0..count).for_each(|i| info!(target: "audit", action = "a", i));
             emit(10);
@@ -696,11 +696,11 @@ fn a_forked_child_is_refused_and_leaves_its_parent_s_log_intact() {
                 emit(10);
                 let refused = log.writer().try_write(entry("a")).unwrap_err();
                 let told = refused.is_closed() && refused.to_string().contains("forked");
-                let told = told && log.flush_blocking().unwrap_err().is_closed();
-                let told = told && log.shutdown_blocking(support::PATIENCE).unwrap_err().is_closed();
-                let told = told && log.committed_blocking(|| emit(1)).unwrap_err().is_closed();
-                let told = told && log.writer().commit_blocking(entry("a")).unwrap_err().is_closed();
-                let told = told && log.writer().retry_quarantined_blocking().unwrap_err().is_closed();
+                let told = told && log.blocking().flush().unwrap_err().is_closed();
+                let told = told && log.blocking().shutdown(support::PATIENCE).unwrap_err().is_closed();
+                let told = told && log.blocking().committed(|| emit(1)).unwrap_err().is_closed();
+                let told = told && log.writer().blocking().commit(entry("a")).unwrap_err().is_closed();
+                let told = told && log.writer().blocking().retry_quarantined().unwrap_err().is_closed();
                 let told = told && log.stats().offered == 0;
                 drop(log);
                 // SAFETY: ends this process at once.
@@ -711,7 +711,7 @@ fn a_forked_child_is_refused_and_leaves_its_parent_s_log_intact() {
             assert_eq!(unsafe { libc::waitpid(child, &raw mut ended, 0) }, child);
             assert_eq!(ended, 0);
             emit(10);
-            log.flush_blocking().unwrap();
+            log.blocking().flush().unwrap();
             let stats = log.stats();
             assert_eq!((stats.offered, stats.committed, stats.rejected), (20, 20, 0));
             assert_eq!(entries(directory.path()).len(), 20);
@@ -723,7 +723,7 @@ fn a_forked_child_is_refused_and_leaves_its_parent_s_log_intact() {
 fn a_full_journal_rejects_and_takes_again_when_there_is_room() {
     let directory = tempfile::tempdir().unwrap();
     let builder = builder(directory.path()).journal_max_bytes(40 << 20).when_full(WhenFull::Reject);
-    let log = builder.commit_timeout(Duration::from_millis(200)).open_blocking().unwrap();
+    let log = builder.commit_timeout(Duration::from_millis(200)).blocking().open().unwrap();
     let (accepted, rejected) = block_on(async {
         let blocker = lock(file(directory.path())).await;
         let (mut accepted, mut rejected) = (0, 0);
@@ -741,7 +741,7 @@ fn a_full_journal_rejects_and_takes_again_when_there_is_room() {
         (accepted, rejected)
     });
     assert!((3000..4200).contains(&accepted), "{accepted}");
-    wait_until("everything is committed", || log.flush_blocking().is_ok() && log.stats().pending == 0);
+    wait_until("everything is committed", || log.blocking().flush().is_ok() && log.stats().pending == 0);
     let stats = log.stats();
     assert_eq!((stats.committed - stats.gaps, stats.rejected, stats.gaps), (accepted, rejected, 1));
     commit(&log, entry("after"));

@@ -41,7 +41,7 @@ fn work(directory: &Path) {
         // The entries found are those that the journal has kept.
         builder(directory).batch_entries(1 << 20).flush_interval(Duration::from_hours(1))
     };
-    let log = builder.open_blocking().unwrap();
+    let log = builder.blocking().open().unwrap();
     let writer = log.writer();
     let mut out = std::io::stdout().lock();
     for number in 0_u64.. {
@@ -51,7 +51,7 @@ fn work(directory: &Path) {
             ..AuditEntry::new(Uuid::nil(), "a", "b")
         };
         let (word, done) = if commits && number % 50 == 49 {
-            ("committed", writer.commit_blocking(entry).map(drop))
+            ("committed", writer.blocking().commit(entry).map(drop))
         } else {
             ("accepted", writer.try_write(entry))
         };
@@ -163,7 +163,7 @@ fn round(test: &str, commits: bool, tally: &mut Tally) {
     };
     let _mounted = Mounted::new(image, mounted);
     let mounted = Path::new(mounted);
-    let log = builder(mounted).open_blocking().unwrap();
+    let log = builder(mounted).blocking().open().unwrap();
     let journals = || fs::read_dir(mounted.join("audit.db.queue")).unwrap();
     let journals = || journals().filter(|found| found.as_ref().unwrap().file_name() != "damaged").count();
     wait_until("what was left is adopted", || journals() == 1);
@@ -188,7 +188,7 @@ fn round(test: &str, commits: bool, tally: &mut Tally) {
         }
     }
     assert!(accepted.len() > 100, "{}", accepted.len());
-    assert_eq!(log.shutdown_blocking(support::PATIENCE).unwrap().stats.pending, 0);
+    assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.pending, 0);
     tally.announced += accepted.len() + committed.len();
     tally.rounds += 1;
 }

@@ -33,7 +33,7 @@ fn together(test: &str, count: usize) -> Vec<SequencedEntry> {
 fn open_beside_others(file: &Path) -> AuditLog {
     let start = Instant::now();
     loop {
-        match support::builder(Store::sqlite(file).unwrap()).open_blocking() {
+        match support::builder(Store::sqlite(file).unwrap()).blocking().open() {
             Ok(log) => return log,
             Err(error) => {
                 let locked = error.to_string().contains("stayed locked by another connection");
@@ -49,10 +49,10 @@ fn write_as_child(entries: usize) -> bool {
     for i in 0..entries {
         log.writer().try_write(entry(format!("{name}-{i}"))).unwrap();
         if i % 100 == 99 {
-            log.flush_blocking().unwrap();
+            log.blocking().flush().unwrap();
         }
     }
-    log.flush_blocking().unwrap();
+    log.blocking().flush().unwrap();
     true
 }
 
@@ -102,7 +102,7 @@ const SHARE_FOR: Duration = Duration::from_secs(6);
 fn share_as_child() -> bool {
     let (Ok(file), Ok(name)) = (std::env::var(FILE), std::env::var(NAME)) else { return false };
     let report = std::env::var(REPORT).unwrap();
-    let log = AuditLog::open_blocking(file).unwrap();
+    let log = AuditLog::builder().store(Store::sqlite(file).unwrap()).blocking().open().unwrap();
     std::fs::write(format!("{report}.{name}.ready"), "").unwrap();
     while !Path::new(&format!("{report}.go")).exists() {
         std::thread::sleep(Duration::from_millis(1));
@@ -114,7 +114,7 @@ fn share_as_child() -> bool {
         }
         let begun = Instant::now();
         // A flush gives up after a while. Then the wait continues.
-        while log.flush_blocking().is_err() {}
+        while log.blocking().flush().is_err() {}
         waits.push(begun.elapsed().as_millis().to_string());
     }
     std::fs::write(format!("{report}.{name}"), waits.join("\n")).unwrap();
@@ -173,7 +173,7 @@ fn tables_made_in_the_shell_are_taken_by_a_log_that_may_not_make_them() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.db");
     let store = || Store::sqlite(&file).unwrap().migrate(Migrate::Check);
-    let open = |ledger: &str| support::builder(store()).ledger(ledger).open_blocking();
+    let open = |ledger: &str| support::builder(store()).ledger(ledger).blocking().open();
     let refused = |says: &str| {
         let error = open("main").unwrap_err();
         assert!(error.is_schema() && error.to_string().contains(says), "{error:?}");
@@ -188,12 +188,12 @@ fn tables_made_in_the_shell_are_taken_by_a_log_that_may_not_make_them() {
         assert!(running.wait().unwrap().success());
     }
     let log = open("billing").unwrap();
-    assert_eq!(log.writer().commit_blocking(entry("a")).unwrap(), 0);
+    assert_eq!(log.writer().blocking().commit(entry("a")).unwrap(), 0);
     drop(log);
     assert!(open("main").unwrap_err().to_string().contains("holds the ledger \"billing\""));
     // The tables are the same as those that a log creates.
     let made = directory.path().join("made.db");
-    drop(AuditLog::open_blocking(&made).unwrap());
+    drop(AuditLog::builder().store(Store::sqlite(&made).unwrap()).blocking().open().unwrap());
     let schema = |file: &Path| {
         let ask = "PRAGMA journal_mode; PRAGMA page_size; SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY name; \
                    SELECT version, abs(applied_at / 1000000 - unixepoch()) < 3600 FROM tracing_audit_migrations";
