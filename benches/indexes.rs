@@ -55,15 +55,15 @@ fn entry(n: usize) -> AuditEntry {
 /// Seconds, and the bytes of the indexes beside the keys.
 fn fill(fixture: Fixture, rows: usize, index: Option<(&str, &[&str])>) -> (f64, u64) {
     fixture.log.writer().blocking().commit(entry(0)).unwrap();
-    let reader = fixture.log.reader();
+    let store = fixture.store();
     let indexes =
-        || reader.blocking().indexes().unwrap().into_iter().filter(|index| !KEYS.contains(&&*index.serves));
+        || store.blocking().indexes().unwrap().into_iter().filter(|index| !KEYS.contains(&&*index.serves));
     let (on, kept) = index.unwrap_or(("", &[]));
     for index in indexes().filter(|index| !kept.contains(&&*index.name)) {
         fixture.run(&format!("DROP INDEX {}", index.name));
     }
     if kept.is_empty() && !on.is_empty() {
-        block_on(fixture.store().create_index(&on.parse::<IndexOn>().unwrap())).unwrap();
+        block_on(store.create_index(on.parse::<IndexOn>().unwrap())).unwrap();
     }
     let entries: Vec<_> = (1..=rows).map(entry).collect();
     let writer = fixture.log.writer();

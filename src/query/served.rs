@@ -25,6 +25,27 @@ pub enum IndexOn {
     Metadata(String),
 }
 
+impl IndexOn {
+    /// The value at this path in the metadata, spelled as in
+    /// [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of).
+    #[must_use]
+    pub fn metadata(path: impl Into<String>) -> Self {
+        Self::Metadata(path.into())
+    }
+}
+
+impl From<Column> for IndexOn {
+    fn from(column: Column) -> Self {
+        Self::Column(column)
+    }
+}
+
+impl From<&Self> for IndexOn {
+    fn from(on: &Self) -> Self {
+        on.clone()
+    }
+}
+
 impl fmt::Display for IndexOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -16,7 +16,6 @@ use crate::entry::{AuditEntry, SequencedEntry};
 use crate::error::AuditError;
 use crate::platform::on_own_runtime;
 use crate::query::{AuditQuery, CountBy};
-use crate::store::Index;
 
 impl AuditReader {
     /// The same calls, but each blocks the thread until its answer is complete. They work on any thread, also on one
@@ -118,14 +117,6 @@ impl BlockingReader<'_> {
     /// The errors are those of that call.
     pub fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
         on_own_runtime(self.0.ledgers())
-    }
-
-    /// Calls [`AuditReader::indexes`] and blocks until it is done.
-    ///
-    /// # Errors
-    /// The errors are those of that call.
-    pub fn indexes(&self) -> Result<Vec<Index>, AuditError> {
-        on_own_runtime(self.0.indexes())
     }
 
     /// Calls [`AuditReader::reads`] and blocks until it is done.

@@ -1,4 +1,4 @@
-//! Counts by hour or by value and comparisons of two counts, computed in the database; ledgers and indexes.
+//! Counts by hour or by value and comparisons of two counts, computed in the database; ledgers.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::audit_reader::AuditReader;
 use crate::entry::{audit_id, from_micros};
 use crate::error::AuditError;
 use crate::query::{AuditQuery, CountBy};
-use crate::store::{Group, Index};
+use crate::store::Group;
 
 /// The number of entries that have one value in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,20 +158,5 @@ impl AuditReader {
             last_committed_at: head.last_committed_at.map(from_micros),
         };
         Ok(heads.into_iter().map(ledger).collect())
-    }
-}
-
-impl AuditReader {
-    /// The indexes of the log: what each serves, its size on disk, and how often it was used. The module
-    /// [`indexes`](crate::guide::indexes) says what each costs at an insert. On SQLite, this call reads each index from end
-    /// to end: a second for some ten million entries.
-    ///
-    /// # Errors
-    /// [`is_store`](AuditError::is_store) if the database cannot be read.
-    ///
-    /// # Cancel safety
-    /// Reads only; dropping the future loses nothing.
-    pub async fn indexes(&self) -> Result<Vec<Index>, AuditError> {
-        self.store.backend().indexes()?.list().await
     }
 }

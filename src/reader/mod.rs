@@ -5,7 +5,7 @@
 //! | `audit_reader` | `AuditReader`: query, count, page |
 //! | `page` | pages, and the cursors between them |
 //! | `follow` | entries in the order of commit: get, stream, follow |
-//! | `counts` | counts, ledgers, indexes |
+//! | `counts` | counts, ledgers |
 //! | `quarantine` | lists and exports quarantined entries |
 //! | `recording` | a read in progress, to be recorded |
 //! | `recorded_reads` | the record of who read the log |

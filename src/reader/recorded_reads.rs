@@ -45,8 +45,8 @@ impl AuditReader {
     /// waits for the file's lock as a writer does.
     ///
     /// A stream or an export is recorded when it starts, and again, with the number of its entries, when it ends. A
-    /// follower is recorded when it starts. [`ledgers`](Self::ledgers), [`indexes`](Self::indexes) and
-    /// [`reads`](Self::reads) return no entries and are not recorded.
+    /// follower is recorded when it starts. [`ledgers`](Self::ledgers) and [`reads`](Self::reads) return no entries and are
+    /// not recorded.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -1,6 +1,6 @@
 //! The store's calls for code without an async runtime.
 
-use super::handle::Store;
+use super::{handle::Store, index::Index};
 use crate::error::AuditError;
 use crate::platform::on_own_runtime;
 use crate::query::IndexOn;
@@ -22,11 +22,19 @@ impl Store {
 pub struct BlockingStore<'a>(&'a Store);
 
 impl BlockingStore<'_> {
+    /// Calls [`Store::indexes`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn indexes(&self) -> Result<Vec<Index>, AuditError> {
+        on_own_runtime(self.0.indexes())
+    }
+
     /// Calls [`Store::create_index`] and blocks until it is done.
     ///
     /// # Errors
     /// The errors are those of that call.
-    pub fn create_index(&self, on: &IndexOn) -> Result<(), AuditError> {
+    pub fn create_index(&self, on: impl Into<IndexOn>) -> Result<(), AuditError> {
         on_own_runtime(self.0.create_index(on))
     }
 
@@ -34,7 +42,7 @@ impl BlockingStore<'_> {
     ///
     /// # Errors
     /// The errors are those of that call.
-    pub fn drop_index(&self, on: &IndexOn) -> Result<(), AuditError> {
+    pub fn drop_index(&self, on: impl Into<IndexOn>) -> Result<(), AuditError> {
         on_own_runtime(self.0.drop_index(on))
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn hint(served: Served) -> &'static str {
     }
 }
 
-/// An index of a log: see [`AuditReader::indexes`](crate::AuditReader::indexes).
+/// An index of a log: see [`Store::indexes`](crate::Store::indexes).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Index {
@@ -89,21 +89,6 @@ impl Index {
         let on_request = on_request.map(|on| on.get(..whole(on).unwrap_or(on.len())).unwrap_or(on));
         let serves = on_request.or_else(built_in).unwrap_or_default().to_owned();
         Self { on_request: on_request.is_some(), name, serves, ready, bytes, scans }
-    }
-}
-
-impl IndexOn {
-    /// The value at this path in the metadata, spelled as in
-    /// [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of).
-    #[must_use]
-    pub fn metadata(path: impl Into<String>) -> Self {
-        Self::Metadata(path.into())
-    }
-}
-
-impl From<Column> for IndexOn {
-    fn from(column: Column) -> Self {
-        Self::Column(column)
     }
 }
 

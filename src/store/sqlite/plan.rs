@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::entry::{AuditEntry, Decision};
     use crate::log::AuditLog;
-    use crate::query::Column;
+    use crate::query::{Column, IndexOn};
     use crate::store::Store;
 
     #[tokio::test]
@@ -110,7 +110,7 @@ mod tests {
         let log = AuditLog::open(&file).await.unwrap();
         let store = Store::sqlite(&file).unwrap();
         for on in ["agent_id", "action"] {
-            store.create_index(&on.parse().unwrap()).await.unwrap();
+            store.create_index(on.parse::<IndexOn>().unwrap()).await.unwrap();
         }
         let id = |n: u128| Uuid::from_u128(n);
         for n in 0..20_000 {

@@ -31,19 +31,19 @@ fn indexes_on_request_are_created_beside_writers_and_change_no_answer() {
         }
     });
     fixture.settle();
+    let store = fixture.store();
     let reader = fixture.log.reader();
     let reader = reader.blocking();
     let on_request = || {
-        let indexes = reader.indexes().unwrap();
+        let indexes = store.blocking().indexes().unwrap();
         let ready: Vec<_> = indexes.into_iter().filter(|index| index.on_request && index.ready).collect();
         assert!(ready.iter().all(|index| index.bytes.unwrap() > 0));
         ready.into_iter().map(|index| index.serves).collect::<Vec<_>>()
     };
     support::wait_until("all are made", || on_request() == ["agent_id", "metadata.client.ip", "reason"]);
-    let always = reader.indexes().unwrap().into_iter().filter(|index| !index.on_request);
+    let always = store.blocking().indexes().unwrap().into_iter().filter(|index| !index.on_request);
     assert!(always.map(|index| index.serves).any(|serves| serves == "workspace_id"));
 
-    let store = fixture.store();
     let answers = || {
         let count = |query: AuditQuery| reader.count(query).unwrap();
         let of = AuditQuery::new;
@@ -64,15 +64,15 @@ fn indexes_on_request_are_created_beside_writers_and_change_no_answer() {
     assert_eq!(answers(), expected);
     block_on(async {
         for on in ["action", "agent_id", "metadata.client.ip", "workspace_id"] {
-            store.create_index(&on.parse().unwrap()).await.unwrap();
+            store.create_index(on.parse::<IndexOn>().unwrap()).await.unwrap();
         }
     });
     assert_eq!(on_request(), ["action", "agent_id", "metadata.client.ip", "reason"]);
     assert_eq!(answers(), expected);
     for on in ["action", "reason", "metadata.client.ip", "agent_id", "agent_id"] {
-        store.blocking().drop_index(&on.parse().unwrap()).unwrap();
+        store.blocking().drop_index(on.parse::<IndexOn>().unwrap()).unwrap();
     }
-    assert!(store.blocking().drop_index(&IndexOn::Column(Column::SessionId)).unwrap_err().is_config());
+    assert!(store.blocking().drop_index(Column::SessionId).unwrap_err().is_config());
     assert!(on_request().is_empty());
     assert_eq!(answers(), expected);
 }
@@ -87,9 +87,9 @@ fn a_log_that_may_not_create_an_index_reports_the_statement_that_does() {
     let builder = support::builder(store.clone()).in_memory_queue().queue_max_entries(10).queue_max_bytes(100_000).index(Column::AgentId);
     let log = builder.on_notice(move |notice| told.send(notice.to_string()).unwrap()).blocking().open().unwrap();
     let notice = notices.recv_timeout(support::PATIENCE).unwrap();
-    let sql = store.index_sql(&IndexOn::Column(Column::AgentId)).unwrap();
+    let sql = store.index_sql(Column::AgentId).unwrap();
     assert!(notice.contains("the index on agent_id does not exist") && notice.contains(&sql), "{notice}");
     assert!(log.health().is_healthy());
     fixture.run(&sql);
-    store.blocking().create_index(&IndexOn::Column(Column::AgentId)).unwrap();
+    store.blocking().create_index(Column::AgentId).unwrap();
 }

@@ -968,7 +968,7 @@ fn each_query_is_answered_by_its_index() {
     let of = AuditQuery::new;
     let answered = |query: AuditQuery, serves: &str, entries: usize| {
         let scans = || {
-            let indexes = reader.blocking().indexes().unwrap();
+            let indexes = store.blocking().indexes().unwrap();
             indexes.into_iter().find(|index| index.serves == serves).unwrap().scans.unwrap()
         };
         let before = scans();
@@ -992,7 +992,7 @@ fn each_query_is_answered_by_its_index() {
     }
     block_on(async {
         for on in ["agent_id", "action", "metadata.client.ip", "resource_id"] {
-            store.create_index(&on.parse().unwrap()).await.unwrap();
+            store.create_index(on.parse::<IndexOn>().unwrap()).await.unwrap();
         }
     });
     for (query, serves, entries) in [
@@ -1015,7 +1015,7 @@ fn an_interrupted_index_is_created_again_and_one_under_construction_is_waited_fo
     let store = Store::from(Store::postgres(&url).unwrap().schema("public").unwrap());
     let on = IndexOn::Column(Column::Action);
     let ready = || {
-        let indexes = AuditReader::new(store.clone()).blocking().indexes().unwrap();
+        let indexes = store.blocking().indexes().unwrap();
         indexes.iter().find(|index| index.serves == "action").map(|index| index.ready)
     };
     // The end of a server leaves an invalid index.

@@ -39,7 +39,7 @@ impl Action {
             Self::List => {
                 let (logs, mut indexes) = (database.open().await?, Vec::new());
                 for log in &logs {
-                    let found = log.reader.indexes().await?;
+                    let found = log.store.indexes().await?;
                     indexes.extend(found.into_iter().map(|index| (log.db(&logs), index)));
                 }
                 print_indexes(&indexes)

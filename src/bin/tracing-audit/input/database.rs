@@ -29,6 +29,7 @@ pub(crate) struct Database {
 pub(crate) struct Log {
     /// The file, or the URL without its secrets.
     pub(crate) name: String,
+    pub(crate) store: Store,
     pub(crate) reader: AuditReader,
     pub(crate) ledgers: Vec<Ledger>,
 }
@@ -123,7 +124,8 @@ impl Database {
     }
 
     async fn open_named(&self, db: &str) -> Result<Log, Failure> {
-        let reader = AuditReader::new(self.store_of(db)?);
+        let store = self.store_of(db)?;
+        let reader = AuditReader::new(store.clone());
         let reader = match &self.recorded_as {
             Some(name) => reader.recorded_as(name),
             None => reader,
@@ -132,7 +134,7 @@ impl Database {
         if ledgers.is_empty() {
             return Err(Failure::NoLog(without_secrets(db)));
         }
-        Ok(Log { name: without_secrets(db), reader, ledgers })
+        Ok(Log { name: without_secrets(db), store, reader, ledgers })
     }
 }
 
