@@ -28,7 +28,7 @@ fn show(journal: &Journal) {
     let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     println!(
         "journal {} of process {}, {}\n  for {}, ledger {}",
-        journal.id,
+        journal.writer,
         journal.owner.map_or_else(|| "unknown".to_owned(), |owner| owner.to_string()),
         if journal.locked { "in use" } else { "left behind: the next log adopts it" },
         or_unknown(&journal.database),

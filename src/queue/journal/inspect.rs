@@ -20,8 +20,9 @@ use crate::platform::read_up_to;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Journal {
-    /// The UUID by which the database knows the journal: its `writer`.
-    pub id: Uuid,
+    /// The writer whose queue the journal is: one per opened log. The database knows the journal by it, and so does
+    /// [`QuarantinedEntry::writer`](crate::reader::QuarantinedEntry::writer).
+    pub writer: Uuid,
     /// The directory of the journal.
     pub directory: PathBuf,
     /// Process ID of the process that made the journal, as that process saw it. `None` if the lock file is gone: then
@@ -76,7 +77,7 @@ pub enum SegmentTrouble {
 ///
 /// ```no_run
 /// for journal in tracing_audit::journal::inspect("audit.db.queue")? {
-///     println!("{} {:?} {}", journal.id, journal.owner, journal.segments.len());
+///     println!("{} {:?} {}", journal.writer, journal.owner, journal.segments.len());
 /// }
 /// # Ok::<_, tracing_audit::AuditError>(())
 /// ```
@@ -91,9 +92,9 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
         let mut journals = Vec::new();
         for found in fs::read_dir(directory)? {
             let path = found?.path();
-            let id = path.file_name().and_then(|name| Uuid::try_parse(name.to_str()?).ok());
-            if let Some(id) = id {
-                match journal(id, path) {
+            let writer = path.file_name().and_then(|name| Uuid::try_parse(name.to_str()?).ok());
+            if let Some(writer) = writer {
+                match journal(writer, path) {
                     Ok(journal) => journals.push(journal),
                     // The journal was settled and removed in the meantime.
                     Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
@@ -101,13 +102,13 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
                 }
             }
         }
-        journals.sort_by_key(|journal| journal.id);
+        journals.sort_by_key(|journal| journal.writer);
         Ok(journals)
     };
     inspect().map_err(|cause| journal_error(directory, cause))
 }
 
-fn journal(id: Uuid, directory: PathBuf) -> io::Result<Journal> {
+fn journal(writer: Uuid, directory: PathBuf) -> io::Result<Journal> {
     let (owner, locked) = match File::open(directory.join(LOCK)) {
         // Without a lock file nobody can adopt the journal.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => (None, false),
@@ -127,7 +128,7 @@ fn journal(id: Uuid, directory: PathBuf) -> io::Result<Journal> {
     for found in fs::read_dir(&directory)? {
         let path = found?.path();
         if path.extension().is_some_and(|extension| extension == "segment") {
-            match segment(id, path) {
+            match segment(writer, path) {
                 Ok((header, segment)) => {
                     if let Some(header) = header {
                         (database, ledger) = (Some(header.database), Some(header.ledger));
@@ -141,7 +142,7 @@ fn journal(id: Uuid, directory: PathBuf) -> io::Result<Journal> {
         }
     }
     segments.sort_by_key(|segment| segment.first);
-    Ok(Journal { id, directory, owner, locked, database, ledger, segments })
+    Ok(Journal { writer, directory, owner, locked, database, ledger, segments })
 }
 
 fn segment(journal: Uuid, path: PathBuf) -> io::Result<(Option<Header>, JournalSegment)> {

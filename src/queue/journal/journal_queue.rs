@@ -12,7 +12,7 @@ use super::{
     directory::{JournalHome, discard},
     format::HEADER_BYTES,
     scan::scan_segment,
-    segments::{Journal, Mark, Spare, State, Upkeep},
+    segments::{Mark, OpenJournal, Spare, State, Upkeep},
 };
 use crate::error::AuditError;
 use crate::platform::lock;
@@ -20,13 +20,13 @@ use crate::queue::{Appended, Counts, Due, Outcome, Queue, Records, Refused, gap:
 
 /// The queue on disk.
 #[derive(Debug)]
-pub(crate) struct JournalQueue(pub(super) Journal);
+pub(crate) struct JournalQueue(pub(super) OpenJournal);
 
 impl JournalQueue {
     /// Makes a journal.
     pub(crate) fn create(home: JournalHome, writer: Uuid) -> Result<Self, AuditError> {
         let segment_bytes = home.segment_bytes();
-        Journal::create(home, writer, segment_bytes, 0).map(Self)
+        OpenJournal::create(home, writer, segment_bytes, 0).map(Self)
     }
 }
 

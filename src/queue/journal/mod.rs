@@ -26,7 +26,7 @@
 //! |---|---|
 //! | `format` | a segment byte for byte: header, records, checksums |
 //! | `directory` | names, lock, making and discarding a journal's directory |
-//! | `segments` | `Journal`: the open segments and their bounds, and making the next one |
+//! | `segments` | `OpenJournal`: the open segments and their bounds, and making the next one |
 //! | `tail` | the end of the journal: finds room, encodes, writes |
 //! | `scan` | reads consecutive records out of a segment |
 //! | `upkeep` | work that may wait for the disk: the next segment's file, syncing, replacing a file that failed |

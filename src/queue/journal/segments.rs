@@ -21,7 +21,7 @@ use crate::queue::{Counts, Durability, gap::Gap};
 
 /// A journal that this process writes: its files and their state.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct OpenJournal {
     pub(super) writer: Uuid,
     pub(super) home: JournalHome,
     pub(super) directory: PathBuf,
@@ -126,7 +126,7 @@ pub(super) enum Spare {
     },
 }
 
-impl Journal {
+impl OpenJournal {
     /// Makes a journal whose segments have this size and whose positions begin at `start`.
     pub(super) fn create(
         home: JournalHome,

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     format::{HEADER_BYTES, RECORD_HEADER_BYTES, record_bytes},
-    segments::{Journal, Spare, State},
+    segments::{OpenJournal, Spare, State},
 };
 use crate::platform::{lock, write_all_at};
 use crate::queue::Appended;
@@ -16,7 +16,7 @@ use crate::queue::Appended;
 /// How often an emitter tries to take the lock of the end before it sleeps.
 const TRIES_BEFORE_SLEEP: usize = 300;
 
-impl Journal {
+impl OpenJournal {
     /// Locks the end of the journal.
     pub(super) fn lock_end(&self) -> MutexGuard<'_, Vec<u8>> {
         lock(&self.end)

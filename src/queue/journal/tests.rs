@@ -18,13 +18,13 @@ use super::{
     directory::{DAMAGED, JournalHome, LOCK, SPARE, segment_name},
     format::{HEADER_BYTES, Header, Seed, record_bytes},
     journal_queue::JournalQueue,
-    segments::Journal,
+    segments::OpenJournal,
 };
 use crate::platform::write_all_at;
 use crate::queue::{Durability, Outcome, Queue, Refused};
 
 fn create(home: JournalHome, writer: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
-    JournalQueue(Journal::create(home, writer, segment_bytes, start).unwrap())
+    JournalQueue(OpenJournal::create(home, writer, segment_bytes, start).unwrap())
 }
 
 fn home(directory: &Path) -> JournalHome {

@@ -20,11 +20,11 @@ use super::{
     directory::{REWRITTEN, SPARE, make, segment_name},
     format::{HEADER_BYTES, Seed},
     scan::{UNLIMITED, scan_segment},
-    segments::{Journal, Segment, Spare, State, Upkeep},
+    segments::{OpenJournal, Segment, Spare, State, Upkeep},
 };
 use crate::platform::{lock, sync_directory, write_all_at};
 
-impl Journal {
+impl OpenJournal {
     /// Locks the background work.
     pub(super) fn upkeep_lock(&self) -> MutexGuard<'_, Upkeep> {
         lock(&self.upkeep)

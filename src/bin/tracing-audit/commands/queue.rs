@@ -27,7 +27,7 @@ fn print_journals(journals: &[Journal]) -> Result<(), Failure> {
         let records: u64 = journal.segments.iter().map(|segment| segment.records).sum();
         let unknown = |text: &Option<String>| harmless(text.as_deref().unwrap_or("unknown")).into_owned();
         vec![
-            journal.id.to_string(),
+            journal.writer.to_string(),
             journal.owner.map_or_else(|| "unknown".to_owned(), |owner| owner.to_string()),
             if journal.locked { "in use" } else { "left behind" }.to_owned(),
             records.to_string(),
