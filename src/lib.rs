@@ -94,7 +94,7 @@ pub mod testing;
 
 pub use engine::{Health, Notice, Stats};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
-pub use error::AuditError;
+pub use error::{AuditError, ErrorKind};
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, WiringReport, not_audit};
 pub use log::{AuditLog, AuditLogBuilder, AuditWriter, ShutdownReport};
 pub use query::{AuditFilter, AuditQuery};

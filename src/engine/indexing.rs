@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 use futures_util::FutureExt;
 
 use super::shared::Engine;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// Pause after the first failed attempt at an index. It doubles with each further one.
 const FIRST_INDEX_PAUSE: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ impl Engine {
                     Ok(Err(error)) => error,
                     Err(_) => {
                         self.status.count_panic();
-                        AuditError::new(Kind::Store, "creating an index panicked")
+                        AuditError::new(ErrorKind::Store, "creating an index panicked")
                     }
                 };
                 // The same error again is no news.

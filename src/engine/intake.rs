@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::shared::{CommitWaiter, Engine, IS_FLUSHER, Progress, forked};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::{block_on, lock};
 use crate::queue::{Refused, WhenFull};
 
@@ -136,16 +136,16 @@ impl Engine {
         self.wake.notify_one();
         let error = match why {
             Refused::Full => AuditError::new(
-                Kind::Full,
+                ErrorKind::Full,
                 "the audit queue is full: the database cannot keep up, or cannot be written to",
             ),
             Refused::Closed => {
-                AuditError::new(Kind::Closed, "the audit log is shut down and accepts nothing more")
+                AuditError::new(ErrorKind::Closed, "the audit log is shut down and accepts nothing more")
             }
             Refused::TooLarge => {
                 let limits = self.settings.limits;
                 AuditError::new(
-                    Kind::TooLarge,
+                    ErrorKind::TooLarge,
                     format!(
                         "the entry is too large: at most {} bytes a text and {} bytes in all",
                         limits.value, limits.entry
@@ -216,7 +216,7 @@ impl Engine {
         let events = events.unwrap_or_default();
         if events.is_empty() {
             return Err(AuditError::new(
-                Kind::Wiring,
+                ErrorKind::Wiring,
                 "no audit event arrived from within committed(): see check_wiring()",
             ));
         }
@@ -238,12 +238,12 @@ impl Engine {
         tokio::select! {
             biased;
             answer = accepted.seq => answer.unwrap_or_else(|_| {
-                Err(self.status.blame(AuditError::new(Kind::Pending, "the audit log ended before the commit")))
+                Err(self.status.blame(AuditError::new(ErrorKind::Pending, "the audit log ended before the commit")))
             }),
             () = deadline => {
                 let timeout = self.settings.commit_timeout;
                 let message = format!("accepted, but not committed within {timeout:?}; it may still be committed");
-                Err(self.status.blame(AuditError::new(Kind::Pending, message)))
+                Err(self.status.blame(AuditError::new(ErrorKind::Pending, message)))
             }
         }
     }
@@ -272,12 +272,12 @@ impl Engine {
         let left = until - reached;
         Err(self.status.blame(if ended {
             AuditError::new(
-                Kind::Closed,
+                ErrorKind::Closed,
                 format!("the audit log has ended with {left} accepted entries not committed"),
             )
         } else {
             AuditError::new(
-                Kind::Pending,
+                ErrorKind::Pending,
                 format!("{left} accepted entries are not committed yet; they stay queued"),
             )
         }))

@@ -129,12 +129,12 @@ impl LastNotice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_notice_is_one_sentence_with_the_error_and_its_cause() {
         let error =
-            AuditError::new(Kind::Store, "the database cannot be written to").because("no space left");
+            AuditError::new(ErrorKind::Store, "the database cannot be written to").because("no space left");
         let mut notice = Notice {
             health: Health::Failing,
             was: Health::Healthy,

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{health::Health, settings::Settings, stats::Stats, status::Status};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::Process;
 use crate::queue::Queue;
 
@@ -31,7 +31,7 @@ pub(crate) type CommitWaiter = oneshot::Sender<Result<u64, AuditError>>;
 /// The error of every call in a process that was forked after the log was opened.
 pub(super) fn forked() -> AuditError {
     AuditError::new(
-        Kind::Closed,
+        ErrorKind::Closed,
         "the audit log was opened before this process was forked: open one in each process, after the fork",
     )
 }
@@ -151,7 +151,7 @@ impl Engine {
             });
         }
         outcome.await.unwrap_or_else(|_| {
-            Err(AuditError::new(Kind::Closed, "the audit log ended before this was done"))
+            Err(AuditError::new(ErrorKind::Closed, "the audit log ended before this was done"))
         })
     }
 

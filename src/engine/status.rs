@@ -12,7 +12,7 @@ use super::{
     notice::{LastNotice, NOTICE_PAUSE, OnNotice},
     stats::{History, Stats},
 };
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::lock;
 use crate::queue::{Outcome, Queue};
 
@@ -129,7 +129,7 @@ impl Status {
     /// The journal could not be synced in time: a loss of power may take accepted entries.
     pub(super) fn unsynced(&self, cause: std::io::Error) {
         let message = "the journal cannot be brought to stable storage in time";
-        lock(&self.history).note_error(AuditError::new(Kind::Store, message).because(cause));
+        lock(&self.history).note_error(AuditError::new(ErrorKind::Store, message).because(cause));
         self.set(Trouble::Unsynced);
     }
 
@@ -172,7 +172,7 @@ impl Status {
     /// The flusher panicked, and goes on.
     pub(super) fn panicked(&self, message: &str) {
         self.count_panic();
-        self.failed(AuditError::new(Kind::Store, format!("the audit log's thread panicked: {message}")));
+        self.failed(AuditError::new(ErrorKind::Store, format!("the audit log's thread panicked: {message}")));
     }
 
     /// A panic that does not stop the flusher was caught.

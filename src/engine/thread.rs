@@ -10,7 +10,7 @@ use super::{
     settings::Settings,
     shared::{Engine, EngineHandle, IS_FLUSHER},
 };
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::lock;
 use crate::queue::Queue;
 
@@ -40,7 +40,7 @@ impl Engine {
         });
         if let Err(cause) = started {
             engine.status.failed(
-                AuditError::new(Kind::Closed, "the flusher's thread cannot be started").because(cause),
+                AuditError::new(ErrorKind::Closed, "the flusher's thread cannot be started").because(cause),
             );
             engine.end();
         }

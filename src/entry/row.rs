@@ -10,7 +10,7 @@ use super::{
     moment::from_micros,
     normal::normalize,
 };
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// One row of the ledger, without its `seq`. Texts are shared, so that binding them to a statement, and to the next
 /// attempt of a failed one, copies nothing.
@@ -72,7 +72,8 @@ pub(super) fn problem_list(problems: &[String]) -> Option<Arc<str>> {
 /// The entry that a row holds.
 pub(crate) fn entry_of(row: &Row) -> Result<AuditEntry, AuditError> {
     let metadata = serde_json::from_str(&row.metadata).map_err(|cause| {
-        AuditError::new(Kind::Store, format!("the metadata of entry {} is not JSON", row.id)).because(cause)
+        AuditError::new(ErrorKind::Store, format!("the metadata of entry {} is not JSON", row.id))
+            .because(cause)
     })?;
     Ok(AuditEntry {
         id: row.id,
@@ -96,7 +97,7 @@ pub(crate) fn sequenced(found: LedgerRow) -> Result<SequencedEntry, AuditError> 
         found.row.problems.as_deref().map_or_else(|| Ok(Vec::new()), serde_json::from_str).map_err(
             |cause| {
                 AuditError::new(
-                    Kind::Store,
+                    ErrorKind::Store,
                     format!("the problems of entry {} are not a JSON list", found.row.id),
                 )
                 .because(cause)

@@ -7,7 +7,7 @@ use tracing::{
 };
 
 use super::{canary::Arrival, interests::Interests};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// The remarks of [`check_wiring`](crate::AuditLog::check_wiring) on a log whose canary arrived.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Interests {
         // Cloned, since closing the canary's span within `get_default` would find no subscriber.
         let dispatch = dispatcher::get_default(Dispatch::clone);
         match self.fault(&dispatch) {
-            Some(fault) => Err(AuditError::new(Kind::Wiring, fault)),
+            Some(fault) => Err(AuditError::new(ErrorKind::Wiring, fault)),
             None => Ok(WiringReport { near_misses: self.near_misses() }),
         }
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{audit_log::AuditLog, builder::AuditLogBuilder, writer::AuditWriter};
 use crate::defaults;
 use crate::engine::{Engine, Settings};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::layer::Interests;
 use crate::queue::{Durability, JournalHome, JournalQueue, MemoryQueue, Queue, Refused};
 use crate::reader::AuditReader;
@@ -18,7 +18,7 @@ const FIELDS_OF_EVENTS: [&str; 6] =
     ["decision", "risk_score", "reason", "message", "metadata", "occurred_at"];
 
 fn refused(message: &'static str) -> AuditError {
-    AuditError::new(Kind::Config, message)
+    AuditError::new(ErrorKind::Config, message)
 }
 
 impl AuditLog {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// The identity of the file that a path named when it was opened.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl FileIdentity {
             return Ok(());
         }
         Err(AuditError::new(
-            Kind::Store,
+            ErrorKind::Store,
             format!(
                 "{} was deleted or replaced while it was open: put it back, or restart to begin a new ledger",
                 self.path.display()

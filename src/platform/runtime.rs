@@ -13,7 +13,7 @@ use std::{
 use tokio::runtime::Runtime;
 
 use super::sync::lock;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 #[derive(Default)]
 struct Signal {
@@ -84,7 +84,7 @@ pub(crate) fn on_own_runtime<T>(
             block_on(future)
         }
         Err(cause) => {
-            let error = AuditError::new(Kind::Store, "cannot start a thread for reading");
+            let error = AuditError::new(ErrorKind::Store, "cannot start a thread for reading");
             Err(error.because(std::io::Error::from(cause.kind())))
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// A column of an entry that is compared with values. Its text form is its name in the database: `agent_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,7 +68,7 @@ impl FromStr for Column {
     fn from_str(name: &str) -> Result<Self, AuditError> {
         Self::ALL.into_iter().find(|column| column.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            AuditError::new(Kind::Query, format!("there is no column {name:?}: the columns are {names}"))
+            AuditError::new(ErrorKind::Query, format!("there is no column {name:?}: the columns are {names}"))
         })
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::defaults;
 use crate::entry::{AuditEntry, LedgerRow};
 use crate::entry::{entry_of, sequenced};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::query::AuditQuery;
 use crate::store::{Span, Store};
 
@@ -63,7 +63,7 @@ impl AuditReader {
                 "the query has {conditions} conditions with {values} values: \
                  at most {MAX_CONDITIONS} and {MAX_VALUES} are possible"
             );
-            return Err(AuditError::new(Kind::Query, message));
+            return Err(AuditError::new(ErrorKind::Query, message));
         }
         Ok(query)
     }

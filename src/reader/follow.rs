@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{audit_reader::AuditReader, recording::RecordingRead};
 use crate::entry::SequencedEntry;
 use crate::entry::sequenced;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::query::{AuditQuery, Column};
 use crate::store::Span;
 
@@ -199,7 +199,7 @@ impl Follower {
                          the database was restored from a backup, or is another one",
                         self.head, self.next
                     );
-                    return Err(AuditError::new(Kind::Store, message));
+                    return Err(AuditError::new(ErrorKind::Store, message));
                 }
             }
             if self.next < self.head {

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::entry::SequencedEntry;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::query::AuditQuery;
 use crate::store::Span;
 
@@ -66,7 +66,7 @@ impl FromStr for Cursor {
             })
         };
         parse().ok_or_else(|| {
-            AuditError::new(Kind::Cursor, "not a cursor of this crate: start from the first page")
+            AuditError::new(ErrorKind::Cursor, "not a cursor of this crate: start from the first page")
         })
     }
 }
@@ -102,7 +102,7 @@ impl Position {
         };
         if cursor.query != fingerprint(query) {
             return Err(AuditError::new(
-                Kind::Cursor,
+                ErrorKind::Cursor,
                 "the cursor belongs to another query: start from the first page",
             ));
         }
@@ -132,7 +132,7 @@ impl Position {
             let at = entries.first().filter(|at| at.seq == cursor.seq && identity(at) == cursor.entry);
             if at.is_none() {
                 return Err(AuditError::new(
-                    Kind::Cursor,
+                    ErrorKind::Cursor,
                     "the cursor belongs to another database or ledger, or its entry is gone: start from the first page",
                 ));
             }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::audit_reader::AuditReader;
 use crate::entry::entry_of;
 use crate::entry::{AuditEntry, EventDefaults, from_micros, interpret};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::store::QuarantinedRow;
 
 /// An accepted entry that the database refused for good. It is kept whole, in a table of its own, and does not hold up
@@ -110,5 +110,5 @@ impl AuditReader {
 
 /// The error of an export that cannot be written to its destination.
 pub(crate) fn output_error(cause: io::Error) -> AuditError {
-    AuditError::new(Kind::Output, "the export cannot be written").because(cause)
+    AuditError::new(ErrorKind::Output, "the export cannot be written").because(cause)
 }

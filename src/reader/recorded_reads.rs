@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::audit_reader::AuditReader;
 use crate::entry::{from_micros, replace_nul};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::query::AuditQuery;
 use crate::store::RecordedReadRow;
 
@@ -105,8 +105,11 @@ impl TryFrom<RecordedReadRow> for RecordedRead {
 
     fn try_from(row: RecordedReadRow) -> Result<Self, AuditError> {
         let query = serde_json::from_str(&row.query).map_err(|cause| {
-            AuditError::new(Kind::Store, format!("the query of the recorded read {} is not JSON", row.id))
-                .because(cause)
+            AuditError::new(
+                ErrorKind::Store,
+                format!("the query of the recorded read {} is not JSON", row.id),
+            )
+            .because(cause)
         })?;
         Ok(Self {
             id: row.id,

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::entry::Row;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// The writing side of a database: one connection, one ledger.
 pub(crate) trait Appender: Send {
@@ -50,7 +50,7 @@ impl Append<'_> {
 
     /// The reason why this cannot be appended to a database that has reached `position`. `None` if it can.
     pub(crate) fn impossible(&self, position: u64) -> Option<AppendError> {
-        let error = |message| AuditError::new(Kind::Store, message);
+        let error = |message| AuditError::new(ErrorKind::Store, message);
         if position > self.reachable {
             let error = error("the database knows positions of this writer that it never reached");
             return Some(AppendError { fault: Fault::Store, error });

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::entry::LedgerRow;
 use crate::entry::Row;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 
 /// A database. Each has one implementation, with statements of its own. Tables that do not exist read as empty.
@@ -53,7 +53,10 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
 }
 
 fn not_a_database() -> AuditError {
-    AuditError::new(Kind::Store, "this store only records entries: it cannot answer queries or hold indexes")
+    AuditError::new(
+        ErrorKind::Store,
+        "this store only records entries: it cannot answer queries or hold indexes",
+    )
 }
 
 /// The reading side of a database.

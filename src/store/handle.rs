@@ -8,7 +8,7 @@ use super::{
     index::{Index, is_built_in},
     migration::{Migrate, Migration},
 };
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::query::IndexOn;
 
 /// A database that holds a ledger. Cheap to clone; connects when it is first used.
@@ -108,7 +108,7 @@ impl Store {
             return Ok(());
         }
         let message = format!("the index on {on} does not exist, and this log may not create it: run {sql}");
-        Err(AuditError::new(Kind::Schema, message))
+        Err(AuditError::new(ErrorKind::Schema, message))
     }
 
     /// Drops an index that was created on request, if it exists.
@@ -122,7 +122,7 @@ impl Store {
     pub async fn drop_index(&self, on: impl Into<IndexOn>) -> Result<(), AuditError> {
         let on = on.into();
         if is_built_in(&on) {
-            return Err(AuditError::new(Kind::Config, format!("every log has an index on {on}")));
+            return Err(AuditError::new(ErrorKind::Config, format!("every log has an index on {on}")));
         }
         self.backend.indexes()?.drop(&on).await
     }

@@ -1,7 +1,7 @@
 //! Says who creates the tables and with which scripts, and has the errors of tables that do not exist or are too old.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// Whether a log may create and change the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,14 +30,14 @@ pub struct Migration {
 /// The error of creating an index before the tables exist.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn no_tables() -> AuditError {
-    AuditError::new(Kind::Schema, "the audit tables do not exist: open a log first")
+    AuditError::new(ErrorKind::Schema, "the audit tables do not exist: open a log first")
 }
 
 /// The error of recording a read if the table of recorded reads does not exist.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn no_recorded_reads() -> AuditError {
     AuditError::new(
-        Kind::Schema,
+        ErrorKind::Schema,
         "the read cannot be recorded, so it is not answered: the audit tables do not exist or are too old; open a log with this version, or run what Store::migrations gives",
     )
 }
@@ -50,7 +50,7 @@ pub(super) fn not_migrated(version: usize, needed: usize) -> AuditError {
         version => format!("the audit tables have version {version} and {needed} is needed"),
     };
     AuditError::new(
-        Kind::Schema,
+        ErrorKind::Schema,
         format!("{are}: run what Store::migrations gives, or open with Migrate::Auto"),
     )
 }

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::entry::{LedgerRow, Moment, Row, SequencedEntry, sequenced};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::lock;
 use crate::store::{
     Append, AppendError, Appender, Applied, Backend, Fault, Migrate, QuarantineRetried, Reads, Store,
@@ -61,7 +61,7 @@ impl From<&Recorder> for Store {
 
 fn no_queries() -> AuditError {
     AuditError::new(
-        Kind::Store,
+        ErrorKind::Store,
         "a recorder answers no queries: use its entries, or a log on a temporary file",
     )
 }
@@ -95,7 +95,7 @@ impl Recording {
         let mut recorded = lock(&self.recorder.0);
         let mut new = BTreeSet::new();
         if batch.rows.iter().any(|row| recorded.ids.contains(&row.id) || !new.insert(row.id)) {
-            let error = AuditError::new(Kind::Duplicate, "the log holds an entry with this id already");
+            let error = AuditError::new(ErrorKind::Duplicate, "the log holds an entry with this id already");
             return Err(AppendError { fault: Fault::Duplicate, error });
         }
         recorded.ids.append(&mut new);

@@ -11,7 +11,7 @@ use super::pause::panic_message;
 use crate::engine::Engine;
 use crate::entry::interpret;
 use crate::entry::{Row, encode_entry};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::queue::{Records, lost};
 use crate::store::{Fault, Quarantined};
 
@@ -196,5 +196,5 @@ pub(super) async fn interpreted(
 
 /// The error of a queue or a dead process's journal that cannot be read.
 pub(super) fn journal_error(cause: std::io::Error) -> AuditError {
-    AuditError::new(Kind::Store, "a journal cannot be read").because(cause)
+    AuditError::new(ErrorKind::Store, "a journal cannot be read").because(cause)
 }

@@ -9,7 +9,7 @@ use super::{
     pause::watched,
 };
 use crate::engine::Engine;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::queue::Outcome;
 use crate::store::{Append, AppendError, Appender, Applied, Fault, Quarantined};
 
@@ -90,7 +90,7 @@ impl<'e> Committer<'e> {
             batch.refused.clear();
             batch.all_refused = true;
             return Err(AuditError::new(
-                Kind::Store,
+                ErrorKind::Store,
                 format!("the database refuses every entry of a batch: {why}"),
             ));
         }
@@ -199,7 +199,7 @@ impl<'e> Committer<'e> {
         self.engine.acknowledge(applied.until, outcome, |position| {
             if position < first_record {
                 return Err(AuditError::new(
-                    Kind::Store,
+                    ErrorKind::Store,
                     "the bytes of this entry in the journal are gone or fail their checksum",
                 ));
             }
@@ -211,7 +211,7 @@ impl<'e> Committer<'e> {
             let duplicate = entry.is_some_and(|entry| entry.duplicate);
             let why = entry.map_or("the database refuses this entry", |entry| &entry.error);
             Err(AuditError::new(
-                if duplicate { Kind::Duplicate } else { Kind::Quarantined },
+                if duplicate { ErrorKind::Duplicate } else { ErrorKind::Quarantined },
                 format!("set aside in quarantine: {why}"),
             ))
         });
@@ -220,5 +220,5 @@ impl<'e> Committer<'e> {
 }
 
 fn not_connected() -> AuditError {
-    AuditError::new(Kind::Store, "there is no connection to the audit database")
+    AuditError::new(ErrorKind::Store, "there is no connection to the audit database")
 }

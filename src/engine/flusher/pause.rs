@@ -3,7 +3,7 @@
 use std::{any::Any, pin::pin, time::Duration};
 
 use crate::engine::Engine;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// Pause after the first failed attempt. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -46,7 +46,7 @@ pub(super) async fn watched<T>(engine: &Engine, answer: impl Future<Output = T>)
     // An earlier error says more than a timeout does: keep it.
     if !engine.status.failing() {
         let message = format!("the audit database has not answered for {timeout:?}");
-        engine.status.failed(AuditError::new(Kind::Store, message));
+        engine.status.failed(AuditError::new(ErrorKind::Store, message));
     }
     answer.await
 }

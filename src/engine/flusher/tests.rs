@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::engine::{Engine, Health, OnNotice, Settings, Stats};
 use crate::entry::{AuditEntry, Row};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::log::{AuditLog, AuditWriter};
 use crate::platform::lock;
 use crate::query::AuditQuery;
@@ -68,7 +68,7 @@ struct Scripted {
 }
 
 fn broken() -> AuditError {
-    AuditError::new(Kind::Store, "as the script says")
+    AuditError::new(ErrorKind::Store, "as the script says")
 }
 
 impl Scripted {
@@ -658,7 +658,7 @@ impl Appender for LosesEverySecond {
         Box::pin(async move {
             let applied = self.0.append(batch).await?;
             if APPENDS.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
-                let error = AuditError::new(Kind::Store, "the answer was lost");
+                let error = AuditError::new(ErrorKind::Store, "the answer was lost");
                 return Err(AppendError { fault: Fault::Store, error });
             }
             Ok(applied)

@@ -12,7 +12,7 @@ use super::{
     recover::Recovery,
 };
 use crate::engine::Engine;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// Runs until the log is stopped or nothing can be appended any more.
 ///
@@ -33,7 +33,7 @@ pub(in crate::engine) async fn run(
         let connected = AssertUnwindSafe(flusher.committer.connect_watched()).catch_unwind().await;
         let connected = connected.unwrap_or_else(|panic| {
             let message = format!("opening the audit database panicked: {}", panic_message(&*panic));
-            Err(AuditError::new(Kind::Store, message))
+            Err(AuditError::new(ErrorKind::Store, message))
         });
         failed = connected.is_err();
         // Sending fails if the caller has stopped waiting.

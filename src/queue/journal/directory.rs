@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::{allocate, sync_directory};
 use crate::queue::Durability;
 
@@ -70,7 +70,7 @@ pub(super) fn journal_error(directory: &Path, cause: io::Error) -> AuditError {
         _ => "it needs a directory that this process may read and write",
     };
     let message = format!("the journal in {} cannot be used: {remedy}", directory.display());
-    AuditError::new(Kind::Store, message).because(cause)
+    AuditError::new(ErrorKind::Store, message).because(cause)
 }
 
 /// Returns the name of the segment whose first record follows this position.

@@ -17,7 +17,7 @@ use super::{
     sql::{Statement, bounded},
 };
 use crate::entry::{Row, from_micros};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::is_on_own_runtime;
 use crate::query::AuditQuery;
 use crate::store::{walk::CommittedBatch, walk::Walk, walk::WalkStep, walk::Window};
@@ -80,13 +80,13 @@ fn received(
             }
             Some(Delivery::Failed(error)) => Err(error),
             Some(Delivery::End) => Ok(None),
-            None => Err(AuditError::new(Kind::Store, "the read ended before the answer was complete")),
+            None => Err(AuditError::new(ErrorKind::Store, "the read ended before the answer was complete")),
         }
     })
 }
 
 fn unread() -> AuditError {
-    AuditError::new(Kind::Store, "the reader was dropped")
+    AuditError::new(ErrorKind::Store, "the reader was dropped")
 }
 
 /// A query's walk over the batches.

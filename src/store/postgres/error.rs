@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::store::{AppendError, Fault};
 
 /// The most time that an answer may take. Without it, a server that vanishes without a word would be awaited forever.
@@ -17,7 +17,7 @@ const NO_TLS: &str =
 pub(super) async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, AuditError> {
     tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(|late| {
         let message = format!("the database server has not answered for {ANSWER_TIMEOUT:?}");
-        AuditError::new(Kind::Store, message).because(late)
+        AuditError::new(ErrorKind::Store, message).because(late)
     })
 }
 
@@ -67,7 +67,7 @@ pub(super) fn store_error(cause: sqlx::Error) -> AuditError {
             _ => "the audit tables cannot be read or written",
         },
     };
-    AuditError::new(Kind::Store, message).because(cause)
+    AuditError::new(ErrorKind::Store, message).because(cause)
 }
 
 /// The error of any statement of an append but the one that inserts rows. The database is at fault.
@@ -81,14 +81,14 @@ pub(super) fn insert_error(cause: sqlx::Error) -> AppendError {
     let (fault, error) = match code_of(&cause).as_str() {
         "23505" if constraint == Some("tracing_audit_entries_id") => (
             Fault::Duplicate,
-            AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already"),
+            AuditError::new(ErrorKind::Duplicate, "the ledger holds an entry with this id already"),
         ),
         // 23505: somebody else has written at the head, which this transaction holds, so the ledger is damaged. 22P03
         // and 22P04 object to the format in which the rows were sent: a column has another type than this crate's.
         "23505" | "22P03" | "22P04" => return append_error(cause),
         // Data exceptions, constraint violations, and values that are too large for an index.
         code if code.starts_with("22") || code.starts_with("23") || code == "54000" => {
-            (Fault::Entry, AuditError::new(Kind::Quarantined, "the database refuses this entry"))
+            (Fault::Entry, AuditError::new(ErrorKind::Quarantined, "the database refuses this entry"))
         }
         _ => return append_error(cause),
     };

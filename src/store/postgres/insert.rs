@@ -11,7 +11,7 @@ use super::{
     sql::Sql,
 };
 use crate::entry::{Row, from_micros};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::store::{AppendError, Fault};
 
 /// The statements of one connection.
@@ -116,8 +116,10 @@ impl Statements {
         let head = self.head.scalar().bind(ledger);
         let head: Option<i64> = head.fetch_optional(transaction).await.map_err(append_error)?;
         head.ok_or_else(|| {
-            let error =
-                AuditError::new(Kind::Store, "the ledger's head does not exist: somebody has removed it");
+            let error = AuditError::new(
+                ErrorKind::Store,
+                "the ledger's head does not exist: somebody has removed it",
+            );
             AppendError { fault: Fault::Store, error }
         })
     }

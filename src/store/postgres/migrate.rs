@@ -9,7 +9,7 @@ use super::{
     source::Postgres,
     sql::has_table,
 };
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::store::{Migrate, Migration, migration::not_migrated};
 
 /// The scripts of the migrations, oldest first. The version of a database is the number of migrations that it has had.
@@ -60,7 +60,7 @@ pub(super) async fn migrate(
             let message = format!(
                 "the database has schema version {version} and this version of tracing-audit knows {known}: upgrade tracing-audit"
             );
-            return Err(AuditError::new(Kind::Schema, message));
+            return Err(AuditError::new(ErrorKind::Schema, message));
         }
         let Some(migration) = MIGRATIONS.get(version) else { return Ok(()) };
         if may == Migrate::Check {

@@ -9,7 +9,7 @@ use super::{
     migrate::migrate,
     source::Postgres,
 };
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::store::Migrate;
 
 pub(super) async fn connect(
@@ -28,7 +28,7 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
     if encoding != "UTF8" {
         let message =
             format!("the database's encoding is {encoding}: an audit log needs one that is made with UTF8");
-        return Err(AuditError::new(Kind::Config, message));
+        return Err(AuditError::new(ErrorKind::Config, message));
     }
     let synchronous_commit: String = settings.try_get(1).map_err(store_error)?;
     migrate(postgres, &mut connection, may).await?;

@@ -6,7 +6,7 @@ use futures_util::TryFutureExt;
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
 
 use super::source::{BoxError, Passwords, Postgres, Source};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::store::{Migrate, Store};
 
 /// The end of a URL that asks for statements without names.
@@ -58,7 +58,7 @@ impl Store {
     pub fn postgres(url: &str) -> Result<PostgresStore, AuditError> {
         let options = PgConnectOptions::from_str(url).map_err(|cause| {
             // The message does not repeat the URL, which may hold a password.
-            AuditError::new(Kind::Config, "not a valid PostgreSQL URL: postgres://user@host/database")
+            AuditError::new(ErrorKind::Config, "not a valid PostgreSQL URL: postgres://user@host/database")
                 .because(cause)
         })?;
         // A pooler that does not know extra_float_digits refuses the connection, and this crate reads no float as text.
@@ -79,7 +79,7 @@ impl PostgresStore {
     pub fn schema(self, name: &str) -> Result<Self, AuditError> {
         if name.is_empty() || name.contains('\0') {
             let message = "the name of a schema must not be empty, and must not have a NUL character";
-            return Err(AuditError::new(Kind::Config, message));
+            return Err(AuditError::new(ErrorKind::Config, message));
         }
         Ok(Self { postgres: self.postgres.with_schema(name), ..self })
     }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Row as _, postgres::PgRow};
 
 use crate::entry::{LedgerRow, Row};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// The columns of a row. Each names its type, so that decoding need not look at the type of every value.
 pub(super) const ROW: &str = "SELECT e.seq::int8, e.id::uuid, e.ts::timestamptz, e.workspace_id::uuid, e.session_id::uuid, \
@@ -45,7 +45,7 @@ pub(super) fn decode(row: &PgRow) -> Result<Row, AuditError> {
     read().map_err(|cause: sqlx::Error| {
         let seq = row.try_get::<i64, _>(0).unwrap_or(-1);
         let message = format!("entry {seq} is damaged: its columns are not what this crate writes");
-        AuditError::new(Kind::Store, message).because(cause)
+        AuditError::new(ErrorKind::Store, message).because(cause)
     })
 }
 
@@ -61,6 +61,6 @@ pub(super) fn decode_ledger(found: &PgRow) -> Result<LedgerRow, AuditError> {
     };
     read().map_err(|cause: sqlx::Error| {
         let message = "the ledger's batches are damaged: their columns are not what this crate writes";
-        AuditError::new(Kind::Store, message).because(cause)
+        AuditError::new(ErrorKind::Store, message).because(cause)
     })
 }

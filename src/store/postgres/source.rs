@@ -12,7 +12,7 @@ use sqlx::{
 };
 
 use super::error::{is_refused, store_error};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::is_on_own_runtime;
 
 /// The most connections in each pool for readers: enough for a few exports and pages at once.
@@ -119,7 +119,8 @@ impl Postgres {
         let options = self.options();
         let Some(Passwords(ask)) = &self.passwords else { return Ok(options) };
         let password = ask().await.map_err(|cause| {
-            AuditError::new(Kind::Store, "cannot obtain the password for the database server").because(cause)
+            AuditError::new(ErrorKind::Store, "cannot obtain the password for the database server")
+                .because(cause)
         })?;
         Ok(options.password(&password))
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::store::{AppendError, Fault};
 
 /// The primary result code of an error from SQLite itself.
@@ -37,7 +37,7 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
         Some(13) => format!("no room for {shown}: free space on its file system"),
         _ => format!("{shown} cannot be opened, migrated, read or written"),
     };
-    AuditError::new(Kind::Store, message).because(cause)
+    AuditError::new(ErrorKind::Store, message).because(cause)
 }
 
 /// Turns an error of a statement that inserts rows into one that blames a row, if it says that the row can never be
@@ -47,11 +47,11 @@ pub(super) fn insert_error(cause: sqlx::Error) -> AppendError {
         // SQLITE_CONSTRAINT. The constraint on `id` means a duplicate.
         Some(19) if cause.to_string().contains("tracing_audit_entries.id") => (
             Fault::Duplicate,
-            AuditError::new(Kind::Duplicate, "the ledger holds an entry with this id already"),
+            AuditError::new(ErrorKind::Duplicate, "the ledger holds an entry with this id already"),
         ),
         // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
         Some(18..=20) => {
-            (Fault::Entry, AuditError::new(Kind::Quarantined, "the database refuses this entry"))
+            (Fault::Entry, AuditError::new(ErrorKind::Quarantined, "the database refuses this entry"))
         }
         _ => return append_error(cause),
     };

@@ -9,7 +9,7 @@ use super::{
     source::PAGE_BYTES,
 };
 use crate::entry::Moment;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::store::{Migrate, Migration, migration::not_migrated};
 
 /// The schema, oldest first. The version of a database is the number of these that it has.
@@ -65,7 +65,8 @@ pub(super) async fn migrate(
     if found < known {
         apply(connection).await.map_err(open_error)?;
     }
-    let schema_error = |message| OpenError { busy: false, error: AuditError::new(Kind::Schema, message) };
+    let schema_error =
+        |message| OpenError { busy: false, error: AuditError::new(ErrorKind::Schema, message) };
     let version = version(connection).await.map_err(open_error)?;
     if version > known {
         return Err(schema_error(format!(

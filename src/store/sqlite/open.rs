@@ -14,7 +14,7 @@ use super::{
     migrate::{MODE, OpenError, file_of, migrate},
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileIdentity, Turns};
 use crate::store::Migrate;
 
@@ -36,7 +36,7 @@ pub(super) async fn connect(
                     "{} does not exist: run what Store::migrations gives, or open with Migrate::Auto",
                     options.get_filename().display()
                 );
-                return Err(AuditError::new(Kind::Schema, message));
+                return Err(AuditError::new(ErrorKind::Schema, message));
             }
             (options.as_ref().clone().create_if_missing(creates), creates)
         }

@@ -3,7 +3,7 @@
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::entry::{LedgerRow, Row};
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 
 /// Selects the columns of an entry `e`.
 pub(super) const ROW: &str = "SELECT e.seq, e.id, e.ts, e.workspace_id, e.session_id, e.agent_id, e.action, e.resource, \
@@ -35,7 +35,7 @@ pub(super) fn decode(row: &SqliteRow) -> Result<Row, AuditError> {
     read().map_err(|cause: sqlx::Error| {
         let seq = row.try_get::<i64, _>(0).unwrap_or(-1);
         AuditError::new(
-            Kind::Store,
+            ErrorKind::Store,
             format!("entry {seq} is damaged: its columns are not what this crate writes"),
         )
         .because(cause)
@@ -55,7 +55,7 @@ pub(super) fn decode_ledger(found: &SqliteRow) -> Result<LedgerRow, AuditError> 
     };
     read().map_err(|cause: sqlx::Error| {
         AuditError::new(
-            Kind::Store,
+            ErrorKind::Store,
             "the ledger's head or batches are damaged: their columns are not what this crate writes",
         )
         .because(cause)

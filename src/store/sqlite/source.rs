@@ -13,7 +13,7 @@ use sqlx::{
 };
 
 use super::error::store_error;
-use crate::error::{AuditError, Kind};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileIdentity, Turn, Turns};
 use crate::store::Store;
 
@@ -79,7 +79,8 @@ impl Store {
         let options = match path.to_str() {
             Some(url) if url.starts_with("sqlite:") => {
                 SqliteConnectOptions::from_str(url).map_err(|cause| {
-                    AuditError::new(Kind::Config, format!("{url} is not a valid SQLite URL")).because(cause)
+                    AuditError::new(ErrorKind::Config, format!("{url} is not a valid SQLite URL"))
+                        .because(cause)
                 })?
             }
             // Absolute, because the process may change its directory before it reconnects.
@@ -90,7 +91,7 @@ impl Store {
         let in_memory = |text: &str| text.contains(":memory:") || text.contains("mode=memory");
         if name.is_empty() || in_memory(&name) || path.to_str().is_some_and(in_memory) {
             return Err(AuditError::new(
-                Kind::Config,
+                ErrorKind::Config,
                 "a database in memory cannot be shared by path: give Store::from an SqlitePool",
             ));
         }
