@@ -103,7 +103,8 @@ fn journal_inspect_shows_the_owner_the_content_and_the_damage_of_a_journal() {
     let copy = directory.path().join("copy");
     std::fs::create_dir_all(copy.join(journal.writer.to_string())).unwrap();
     std::fs::write(copy.join(journal.writer.to_string()).join("lock"), "").unwrap();
-    std::fs::write(copy.join(journal.writer.to_string()).join("00000000000000000000.segment"), bytes).unwrap();
+    std::fs::write(copy.join(journal.writer.to_string()).join("00000000000000000000.segment"), bytes)
+        .unwrap();
     let output = example("journal_inspect", &[copy.to_str().unwrap()], b"");
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("of process unknown, left behind"), "{table}");
