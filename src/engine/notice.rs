@@ -25,7 +25,8 @@ pub struct Notice {
     /// Number of entries that wait in the queue.
     pub pending: u64,
     /// The last error: of a log that is not healthy, of an entry that was quarantined, or of an index that cannot be
-    /// created.
+    /// created. Or, once, the SQLite library's [WAL-reset bug](https://www.sqlite.org/wal.html#walresetbug), of which
+    /// [`compatibility`](crate::guide::compatibility) says more.
     pub error: Option<AuditError>,
 }
 
@@ -96,18 +97,13 @@ impl Default for LastNotice {
 }
 
 impl LastNotice {
-    /// The notice of everything that has changed since the last one, if anything has. `unindexed` says why an index
-    /// cannot be created.
-    pub(super) fn next(
-        &mut self,
-        health: Health,
-        stats: Stats,
-        unindexed: Option<AuditError>,
-    ) -> Option<Notice> {
+    /// The notice of everything that has changed since the last one, if anything has. `aside` is an error that changes
+    /// no health: why an index cannot be created, or a defect of the database's library.
+    pub(super) fn next(&mut self, health: Health, stats: Stats, aside: Option<AuditError>) -> Option<Notice> {
         let now = Self { health, rejected: stats.rejected, quarantined: stats.quarantined };
         let before = std::mem::replace(self, now);
         let quarantined = stats.quarantined - before.quarantined;
-        let is_unindexed = unindexed.is_some();
+        let is_aside = aside.is_some();
         let failed = stats.last_error.filter(|_| !health.is_healthy() || quarantined > 0);
         let notice = Notice {
             health,
@@ -115,13 +111,13 @@ impl LastNotice {
             rejected: stats.rejected - before.rejected,
             quarantined,
             pending: stats.pending,
-            // An index's error is reported here alone. The other one is also kept in the books, and comes again.
-            error: unindexed.or(failed),
+            // The error aside is reported here alone. The other one is also kept in the books, and comes again.
+            error: aside.or(failed),
         };
         // A shutdown that leaves nothing pending needs no notice.
         let closed_well = health == Health::Closed && stats.pending == 0;
         let changed = notice.health != notice.was && !closed_well;
-        let changed = changed || notice.rejected > 0 || quarantined > 0 || is_unindexed;
+        let changed = changed || notice.rejected > 0 || quarantined > 0 || is_aside;
         changed.then_some(notice)
     }
 }

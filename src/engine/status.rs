@@ -2,7 +2,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -27,6 +30,10 @@ pub(crate) struct Status {
     reported: Mutex<LastNotice>,
     /// Why an index cannot be created, until a notice reports it.
     unindexed: Mutex<Option<AuditError>>,
+    /// A defect of the database's library, until a notice reports it.
+    defect: Mutex<Option<AuditError>>,
+    /// Whether such a defect was found. Each connection finds it again.
+    has_defect: AtomicBool,
     /// Wakes the task that sends notices: there may be something to report.
     noteworthy: Notify,
 }
@@ -39,6 +46,8 @@ impl Status {
             history: Mutex::default(),
             reported: Mutex::default(),
             unindexed: Mutex::default(),
+            defect: Mutex::default(),
+            has_defect: AtomicBool::new(false),
             noteworthy: Notify::new(),
         }
     }
@@ -81,7 +90,12 @@ impl Status {
     /// Sends a notice, if there is something to report. False: there was nothing.
     pub(super) async fn notify_once(&self, on_notice: &OnNotice) -> bool {
         let unindexed = lock(&self.unindexed).take();
-        let notice = lock(&self.reported).next(self.health(), self.stats(), unindexed);
+        // A notice reports one of them: the other is for the next notice.
+        let aside = unindexed.or_else(|| lock(&self.defect).take());
+        if lock(&self.defect).is_some() {
+            self.announce();
+        }
+        let notice = lock(&self.reported).next(self.health(), self.stats(), aside);
         let Some(notice) = notice else { return false };
         let OnNotice(handler) = on_notice.clone();
         // The handler runs on a thread that may block for as long as it likes. A panic needs no further report: the
@@ -144,6 +158,14 @@ impl Status {
     pub(super) fn unindexed(&self, error: AuditError) {
         *lock(&self.unindexed) = Some(error);
         self.announce();
+    }
+
+    /// The database's library has a defect. It is reported once, however often the log connects.
+    pub(super) fn defective(&self, error: AuditError) {
+        if !self.has_defect.swap(true, Ordering::Relaxed) {
+            *lock(&self.defect) = Some(error);
+            self.announce();
+        }
     }
 
     /// An attempt failed, or takes too long. Its entries stay queued.

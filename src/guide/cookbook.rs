@@ -90,6 +90,26 @@
 //! # }
 //! ```
 //!
+//! # Code without an async runtime
+//!
+//! Every type whose calls are async has a view with the same calls that block: `blocking()`.
+//!
+//! ```
+//! # #[cfg(feature = "sqlite")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("audit.db");
+//! use tracing_audit::{AuditEntry, AuditLog, AuditQuery, Store};
+//!
+//! let audit = AuditLog::builder().store(Store::sqlite(path)?).blocking().open()?;
+//! let seq = audit.writer().blocking().commit(AuditEntry::new(uuid::Uuid::nil(), "job.run", "job"))?;
+//! assert_eq!((seq, audit.reader().blocking().count(AuditQuery::new())?), (0, 1));
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "sqlite"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Trace ids of OpenTelemetry
 //!
 //! This crate does not read OpenTelemetry's context. Record the id on the request's span, from which every audit

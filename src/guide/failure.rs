@@ -33,6 +33,7 @@
 //! | the tables do not exist or are older, and [`Migrate::Check`](crate::migrate::Migrate::Check) forbids creating them | an error; with a journal and a server, reported until somebody has created them | `postgres::faults`: `a_log_that_may_not_create_the_tables_…`; `survive::processes`: `tables_made_in_the_shell_…` |
 //! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres::operation`: `an_impossible_store_is_refused_…` |
 //! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres::tls`: `a_server_that_is_not_the_one_meant_is_refused` |
+//! | the SQLite library has the [WAL-reset bug](https://www.sqlite.org/wal.html#walresetbug) | one notice names the remedy; health stays `Healthy` | `flusher`: `a_defect_of_the_database_s_library_…`; `sqlite::library`: `an_old_version_is_reported_…` |
 //! | a requested index cannot be created | reported, and retried after 1 s, eventually every minute; meanwhile entries are committed, and found by a scan | `contract::indexes`: `a_log_that_may_not_create_an_index_…` |
 //! | creating an index is interrupted | the next log creates it again | `postgres::operation`: `an_interrupted_index_is_created_again_…` |
 //! | a read that must be recorded cannot be | the read is not answered | `postgres::operation`: `a_writer_with_the_documented_grants_…`; `sqlite::operation`: `tables_of_the_first_version_…` |

@@ -28,7 +28,6 @@ impl AuditLogBuilder {
     /// # #[cfg(not(feature = "sqlite"))]
     /// # fn main() {}
     /// ```
-    #[must_use]
     pub fn blocking(self) -> BlockingBuilder {
         BlockingBuilder(self)
     }

@@ -239,9 +239,11 @@ impl AuditLogBuilder {
         self
     }
 
-    /// Called when the log's health changes, or when entries are rejected or quarantined: at most once a second, with
-    /// everything since the last call, on a thread of the log's own, which may block. Not called while the log is
-    /// healthy. Default: a `warn!` with the target `tracing_audit`, and an `info!` once the log is healthy again.
+    /// Called when the log's health changes, when entries are rejected or quarantined, or when an index cannot be created:
+    /// at most once a second, with everything since the last call, on a thread of the log's own, which may block. Called
+    /// once if the SQLite library has the
+    /// [WAL-reset bug](https://www.sqlite.org/wal.html#walresetbug) and the database a write-ahead log. Otherwise not called
+    /// while the log is healthy. Default: a `warn!` with the target `tracing_audit`, and an `info!` once the log is healthy again.
     #[must_use]
     pub fn on_notice(mut self, notify: impl Fn(Notice) + Send + Sync + 'static) -> Self {
         self.on_notice = OnNotice(Arc::new(notify));

@@ -21,6 +21,11 @@ pub(crate) trait Appender: Send {
     /// Entries that were added before an error stay added.
     fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>>;
 
+    /// A known defect of the database's library that can harm what it holds, with the remedy. It prevents no commit.
+    fn defect(&self) -> Option<AuditError> {
+        None
+    }
+
     /// Closes the connection and waits until it is closed.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }

@@ -40,7 +40,11 @@ impl<'e> Committer<'e> {
 
     async fn connect(&mut self) -> Result<(), AuditError> {
         let settings = &self.engine.settings;
-        self.appender = Some(settings.store.connect(&settings.ledger).await?);
+        let appender = settings.store.connect(&settings.ledger).await?;
+        if let Some(defect) = appender.defect() {
+            self.engine.status.defective(defect);
+        }
+        self.appender = Some(appender);
         self.engine.migrated();
         Ok(())
     }

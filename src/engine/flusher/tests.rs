@@ -17,7 +17,7 @@ use futures_util::{future::BoxFuture, stream::TryStreamExt};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::engine::{Engine, Health, OnNotice, Settings, Stats};
+use crate::engine::{Engine, Health, Notice, OnNotice, Settings, Stats};
 use crate::entry::{AuditEntry, Row};
 use crate::error::{AuditError, ErrorKind};
 use crate::log::{AuditLog, AuditWriter};
@@ -65,6 +65,7 @@ struct Scripted {
     refused_connects: Arc<Mutex<u32>>,
     panicking_connects: Arc<Mutex<u32>>,
     connect_takes: Arc<Mutex<Duration>>,
+    defect: Option<AuditError>,
 }
 
 fn broken() -> AuditError {
@@ -174,6 +175,10 @@ impl Appender for Scripted {
 
     fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>> {
         Box::pin(async { Err(broken()) })
+    }
+
+    fn defect(&self) -> Option<AuditError> {
+        self.defect.clone()
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
@@ -438,6 +443,32 @@ fn a_shutdown_sends_a_notice_only_if_it_leaves_entries_pending_and_may_be_repeat
             assert!(sent.last().unwrap().contains("is closed (it was failing), 1 entry waits"), "{sent:?}");
         }
     }
+}
+
+#[test]
+fn a_defect_of_the_database_s_library_is_in_one_notice_of_a_healthy_log() {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let notices = Arc::clone(&sent);
+    let defect = Some(AuditError::new(ErrorKind::Store, "its library has a bug"));
+    let database = Scripted { defect, ..Scripted::default() };
+    let builder = AuditLog::builder().store(Store::of(database.clone()));
+    let log = builder.on_notice(move |notice| lock(&notices).push(notice)).blocking().open().unwrap();
+    wait_until("the notice", || !lock(&sent).is_empty());
+    // Each failed attempt connects anew, and finds the defect again.
+    database.script(&[Answer::Fail; 3]);
+    log.writer().try_write(entry("a")).unwrap();
+    wait_until("a commit", || log.blocking().flush().is_ok());
+    assert_eq!((log.health(), log.stats().retries), (Health::Healthy, 3));
+    let report = log.blocking().shutdown(Duration::from_secs(30)).unwrap();
+    assert_eq!(
+        (report.stats.committed, report.stats.last_error.unwrap().to_string()),
+        (1, broken().to_string())
+    );
+    let sent = lock(&sent);
+    let of_defect = |notice: &&Notice| notice.to_string().contains("its library has a bug");
+    assert_eq!(sent.iter().filter(of_defect).count(), 1, "{sent:?}");
+    let first = sent.first().unwrap();
+    assert_eq!(first.to_string(), "the audit log is healthy, 0 entries wait: its library has a bug");
 }
 
 #[test]

@@ -25,11 +25,13 @@ pub(super) enum Connected {
 
 pub(super) struct SqliteAppender {
     connected: Connected,
+    /// The defect of the SQLite library, if it can corrupt this database.
+    defect: Option<AuditError>,
 }
 
 impl SqliteAppender {
-    pub(super) fn new(connected: Connected) -> Self {
-        Self { connected }
+    pub(super) fn new(connected: Connected, defect: Option<AuditError>) -> Self {
+        Self { connected, defect }
     }
 }
 
@@ -85,6 +87,10 @@ impl Appender for SqliteAppender {
                 }
             }
         })
+    }
+
+    fn defect(&self) -> Option<AuditError> {
+        self.defect.clone()
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {

@@ -5,6 +5,7 @@
 //! | `source.rs` | the database as it was given: options, pools, connections for readers |
 //! | `error.rs` | errors of the database: their cause and their remedy |
 //! | `open.rs` | opens the writing connection |
+//! | `library.rs` | checks the version of the SQLite library for a defect that can corrupt a database |
 //! | `migrate.rs` | creates and migrates the tables |
 //! | `append.rs` | commits a batch: position, head, rows, quarantine, one transaction |
 //! | `insert.rs` | adds rows at the head of the ledger |
@@ -28,6 +29,7 @@ mod conditions;
 mod error;
 mod indexes;
 mod insert;
+mod library;
 mod migrate;
 mod open;
 mod plan;

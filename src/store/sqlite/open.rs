@@ -11,6 +11,7 @@ use sqlx::{Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOption
 use super::{
     append::{Connected, SqliteAppender},
     error::{is_busy, store_error},
+    library,
     migrate::{MODE, OpenError, file_of, migrate},
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
@@ -43,7 +44,7 @@ pub(super) async fn connect(
         Source::Pool { pool, in_memory } => {
             if is_in_memory(pool, in_memory).await? {
                 migrate_in_memory(pool, ledger, may).await?;
-                return Ok(SqliteAppender::new(Connected::Borrowed(pool.clone())));
+                return Ok(SqliteAppender::new(Connected::Borrowed(pool.clone()), None));
             }
             (pool.connect_options().as_ref().clone(), false)
         }
@@ -56,9 +57,9 @@ pub(super) async fn connect(
         options = options.create_if_missing(false);
     }
     let mut tries = Tries::new();
-    let connection = loop {
+    let (connection, defect) = loop {
         match open(&options, ours, ledger, may).await {
-            Ok(connection) => break connection,
+            Ok(opened) => break opened,
             Err(failed) => tries.again(failed).await?,
         }
     };
@@ -69,7 +70,7 @@ pub(super) async fn connect(
     };
     // Without turns, for instance in a directory that is read-only, the writer waits for SQLite's own lock.
     let turns = sqlite.file_path().and_then(|file| Turns::beside(&file).ok());
-    Ok(SqliteAppender::new(Connected::Own { connection, file, turns }))
+    Ok(SqliteAppender::new(Connected::Own { connection, file, turns }, defect))
 }
 
 /// Brings the tables of a pool's database in memory up to date, on a connection of the pool.
@@ -110,12 +111,13 @@ impl Tries {
     }
 }
 
+/// Opens the file and migrates it. Also returns the defect of the SQLite library, if it can corrupt the file.
 async fn open(
     options: &SqliteConnectOptions,
     ours: bool,
     ledger: &str,
     may: Migrate,
-) -> Result<SqliteConnection, OpenError> {
+) -> Result<(SqliteConnection, Option<AuditError>), OpenError> {
     let path = options.get_filename();
     let open_error =
         |cause: sqlx::Error| OpenError { busy: is_busy(&cause), error: store_error(path, cause) };
@@ -131,7 +133,8 @@ async fn open(
         }
     }
     migrate(&mut connection, ledger, may).await?;
-    Ok(connection)
+    let defect = library::defect(&mut connection).await.map_err(open_error)?;
+    Ok((connection, defect))
 }
 
 /// Whether the pool is on a database in memory.

@@ -179,6 +179,9 @@ pub(super) fn for_writing(options: SqliteConnectOptions) -> SqliteConnectOptions
         .page_size(PAGE_BYTES)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
         .pragma("cache_size", format!("-{CACHE_KIB}"))
+        // On macOS, `fsync` alone does not reach the disk. SQLite ignores both elsewhere.
+        .pragma("fullfsync", "1")
+        .pragma("checkpoint_fullfsync", "1")
         .thread_name(|id| format!("tracing-audit-sqlite-{id}"))
 }
 
