@@ -69,7 +69,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
-    not(any(feature = "sqlite", feature = "postgres")),
+    not(any(feature = "_sqlite", feature = "postgres")),
     allow(dead_code, reason = "without a database nothing can be built, and the crate must still compile")
 )]
 
@@ -131,6 +131,6 @@ pub mod migrate {
     pub use crate::store::{Migrate, Migration};
 }
 
-#[cfg(all(doctest, feature = "sqlite"))]
+#[cfg(all(doctest, feature = "_sqlite"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

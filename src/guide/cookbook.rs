@@ -39,7 +39,7 @@
 //! # An index for what you query often, and a record of who read
 //!
 //! ```no_run
-//! # #[cfg(feature = "sqlite")]
+//! # #[cfg(feature = "_sqlite")]
 //! # async fn open() -> Result<(), tracing_audit::AuditError> {
 //! use tracing_audit::{AuditLog, AuditQuery, Store, index::IndexOn, query::Column};
 //!
@@ -95,7 +95,7 @@
 //! Every type whose calls are async has a view with the same calls that block: `blocking()`.
 //!
 //! ```
-//! # #[cfg(feature = "sqlite")]
+//! # #[cfg(feature = "_sqlite")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("audit.db");
@@ -106,7 +106,7 @@
 //! assert_eq!((seq, audit.reader().blocking().count(AuditQuery::new())?), (0, 1));
 //! # Ok(())
 //! # }
-//! # #[cfg(not(feature = "sqlite"))]
+//! # #[cfg(not(feature = "_sqlite"))]
 //! # fn main() {}
 //! ```
 //!

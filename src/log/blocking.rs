@@ -17,7 +17,7 @@ impl AuditLogBuilder {
     /// of an async runtime, whose other tasks wait meanwhile.
     ///
     /// ```
-    /// # #[cfg(feature = "sqlite")]
+    /// # #[cfg(feature = "_sqlite")]
     /// # fn main() -> Result<(), tracing_audit::AuditError> {
     /// # use tracing_audit::{AuditLog, Store};
     /// # let directory = tempfile::tempdir().unwrap();
@@ -25,7 +25,7 @@ impl AuditLogBuilder {
     /// let log = AuditLog::builder().store(Store::sqlite(path)?).blocking().open()?;
     /// # Ok(())
     /// # }
-    /// # #[cfg(not(feature = "sqlite"))]
+    /// # #[cfg(not(feature = "_sqlite"))]
     /// # fn main() {}
     /// ```
     pub fn blocking(self) -> BlockingBuilder {

@@ -26,7 +26,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Those of [`AuditLogBuilder::open`].
-    #[cfg(feature = "sqlite")]
+    #[cfg(feature = "_sqlite")]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self, AuditError> {
         Self::builder().store(Store::sqlite(path)?).open().await
     }

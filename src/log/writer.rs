@@ -182,7 +182,7 @@ fn largest_text(row: &Row) -> usize {
     texts.into_iter().flatten().map(|text| text.len()).max().unwrap_or(0)
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(all(test, feature = "_sqlite"))]
 mod tests {
     use uuid::Uuid;
 

@@ -13,18 +13,18 @@
 
 mod file;
 mod fork;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "_sqlite")]
 mod identity;
 mod runtime;
 mod sync;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "_sqlite")]
 mod turn;
 
 pub(crate) use file::*;
 pub(crate) use fork::Process;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "_sqlite")]
 pub(crate) use identity::FileIdentity;
 pub(crate) use runtime::*;
 pub(crate) use sync::lock;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "_sqlite")]
 pub(crate) use turn::{Turn, Turns};

@@ -281,7 +281,7 @@ impl AuditQuery {
     }
 }
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 impl AuditQuery {
     /// The bounds in time, both inclusive, in microseconds since 1970. Stored times have whole microseconds, so each
     /// bound is rounded to the nearest one inside the range.

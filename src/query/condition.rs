@@ -36,7 +36,7 @@ impl Condition {
     /// Matches no entry: no action is in an empty set.
     pub(super) const NOTHING: Self = Self::Texts { column: Column::Action, texts: Vec::new(), within: true };
     /// Matches the entries that are in the index on high risk.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    #[cfg(any(feature = "_sqlite", feature = "postgres"))]
     pub(crate) const RISKY: Self = Self::RiskAtLeast(0.8);
 
     /// The number of values that the condition compares with.
@@ -80,7 +80,7 @@ pub(super) fn as_json(text: &str) -> impl Iterator<Item = String> + use<> {
 
 /// The least text that is greater than all texts with this prefix, by code points, as both databases compare. `None`
 /// if no text is greater.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) fn after_prefix(prefix: &str) -> Option<String> {
     let kept = prefix.trim_end_matches(char::MAX);
     let last = kept.chars().next_back()?;
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(of("a\"b"), ["\"a\\\"b\""]);
     }
 
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    #[cfg(any(feature = "_sqlite", feature = "postgres"))]
     #[test]
     fn the_text_after_a_prefix_is_the_next_in_code_points() {
         for (prefix, after) in [

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::column::Column;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 use crate::entry::from_micros;
 
 /// A property that entries are counted by: entries with the same value are counted together.
@@ -24,7 +24,7 @@ pub enum CountBy {
 }
 
 impl CountBy {
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    #[cfg(any(feature = "_sqlite", feature = "postgres"))]
     /// Whether the counts are periods of time, which have an order of their own.
     pub(crate) fn is_time(&self) -> bool {
         matches!(self, Self::Hour | Self::Day)
@@ -44,7 +44,7 @@ impl fmt::Display for CountBy {
 }
 
 /// The beginning of an hour or a day, in RFC 3339, as the key of a count.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) fn spelled(micros: i64) -> String {
     from_micros(micros).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }

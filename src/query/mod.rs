@@ -20,14 +20,14 @@ mod served;
 
 pub use audit_query::AuditQuery;
 pub use column::Column;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use condition::{Condition, after_prefix};
 pub use count_by::CountBy;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use count_by::spelled;
 pub use filter::AuditFilter;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use path::{PathStep, steps};
 pub use served::IndexOn;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use served::Served;

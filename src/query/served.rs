@@ -1,6 +1,6 @@
 //! The indexes that serve each condition: the built-in ones, and those on request.
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 use std::borrow::Cow;
 use std::{fmt, str::FromStr};
 
@@ -146,7 +146,7 @@ impl AuditQuery {
 
     /// A query for all entries that the index of the condition at position `at` finds, without regard to the other
     /// conditions and to the times. Counting these entries reads the index alone.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    #[cfg(any(feature = "_sqlite", feature = "postgres"))]
     pub(crate) fn candidates(&self, at: usize) -> Self {
         let mut conditions: Vec<Condition> =
             self.all_conditions().skip(at).take(1).map(Cow::into_owned).collect();
@@ -172,7 +172,7 @@ impl AuditQuery {
 
     /// Whether no condition is a prefix or a set of several values. If so, each index returns its entries in the
     /// order of `seq`.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    #[cfg(any(feature = "_sqlite", feature = "postgres"))]
     pub(crate) fn has_single_values(&self) -> bool {
         let single = |condition: &Condition| {
             condition.values() == 1 && !matches!(condition, Condition::ActionPrefix(_))

@@ -185,7 +185,7 @@ impl AuditReader {
     }
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(all(test, feature = "_sqlite"))]
 mod tests {
     use super::*;
     use crate::log::AuditLog;

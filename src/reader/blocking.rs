@@ -22,7 +22,7 @@ impl AuditReader {
     /// of an async runtime, whose other tasks wait meanwhile.
     ///
     /// ```
-    /// # #[cfg(feature = "sqlite")]
+    /// # #[cfg(feature = "_sqlite")]
     /// # fn main() -> Result<(), tracing_audit::AuditError> {
     /// # use tracing_audit::{AuditLog, AuditQuery, Store};
     /// # let directory = tempfile::tempdir().unwrap();
@@ -31,7 +31,7 @@ impl AuditReader {
     /// assert_eq!(log.reader().blocking().count(AuditQuery::new())?, 0);
     /// # Ok(())
     /// # }
-    /// # #[cfg(not(feature = "sqlite"))]
+    /// # #[cfg(not(feature = "_sqlite"))]
     /// # fn main() {}
     /// ```
     #[must_use]

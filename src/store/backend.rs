@@ -123,7 +123,7 @@ pub(crate) trait Indexes: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum QueueByDefault {
     /// Journals in this directory.
-    #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only a file has a directory beside it"))]
+    #[cfg_attr(not(feature = "_sqlite"), allow(dead_code, reason = "only a file has a directory beside it"))]
     Journal(PathBuf),
     Memory,
     /// The builder must choose: a server can be away for long, and the application decides what that may cost.

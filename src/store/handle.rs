@@ -30,7 +30,7 @@ impl fmt::Debug for Store {
 
 impl Store {
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "testing")),
+        not(any(feature = "_sqlite", feature = "postgres", feature = "testing")),
         allow(dead_code, reason = "without a database there is none to make a store of")
     )]
     pub(crate) fn of(backend: impl Backend) -> Self {
@@ -46,14 +46,14 @@ impl Store {
     /// The scripts that create the tables, oldest first, for running them by hand: see [`Migrate::Check`].
     ///
     /// ```
-    /// # #[cfg(feature = "sqlite")]
+    /// # #[cfg(feature = "_sqlite")]
     /// # fn main() -> Result<(), tracing_audit::AuditError> {
     /// for migration in tracing_audit::Store::sqlite("audit.db")?.migrations() {
     ///     println!("-- Version {}\n{}", migration.version, migration.sql);
     /// }
     /// # Ok(())
     /// # }
-    /// # #[cfg(not(feature = "sqlite"))]
+    /// # #[cfg(not(feature = "_sqlite"))]
     /// # fn main() {}
     /// ```
     #[must_use]

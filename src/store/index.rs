@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 use crate::query::Served;
 use crate::query::{Column, IndexOn};
 
@@ -48,7 +48,7 @@ pub(super) fn name_of(on: &IndexOn) -> String {
 
 /// The predicate of the partial index as a literal: from a bound parameter the planner cannot tell that the index
 /// applies.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(super) fn hint(served: Served) -> &'static str {
     match served {
         Served::Risky => " AND e.risk_score >= 0.8",
@@ -78,7 +78,7 @@ pub struct Index {
     pub scans: Option<u64>,
 }
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 impl Index {
     pub(super) fn new(name: String, ready: bool, bytes: Option<u64>, scans: Option<u64>) -> Self {
         let on_request = name.strip_prefix(PREFIX);

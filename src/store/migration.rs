@@ -1,6 +1,6 @@
 //! Says who creates the tables and with which scripts, and has the errors of tables that do not exist or are too old.
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 use crate::error::{AuditError, ErrorKind};
 
 /// Whether a log may create and change the tables.
@@ -28,13 +28,13 @@ pub struct Migration {
 }
 
 /// The error of creating an index before the tables exist.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(super) fn no_tables() -> AuditError {
     AuditError::new(ErrorKind::Schema, "the audit tables do not exist: open a log first")
 }
 
 /// The error of recording a read if the table of recorded reads does not exist.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(super) fn no_recorded_reads() -> AuditError {
     AuditError::new(
         ErrorKind::Schema,
@@ -43,7 +43,7 @@ pub(super) fn no_recorded_reads() -> AuditError {
 }
 
 /// The error of tables that have this version, if this crate needs a newer one and may not migrate them.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(super) fn not_migrated(version: usize, needed: usize) -> AuditError {
     let are = match version {
         0 => "the audit tables do not exist".to_owned(),

@@ -19,14 +19,14 @@ mod index;
 mod migration;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "_sqlite")]
 mod sqlite;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 mod walk;
 
 pub use appender::QuarantineRetried;
 pub(crate) use appender::{Append, AppendError, Appender, Applied, Fault, Quarantined};
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "_sqlite", feature = "postgres", feature = "testing"))]
 pub(crate) use backend::{Backend, Reads};
 pub(crate) use backend::{Group, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span};
 pub use blocking::BlockingStore;

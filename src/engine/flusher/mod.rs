@@ -15,7 +15,7 @@ mod pause;
 mod recover;
 mod work;
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(all(test, feature = "_sqlite"))]
 mod tests;
 
 pub(super) use work::run;

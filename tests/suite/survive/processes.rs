@@ -110,7 +110,7 @@ fn share_as_child() -> bool {
     while !Path::new(&format!("{report}.go")).exists() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let (start, mut waits) = (Instant::now(), String::new());
+    let (start, mut waits) = (Instant::now(), Vec::new());
     while start.elapsed() < share_for {
         for _ in 0..BATCH {
             log.writer().try_write(entry(name.as_str())).unwrap();
@@ -118,9 +118,9 @@ fn share_as_child() -> bool {
         let begun = Instant::now();
         // A flush gives up after a while. Then the wait continues.
         while log.blocking().flush().is_err() {}
-        waits += &format!("{}\n", begun.elapsed().as_millis());
+        waits.push(begun.elapsed().as_millis().to_string());
     }
-    std::fs::write(format!("{report}.{name}"), waits).unwrap();
+    std::fs::write(format!("{report}.{name}"), waits.join("\n")).unwrap();
     true
 }
 
