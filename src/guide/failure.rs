@@ -29,7 +29,7 @@
 //! | a PostgreSQL server cannot be reached at first | with a journal, `open` succeeds and accepted entries are committed once the server can be reached; without a journal, `open` is an error | `postgres::operation`: `a_server_that_starts_late_…` |
 //! | it is killed, stopped, or ends our connection | retried on a new connection, also if the COMMIT had been sent | `postgres::operation`: `nothing_accepted_is_lost_or_doubled_however_the_server_ends`, `lost_answers_to_a_commit_…` |
 //! | it is read-only, its disk is full, it has no connection left, it cancels a statement or a transaction, its role loses a grant | reported with the remedy, and retried; no entry is blamed | `postgres::faults` |
-//! | the password changes | requested again for each connection: [`PostgresStore::password`](crate::PostgresStore::password), or the options of the pool | `postgres::faults`: `a_password_that_changes_…` |
+//! | the password changes | requested again for each connection: `PostgresStore::password`, or the options of the pool | `postgres::faults`: `a_password_that_changes_…` |
 //! | the tables do not exist or are older, and [`Migrate::Check`](crate::migrate::Migrate::Check) forbids creating them | an error; with a journal and a server, reported until somebody has created them | `postgres::faults`: `a_log_that_may_not_create_the_tables_…`; `survive::processes`: `tables_made_in_the_shell_…` |
 //! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres::operation`: `an_impossible_store_is_refused_…` |
 //! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres::tls`: `a_server_that_is_not_the_one_meant_is_refused` |

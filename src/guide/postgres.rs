@@ -16,7 +16,7 @@
 //! quarantined entries. An [index on request](super::indexes) is created by the owner of the tables. Where no service
 //! may create tables, an administrator runs the scripts of [`Store::migrations`](crate::Store::migrations), and the
 //! services open with [`Migrate::Check`](crate::migrate::Migrate::Check). For a password that changes, or a cloud's
-//! token, see [`PostgresStore::password`](crate::PostgresStore::password): it is requested for each connection.
+//! token, see `PostgresStore::password`: it is requested for each connection.
 //!
 //! # Poolers
 //!

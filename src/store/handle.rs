@@ -13,7 +13,7 @@ use crate::query::IndexOn;
 
 /// A database that holds a ledger. Cheap to clone; connects when it is first used.
 ///
-/// Made by [`Store::sqlite`], from a `PostgresStore`, or from an sqlx pool. A writer takes a pool's options and opens a
+/// Made by `Store::sqlite`, from a `PostgresStore`, or from an sqlx pool. A writer takes a pool's options and opens a
 /// connection of its own, so that neither can starve the other. Only if the pool is on a database in memory does the
 /// writer borrow the pool's connections, one per batch.
 #[derive(Clone)]
