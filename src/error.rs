@@ -49,11 +49,12 @@ pub enum ErrorKind {
     Quarantined,
     /// The entry was accepted but not committed in time; it stays in the queue and may still be committed.
     Pending,
-    /// A setting cannot work.
+    /// A setting, such as one of the builder, cannot work.
     Config,
     /// Audit events, or the spans around them, do not reach the log.
     Wiring,
-    /// The tables are missing, were created by a newer version of this crate, or are for another ledger.
+    /// The tables are missing or too old and this log may not migrate them, were created by a newer version of this crate,
+    /// or are for another ledger.
     Schema,
     /// A page cursor was not made by this crate, or belongs to another query.
     Cursor,
@@ -125,7 +126,7 @@ impl AuditError {
         self.kind == ErrorKind::Pending
     }
 
-    /// The builder was given a setting that cannot work.
+    /// A setting, such as one of the builder, cannot work.
     #[must_use]
     pub fn is_config(&self) -> bool {
         self.kind == ErrorKind::Config
@@ -138,7 +139,8 @@ impl AuditError {
         self.kind == ErrorKind::Wiring
     }
 
-    /// The tables were created by a newer version of this crate, or are for another ledger.
+    /// The tables are missing or too old and this log may not migrate them, were created by a newer version of this crate,
+    /// or are for another ledger.
     #[must_use]
     pub fn is_schema(&self) -> bool {
         self.kind == ErrorKind::Schema
@@ -156,7 +158,7 @@ impl AuditError {
         self.kind == ErrorKind::Query
     }
 
-    /// The database could not be opened, read from or written to.
+    /// The database or a journal could not be opened, read from or written to.
     #[must_use]
     pub fn is_store(&self) -> bool {
         self.kind == ErrorKind::Store

@@ -24,6 +24,8 @@ fn refused(message: &'static str) -> AuditError {
 impl AuditLog {
     /// Opens the SQLite file at `path` with every default. The file is created if it does not exist.
     ///
+    /// Code without an async runtime opens it by [`AuditLogBuilder::blocking`].
+    ///
     /// # Errors
     /// Those of [`AuditLogBuilder::open`].
     #[cfg(feature = "_sqlite")]
