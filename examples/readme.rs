@@ -11,7 +11,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let audit = AuditLog::open("audit.db").await?;
     tracing_subscriber::registry()
         .with(audit.protect(EnvFilter::from_default_env())) // a global filter that cannot silence audit
-        .with(tracing_subscriber::fmt::layer().with_filter(not_audit())) // hides events, not span fields
+        .with(tracing_subscriber::fmt::layer().with_filter(not_audit())) // prints no audit events, but spans' fields
         .with(audit.layer())
         .init();
     audit.check_wiring()?; // a test event really arrives
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     audit.flush().await?; // everything above is in the database now
     let by_alice = AuditQuery::new().agent_id(audit_id("alice@example.com"));
-    println!("{} entries by Alice", audit.reader().count(by_alice).await?);
+    println!("entries by Alice: {}", audit.reader().count(by_alice).await?);
     audit.reader().export_csv(AuditFilter::default(), std::io::stdout()).await?;
     Ok(())
 }

@@ -24,7 +24,7 @@
 //! use tracing_audit::{AuditQuery, Decision, query::{Column, CountBy}};
 //!
 //! let reader = audit.reader();
-//! let reads = AuditQuery::new().action_prefix("document.").metadata_any_of("client.ip", ["10.0.0.1"]);
+//! let reads = AuditQuery::new().action_prefix("document.").metadata_any_of("client_ip", ["10.0.0.1"]);
 //! let page = reader.page(reads.none_of(Column::AgentId, ["healthcheck"]), None, 100).await?;
 //! let denied = AuditQuery::new().decision(Decision::Deny);
 //! let most_denied = reader.count_by(denied.clone().limit(10), CountBy::Column(Column::Action)).await?;
@@ -44,9 +44,9 @@
 //! use tracing_audit::{AuditLog, AuditQuery, Store, index::IndexOn, query::Column};
 //!
 //! let builder = AuditLog::builder().store(Store::sqlite("audit.db")?);
-//! let audit = builder.index(Column::AgentId).index(IndexOn::metadata("client.ip")).open().await?;
+//! let audit = builder.index(Column::AgentId).index(IndexOn::metadata("client_ip")).open().await?;
 //! let reader = audit.reader().recorded_as("auditor@example.com");
-//! reader.query(AuditQuery::new().metadata_any_of("client.ip", ["10.0.0.1"])).await?;
+//! reader.query(AuditQuery::new().metadata_any_of("client_ip", ["10.0.0.1"])).await?;
 //! for read in reader.reads(.., 10).await? {
 //!     println!("{} {} {} {:?}", read.at, read.reader, read.query, read.entries);
 //! }

@@ -32,7 +32,7 @@
 //! | `metadata` | merged into the metadata, if it is a JSON object |
 //! | the message | `reason`, if no reason was given; otherwise `message` in the metadata |
 //! | `name:` | `action`, if no action was given; without either, `action` is empty, which is a problem |
-//! | any other | metadata, with its JSON type; values that JSON cannot hold (128-bit numbers, NaN) as text |
+//! | any other | metadata, with its JSON type; a dotted name such as `client.ip` stays one key, which a query names `"client.ip"`, in quotation marks; values that JSON cannot hold (128-bit numbers, NaN) as text |
 //!
 //! # Context from spans
 //!

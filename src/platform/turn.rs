@@ -7,19 +7,21 @@
 //! Turns are cooperative. They make a database's own lock fair and do not replace it: whatever is wrong with the file or
 //! with those who use it, the caller continues without a turn.
 
+#[cfg(target_os = "linux")]
+use std::fs::OpenOptions;
 use std::{
-    fs::{File, Metadata, OpenOptions},
+    fs::File,
     io,
-    path::Path,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    thread::JoinHandle,
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::file::{read_up_to, write_all_at};
 
@@ -39,7 +41,7 @@ static WAITERS: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug)]
 pub(crate) struct Turns {
     file: Arc<File>,
-    /// The thread that waits for a turn, since the kernel's wait has no bound.
+    /// The work on another thread that waits for a turn.
     waiter: Option<JoinHandle<()>>,
 }
 
@@ -56,25 +58,27 @@ impl Turns {
     /// same turns.
     ///
     /// An error if no turns can be taken. A link, a pipe or a file of another kind in that place is never written.
-    pub(crate) fn beside(file: &Path) -> io::Result<Self> {
-        let file = std::fs::canonicalize(file)?;
-        let mut path = file.clone().into_os_string();
-        path.push(".turn");
-        Self::open(path.as_ref(), &file)
+    pub(crate) async fn beside(file: PathBuf) -> io::Result<Self> {
+        let open = move || {
+            let file = std::fs::canonicalize(file)?;
+            let mut path = file.clone().into_os_string();
+            path.push(".turn");
+            Self::open(path.as_ref(), &file)
+        };
+        match on_thread_that_may_block(open) {
+            Some(opened) => opened.await.unwrap_or_else(|panic| Err(io::Error::other(panic))),
+            None => Err(io::ErrorKind::OutOfMemory.into()),
+        }
     }
 
     fn open(path: &Path, like: &Path) -> io::Result<Self> {
-        let existing = || open_options().open(path);
-        let file = match existing() {
+        let file = match existing(path) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => match create(path, like) {
-                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => existing()?,
+                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => existing(path)?,
                 created => created?,
             },
             opened => opened?,
         };
-        if !is_of_this_kind(&file.metadata()?) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
         // A file system without locks says so here.
         if lock(&file, GATE, false)? {
             unlock(&file, GATE)?;
@@ -92,42 +96,41 @@ impl Turns {
             return None;
         }
         self.waiter = None;
-        let drawn = Turn::draw(&self.file, false).ok()?;
-        if let Some(turn) = &drawn
-            && turn.has_come(false).ok()?
-        {
-            return drawn;
-        }
         let waiting = Waiting::begin()?;
         let (sender, turn) = oneshot::channel();
         let file = Arc::clone(&self.file);
+        // Neither the kernel's wait for a lock nor a disk that hangs has a bound, and this thread keeps the time for
+        // every limit: another one waits.
         let wait = move || {
             let _waiting = waiting;
-            let drawn = drawn.map_or_else(|| Turn::draw(&file, true), |turn| Ok(Some(turn)));
-            if let Ok(Some(turn)) = drawn
-                && turn.has_come(true).is_ok()
+            if let Ok(turn) = Turn::draw(&file)
+                && turn.come().is_ok()
             {
                 // If the turn was given up, it ends here.
                 drop(sender.send(turn));
             }
         };
-        let name = "tracing-audit-turn".to_owned();
-        self.waiter = Some(std::thread::Builder::new().name(name).spawn(wait).ok()?);
+        self.waiter = Some(on_thread_that_may_block(wait)?);
         let turn = tokio::time::timeout(at_most, turn).await.ok()?.ok()?;
         self.waiter = None;
         Some(turn)
     }
 }
 
+/// Runs `work` on another thread. `None` if there can be none: then the panic hook has reported it.
+fn on_thread_that_may_block<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<JoinHandle<T>> {
+    catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(work))).ok()
+}
+
 impl Turn {
-    /// Draws the next ticket. `None` if another is being drawn and this call may not wait.
-    fn draw(file: &Arc<File>, may_wait: bool) -> io::Result<Option<Self>> {
-        if !lock(file, GATE, may_wait)? {
-            return Ok(None);
-        }
+    /// Draws the next ticket, and waits while another is drawn.
+    fn draw(file: &Arc<File>) -> io::Result<Self> {
+        lock(file, GATE, true)?;
         let drawn = Self::next(file);
         unlock(file, GATE)?;
-        drawn.map(Some)
+        drawn
     }
 
     fn next(file: &Arc<File>) -> io::Result<Self> {
@@ -143,14 +146,11 @@ impl Turn {
         Err(io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Whether the turn of the ticket before has ended.
-    fn has_come(&self, may_wait: bool) -> io::Result<bool> {
+    /// Waits until the turn of the ticket before has ended.
+    fn come(&self) -> io::Result<()> {
         let before = byte_of((self.ticket + TICKETS - 1) % TICKETS);
-        let has_come = lock(&self.file, before, may_wait)?;
-        if has_come {
-            unlock(&self.file, before)?;
-        }
-        Ok(has_come)
+        lock(&self.file, before, true)?;
+        unlock(&self.file, before)
     }
 }
 
@@ -181,40 +181,51 @@ impl Drop for Waiting {
     }
 }
 
-/// Options to read and write a file, but no link, and without waiting for the other end of a pipe.
-fn open_options() -> OpenOptions {
+/// Opens the file of turns, if that is what the path names. Whatever else is there is not even opened: to close any
+/// descriptor of a database would release the locks of every connection that this process has to it, and a link may lead
+/// to one.
+#[cfg(target_os = "linux")]
+fn existing(path: &Path) -> io::Result<File> {
+    use std::os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    };
     let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    options
+    // A descriptor that only stands for the file: it opens neither a device nor a pipe, and has no part in locks.
+    let place = options.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let found = place.metadata()?;
+    if !found.is_file() || found.len() > NUMBER as u64 || found.nlink() != 1 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // The same file, whatever the path names by now.
+    let same = format!("/proc/self/fd/{}", place.as_raw_fd());
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(same)
 }
 
 /// Creates the file with the owner and the mode of the file `like`, so that whoever may write that one may take turns.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn create(path: &Path, like: &Path) -> io::Result<File> {
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
     let like = std::fs::metadata(like)?;
     let mode = like.mode() & 0o666;
-    let file = open_options().create_new(true).mode(mode).open(path)?;
-    // Where this is not permitted, the users who cannot open the file continue without turns.
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)?;
+    // Where one of these is not permitted, the users who cannot open the file continue without turns. A group of one's own
+    // can be given even where the owner cannot.
     file.set_permissions(PermissionsExt::from_mode(mode)).unwrap_or_default();
-    fchown(&file, Some(like.uid()), Some(like.gid())).unwrap_or_default();
+    fchown(&file, None, Some(like.gid())).unwrap_or_default();
+    fchown(&file, Some(like.uid()), None).unwrap_or_default();
     Ok(file)
 }
 
-#[cfg(not(unix))]
-fn create(path: &Path, _like: &Path) -> io::Result<File> {
-    open_options().create_new(true).open(path)
+/// Locks that belong to an open file, not to the process, are Linux's alone.
+#[cfg(not(target_os = "linux"))]
+fn existing(_path: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Whether this is a file of turns. Another name for some other file is not, whatever its size.
-fn is_of_this_kind(found: &Metadata) -> bool {
-    #[cfg(unix)]
-    let has_other_names = std::os::unix::fs::MetadataExt::nlink(found) != 1;
-    #[cfg(not(unix))]
-    let has_other_names = false;
-    found.is_file() && found.len() <= NUMBER as u64 && !has_other_names
+#[cfg(not(target_os = "linux"))]
+fn create(_path: &Path, _like: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Locks a byte for this open file. False if another one has it locked, and this call may not wait.
@@ -255,7 +266,6 @@ fn set_lock(file: &File, byte: u64, kind: libc::c_int, command: libc::c_int) -> 
     }
 }
 
-/// Locks that belong to an open file, not to the process, are Linux's alone.
 #[cfg(not(target_os = "linux"))]
 fn lock(_file: &File, _byte: u64, _may_wait: bool) -> io::Result<bool> {
     Err(io::ErrorKind::Unsupported.into())
@@ -271,8 +281,6 @@ fn unlock(_file: &File, _byte: u64) -> io::Result<()> {
 mod tests {
     use std::{fs, time::Instant};
 
-    use futures_util::future::join_all;
-
     use super::*;
 
     const LONG: Duration = Duration::from_mins(1);
@@ -284,25 +292,28 @@ mod tests {
     #[tokio::test]
     async fn turns_come_in_the_order_in_which_they_are_asked_for() {
         let directory = tempfile::tempdir().unwrap();
+        let drawn = || fs::read(directory.path().join("turn")).unwrap().first().copied().unwrap_or(0);
         let first = turns(directory.path()).wait(LONG).await.unwrap();
-        let order = std::cell::RefCell::new(Vec::new());
-        let askers = (0..20).map(|number| {
-            let (mut turns, order) = (turns(directory.path()), &order);
-            async move {
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut askers = Vec::new();
+        for number in 0..20 {
+            let (mut turns, order) = (turns(directory.path()), Arc::clone(&order));
+            askers.push(tokio::spawn(async move {
                 let turn = turns.wait(LONG).await.unwrap();
-                order.borrow_mut().push(number);
-                tokio::task::yield_now().await;
+                order.lock().unwrap().push(number);
                 drop(turn);
+            }));
+            // Until it has drawn its ticket, after that of the first.
+            while drawn() < number + 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
-        });
-        let end_first = async {
-            // All others have asked by now.
-            tokio::task::yield_now().await;
-            assert!(order.borrow().is_empty());
-            drop(first);
-        };
-        tokio::join!(biased; join_all(askers), end_first);
-        assert_eq!(*order.borrow(), (0..20).collect::<Vec<_>>());
+        }
+        assert!(order.lock().unwrap().is_empty());
+        drop(first);
+        for asker in askers {
+            asker.await.unwrap();
+        }
+        assert_eq!(*order.lock().unwrap(), (0..20).collect::<Vec<_>>());
     }
 
     #[tokio::test]
@@ -348,8 +359,8 @@ mod tests {
         assert!(turns(directory.path()).wait(LONG).await.is_some());
     }
 
-    #[test]
-    fn whoever_may_write_the_file_by_whatever_name_may_take_its_turns() {
+    #[tokio::test]
+    async fn whoever_may_write_the_file_by_whatever_name_may_take_its_turns() {
         use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
@@ -362,7 +373,7 @@ mod tests {
         }
         std::os::unix::fs::symlink(path("audit.db"), path("link.db")).unwrap();
         for name in ["link.db", "audit.db"] {
-            Turns::beside(&path(name)).unwrap();
+            Turns::beside(path(name)).await.unwrap();
         }
         assert_eq!(of("audit.db.turn"), of("audit.db"));
         assert!(!path("link.db.turn").exists());
@@ -385,5 +396,25 @@ mod tests {
         }
         assert_eq!(fs::read(path("other")).unwrap(), b"1234");
         assert!(!path("nowhere").exists());
+    }
+
+    #[test]
+    #[allow(unsafe_code, reason = "the kernel's one way to lock a file for a process, as SQLite does")]
+    fn a_link_to_a_database_costs_no_connection_of_this_process_its_locks() {
+        use std::os::fd::AsRawFd;
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("audit.db"), "").unwrap();
+        fs::hard_link(path("audit.db"), path("turn")).unwrap();
+        let open = || OpenOptions::new().read(true).write(true).open(path("audit.db")).unwrap();
+        let (connection, other) = (open(), open());
+        // SAFETY: all fields are numbers, for which 0 is a value, and means the whole file.
+        let mut all: libc::flock = unsafe { std::mem::zeroed() };
+        all.l_type = libc::c_short::try_from(libc::F_WRLCK).unwrap();
+        // SAFETY: the descriptor is open, and the command only reads the range.
+        assert_eq!(unsafe { libc::fcntl(connection.as_raw_fd(), libc::F_SETLK, &raw const all) }, 0);
+        assert!(!lock(&other, GATE, false).unwrap(), "the connection has its lock");
+        assert!(Turns::open(&path("turn"), &path("audit.db")).is_err());
+        assert!(!lock(&other, GATE, false).unwrap(), "the connection still has its lock");
     }
 }

@@ -77,9 +77,10 @@ pub(super) fn thread_has_one() -> bool {
     of_process || OF_THREAD.with_borrow(|current| current.strong_count() > 0)
 }
 
-/// Makes this the capture of the thread, and returns the one before it.
+/// Makes this the capture of the thread, and returns the one before it. While the thread's locals are being destroyed, the
+/// thread has no capture.
 pub(super) fn set_of_thread(captured: Weak<Captured>) -> Weak<Captured> {
-    OF_THREAD.replace(captured)
+    OF_THREAD.try_with(|current| current.replace(captured)).unwrap_or_default()
 }
 
 /// Makes this the capture of the process, as soon as there is no other.
@@ -94,11 +95,9 @@ pub(super) fn set_of_process(captured: &Arc<Captured>) {
 /// Ends this capture, be it that of the process or of the thread.
 pub(super) fn unset(captured: &Arc<Captured>) {
     let is_this = |current: &Weak<Captured>| std::ptr::eq(current.as_ptr(), Arc::as_ptr(captured));
-    OF_THREAD.with_borrow_mut(|current| {
-        if is_this(current) {
-            *current = Weak::new();
-        }
-    });
+    if OF_THREAD.try_with(|current| is_this(&current.borrow())).unwrap_or(false) {
+        set_of_thread(Weak::new());
+    }
     let mut current = lock(&OF_PROCESS);
     if current.as_ref().is_some_and(|(current, _)| is_this(current)) {
         *current = None;

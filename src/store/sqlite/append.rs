@@ -179,19 +179,22 @@ mod tests {
     use crate::entry::AuditEntry;
     use crate::log::AuditLog;
     use crate::platform::Turns;
+    use crate::store::Store;
 
     #[tokio::test]
     async fn a_turn_that_never_ends_delays_one_commit_and_prevents_none() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("audit.db");
-        let log = AuditLog::open(&file).await.unwrap();
+        let store = Store::sqlite(&file).unwrap();
+        let log =
+            AuditLog::builder().store(store).commit_timeout(Duration::from_mins(3)).open().await.unwrap();
         let commit = async || {
             let start = Instant::now();
             log.writer().commit(AuditEntry::new(Uuid::nil(), "a", "r")).await.unwrap();
             start.elapsed()
         };
         commit().await;
-        let held = Turns::beside(&file).unwrap().wait(Duration::ZERO).await.unwrap();
+        let held = Turns::beside(file.clone()).await.unwrap().wait(Duration::from_mins(1)).await.unwrap();
         let (first, second) = (commit().await, commit().await);
         assert!(first >= Duration::from_secs(2) && second < first, "{first:?} {second:?}");
         drop(held);

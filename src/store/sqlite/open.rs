@@ -69,7 +69,10 @@ pub(super) async fn connect(
         (None, None) => None,
     };
     // Without turns, for instance in a directory that is read-only, the writer waits for SQLite's own lock.
-    let turns = sqlite.file_path().and_then(|file| Turns::beside(&file).ok());
+    let turns = match sqlite.file_path() {
+        Some(file) => Turns::beside(file).await.ok(),
+        None => None,
+    };
     Ok(SqliteAppender::new(Connected::Own { connection, file, turns }, defect))
 }
 

@@ -23,7 +23,7 @@ fn the_program_of_the_readme_runs_when_it_is_copied_twice_in_one_directory() {
         "the example is the README's program"
     );
     let directory = tempfile::tempdir().unwrap();
-    for entries in ["1 entries by Alice", "2 entries by Alice"] {
+    for entries in ["entries by Alice: 1\n", "entries by Alice: 2\n"] {
         let mut command = Command::new(built("readme"));
         let Output { status, stdout, stderr } = command.current_dir(directory.path()).output().unwrap();
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
