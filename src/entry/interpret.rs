@@ -63,11 +63,7 @@ fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &EventDefaults) -
             draft.problem(field, "did not fit or could not be read, left out");
             continue;
         }
-        // Only the last value of a name counts: earlier values of the same name leave no trace.
-        let mut later = fields.iter().skip(index + 1);
-        if later
-            .any(|later| later.name == field.name && !matches!(later.value, Value::EventName | Value::Lost))
-        {
+        if is_overruled(field, fields.iter().skip(index + 1)) {
             continue;
         }
         draft.note_damage(field);
@@ -103,11 +99,7 @@ fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &EventDefaults) -
     });
     let decision = decision.unwrap_or(Cow::Borrowed(defaults.decision.map_or("", Decision::as_str)));
 
-    let mut metadata = defaults.metadata.clone();
-    metadata.append(&mut draft.object);
-    metadata.extend(draft.explicit.into_iter().map(|(name, value)| (name.to_owned(), value)));
-    let mut metadata = Json::Object(metadata);
-    normalize_json(&mut metadata, &mut draft.problems);
+    let metadata = draft.merged(defaults.metadata.clone());
     Ok(Row {
         id,
         ts,
@@ -125,7 +117,21 @@ fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &EventDefaults) -
     })
 }
 
+/// Whether a later field of the same name counts instead: an earlier value leaves no trace.
+fn is_overruled<'a>(field: &Field<'_>, mut later: impl Iterator<Item = &'a Field<'a>>) -> bool {
+    later.any(|later| later.name == field.name && !matches!(later.value, Value::EventName | Value::Lost))
+}
+
 impl<'a> Draft<'a> {
+    /// The metadata in normal form: what the event's own fields say beats its object, which beats the defaults.
+    fn merged(&mut self, mut metadata: Map<String, Json>) -> Json {
+        metadata.append(&mut self.object);
+        metadata.extend(self.explicit.drain(..).map(|(name, value)| (name.to_owned(), value)));
+        let mut metadata = Json::Object(metadata);
+        normalize_json(&mut metadata, &mut self.problems);
+        metadata
+    }
+
     fn problem(&mut self, field: &Field<'_>, what: &str) {
         self.problems.push(format!("{}: {what}", field.name));
     }

@@ -28,7 +28,8 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test fails by panicking"
+    clippy::too_many_lines,
+    reason = "a test fails by panicking, and may tell a long story"
 )]
 #![cfg_attr(
     not(all(feature = "testing", feature = "cli")),
