@@ -28,6 +28,8 @@ pub struct AuditQuery {
     pub(crate) filter: AuditFilter,
     pub(crate) ledger: Option<String>,
     pub(crate) before: Option<DateTime<Utc>>,
+    pub(crate) committed_since: Option<DateTime<Utc>>,
+    pub(crate) committed_before: Option<DateTime<Utc>>,
     pub(crate) from_seq: Option<u64>,
     pub(crate) before_seq: Option<u64>,
     pub(crate) conditions: Vec<Condition>,
@@ -44,7 +46,14 @@ impl AuditQuery {
     /// Whether all entries match that are in the ledger and in the range of `seq`.
     pub(crate) fn takes_all(&self) -> bool {
         let filter = AuditFilter { limit: None, ..self.filter.clone() };
-        filter == AuditFilter::default() && self.before.is_none() && self.conditions.is_empty()
+        filter == AuditFilter::default() && !self.has_times() && self.conditions.is_empty()
+    }
+
+    /// Whether the query has a range of time, of `ts` or of the commit.
+    pub(crate) fn has_times(&self) -> bool {
+        let AuditFilter { start_time, end_time, .. } = self.filter;
+        let times = [start_time, end_time, self.before, self.committed_since, self.committed_before];
+        times.iter().any(Option::is_some)
     }
 
     /// The number of values that all its conditions together compare with.
@@ -219,6 +228,27 @@ impl AuditQuery {
         self
     }
 
+    /// Entries that were committed at or after this moment, whatever their `ts` says.
+    ///
+    /// The clock of a service that is wrong, an [`occurred_at`](crate::guide::events) or a queue that waits for its
+    /// database can put any distance between `ts` and the commit. Entries that are read by the time of their commit are
+    /// read once, provided that the clock that stamps the commits
+    /// ([`committed_at`](crate::SequencedEntry::committed_at)) is not set back. To miss nothing whatever the clocks do,
+    /// read by `seq`: [`from_seq`](Self::from_seq).
+    #[must_use]
+    pub fn committed_since(mut self, time: DateTime<Utc>) -> Self {
+        self.committed_since = Some(time);
+        self
+    }
+
+    /// Entries that were committed before this moment. Together with [`committed_since`](Self::committed_since), this is
+    /// a half-open range.
+    #[must_use]
+    pub fn committed_before(mut self, time: DateTime<Utc>) -> Self {
+        self.committed_before = Some(time);
+        self
+    }
+
     /// Entries with this `seq` or a greater one: in a single ledger, the entries that were committed since.
     #[must_use]
     pub fn from_seq(mut self, seq: u64) -> Self {
@@ -256,7 +286,7 @@ impl AuditQuery {
 impl AuditQuery {
     /// The query as JSON, for the record of reads. Conditions that are not set are left out.
     pub(crate) fn described(&self) -> Map<String, Value> {
-        let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, newest_first } = self;
+        let AuditQuery { filter, ledger, before, conditions, newest_first, .. } = self;
         let mut described = Map::new();
         let mut add = |name: &str, value: Value| {
             if !value.is_null() {
@@ -271,8 +301,10 @@ impl AuditQuery {
         add("since", json!(filter.start_time));
         add("until", json!(filter.end_time));
         add("before", json!(before));
-        add("from_seq", json!(from_seq));
-        add("before_seq", json!(before_seq));
+        add("committed_since", json!(self.committed_since));
+        add("committed_before", json!(self.committed_before));
+        add("from_seq", json!(self.from_seq));
+        add("before_seq", json!(self.before_seq));
         add("limit", json!(filter.limit));
         add("newest_first", json!(newest_first.then_some(true)));
         let conditions: Vec<Value> = conditions.iter().map(Condition::described).collect();
@@ -286,14 +318,23 @@ impl AuditQuery {
     /// The bounds in time, both inclusive, in microseconds since 1970. Stored times have whole microseconds, so each
     /// bound is rounded to the nearest one inside the range.
     pub(crate) fn bounds(&self) -> (Option<i64>, Option<i64>) {
-        let rounded_up = |time: DateTime<Utc>| {
-            time.timestamp_micros() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1000))
-        };
         let until = self.filter.end_time.map(|end| end.timestamp_micros());
         let before = self.before.map(|before| rounded_up(before) - 1);
         let greatest = [until, before].into_iter().flatten().min();
         (self.filter.start_time.map(rounded_up), greatest)
     }
+
+    /// The bounds of the time of commit, both inclusive, in microseconds since 1970.
+    pub(crate) fn committed_bounds(&self) -> (Option<i64>, Option<i64>) {
+        let before = self.committed_before.map(|before| rounded_up(before) - 1);
+        (self.committed_since.map(rounded_up), before)
+    }
+}
+
+/// The first whole microsecond at or after this time, since 1970.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+fn rounded_up(time: DateTime<Utc>) -> i64 {
+    time.timestamp_micros() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1000))
 }
 
 impl AuditQuery {

@@ -128,10 +128,6 @@ impl AuditQuery {
         !self.has_times() && !self.has_index() && !self.takes_all()
     }
 
-    fn has_times(&self) -> bool {
-        self.filter.start_time.is_some() || self.filter.end_time.is_some() || self.before.is_some()
-    }
-
     fn has_index(&self) -> bool {
         self.all_conditions().any(|condition| condition.served().is_some())
     }

@@ -167,11 +167,12 @@ fn identity(entry: &SequencedEntry) -> u64 {
 
 /// Hash of everything that decides which entries a query has, and in which order. Times count to the nanosecond.
 fn fingerprint(query: &AuditQuery) -> u64 {
-    let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, newest_first } = query;
+    let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, newest_first, .. } = query;
     hash((
         ledger,
         (filter.workspace_id, filter.session_id, &filter.decision, &filter.resource),
         (filter.start_time, filter.end_time, before, from_seq, before_seq, newest_first),
+        (query.committed_since, query.committed_before),
         // Conditions hold floating-point numbers, which do not implement `Hash`.
         format!("{conditions:?}"),
     ))

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     borrowed::Borrowed,
-    conditions::{IndexNames, LedgerPart, Scope, time_bounds},
+    conditions::{IndexNames, LedgerPart, Scope},
     error::store_error,
     plan::{candidates, index_names},
     rows::{ROW, decode, text_bytes},
@@ -194,9 +194,7 @@ impl ByTime {
             statement.push(" AND (greatest_ts, first_seq, ledger) < (").bind(from_micros(after.greatest_ts));
             statement.push(", ").bind(after.first_seq).push(", ").bind(ledger.clone()).push(")");
         }
-        let (least, greatest) = time_bounds(&self.query);
-        statement.and("greatest_ts >= ", least);
-        statement.and("least_ts <= ", greatest);
+        statement.batches_in_time(&self.query);
         statement.and("first_seq + entries > ", self.query.from_seq.map(bounded));
         statement.and("first_seq < ", self.query.before_seq.map(bounded));
         statement

@@ -53,6 +53,17 @@ pub(super) fn time_bounds(query: &AuditQuery) -> (Option<DateTime<Utc>>, Option<
     (least.map(from_micros), greatest.map(from_micros))
 }
 
+/// A query's bounds of the time of commit, as [`time_bounds`].
+fn committed_bounds(query: &AuditQuery) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    let (from, until) = query.committed_bounds();
+    (from.map(from_micros), until.map(from_micros))
+}
+
+/// The time of an entry's commit: that of the last batch that begins at the entry or before it.
+const COMMITTED_AT: &str = "(SELECT b.committed_at FROM @tracing_audit_batches b
+                             WHERE b.ledger = e.ledger AND b.first_seq <= e.seq
+                             ORDER BY b.first_seq DESC LIMIT 1)";
+
 impl Statement<'_> {
     /// Appends `FROM`, `WHERE` and the query's conditions; without any, a condition that always holds.
     pub(super) fn filter(&mut self, query: &AuditQuery, scope: &Scope, indexes: &IndexNames) {
@@ -77,6 +88,19 @@ impl Statement<'_> {
         let (least, greatest) = time_bounds(query);
         self.and("e.ts >= ", least);
         self.and("e.ts <= ", greatest);
+        let (from, until) = committed_bounds(query);
+        self.and(&format!("{COMMITTED_AT} >= "), from);
+        self.and(&format!("{COMMITTED_AT} <= "), until);
+    }
+
+    /// Appends the conditions of the commit batches that can hold matches by the query's ranges of time.
+    pub(super) fn batches_in_time(&mut self, query: &AuditQuery) {
+        let (least, greatest) = time_bounds(query);
+        self.and("greatest_ts >= ", least);
+        self.and("least_ts <= ", greatest);
+        let (from, until) = committed_bounds(query);
+        self.and("committed_at >= ", from);
+        self.and("committed_at <= ", until);
     }
 
     fn ledgers(&mut self, ledgers: &[String]) {

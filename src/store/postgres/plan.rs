@@ -4,7 +4,7 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{
     borrowed::within,
-    conditions::{IndexNames, LedgerPart, Scope, time_bounds},
+    conditions::{IndexNames, LedgerPart, Scope},
     error::store_error,
     source::Postgres,
     sql::{ENTRIES, Statement},
@@ -37,8 +37,7 @@ pub(super) async fn scope(
     connection: &mut PgConnection,
     query: &AuditQuery,
 ) -> Result<Scope, AuditError> {
-    let (least, greatest) = time_bounds(query);
-    if least.is_none() && greatest.is_none() {
+    if !query.has_times() {
         if let Some(ledger) = &query.ledger {
             return Ok(Scope::Ledgers(vec![ledger.clone()]));
         }
@@ -50,8 +49,7 @@ pub(super) async fn scope(
         "SELECT ledger, min(first_seq), max(first_seq + entries) FROM @tracing_audit_batches WHERE TRUE",
     );
     statement.and("ledger = ", query.ledger.clone());
-    statement.and("greatest_ts >= ", least);
-    statement.and("least_ts <= ", greatest);
+    statement.batches_in_time(query);
     statement.push(" GROUP BY ledger");
     let rows = statement.into_query()?.fetch_all(connection).await.map_err(store_error)?;
     let part = |row: &PgRow| {

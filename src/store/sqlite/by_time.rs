@@ -92,7 +92,6 @@ impl<'a> ByTime<'a> {
         after: Option<CommittedBatch>,
         limit: u32,
     ) -> Result<Vec<CommittedBatch>, AuditError> {
-        let (least, greatest) = self.query.bounds();
         let mut statement = Statement::new(
             "SELECT first_seq, entries, least_ts, greatest_ts FROM tracing_audit_batches WHERE first_seq < ?",
         );
@@ -101,8 +100,7 @@ impl<'a> ByTime<'a> {
             statement.push(" AND (greatest_ts, first_seq) < (?, ?)");
             statement.bind(after.greatest_ts).bind(after.first_seq);
         }
-        statement.and("greatest_ts >= ?", least);
-        statement.and("least_ts <= ?", greatest);
+        statement.batches_in_time(self.query);
         statement.and("first_seq + entries > ?", self.query.from_seq.map(bounded));
         statement.and("first_seq < ?", self.query.before_seq.map(bounded));
         statement.push(" ORDER BY greatest_ts DESC, first_seq DESC LIMIT ?").bind(i64::from(limit));

@@ -4,6 +4,10 @@ use super::sql::{Statement, bounded, metadata};
 use crate::query::{AuditQuery, Condition, Served, after_prefix};
 use crate::store::{index::hint, walk::Window};
 
+/// The time of an entry's commit: that of the last batch that begins at the entry or before it.
+const COMMITTED_AT: &str = "(SELECT b.committed_at FROM tracing_audit_batches b WHERE b.first_seq <= e.seq
+                             ORDER BY b.first_seq DESC LIMIT 1)";
+
 impl Statement {
     /// Appends the query's conditions. `by` is the place of the one whose index SQLite must use; the others get a unary `+`,
     /// which keeps the planner (it has no statistics) from choosing their indexes.
@@ -39,6 +43,9 @@ impl Statement {
         let (least, greatest) = query.bounds();
         self.and("e.ts >= ?", least);
         self.and("e.ts <= ?", greatest);
+        let (from, until) = query.committed_bounds();
+        self.and(&format!("{COMMITTED_AT} >= ?"), from);
+        self.and(&format!("{COMMITTED_AT} <= ?"), until);
         self.and("e.seq >= ?", query.from_seq.map(bounded));
         self.and("e.seq < ?", query.before_seq.map(bounded));
     }
@@ -102,17 +109,25 @@ impl Statement {
 
     /// Appends the range of `seq` that the commit batches give for the query's time range, since there is no index on `ts`.
     pub(super) fn prune(&mut self, query: &AuditQuery) {
-        let (least, greatest) = query.bounds();
-        if least.is_some() || greatest.is_some() {
+        if query.has_times() {
             for bound in
                 [" AND e.seq >= (SELECT min(first_seq)", " AND e.seq < (SELECT max(first_seq + entries)"]
             {
                 self.push(bound).push(" FROM tracing_audit_batches WHERE TRUE");
-                self.and("greatest_ts >= ?", least);
-                self.and("least_ts <= ?", greatest);
+                self.batches_in_time(query);
                 self.push(")");
             }
         }
+    }
+
+    /// Appends the conditions of the commit batches that can hold matches by the query's ranges of time.
+    pub(super) fn batches_in_time(&mut self, query: &AuditQuery) {
+        let (least, greatest) = query.bounds();
+        self.and("greatest_ts >= ?", least);
+        self.and("least_ts <= ?", greatest);
+        let (from, until) = query.committed_bounds();
+        self.and("committed_at >= ?", from);
+        self.and("committed_at <= ?", until);
     }
 
     /// Appends the entries of a window. Its ranges are the outer table of the join, so that SQLite searches for each range

@@ -54,6 +54,35 @@ fn control_characters_are_escaped_in_a_table() {
 }
 
 #[test]
+fn an_entry_whose_own_time_is_years_ago_is_found_by_the_time_of_its_commit() {
+    let fixture = log();
+    let long_ago = AuditEntry {
+        ts: "2020-01-01T00:00:00Z".parse().unwrap(),
+        ..AuditEntry::new(Uuid::nil(), "long.ago", "r")
+    };
+    fixture.log.writer().blocking().commit(long_ago).unwrap();
+    fixture.log.writer().blocking().commit(AuditEntry::new(Uuid::nil(), "today", "r")).unwrap();
+    let db = fixture.directory.path().join("audit.db");
+    let actions = |options: &str| {
+        let lines = answer(db.to_str().unwrap(), &format!("query --oldest-first --format jsonl {options}"));
+        let action = |line: &str| serde_json::from_str::<Value>(line).unwrap()["action"].clone();
+        lines.lines().map(action).collect::<Vec<_>>()
+    };
+    assert_eq!(actions("--since 1d"), ["today"]);
+    assert_eq!(actions("--committed-since 1d"), ["long.ago", "today"]);
+    assert_eq!(actions("--committed-since 1d --before 2021-01-01"), ["long.ago"]);
+    assert!(actions("--committed-before 1d").is_empty());
+
+    let out = fixture.directory.path().join("out.csv");
+    let export = format!("export --format csv --committed-since 1d --manifest -o {}", out.display());
+    answer(db.to_str().unwrap(), &export);
+    assert_eq!(std::fs::read_to_string(&out).unwrap().lines().count(), 3);
+    let manifest = std::fs::read(fixture.directory.path().join("out.csv.manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert!(manifest["committed_since"].is_string() && manifest["since"].is_null(), "{manifest}");
+}
+
+#[test]
 fn several_databases_are_queried_as_one() {
     let (first, second) = (log(), log());
     for (log, events) in [(&first.log, [0, 2, 7]), (&second.log, [1, 3, 5])] {

@@ -405,7 +405,8 @@ proptest! {
 
     #[test]
     fn any_query_finds_what_a_plain_scan_finds_in_the_same_order(
-        entries in small_world(), queries in proptest::collection::vec((any_query(), any::<bool>(), 1..9_u32), 20),
+        entries in small_world(),
+        queries in proptest::collection::vec((any_query(), any::<bool>(), 1..9_u32, any_commits()), 20),
         cuts in proptest::collection::vec(1..20_usize, 0..8),
     ) {
         let fixture = log();
@@ -420,9 +421,16 @@ proptest! {
         let stored = fixture.entries();
         prop_assert_eq!(stored.len(), entries.len());
         let reader = fixture.log.reader();
-        for (plain, descending, size) in queries {
-            let query = plain.query(descending);
-            let mut expected: Vec<_> = stored.iter().filter(|found| matches(&plain, found)).cloned().collect();
+        for (plain, descending, size, commits) in queries {
+            let commits = commits.and_then(|(at, since)| Some((stored.get(at % stored.len().max(1))?.committed_at, since)));
+            let query = match commits {
+                None => plain.query(descending),
+                Some((time, true)) => plain.query(descending).committed_since(time),
+                Some((time, false)) => plain.query(descending).committed_before(time),
+            };
+            let in_time = |found: &SequencedEntry| commits.is_none_or(|(time, since)| (found.committed_at >= time) == since);
+            let all = stored.iter().filter(|found| matches(&plain, found) && in_time(found));
+            let mut expected: Vec<_> = all.cloned().collect();
             prop_assert_eq!(block_on(reader.count(&query)).unwrap(), expected.len() as u64);
 
             if descending {
@@ -449,6 +457,11 @@ proptest! {
             prop_assert_eq!(block_on(reader.query(&query)).unwrap(), expected);
         }
     }
+}
+
+/// Perhaps an entry, from or before whose commit a query asks.
+fn any_commits() -> impl Strategy<Value = Option<(usize, bool)>> {
+    proptest::option::weighted(0.3, (0..60_usize, any::<bool>()))
 }
 
 fn counts() -> Vec<CountBy> {

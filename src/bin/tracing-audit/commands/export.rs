@@ -75,9 +75,9 @@ struct Manifest<'a> {
     bytes: u64,
     /// The command's options, without those that name the database.
     query: Vec<String>,
-    /// The range of time that the options gave, if any.
-    since: Option<DateTime<Utc>>,
-    before: Option<DateTime<Utc>>,
+    /// The ranges of time that the options gave.
+    #[serde(flatten)]
+    range: Range,
     exported_at: DateTime<Utc>,
     /// The length of each ledger when the export began: later entries are not in the file.
     ledgers: &'a [Ledger],
@@ -129,19 +129,18 @@ impl Export {
         let (partial, plan) = (with_suffix(path, ".partial"), with_suffix(path, ".partial.json"));
         // This locks the partial file until the export ends.
         let mut lines = Lines::open(&partial)?;
-        let Plan { since, before, ledgers, .. } = match std::fs::read(&plan) {
+        let Plan { range, ledgers, .. } = match std::fs::read(&plan) {
             Ok(bytes) => Plan::parse(&bytes, &plan, &ledgers)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Without a plan nothing says which export the partial file belongs to: begin it again.
                 lines.file.set_len(0)?;
-                let Range { since, before } = self.conditions.period.range()?;
-                let made = Plan { options: options(), since, before, ledgers };
+                let range = self.conditions.period.range()?;
+                let made = Plan { options: options(), range, ledgers };
                 save_json(&plan, &made)?;
                 made
             }
             Err(error) => return Err(with_path(&plan, &error).into()),
         };
-        let range = Range { since, before };
         let query = range.add(self.conditions.timeless()?);
         let last = lines.last()?;
         lines.file.seek(SeekFrom::Start(0))?;
@@ -181,8 +180,7 @@ impl Export {
             sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
             bytes,
             query: options(),
-            since: range.since,
-            before: range.before,
+            range,
             exported_at: Utc::now(),
             ledgers,
             tracing_audit: env!("CARGO_PKG_VERSION"),
@@ -264,8 +262,8 @@ fn options() -> Vec<String> {
 #[derive(Serialize, Deserialize)]
 struct Plan {
     options: Vec<String>,
-    since: Option<DateTime<Utc>>,
-    before: Option<DateTime<Utc>>,
+    #[serde(flatten)]
+    range: Range,
     ledgers: Vec<Ledger>,
 }
 

@@ -5,6 +5,7 @@ use std::ops::{Bound, RangeBounds};
 use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use tracing_audit::AuditQuery;
 
 use crate::failure::Failure;
@@ -24,16 +25,26 @@ pub(crate) struct Period {
     /// Up to this time, but not including it.
     #[arg(long, value_name = "TIME")]
     before: Option<String>,
+    /// Only entries that were committed from this time on, whatever their own time says.
+    #[arg(long, value_name = "TIME")]
+    committed_since: Option<String>,
+    /// Only entries that were committed before this time.
+    #[arg(long, value_name = "TIME")]
+    committed_before: Option<String>,
     /// The time zone in which dates and times are given and shown, such as Europe/Berlin.
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone)]
     pub(crate) tz: Tz,
 }
 
-/// A range of time that includes `since` and excludes `before`.
-#[derive(Clone, Copy)]
+/// A range of time that includes `since` and excludes `before`, and such a range of the time of commit.
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Range {
     pub(crate) since: Option<DateTime<Utc>>,
     pub(crate) before: Option<DateTime<Utc>>,
+    #[serde(default)]
+    committed_since: Option<DateTime<Utc>>,
+    #[serde(default)]
+    committed_before: Option<DateTime<Utc>>,
 }
 
 impl RangeBounds<DateTime<Utc>> for Range {
@@ -54,6 +65,12 @@ impl Range {
         if let Some(before) = self.before {
             query = query.before(before);
         }
+        if let Some(since) = self.committed_since {
+            query = query.committed_since(since);
+        }
+        if let Some(before) = self.committed_before {
+            query = query.committed_before(before);
+        }
         query
     }
 }
@@ -70,37 +87,41 @@ impl Period {
 
     /// The range that lies `back` periods before the one that is given.
     fn range_at(&self, back: u32) -> Result<Range, Failure> {
+        let moment = |text: &Option<String>| text.as_ref().map(|text| self.moment(text)).transpose();
+        let (committed_since, committed_before) =
+            (moment(&self.committed_since)?, moment(&self.committed_before)?);
+        ordered(
+            committed_since,
+            committed_before,
+            "--committed-since must be earlier than --committed-before",
+        )?;
+        let range = |since, before| Range { since, before, committed_since, committed_before };
         let beyond = || Failure::Usage("this time is outside of the supported range".to_owned());
         if let Some(text) = &self.on {
             let day: NaiveDate =
                 text.parse().map_err(|_| not_valid(text, "a date; give one as 2026-11-24"))?;
             let first = day.checked_sub_days(Days::new(back.into())).ok_or_else(beyond)?;
             let end = first.checked_add_days(Days::new(1)).ok_or_else(beyond)?;
-            return Ok(Range { since: Some(self.midnight(first)?), before: Some(self.midnight(end)?) });
+            return Ok(range(Some(self.midnight(first)?), Some(self.midnight(end)?)));
         }
         if let Some(text) = &self.month {
             let day = NaiveDate::parse_from_str(&[text, "-01"].concat(), "%Y-%m-%d");
             let first = day.map_err(|_| not_valid(text, "a month; give one as 2026-11"))?;
             let first = first.checked_sub_months(Months::new(back)).ok_or_else(beyond)?;
             let end = first.checked_add_months(Months::new(1)).ok_or_else(beyond)?;
-            return Ok(Range { since: Some(self.midnight(first)?), before: Some(self.midnight(end)?) });
+            return Ok(range(Some(self.midnight(first)?), Some(self.midnight(end)?)));
         }
-        let moment = |text: &Option<String>| text.as_ref().map(|text| self.moment(text)).transpose();
         let (since, before) = (moment(&self.since)?, moment(&self.before)?);
-        if let (Some(since), Some(before)) = (since, before)
-            && since >= before
-        {
-            return Err(Failure::Usage("--since must be earlier than --before".to_owned()));
-        }
+        ordered(since, before, "--since must be earlier than --before")?;
         if back == 0 {
-            return Ok(Range { since, before });
+            return Ok(range(since, before));
         }
         let Some(since) = since else {
             return Err(Failure::Usage("--compare needs a period: give --on, --month or --since".to_owned()));
         };
         let length = before.unwrap_or_else(Utc::now) - since;
         let earlier = since.checked_sub_signed(length).ok_or_else(beyond)?;
-        Ok(Range { since: Some(earlier), before: Some(since) })
+        Ok(range(Some(earlier), Some(since)))
     }
 
     fn midnight(&self, day: NaiveDate) -> Result<DateTime<Utc>, Failure> {
@@ -144,6 +165,17 @@ impl Period {
         seconds.and_then(|seconds| Utc::now().checked_sub_signed(TimeDelta::seconds(seconds))).ok_or_else(
             || not_valid(text, "a time; give one as 2h, 7d, 2026-11-24, \"2026-11-24 17:30\" or in RFC 3339"),
         )
+    }
+}
+
+fn ordered(
+    since: Option<DateTime<Utc>>,
+    before: Option<DateTime<Utc>>,
+    message: &str,
+) -> Result<(), Failure> {
+    match (since, before) {
+        (Some(since), Some(before)) if since >= before => Err(Failure::Usage(message.to_owned())),
+        _ => Ok(()),
     }
 }
 
