@@ -22,7 +22,8 @@ pub enum Health {
     Failing,
     /// The queue is full, and entries have been rejected since the last commit.
     Rejecting,
-    /// The log was shut down, or its thread could not be started: every entry is rejected.
+    /// The log was shut down, its thread could not be started, or this process was forked after the log was opened:
+    /// every entry is rejected.
     Closed,
 }
 

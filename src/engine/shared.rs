@@ -123,6 +123,12 @@ impl Engine {
         }
     }
 
+    /// # Errors
+    /// If the caller runs in a process that was forked after the log was opened.
+    pub(crate) fn check_process(&self) -> Result<(), AuditError> {
+        if self.process.is_another() { Err(forked()) } else { Ok(()) }
+    }
+
     /// The books; all zeros in a forked child, which must not take a lock that its parent may have held at the fork.
     pub(crate) fn stats(&self) -> Stats {
         if self.process.is_another() {
@@ -132,7 +138,7 @@ impl Engine {
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.status.health()
+        if self.process.is_another() { Health::Closed } else { self.status.health() }
     }
 
     /// Runs `work` on the flusher's runtime, whatever runtime the caller has.

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::platform::random;
+
 /// The earliest time that can be stored, 0001-01-01 in microseconds since 1970: RFC 3339, and so CSV, has four digits
 /// for the year.
 pub(crate) const MIN_TS: i64 = -62_135_596_800_000_000;
@@ -37,22 +39,6 @@ impl Moment {
         rand_b.copy_from_slice(&random().to_be_bytes());
         uuid::Builder::from_unix_timestamp_millis(micros / 1000, &tail).into_uuid()
     }
-}
-
-thread_local! {
-    static RNG: std::cell::RefCell<fastrand::Rng> = std::cell::RefCell::new(seeded());
-}
-
-/// Returns a generator that the operating system has seeded. `fastrand` would take its seed from the clock and the
-/// thread alone, which two processes may share.
-fn seeded() -> fastrand::Rng {
-    let (_, seed) = Uuid::new_v4().as_u64_pair();
-    fastrand::Rng::with_seed(seed)
-}
-
-/// Returns random bits, which need to be unique, not secret. Works even while a thread's locals are being destroyed.
-fn random() -> u64 {
-    RNG.try_with(|rng| rng.borrow_mut().u64(..)).unwrap_or_else(|_| seeded().u64(..))
 }
 
 /// Returns the time for microseconds since 1970, or the nearest one that can be stored.

@@ -25,13 +25,14 @@
 //! A folder of `src/` is a room. A room uses only rooms below it, and a test (`tests/suite/house.rs`) says so.
 //!
 //! ```text
-//!  8  bin   testing   fuzz
-//!  7  log
-//!  6  layer                                          export
-//!  5  engine                                         reader
-//!  4  store
-//!  3  query          queue
-//!  2  entry          platform       defaults
+//!  9  bin   testing   fuzz
+//!  8  log
+//!  7  layer                                          export
+//!  6  engine                                         reader
+//!  5  store
+//!  4  query          queue
+//!  3  entry          defaults
+//!  2  platform
 //!  1  error
 //! ```
 //!

@@ -106,8 +106,9 @@ impl AuditLog {
     /// # Errors
     /// [`is_wiring`](AuditError::is_wiring), naming what is in the way and what to do: no subscriber, no
     /// layer, a global filter, an empty `Vec` of layers, a `release_max_level_*` feature, or spans that are
-    /// filtered out.
+    /// filtered out. [`is_closed`](AuditError::is_closed) in a process that was forked after the log was opened.
     pub fn check_wiring(&self) -> Result<WiringReport, AuditError> {
+        self.writer.engine().check_process()?;
         self.interests.check()
     }
 

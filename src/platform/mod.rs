@@ -5,6 +5,7 @@
 //! | `file` | positioned reads and writes, preallocation, directory sync |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
 //! | `identity` | tells whether a path still names an open file |
+//! | `random` | random bits, which a forked child does not share with its parent |
 //! | `runtime` | blocks a thread on a future, wherever the thread is |
 //! | `sync` | takes locks, and says why poison is ignored |
 //! | `turn` | lets those who write one file take turns, in the order in which they ask |
@@ -15,6 +16,7 @@ mod file;
 mod fork;
 #[cfg(feature = "_sqlite")]
 mod identity;
+mod random;
 mod runtime;
 mod sync;
 #[cfg(feature = "_sqlite")]
@@ -24,6 +26,7 @@ pub(crate) use file::*;
 pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]
 pub(crate) use identity::FileIdentity;
+pub(crate) use random::random;
 pub(crate) use runtime::*;
 pub(crate) use sync::lock;
 #[cfg(feature = "_sqlite")]

@@ -12,8 +12,8 @@ use syn::{Item, UseTree, visit::Visit};
 /// Every room, and the rooms that it may use beside itself. `guide` is documents and uses nothing.
 const FLOORS: [(&str, &[&str]); 15] = [
     ("error", &[]),
-    ("entry", &["error"]),
     ("platform", &["error"]),
+    ("entry", &["error", "platform"]),
     ("defaults", &["entry"]),
     ("query", &["error", "entry"]),
     ("queue", &["error", "platform", "entry"]),

@@ -702,7 +702,8 @@ fn a_forked_child_is_refused_and_leaves_its_parent_s_log_intact() {
                 let told = told && log.blocking().committed(|| emit(1)).unwrap_err().is_closed();
                 let told = told && log.writer().blocking().commit(entry("a")).unwrap_err().is_closed();
                 let told = told && log.writer().blocking().retry_quarantined().unwrap_err().is_closed();
-                let told = told && log.stats().offered == 0;
+                let told = told && log.stats().offered == 0 && log.health() == Health::Closed;
+                let told = told && log.check_wiring().unwrap_err().is_closed();
                 drop(log);
                 // SAFETY: ends this process at once.
                 unsafe { libc::_exit(i32::from(!told)) };
@@ -717,6 +718,42 @@ fn a_forked_child_is_refused_and_leaves_its_parent_s_log_intact() {
             assert_eq!((stats.offered, stats.committed, stats.rejected), (20, 20, 0));
             assert_eq!(entries(directory.path()).len(), 20);
         }
+    });
+}
+
+#[test]
+#[allow(unsafe_code, reason = "nothing else forks")]
+fn ids_of_forked_children_differ_from_each_other_and_from_their_parent_s() {
+    in_own_process(this_test!(), || {
+        let ids = || -> Vec<u8> {
+            (0..2000).flat_map(|_| AuditEntry::new(Uuid::nil(), "a", "r").id.into_bytes()).collect()
+        };
+        // The generator of this thread is seeded before the forks.
+        let mut all = ids();
+        for _ in 0..50 {
+            let mut pipes = Vec::new();
+            for _ in 0..2 {
+                let (reads, mut writes) = std::io::pipe().unwrap();
+                // SAFETY: the child makes ids, writes them and ends; no other thread of this process allocates meanwhile.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    let written = writes.write_all(&ids());
+                    // SAFETY: ends this process at once.
+                    unsafe { libc::_exit(i32::from(written.is_err())) };
+                }
+                drop(writes);
+                pipes.push((child, reads));
+            }
+            for (child, mut reads) in pipes {
+                reads.read_to_end(&mut all).unwrap();
+                let mut ended = -1;
+                // SAFETY: `ended` is there to be written to.
+                assert_eq!(unsafe { libc::waitpid(child, &raw mut ended, 0) }, child);
+                assert_eq!(ended, 0);
+            }
+        }
+        let distinct: std::collections::HashSet<&[u8]> = all.chunks(16).collect();
+        assert_eq!((all.len() / 16, distinct.len()), (202_000, 202_000));
     });
 }
 
