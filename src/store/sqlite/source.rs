@@ -1,6 +1,7 @@
 //! The SQLite database as it was given: its options, its pools, and the connections for readers.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     str::FromStr,
     sync::OnceLock,
@@ -40,15 +41,20 @@ pub(super) const PAGE_BYTES: u32 = 8192;
 const CHECKPOINT_PAGES: u32 = 4000;
 
 /// A SQLite database.
-#[derive(Debug)]
 pub(super) struct Sqlite {
     pub(super) source: Source,
     /// The file that was first opened for writing. No other file is ever written.
     pub(super) file: OnceLock<FileIdentity>,
 }
 
+impl fmt::Debug for Sqlite {
+    /// Shows the path alone: the options of a pool may hold the key of an encrypted database.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
 /// The way in which the application has given the database.
-#[derive(Debug)]
 pub(super) enum Source {
     /// A path or URL. The pools, one for reading and one for recording reads, are made at the first read, because making
     /// a pool takes a runtime.
@@ -79,13 +85,28 @@ impl Store {
         let options = match path.to_str() {
             Some(url) if url.starts_with("sqlite:") => {
                 SqliteConnectOptions::from_str(url).map_err(|cause| {
-                    AuditError::new(ErrorKind::Config, format!("{url} is not a valid SQLite URL"))
-                        .because(cause)
+                    let message =
+                        "not a valid SQLite URL: sqlite:audit.db, or sqlite:///var/lib/app/audit.db";
+                    AuditError::new(ErrorKind::Config, message).because(cause)
                 })?
             }
-            // Absolute, because the process may change its directory before it reconnects.
-            _ => SqliteConnectOptions::new()
-                .filename(std::path::absolute(path).unwrap_or_else(|_| path.to_owned())),
+            // The message does not repeat the URL, which may hold a password.
+            Some(url) if is_url(url) => {
+                return Err(AuditError::new(
+                    ErrorKind::Config,
+                    "a SQLite file is given by its path or a sqlite: URL, and this is another URL: for PostgreSQL, give \
+                     builder().store(Store::postgres(url)?)",
+                ));
+            }
+            _ => SqliteConnectOptions::new().filename(path),
+        };
+        // Absolute, because the process may change its directory before it connects again.
+        let options = match options.get_filename() {
+            name if name.as_os_str().is_empty() || name.starts_with("file:") => options,
+            name => {
+                let absolute = std::path::absolute(name).unwrap_or_else(|_| name.to_owned());
+                options.filename(absolute)
+            }
         };
         let name = options.get_filename().to_string_lossy();
         let in_memory = |text: &str| text.contains(":memory:") || text.contains("mode=memory");
@@ -98,6 +119,15 @@ impl Store {
         let options = options.disable_statement_logging().busy_timeout(BUSY_TIMEOUT);
         Ok(Self::of(Sqlite::with_options(options)))
     }
+}
+
+/// Whether the text begins like a URL with a host: `postgres://`.
+fn is_url(text: &str) -> bool {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
 impl From<SqlitePool> for Store {

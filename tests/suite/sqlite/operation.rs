@@ -459,3 +459,42 @@ fn tables_of_the_first_version_are_read_and_brought_up_to_date_by_the_next_log()
     run(file.to_str().unwrap(), first);
     support::an_older_version_is_brought_up_to_date(&store);
 }
+
+#[test]
+fn a_url_of_another_database_is_refused_without_repeating_it() {
+    for url in [
+        "postgres://u:hunter2@host/db",
+        "mysql://u:hunter2@host/db",
+        "sqlite://u:hunter2@host?mode=x&key=hunter2",
+    ] {
+        let error = Store::sqlite(url).unwrap_err();
+        assert!(error.is_config(), "{error}");
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(!format!("{error} {error:?} {cause}").contains("hunter2"), "{error:?}");
+    }
+    let encrypted = SqliteConnectOptions::new().filename("audit.db").pragma("key", "hunter2");
+    let pool = block_on(async { SqlitePool::connect_lazy_with(encrypted) });
+    let store = Store::from(pool);
+    let builder = AuditLog::builder().store(store.clone());
+    let shown = format!("{store:?} {builder:?} {:?}", AuditReader::new(store.clone()));
+    assert!(shown.contains("audit.db") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_log_finds_its_file_after_the_process_has_changed_its_directory() {
+    in_own_process(this_test!(), || {
+        let directory = tempfile::tempdir().unwrap();
+        std::env::set_current_dir(directory.path()).unwrap();
+        for name in ["plain.db", "sqlite:url.db", "sqlite://with.slashes.db?mode=rwc"] {
+            let store = Store::sqlite(name).unwrap();
+            std::env::set_current_dir("/").unwrap();
+            let log = AuditLog::builder().store(store).blocking().open().unwrap();
+            log.writer().blocking().commit(AuditEntry::new(Uuid::nil(), "a", "r")).unwrap();
+            drop(log);
+            std::env::set_current_dir(directory.path()).unwrap();
+        }
+        for name in ["plain.db", "url.db", "with.slashes.db"] {
+            assert!(directory.path().join(name).is_file(), "{name}");
+        }
+    });
+}
