@@ -34,14 +34,18 @@ impl SpanContext {
         }
     }
 
-    /// Appends the context of every span around the event, outermost first. Returns false, and appends nothing, if
-    /// a span could not be read.
+    /// Appends the context of every span around the event, outermost first, in at most `room` bytes.
+    ///
+    /// # Errors
+    /// The name of what is left out: the whole context if a span could not be read, or the inner spans that did not
+    /// fit.
     pub(super) fn append_all<S>(
         event: &Event<'_>,
         context: &Context<'_, S>,
         key: u64,
+        room: usize,
         out: &mut Vec<u8>,
-    ) -> bool
+    ) -> Result<(), &'static str>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
@@ -50,13 +54,19 @@ impl SpanContext {
         // layer. That must not cost the event.
         let read = catch_unwind(AssertUnwindSafe(|| {
             for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
+                let end = out.len();
                 Self::append(&span, key, out);
+                if out.len() - start > room {
+                    out.truncate(end);
+                    return Err("inner spans");
+                }
             }
+            Ok(())
         }));
-        if read.is_err() {
+        read.unwrap_or_else(|_| {
             out.truncate(start);
-        }
-        read.is_ok()
+            Err("span context")
+        })
     }
 
     fn append<S>(span: &SpanRef<'_, S>, key: u64, out: &mut Vec<u8>)

@@ -82,16 +82,12 @@ impl Emitter {
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
         buffer.clear();
         begin_event(&mut buffer, Moment::now());
-        let (start, limits) = (buffer.len(), self.limits);
-        let whole = SpanContext::append_all(event, context, self.key, &mut buffer);
-        let crowded = buffer.len() - start > limits.entry / 2;
-        if crowded {
-            // Deep or large spans must not leave the event without room for its own fields.
-            buffer.truncate(start);
-        }
-        let mut encoder = FieldEncoder::new(&mut buffer, limits);
-        if crowded || !whole {
-            encoder.lost("span context");
+        // Deep or large spans must not leave the event without room for its own fields.
+        let room = self.limits.entry / 2;
+        let appended = SpanContext::append_all(event, context, self.key, room, &mut buffer);
+        let mut encoder = FieldEncoder::new(&mut buffer, self.limits);
+        if let Err(left_out) = appended {
+            encoder.lost(left_out);
         }
         if let Some(name) = name_set_by_hand(event.metadata()) {
             encoder.event_name(name);

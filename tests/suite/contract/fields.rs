@@ -79,19 +79,23 @@ fn an_event_with_many_fields_and_ten_megabytes_is_cut_and_noted_and_stored() {
 }
 
 #[test]
-fn deep_and_large_spans_leave_an_event_its_own_fields() {
-    let fixture = with(log(), || {
-        let large = "x".repeat(60_000);
-        let mut span = Span::none();
-        for _ in 0..20 {
-            span = info_span!(parent: &span, "deeper", resource = large.as_str());
-        }
-        info!(target: "audit", parent: &span, action = "a", decision = "Deny", note = "kept");
-    });
-    let found = fixture.entry();
-    assert_eq!((found.entry.action.as_str(), found.entry.decision.as_str()), ("a", "Deny"));
-    assert_eq!(metadata(&found.entry)["note"], "kept");
-    assert_eq!(found.problems, ["span context: did not fit or could not be read, left out"]);
+fn deep_and_large_spans_leave_an_event_its_own_fields_and_the_outermost_context() {
+    for (depth, length) in [(20, 60_000), (1000, 2000)] {
+        let fixture = with(log(), || {
+            let resource = "x".repeat(length);
+            let mut span = info_span!("request", workspace_id = "acme", agent_id = "alice");
+            for _ in 0..depth {
+                span = info_span!(parent: &span, "deeper", resource);
+            }
+            info!(target: "audit", parent: &span, action = "a", decision = "Deny", note = "kept");
+        });
+        let found = fixture.entry();
+        assert_eq!((found.entry.action.as_str(), found.entry.decision.as_str()), ("a", "Deny"));
+        assert_eq!(metadata(&found.entry)["note"], "kept");
+        assert_eq!(found.entry.workspace_id, audit_id("acme"));
+        assert_eq!(found.entry.agent_id, Some(audit_id("alice")));
+        assert_eq!(found.problems, ["inner spans: did not fit or could not be read, left out"]);
+    }
 }
 
 #[test]
