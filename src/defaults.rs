@@ -12,6 +12,8 @@ pub(crate) const BATCH_ENTRIES: usize = 512;
 pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// As long as a connection waits for the lock of another process.
 pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than a database that is locked, or slow, takes to answer; short enough for a service that starts.
+pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Long enough to ride out a slow commit; short enough for a request.
 pub(crate) const FULL_TIMEOUT: Duration = Duration::from_secs(1);
 /// About one second's entries of the fastest database.

@@ -3,17 +3,20 @@
 use std::{
     cell::RefCell,
     pin::{Pin, pin},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
 
-use super::shared::{CommitWaiter, Engine, IS_FLUSHER, Progress, forked};
+use super::shared::{CommitWaiter, CommitWaiters, Engine, IS_FLUSHER, Progress, forked};
+use crate::defaults;
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{block_on, lock};
+use crate::platform::{block_on, lock, moment_after};
 use crate::queue::{Refused, WhenFull};
 
+/// How long an emitter waits for one that is writing, once others have waited in vain.
+const OVERDUE_PATIENCE: Duration = Duration::from_millis(10);
 /// How long dropping the log, or its last writer, waits for pending entries.
 const DROP_FLUSH: Duration = Duration::from_secs(5);
 
@@ -29,36 +32,66 @@ struct Committing {
     events: Vec<Result<Accepted, AuditError>>,
 }
 
-/// An accepted entry, and the channel that will deliver its `seq`.
+/// An accepted entry, and the channel that will deliver its `seq`. When this is dropped, nobody awaits that any more.
 struct Accepted {
     position: u64,
     seq: oneshot::Receiver<Result<u64, AuditError>>,
+    waiters: CommitWaiters,
+    is_answered: bool,
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let waiter = lock(&self.waiters).remove(&self.position);
+            drop(waiter);
+        }
+    }
 }
 
 impl Engine {
-    /// Appends or refuses, without waiting.
+    /// Appends or refuses, without waiting for room.
     pub(crate) fn try_append(
         &self,
         record: &[u8],
         waiter: &mut Option<CommitWaiter>,
     ) -> Result<u64, Refused> {
+        self.append(record, waiter, self.patience(Duration::MAX))
+    }
+
+    /// How long an emitter may wait: for room, or for another emitter that is writing.
+    fn patience(&self, at_most: Duration) -> Duration {
+        let patience = match self.settings.when_full {
+            _ if self.is_overdue() => OVERDUE_PATIENCE,
+            WhenFull::Block { timeout } => timeout,
+            WhenFull::Reject => defaults::FULL_TIMEOUT,
+        };
+        patience.min(at_most)
+    }
+
+    /// Whether an emitter has waited in vain, and nothing has been acknowledged since.
+    fn is_overdue(&self) -> bool {
+        let overdue = self.overdue.load(Ordering::Relaxed);
+        overdue > 0 && overdue - 1 == self.progress.borrow().acknowledged
+    }
+
+    fn append(
+        &self,
+        record: &[u8],
+        waiter: &mut Option<CommitWaiter>,
+        patience: Duration,
+    ) -> Result<u64, Refused> {
         if self.process.is_another() {
             // Before any lock: the thread that held it at the fork does not run in this process.
             return Err(Refused::Closed);
         }
-        let appended = if waiter.is_some() {
-            // Under one lock, so that the flusher cannot commit the entry before its waiter is registered.
-            let mut commits = lock(&self.commits);
-            let appended = self.queue.append(record);
-            if let Ok(appended) = appended
-                && let Some(waiter) = waiter.take()
-            {
-                commits.insert(appended.position, waiter);
+        // Called before the flusher can see the entry, and so before it can commit it.
+        let mut accepted = |position| {
+            if let Some(waiter) = waiter.take() {
+                lock(&self.commits).insert(position, waiter);
             }
-            appended
-        } else {
-            self.queue.append(record)
         };
+        let appended = self.queue.append(record, patience, &mut accepted);
         match appended {
             Ok(appended) => {
                 if appended.wake {
@@ -84,41 +117,53 @@ impl Engine {
         timeout: Duration,
     ) -> Result<u64, AuditError> {
         let mut progress = self.progress.subscribe();
-        let mut timer = None;
+        let mut waiting = None;
         loop {
-            progress.mark_unchanged();
-            match self.try_append(record, &mut waiter) {
+            let reached = progress.borrow_and_update().acknowledged;
+            let patience = match &waiting {
+                None => self.patience(timeout),
+                Some((until, _)) => Instant::saturating_duration_since(until, Instant::now()),
+            };
+            let refused = match self.append(record, &mut waiter, patience) {
                 Ok(position) => return Ok(position),
-                Err(Refused::Full) => {}
-                Err(refused) => return Err(self.reject(refused)),
-            }
-            let timer = match (&mut timer, self.settings.when_full) {
-                (Some(timer), _) => timer,
-                (none, WhenFull::Block { timeout: longest }) if !self.overdue.load(Ordering::Relaxed) => {
-                    none.insert(Box::pin(self.timer(longest.min(timeout))))
+                Err(refused) => refused,
+            };
+            let (_, timer) = match (&mut waiting, self.settings.when_full) {
+                _ if refused != Refused::Full => return Err(self.give_up(refused, reached, timeout)),
+                (Some(waiting), _) => waiting,
+                (none, WhenFull::Block { .. }) if !self.is_overdue() => {
+                    let timer = Box::pin(self.timer(patience));
+                    none.insert((moment_after(Instant::now(), patience), timer))
                 }
                 _ => return Err(self.reject(Refused::Full)),
             };
             tokio::select! {
                 biased;
                 _ = progress.changed() => {}
-                () = timer => {
-                    // Only if the wait was as long as configured, not cut short by this caller.
-                    if self.settings.when_full.waits_at_most(timeout) {
-                        self.overdue.store(true, Ordering::Relaxed);
-                    }
-                    return Err(self.reject(Refused::Full));
-                }
+                () = timer => return Err(self.give_up(refused, reached, timeout)),
             }
         }
+    }
+
+    /// Rejects an entry whose emitter has waited for up to `timeout`, when this position was acknowledged.
+    fn give_up(&self, why: Refused, reached: u64, timeout: Duration) -> AuditError {
+        // Only if the wait was as long as configured, not cut short by this caller.
+        if matches!(why, Refused::Full | Refused::Stuck) && self.settings.when_full.waits_at_most(timeout) {
+            self.overdue.store(reached + 1, Ordering::Relaxed);
+        }
+        self.reject(why)
     }
 
     /// Like [`accept`](Self::accept), on a thread that may not be able to wait asynchronously.
     pub(crate) fn accept_blocking(&self, record: &[u8]) -> Result<u64, AuditError> {
         match self.try_append(record, &mut None) {
-            Err(refused) if IS_FLUSHER.get() => Err(self.reject(refused)),
-            Err(_) => block_on(self.accept(record, None, Duration::MAX)),
             Ok(position) => Ok(position),
+            Err(Refused::Full) if !IS_FLUSHER.get() => block_on(self.accept(record, None, Duration::MAX)),
+            Err(Refused::Stuck) => {
+                let reached = self.progress.borrow().acknowledged;
+                Err(self.give_up(Refused::Stuck, reached, Duration::MAX))
+            }
+            Err(refused) => Err(self.reject(refused)),
         }
     }
 
@@ -127,7 +172,7 @@ impl Engine {
         if self.process.is_another() {
             return forked();
         }
-        if why == Refused::Full {
+        if matches!(why, Refused::Full | Refused::Stuck) {
             // First, so that the commit of the gap entry about this rejection comes later and ends the trouble.
             self.status.rejecting();
         }
@@ -138,6 +183,10 @@ impl Engine {
             Refused::Full => AuditError::new(
                 ErrorKind::Full,
                 "the audit queue is full: the database cannot keep up, or cannot be written to",
+            ),
+            Refused::Stuck => AuditError::new(
+                ErrorKind::Full,
+                "the audit queue takes no entry: its disk has not finished writing an earlier one",
             ),
             Refused::Closed => {
                 AuditError::new(ErrorKind::Closed, "the audit log is shut down and accepts nothing more")
@@ -179,7 +228,7 @@ impl Engine {
     async fn accept_to_commit(&self, record: &[u8], timeout: Duration) -> Result<Accepted, AuditError> {
         let (waiter, seq) = oneshot::channel();
         let position = self.accept(record, Some(waiter), timeout).await?;
-        Ok(Accepted { position, seq })
+        Ok(Accepted { position, seq, waiters: Arc::clone(&self.commits), is_answered: false })
     }
 
     /// Appends one entry and waits until it is durable.
@@ -232,14 +281,18 @@ impl Engine {
     /// Waits until an accepted entry is durable, and returns its `seq`.
     async fn seq_of(
         &self,
-        accepted: Accepted,
+        mut accepted: Accepted,
         deadline: &mut Pin<&mut impl Future<Output = ()>>,
     ) -> Result<u64, AuditError> {
         tokio::select! {
             biased;
-            answer = accepted.seq => answer.unwrap_or_else(|_| {
-                Err(self.status.blame(AuditError::new(ErrorKind::Pending, "the audit log ended before the commit")))
-            }),
+            answer = &mut accepted.seq => {
+                accepted.is_answered = true;
+                answer.unwrap_or_else(|_| {
+                    let message = "the audit log ended before the commit";
+                    Err(self.status.blame(AuditError::new(ErrorKind::Pending, message)))
+                })
+            }
             () = deadline => {
                 let timeout = self.settings.commit_timeout;
                 let message = format!("accepted, but not committed within {timeout:?}; it may still be committed");
@@ -297,12 +350,12 @@ impl Engine {
         if self.process.is_another() {
             return Err(forked());
         }
-        if !self.queue.counts().closed {
-            self.report_gap();
-        }
-        self.close();
         let start = Instant::now();
         let left = || timeout.saturating_sub(start.elapsed());
+        if !self.queue.counts().closed {
+            self.report_gap_within(left()).await;
+        }
+        self.close();
         let mut flushed = self.flush(left()).await;
         if flushed.is_ok() {
             // Entries that were rejected during the first flush are reported by one more gap entry.

@@ -1,4 +1,4 @@
-//! Turns accepted records into commits: one thread, its tasks, and the signals that wake them and their callers.
+//! Turns accepted records into commits: the flusher's thread, the clock's, and the signals that wake them and their callers.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -10,8 +10,12 @@
 //! | `flusher` | the loop: reads, interprets, commits, retries, acknowledges |
 //! | `upkeep.rs` | the queue's background work, when it is due |
 //! | `indexing.rs` | creates the indexes that the builder was asked for |
-//! | `thread.rs` | starts the thread, and runs all of these on it |
+//! | `watch.rs` | tells of an answer that the flusher waits for too long |
+//! | `thread.rs` | starts the threads, and runs all of these on them |
 //! | `health.rs`, `stats.rs`, `notice.rs` | the values that users see: `Health`, `Stats`, `Notice` |
+//!
+//! Two threads: the flusher's may block, on a disk, a lock or a database. The clock's never does. Every limit of a call, the
+//! watch over the flusher and the notices are the clock's.
 //!
 //! Three promises are kept here:
 //!
@@ -31,6 +35,7 @@ mod stats;
 mod status;
 mod thread;
 mod upkeep;
+mod watch;
 
 pub use health::Health;
 pub use notice::Notice;

@@ -1,29 +1,24 @@
 //! The flusher's side of the engine: decides when a batch starts, and settles the records of a commit.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, time::Instant};
 
 use super::shared::Engine;
 use crate::error::AuditError;
-use crate::platform::lock;
+use crate::platform::{lock, moment_after};
 use crate::queue::Outcome;
 
-/// Stands for a flush interval that the clock cannot represent. Tokio's own clock reaches no further.
-const FAR_FUTURE: Duration = Duration::from_hours(24 * 365 * 30);
-
 impl Engine {
-    /// Waits until a batch should start. False: nothing is left to do, and nothing will be.
-    ///
-    /// `due` is the time at which a batch starts at the latest. It is the caller's, so that it outlasts a wait that
-    /// is dropped and begun again.
-    pub(super) async fn wait_for_batch(&self, due: &mut Option<Instant>) -> bool {
+    /// Waits until a batch should start: at the latest when the oldest pending entry is as old as the flush interval.
+    /// False: nothing is left to do, and nothing will be.
+    pub(super) async fn wait_for_batch(&self) -> bool {
         let batch_entries = self.settings.batch_entries as u64;
         loop {
             // Read before the counts, which then include everything that was appended before it was set.
             let released = self.released.load(Ordering::Acquire);
-            let counts = self.queue.wake_at(if due.is_some() { batch_entries } else { 1 });
+            let mut counts = self.queue.wake_at(1);
+            if counts.pending() > 0 {
+                counts = self.queue.wake_at(batch_entries);
+            }
             let pending = counts.pending();
             // While the database works, pending entries are committed even if the log is stopping.
             if self.stopping() && (pending == 0 || self.status.failing()) {
@@ -36,30 +31,19 @@ impl Engine {
                 if released {
                     return false;
                 }
-                if due.take().is_some() {
-                    // Ask again, to be woken by the next entry instead of a whole batch.
-                    continue;
-                }
                 self.wake.notified().await;
                 continue;
             }
             let urgent = self.urgent.load(Ordering::Acquire) > counts.acknowledged;
-            if pending >= batch_entries || urgent || counts.closed {
-                *due = None;
+            let now = Instant::now();
+            let due = counts.oldest.map_or(now, |oldest| moment_after(oldest, self.settings.flush_interval));
+            if pending >= batch_entries || urgent || counts.closed || due <= now {
                 return true;
             }
-            let Some(at) = *due else {
-                let now = Instant::now();
-                *due = Some(now.checked_add(self.settings.flush_interval).unwrap_or(now + FAR_FUTURE));
-                continue;
-            };
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep_until(at.into()) => {
-                    *due = None;
-                    return true;
-                }
+                () = tokio::time::sleep_until(due.into()) => {}
             }
         }
     }
@@ -91,7 +75,7 @@ impl Engine {
         if !self.stopping() {
             self.report_gap();
         }
-        self.overdue.store(false, Ordering::Relaxed);
+        self.overdue.store(0, Ordering::Relaxed);
         self.status.committed(outcome);
         let answered = {
             let mut commits = lock(&self.commits);

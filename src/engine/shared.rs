@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{health::Health, settings::Settings, stats::Stats, status::Status};
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::Process;
+use crate::platform::{Clock, Process};
 use crate::queue::Queue;
 
 thread_local! {
@@ -27,6 +27,9 @@ thread_local! {
 
 /// Delivers the `seq` of one entry to the caller that awaits it.
 pub(crate) type CommitWaiter = oneshot::Sender<Result<u64, AuditError>>;
+
+/// The callers that await the `seq` of an entry, by the entry's position. Locked after the queue's own locks.
+pub(super) type CommitWaiters = Arc<Mutex<BTreeMap<u64, CommitWaiter>>>;
 
 /// The error of every call in a process that was forked after the log was opened.
 pub(super) fn forked() -> AuditError {
@@ -58,24 +61,25 @@ pub(crate) struct Engine {
     /// The flush of a shutdown is over, or has run out of time: the flusher ends as soon as nothing is pending or the
     /// database is failing.
     pub(super) stop: AtomicBool,
-    /// An emitter has timed out waiting for room, and nothing has been acknowledged since: reject at once, do not
-    /// wait again.
-    pub(super) overdue: AtomicBool,
+    /// One more than the acknowledged position at which an emitter has timed out waiting for room; 0 if none has. As long
+    /// as nothing more is acknowledged, emitters are rejected at once and do not wait again.
+    pub(super) overdue: AtomicU64,
     /// Wakes the flusher, which may be waiting for a batch.
     pub(super) wake: Notify,
     /// Wakes the flusher from a pause between two attempts, because `stop` was set.
     pub(super) stopped: Notify,
     pub(super) progress: watch::Sender<Progress>,
-    /// The callers that await the `seq` of an entry, by the entry's position.
-    pub(super) commits: Mutex<BTreeMap<u64, CommitWaiter>>,
+    pub(super) commits: CommitWaiters,
     /// Wakes the task that does the queue's background work.
     pub(super) upkeep: Notify,
     /// Wakes the task that creates indexes: the log has connected, so the tables exist.
     pub(super) tables_exist: Notify,
     /// The process in which the flusher's thread runs.
     pub(super) process: Process,
-    /// The flusher's runtime, which runs the timers of callers that may have no runtime of their own.
-    pub(super) runtime: Option<Handle>,
+    /// Keeps the time for every limit. `None` if its thread could not be started.
+    pub(super) clock: Option<Clock>,
+    /// The flusher's runtime, on whose thread everything may block.
+    runtime: Option<Handle>,
 }
 
 /// Keeps the engine alive. The log, its writers and its layers hold one; the flusher does not. When the last one is
@@ -103,7 +107,12 @@ impl Drop for EngineHandle {
 }
 
 impl Engine {
-    pub(super) fn new(queue: Arc<dyn Queue>, settings: Settings, runtime: Option<Handle>) -> Self {
+    pub(super) fn new(
+        queue: Arc<dyn Queue>,
+        settings: Settings,
+        clock: Option<Clock>,
+        runtime: Option<Handle>,
+    ) -> Self {
         Self {
             status: Status::new(Arc::clone(&queue)),
             queue,
@@ -111,14 +120,15 @@ impl Engine {
             urgent: AtomicU64::new(0),
             released: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            overdue: AtomicBool::new(false),
+            overdue: AtomicU64::new(0),
             wake: Notify::new(),
             stopped: Notify::new(),
             progress: watch::Sender::new(Progress::default()),
-            commits: Mutex::default(),
+            commits: CommitWaiters::default(),
             upkeep: Notify::new(),
             tables_exist: Notify::new(),
             process: Process::current(),
+            clock,
             runtime,
         }
     }
@@ -149,6 +159,12 @@ impl Engine {
         if self.process.is_another() {
             return Err(forked());
         }
+        if IS_FLUSHER.get() {
+            return Err(AuditError::new(
+                ErrorKind::Store,
+                "the audit log's own thread cannot wait for itself",
+            ));
+        }
         let (done, outcome) = oneshot::channel();
         if let Some(runtime) = &self.runtime {
             runtime.spawn(async move {
@@ -161,21 +177,23 @@ impl Engine {
         })
     }
 
-    /// Resolves after this long, or when the flusher's thread has ended.
-    pub(super) fn timer(&self, after: Duration) -> impl Future<Output = ()> + use<> {
-        let (mut expired, waiting) = oneshot::channel::<()>();
-        if let Some(runtime) = &self.runtime {
-            // The timer ends when its caller stops waiting, so that short waits do not leave long timers behind.
-            runtime.spawn(async move {
-                tokio::select! {
-                    () = tokio::time::sleep(after) => {}
-                    () = expired.closed() => {}
-                }
-            });
-        }
+    /// Resolves after this long, or when the log has ended; at once on the flusher's own thread, on which nothing may wait
+    /// for the flusher.
+    pub(super) fn timer(&self, after: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let clock = self.clock.as_ref().filter(|_| !IS_FLUSHER.get());
+        let timer = clock.map(|clock| clock.timer(after));
         async move {
-            // The sender is only ever dropped: the error is the signal.
-            drop(waiting.await);
+            if let Some(timer) = timer {
+                timer.await;
+            }
+        }
+    }
+
+    /// Waits for an answer, but no longer than this. `None`: there was none in time.
+    pub(crate) async fn within<T>(&self, limit: Duration, answer: impl Future<Output = T>) -> Option<T> {
+        match &self.clock {
+            Some(clock) => clock.within(limit, answer).await,
+            None => Some(answer.await),
         }
     }
 
@@ -197,11 +215,27 @@ impl Engine {
     /// Appends an `audit.gap` entry about the rejections that none reports yet. False: there are none, or the entry
     /// cannot be appended now.
     pub(super) fn report_gap(&self) -> bool {
-        let reported = self.queue.report_gap();
+        let reported = {
+            let _waiting = self.status.watch.begin("the audit queue");
+            self.queue.report_gap()
+        };
         if reported.is_some_and(|appended| appended.upkeep) {
             self.upkeep.notify_one();
         }
         reported.is_some()
+    }
+
+    /// The same from a caller's thread, which must not be kept waiting by the queue's disk.
+    pub(super) async fn report_gap_within(&self, limit: Duration) {
+        let Some(clock) = &self.clock else { return };
+        let queue = Arc::clone(&self.queue);
+        let reporting = clock.aside(move || queue.report_gap());
+        // An error has been shown by the panic hook, and the gap is kept.
+        if let Some(Ok(Some(appended))) = clock.within(limit, reporting).await
+            && appended.upkeep
+        {
+            self.upkeep.notify_one();
+        }
     }
 
     /// Whether a shutdown has asked the flusher to end.

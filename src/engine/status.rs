@@ -14,6 +14,7 @@ use super::{
     health::{Condition, Health, Trouble},
     notice::{LastNotice, NOTICE_PAUSE, OnNotice},
     stats::{History, Stats},
+    watch::Watch,
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::lock;
@@ -36,6 +37,8 @@ pub(crate) struct Status {
     has_defect: AtomicBool,
     /// Wakes the task that sends notices: there may be something to report.
     noteworthy: Notify,
+    /// What the flusher waits for.
+    pub(super) watch: Watch,
 }
 
 impl Status {
@@ -49,6 +52,7 @@ impl Status {
             defect: Mutex::default(),
             has_defect: AtomicBool::new(false),
             noteworthy: Notify::new(),
+            watch: Watch::default(),
         }
     }
 
@@ -174,8 +178,8 @@ impl Status {
         self.set(Trouble::Failing);
     }
 
-    /// The database can be opened. If entries are pending, only their commit shows whether it can be written to.
-    pub(super) fn connected(&self) {
+    /// The database has answered. If entries are pending, only their commit shows whether it can be written to.
+    pub(super) fn answered(&self) {
         if self.queue.counts().pending() == 0 {
             self.clear(Trouble::Failing);
         }

@@ -27,6 +27,7 @@ pub struct AuditLogBuilder {
     pub(super) batch_entries: usize,
     pub(super) flush_interval: Duration,
     pub(super) commit_timeout: Duration,
+    pub(super) open_timeout: Duration,
     pub(super) limits: Limits,
     pub(super) ledger: String,
     pub(super) target: String,
@@ -57,6 +58,7 @@ impl Default for AuditLogBuilder {
             batch_entries: defaults::BATCH_ENTRIES,
             flush_interval: defaults::FLUSH_INTERVAL,
             commit_timeout: defaults::COMMIT_TIMEOUT,
+            open_timeout: defaults::OPEN_TIMEOUT,
             limits: defaults::LIMITS,
             ledger: defaults::LEDGER.to_owned(),
             target: "audit".to_owned(),
@@ -166,6 +168,14 @@ impl AuditLogBuilder {
     #[must_use]
     pub fn commit_timeout(mut self, timeout: Duration) -> Self {
         self.commit_timeout = timeout;
+        self
+    }
+
+    /// The longest time that [`open`](Self::open) waits for the queue's directory and for the database. It includes the
+    /// migration of tables that an older version made. Default: 30 s.
+    #[must_use]
+    pub fn open_timeout(mut self, timeout: Duration) -> Self {
+        self.open_timeout = timeout;
         self
     }
 

@@ -1,6 +1,10 @@
 //! Opens a log: checks the settings, chooses the queue, starts the engine.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
@@ -9,6 +13,7 @@ use crate::defaults;
 use crate::engine::{Engine, Settings};
 use crate::error::{AuditError, ErrorKind};
 use crate::layer::Interests;
+use crate::platform::Clock;
 use crate::queue::{Durability, JournalHome, JournalQueue, MemoryQueue, Queue, Refused};
 use crate::reader::AuditReader;
 use crate::store::{QueueByDefault, Store};
@@ -19,6 +24,43 @@ const FIELDS_OF_EVENTS: [&str; 6] =
 
 fn refused(message: &'static str) -> AuditError {
     AuditError::new(ErrorKind::Config, message)
+}
+
+/// How long to wait while a log is opened.
+#[derive(Clone, Copy)]
+struct Limit {
+    start: Instant,
+    timeout: Duration,
+}
+
+impl Limit {
+    fn left(self) -> Duration {
+        self.timeout.saturating_sub(self.start.elapsed())
+    }
+
+    fn exceeded(self, whom: &str) -> AuditError {
+        let message = format!("{whom} has not answered for {:?}, the open_timeout", self.timeout);
+        AuditError::new(ErrorKind::Store, message)
+    }
+
+    /// Makes a journal, on a thread of its own: nobody knows how long the disk takes.
+    async fn journal(
+        self,
+        clock: &Clock,
+        place: JournalHome,
+        writer: Uuid,
+    ) -> Result<Arc<dyn Queue>, AuditError> {
+        let directory = place.directory.display().to_string();
+        let made = clock.aside(move || JournalQueue::create(place, writer));
+        match clock.within(self.left(), made).await {
+            Some(Ok(queue)) => Ok(Arc::new(queue?)),
+            Some(Err(cause)) => {
+                let message = format!("the journal in {directory} cannot be made");
+                Err(AuditError::new(ErrorKind::Store, message).because(cause))
+            }
+            None => Err(self.exceeded(&format!("the queue's directory {directory}"))),
+        }
+    }
 }
 
 impl AuditLog {
@@ -40,10 +82,12 @@ impl AuditLogBuilder {
     /// # Errors
     /// [`is_config`](AuditError::is_config) for settings that cannot work,
     /// [`is_store`](AuditError::is_store) if the database cannot be opened,
-    /// [`is_schema`](AuditError::is_schema) if it was written by a newer version or holds another ledger.
+    /// [`is_schema`](AuditError::is_schema) if it was written by a newer version or holds another ledger. If the queue's
+    /// directory or the database has not answered within [`open_timeout`](Self::open_timeout), the error says which; the
+    /// thread that waits for it is left behind, and ends once there is an answer.
     ///
     /// # Cancel safety
-    /// Dropping the future ends the thread.
+    /// Dropping the future ends the log's threads.
     pub async fn open(mut self) -> Result<AuditLog, AuditError> {
         let Some(store) = self.store.take() else {
             return Err(refused("an audit log needs a store: builder().store(Store::sqlite(path)?)"));
@@ -51,9 +95,13 @@ impl AuditLogBuilder {
         self.check()?;
         let journal = self.journal_of(&store)?;
         let writer = Uuid::new_v4();
+        let clock = Clock::start().map_err(|cause| {
+            AuditError::new(ErrorKind::Store, "the log's threads cannot be started").because(cause)
+        })?;
+        let limit = Limit { start: Instant::now(), timeout: self.open_timeout };
         let (entries, bytes) = self.memory_bounds();
         let queue: Arc<dyn Queue> = match &journal {
-            Some(place) => Arc::new(JournalQueue::create(place.clone(), writer)?),
+            Some(place) => limit.journal(&clock, place.clone(), writer).await?,
             None => Arc::new(MemoryQueue::new(entries, bytes)),
         };
         // A queue in memory that holds less than a batch must start one when it is full.
@@ -77,11 +125,12 @@ impl AuditLogBuilder {
             on_notice: self.on_notice,
             indexes: self.indexes,
         };
-        let (engine, opened) = Engine::start(queue, settings, must_open);
+        let (engine, opened) = Engine::start(queue, settings, must_open, Ok(clock));
         if must_open {
-            match opened.await {
-                Ok(outcome) => outcome?,
-                Err(_) => return Err(engine.reject(Refused::Closed)),
+            match engine.within(limit.left(), opened).await {
+                Some(Ok(outcome)) => outcome?,
+                Some(Err(_)) => return Err(engine.reject(Refused::Closed)),
+                None => return Err(limit.exceeded("the audit database")),
             }
         }
         let interests = Arc::new(Interests::new(self.target, self.level, self.span_fields));

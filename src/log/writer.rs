@@ -6,6 +6,7 @@ use crate::defaults;
 use crate::engine::{Engine, EngineHandle, Health, Settings, Stats};
 use crate::entry::{AuditEntry, Row, encode_entry, row_of};
 use crate::error::AuditError;
+use crate::platform::Clock;
 use crate::queue::{MemoryQueue, Refused, WhenFull};
 use crate::store::{QuarantineRetried, Store};
 
@@ -50,7 +51,7 @@ impl AuditWriter {
             ..Settings::new(store.into())
         };
         let queue = MemoryQueue::new(defaults::QUEUE_ENTRIES, defaults::QUEUE_BYTES);
-        let (engine, _opened) = Engine::start(Arc::new(queue), settings, false);
+        let (engine, _opened) = Engine::start(Arc::new(queue), settings, false, Clock::start());
         Self::of(engine)
     }
 

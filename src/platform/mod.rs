@@ -2,6 +2,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `clock` | keeps the time for the limits of a log, on a thread on which nothing may block |
 //! | `file` | positioned reads and writes, preallocation, directory sync |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
 //! | `identity` | tells whether a path still names an open file |
@@ -12,6 +13,7 @@
 //!
 //! This room has the only `unsafe` of the library and the only `cfg(unix)` and `cfg(windows)`.
 
+mod clock;
 mod file;
 mod fork;
 #[cfg(feature = "_sqlite")]
@@ -22,6 +24,7 @@ mod sync;
 #[cfg(feature = "_sqlite")]
 mod turn;
 
+pub(crate) use clock::{Clock, Detached, moment_after};
 pub(crate) use file::*;
 pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]

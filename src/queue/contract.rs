@@ -93,8 +93,20 @@ impl Counts {
 
 /// A queue of records: many threads append, one reads and acknowledges.
 pub(crate) trait Queue: Send + Sync + fmt::Debug {
-    /// Appends a record or refuses it; never waits for room.
-    fn append(&self, record: &[u8]) -> Result<Appended, Refused>;
+    /// Appends a record or refuses it; never waits for room, and for other emitters no longer than `patience`. Calls
+    /// `accepted` with the position after the record before anybody else can see it there, and holds a lock meanwhile.
+    fn append(
+        &self,
+        record: &[u8],
+        patience: Duration,
+        accepted: &mut dyn FnMut(u64),
+    ) -> Result<Appended, Refused>;
+
+    /// Appends a record that nobody waits for.
+    #[cfg(test)]
+    fn offer(&self, record: &[u8]) -> Result<Appended, Refused> {
+        self.append(record, Duration::from_mins(1), &mut |_| {})
+    }
 
     /// Counts a record that its emitter offered and gave up on.
     fn reject(&self, why: Refused);

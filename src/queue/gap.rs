@@ -12,6 +12,8 @@ use crate::entry::{Moment, from_micros};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Full,
+    /// Another emitter's write has not returned in time.
+    Stuck,
     Closed,
     TooLarge,
 }
@@ -38,7 +40,7 @@ impl Rejections {
 
     pub(super) fn count(&mut self, why: Refused) {
         match why {
-            Refused::Full => self.full += 1,
+            Refused::Full | Refused::Stuck => self.full += 1,
             Refused::Closed => self.closed += 1,
             Refused::TooLarge => self.too_large += 1,
         }

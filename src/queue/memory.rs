@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io, mem,
     sync::{Arc, Mutex, MutexGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -95,7 +95,12 @@ impl State {
 }
 
 impl Queue for MemoryQueue {
-    fn append(&self, record: &[u8]) -> Result<Appended, Refused> {
+    fn append(
+        &self,
+        record: &[u8],
+        _patience: Duration,
+        accepted: &mut dyn FnMut(u64),
+    ) -> Result<Appended, Refused> {
         let mut state = self.lock();
         if state.counts.closed {
             return Err(Refused::Closed);
@@ -106,6 +111,7 @@ impl Queue for MemoryQueue {
         if pending >= self.entries_max || too_many_bytes {
             return Err(Refused::Full);
         }
+        accepted(state.counts.appended + 1);
         Ok(state.append(record))
     }
 
@@ -216,23 +222,23 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_until_something_is_acknowledged() {
         let queue = MemoryQueue::new(2, 1000);
-        queue.append(b"a").unwrap();
-        queue.append(b"b").unwrap();
-        assert_eq!(queue.append(b"c").unwrap_err(), Refused::Full);
+        queue.offer(b"a").unwrap();
+        queue.offer(b"b").unwrap();
+        assert_eq!(queue.offer(b"c").unwrap_err(), Refused::Full);
         queue.read(0, 1, 1000).unwrap();
         queue.ack(1, committed(1));
-        assert_eq!(queue.append(b"c").unwrap().position, 3);
+        assert_eq!(queue.offer(b"c").unwrap().position, 3);
     }
 
     #[test]
     fn bytes_are_bounded_but_one_large_record_passes_an_empty_queue() {
         let queue = MemoryQueue::new(100, 10);
-        queue.append(&[0; 50]).unwrap();
-        assert_eq!(queue.append(b"x").unwrap_err(), Refused::Full);
+        queue.offer(&[0; 50]).unwrap();
+        assert_eq!(queue.offer(b"x").unwrap_err(), Refused::Full);
         queue.read(0, 9, 1).unwrap();
         queue.ack(1, committed(1));
         assert_eq!(queue.counts().bytes, 0);
-        queue.append(b"x").unwrap();
+        queue.offer(b"x").unwrap();
     }
 
     #[test]
@@ -241,7 +247,7 @@ mod tests {
         assert!(queue.counts().oldest.is_none());
         let before = Instant::now();
         for _ in 0..9 {
-            queue.append(b"x").unwrap();
+            queue.offer(b"x").unwrap();
         }
         assert!(queue.counts().oldest.is_some_and(|oldest| oldest >= before && oldest <= Instant::now()));
         queue.read(0, 9, 1000).unwrap();
@@ -259,16 +265,16 @@ mod tests {
     fn only_the_append_that_reaches_the_mark_asks_for_a_wake_up() {
         let queue = MemoryQueue::new(100, 1000);
         queue.wake_at(2);
-        let wakes: Vec<bool> = (0..4).map(|_| queue.append(b"x").unwrap().wake).collect();
+        let wakes: Vec<bool> = (0..4).map(|_| queue.offer(b"x").unwrap().wake).collect();
         assert_eq!(wakes, [false, true, false, false]);
     }
 
     #[test]
     fn a_closed_queue_still_returns_its_records() {
         let queue = MemoryQueue::new(100, 1000);
-        queue.append(b"x").unwrap();
+        queue.offer(b"x").unwrap();
         queue.close();
-        assert_eq!(queue.append(b"y").unwrap_err(), Refused::Closed);
+        assert_eq!(queue.offer(b"y").unwrap_err(), Refused::Closed);
         assert_eq!(queue.read(0, 10, 1000).unwrap().records().collect::<Vec<_>>(), [b"x"]);
     }
 
@@ -297,7 +303,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Append(record) => {
-                        prop_assert_eq!(queue.append(&record).unwrap().position, list.len() as u64 + 1);
+                        prop_assert_eq!(queue.offer(&record).unwrap().position, list.len() as u64 + 1);
                         list.push(record);
                     }
                     Step::Read { ahead, count, bytes } => {

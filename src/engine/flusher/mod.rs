@@ -6,9 +6,11 @@
 //! | `work.rs` | the loop |
 //! | `batch.rs` | consecutive records as rows, and how many of them are settled |
 //! | `commit.rs` | commits or quarantines each row of a batch, by bisection |
-//! | `recover.rs` | the journals of dead processes, batch by batch between our own |
-//! | `pause.rs` | pauses between attempts, and attempts that take too long |
+//! | `adopt.rs` | adopts and reads the journals of dead processes, on other threads |
+//! | `recover.rs` | commits what these journals hold, batch by batch between our own |
+//! | `pause.rs` | pauses between attempts, and what the flusher waits for |
 
+mod adopt;
 mod batch;
 mod commit;
 mod pause;

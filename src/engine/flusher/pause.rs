@@ -1,9 +1,8 @@
-//! Pauses between two attempts, and reports an attempt that takes too long or panics.
+//! Pauses between two attempts, and says what the flusher waits for.
 
-use std::{any::Any, pin::pin, time::Duration};
+use std::{any::Any, time::Duration};
 
 use crate::engine::Engine;
-use crate::error::{AuditError, ErrorKind};
 
 /// Pause after the first failed attempt. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -25,30 +24,32 @@ impl Pause {
         if engine.stopping() {
             return false;
         }
+        tokio::select! {
+            () = tokio::time::sleep(self.next()) => true,
+            () = engine.stopped() => false,
+        }
+    }
+
+    /// The length of the pause before the next attempt.
+    pub(super) fn next(&mut self) -> Duration {
         // Between half of the pause and all of it, so that several processes on one database do not retry in step.
         let jittered = self.0.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.0 = (self.0 * 2).min(LONGEST_PAUSE);
-        tokio::select! {
-            () = tokio::time::sleep(jittered) => true,
-            () = engine.stopped() => false,
-        }
+        jittered
     }
 }
 
 /// Waits for an answer of the database. While the answer takes longer than any caller waits, the database counts as
 /// failing, though the answer may still arrive.
 pub(super) async fn watched<T>(engine: &Engine, answer: impl Future<Output = T>) -> T {
-    let timeout = engine.settings.commit_timeout;
-    let mut answer = pin!(answer);
-    if let Ok(answer) = tokio::time::timeout(timeout, &mut answer).await {
-        return answer;
-    }
-    // An earlier error says more than a timeout does: keep it.
-    if !engine.status.failing() {
-        let message = format!("the audit database has not answered for {timeout:?}");
-        engine.status.failed(AuditError::new(ErrorKind::Store, message));
-    }
+    let _waiting = engine.status.watch.begin("the audit database");
     answer.await
+}
+
+/// The same for work on the log's own queue.
+pub(super) async fn queue_watched<T>(engine: &Engine, work: impl Future<Output = T>) -> T {
+    let _waiting = engine.status.watch.begin("the audit queue");
+    work.await
 }
 
 /// The message of a panic.

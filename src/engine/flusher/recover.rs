@@ -1,116 +1,113 @@
-//! Recovers the journals of dead processes, batch by batch between our own.
-
-use std::time::{Duration, Instant};
+//! Commits what the journals of dead processes hold, batch by batch between our own.
 
 use super::{
-    batch::{Bounds, interpreted, journal_error},
+    adopt::{Adoption, ReadBacklog},
+    batch::{Bounds, interpreted},
     commit::Committer,
     pause::{Pause, watched},
 };
 use crate::engine::Engine;
 use crate::error::AuditError;
-use crate::queue::{Backlog, JournalHome};
+use crate::queue::Backlog;
 
-/// Pause after the first look for journals of dead processes. It doubles with each look, since a process that this one
-/// replaces may take a moment to end.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
-/// Longest pause between two looks.
-const ADOPT_EVERY: Duration = Duration::from_mins(1);
-
-/// The reason why a batch of a dead process's journal was not committed.
-enum RecoverError {
-    Journal(std::io::Error),
-    Database(AuditError),
-}
-
-/// The journals that dead processes left.
-pub(super) struct Recovery {
-    /// Adopted journals, whose records are being committed.
-    backlogs: Vec<Backlog>,
-    /// Adopted journals that could not be read. They are tried again at the next look.
-    unreadable: Vec<Backlog>,
-    /// The time of the next look for journals.
-    look_at: Instant,
-    /// The pause after that look.
-    look_after: Duration,
-}
+/// The journals that dead processes left. `None` if this log's queue is in memory.
+pub(super) struct Recovery(Option<Adoption>);
 
 impl Recovery {
-    /// Nothing is adopted yet; the first look is due at once.
-    pub(super) fn new() -> Self {
-        Self { backlogs: Vec::new(), unreadable: Vec::new(), look_at: Instant::now(), look_after: FIRST_LOOK }
+    pub(super) fn new(engine: &Engine) -> Self {
+        let place = engine.settings.journal.as_ref();
+        Self(place.map(|place| Adoption::new(place.clone(), engine.settings.writer)))
     }
 
-    /// Whether adopted journals still hold records to commit.
+    /// Whether journals are still adopted. The next log adopts those that this one leaves when it ends.
+    pub(super) fn goes_on(&self, engine: &Engine) -> bool {
+        self.0.is_some() && !engine.stopping() && !engine.abandoned()
+    }
+
+    /// Whether records of an adopted journal are ready to be committed.
     pub(super) fn is_behind(&self) -> bool {
-        !self.backlogs.is_empty()
+        self.0.as_ref().is_some_and(Adoption::has_read)
     }
 
-    /// The time at which [`recover`](Self::recover) has to be called even if nothing is pending.
-    pub(super) fn due(&self) -> Instant {
-        self.look_at
+    /// Waits until [`recover`](Self::recover) has to be called even if nothing is pending.
+    pub(super) async fn changed(&mut self, engine: &Engine) {
+        match &mut self.0 {
+            Some(adoption) => adoption.changed(engine.settings.commit_timeout).await,
+            None => std::future::pending().await,
+        }
     }
 
-    /// Adopts the journals of dead processes, if it is time to look for them, and commits one batch of one of them.
+    /// Lets other threads adopt and read journals, and commits one batch that they have read.
     pub(super) async fn recover(&mut self, committer: &mut Committer<'_>, pause: &mut Pause) {
         let engine = committer.engine;
-        // The next log adopts the journals that this one leaves.
-        let goes_on = !engine.stopping() && !engine.abandoned();
-        let Some(place) = engine.settings.journal.as_ref().filter(|_| goes_on) else { return };
-        if Instant::now() >= self.look_at {
-            self.adopt(engine, place);
+        if !self.goes_on(engine) {
+            return;
         }
-        let Some(mut backlog) = self.backlogs.pop() else { return };
-        match watched(engine, recover_batch(committer, &mut backlog)).await {
-            Ok(true) => {
-                self.backlogs.push(backlog);
-                *pause = Pause::default();
+        let Some(adoption) = &mut self.0 else { return };
+        adoption.go_on(engine);
+        let outcome = match adoption.next_read() {
+            Some(read) => recover_batch(adoption, committer, read).await,
+            None => Ok(false),
+        };
+        let outcome = match (outcome, adoption.next_to_read()) {
+            (Ok(committed), Some(backlog)) => {
+                read_next(adoption, committer, backlog).await.map(|()| committed)
             }
-            Ok(false) => {
-                if let Err(cause) = backlog.finish() {
-                    engine.status.left_behind(Some(journal_error(cause)));
-                }
+            (outcome, Some(backlog)) => {
+                adoption.put_back(backlog);
+                outcome
             }
-            Err(RecoverError::Journal(cause)) => {
-                engine.status.left_behind(Some(journal_error(cause)));
-                self.unreadable.push(backlog);
-            }
-            Err(RecoverError::Database(error)) => {
+            (outcome, None) => outcome,
+        };
+        match outcome {
+            Ok(true) => *pause = Pause::default(),
+            Ok(false) => {}
+            Err(error) => {
                 engine.status.failed(error);
                 engine.status.retries();
                 committer.disconnect();
-                self.backlogs.insert(0, backlog);
                 pause.rest(engine).await;
             }
         }
     }
+}
 
-    /// Looks for journals whose process has died, and takes them over.
-    fn adopt(&mut self, engine: &Engine, place: &JournalHome) {
-        self.look_at = Instant::now() + self.look_after;
-        self.look_after = (self.look_after * 2).min(ADOPT_EVERY);
-        let (adopted, failed) = Backlog::adopt_all(place, engine.settings.writer);
-        // The trouble of an unreadable journal lasts until the journal has been read.
-        if failed.is_some() || self.unreadable.is_empty() {
-            engine.status.left_behind(failed.map(journal_error));
+/// Has the next records of a journal read, from the position that the database has reached.
+async fn read_next(
+    adoption: &mut Adoption,
+    committer: &mut Committer<'_>,
+    backlog: Backlog,
+) -> Result<(), AuditError> {
+    let engine = committer.engine;
+    match watched(engine, committer.position(backlog.journal)).await {
+        Ok(from) => {
+            engine.status.answered();
+            adoption.begin_to_read(backlog, from);
+            Ok(())
         }
-        self.backlogs.extend(adopted);
-        self.backlogs.append(&mut self.unreadable);
+        Err(error) => {
+            adoption.put_back(backlog);
+            Err(error)
+        }
     }
 }
 
-/// Commits the next batch of a backlog. False: all of its records are committed.
-async fn recover_batch(committer: &mut Committer<'_>, backlog: &mut Backlog) -> Result<bool, RecoverError> {
-    let from = committer.position(backlog.journal).await.map_err(RecoverError::Database)?;
-    let bounds = Bounds::default();
-    let records = backlog.read(from, bounds.entries, bounds.bytes).map_err(RecoverError::Journal)?;
-    let mut batch = interpreted(committer.engine, backlog.journal, from, &records, bounds).await;
+/// Commits one batch of a journal, or removes the journal if it holds nothing more. False: there was nothing to commit.
+async fn recover_batch(
+    adoption: &mut Adoption,
+    committer: &mut Committer<'_>,
+    ReadBacklog { mut backlog, from, records }: ReadBacklog,
+) -> Result<bool, AuditError> {
+    let engine = committer.engine;
+    let mut batch = interpreted(engine, backlog.journal, from, &records, Bounds::default()).await;
     if batch.items.is_empty() {
+        adoption.remove(backlog);
         return Ok(false);
     }
     batch.others_accepted_since =
         backlog.refused_at.is_some_and(|refused_at| committer.accepted > refused_at);
-    let outcome = committer.attempt(&mut batch).await;
+    let outcome = watched(engine, committer.attempt(&mut batch)).await;
     backlog.refused_at = batch.all_refused.then_some(backlog.refused_at.unwrap_or(committer.accepted));
-    outcome.map(|()| true).map_err(RecoverError::Database)
+    adoption.put_back(backlog);
+    outcome.map(|()| true)
 }

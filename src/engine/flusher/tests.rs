@@ -21,7 +21,7 @@ use crate::engine::{Engine, Health, Notice, OnNotice, Settings, Stats};
 use crate::entry::{AuditEntry, Row};
 use crate::error::{AuditError, ErrorKind};
 use crate::log::{AuditLog, AuditWriter};
-use crate::platform::lock;
+use crate::platform::{Clock, lock};
 use crate::query::AuditQuery;
 use crate::queue::{Appended, Counts, MemoryQueue, Outcome, Queue, Records, Refused, WhenFull};
 use crate::reader::AuditReader;
@@ -603,8 +603,13 @@ fn a_panic_while_opening_is_an_error_or_retried_and_a_hang_is_failing() {
 struct Unreadable(MemoryQueue, AtomicU32);
 
 impl Queue for Unreadable {
-    fn append(&self, record: &[u8]) -> Result<Appended, Refused> {
-        self.0.append(record)
+    fn append(
+        &self,
+        record: &[u8],
+        patience: Duration,
+        accepted: &mut dyn FnMut(u64),
+    ) -> Result<Appended, Refused> {
+        self.0.append(record, patience, accepted)
     }
 
     fn reject(&self, why: Refused) {
@@ -655,7 +660,7 @@ fn a_queue_that_cannot_be_read_is_failing_and_read_again_with_pauses() {
         ..Settings::new(Store::of(database.clone()))
     };
     let queue = Unreadable(MemoryQueue::new(10, 1000), AtomicU32::new(5));
-    let (engine, _opened) = Engine::start(Arc::new(queue), settings, false);
+    let (engine, _opened) = Engine::start(Arc::new(queue), settings, false, Clock::start());
     let writer = AuditWriter::of(engine);
     writer.try_write(entry("a")).unwrap();
     wait_until("health turns bad", || writer.health() == Health::Failing || writer.stats().committed == 1);
@@ -740,7 +745,7 @@ fn lost_answers_double_nothing_lose_nothing_and_give_each_commit_its_own_seq() {
             }
             if i % 50 == 10 {
                 assert!(writer.blocking().commit(twice.clone()).unwrap_err().is_duplicate());
-                writer.engine().queue.append(b"not a record").unwrap();
+                writer.engine().queue.offer(b"not a record").unwrap();
             }
         }
     });

@@ -1,6 +1,6 @@
 //! Runs the flusher: takes batch after batch from the queue, and repeats each until it is committed.
 
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{
     batch::{Batch, Bounds, prepare},
     commit::Committer,
-    pause::{Pause, panic_message, watched},
+    pause::{Pause, panic_message, queue_watched, watched},
     recover::Recovery,
 };
 use crate::engine::Engine;
@@ -24,9 +24,9 @@ pub(in crate::engine) async fn run(
 ) {
     let mut flusher = Flusher {
         committer: Committer::new(engine),
-        recovery: Recovery::new(),
-        due: None,
+        recovery: Recovery::new(engine),
         pause: Pause::default(),
+        probing: Pause::default(),
     };
     let mut failed = false;
     if must_open {
@@ -36,6 +36,10 @@ pub(in crate::engine) async fn run(
             Err(AuditError::new(ErrorKind::Store, message))
         });
         failed = connected.is_err();
+        if !failed {
+            // It may have taken so long that the database counted as failing.
+            engine.status.answered();
+        }
         // Sending fails if the caller has stopped waiting.
         drop(opened.send(connected));
     }
@@ -55,10 +59,22 @@ pub(in crate::engine) async fn run(
 struct Flusher<'e> {
     committer: Committer<'e>,
     recovery: Recovery,
-    /// The time at which the next batch of our own is due.
-    due: Option<Instant>,
     /// The pause before a queue that cannot be read, or a backlog that cannot be committed, is tried again.
     pause: Pause,
+    /// The pause before a failing database is asked whether it has recovered, while there is nothing to commit.
+    probing: Pause,
+}
+
+/// What the flusher does next.
+enum Next {
+    /// Commits a batch of the log's own queue.
+    Batch,
+    /// Looks after the journals of dead processes.
+    Recovery,
+    /// Asks the failing database for an answer.
+    Probe,
+    /// Ends: there will never be a batch again.
+    End,
 }
 
 impl Flusher<'_> {
@@ -75,26 +91,32 @@ impl Flusher<'_> {
             let mut batch = match prepared.take() {
                 Some(batch) => batch,
                 None => match self.wait().await {
-                    Some(true) => match prepare(engine, position, Bounds::default()).await {
-                        Ok(batch) => batch,
-                        Err(error) => {
-                            engine.status.failed(error);
-                            engine.status.retries();
-                            if !self.pause.rest(engine).await {
-                                return;
+                    Next::Batch => {
+                        match queue_watched(engine, prepare(engine, position, Bounds::default())).await {
+                            Ok(batch) => batch,
+                            Err(error) => {
+                                engine.status.failed(error);
+                                engine.status.retries();
+                                if !self.pause.rest(engine).await {
+                                    return;
+                                }
+                                continue;
                             }
-                            continue;
                         }
-                    },
-                    Some(false) => continue,
-                    None => return,
+                    }
+                    Next::Recovery => continue,
+                    Next::Probe => {
+                        self.probe().await;
+                        continue;
+                    }
+                    Next::End => return,
                 },
             };
             position = batch.end();
             let next = async {
                 // An error here is not reported: the same read fails again when it is the batch's turn.
                 if engine.more_after(position) {
-                    prepare(engine, position, Bounds::default()).await.ok()
+                    queue_watched(engine, prepare(engine, position, Bounds::default())).await.ok()
                 } else {
                     None
                 }
@@ -117,7 +139,7 @@ impl Flusher<'_> {
         let mut pause = Pause::default();
         while !self.committer.is_connected() {
             match self.committer.connect_watched().await {
-                Ok(()) => engine.status.connected(),
+                Ok(()) => engine.status.answered(),
                 Err(error) => {
                     engine.status.failed(error);
                     engine.status.retries();
@@ -130,18 +152,36 @@ impl Flusher<'_> {
         true
     }
 
-    /// Waits for a batch of our own. `Some(true)`: there is one. `Some(false)`: there is none yet, but dead processes'
-    /// journals are due. `None`: there will never be one.
-    async fn wait(&mut self) -> Option<bool> {
+    /// Waits until there is something to do.
+    async fn wait(&mut self) -> Next {
         let engine = self.committer.engine;
-        if self.recovery.is_behind() && !engine.stopping() && !engine.abandoned() {
-            return Some(engine.queue.counts().pending() > 0);
+        let recovers = self.recovery.goes_on(engine);
+        if recovers && self.recovery.is_behind() {
+            return if engine.queue.counts().pending() > 0 { Next::Batch } else { Next::Recovery };
         }
-        let look = tokio::time::sleep_until(self.recovery.due().into());
+        let failing = engine.status.failing();
+        if !failing {
+            self.probing = Pause::default();
+        }
         tokio::select! {
             biased;
-            due = engine.wait_for_batch(&mut self.due) => due.then_some(true),
-            () = look, if engine.settings.journal.is_some() => Some(false),
+            is_due = engine.wait_for_batch() => if is_due { Next::Batch } else { Next::End },
+            () = self.recovery.changed(engine), if recovers => Next::Recovery,
+            () = tokio::time::sleep(self.probing.next()), if failing => Next::Probe,
+        }
+    }
+
+    /// Asks the database for an answer, so that a log with nothing to commit learns that it has recovered.
+    async fn probe(&mut self) {
+        let engine = self.committer.engine;
+        let answer = watched(engine, self.committer.position(engine.settings.writer)).await;
+        match answer {
+            Ok(_) => engine.status.answered(),
+            Err(error) => {
+                engine.status.failed(error);
+                engine.status.retries();
+                self.committer.disconnect();
+            }
         }
     }
 
@@ -163,7 +203,7 @@ impl Flusher<'_> {
                 // Read the batch again, with the records that have arrived since: if the database accepts some of
                 // them, the refused entries are at fault, not the database.
                 let bounds = if batch.all_refused { batch.bounds.doubled() } else { batch.bounds };
-                match prepare(engine, batch.after, bounds).await {
+                match queue_watched(engine, prepare(engine, batch.after, bounds)).await {
                     Ok(grown) => *batch = grown,
                     Err(error) => engine.status.failed(error),
                 }

@@ -60,33 +60,14 @@ impl AdoptedSegment {
 }
 
 impl Backlog {
-    /// Adopts every journal in this directory that is for the same database and ledger and whose owner is dead. A
-    /// journal that cannot be read does not keep others from being adopted; its error is returned together with them.
-    pub(crate) fn adopt_all(home: &JournalHome, own: Uuid) -> (Vec<Self>, Option<io::Error>) {
-        let (mut adopted, mut failed) = (Vec::new(), None);
-        let mut note = |cause: io::Error| {
-            // Not found: another process has just finished with this journal.
-            if cause.kind() != io::ErrorKind::NotFound {
-                failed = Some(cause);
-            }
-        };
-        match fs::read_dir(&home.directory) {
-            Err(cause) => note(cause),
-            Ok(found) => {
-                for found in found {
-                    match found.and_then(|found| Self::adopt(home, own, found.path())) {
-                        Ok(backlog) => adopted.extend(backlog),
-                        Err(cause) => note(cause),
-                    }
-                }
-            }
-        }
-        (adopted, failed)
+    /// The names in the directory of journals. Each may be a journal.
+    pub(crate) fn candidates(home: &JournalHome) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(&home.directory)?.map(|found| Ok(found?.path())).collect()
     }
 
     /// Adopts the journal in this directory. Returns `None` if the directory is not a journal, if the journal is for
     /// another database or ledger, or if its owner is alive.
-    fn adopt(home: &JournalHome, own: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
+    pub(crate) fn adopt(home: &JournalHome, own: Uuid, directory: PathBuf) -> io::Result<Option<Self>> {
         let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.strip_suffix(UNBORN).is_some_and(|name| Uuid::try_parse(name.trim_end_matches('.')).is_ok()) {
             return discard_unborn(&directory).map(|()| None);
@@ -162,6 +143,10 @@ impl Backlog {
             index += 1;
         }
         Ok(records)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Removes the journal: everything in it is settled.

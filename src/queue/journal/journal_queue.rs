@@ -18,6 +18,9 @@ use crate::error::AuditError;
 use crate::platform::lock;
 use crate::queue::{Appended, Counts, Due, Outcome, Queue, Records, Refused, gap::Gap};
 
+/// How long the end of the log waits for a record that is being written.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+
 /// The queue on disk.
 #[derive(Debug)]
 pub(crate) struct JournalQueue(pub(super) OpenJournal);
@@ -31,13 +34,18 @@ impl JournalQueue {
 }
 
 impl Queue for JournalQueue {
-    fn append(&self, record: &[u8]) -> Result<Appended, Refused> {
-        let mut end = self.0.lock_end_soon();
+    fn append(
+        &self,
+        record: &[u8],
+        patience: Duration,
+        accepted: &mut dyn FnMut(u64),
+    ) -> Result<Appended, Refused> {
+        let mut end = self.0.lock_end_within(patience).ok_or(Refused::Stuck)?;
         let Counts { closed, trouble, .. } = self.0.lock().counts;
         if closed {
             return Err(Refused::Closed);
         }
-        let written = self.0.write(&mut end, record, true);
+        let written = self.0.write(&mut end, record, true, accepted);
         let failed = written.as_ref().err().map(io::Error::kind);
         if failed != trouble {
             self.0.lock().counts.trouble = failed;
@@ -55,7 +63,7 @@ impl Queue for JournalQueue {
     fn report_gap(&self) -> Option<Appended> {
         let mut end = self.0.lock_end();
         let gap = self.0.lock().gap.take()?;
-        let written = self.0.write(&mut end, &gap.record(), false);
+        let written = self.0.write(&mut end, &gap.record(), false, &mut |_| {});
         let mut state = self.0.lock();
         let Ok(appended) = written else {
             // There is no room yet: report this gap later, together with the rejections until then.
@@ -81,10 +89,12 @@ impl Queue for JournalQueue {
                     let offset = mark.map_or(HEADER_BYTES, |mark| mark.offset);
                     let file = Arc::clone(&segment.file);
                     let path = segment.path.clone();
-                    (file, path, segment.seed, (offset, segment.end), segment.number, segment.last)
+                    let is_end = segment.last == state.counts.appended;
+                    let seen = is_end.then(Instant::now);
+                    (file, path, segment.seed, (offset, segment.end), segment.number, (segment.last, seen))
                 })
             };
-            let Some((file, path, seed, extent, number, last)) = found else { break };
+            let Some((file, path, seed, extent, number, (last, seen))) = found else { break };
             let left = (count - records.len(), bytes.saturating_sub(records.bytes()));
             if records.len() > 0 && left.1 == 0 {
                 break;
@@ -114,7 +124,8 @@ impl Queue for JournalQueue {
             records.push(scan.block);
             at = scan.until;
             let mut state = self.0.lock();
-            let since = (at == state.counts.appended).then(Instant::now);
+            // All that follows was appended after the end of the journal was seen.
+            let since = seen.filter(|_| at == last);
             state.marks.insert(at, Mark { segment: number, offset: scan.next, since });
             drop(state);
             if scan.broken {
@@ -166,14 +177,15 @@ impl Queue for JournalQueue {
     }
 
     fn close(&self) {
-        // A record that is being written is accepted, and is counted before this call returns.
-        let _end = self.0.lock_end();
+        // A record that is being written is accepted, and is counted before this call returns, unless its disk hangs.
+        let _end = self.0.lock_end_within(CLOSE_PATIENCE);
         self.0.lock().counts.closed = true;
     }
 
     fn ended(&self) {
         // If the disk hangs, end without waiting for it: the next log adopts the rest.
         let Some(mut upkeep) = self.0.upkeep_soon() else { return };
+        let Some(_end) = self.0.lock_end_within(CLOSE_PATIENCE) else { return };
         let done = {
             let state = self.0.lock();
             state.counts.pending() == 0 && state.gap.is_none()

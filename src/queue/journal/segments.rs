@@ -30,9 +30,10 @@ pub(super) struct OpenJournal {
     pub(super) segment_bytes: usize,
     /// The end of the journal. Held while a record is written to the last segment, and while another segment is put
     /// after it. Guards the buffer in which a record is encoded. Taken before `state`.
-    pub(super) end: Mutex<Vec<u8>>,
+    pub(super) end: parking_lot::Mutex<Vec<u8>>,
     /// Never held while a record is written: otherwise the flusher would find it taken most of the time, and emitters
-    /// would have to wake the flusher after each record.
+    /// would have to wake the flusher after each record. Nor is it held during any other operation on a file, so that
+    /// whoever asks for counts never waits for a disk.
     pub(super) state: Mutex<State>,
     /// Buffer for the bytes read from a segment, kept because fresh memory costs more than reading.
     pub(super) scratch: Mutex<Vec<u8>>,
@@ -126,6 +127,18 @@ pub(super) enum Spare {
     },
 }
 
+impl Spare {
+    /// Takes the file, if it is ready and has this size at least. Until the caller has renamed it, its name is taken.
+    fn take(&mut self, least: usize) -> Option<(File, usize)> {
+        match std::mem::replace(self, Self::Making) {
+            Self::Ready { file, size } if size >= least => return Some((file, size)),
+            left @ (Self::Ready { .. } | Self::Making) => *self = left,
+            Self::None | Self::Wanted | Self::Failed => *self = Self::None,
+        }
+        None
+    }
+}
+
 impl OpenJournal {
     /// Makes a journal whose segments have this size and whose positions begin at `start`.
     pub(super) fn create(
@@ -152,12 +165,12 @@ impl OpenJournal {
             directory,
             _lock: lock,
             segment_bytes,
-            end: Mutex::default(),
+            end: parking_lot::Mutex::default(),
             state: Mutex::new(state),
             scratch: Mutex::default(),
             upkeep: Mutex::new(Upkeep::Open),
         };
-        let first = queue.new_segment(&mut queue.lock(), start, 0);
+        let first = queue.new_segment(start, 0);
         let first = first.map_err(|cause| journal_error(&queue.directory, cause))?;
         queue.lock().segments.push_back(first);
         Ok(queue)
@@ -180,26 +193,24 @@ impl OpenJournal {
         Ok(bytes)
     }
 
-    /// Makes a segment with room for at least one record of this size, and allocates all of it.
-    pub(super) fn new_segment(&self, state: &mut State, first: u64, record: usize) -> io::Result<Segment> {
+    /// Makes a segment with room for at least one record of this size, and allocates all of it. The caller has the end
+    /// locked, and not the state.
+    pub(super) fn new_segment(&self, first: u64, record: usize) -> io::Result<Segment> {
         let header = self.header(first)?;
         let least = HEADER_BYTES + record.max(RECORD_HEADER_BYTES);
         let path = self.directory.join(segment_name(first));
-        let spare = std::mem::replace(&mut state.spare, Spare::None);
-        let (file, size) = match spare {
-            Spare::Ready { file, size } if size >= least => {
+        let taken = self.lock().spare.take(least);
+        let (file, size) = match taken {
+            Some((file, size)) => {
                 // Write the header before the rename: a file with the name of a segment must have its header.
-                write_all_at(&file, &header, 0)?;
-                fs::rename(self.directory.join(SPARE), &path)?;
-                (file, size)
+                let renamed = write_all_at(&file, &header, 0)
+                    .and_then(|()| fs::rename(self.directory.join(SPARE), &path));
+                self.lock().spare = Spare::None;
+                renamed.map(|()| (file, size))?
             }
-            Spare::Ready { .. } | Spare::Making => {
-                state.spare = spare;
-                self.fresh(&path, &header, least)?
-            }
-            Spare::None | Spare::Wanted | Spare::Failed => self.fresh(&path, &header, least)?,
+            None => self.fresh(&path, &header, least)?,
         };
-        Ok(state.segment(file, path, Seed::of(self.writer, first), first, size))
+        Ok(self.lock().segment(file, path, Seed::of(self.writer, first), first, size))
     }
 
     /// Makes the file of a segment, with this header.

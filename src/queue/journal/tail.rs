@@ -2,15 +2,17 @@
 
 use std::{
     fs, io,
-    sync::{Arc, MutexGuard},
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use parking_lot::MutexGuard;
 
 use super::{
     format::{HEADER_BYTES, RECORD_HEADER_BYTES, record_bytes},
     segments::{OpenJournal, Spare, State},
 };
-use crate::platform::{lock, write_all_at};
+use crate::platform::write_all_at;
 use crate::queue::Appended;
 
 /// How often an emitter tries to take the lock of the end before it sleeps.
@@ -19,57 +21,71 @@ const TRIES_BEFORE_SLEEP: usize = 300;
 impl OpenJournal {
     /// Locks the end of the journal.
     pub(super) fn lock_end(&self) -> MutexGuard<'_, Vec<u8>> {
-        lock(&self.end)
+        self.end.lock()
     }
 
-    /// Locks the end of the journal, for emitters. Each emitter holds this lock only for the microsecond that a write
-    /// takes, so trying again for a few microseconds is cheaper than sleeping and being woken: eight threads on two
-    /// cores take a fifth less time.
-    pub(super) fn lock_end_soon(&self) -> MutexGuard<'_, Vec<u8>> {
+    /// Locks the end of the journal, for emitters. `None`: whoever has it locked has not finished writing within
+    /// `patience`. Each emitter holds this lock only for the microsecond that a write takes, so trying again for a few
+    /// microseconds is cheaper than sleeping and being woken: eight threads on two cores take a fifth less time.
+    pub(super) fn lock_end_within(&self, patience: Duration) -> Option<MutexGuard<'_, Vec<u8>>> {
         for _ in 0..TRIES_BEFORE_SLEEP {
-            if let Ok(end) = self.end.try_lock() {
-                return end;
+            if let Some(end) = self.end.try_lock() {
+                return Some(end);
             }
             std::hint::spin_loop();
         }
-        self.lock_end()
+        self.end.try_lock_for(patience)
     }
 
-    /// Makes sure that the last segment has room for a record of this many bytes, with another segment if need be.
+    /// Puts a segment with room for a record of this many bytes after the last one, which has none. The caller has the end locked. The state is locked only between two operations on files, which may hang.
     ///
     /// # Errors
     /// If there is no room on the disk, or, where `bounded`, within the bound on this journal.
-    fn make_room(&self, state: &mut State, bytes: usize, bounded: bool) -> io::Result<()> {
-        if state.segments.back().is_some_and(|segment| segment.end + bytes <= segment.size) {
-            return Ok(());
-        }
-        let least = HEADER_BYTES + bytes;
-        let more = match state.spare {
-            Spare::Ready { size, .. } if size >= least => 0,
-            _ => self.segment_bytes.max(least),
+    fn make_room(&self, bytes: usize, bounded: bool) -> io::Result<()> {
+        let (first, empty) = {
+            let mut state = self.lock();
+            let least = HEADER_BYTES + bytes;
+            let more = match state.spare {
+                Spare::Ready { size, .. } if size >= least => 0,
+                _ => self.segment_bytes.max(least),
+            };
+            if bounded && state.counts.pending() > 0 && state.bytes() + more as u64 > self.home.bytes_max {
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
+            // An empty segment that is too small for this record is replaced by a larger one of the same name.
+            let empty = state.segments.pop_back_if(|segment| segment.last == segment.first);
+            (state.counts.appended, empty)
         };
-        if bounded && state.counts.pending() > 0 && state.bytes() + more as u64 > self.home.bytes_max {
-            return Err(io::ErrorKind::QuotaExceeded.into());
-        }
-        // An empty segment that is too small for this record is replaced by a larger one of the same name.
-        if let Some(empty) = state.segments.pop_back_if(|segment| segment.last == segment.first) {
+        if let Some(empty) = empty {
             fs::remove_file(&empty.path)?;
         }
-        let next = self.new_segment(state, state.counts.appended, bytes)?;
-        state.segments.push_back(next);
+        let next = self.new_segment(first, bytes)?;
+        self.lock().segments.push_back(next);
         Ok(())
     }
 
     /// Writes a record, in a new segment if need be. `buffer` is the one that the lock of the journal's end guards.
-    pub(super) fn write(&self, buffer: &mut Vec<u8>, record: &[u8], bounded: bool) -> io::Result<Appended> {
+    /// Calls `accepted` with the record's position before it counts as appended.
+    pub(super) fn write(
+        &self,
+        buffer: &mut Vec<u8>,
+        record: &[u8],
+        bounded: bool,
+        accepted: &mut dyn FnMut(u64),
+    ) -> io::Result<Appended> {
         let bytes = record_bytes(record.len());
-        let (file, seed, at, size, position) = {
-            let mut state = self.lock();
-            let position = state.counts.appended.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
-            self.make_room(&mut state, bytes, bounded)?;
+        let mut state = self.lock();
+        let position = state.counts.appended.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
+        if state.segments.back().is_none_or(|segment| segment.end + bytes > segment.size) {
+            drop(state);
+            self.make_room(bytes, bounded)?;
+            state = self.lock();
+        }
+        let (file, seed, at, size) = {
             let segment = state.segments.back().ok_or(io::ErrorKind::NotFound)?;
-            (Arc::clone(&segment.file), segment.seed, segment.end, segment.size, position)
+            (Arc::clone(&segment.file), segment.seed, segment.end, segment.size)
         };
+        drop(state);
         buffer.clear();
         seed.encode(buffer, at, position, record).ok_or(io::ErrorKind::FileTooLarge)?;
         // Zeros where the header of the next record will be: no record begins there yet.
@@ -83,6 +99,7 @@ impl OpenJournal {
         if segment.last == segment.first || counts.pending() == 0 {
             segment.since = Instant::now();
         }
+        accepted(position);
         segment.end += bytes;
         segment.last = position;
         counts.appended = position;

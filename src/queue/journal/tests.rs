@@ -23,6 +23,18 @@ use super::{
 use crate::platform::write_all_at;
 use crate::queue::{Durability, Outcome, Queue, Refused};
 
+/// Adopts every journal of this home whose owner is dead, and returns the error of one that cannot be read.
+fn adopt_all(home: &JournalHome, own: Uuid) -> (Vec<Backlog>, Option<io::Error>) {
+    let (mut adopted, mut failed) = (Vec::new(), None);
+    for directory in Backlog::candidates(home).unwrap() {
+        match Backlog::adopt(home, own, directory) {
+            Ok(backlog) => adopted.extend(backlog),
+            Err(cause) => failed = Some(cause),
+        }
+    }
+    (adopted, failed)
+}
+
 fn create(home: JournalHome, writer: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
     JournalQueue(OpenJournal::create(home, writer, segment_bytes, start).unwrap())
 }
@@ -114,7 +126,7 @@ impl Model {
         match *step {
             Step::Append(size) => {
                 let record = vec![u8::try_from(number % 251).unwrap(); size];
-                let position = self.queue.append(&record).unwrap().position;
+                let position = self.queue.offer(&record).unwrap().position;
                 assert_eq!(position, self.start + self.list.len() as u64 + 1);
                 self.list.push(record);
             }
@@ -158,7 +170,7 @@ impl Model {
 
     fn end(&mut self, end: End) {
         let own = Uuid::new_v4();
-        assert_eq!(Backlog::adopt_all(&self.home, own).0.len(), 0);
+        assert_eq!(adopt_all(&self.home, own).0.len(), 0);
         let next = Self::open(&self.home, self.start);
         let old = std::mem::replace(&mut self.queue, next);
         let (directory, other) = (old.0.directory.clone(), self.queue.0.writer);
@@ -168,7 +180,7 @@ impl Model {
             End::PowerLost(seed) => lose_power(&directory, &self.files, seed),
             End::Flipped(seed) => flip(&directory, seed),
         }
-        let (adopted, failed) = Backlog::adopt_all(&self.home, other);
+        let (adopted, failed) = adopt_all(&self.home, other);
         assert!(failed.is_none() || matches!(end, End::PowerLost(_)), "{failed:?}");
         let found: Vec<(u64, Vec<u8>)> = adopted
             .into_iter()
@@ -281,7 +293,7 @@ fn a_golden_segment_with_any_byte_changed_loses_one_record_at_most_or_is_left_al
         let mut bytes = whole.to_vec();
         bytes[at] ^= 1 << (at % 8);
         fs::write(&segment, &bytes).unwrap();
-        let (adopted, failed) = Backlog::adopt_all(&home, Uuid::new_v4());
+        let (adopted, failed) = adopt_all(&home, Uuid::new_v4());
         if at < HEADER_BYTES {
             // The header no longer says which database the segment is for, or it claims a newer version.
             assert!(adopted.is_empty() && (failed.is_some() || (8..12).contains(&at)), "{at}");
@@ -324,7 +336,7 @@ proptest! {
 fn the_age_and_the_bytes_are_those_of_the_pending_records() {
     let directory = tempfile::tempdir().unwrap();
     let queue = create(home(directory.path()), Uuid::new_v4(), 100_000, 0);
-    let append = |count: usize| (0..count).for_each(|_| assert!(queue.append(&[1; 84]).is_ok()));
+    let append = |count: usize| (0..count).for_each(|_| assert!(queue.offer(&[1; 84]).is_ok()));
     let begun = Instant::now();
     append(10);
     // Read to the end; more records arrive before the commit.
@@ -347,7 +359,7 @@ fn the_age_and_the_bytes_are_those_of_the_pending_records() {
 fn bytes_kept_as_evidence_are_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let queue = create(home(directory.path()), Uuid::new_v4(), 5000, 0);
-    (0..20).for_each(|_| assert!(queue.append(&[1; 100]).is_ok()));
+    (0..20).for_each(|_| assert!(queue.offer(&[1; 100]).is_ok()));
     let first = queue.0.lock().segments[0].path.clone();
     let mut bytes = fs::read(&first).unwrap();
     bytes[HEADER_BYTES + 20] ^= 1;
@@ -355,7 +367,7 @@ fn bytes_kept_as_evidence_are_not_overwritten() {
     write_all_at(&File::options().write(true).open(&first).unwrap(), &bytes, 0).unwrap();
     assert_eq!(queue.read(0, 5, 5000).unwrap().skipped, 1);
     queue.ack(20, Outcome::default());
-    (0..40).for_each(|_| assert!(queue.append(&[2; 100]).is_ok()));
+    (0..40).for_each(|_| assert!(queue.offer(&[2; 100]).is_ok()));
     let kept: Vec<_> = fs::read_dir(directory.path().join(DAMAGED)).unwrap().collect();
     assert_eq!(fs::read(kept[0].as_ref().unwrap().path()).unwrap(), bytes);
 }
@@ -364,9 +376,9 @@ fn bytes_kept_as_evidence_are_not_overwritten() {
 fn the_last_position_is_reached_without_a_panic() {
     let directory = tempfile::tempdir().unwrap();
     let queue = create(home(directory.path()), Uuid::new_v4(), 5000, u64::MAX - 2);
-    queue.append(&[1]).unwrap();
-    assert_eq!(queue.append(&[2]).unwrap().position, u64::MAX);
-    assert_eq!(queue.append(&[3]).unwrap_err(), Refused::Full);
+    queue.offer(&[1]).unwrap();
+    assert_eq!(queue.offer(&[2]).unwrap().position, u64::MAX);
+    assert_eq!(queue.offer(&[3]).unwrap_err(), Refused::Full);
     let batch = queue.read(u64::MAX - 2, 10, 1000).unwrap();
     assert_eq!(batch.records().map(<[u8]>::to_vec).collect::<Vec<_>>(), [[1], [2]]);
     queue.ack(u64::MAX, Outcome::default());
@@ -389,7 +401,7 @@ fn a_golden_segment_cut_anywhere_gives_its_whole_records() {
         fs::create_dir_all(&journal).unwrap();
         fs::write(journal.join(LOCK), "").unwrap();
         fs::write(journal.join(segment_name(header.first)), &whole[..end]).unwrap();
-        let (adopted, failed) = Backlog::adopt_all(&home, Uuid::new_v4());
+        let (adopted, failed) = adopt_all(&home, Uuid::new_v4());
         assert!(failed.is_none(), "{end}: {failed:?}");
         let found: Vec<_> = adopted.into_iter().flat_map(|backlog| drain(backlog, header.first)).collect();
         // The last record can be whole although its padding is cut.
@@ -405,7 +417,7 @@ fn a_journal_keeps_to_its_bound_and_returns_acknowledged_space() {
     let home = JournalHome { bytes_max: 20_000, ..home(directory.path()) };
     let queue = create(home, Uuid::new_v4(), 5000, 0);
     let mut accepted = 0;
-    while queue.append(&[1; 100]).is_ok() {
+    while queue.offer(&[1; 100]).is_ok() {
         accepted += 1;
     }
     let taken = || -> u64 {
@@ -417,17 +429,17 @@ fn a_journal_keeps_to_its_bound_and_returns_acknowledged_space() {
     queue.ack(accepted, Outcome::default());
     // The segment that is being written, and the spare.
     assert!(taken() <= 10_000, "{}", taken());
-    queue.append(&[1; 100]).unwrap();
-    assert_eq!(queue.append(&[2; 10_000]).unwrap_err(), Refused::Full);
+    queue.offer(&[1; 100]).unwrap();
+    assert_eq!(queue.offer(&[2; 10_000]).unwrap_err(), Refused::Full);
     queue.ack(accepted + 1, Outcome::default());
     // A record larger than a segment, and larger than the whole bound, is accepted when nothing is pending.
-    queue.append(&vec![2; 100_000]).unwrap();
+    queue.offer(&vec![2; 100_000]).unwrap();
     assert_eq!(
         queue.read(accepted + 1, 10, 10).unwrap().records().map(<[u8]>::len).collect::<Vec<_>>(),
         [100_000]
     );
     queue.close();
-    assert_eq!(queue.append(&[1]).unwrap_err(), Refused::Closed);
+    assert_eq!(queue.offer(&[1]).unwrap_err(), Refused::Closed);
 }
 
 #[test]
@@ -438,7 +450,7 @@ fn records_accepted_during_a_close_are_counted_before_it_returns() {
         let emit = || {
             let mut accepted = 0;
             loop {
-                match queue.append(&[1; 100]) {
+                match queue.offer(&[1; 100]) {
                     Ok(_) => accepted += 1,
                     Err(refused) => {
                         assert_eq!(refused, Refused::Closed);

@@ -11,7 +11,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, MutexGuard, TryLockError},
     time::{Duration, Instant},
 };
@@ -142,10 +142,7 @@ impl OpenJournal {
         let Some(old) = self.seal(number)? else { return Ok(()) };
         let unfinished = self.directory.join(REWRITTEN);
         // Remove the file of an earlier attempt.
-        match fs::remove_file(&unfinished) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-            _ => {}
-        }
+        remove_if_there(&unfinished)?;
         let (path, seed) = (self.directory.join(segment_name(old.from)), Seed::of(self.writer, old.from));
         let (new, size) = make(&unfinished, old.size, old.end)?;
         write_all_at(&new, &self.header(old.from)?, 0)?;
@@ -175,22 +172,22 @@ impl OpenJournal {
             self.home.keep(&old.path, self.writer)?;
         }
         new.sync_all()?;
-        let number = {
+        fs::rename(&unfinished, &path)?;
+        let replaced = {
             let mut state = self.lock();
-            let index = state.segments.iter().position(|segment| segment.number == number);
-            let Some(index) = index else { return fs::remove_file(&unfinished) };
-            fs::rename(&unfinished, &path)?;
-            let mut segment = state.segment(new, path, seed, old.from, size);
+            let mut segment = state.segment(new, path.clone(), seed, old.from, size);
             (segment.last, segment.end, segment.since) = (old.last, end, old.since);
-            if segment.path != old.path {
-                // A file that stays does no harm: it is read only up to where the next segment begins.
-                drop(fs::remove_file(&old.path));
-            }
-            let number = segment.number;
-            if let Some(place) = state.segments.get_mut(index) {
-                *place = segment;
-            }
-            number
+            let replaced = segment.number;
+            let place = state.segments.iter_mut().find(|segment| segment.number == number);
+            place.map(|place| *place = segment).map(|()| replaced)
+        };
+        if path != old.path {
+            // A file that stays does no harm: it is read only up to where the next segment begins.
+            drop(fs::remove_file(&old.path));
+        }
+        let Some(number) = replaced else {
+            // The segment has been retired in the meantime: its records are in the database.
+            return remove_if_there(&path);
         };
         sync_directory(&self.directory)?;
         let mut state = self.lock();
@@ -204,43 +201,47 @@ impl OpenJournal {
     /// or `None` if nothing is.
     fn seal(&self, number: u64) -> io::Result<Option<SuspectSegment>> {
         let _end = self.lock_end();
-        let mut state = self.lock();
-        let acknowledged = state.counts.acknowledged;
-        let Some(index) = state.segments.iter().position(|segment| segment.number == number) else {
-            return Ok(None);
+        let (old, is_last) = {
+            let mut state = self.lock();
+            let acknowledged = state.counts.acknowledged;
+            let count = state.segments.len();
+            let found = state.segments.iter_mut().enumerate().find(|(_, segment)| segment.number == number);
+            let Some((index, old)) = found else { return Ok(None) };
+            old.suspect = true;
+            let suspect = SuspectSegment {
+                file: Arc::clone(&old.file),
+                path: old.path.clone(),
+                seed: old.seed,
+                from: old.first.max(acknowledged),
+                last: old.last,
+                end: old.end,
+                size: old.size,
+                since: old.since,
+            };
+            (suspect, index + 1 == count)
         };
-        let is_last = index + 1 == state.segments.len();
-        let Some(old) = state.segments.get_mut(index) else { return Ok(None) };
-        old.suspect = true;
-        let (first, last) = (old.first, old.last);
-        let is_needed = last > acknowledged;
-        if !is_needed || first == last {
+        let is_needed = old.last > old.from;
+        if !is_needed {
             // If the file stays, it is read only up to where the next segment begins, which may replace it by name.
-            fs::remove_file(&old.path)?;
-            drop(state.segments.remove(index));
-            if is_last {
-                let next = self.new_segment(&mut state, last, 0)?;
-                state.segments.push_back(next);
-            }
-            return Ok(None);
+            remove_if_there(&old.path)?;
+            self.lock().segments.retain(|segment| segment.number != number);
         }
-        if is_last {
-            let next = self.new_segment(&mut state, last, 0)?;
-            state.segments.push_back(next);
+        let next = if is_last { Some(self.new_segment(old.last, 0)?) } else { None };
+        let mut state = self.lock();
+        if is_needed && is_last {
             // The new segment has to be synced too.
             state.unsynced.get_or_insert_with(Instant::now);
         }
-        let Some(old) = state.segments.get(index) else { return Ok(None) };
-        Ok(Some(SuspectSegment {
-            file: Arc::clone(&old.file),
-            path: old.path.clone(),
-            seed: old.seed,
-            from: first.max(acknowledged),
-            last,
-            end: old.end,
-            size: old.size,
-            since: old.since,
-        }))
+        state.segments.extend(next);
+        Ok(is_needed.then_some(old))
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+        _ => Ok(()),
     }
 }
 

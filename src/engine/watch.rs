@@ -1,0 +1,97 @@
+//! Watches what the flusher waits for, from another thread: an answer that takes too long is told while it does.
+
+use std::{
+    collections::BTreeMap,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use super::shared::Engine;
+use crate::error::{AuditError, ErrorKind};
+use crate::platform::{lock, moment_after};
+
+/// What the flusher waits for at the moment.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    waits: Mutex<Waits>,
+    /// Wakes the watching task, which sleeps while nothing is waited for.
+    begun: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waits {
+    number: u64,
+    /// By their number, and so the oldest first.
+    running: BTreeMap<u64, Wait>,
+    /// Nobody looks until the next wait begins.
+    is_idle: bool,
+}
+
+#[derive(Debug)]
+struct Wait {
+    whom: &'static str,
+    since: Instant,
+    is_told: bool,
+}
+
+/// A wait, which ends when this is dropped.
+pub(super) struct Waiting<'a> {
+    watch: &'a Watch,
+    number: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(&self.watch.waits).running.remove(&self.number);
+    }
+}
+
+impl Watch {
+    /// A wait for the answer of `whom` begins.
+    pub(super) fn begin(&self, whom: &'static str) -> Waiting<'_> {
+        let mut waits = lock(&self.waits);
+        waits.number += 1;
+        let number = waits.number;
+        waits.running.insert(number, Wait { whom, since: Instant::now(), is_told: false });
+        if std::mem::take(&mut waits.is_idle) {
+            self.begun.notify_one();
+        }
+        Waiting { watch: self, number }
+    }
+
+    /// When the oldest wait takes too long. `None` if nothing is waited for.
+    fn due(&self, limit: Duration) -> Option<Instant> {
+        let mut waits = lock(&self.waits);
+        let next = waits.running.values().find(|wait| !wait.is_told);
+        let due = next.map(|wait| moment_after(wait.since, limit));
+        waits.is_idle = due.is_none();
+        due
+    }
+}
+
+impl Engine {
+    /// Tells of every answer that takes longer than callers wait for it. Never resolves.
+    pub(super) async fn watch(&self) {
+        let limit = self.settings.commit_timeout;
+        loop {
+            match self.status.watch.due(limit) {
+                None => self.status.watch.begun.notified().await,
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+            }
+            // Under the lock, so that a wait that ends at this moment is not told of after its end.
+            let mut waits = lock(&self.status.watch.waits);
+            let now = Instant::now();
+            let late = |wait: &&mut Wait| !wait.is_told && moment_after(wait.since, limit) <= now;
+            for wait in waits.running.values_mut().filter(late) {
+                wait.is_told = true;
+                // An earlier error says more than this one does: keep it.
+                if !self.status.failing() {
+                    let message = format!("{} has not answered for {limit:?}", wait.whom);
+                    self.status.failed(AuditError::new(ErrorKind::Store, message));
+                }
+            }
+        }
+    }
+}
