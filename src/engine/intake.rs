@@ -70,7 +70,7 @@ impl Engine {
     }
 
     /// Whether an emitter has waited in vain, and nothing has been acknowledged since.
-    fn is_overdue(&self) -> bool {
+    pub(super) fn is_overdue(&self) -> bool {
         let overdue = self.overdue.load(Ordering::Relaxed);
         overdue > 0 && overdue - 1 == self.progress.borrow().acknowledged
     }
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Rejects an entry whose emitter has waited for up to `timeout`, when this position was acknowledged.
-    fn give_up(&self, why: Refused, reached: u64, timeout: Duration) -> AuditError {
+    pub(super) fn give_up(&self, why: Refused, reached: u64, timeout: Duration) -> AuditError {
         // Only if the wait was as long as configured, not cut short by this caller.
         if matches!(why, Refused::Full | Refused::Stuck) && self.settings.when_full.waits_at_most(timeout) {
             self.overdue.store(reached + 1, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -176,6 +177,19 @@ impl Status {
     pub(super) fn failed(&self, error: AuditError) {
         lock(&self.history).note_error(error);
         self.set(Trouble::Failing);
+    }
+
+    /// Tells of every answer that the flusher waits for longer than this. Never resolves.
+    pub(super) async fn watch_over(&self, limit: Duration) {
+        self.watch
+            .over(limit, |whom| {
+                // An earlier error says more than this one does: keep it.
+                if !self.failing() {
+                    let message = format!("{whom} has not answered for {limit:?}");
+                    self.failed(AuditError::new(ErrorKind::Store, message));
+                }
+            })
+            .await;
     }
 
     /// The database has answered. If entries are pending, only their commit shows whether it can be written to.

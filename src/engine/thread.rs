@@ -88,7 +88,7 @@ impl Engine {
             _ = is_over => {}
             () = self.status.notify(on_notice) => {}
             () = self.keep_up() => {}
-            () = self.watch() => {}
+            () = self.status.watch_over(self.settings.commit_timeout) => {}
         }
         // A handler that never returns must not hold up a shutdown.
         drop(tokio::time::timeout(NOTICE_PAUSE, self.status.notify_once(on_notice)).await);

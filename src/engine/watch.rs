@@ -8,8 +8,6 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::shared::Engine;
-use crate::error::{AuditError, ErrorKind};
 use crate::platform::{lock, moment_after};
 
 /// What the flusher waits for at the moment.
@@ -69,27 +67,21 @@ impl Watch {
         waits.is_idle = due.is_none();
         due
     }
-}
 
-impl Engine {
-    /// Tells of every answer that takes longer than callers wait for it. Never resolves.
-    pub(super) async fn watch(&self) {
-        let limit = self.settings.commit_timeout;
+    /// Calls `tell` with the name of whoever takes longer to answer than this, once for each wait. Never resolves.
+    pub(super) async fn over(&self, limit: Duration, tell: impl Fn(&str)) {
         loop {
-            match self.status.watch.due(limit) {
-                None => self.status.watch.begun.notified().await,
+            match self.due(limit) {
+                None => self.begun.notified().await,
                 Some(due) => tokio::time::sleep_until(due.into()).await,
             }
             // Under the lock, so that a wait that ends at this moment is not told of after its end.
-            let mut waits = lock(&self.status.watch.waits);
+            let mut waits = lock(&self.waits);
             let now = Instant::now();
-            let late = |wait: &&mut Wait| !wait.is_told && moment_after(wait.since, limit) <= now;
-            for wait in waits.running.values_mut().filter(late) {
-                wait.is_told = true;
-                // An earlier error says more than this one does: keep it.
-                if !self.status.failing() {
-                    let message = format!("{} has not answered for {limit:?}", wait.whom);
-                    self.status.failed(AuditError::new(ErrorKind::Store, message));
+            for wait in waits.running.values_mut().filter(|wait| !wait.is_told) {
+                if moment_after(wait.since, limit) <= now {
+                    wait.is_told = true;
+                    tell(wait.whom);
                 }
             }
         }

@@ -230,17 +230,13 @@ impl Adoption {
                 Some(cause).filter(|cause| cause.kind() != io::ErrorKind::NotFound)
             }
         };
-        match failed {
-            Some(cause) => {
-                self.troubled.insert(directory);
-                engine.status.left_behind(Some(journal_error(cause)));
-            }
-            None => {
-                self.troubled.remove(&directory);
-                if self.troubled.is_empty() {
-                    engine.status.left_behind(None);
-                }
-            }
+        if let Some(cause) = failed {
+            self.troubled.insert(directory);
+            return engine.status.left_behind(Some(journal_error(cause)));
+        }
+        self.troubled.remove(&directory);
+        if self.troubled.is_empty() {
+            engine.status.left_behind(None);
         }
     }
 

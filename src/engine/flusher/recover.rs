@@ -50,9 +50,7 @@ impl Recovery {
             None => Ok(false),
         };
         let outcome = match (outcome, adoption.next_to_read()) {
-            (Ok(committed), Some(backlog)) => {
-                read_next(adoption, committer, backlog).await.map(|()| committed)
-            }
+            (Ok(is_done), Some(backlog)) => read_next(adoption, committer, backlog).await.map(|()| is_done),
             (outcome, Some(backlog)) => {
                 adoption.put_back(backlog);
                 outcome

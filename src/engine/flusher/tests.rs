@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{future::BoxFuture, stream::TryStreamExt};
+use futures_util::{FutureExt, future::BoxFuture, stream::TryStreamExt};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ use crate::engine::{Engine, Health, Notice, OnNotice, Settings, Stats};
 use crate::entry::{AuditEntry, Row};
 use crate::error::{AuditError, ErrorKind};
 use crate::log::{AuditLog, AuditWriter};
-use crate::platform::{Clock, lock};
+use crate::platform::{Clock, block_on, lock};
 use crate::query::AuditQuery;
 use crate::queue::{Appended, Counts, MemoryQueue, Outcome, Queue, Records, Refused, WhenFull};
 use crate::reader::AuditReader;
@@ -67,6 +67,8 @@ struct Scripted {
     /// While this is set, connections and late answers wait.
     held: Arc<AtomicBool>,
     defect: Option<AuditError>,
+    /// The log that the next connection asks for everything that waits, as the application's password may.
+    asks_back: Arc<Mutex<Option<Arc<AuditLog>>>>,
 }
 
 fn broken() -> AuditError {
@@ -134,6 +136,12 @@ impl Backend for Scripted {
     fn connect<'a>(&'a self, _: &'a str, _: Migrate) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async {
             self.released().await;
+            if let Some(log) = lock(&self.asks_back).take() {
+                assert!(log.blocking().flush().unwrap_err().is_pending());
+                assert!(log.writer().blocking().commit(entry("b")).unwrap_err().is_pending());
+                assert!(log.writer().blocking().retry_quarantined().is_err());
+                assert!(block_on(log.writer().commit(entry("c"))).unwrap_err().is_pending());
+            }
             let once = |left: &Mutex<u32>| {
                 let mut left = lock(left);
                 *left = left.checked_sub(1)?;
@@ -411,6 +419,110 @@ fn a_database_that_does_not_answer_is_failing_until_it_does() {
     database.held.store(false, Ordering::Release);
     wait_until("health turns good", || log.health() == Health::Healthy);
     assert_eq!(lock(&database.tables).rows.len(), 1);
+}
+
+#[test]
+fn an_open_that_took_long_leaves_the_log_healthy_though_nothing_is_emitted() {
+    let database = Scripted::default();
+    database.held.store(true, Ordering::Release);
+    let held = Arc::clone(&database.held);
+    let opening = std::thread::spawn(move || database.open());
+    // Longer than its commit_timeout of 50 ms: at least one look of the watch.
+    std::thread::sleep(Duration::from_millis(300));
+    held.store(false, Ordering::Release);
+    let log = opening.join().unwrap();
+    assert!(
+        log.stats().last_error.is_some_and(|error| error.to_string().contains("has not answered for 50ms"))
+    );
+    wait_until("health turns good", || log.health() == Health::Healthy);
+}
+
+#[test]
+fn a_log_is_opened_within_its_limit_or_says_what_has_not_answered() {
+    let database = Scripted::default();
+    database.held.store(true, Ordering::Release);
+    let builder = AuditLog::builder().store(Store::of(database.clone())).on_notice(|_| {});
+    let error = builder.open_timeout(Duration::from_millis(50)).blocking().open().unwrap_err();
+    assert!(error.to_string().contains("the audit database has not answered for 50ms"), "{error}");
+    database.held.store(false, Ordering::Release);
+    database.open();
+}
+
+#[test]
+fn commits_that_nobody_waits_for_any_more_are_forgotten() {
+    let database = Scripted::default();
+    let store = Store::of(database.clone());
+    let builder = AuditLog::builder().store(store).on_notice(|_| {}).commit_timeout(Duration::from_millis(1));
+    let log = builder.blocking().open().unwrap();
+    let (writer, engine) = (log.writer(), Arc::clone(log.writer().engine()));
+    database.script(&[Answer::Late]);
+    database.held.store(true, Ordering::Release);
+    for _ in 0..100 {
+        assert!(writer.blocking().commit(entry("a")).unwrap_err().is_pending());
+    }
+    // A future that is dropped amid its wait.
+    for _ in 0..100 {
+        assert!(writer.commit(entry("a")).now_or_never().is_none());
+    }
+    assert_eq!(lock(&engine.commits).len(), 0);
+    database.held.store(false, Ordering::Release);
+    wait_until("a flush", || writer.blocking().flush().is_ok());
+    assert_eq!(log.stats().committed, 200);
+}
+
+/// An engine without threads, whose queue nobody reads.
+fn engine_alone(flush_interval: Duration) -> Engine {
+    let settings = Settings { flush_interval, ..Settings::new(Store::of(Scripted::default())) };
+    Engine::new(Arc::new(MemoryQueue::new(10, 1000)), settings, None, None)
+}
+
+#[test]
+fn a_batch_is_due_at_the_age_of_its_oldest_entry_whatever_the_flusher_did_since() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _entered = runtime.enter();
+    let aged = engine_alone(Duration::from_millis(20));
+    aged.queue.offer(b"a").unwrap();
+    std::thread::sleep(Duration::from_millis(25));
+    assert_eq!(aged.wait_for_batch().now_or_never(), Some(true));
+    let young = engine_alone(Duration::from_hours(1));
+    young.queue.offer(b"a").unwrap();
+    assert_eq!(young.wait_for_batch().now_or_never(), None);
+    let forever = engine_alone(Duration::MAX);
+    forever.queue.offer(b"a").unwrap();
+    let waits = async { tokio::time::timeout(Duration::from_millis(20), forever.wait_for_batch()).await };
+    assert!(runtime.block_on(waits).is_err());
+}
+
+#[test]
+fn a_wait_in_vain_counts_only_until_something_is_acknowledged_even_at_the_same_moment() {
+    let engine = engine_alone(Duration::from_hours(1));
+    engine.queue.offer(b"a").unwrap();
+    engine.queue.offer(b"b").unwrap();
+    engine.give_up(Refused::Full, 0, Duration::MAX);
+    assert!(engine.is_overdue());
+    engine.acknowledge(1, Outcome { committed: 1, ..Outcome::default() }, |_| Ok(0));
+    assert!(!engine.is_overdue());
+    // Its wait began before the acknowledgement, and ends after it.
+    engine.give_up(Refused::Full, 0, Duration::MAX);
+    assert!(!engine.is_overdue());
+    engine.give_up(Refused::Stuck, 1, Duration::MAX);
+    assert!(engine.is_overdue());
+    // A caller's own limit was shorter than the log's.
+    let other = engine_alone(Duration::from_hours(1));
+    other.give_up(Refused::Full, 0, Duration::ZERO);
+    assert!(!other.is_overdue());
+}
+
+#[test]
+fn what_is_asked_on_the_log_s_own_thread_is_answered_at_once() {
+    let database = Scripted::default();
+    let log = Arc::new(database.open());
+    *lock(&database.asks_back) = Some(Arc::clone(&log));
+    database.script(&[Answer::Fail]);
+    log.writer().try_write(entry("a")).unwrap();
+    wait_until("a flush", || log.blocking().flush().is_ok());
+    assert!(lock(&database.asks_back).take().is_none());
+    assert_eq!(log.stats().panics, 0);
 }
 
 #[test]

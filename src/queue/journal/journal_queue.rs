@@ -90,11 +90,11 @@ impl Queue for JournalQueue {
                     let file = Arc::clone(&segment.file);
                     let path = segment.path.clone();
                     let is_end = segment.last == state.counts.appended;
-                    let seen = is_end.then(Instant::now);
-                    (file, path, segment.seed, (offset, segment.end), segment.number, (segment.last, seen))
+                    let at_end = is_end.then(Instant::now);
+                    (file, path, segment.seed, (offset, segment.end), segment.number, (segment.last, at_end))
                 })
             };
-            let Some((file, path, seed, extent, number, (last, seen))) = found else { break };
+            let Some((file, path, seed, extent, number, (last, at_end))) = found else { break };
             let left = (count - records.len(), bytes.saturating_sub(records.bytes()));
             if records.len() > 0 && left.1 == 0 {
                 break;
@@ -125,7 +125,7 @@ impl Queue for JournalQueue {
             at = scan.until;
             let mut state = self.0.lock();
             // All that follows was appended after the end of the journal was seen.
-            let since = seen.filter(|_| at == last);
+            let since = at_end.filter(|_| at == last);
             state.marks.insert(at, Mark { segment: number, offset: scan.next, since });
             drop(state);
             if scan.broken {

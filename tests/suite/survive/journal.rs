@@ -225,6 +225,55 @@ fn journals_of_several_dead_processes_are_adopted_by_the_next_while_it_accepts()
     });
 }
 
+/// Makes a pipe that nobody writes to: whoever opens it waits for ever.
+fn pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_pipe_in_the_queue_keeps_no_commit_no_emitter_and_no_other_journal_waiting() {
+    let test = this_test!();
+    in_own_process_unless_child(test, || {
+        let directory = tempfile::tempdir().unwrap();
+        accepted_and_died(test, &directory, 10, "exit");
+        let queue = directory.path().join("audit.db.queue");
+        // More than are adopted at the same time, before and after the good one by name.
+        for (number, name) in ["lock", "00000000000000000000.segment"].repeat(4).into_iter().enumerate() {
+            let journal = queue.join(format!("{:x}0000000-0000-4000-8000-000000000000", 2 * number));
+            fs::create_dir(&journal).unwrap();
+            if name != "lock" {
+                fs::write(journal.join("lock"), "").unwrap();
+            }
+            pipe(&journal.join(name));
+        }
+        let builder = builder(directory.path()).commit_timeout(Duration::from_secs(2));
+        let log = builder.blocking().open().unwrap();
+        commit(&log, entry("a"));
+        wait_until("the other journal is adopted", || log.stats().recovered == 10);
+        wait_until("health tells of the pipes", || log.health() == Health::Failing);
+        commit(&log, entry("b"));
+        assert_eq!(log.blocking().shutdown(Duration::from_mins(1)).unwrap().stats.pending, 0);
+    });
+}
+
+#[test]
+fn a_log_that_was_failing_is_healthy_again_though_nothing_is_emitted() {
+    let test = this_test!();
+    in_own_process_unless_child(test, || {
+        let directory = tempfile::tempdir().unwrap();
+        accepted_and_died(test, &directory, 10, "exit");
+        let blocker = block_on(lock(file(directory.path())));
+        let builder = builder(directory.path()).commit_timeout(Duration::from_millis(300));
+        let log = builder.blocking().open();
+        // A log that has tables already is opened though it is locked.
+        let log = log.unwrap();
+        wait_until("what the dead process left cannot be committed", || log.health() == Health::Failing);
+        block_on(unlock(blocker));
+        wait_until("health turns good", || log.health() == Health::Healthy);
+        assert_eq!(log.stats().offered, 0);
+    });
+}
+
 fn in_own_process_unless_child(test: &str, body: impl FnOnce()) {
     if !accept_and_die() {
         in_own_process(test, body);

@@ -2,6 +2,8 @@
 
 mod crash_points;
 mod faults;
+#[cfg(target_os = "linux")]
+mod hangs;
 mod journal;
 #[cfg(target_os = "linux")]
 mod power_loss;
