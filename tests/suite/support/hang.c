@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static void stop(const char *kind, const char *path) {
+static void look(const char *kind, const char *path) {
     const char *call = getenv("AUDIT_HANG_CALL"), *part = getenv("AUDIT_HANG_PART");
     const char *not = getenv("AUDIT_HANG_NOT"), *file = getenv("AUDIT_HANG_WHILE");
     char reached[4096];
@@ -31,12 +32,21 @@ static void stop(const char *kind, const char *path) {
     while (syscall(SYS_faccessat, AT_FDCWD, file, F_OK) == 0) usleep(2000);
 }
 
+/* The caller may look at the error of its own call alone. */
+static void stop(const char *kind, const char *path) {
+    int error = errno;
+    look(kind, path);
+    errno = error;
+}
+
 static void stop_fd(const char *kind, int fd) {
     char link[64], path[4096];
     const char *call = getenv("AUDIT_HANG_CALL");
     if (!call || strcmp(call, kind) != 0) return;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    int error = errno;
     long size = syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
+    errno = error;
     if (size < 0) return;
     path[size] = 0;
     stop(kind, path);
