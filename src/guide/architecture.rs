@@ -8,7 +8,7 @@
 //!    ▼                        the emitting thread
 //!  layer ──► engine ──► queue ─────────────────────────────────────
 //!            (intake)     │   memory, or a journal on disk
-//!                         ▼   the log's own thread
+//!                         ▼   the flusher's thread
 //!                      engine ──► store ──► SQLite, PostgreSQL
 //!                      (flusher)    ▲
 //!                                   │     the caller's runtime
@@ -45,7 +45,7 @@
 //! | `query` | the questions that can be asked; knows no SQL and no database |
 //! | `queue` | accepted records, waiting for the flusher |
 //! | `store` | the databases: whole operations, one implementation each |
-//! | `engine` | turns accepted records into commits: one thread, its tasks, and who is woken when |
+//! | `engine` | turns accepted records into commits: the flusher's thread, the clock's, and who is woken when |
 //! | `layer` | copies an audit event and its spans' context into one record |
 //! | `reader` | answers, for people's code |
 //! | `export` | answers, for files and other systems |
@@ -61,4 +61,6 @@
 //! - `layer` and `engine` never emit events under the audit target, and hold no lock while the application's code runs.
 //! - `store/sqlite` and `store/postgres` do not know each other. Their files have the same names, and what they share
 //!   (contracts and pure algorithms) is in `store/`. Each has its own literal SQL.
+//! - The clock's thread never blocks. Every limit of a call is its, and so is the watch over the flusher, whose thread may
+//!   block. The state of a queue is never locked during an operation on a file.
 //! - Books first: a batch is acknowledged in the queue before anybody who waits for it is answered.

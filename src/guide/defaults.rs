@@ -12,6 +12,7 @@
 //! | [`batch_entries`](crate::AuditLogBuilder::batch_entries) | 512 entries | makes the fixed cost of a transaction negligible |
 //! | [`flush_interval`](crate::AuditLogBuilder::flush_interval) | 100 ms | a person who looks for what just happened does not notice it |
 //! | [`commit_timeout`](crate::AuditLogBuilder::commit_timeout) | 5 s | as long as a connection waits for another's lock |
+//! | [`open_timeout`](crate::AuditLogBuilder::open_timeout) | 30 s | longer than a locked or slow database takes to answer; short enough for a service that starts |
 //! | [`value_max_bytes`](crate::AuditLogBuilder::value_max_bytes) | 64 KiB | a large JSON document |
 //! | [`entry_max_bytes`](crate::AuditLogBuilder::entry_max_bytes) | 1 MiB | several of them |
 //! | [`on_notice`](crate::AuditLogBuilder::on_notice) | `warn!` with the target `tracing_audit` | reaches whoever reads the service's log, at most once a second |

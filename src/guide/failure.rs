@@ -24,6 +24,8 @@
 //! | somebody changes our tables | nothing is quarantined; entries wait until the tables are as they were | `survive::faults`: `a_column_dropped_under_us_…` |
 //! | a commit succeeds and its answer is lost | the next attempt finds the position that the commit stored, and does not repeat it | `flusher`: `lost_answers_double_nothing_…` |
 //! | the database does not answer at all | health is `Failing` after `commit_timeout`; the attempt continues, with a PostgreSQL server for at most a minute | `flusher`: `a_database_that_does_not_answer_…` |
+//! | an operation on one of its files never returns | every call keeps its limit, health is `Failing` after `commit_timeout`, and `open` is an error after [`open_timeout`](crate::AuditLogBuilder::open_timeout); entries are committed once it returns | `survive::hangs`: `a_call_on_the_database_…` |
+//! | it fails while nothing is pending | it is asked again until it answers, and health is `Healthy` again without an entry | `survive::journal`: `a_log_that_was_failing_…` |
 //! | it cannot be opened at first | `open` is an error; [`AuditWriter::new`](crate::AuditWriter::new) keeps trying | `flusher`: `a_database_that_cannot_be_opened_at_first_…` |
 //! | the file is no database, is for another ledger, or was made by a newer version | `open` is an error that names the remedy | `sqlite::operation`: `files_that_cannot_be_a_ledger_…` |
 //! | a PostgreSQL server cannot be reached at first | with a journal, `open` succeeds and accepted entries are committed once the server can be reached; without a journal, `open` is an error | `postgres::operation`: `a_server_that_starts_late_…` |
@@ -104,6 +106,8 @@
 //! | a segment's header changes | the segment is read by its name, if another segment's header says for which database it is; otherwise it is left alone, and health is `Failing` while it exists | `survive::journal`: `a_header_that_no_longer_checks_…` |
 //! | somebody removes the `lock` of a journal | the journal is left alone, and health is `Failing` until the lock exists again | `survive::journal`: `a_journal_without_its_lock_…` |
 //! | a journal cannot be read | health is `Failing`, and reading is retried; a dead process's journal does not block the others | `flusher`: `a_queue_that_cannot_be_read_…` |
+//! | an operation on the log's own journal never returns | the emitter whose own write it is cannot be interrupted; those behind it wait as [`WhenFull`](crate::WhenFull) says and are rejected, and every other call keeps its limit | `survive::hangs`: `a_call_on_the_queue_…` |
+//! | a file of a dead process's journal hangs, or is a pipe | health is `Failing` after `commit_timeout` and names the directory; the log's own batches and other journals go on | `survive::journal`: `a_pipe_in_the_queue_…` |
 //! | a journal is for another database or ledger, or of a newer version | left alone | `survive::journal`: `a_journal_for_another_database_…`, `a_foreign_file_in_the_queue_…` |
 //! | its directory cannot be created or written | `open` is an error | `sqlite::operation`: `a_read_only_file_…` |
 //! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says, until there is room | `survive::journal`: `a_full_journal_…`; `survive::faults`: `a_journal_on_a_full_file_system_…` |
