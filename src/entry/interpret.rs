@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use chrono::DateTime;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
@@ -19,8 +20,9 @@ use super::{
 
 const TOO_WIDE: &str = "holds an integer beyond 64 bits, kept as text";
 
-/// The values for fields that an event does not have.
-#[derive(Clone, Debug, Default)]
+/// The values for fields that an event does not have. A journal keeps them as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct EventDefaults {
     pub(crate) workspace: Uuid,
     pub(crate) decision: Option<Decision>,

@@ -64,12 +64,15 @@
 //! A rejection is reported to the caller by an error with
 //! [`is_rejected`](crate::AuditError::is_rejected), and to the auditor by an entry with the action `audit.gap`, whose
 //! metadata says how many were `rejected`, `from` when, `until` when, and why (`full`, `closed`, `too_large`). It is
-//! appended once a commit has made room, so there is at most one per commit.
+//! appended once a commit has made room, so there is at most one per commit. A log with a journal also keeps the numbers
+//! on disk, in room that it has reserved: if its process dies first, the next log tells of them, with its `queue`.
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|
 //! | the queue is full, [`Block`](crate::WhenFull::Block) | the emitter waits once; after a wait that timed out, entries are rejected at once until there is room | `survive::faults`: `a_minute_of_overload_that_waits_…` |
 //! | the queue is full, [`Reject`](crate::WhenFull::Reject) | rejected at once | `survive::faults`: `a_minute_of_overload_that_rejects_…` |
+//! | entries are rejected, and the process is killed or ends before it can tell | the next log appends the `audit.gap` entry, once, with the exact numbers; after a loss of power, the last may be missing or told twice | `survive::adoption`: `rejections_of_a_dead_process_…` |
+//! | the segments of a dead log that has rejected entries are gone | nothing says for which database they were: the journal is left alone, and health is `Failing`; remove its directory | `queue::journal`: `rejections_without_a_segment_…` |
 //! | the database is locked and a producer goes on | memory stays within the queue's bounds and 32 MB | `survive::faults`: `memory_stays_within_…` |
 //! | the log is shut down | rejected, [`is_closed`](crate::AuditError::is_closed); once the thread has ended no gap entry can be written, but the books count it | `emit::wiring`: `no_runtime_is_needed_…` |
 //! | no audit event arrives during `committed` | an error, [`is_wiring`](crate::AuditError::is_wiring) | `emit::committed`: `committed_without_an_event_…` |
@@ -94,7 +97,7 @@
 //! A log looks for the journals of dead processes when it is opened, soon after, and every minute, and commits their
 //! entries in addition to its own; [`recovered`](crate::Stats::recovered) counts them. Entries that a journal
 //! accepted and no longer has are reported by an `audit.gap` entry in their place, whose metadata says how many were
-//! `lost`, and from which `queue`.
+//! `lost`, and from which `queue`. Fields that an adopted event leaves out get the defaults of the log that accepted it.
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|
@@ -104,6 +107,9 @@
 //! | a segment is removed | its uncommitted entries are damaged and reported; the rest is committed | `survive::journal`: `a_segment_that_is_gone_…` |
 //! | the database is restored from an earlier backup | entries that the journals of dead processes still have are committed again; the others are reported as lost, and so are those that a running log had committed since the backup | `survive::journal`: `a_database_restored_…` |
 //! | a segment's header changes | the segment is read by its name, if another segment's header says for which database it is; otherwise it is left alone, and health is `Failing` while it exists | `survive::journal`: `a_header_that_no_longer_checks_…` |
+//! | programs with different defaults share a directory of queues, or one is started again with others | an adopted event has the defaults of the log that accepted it; a journal of an earlier format does not say them, and what its events leave out stays empty | `survive::adoption`: `an_adopted_event_has_the_defaults_…`, `a_journal_without_defaults_…` |
+//! | a client chose the bytes of old events, so that they look like records | reading a journal takes time linear in its bytes; in one of an earlier format the search is given up after 64 times that, and the file is kept | `survive::adoption`: `old_bytes_that_a_client_chose_…`; `queue::journal::scan` |
+//! | the names and the values of `static_field` are longer than 1 MiB together | `open` is an error that says so | `queue::journal`: `defaults_longer_than_a_page_…` |
 //! | somebody removes the `lock` of a journal | the journal is left alone, and health is `Failing` until the lock exists again | `survive::journal`: `a_journal_without_its_lock_…` |
 //! | a journal cannot be read | health is `Failing`, and reading is retried; a dead process's journal does not block the others | `flusher`: `a_queue_that_cannot_be_read_…` |
 //! | an operation on the log's own journal never returns | the emitter whose own write it is cannot be interrupted; those behind it wait as [`WhenFull`](crate::WhenFull) says and are rejected, and every other call keeps its limit | `survive::hangs`: `a_call_on_the_queue_…` |

@@ -217,7 +217,9 @@ impl AuditLogBuilder {
         self
     }
 
-    /// The workspace of events that name none. Default: the nil UUID.
+    /// The workspace of events that name none. Default: the nil UUID. Events in the journal of a dead process keep what
+    /// that process's log was given, and so it is with [`default_decision`](Self::default_decision) and
+    /// [`static_field`](Self::static_field).
     #[must_use]
     pub fn default_workspace(mut self, workspace: Uuid) -> Self {
         self.defaults.workspace = workspace;

@@ -199,7 +199,15 @@ impl AuditLogBuilder {
             ));
         };
         let (ledger, bytes_max) = (self.ledger.clone(), self.journal_bytes);
-        Ok(Some(JournalHome { directory, bytes_max, durability: self.durability, database, ledger }))
+        let defaults = self.defaults.clone();
+        Ok(Some(JournalHome {
+            directory,
+            bytes_max,
+            durability: self.durability,
+            database,
+            ledger,
+            defaults,
+        }))
     }
 
     fn journal_directory(&self, store: &Store) -> Result<Option<PathBuf>, AuditError> {

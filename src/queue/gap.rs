@@ -48,11 +48,11 @@ impl Rejections {
 }
 
 /// Rejections that no entry reports yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Gap {
-    rejected: Rejections,
-    from: Moment,
-    until: Moment,
+    pub(super) rejected: Rejections,
+    pub(super) from: Moment,
+    pub(super) until: Moment,
 }
 
 impl Gap {
@@ -75,8 +75,9 @@ impl Gap {
         *gap = Some(self);
     }
 
-    /// Returns the record of an event that reports this gap.
-    pub(super) fn record(&self) -> Vec<u8> {
+    /// Returns the record of an event that reports this gap. `queue` is the dead process's whose gap it is, if it is not
+    /// our own.
+    pub(super) fn record(&self, queue: Option<Uuid>) -> Vec<u8> {
         let Rejections { full, closed, too_large } = self.rejected;
         let total = self.rejected.total();
         let spelled = |at: Moment| from_micros(at.micros).to_rfc3339_opts(SecondsFormat::Micros, true);
@@ -88,6 +89,9 @@ impl Gap {
             fields.u64("too_large", too_large);
             fields.str("from", &from);
             fields.str("until", &until);
+            if let Some(queue) = queue {
+                fields.str("queue", &queue.to_string());
+            }
         })
     }
 }

@@ -125,7 +125,7 @@ impl Queue for MemoryQueue {
         let mut state = self.lock();
         let gap = state.gap.take()?;
         state.counts.gaps += 1;
-        Some(state.append(&gap.record()))
+        Some(state.append(&gap.record(None)))
     }
 
     fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {

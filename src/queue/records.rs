@@ -2,6 +2,8 @@
 
 use std::{ops::Range, sync::Arc, time::Instant};
 
+use crate::entry::EventDefaults;
+
 /// Consecutive records read from a queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Records {
@@ -9,6 +11,11 @@ pub(crate) struct Records {
     len: usize,
     /// Number of positions before the first record whose records are gone or no longer match their checksum.
     pub(crate) skipped: u64,
+    /// The values for fields that an event leaves out, of the log that has accepted these records. `None`: it is the log
+    /// that reads them.
+    pub(crate) defaults: Option<Arc<EventDefaults>>,
+    /// Number of records at the front that nobody accepted: `audit.gap` entries of the log that reads them.
+    pub(crate) reports: usize,
 }
 
 /// A run of records within one shared block of bytes.
@@ -39,8 +46,19 @@ impl Block {
 }
 
 impl Records {
+    /// No records yet, of a log with these defaults.
+    pub(super) fn of(defaults: &Arc<EventDefaults>) -> Self {
+        Self { defaults: Some(Arc::clone(defaults)), ..Self::default() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Adds a record that nobody has accepted.
+    pub(super) fn report(&mut self, record: Vec<u8>) {
+        self.reports += 1;
+        self.push(Block { ends: vec![record.len()], bytes: record, since: None });
     }
 
     /// Adds every record of a block.

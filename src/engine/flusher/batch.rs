@@ -3,14 +3,14 @@
 use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 use uuid::Uuid;
 
 use super::pause::panic_message;
 use crate::engine::Engine;
-use crate::entry::interpret;
-use crate::entry::{Row, encode_entry};
+use crate::entry::{EventDefaults, Row, encode_entry, interpret};
 use crate::error::{AuditError, ErrorKind};
 use crate::queue::{Records, lost};
 use crate::store::{Fault, Quarantined};
@@ -37,8 +37,8 @@ pub(super) struct Batch {
     reached: u64,
     /// Position before the first item.
     pub(super) from: u64,
-    /// Number of items at the front that are gap entries of our own, about lost records. Each takes the place of the
-    /// last record that it reports as lost.
+    /// Number of items at the front that are gap entries of our own. One about lost records takes the place of the last
+    /// record that it reports as lost; one about what a dead log had rejected comes after its last record.
     pub(super) gaps: usize,
     /// Damaged records that the books do not count yet.
     pub(super) damaged: u64,
@@ -49,6 +49,8 @@ pub(super) struct Batch {
     /// rows, or at the end of the batch in one of their own.
     pub(super) refused: Vec<Quarantined>,
     pub(super) bounds: Bounds,
+    /// The defaults of the dead log that accepted the records. `None`: they are our own.
+    defaults: Option<Arc<EventDefaults>>,
     /// The last attempt was refused every row.
     pub(super) all_refused: bool,
     /// The database has accepted other entries since it refused these, so these are at fault, not the database.
@@ -105,7 +107,8 @@ impl Batch {
         }
         self.refused.clear();
         let record = lost(reached.saturating_sub(position), self.writer, position);
-        if let Ok(row) = interpret(&record, &engine.settings.defaults) {
+        let defaults = self.defaults.as_deref().unwrap_or(&engine.settings.defaults);
+        if let Ok(row) = interpret(&record, defaults) {
             self.items.insert(0, Item::Row(row));
             self.gaps += 1;
             self.from -= 1;
@@ -157,12 +160,14 @@ pub(super) async fn interpreted(
     // The gap entry takes the place of the last lost record, so that it is committed exactly once.
     let gap = (records.skipped > 0).then(|| lost(records.skipped, writer, after));
     let gaps = gap.iter().len();
+    // Defaults belong to the log that has accepted the records.
+    let defaults = records.defaults.as_deref().unwrap_or(&engine.settings.defaults);
     for (index, record) in gap.as_deref().into_iter().chain(records.records()).enumerate() {
         if index % INTERPRET_STEP == INTERPRET_STEP - 1 {
             tokio::task::yield_now().await;
         }
         // A panic would be a bug of this crate, and must not keep every later entry from being committed.
-        let interpret = AssertUnwindSafe(|| interpret(record, &engine.settings.defaults));
+        let interpret = AssertUnwindSafe(|| interpret(record, defaults));
         let error = match catch_unwind(interpret) {
             Ok(Ok(row)) => {
                 items.push(Item::Row(row));
@@ -183,12 +188,13 @@ pub(super) async fn interpreted(
         after,
         reached: after,
         from: after + records.skipped - gaps as u64,
-        gaps,
+        gaps: gaps + records.reports,
         damaged: records.skipped,
         items,
         done: 0,
         refused: Vec::new(),
         bounds,
+        defaults: records.defaults.clone(),
         all_refused: false,
         others_accepted_since: false,
     }

@@ -13,8 +13,10 @@ use uuid::Uuid;
 use super::{
     directory::{JournalHome, LOCK, REWRITTEN, SPARE, UNBORN, discard},
     format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
-    scan::scan_segment,
+    rejected::Rejected,
+    scan::{holds_anything, read_header, scan_segment},
 };
+use crate::entry::EventDefaults;
 use crate::platform::read_up_to;
 use crate::queue::{Durability, Records};
 
@@ -35,6 +37,8 @@ pub(crate) struct Backlog {
     _lock: File,
     /// Oldest first.
     segments: Vec<AdoptedSegment>,
+    /// The dead log's values for fields that an event leaves out.
+    defaults: Arc<EventDefaults>,
     scratch: Vec<u8>,
     /// The point at which reading left off: the position before the first record of its segment, its offset in the
     /// segment, and its position.
@@ -52,10 +56,10 @@ struct AdoptedSegment {
 }
 
 impl AdoptedSegment {
-    fn open(path: PathBuf, journal: Uuid, first: u64) -> io::Result<Self> {
+    fn open(path: PathBuf, seed: Seed, first: u64) -> io::Result<Self> {
         let file = File::open(&path)?;
         let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-        Ok(Self { file: Arc::new(file), path, seed: Seed::of(journal, first), first, size })
+        Ok(Self { file: Arc::new(file), path, seed, first, size })
     }
 }
 
@@ -76,7 +80,7 @@ impl Backlog {
         let journal = Uuid::try_parse(name).ok().filter(|journal| *journal != own);
         let Some(journal) = journal.filter(|_| directory.is_dir()) else { return Ok(None) };
         let Some(lock) = lock_of(&directory)? else { return Ok(None) };
-        let Some(segments) = segments_of(home, journal, &directory)? else { return Ok(None) };
+        let Some((segments, defaults)) = segments_of(home, journal, &directory)? else { return Ok(None) };
         if home.durability != Durability::ProcessCrash {
             // Sync the records that the owner had not synced: nobody else will.
             for segment in &segments {
@@ -90,16 +94,18 @@ impl Backlog {
             directory,
             _lock: lock,
             segments,
+            defaults: Arc::new(defaults),
             scratch: Vec::new(),
-            mark: (u64::MAX, HEADER_BYTES, 0),
+            mark: (u64::MAX, 0, 0),
         }))
     }
 
-    /// Returns the records from position `from` on, which is the position that the database has reached. If no record
-    /// is returned and none is skipped, the end is reached. Skipped records are damaged, or missing: either no segment
+    /// Returns the records from position `from` on, which is the position that the database has reached. After the last
+    /// one follows a record that tells what the dead log had rejected, if no other does. If no record is returned and
+    /// none is skipped, the end is reached. Skipped records are damaged, or missing: either no segment
     /// holds them, or the database lacks them because it was restored from a backup.
     pub(crate) fn read(&mut self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
-        let mut records = Records::default();
+        let mut records = Records::of(&self.defaults);
         let mut at = from;
         let mut index = self.segments.iter().rposition(|segment| segment.first <= at).unwrap_or(0);
         while let Some(segment) = self.segments.get(index) {
@@ -110,10 +116,10 @@ impl Backlog {
             // Number of records before this segment that are in no segment.
             let gone = segment.first.saturating_sub(at);
             let (marked, offset, position) = self.mark;
-            let offset = if marked == segment.first && position <= at { offset } else { HEADER_BYTES };
+            let offset = if marked == segment.first && position <= at { offset } else { segment.seed.start };
             let (extent, from) = ((offset, segment.size), at.max(segment.first));
             let scan = scan_segment(&segment.file, segment.seed, extent, from, left, &mut self.scratch)?;
-            if scan.skipped > 0 {
+            if scan.skipped > 0 || scan.gave_up {
                 self.home.keep(&segment.path, self.journal)?;
             }
             let lost = gone + scan.skipped;
@@ -140,7 +146,12 @@ impl Backlog {
             if next.map_or(tail != [0; RECORD_HEADER_BYTES], |next| next.first > at) {
                 self.home.keep(&segment.path, self.journal)?;
             }
+            // Search the rest of this segment only once.
+            self.mark = (segment.first, segment.size, at);
             index += 1;
+        }
+        if records.len() == 0 && records.skipped == 0 {
+            self.report_rejected(from, &mut records)?;
         }
         Ok(records)
     }
@@ -149,8 +160,30 @@ impl Backlog {
         &self.directory
     }
 
+    /// Adds a record about what the dead log had rejected, if no entry up to this position, the last, tells of it.
+    fn report_rejected(&self, reached: u64, records: &mut Records) -> io::Result<()> {
+        let Some(mut rejected) = Rejected::open(&self.home, &self.directory, self.journal)? else {
+            return Ok(());
+        };
+        rejected.settle(reached);
+        let by = reached.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
+        let Some((gap, begun)) = rejected.begin_telling(by) else { return Ok(()) };
+        if self.segments.is_empty() {
+            // No header says for which database the entries were.
+            let lost = "holds rejections, and its segments are gone: nothing says for which database it is; remove it";
+            let lost = format!("the journal in {} {lost}", self.directory.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, lost));
+        }
+        // On stable storage before the entry is: it must not be told twice.
+        begun.and_then(|()| rejected.take_unsynced().map_or(Ok(()), |file| file.sync_data()))?;
+        records.report(gap.record(Some(self.journal)));
+        Ok(())
+    }
+
     /// Removes the journal: everything in it is settled.
     pub(crate) fn finish(self) -> io::Result<()> {
+        // Its segments say for which database it is, so they are removed after it.
+        Rejected::remove(&self.directory)?;
         discard(&self.directory)
     }
 }
@@ -182,54 +215,69 @@ fn remove_lockless(directory: &Path) -> io::Result<()> {
     fs::remove_dir(directory)
 }
 
-/// Returns the segments of a journal, oldest first, or `None` if they are for another database or ledger, or in the
+/// Returns the segments of a journal, oldest first, and the defaults of its log, or `None` if they are for another database or ledger, or in the
 /// format of a newer version.
 fn segments_of(
     home: &JournalHome,
     journal: Uuid,
     directory: &Path,
-) -> io::Result<Option<Vec<AdoptedSegment>>> {
-    let (mut segments, mut headless) = (Vec::new(), Vec::new());
+) -> io::Result<Option<(Vec<AdoptedSegment>, EventDefaults)>> {
+    let (mut segments, mut without, mut known) = (Vec::new(), Vec::new(), None);
     for found in fs::read_dir(directory)? {
         let path = found?.path();
         if path.extension().is_none_or(|extension| extension != "segment") {
             continue;
         }
-        let mut header = vec![0; HEADER_BYTES];
-        read_up_to(&File::open(&path)?, &mut header, 0)?;
-        match Header::decode(&header) {
+        match read_header(&File::open(&path)?)? {
             Ok(header) if header.writer == journal => {
                 if header.database != home.database || header.ledger != home.ledger {
                     // A process that writes to that database and ledger adopts this journal.
                     return Ok(None);
                 }
-                segments.push(AdoptedSegment::open(path, journal, header.first)?);
+                segments.push(AdoptedSegment::open(path, header.seed(header.first), header.first)?);
+                known = Some(header);
             }
             Err(NoSegment::Newer(_)) => return Ok(None),
-            Ok(_) | Err(NoSegment::Foreign) => headless.extend(without_header(home, journal, path)?),
+            Ok(_) | Err(NoSegment::Foreign) => without.push(path),
         }
     }
-    if segments.is_empty() && !headless.is_empty() {
+    for path in without {
+        segments.extend(without_header(home, journal, path, known.as_ref())?);
+    }
+    if known.is_none() && !segments.is_empty() {
         // No header says which database they are for.
         return Err(io::ErrorKind::InvalidData.into());
     }
-    segments.append(&mut headless);
     segments.sort_by_key(|segment| segment.first);
-    Ok(Some(segments))
+    Ok(Some((segments, known.map(|header| header.defaults).unwrap_or_default())))
 }
 
-/// Returns a segment whose header does not match its checksum, or `None` if it holds no record.
-fn without_header(home: &JournalHome, journal: Uuid, path: PathBuf) -> io::Result<Option<AdoptedSegment>> {
-    let bytes = fs::read(&path)?;
+/// Returns a segment whose header does not match its checksum, or `None` if it holds no record. `known` is the header of
+/// another segment of the journal; without one, nothing is a record for sure.
+fn without_header(
+    home: &JournalHome,
+    journal: Uuid,
+    path: PathBuf,
+    known: Option<&Header>,
+) -> io::Result<Option<AdoptedSegment>> {
+    let file = File::open(&path)?;
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     // A file of zeros is no evidence: the process died while it made the segment.
-    if bytes.iter().any(|byte| *byte != 0) {
+    if holds_anything(&file, (0, size))? {
         home.keep(&path, journal)?;
     }
     // The name gives the position that the header should give. A record whose checksum matches with that position
     // belongs to this journal.
     let first = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-    let ours = |first: &u64| Seed::of(journal, *first).record_after(&bytes, 0, HEADER_BYTES).is_some();
-    first.filter(ours).map(|first| AdoptedSegment::open(path, journal, first)).transpose()
+    let Some(first) = first else { return Ok(None) };
+    let (seed, holds_record) = if let Some(known) = known {
+        let seed = known.seed(first);
+        let scan = scan_segment(&file, seed, (seed.start, size), first, (1, 1), &mut Vec::new())?;
+        (seed, !scan.block.ends.is_empty())
+    } else {
+        (Seed::of_version_1(journal, first), holds_anything(&file, (HEADER_BYTES, size))?)
+    };
+    holds_record.then(|| AdoptedSegment::open(path, seed, first)).transpose()
 }
 
 /// Takes the lock of a journal. Returns false if its owner is alive or another process was faster.

@@ -8,6 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
+use crate::entry::EventDefaults;
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{allocate, sync_directory};
 use crate::queue::Durability;
@@ -35,6 +36,8 @@ pub(crate) struct JournalHome {
     /// Name of the database.
     pub(crate) database: String,
     pub(crate) ledger: String,
+    /// The log's values for fields that an event leaves out.
+    pub(crate) defaults: EventDefaults,
 }
 
 impl JournalHome {

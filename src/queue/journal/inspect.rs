@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{
     directory::{LOCK, journal_error},
-    format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed},
-    scan::{UNLIMITED, scan_segment},
+    format::{Header, NoSegment, RECORD_HEADER_BYTES, Seed},
+    scan::{UNLIMITED, read_header, scan_segment},
 };
 use crate::error::AuditError;
 use crate::platform::read_up_to;
@@ -124,16 +124,17 @@ fn journal(writer: Uuid, directory: PathBuf) -> io::Result<Journal> {
             (owner.trim().parse().ok(), locked)
         }
     };
-    let (mut segments, mut database, mut ledger) = (Vec::new(), None, None);
+    let (mut found_segments, mut known) = (Vec::new(), None);
     for found in fs::read_dir(&directory)? {
         let path = found?.path();
         if path.extension().is_some_and(|extension| extension == "segment") {
-            match segment(writer, path) {
-                Ok((header, segment)) => {
-                    if let Some(header) = header {
-                        (database, ledger) = (Some(header.database), Some(header.ledger));
-                    }
-                    segments.push(segment);
+            match File::open(&path).and_then(|file| Ok((read_header(&file)?, file))) {
+                Ok((header, file)) => {
+                    let header = header.and_then(|header| {
+                        if header.writer == writer { Ok(header) } else { Err(NoSegment::Foreign) }
+                    });
+                    known = known.or_else(|| header.clone().ok());
+                    found_segments.push((path, file, header));
                 }
                 // The segment was retired in the meantime.
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
@@ -141,24 +142,31 @@ fn journal(writer: Uuid, directory: PathBuf) -> io::Result<Journal> {
             }
         }
     }
+    let mut segments = Vec::new();
+    for (path, file, header) in found_segments {
+        segments.push(segment(writer, path, &file, &header, known.as_ref())?);
+    }
+    let (database, ledger) = known.map(|known| (known.database, known.ledger)).unzip();
     segments.sort_by_key(|segment| segment.first);
     Ok(Journal { writer, directory, owner, locked, database, ledger, segments })
 }
 
-fn segment(journal: Uuid, path: PathBuf) -> io::Result<(Option<Header>, JournalSegment)> {
-    let file = File::open(&path)?;
+/// Reads a segment with this header. `known` is the header of any segment of the journal.
+fn segment(
+    journal: Uuid,
+    path: PathBuf,
+    file: &File,
+    header: &Result<Header, NoSegment>,
+    known: Option<&Header>,
+) -> io::Result<JournalSegment> {
     let size = file.metadata()?.len();
-    let mut bytes = vec![0; HEADER_BYTES];
-    let read = read_up_to(&file, &mut bytes, 0)?;
-    bytes.truncate(read);
-    let header = Header::decode(&bytes)
-        .and_then(|header| if header.writer == journal { Ok(header) } else { Err(NoSegment::Foreign) });
     let named = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).unwrap_or(0);
     let first = header.as_ref().map_or(named, |header| header.first);
+    let seed = known.map_or_else(|| Seed::of_version_1(journal, first), |known| known.seed(first));
     let mut segment = JournalSegment {
         path,
         size,
-        used: HEADER_BYTES as u64,
+        used: seed.start as u64,
         records: 0,
         first,
         last: first,
@@ -166,17 +174,16 @@ fn segment(journal: Uuid, path: PathBuf) -> io::Result<(Option<Header>, JournalS
         trouble: match header {
             Ok(_) => None,
             Err(NoSegment::Foreign) => Some(SegmentTrouble::Header),
-            Err(NoSegment::Newer(version)) => Some(SegmentTrouble::Newer(version)),
+            Err(NoSegment::Newer(version)) => Some(SegmentTrouble::Newer(*version)),
         },
     };
     if matches!(segment.trouble, Some(SegmentTrouble::Newer(_))) {
-        return Ok((None, segment));
+        return Ok(segment);
     }
     let end = usize::try_from(size).unwrap_or(usize::MAX);
-    let (mut offset, mut scratch) = (HEADER_BYTES, Vec::new());
+    let (mut offset, mut scratch) = (seed.start, Vec::new());
     loop {
-        let seed = Seed::of(journal, first);
-        let scan = scan_segment(&file, seed, (offset, end), segment.last, UNLIMITED, &mut scratch)?;
+        let scan = scan_segment(file, seed, (offset, end), segment.last, UNLIMITED, &mut scratch)?;
         if scan.block.ends.is_empty() {
             break;
         }
@@ -186,9 +193,9 @@ fn segment(journal: Uuid, path: PathBuf) -> io::Result<(Option<Header>, JournalS
     }
     segment.used = offset as u64;
     let mut tail = [0; RECORD_HEADER_BYTES];
-    read_up_to(&file, &mut tail, offset)?;
+    read_up_to(file, &mut tail, offset)?;
     if segment.trouble.is_none() && tail != [0; RECORD_HEADER_BYTES] {
         segment.trouble = Some(SegmentTrouble::Tail);
     }
-    Ok((header.ok(), segment))
+    Ok(segment)
 }

@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::{
     directory::{JournalHome, discard},
-    format::HEADER_BYTES,
     scan::scan_segment,
     segments::{Mark, OpenJournal, Spare, State, Upkeep},
 };
@@ -20,6 +19,9 @@ use crate::queue::{Appended, Counts, Due, Outcome, Queue, Records, Refused, gap:
 
 /// How long the end of the log waits for a record that is being written.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long an emitter whose entry is rejected waits for another one that writes what was rejected.
+const REJECT_PATIENCE: Duration = Duration::from_millis(10);
 
 /// The queue on disk.
 #[derive(Debug)]
@@ -55,23 +57,35 @@ impl Queue for JournalQueue {
     }
 
     fn reject(&self, why: Refused) {
-        let mut state = self.0.lock();
-        state.counts.rejected.count(why);
-        Gap::widen(&mut state.gap, why);
+        {
+            let mut state = self.0.lock();
+            state.counts.rejected.count(why);
+            Gap::widen(&mut state.gap, why);
+        }
+        // Another emitter may be writing. If the disk hangs, the rejections stay in memory until it answers.
+        let free = if why == Refused::Stuck { None } else { self.0.rejected.try_lock_for(REJECT_PATIENCE) };
+        let Some(mut rejected) = free else { return };
+        rejected.include(&mut self.0.lock().gap);
+        if let Err(cause) = rejected.keep() {
+            self.0.lock().counts.trouble.get_or_insert(cause.kind());
+        }
     }
 
     fn report_gap(&self) -> Option<Appended> {
         let mut end = self.0.lock_end();
-        let gap = self.0.lock().gap.take()?;
-        let written = self.0.write(&mut end, &gap.record(), false, &mut |_| {});
+        let mut rejected = self.0.rejected.lock();
+        rejected.include(&mut self.0.lock().gap);
+        let position = self.0.lock().counts.appended.checked_add(1)?;
+        let (gap, begun) = rejected.begin_telling(position)?;
+        let appended = self.0.write(&mut end, &gap.record(None), false, &mut |_| {}).ok();
+        // If there is no room yet, this gap is reported later, together with the rejections until then.
+        let written = begun.and(rejected.end_telling(appended.is_some()));
         let mut state = self.0.lock();
-        let Ok(appended) = written else {
-            // There is no room yet: report this gap later, together with the rejections until then.
-            gap.put_back(&mut state.gap);
-            return None;
-        };
-        state.counts.gaps += 1;
-        Some(appended)
+        state.counts.gaps += u64::from(appended.is_some());
+        if let Err(cause) = written {
+            state.counts.trouble.get_or_insert(cause.kind());
+        }
+        appended
     }
 
     fn read(&self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
@@ -86,7 +100,7 @@ impl Queue for JournalQueue {
                 segment.map(|segment| {
                     let mark = state.marks.range(..=at).next_back().map(|(_, mark)| *mark);
                     let mark = mark.filter(|mark| mark.segment == segment.number);
-                    let offset = mark.map_or(HEADER_BYTES, |mark| mark.offset);
+                    let offset = mark.map_or(segment.seed.start, |mark| mark.offset);
                     let file = Arc::clone(&segment.file);
                     let path = segment.path.clone();
                     let is_end = segment.last == state.counts.appended;
@@ -147,14 +161,14 @@ impl Queue for JournalQueue {
             {
                 done.extend(state.segments.pop_front());
             }
-            let kept: usize = state.segments.iter().map(|segment| segment.end - HEADER_BYTES).sum();
+            let kept: usize = state.segments.iter().map(|segment| segment.end - segment.seed.start).sum();
             let State { segments, marks, counts, .. } = &mut *state;
             let mark = marks.get(&upto).copied();
             let front =
                 segments.front_mut().filter(|front| mark.is_some_and(|mark| mark.segment == front.number));
             let mut acknowledged = 0;
             if let (Some(mark), Some(front)) = (mark, front) {
-                acknowledged = mark.offset - HEADER_BYTES;
+                acknowledged = mark.offset - front.seed.start;
                 front.since = mark.since.unwrap_or(front.since);
             }
             counts.bytes = if counts.pending() == 0 { 0 } else { kept.saturating_sub(acknowledged) };
@@ -186,7 +200,8 @@ impl Queue for JournalQueue {
         // If the disk hangs, end without waiting for it: the next log adopts the rest.
         let Some(mut upkeep) = self.0.upkeep_soon() else { return };
         let Some(_end) = self.0.lock_end_within(CLOSE_PATIENCE) else { return };
-        let done = {
+        let is_told = self.0.rejected.try_lock().is_some_and(|rejected| !rejected.is_untold());
+        let done = is_told && {
             let state = self.0.lock();
             state.counts.pending() == 0 && state.gap.is_none()
         };

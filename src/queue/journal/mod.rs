@@ -20,7 +20,11 @@
 //! the time that it states: see [`upkeep`].
 //!
 //! **Adopt**: records that a dead process left are settled by another process with the same database and ledger: see
-//! [`backlog`].
+//! [`backlog`]. Fields that an event leaves out get the values of the log that accepted it, which each segment's header
+//! holds.
+//!
+//! **Reject**: what is rejected is written at once to a file of its own, so that the next log tells of it if this one
+//! cannot: see [`rejected`].
 //!
 //! | file | what it does |
 //! |---|---|
@@ -28,7 +32,8 @@
 //! | `directory` | names, lock, making and discarding a journal's directory |
 //! | `segments` | `OpenJournal`: the open segments and their bounds, and making the next one |
 //! | `tail` | the end of the journal: finds room, encodes, writes |
-//! | `scan` | reads consecutive records out of a segment |
+//! | `scan` | reads the header of a segment, and consecutive records |
+//! | `rejected` | what was rejected and no entry tells of yet, kept on disk |
 //! | `upkeep` | work that may wait for the disk: the next segment's file, syncing, replacing a file that failed |
 //! | `journal_queue` | the queue that the flusher sees |
 //! | `backlog` | adopts what dead processes left |
@@ -39,6 +44,7 @@ mod directory;
 mod format;
 mod inspect;
 mod journal_queue;
+mod rejected;
 mod scan;
 mod segments;
 mod tail;

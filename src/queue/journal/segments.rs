@@ -14,8 +14,9 @@ use uuid::Uuid;
 use super::{
     directory::{JournalHome, SPARE, begin, journal_error, make, segment_name},
     format::{HEADER_BYTES, Header, RECORD_HEADER_BYTES, Seed},
+    rejected::Rejected,
 };
-use crate::error::AuditError;
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::{lock, write_all_at};
 use crate::queue::{Counts, Durability, gap::Gap};
 
@@ -28,6 +29,10 @@ pub(super) struct OpenJournal {
     /// Keeps the journal locked for as long as this process lives.
     _lock: File,
     pub(super) segment_bytes: usize,
+    /// The header of every segment, but for the position before its first record.
+    header: Header,
+    /// What was rejected and no entry tells of yet. Taken after `end` and before `state`.
+    pub(super) rejected: parking_lot::Mutex<Rejected>,
     /// The end of the journal. Held while a record is written to the last segment, and while another segment is put
     /// after it. Guards the buffer in which a record is encoded. Taken before `state`.
     pub(super) end: parking_lot::Mutex<Vec<u8>>,
@@ -53,6 +58,7 @@ pub(super) struct State {
     pub(super) marks: BTreeMap<u64, Mark>,
     pub(super) counts: Counts,
     pub(super) wake_at: Option<u64>,
+    /// Rejections that [`Rejected`] does not have yet: its file is being written, or does not answer.
     pub(super) gap: Option<Gap>,
     /// When the oldest record that needs a sync was appended. `None` if no record needs one.
     pub(super) unsynced: Option<Instant>,
@@ -148,7 +154,22 @@ impl OpenJournal {
         start: u64,
     ) -> Result<Self, AuditError> {
         let directory = home.directory.join(writer.to_string());
+        let mut header = Header {
+            writer,
+            first: start,
+            secret: Some(Uuid::new_v4().into_bytes()),
+            database: home.database.clone(),
+            ledger: home.ledger.clone(),
+            defaults: home.defaults.clone(),
+            bytes: HEADER_BYTES,
+        };
+        if header.encode().is_none() {
+            let message = "the names of database and ledger and the values of static_field are too long for a journal, \
+                           which keeps them in 1 MiB: shorten them";
+            return Err(AuditError::new(ErrorKind::Config, message));
+        }
         let lock = begin(&home, writer, &directory).map_err(|cause| journal_error(&home.directory, cause))?;
+        let rejected = Rejected::create(&directory).map_err(|cause| journal_error(&directory, cause))?;
         let state = State {
             segments: VecDeque::new(),
             spare: Spare::None,
@@ -165,6 +186,8 @@ impl OpenJournal {
             directory,
             _lock: lock,
             segment_bytes,
+            header,
+            rejected: parking_lot::Mutex::new(rejected),
             end: parking_lot::Mutex::default(),
             state: Mutex::new(state),
             scratch: Mutex::default(),
@@ -182,22 +205,27 @@ impl OpenJournal {
 
     /// Returns the bytes at the start of an empty segment: its header, and zeros where the first record would be.
     pub(super) fn header(&self, first: u64) -> io::Result<Vec<u8>> {
-        let header = Header {
-            writer: self.writer,
-            first,
-            database: self.home.database.clone(),
-            ledger: self.home.ledger.clone(),
-        };
-        let mut bytes = header.encode().ok_or(io::ErrorKind::InvalidFilename)?;
+        let header = Header { first, ..self.header.clone() }.encode();
+        let mut bytes = header.ok_or(io::ErrorKind::InvalidFilename)?;
         bytes.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
         Ok(bytes)
+    }
+
+    /// The start of every checksum in the segment whose first record follows this position.
+    pub(super) fn seed(&self, first: u64) -> Seed {
+        self.header.seed(first)
+    }
+
+    /// The offset of the first record in every segment.
+    pub(super) fn start(&self) -> usize {
+        self.header.bytes
     }
 
     /// Makes a segment with room for at least one record of this size, and allocates all of it. The caller has the end
     /// locked, and not the state.
     pub(super) fn new_segment(&self, first: u64, record: usize) -> io::Result<Segment> {
         let header = self.header(first)?;
-        let least = HEADER_BYTES + record.max(RECORD_HEADER_BYTES);
+        let least = self.start() + record.max(RECORD_HEADER_BYTES);
         let path = self.directory.join(segment_name(first));
         let taken = self.lock().spare.take(least);
         let (file, size) = match taken {
@@ -210,7 +238,7 @@ impl OpenJournal {
             }
             None => self.fresh(&path, &header, least)?,
         };
-        Ok(self.lock().segment(file, path, Seed::of(self.writer, first), first, size))
+        Ok(self.lock().segment(file, path, self.seed(first), first, size))
     }
 
     /// Makes the file of a segment, with this header.
@@ -249,7 +277,7 @@ impl State {
             seed,
             first,
             last: first,
-            end: HEADER_BYTES,
+            end: seed.start,
             size,
             since: Instant::now(),
             synced: None,

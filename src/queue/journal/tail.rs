@@ -9,7 +9,7 @@ use std::{
 use parking_lot::MutexGuard;
 
 use super::{
-    format::{HEADER_BYTES, RECORD_HEADER_BYTES, record_bytes},
+    format::{RECORD_HEADER_BYTES, record_bytes},
     segments::{OpenJournal, Spare, State},
 };
 use crate::platform::write_all_at;
@@ -44,7 +44,7 @@ impl OpenJournal {
     fn make_room(&self, bytes: usize, bounded: bool) -> io::Result<()> {
         let (first, empty) = {
             let mut state = self.lock();
-            let least = HEADER_BYTES + bytes;
+            let least = self.start() + bytes;
             let more = match state.spare {
                 Spare::Ready { size, .. } if size >= least => 0,
                 _ => self.segment_bytes.max(least),

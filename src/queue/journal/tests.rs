@@ -16,10 +16,12 @@ use uuid::Uuid;
 use super::{
     backlog::Backlog,
     directory::{DAMAGED, JournalHome, LOCK, SPARE, segment_name},
-    format::{HEADER_BYTES, Header, Seed, record_bytes},
+    format::{HEADER_BYTES, Header, record_bytes},
     journal_queue::JournalQueue,
+    scan::{SUMMED, every_record},
     segments::OpenJournal,
 };
+use crate::entry::{EventDefaults, interpret};
 use crate::platform::write_all_at;
 use crate::queue::{Durability, Outcome, Queue, Refused};
 
@@ -46,6 +48,7 @@ fn home(directory: &Path) -> JournalHome {
         durability: Durability::ProcessCrash,
         database: "sqlite:test".to_owned(),
         ledger: "main".to_owned(),
+        defaults: EventDefaults::default(),
     }
 }
 
@@ -227,7 +230,8 @@ fn drain(mut backlog: Backlog, from: u64) -> Vec<(u64, Vec<u8>)> {
 
 fn files(directory: &Path) -> Vec<PathBuf> {
     let found = fs::read_dir(directory).unwrap().map(|found| found.unwrap().path());
-    let mut files: Vec<PathBuf> = found.filter(|path| path.file_name().unwrap() != LOCK).collect();
+    let is_of_segments = |name: &std::ffi::OsStr| name != LOCK && name != "rejected";
+    let mut files: Vec<PathBuf> = found.filter(|path| is_of_segments(path.file_name().unwrap())).collect();
     files.sort();
     files
 }
@@ -279,9 +283,20 @@ fn flip(directory: &Path, seed: u64) {
     fs::write(file, bytes).unwrap();
 }
 
+/// A segment of each version.
+const GOLDEN: [&[u8]; 2] = [
+    include_bytes!("../../../tests/data/journal-1.segment"),
+    include_bytes!("../../../tests/data/journal-2.segment"),
+];
+
 #[test]
 fn a_golden_segment_with_any_byte_changed_loses_one_record_at_most_or_is_left_alone() {
-    let whole = include_bytes!("../../../tests/data/journal-1.segment");
+    for whole in GOLDEN {
+        assert_one_byte_costs_one_record_at_most(whole);
+    }
+}
+
+fn assert_one_byte_costs_one_record_at_most(whole: &[u8]) {
     let header = Header::decode(whole).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let home = JournalHome { database: header.database, ledger: header.ledger, ..home(directory.path()) };
@@ -387,12 +402,16 @@ fn the_last_position_is_reached_without_a_panic() {
 
 #[test]
 fn a_golden_segment_cut_anywhere_gives_its_whole_records() {
-    let whole = include_bytes!("../../../tests/data/journal-1.segment");
+    for whole in GOLDEN {
+        assert_its_whole_records_are_read_wherever_it_is_cut(whole);
+    }
+}
+
+fn assert_its_whole_records_are_read_wherever_it_is_cut(whole: &[u8]) {
     let header = Header::decode(whole).unwrap();
-    let seed = Seed::of(header.writer, header.first);
+    let records = every_record(header.seed(header.first), whole, 0, HEADER_BYTES);
     let ends: Vec<usize> =
-        std::iter::successors(Some(HEADER_BYTES), |at| seed.record(whole, 0, *at).map(|found| found.next))
-            .collect();
+        std::iter::once(HEADER_BYTES).chain(records.into_iter().map(|(_, _, end)| end)).collect();
     assert_eq!(ends.len(), 4);
     let directory = tempfile::tempdir().unwrap();
     let home = JournalHome { database: header.database, ledger: header.ledger, ..home(directory.path()) };
@@ -422,7 +441,10 @@ fn a_journal_keeps_to_its_bound_and_returns_acknowledged_space() {
     }
     let taken = || -> u64 {
         let files = fs::read_dir(&queue.0.directory).unwrap().map(|file| file.unwrap());
-        files.filter(|file| file.file_name() != LOCK).map(|file| file.metadata().unwrap().len()).sum()
+        files
+            .filter(|file| file.file_name() != LOCK && file.file_name() != "rejected")
+            .map(|file| file.metadata().unwrap().len())
+            .sum()
     };
     assert!((15_000..=20_000).contains(&taken()), "{}", taken());
     assert_eq!(queue.counts().trouble, Some(io::ErrorKind::QuotaExceeded));
@@ -471,4 +493,158 @@ fn records_accepted_during_a_close_are_counted_before_it_returns() {
         assert_eq!(closed_at, accepted);
         assert_eq!(queue.read(0, usize::MAX, usize::MAX).unwrap().len() as u64, accepted);
     }
+}
+
+/// Eight bytes that look like the length of a record and a position in its segment, again and again.
+fn hostile(bytes: usize) -> Vec<u8> {
+    [0x7f, 0x7f, 0x0f, 0, 0, 0, 0, 0].into_iter().cycle().take(bytes).collect()
+}
+
+#[test]
+fn a_recycled_segment_is_read_in_linear_time_whatever_its_old_records_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = create(home(directory.path()), Uuid::new_v4(), 4 << 20, 0);
+    for position in 1..=300 {
+        queue.offer(&hostile(60_000)).unwrap();
+        queue.ack(position, Outcome::default());
+    }
+    queue.offer(&hostile(60_000)).unwrap();
+    let size: usize = queue.0.lock().segments.iter().map(|segment| segment.size).sum();
+    let last = queue.0.lock().segments.back().unwrap().path.clone();
+    drop(queue);
+    let tail = fs::read(last).unwrap();
+    let old = tail.windows(8).filter(|window| *window == &hostile(8)[..]).count();
+    assert!(old > 100_000, "the last segment has old bytes");
+    let before = SUMMED.get();
+    let (adopted, failed) = adopt_all(&home(directory.path()), Uuid::new_v4());
+    assert!(failed.is_none(), "{failed:?}");
+    let found: Vec<_> = adopted.into_iter().flat_map(|backlog| drain(backlog, 300)).collect();
+    assert_eq!(found, [(301, hostile(60_000))]);
+    let summed = SUMMED.get() - before;
+    assert!(summed <= size, "{summed} bytes summed of {size}");
+}
+
+#[test]
+fn defaults_longer_than_a_page_are_kept_and_those_that_no_header_holds_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let with = |bytes: usize| {
+        let metadata = serde_json::json!({"note": "x".repeat(bytes)}).as_object().cloned().unwrap();
+        let defaults = EventDefaults { metadata, ..EventDefaults::default() };
+        JournalHome { defaults, ..home(directory.path()) }
+    };
+    let writer = Uuid::new_v4();
+    let queue = create(with(10_000), writer, 30_000, 0);
+    (0..100).for_each(|_| assert!(queue.offer(&[1; 1000]).is_ok()));
+    // The first header is damaged: the others give the secret and the length.
+    let first = queue.0.lock().segments[0].path.clone();
+    drop(queue);
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&first, bytes).unwrap();
+    let (mut adopted, failed) = adopt_all(&home(directory.path()), Uuid::new_v4());
+    assert!(failed.is_none(), "{failed:?}");
+    let records = adopted[0].read(0, 10, 100_000).unwrap();
+    assert_eq!(records.defaults.as_deref(), Some(&with(10_000).defaults));
+    assert_eq!((records.skipped, drain(adopted.remove(0), 0).len()), (0, 100));
+    let refused = OpenJournal::create(with(1 << 20), writer, 30_000, 0).unwrap_err();
+    assert!(refused.is_config() && refused.to_string().contains("static_field"), "{refused}");
+}
+
+/// Adopts the one journal there is, and reads it to its end, from this position. Returns how many rejections its records
+/// tell of, and the position after the last.
+fn told(home: &JournalHome, from: u64) -> (u64, u64) {
+    let (adopted, failed) = adopt_all(home, Uuid::new_v4());
+    assert!(failed.is_none(), "{failed:?}");
+    let mut backlog = adopted.into_iter().next().unwrap();
+    let (mut told, mut at) = (0, from);
+    loop {
+        let records = backlog.read(at, 2, 10_000).unwrap();
+        if records.len() == 0 {
+            assert_eq!(records.skipped, 0);
+            return (told, at);
+        }
+        at += records.len() as u64;
+        for record in records.records() {
+            let row = interpret(record, &EventDefaults::default()).unwrap();
+            let metadata: serde_json::Value = serde_json::from_str(&row.metadata).unwrap();
+            told += metadata["rejected"].as_u64().unwrap_or(0);
+        }
+    }
+}
+
+#[test]
+fn rejections_are_told_exactly_once_wherever_their_process_dies() {
+    fn reject(queue: &JournalQueue) {
+        for why in [Refused::Full, Refused::Full, Refused::TooLarge] {
+            queue.reject(why);
+        }
+    }
+    fn begin(queue: &JournalQueue) -> Vec<u8> {
+        let position = queue.counts().appended + 1;
+        queue.0.rejected.lock().begin_telling(position).unwrap().0.record(None)
+    }
+    /// Appends the entry about them, and no more.
+    fn tell(queue: &JournalQueue) {
+        let record = begin(queue);
+        queue.0.write(&mut queue.0.lock_end(), &record, false, &mut |_| {}).unwrap();
+    }
+    fn report(queue: &JournalQueue) {
+        assert!(queue.report_gap().is_some());
+    }
+    fn only_begin(queue: &JournalQueue) {
+        assert!(!begin(queue).is_empty());
+    }
+    // The steps that the process takes before it dies, and how many rejections it counts.
+    type Step = fn(&JournalQueue);
+    let ends: [(&[Step], u64); 7] = [
+        (&[], 0),
+        (&[reject], 3),
+        (&[reject, only_begin], 3),
+        (&[reject, tell], 3),
+        (&[reject, report], 3),
+        (&[reject, report, reject], 6),
+        (&[reject, tell, reject], 6),
+    ];
+    let event = || {
+        let mut record = Vec::new();
+        crate::entry::begin_event(&mut record, crate::entry::Moment::now());
+        record
+    };
+    for (steps, (end, rejected)) in ends.into_iter().enumerate() {
+        for pending in [0, 3] {
+            let directory = tempfile::tempdir().unwrap();
+            let home = home(directory.path());
+            let queue = create(home.clone(), Uuid::new_v4(), 5000, 0);
+            (0..pending).for_each(|_| assert!(queue.offer(&event()).is_ok()));
+            for step in end {
+                step(&queue);
+            }
+            drop(queue);
+            // An adopter reads all, and dies before it commits anything.
+            assert_eq!(told(&home, 0).0, rejected, "{steps}");
+            // Another commits the records of the dead process, and dies.
+            let (all, reached) = told(&home, pending);
+            assert_eq!(all, rejected, "{steps}");
+            // Another commits all, and dies before it removes the journal.
+            assert_eq!(told(&home, reached), (0, reached), "{steps}");
+            // The database is restored from a backup that was made before.
+            assert_eq!(told(&home, pending).0, rejected, "{steps}");
+        }
+    }
+}
+
+#[test]
+fn rejections_without_a_segment_are_left_alone_because_nothing_says_whose_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = home(directory.path());
+    let queue = create(home.clone(), Uuid::new_v4(), 5000, 0);
+    queue.reject(Refused::Full);
+    let journal = queue.0.directory.clone();
+    let segment = queue.0.lock().segments[0].path.clone();
+    drop(queue);
+    fs::remove_file(segment).unwrap();
+    let mut adopted = adopt_all(&home, Uuid::new_v4()).0;
+    let error = adopted[0].read(0, 1, 1).unwrap_err().to_string();
+    assert!(error.contains("rejections") && error.contains(journal.to_str().unwrap()), "{error}");
+    assert!(journal.exists());
 }

@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     directory::{REWRITTEN, SPARE, make, segment_name},
-    format::{HEADER_BYTES, Seed},
+    format::Seed,
     scan::{UNLIMITED, scan_segment},
     segments::{OpenJournal, Segment, Spare, State, Upkeep},
 };
@@ -100,6 +100,7 @@ impl OpenJournal {
                 files.map(|segment| (segment.number, Arc::clone(&segment.file), segment.last)).collect();
             (since, files)
         };
+        self.sync_rejected().inspect_err(|_| self.lock().unsynced = Some(since))?;
         let outcome =
             files.into_iter().try_for_each(|(number, file, last)| self.sync_segment(number, &file, last));
         if outcome.is_err() {
@@ -107,6 +108,13 @@ impl OpenJournal {
             self.lock().unsynced = Some(since);
         }
         outcome
+    }
+
+    /// Brings what was rejected to stable storage.
+    fn sync_rejected(&self) -> io::Result<()> {
+        let file = self.rejected.lock().take_unsynced();
+        let synced = file.map_or(Ok(()), |file| file.sync_data());
+        synced.inspect_err(|_| self.rejected.lock().is_still_unsynced())
     }
 
     fn sync_segment(&self, number: u64, file: &File, last: u64) -> io::Result<()> {
@@ -143,10 +151,10 @@ impl OpenJournal {
         let unfinished = self.directory.join(REWRITTEN);
         // Remove the file of an earlier attempt.
         remove_if_there(&unfinished)?;
-        let (path, seed) = (self.directory.join(segment_name(old.from)), Seed::of(self.writer, old.from));
+        let (path, seed) = (self.directory.join(segment_name(old.from)), self.seed(old.from));
         let (new, size) = make(&unfinished, old.size, old.end)?;
         write_all_at(&new, &self.header(old.from)?, 0)?;
-        let (mut from, mut offset, mut end) = (old.from, HEADER_BYTES, HEADER_BYTES);
+        let (mut from, mut offset, mut end) = (old.from, self.start(), self.start());
         let mut scratch = Vec::new();
         loop {
             let extent = (offset, old.end);
