@@ -1,5 +1,6 @@
 //! Entries survive faults of the database, the end of processes, and the loss of power.
 
+mod adoption;
 mod crash_points;
 mod faults;
 #[cfg(target_os = "linux")]
