@@ -74,7 +74,7 @@
 //! | entries are rejected, and the process is killed or ends before it can tell | the next log appends the `audit.gap` entry, once, with the exact numbers; after a loss of power, the last may be missing or told twice | `survive::adoption`: `rejections_of_a_dead_process_…` |
 //! | the segments of a dead log that has rejected entries are gone | nothing says for which database they were: the journal is left alone, and health is `Failing`; remove its directory | `queue::journal`: `rejections_without_a_segment_…` |
 //! | the database is locked and a producer goes on | memory stays within the queue's bounds and 32 MB | `survive::faults`: `memory_stays_within_…` |
-//! | the log is shut down | rejected, [`is_closed`](crate::AuditError::is_closed); once the thread has ended no gap entry can be written, but the books count it | `emit::wiring`: `no_runtime_is_needed_…` |
+//! | the log is shut down | rejected, [`is_closed`](crate::AuditError::is_closed); once the thread has ended no gap entry can be written, but the books count it, and with a journal the next log tells of what was rejected until then | `emit::wiring`: `no_runtime_is_needed_…` |
 //! | no audit event arrives during `committed` | an error, [`is_wiring`](crate::AuditError::is_wiring) | `emit::committed`: `committed_without_an_event_…` |
 //!
 //! # The process ends

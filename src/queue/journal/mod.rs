@@ -33,7 +33,7 @@
 //! | `segments` | `OpenJournal`: the open segments and their bounds, and making the next one |
 //! | `tail` | the end of the journal: finds room, encodes, writes |
 //! | `scan` | reads the header of a segment, and consecutive records |
-//! | `rejected` | what was rejected and no entry tells of yet, kept on disk |
+//! | `rejected` | keeps on disk what was rejected and no entry tells of yet |
 //! | `upkeep` | work that may wait for the disk: the next segment's file, syncing, replacing a file that failed |
 //! | `journal_queue` | the queue that the flusher sees |
 //! | `backlog` | adopts what dead processes left |

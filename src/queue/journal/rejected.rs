@@ -1,4 +1,4 @@
-//! What a log has rejected and no entry tells of yet, kept on disk, so that it outlives the process.
+//! Keeps on disk what a log has rejected and no entry tells of yet, so that it outlives the process.
 //!
 //! The file `rejected` of a journal has 4096 bytes, all of them allocated when the journal is made: writing to it needs
 //! no room on the disk. It holds two slots, at the offsets 0 and 2048, which are written in turn: `sequence: u64, by: u64,

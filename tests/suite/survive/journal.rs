@@ -421,7 +421,10 @@ fn a_shutdown_with_the_database_locked_says_what_is_left_and_the_next_log_commit
         unlock(blocker).await;
     });
     let next = recover(directory.path());
-    assert_eq!((next.stats().recovered, entries(directory.path()).len()), (100, 101));
+    let found = entries(directory.path());
+    assert_eq!((next.stats().recovered, next.stats().gaps, found.len()), (100, 1, 102));
+    // The log that was shut down could not tell of the entry that it rejected.
+    assert_eq!(found[101].entry.metadata["closed"], 1);
 }
 
 #[test]
@@ -601,7 +604,7 @@ fn a_foreign_file_in_the_queue_is_left_alone() {
         let newer = journals(directory.path()).remove(0);
         let segment = segments(&newer).remove(0);
         let mut bytes = fs::read(&segment).unwrap();
-        bytes[8] = 2;
+        bytes[8] = 3;
         fs::write(&segment, &bytes).unwrap();
         let queue = directory.path().join("audit.db.queue");
         fs::write(queue.join("notes.txt"), "a file of somebody's").unwrap();
@@ -620,7 +623,7 @@ fn a_foreign_file_in_the_queue_is_left_alone() {
         assert_eq!(journals(directory.path()).len(), before);
         assert_eq!(fs::read(&segment).unwrap(), bytes);
         // Put back to what this version writes, it is adopted.
-        bytes[8] = 1;
+        bytes[8] = 2;
         fs::write(&segment, &bytes).unwrap();
         let log = builder(directory.path()).blocking().open().unwrap();
         wait_until("it is adopted", || log.stats().recovered == 10);
