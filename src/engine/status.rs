@@ -1,11 +1,9 @@
 //! Status: the health and history of a log, and the notices that report their changes.
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -32,10 +30,10 @@ pub(crate) struct Status {
     reported: Mutex<LastNotice>,
     /// Why an index cannot be created, until a notice reports it.
     unindexed: Mutex<Option<AuditError>>,
-    /// A defect of the database's library, until a notice reports it.
-    defect: Mutex<Option<AuditError>>,
-    /// Whether such a defect was found. Each connection finds it again.
-    has_defect: AtomicBool,
+    /// What was found in the database or its library and changes no health, until a notice reports it.
+    noticed: Mutex<VecDeque<AuditError>>,
+    /// The messages of what was found so far. Each connection finds it again.
+    known: Mutex<BTreeSet<String>>,
     /// Wakes the task that sends notices: there may be something to report.
     noteworthy: Notify,
     /// What the flusher waits for.
@@ -50,8 +48,8 @@ impl Status {
             history: Mutex::default(),
             reported: Mutex::default(),
             unindexed: Mutex::default(),
-            defect: Mutex::default(),
-            has_defect: AtomicBool::new(false),
+            noticed: Mutex::default(),
+            known: Mutex::default(),
             noteworthy: Notify::new(),
             watch: Watch::default(),
         }
@@ -95,9 +93,9 @@ impl Status {
     /// Sends a notice, if there is something to report. False: there was nothing.
     pub(super) async fn notify_once(&self, on_notice: &OnNotice) -> bool {
         let unindexed = lock(&self.unindexed).take();
-        // A notice reports one of them: the other is for the next notice.
-        let aside = unindexed.or_else(|| lock(&self.defect).take());
-        if lock(&self.defect).is_some() {
+        // A notice reports one of them: the others are for the next notices.
+        let aside = unindexed.or_else(|| lock(&self.noticed).pop_front());
+        if !lock(&self.noticed).is_empty() {
             self.announce();
         }
         let notice = lock(&self.reported).next(self.health(), self.stats(), aside);
@@ -165,10 +163,11 @@ impl Status {
         self.announce();
     }
 
-    /// The database's library has a defect. It is reported once, however often the log connects.
-    pub(super) fn defective(&self, error: AuditError) {
-        if !self.has_defect.swap(true, Ordering::Relaxed) {
-            *lock(&self.defect) = Some(error);
+    /// Something was found that prevents no commit: a defect of the database's library, a trigger on a table, a position
+    /// that somebody has changed. It is reported once, however often it is found.
+    pub(super) fn noticed(&self, error: AuditError) {
+        if lock(&self.known).insert(error.to_string()) {
+            lock(&self.noticed).push_back(error);
             self.announce();
         }
     }

@@ -59,6 +59,7 @@
 //! SELECT create_distributed_table('tracing_audit_entries', 'ledger', colocate_with => 'tracing_audit_heads');
 //! SELECT create_distributed_table('tracing_audit_batches', 'ledger', colocate_with => 'tracing_audit_heads');
 //! SELECT create_distributed_table('tracing_audit_positions', 'ledger', colocate_with => 'tracing_audit_heads');
+//! SELECT create_distributed_table('tracing_audit_writers', 'ledger', colocate_with => 'tracing_audit_heads');
 //! SELECT create_distributed_table('tracing_audit_quarantine', 'ledger', colocate_with => 'tracing_audit_heads');
 //! SELECT create_reference_table('tracing_audit_migrations');
 //! ```

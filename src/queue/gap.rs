@@ -110,6 +110,23 @@ pub(crate) fn lost(lost: u64, queue: Uuid, after: u64) -> Vec<u8> {
     })
 }
 
+/// Returns the record of an event that reports a change at the end of the ledger: that no entries, or others than were
+/// committed, have the numbers from `from` until before `until`.
+pub(crate) fn altered(from: u64, until: u64, replaced: bool, queue: Uuid) -> Vec<u8> {
+    let found = match (until - from, replaced) {
+        (0, false) => "its head or its batches were changed".to_owned(),
+        (0, true) => "the entry that was committed last is gone, or another has its number".to_owned(),
+        (1, _) => format!("the entry {from} is gone"),
+        (lost, _) => format!("the {lost} entries from {from} to {} are gone", until - 1),
+    };
+    event(&format!("the end of the ledger is not as it was left: {found}"), |fields| {
+        fields.u64("lost", (until - from).max(u64::from(replaced)));
+        fields.str("queue", &queue.to_string());
+        fields.u64("from_seq", from);
+        fields.u64("until_seq", until);
+    })
+}
+
 /// Returns the record of an event with the action `audit.gap`.
 fn event(reason: &str, metadata: impl FnOnce(&mut FieldEncoder<'_>)) -> Vec<u8> {
     let mut record = Vec::with_capacity(256);

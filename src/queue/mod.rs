@@ -21,7 +21,7 @@ mod records;
 
 pub(crate) use contract::{Appended, Counts, Due, Outcome, Queue};
 pub use gap::Rejections;
-pub(crate) use gap::{Refused, lost};
+pub(crate) use gap::{Refused, altered, lost};
 #[cfg(any(test, fuzzing))]
 pub(crate) use journal::fuzz;
 pub(crate) use journal::{Backlog, JournalHome, JournalQueue};

@@ -3,6 +3,7 @@
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
+use super::end::{Altered, Left};
 use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
 
@@ -26,6 +27,12 @@ pub(crate) trait Appender: Send {
         None
     }
 
+    /// What was found since the last call and prevents no commit, but is for a person to look at: a trigger on our tables,
+    /// or a position that somebody has changed.
+    fn noticed(&mut self) -> Option<AuditError> {
+        None
+    }
+
     /// Closes the connection and waits until it is closed.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
@@ -45,6 +52,11 @@ pub(crate) struct Append<'a> {
     /// The greatest position that an earlier attempt can have reached.
     pub(crate) reachable: u64,
     pub(crate) rows: &'a [&'a Row],
+    /// The end of the ledger after the last rows that this process has added. `None` if it has added none.
+    pub(crate) left: Option<Left>,
+    /// What an earlier attempt found at the end of the ledger, and the row that tells of it. If it is still so, the row
+    /// is added before `rows`, as a batch of its own that moves no position.
+    pub(crate) altered: Option<(Altered, &'a Row)>,
 }
 
 impl Append<'_> {
@@ -66,6 +78,18 @@ impl Append<'_> {
         };
         (position < self.reached).then(restored)
     }
+
+    /// The row that tells of what was found at the end of the ledger, or the error that asks for one.
+    #[cfg(any(feature = "_sqlite", feature = "postgres"))]
+    pub(crate) fn tells_of(&self, found: Altered) -> Result<&Row, AppendError> {
+        match self.altered {
+            Some((told, row)) if told == found => Ok(row),
+            _ => Err(AppendError {
+                fault: Fault::Altered(found),
+                error: AuditError::new(ErrorKind::Store, "the end of the ledger is not as it was left"),
+            }),
+        }
+    }
 }
 
 /// The effect of an append.
@@ -78,6 +102,8 @@ pub(crate) struct Applied {
     pub(crate) rows: u64,
     /// The `seq` of the first row. `None` if there were no rows.
     pub(crate) first_seq: Option<u64>,
+    /// The row that tells of a change at the end of the ledger was added too.
+    pub(crate) told: bool,
 }
 
 /// An entry that the database can never accept.
@@ -111,10 +137,59 @@ pub(crate) enum Fault {
     Duplicate,
     /// Nobody: the database was restored from a backup, taken at this position.
     Restored { position: u64 },
+    /// Nobody: somebody has changed the end of the ledger. It has to be told with the next attempt.
+    #[cfg_attr(
+        not(any(feature = "_sqlite", feature = "postgres")),
+        allow(dead_code, reason = "only a database is changed")
+    )]
+    Altered(Altered),
 }
 
 #[derive(Debug)]
 pub(crate) struct AppendError {
     pub(crate) fault: Fault,
     pub(crate) error: AuditError,
+}
+
+/// The error of a database that has stored other rows than it was sent. `why` names what may be the cause.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(super) fn not_as_sent(why: &[String]) -> AppendError {
+    let message = match why.first() {
+        Some(suspect) => format!(
+            "{suspect} keeps entries from being stored as they are: remove it, and everything that waits is committed"
+        ),
+        None => "the database has not stored the rows that it was sent: look for a trigger or a rule that drops or \
+                 changes them, on the tables or on their partitions, and remove it"
+            .to_owned(),
+    };
+    AppendError { fault: Fault::Store, error: AuditError::new(ErrorKind::Store, message) }
+}
+
+/// The notice about triggers, rules and the like on our tables.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(super) fn suspicious(suspects: &[String]) -> Option<AuditError> {
+    let first = suspects.first()?;
+    let others = match suspects.len() - 1 {
+        0 => String::new(),
+        others => format!(" (and {others} more)"),
+    };
+    Some(AuditError::new(
+        ErrorKind::Store,
+        format!(
+            "there is {first}{others}: every entry is read back before its commit is confirmed; remove it if it is not \
+             meant to be there"
+        ),
+    ))
+}
+
+/// The notice about a position that somebody has changed.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(super) fn moved(writer: Uuid, named: u64, backed: u64) -> AuditError {
+    AuditError::new(
+        ErrorKind::Store,
+        format!(
+            "tracing_audit_positions names position {named} for the writer {writer}, and the batches and the quarantine \
+             account for {backed}: somebody has changed it; the log goes on from {backed}"
+        ),
+    )
 }

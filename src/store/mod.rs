@@ -6,6 +6,7 @@
 //! | `blocking.rs` | the store's calls for code without an async runtime |
 //! | `backend.rs` | the contract of a database: `Backend`, `Reads`, `Indexes`, and the rows they return |
 //! | `appender.rs` | the contract of its writing side: `Appender`, `Append`, `Applied`, `Fault` |
+//! | `end.rs` | the end of a ledger as the database has it, and as a writer left it |
 //! | `migration.rs` | `Migrate`, `Migration`, and the errors of tables that do not exist or are too old |
 //! | `index.rs` | the names of indexes, built in or on request; hints for query planners |
 //! | `walk.rs` | reads newest first without an index on `ts`: windows over commit batches |
@@ -14,6 +15,7 @@
 mod appender;
 mod backend;
 mod blocking;
+mod end;
 mod handle;
 mod index;
 mod migration;
@@ -30,6 +32,7 @@ pub(crate) use appender::{Append, AppendError, Appender, Applied, Fault, Quarant
 pub(crate) use backend::{Backend, Reads};
 pub(crate) use backend::{Group, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span};
 pub use blocking::BlockingStore;
+pub(crate) use end::{Altered, Left};
 pub use handle::Store;
 pub use index::Index;
 pub use migration::{Migrate, Migration};

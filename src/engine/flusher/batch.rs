@@ -12,8 +12,8 @@ use super::pause::panic_message;
 use crate::engine::Engine;
 use crate::entry::{EventDefaults, Row, encode_entry, interpret};
 use crate::error::{AuditError, ErrorKind};
-use crate::queue::{Records, lost};
-use crate::store::{Fault, Quarantined};
+use crate::queue::{Records, altered, lost};
+use crate::store::{Altered, Fault, Quarantined};
 
 /// Most entries in one transaction, however many are pending: keeps a transaction around 150 ms and the memory of
 /// its rows to some ten megabytes. Half as many are a tenth slower: each commit writes every hot page of the
@@ -48,6 +48,8 @@ pub(super) struct Batch {
     /// The items right after those, which the database refuses. They are quarantined in the transaction of the next
     /// rows, or at the end of the batch in one of their own.
     pub(super) refused: Vec<Quarantined>,
+    /// What an attempt found at the end of the ledger, and the gap entry that tells of it. The entry has no position.
+    pub(super) altered: Option<(Altered, Row)>,
     pub(super) bounds: Bounds,
     /// The defaults of the dead log that accepted the records. `None`: they are our own.
     defaults: Option<Arc<EventDefaults>>,
@@ -91,6 +93,16 @@ impl Batch {
             record,
             duplicate: fault == Fault::Duplicate,
         });
+    }
+
+    /// Makes the gap entry that tells of what was found at the end of the ledger.
+    pub(super) fn tell(&mut self, engine: &Engine, found: Altered) -> Result<(), AuditError> {
+        let record = altered(found.from, found.until, found.replaced, self.writer);
+        let row = interpret(&record, &engine.settings.defaults).map_err(|_| {
+            AuditError::new(ErrorKind::Store, "the end of the ledger was changed, and cannot be told of")
+        })?;
+        self.altered = Some((found, row));
+        Ok(())
     }
 
     /// Adapts the batch to a database that was restored from a backup taken at `position`. The records from there to
@@ -193,6 +205,7 @@ pub(super) async fn interpreted(
         items,
         done: 0,
         refused: Vec::new(),
+        altered: None,
         bounds,
         defaults: records.defaults.clone(),
         all_refused: false,

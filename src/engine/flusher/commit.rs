@@ -11,7 +11,7 @@ use super::{
 use crate::engine::Engine;
 use crate::error::{AuditError, ErrorKind};
 use crate::queue::Outcome;
-use crate::store::{Append, AppendError, Appender, Applied, Fault, Quarantined};
+use crate::store::{Append, AppendError, Appender, Applied, Fault, Left, Quarantined};
 
 /// The connection to the database, and the commits over it.
 pub(super) struct Committer<'e> {
@@ -19,13 +19,15 @@ pub(super) struct Committer<'e> {
     appender: Option<Box<dyn Appender>>,
     /// No append of this log's own records has tried to get beyond this position.
     reachable: u64,
+    /// The end of the ledger after the last rows that this log has added.
+    left: Option<Left>,
     /// Number of appends in which the database has accepted rows.
     pub(super) accepted: u64,
 }
 
 impl<'e> Committer<'e> {
     pub(super) fn new(engine: &'e Engine) -> Self {
-        Self { engine, appender: None, reachable: 0, accepted: 0 }
+        Self { engine, appender: None, reachable: 0, left: None, accepted: 0 }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -40,9 +42,12 @@ impl<'e> Committer<'e> {
 
     async fn connect(&mut self) -> Result<(), AuditError> {
         let settings = &self.engine.settings;
-        let appender = settings.store.connect(&settings.ledger).await?;
+        let mut appender = settings.store.connect(&settings.ledger).await?;
         if let Some(defect) = appender.defect() {
-            self.engine.status.defective(defect);
+            self.engine.status.noticed(defect);
+        }
+        if let Some(noticed) = appender.noticed() {
+            self.engine.status.noticed(noticed);
         }
         self.appender = Some(appender);
         self.engine.migrated();
@@ -67,7 +72,13 @@ impl<'e> Committer<'e> {
             self.connect().await?;
         }
         match &mut self.appender {
-            Some(appender) => appender.position(writer).await,
+            Some(appender) => {
+                let position = appender.position(writer).await;
+                if let Some(noticed) = appender.noticed() {
+                    self.engine.status.noticed(noticed);
+                }
+                position
+            }
             None => Err(not_connected()),
         }
     }
@@ -103,8 +114,10 @@ impl<'e> Committer<'e> {
             match self.append(batch, end..end).await {
                 Ok(applied) => self.applied(batch, applied),
                 Err(AppendError { fault: Fault::Restored { position }, .. }) => {
-                    batch.report_lost(self.engine, position);
+                    self.restored(batch, position);
                 }
+                // The next pass repeats this one.
+                Err(AppendError { fault: Fault::Altered(found), .. }) => batch.tell(self.engine, found)?,
                 Err(AppendError { error, .. }) => return Err(error),
             }
         }
@@ -137,8 +150,12 @@ impl<'e> Committer<'e> {
                 }
                 Err(AppendError { fault: Fault::Store, error }) => return Err(error),
                 Err(AppendError { fault: Fault::Restored { position }, .. }) => {
-                    batch.report_lost(self.engine, position);
+                    self.restored(batch, position);
                     return Ok(());
+                }
+                Err(AppendError { fault: Fault::Altered(found), .. }) => {
+                    batch.tell(self.engine, found)?;
+                    ranges.push(start..rows_end);
                 }
                 Err(AppendError { fault, error }) if rows_end - start == 1 => {
                     batch.refuse(start, fault, &error);
@@ -154,6 +171,12 @@ impl<'e> Committer<'e> {
         Ok(())
     }
 
+    /// The database was restored from a backup, so its end is not the one that this log has left.
+    fn restored(&mut self, batch: &mut Batch, position: u64) {
+        self.left = None;
+        batch.report_lost(self.engine, position);
+    }
+
     /// Appends the refused items and then the rows of this range, in one transaction.
     async fn append(&mut self, batch: &Batch, range: Range<usize>) -> Result<Applied, AppendError> {
         // Only the database knows how far a dead process got.
@@ -162,16 +185,22 @@ impl<'e> Committer<'e> {
         let Some(appender) = &mut self.appender else {
             return Err(AppendError { fault: Fault::Store, error: not_connected() });
         };
-        appender
-            .append(Append {
-                writer: batch.writer,
-                reached: batch.reached(),
-                from: batch.from + batch.done as u64,
-                quarantined: &batch.refused,
-                reachable: if own { self.reachable } else { u64::MAX },
-                rows: &batch.rows(range),
-            })
-            .await
+        let rows = batch.rows(range);
+        let append = Append {
+            writer: batch.writer,
+            reached: batch.reached(),
+            from: batch.from + batch.done as u64,
+            quarantined: &batch.refused,
+            reachable: if own { self.reachable } else { u64::MAX },
+            rows: &rows,
+            left: self.left,
+            altered: batch.altered.as_ref().map(|(found, row)| (*found, row)),
+        };
+        let applied = appender.append(append).await;
+        if let Some(noticed) = appender.noticed() {
+            self.engine.status.noticed(noticed);
+        }
+        applied
     }
 
     /// Writes the books of a commit, made now or in an earlier attempt whose answer was lost.
@@ -184,12 +213,17 @@ impl<'e> Committer<'e> {
         let malformed = batch.rows(first_row..reached).iter().filter(|row| row.problems.is_some()).count();
         // Gap entries that precede the batch: an earlier attempt wrote them about a restored database.
         let before = applied.rows.saturating_sub(reached as u64);
+        let last = batch.items.get(..reached).and_then(<[Item]>::last);
+        if let (Some(first_seq), Some(Item::Row(row))) = (applied.first_seq, last) {
+            self.left = Some(Left { next_seq: first_seq + applied.rows, last: row.id });
+        }
+        let told = if applied.told { batch.altered.take().iter().len() as u64 } else { 0 };
         let outcome = Outcome {
-            committed: applied.rows,
+            committed: applied.rows + told,
             quarantined: first_row.saturating_sub(batch.done) as u64,
             damaged: std::mem::take(&mut batch.damaged),
             malformed: malformed as u64,
-            gaps: before + batch.gaps.saturating_sub(batch.done).min(reached - batch.done) as u64,
+            gaps: told + before + batch.gaps.saturating_sub(batch.done).min(reached - batch.done) as u64,
         };
         self.accepted += u64::from(applied.rows > 0);
         if batch.writer != self.engine.settings.writer {

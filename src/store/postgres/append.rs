@@ -1,34 +1,36 @@
 //! Commits a batch: position, head, rows and quarantine in one transaction.
 
-use chrono::Utc;
 use futures_util::future::BoxFuture;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{
     error::{append_error, in_time},
+    guard::Guard,
     insert::Statements,
     quarantine,
 };
 use crate::error::AuditError;
+use crate::store::appender::moved;
 use crate::store::{Append, AppendError, Appender, Applied, Fault, QuarantineRetried};
 
 pub(super) struct PostgresAppender {
     connection: PgConnection,
     statements: Statements,
+    guard: Guard,
     ledger: String,
 }
 
 impl PostgresAppender {
-    pub(super) fn new(connection: PgConnection, statements: Statements, ledger: &str) -> Self {
-        Self { connection, statements, ledger: ledger.to_owned() }
+    pub(super) fn new(connection: PgConnection, statements: Statements, guard: Guard, ledger: &str) -> Self {
+        Self { connection, statements, guard, ledger: ledger.to_owned() }
     }
 }
 
 impl Appender for PostgresAppender {
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
         Box::pin(async move {
-            let answer = append(&mut self.connection, &self.statements, &self.ledger, batch);
+            let answer = append(&mut self.connection, &self.statements, &mut self.guard, &self.ledger, batch);
             in_time(answer).await.unwrap_or_else(|late| Err(AppendError { fault: Fault::Store, error: late }))
         })
     }
@@ -38,16 +40,25 @@ impl Appender for PostgresAppender {
             let answer = async {
                 let mut transaction =
                     self.statements.begin(&mut self.connection).await.map_err(append_error)?;
-                let position = position(&mut transaction, &self.statements, &self.ledger, writer).await?;
+                let position = self.statements.hold.position(&mut transaction, &self.ledger, writer).await;
+                let position = position.map_err(append_error)?;
                 transaction.commit().await.map_err(append_error)?;
                 Ok::<_, AppendError>(position)
             };
-            in_time(answer).await?.map_err(|cause| cause.error)
+            let (named, backed) = in_time(answer).await?.map_err(|cause| cause.error)?;
+            if named != backed {
+                self.guard.noticed = Some(moved(writer, named, backed));
+            }
+            Ok(backed)
         })
     }
 
     fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>> {
-        Box::pin(quarantine::readmit(&mut self.connection, &self.statements, &self.ledger))
+        Box::pin(quarantine::readmit(&mut self.connection, &self.statements, &mut self.guard, &self.ledger))
+    }
+
+    fn noticed(&mut self) -> Option<AuditError> {
+        self.guard.noticed.take()
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
@@ -58,77 +69,53 @@ impl Appender for PostgresAppender {
     }
 }
 
-async fn position(
-    connection: &mut PgConnection,
-    statements: &Statements,
-    ledger: &str,
-    writer: Uuid,
-) -> Result<u64, AppendError> {
-    let position = statements.position.scalar().bind(ledger).bind(writer);
-    let position: Option<i64> = position.fetch_optional(connection).await.map_err(append_error)?;
-    Ok(position.map_or(0, i64::cast_unsigned))
-}
-
 async fn append(
     connection: &mut PgConnection,
     statements: &Statements,
+    guard: &mut Guard,
     ledger: &str,
     batch: Append<'_>,
 ) -> Result<Applied, AppendError> {
+    let hold = &statements.hold;
     let mut transaction = statements.begin(connection).await.map_err(append_error)?;
-    let first_seq = statements.hold(&mut transaction, ledger).await?;
-    // The position has a statement of its own: only a statement that begins once the ledger is held sees the commit
-    // of the ledger's last holder, which may be an earlier attempt of this writer.
-    let position = position(&mut transaction, statements, ledger, batch.writer).await?;
-    if let Some(error) = batch.impossible(position) {
+    let mut found = hold.hold(&mut transaction, ledger, batch.writer, batch.left).await?;
+    if found.position != batch.reached {
+        let backed = hold.backed(&mut transaction, ledger, batch.writer).await.map_err(append_error)?;
+        if backed != found.position {
+            guard.noticed = Some(moved(batch.writer, found.position, backed));
+            found.position = backed;
+        }
+    }
+    if let Some(error) = batch.impossible(found.position) {
         return Err(error);
     }
-    if position > batch.from {
-        let found = statements.batch.row().bind(ledger).bind(batch.writer);
-        let found: Option<(i64, i64)> = found
-            .bind(position.cast_signed())
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(append_error)?;
+    if found.position > batch.from {
+        let before = hold.applied_before(&mut transaction, ledger, batch.writer, found.position).await;
+        let before = before.map_err(append_error)?;
         // Dropping the transaction would hold the ledger until the connection is used again.
         transaction.rollback().await.map_err(append_error)?;
-        return Ok(Applied {
-            until: position,
-            rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
-            first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
-        });
+        return Ok(before);
     }
+    let (mut first_seq, mut told) = (found.next_seq, false);
+    if let Err(altered) = first_seq {
+        let row = batch.tells_of(altered)?;
+        let at = (ledger, altered.until.cast_signed());
+        statements.add_rows(&mut transaction, at, &[row], (Uuid::new_v4(), 1), guard).await?;
+        guard.compare(&mut transaction, at, &[row], None).await?;
+        (first_seq, told) = (Ok(at.1 + 1), true);
+    }
+    let first_seq = first_seq.unwrap_or_default();
+    let at = (ledger, first_seq);
     let until = batch.until();
-    statements.add_rows(&mut transaction, (ledger, first_seq), batch.rows, (batch.writer, until)).await?;
-    for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
-        statements
-            .quarantine
-            .query()
-            .bind(ledger)
-            .bind(batch.writer)
-            .bind(position.cast_signed())
-            .bind(entry.id)
-            // The error may quote the value that the database refuses.
-            .bind(entry.error.replace('\0', "\u{2400}"))
-            .bind(&entry.record)
-            .bind(Utc::now())
-            .execute(&mut *transaction)
-            .await
-            .map_err(append_error)?;
-    }
-    statements
-        .reach
-        .query()
-        .bind(ledger)
-        .bind(batch.writer)
-        .bind(until.cast_signed())
-        .execute(&mut *transaction)
-        .await
-        .map_err(append_error)?;
+    statements.add_rows(&mut transaction, at, batch.rows, (batch.writer, until), guard).await?;
+    quarantine::add(&mut transaction, statements, ledger, &batch, guard).await?;
+    hold.reach(&mut transaction, ledger, &batch, first_seq).await.map_err(append_error)?;
+    guard.compare(&mut transaction, at, batch.rows, Some(&batch)).await?;
     transaction.commit().await.map_err(append_error)?;
     Ok(Applied {
         until,
         rows: batch.rows.len() as u64,
         first_seq: (!batch.rows.is_empty()).then_some(first_seq.cast_unsigned()),
+        told,
     })
 }

@@ -7,24 +7,21 @@ use uuid::Uuid;
 use super::{
     copy::copy,
     error::{append_error, code_of, insert_error},
+    guard::Guard,
+    hold::HoldStatements,
     source::Postgres,
     sql::Sql,
 };
 use crate::entry::{Row, from_micros};
-use crate::error::{AuditError, ErrorKind};
-use crate::store::{AppendError, Fault};
+use crate::store::AppendError;
 
 /// The statements of one connection.
 pub(super) struct Statements {
     begin: &'static str,
-    head: Sql,
-    pub(super) position: Sql,
-    pub(super) batch: Sql,
+    pub(super) hold: HoldStatements,
     rows: RowStatement,
     add_batch: Sql,
-    move_head: Sql,
     pub(super) quarantine: Sql,
-    pub(super) reach: Sql,
     pub(super) next_quarantined: Sql,
     pub(super) readmitted: Sql,
 }
@@ -65,7 +62,7 @@ pub(super) async fn can_copy(postgres: &Postgres, connection: &mut PgConnection)
     match tried {
         // feature_not_supported, syntax_error
         Err(cause) if matches!(&*code_of(&cause), "0A000" | "42601") => Ok(false),
-        tried => tried.map(|()| true),
+        tried => tried.map(|_| true),
     }
 }
 
@@ -79,16 +76,14 @@ impl Statements {
         };
         Self {
             begin: if commits_are_not_durable { BEGIN_DURABLE } else { BEGIN },
-            head: sql("SELECT next_seq FROM @tracing_audit_heads WHERE ledger = $1 FOR UPDATE"),
-            position: sql("SELECT position FROM @tracing_audit_positions WHERE ledger = $1 AND writer = $2"),
-            batch: sql("SELECT first_seq, entries FROM @tracing_audit_batches
-                 WHERE ledger = $1 AND writer = $2 AND position = $3"),
+            hold: HoldStatements::new(postgres),
             rows,
-            add_batch: sql("INSERT INTO @tracing_audit_batches VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"),
-            move_head: sql("UPDATE @tracing_audit_heads SET next_seq = $2 WHERE ledger = $1"),
+            // One statement, and so one journey to the server.
+            add_batch: sql(
+                "WITH moved AS (UPDATE @tracing_audit_heads SET next_seq = $2 + $3, given = $2 + $3 WHERE ledger = $1)
+                 INSERT INTO @tracing_audit_batches VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            ),
             quarantine: sql("INSERT INTO @tracing_audit_quarantine VALUES ($1, $2, $3, $4, $5, $6, $7)"),
-            reach: sql("INSERT INTO @tracing_audit_positions VALUES ($1, $2, $3)
-                 ON CONFLICT (ledger, writer) DO UPDATE SET position = excluded.position"),
             next_quarantined: sql(
                 "SELECT quarantined_at, writer, position, record FROM @tracing_audit_quarantine
                  WHERE ledger = $1 AND (quarantined_at, writer, position) > ($2, $3, $4)
@@ -107,23 +102,6 @@ impl Statements {
         connection.begin_with(self.begin).await
     }
 
-    /// Holds the ledger until the end of the transaction, and returns its next `seq`.
-    pub(super) async fn hold(
-        &self,
-        transaction: &mut PgConnection,
-        ledger: &str,
-    ) -> Result<i64, AppendError> {
-        let head = self.head.scalar().bind(ledger);
-        let head: Option<i64> = head.fetch_optional(transaction).await.map_err(append_error)?;
-        head.ok_or_else(|| {
-            let error = AuditError::new(
-                ErrorKind::Store,
-                "the ledger's head does not exist: somebody has removed it",
-            );
-            AppendError { fault: Fault::Store, error }
-        })
-    }
-
     /// Adds rows at the head of the ledger, which the transaction holds.
     pub(super) async fn add_rows(
         &self,
@@ -131,6 +109,7 @@ impl Statements {
         (ledger, first_seq): (&str, i64),
         rows: &[&Row],
         (writer, until): (Uuid, u64),
+        guard: &mut Guard,
     ) -> Result<(), AppendError> {
         let (Some(least), Some(greatest)) =
             (rows.iter().map(|row| row.ts).min(), rows.iter().map(|row| row.ts).max())
@@ -138,7 +117,11 @@ impl Statements {
             return Ok(());
         };
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        self.insert(connection, (ledger, first_seq), rows).await.map_err(insert_error)?;
+        let stored = self.insert(connection, (ledger, first_seq), rows).await.map_err(insert_error)?;
+        guard.look(&mut *connection).await.map_err(append_error)?;
+        if stored != rows.len() as u64 {
+            return Err(guard.not_as_sent());
+        }
         self.add_batch
             .query()
             .bind(ledger)
@@ -149,13 +132,6 @@ impl Statements {
             .bind(Utc::now())
             .bind(from_micros(least))
             .bind(from_micros(greatest))
-            .execute(&mut *connection)
-            .await
-            .map_err(append_error)?;
-        self.move_head
-            .query()
-            .bind(ledger)
-            .bind(first_seq.saturating_add(count))
             .execute(connection)
             .await
             .map_err(append_error)?;
@@ -167,7 +143,7 @@ impl Statements {
         connection: &mut PgConnection,
         (ledger, first_seq): (&str, i64),
         rows: &[&Row],
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<u64> {
         fn column<'a, T>(rows: &'a [&'a Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
             rows.iter().map(|row| value(row)).collect()
         }
@@ -178,7 +154,7 @@ impl Statements {
             RowStatement::Insert(insert) => insert,
         };
         let seqs: Vec<i64> = (first_seq..).take(rows.len()).collect();
-        insert
+        let inserted = insert
             .query()
             .bind(ledger)
             .bind(seqs)
@@ -197,6 +173,6 @@ impl Statements {
             .bind(column(rows, |row| row.problems.as_deref()))
             .execute(connection)
             .await?;
-        Ok(())
+        Ok(inserted.rows_affected())
     }
 }

@@ -13,9 +13,10 @@ use crate::error::{AuditError, ErrorKind};
 use crate::store::{Migrate, Migration, migration::not_migrated};
 
 /// The scripts of the migrations, oldest first. The version of a database is the number of migrations that it has had.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../migrations/postgres/0001_ledger.sql"),
     include_str!("../../../migrations/postgres/0002_reads.sql"),
+    include_str!("../../../migrations/postgres/0003_writers.sql"),
 ];
 
 const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS @tracing_audit_migrations \

@@ -11,6 +11,8 @@
 //! | `open.rs` | opens the writing connection |
 //! | `migrate.rs` | creates and migrates the tables |
 //! | `append.rs` | commits a batch: position, head, rows and quarantine in one transaction |
+//! | `hold.rs` | holds the head of a ledger, and checks it and a writer's position |
+//! | `guard.rs` | compares what is stored with what was sent, where triggers may have changed it |
 //! | `insert.rs` | adds rows at the head of the ledger |
 //! | `copy.rs` | rows in `COPY`'s binary format |
 //! | `quarantine.rs` | reads quarantined entries, and tries them again |
@@ -32,6 +34,8 @@ mod by_time;
 mod conditions;
 mod copy;
 mod error;
+mod guard;
+mod hold;
 mod indexes;
 mod insert;
 mod migrate;

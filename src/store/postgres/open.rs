@@ -5,6 +5,7 @@ use sqlx::{Connection, Row as _};
 use super::{
     append::PostgresAppender,
     error::{in_time, store_error},
+    guard::Guard,
     insert::{Statements, can_copy},
     migrate::migrate,
     source::Postgres,
@@ -37,13 +38,16 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
     let head = postgres.statement("SELECT 1 FROM @tracing_audit_heads WHERE ledger = $1");
     let exists = head.query().bind(ledger).fetch_optional(&mut *transaction).await.map_err(store_error)?;
     if exists.is_none() {
-        let add =
-            postgres.statement("INSERT INTO @tracing_audit_heads VALUES ($1, 0) ON CONFLICT DO NOTHING");
+        let add = postgres.statement(
+            "INSERT INTO @tracing_audit_heads (ledger, next_seq) VALUES ($1, 0) ON CONFLICT DO NOTHING",
+        );
         add.query().bind(ledger).execute(&mut *transaction).await.map_err(store_error)?;
     }
+    let mut guard = Guard::new(postgres);
+    guard.look(&mut transaction).await.map_err(store_error)?;
     transaction.commit().await.map_err(store_error)?;
     let can_copy = can_copy(postgres, &mut connection).await.map_err(store_error)?;
     let commits_are_not_durable = !matches!(&*synchronous_commit, "on" | "remote_apply");
     let statements = Statements::new(postgres, commits_are_not_durable, can_copy);
-    Ok(PostgresAppender::new(connection, statements, ledger))
+    Ok(PostgresAppender::new(connection, statements, guard, ledger))
 }

@@ -8,13 +8,14 @@ use uuid::Uuid;
 use super::{
     borrowed::within,
     error::{append_error, store_error},
+    guard::Guard,
     insert::Statements,
     source::Postgres,
     sql::has_table,
 };
 use crate::entry::{EventDefaults, interpret};
 use crate::error::AuditError;
-use crate::store::{AppendError, Fault, QuarantineRetried, QuarantinedRow};
+use crate::store::{Append, AppendError, Fault, QuarantineRetried, QuarantinedRow};
 
 /// The entries in quarantine, in the order in which they were quarantined.
 pub(super) fn rows(postgres: &Postgres) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
@@ -52,12 +53,13 @@ type QuarantineKey = (DateTime<Utc>, Uuid, i64);
 pub(super) async fn readmit(
     connection: &mut PgConnection,
     statements: &Statements,
+    guard: &mut Guard,
     ledger: &str,
 ) -> Result<QuarantineRetried, AuditError> {
     let mut readmitted = QuarantineRetried::default();
     let mut after: QuarantineKey = (DateTime::UNIX_EPOCH, Uuid::nil(), i64::MIN);
     while let Some((key, committed)) =
-        readmit_next(connection, statements, ledger, after).await.map_err(|cause| cause.error)?
+        readmit_next(connection, statements, guard, ledger, after).await.map_err(|cause| cause.error)?
     {
         after = key;
         if committed {
@@ -74,11 +76,13 @@ pub(super) async fn readmit(
 async fn readmit_next(
     connection: &mut PgConnection,
     statements: &Statements,
+    guard: &mut Guard,
     ledger: &str,
     (time, writer, position): QuarantineKey,
 ) -> Result<Option<(QuarantineKey, bool)>, AppendError> {
     let mut transaction = statements.begin(connection).await.map_err(append_error)?;
-    let first_seq = statements.hold(&mut transaction, ledger).await?;
+    let added_as = Uuid::new_v4();
+    let first_seq = statements.hold.hold_for_one(&mut transaction, ledger, added_as).await?;
     let next: Option<(DateTime<Utc>, Uuid, i64, Vec<u8>)> = statements
         .next_quarantined
         .row()
@@ -93,7 +97,7 @@ async fn readmit_next(
     let key = (time, writer, position);
     let Ok(row) = interpret(&record, &EventDefaults::default()) else { return Ok(Some((key, false))) };
     // The batch has a new writer: the position of the writer that quarantined the entry must not change.
-    match statements.add_rows(&mut transaction, (ledger, first_seq), &[&row], (Uuid::new_v4(), 1)).await {
+    match statements.add_rows(&mut transaction, (ledger, first_seq), &[&row], (added_as, 1), guard).await {
         Ok(()) => {}
         Err(AppendError { fault: Fault::Store, error }) => {
             return Err(AppendError { fault: Fault::Store, error });
@@ -109,6 +113,40 @@ async fn readmit_next(
         .execute(&mut *transaction)
         .await
         .map_err(append_error)?;
+    guard.compare(&mut transaction, (ledger, first_seq), &[&row], None).await?;
     transaction.commit().await.map_err(append_error)?;
     Ok(Some((key, true)))
+}
+
+/// Adds the quarantined entries of a batch.
+pub(super) async fn add(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    ledger: &str,
+    batch: &Append<'_>,
+    guard: &mut Guard,
+) -> Result<(), AppendError> {
+    if !batch.quarantined.is_empty() {
+        guard.look(&mut *connection).await.map_err(append_error)?;
+    }
+    for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
+        let added = statements
+            .quarantine
+            .query()
+            .bind(ledger)
+            .bind(batch.writer)
+            .bind(position.cast_signed())
+            .bind(entry.id)
+            // The error may quote the value that the database refuses.
+            .bind(entry.error.replace('\0', "\u{2400}"))
+            .bind(&entry.record)
+            .bind(Utc::now())
+            .execute(&mut *connection)
+            .await
+            .map_err(append_error)?;
+        if added.rows_affected() != 1 {
+            return Err(guard.not_as_sent());
+        }
+    }
+    Ok(())
 }

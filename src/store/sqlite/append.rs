@@ -1,13 +1,20 @@
 //! Commits a batch: position, head, rows and quarantine in one transaction.
 
 use futures_util::future::BoxFuture;
-use sqlx::{Connection, Row as _, SqliteConnection, SqlitePool};
+use sqlx::{Connection, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
-use super::{error::append_error, insert::add_rows, quarantine, source::turn};
-use crate::entry::Moment;
+use super::{
+    error::append_error,
+    guard::Guard,
+    hold::{applied_before, backed, hold, position, reach},
+    insert::add_rows,
+    quarantine,
+    source::turn,
+};
 use crate::error::AuditError;
 use crate::platform::{FileIdentity, Turns};
+use crate::store::appender::moved;
 use crate::store::{Append, AppendError, Appender, Applied, Fault, QuarantineRetried};
 
 /// The connection that an append works with.
@@ -27,11 +34,12 @@ pub(super) struct SqliteAppender {
     connected: Connected,
     /// The defect of the SQLite library, if it can corrupt this database.
     defect: Option<AuditError>,
+    guard: Guard,
 }
 
 impl SqliteAppender {
-    pub(super) fn new(connected: Connected, defect: Option<AuditError>) -> Self {
-        Self { connected, defect }
+    pub(super) fn new(connected: Connected, defect: Option<AuditError>, guard: Guard) -> Self {
+        Self { connected, defect, guard }
     }
 }
 
@@ -44,11 +52,13 @@ impl Appender for SqliteAppender {
                     if let Some(file) = file {
                         file.check().map_err(|error| AppendError { fault: Fault::Store, error })?;
                     }
-                    append(connection, batch).await
+                    append(connection, &mut self.guard, batch).await
                 }
                 Connected::Borrowed(pool) => {
                     let mut connection = pool.acquire().await.map_err(append_error)?;
-                    let outcome = append(&mut connection, batch).await;
+                    // Each connection of a pool has a schema of its own for what is temporary.
+                    self.guard.forget();
+                    let outcome = append(&mut connection, &mut self.guard, batch).await;
                     // Return the connection here: dropping it would spawn a task, which this runtime may not live to run.
                     connection.return_to_pool().await;
                     outcome
@@ -59,14 +69,20 @@ impl Appender for SqliteAppender {
 
     fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>> {
         Box::pin(async move {
-            let position =
-                sqlx::query_scalar("SELECT position FROM tracing_audit_positions WHERE writer = ?");
-            let position = position.bind(writer);
-            let found: sqlx::Result<Option<i64>> = match &mut self.connected {
-                Connected::Own { connection, .. } => position.fetch_optional(connection).await,
-                Connected::Borrowed(pool) => position.fetch_optional(&*pool).await,
+            let found = match &mut self.connected {
+                Connected::Own { connection, .. } => position(connection, writer).await,
+                Connected::Borrowed(pool) => {
+                    let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
+                    let found = position(&mut connection, writer).await;
+                    connection.return_to_pool().await;
+                    found
+                }
             };
-            found.map(|found| found.map_or(0, i64::cast_unsigned)).map_err(|cause| append_error(cause).error)
+            let (named, backed) = found.map_err(|cause| append_error(cause).error)?;
+            if named != backed {
+                self.guard.noticed = Some(moved(writer, named, backed));
+            }
+            Ok(backed)
         })
     }
 
@@ -77,11 +93,11 @@ impl Appender for SqliteAppender {
                     if let Some(file) = file {
                         file.check()?;
                     }
-                    quarantine::readmit(connection, turns).await
+                    quarantine::readmit(connection, turns, &mut self.guard).await
                 }
                 Connected::Borrowed(pool) => {
                     let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
-                    let outcome = quarantine::readmit(&mut connection, &mut None).await;
+                    let outcome = quarantine::readmit(&mut connection, &mut None, &mut self.guard).await;
                     connection.return_to_pool().await;
                     outcome
                 }
@@ -91,6 +107,10 @@ impl Appender for SqliteAppender {
 
     fn defect(&self) -> Option<AuditError> {
         self.defect.clone()
+    }
+
+    fn noticed(&mut self) -> Option<AuditError> {
+        self.guard.noticed.take()
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
@@ -103,69 +123,47 @@ impl Appender for SqliteAppender {
     }
 }
 
-async fn append(connection: &mut SqliteConnection, batch: Append<'_>) -> Result<Applied, AppendError> {
+async fn append(
+    connection: &mut SqliteConnection,
+    guard: &mut Guard,
+    batch: Append<'_>,
+) -> Result<Applied, AppendError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(append_error)?;
-    let head = sqlx::query(
-        "SELECT next_seq, (SELECT position FROM tracing_audit_positions WHERE writer = ?) FROM tracing_audit_head",
-    )
-    .bind(batch.writer)
-    .fetch_one(&mut *transaction)
-    .await
-    .map_err(append_error)?;
-    let first_seq: i64 = head.try_get(0).map_err(append_error)?;
-    let position = head.try_get::<Option<i64>, _>(1).map_err(append_error)?.map_or(0, i64::cast_unsigned);
-    if let Some(error) = batch.impossible(position) {
+    let mut held = hold(&mut transaction, batch.writer, batch.left).await.map_err(append_error)?;
+    guard.look(&mut transaction, held.schema).await.map_err(append_error)?;
+    if held.position != batch.reached {
+        let backed = backed(&mut transaction, batch.writer).await.map_err(append_error)?;
+        if backed != held.position {
+            guard.noticed = Some(moved(batch.writer, held.position, backed));
+            held.position = backed;
+        }
+    }
+    if let Some(error) = batch.impossible(held.position) {
         return Err(error);
     }
-    if position > batch.from {
-        return applied_before(&mut transaction, batch.writer, position).await.map_err(append_error);
+    if held.position > batch.from {
+        return applied_before(&mut transaction, batch.writer, held.position).await.map_err(append_error);
     }
+    let (mut first_seq, mut told) = (held.next_seq, false);
+    if let Err(found) = first_seq {
+        let row = batch.tells_of(found)?;
+        let at = found.until.cast_signed();
+        add_rows(&mut transaction, at, &[row], (Uuid::new_v4(), 1), guard).await?;
+        guard.compare(&mut transaction, at, &[row], None).await?;
+        (first_seq, told) = (Ok(at + 1), true);
+    }
+    let first_seq = first_seq.unwrap_or_default();
     let until = batch.until();
-    add_rows(&mut transaction, first_seq, batch.rows, batch.writer, until).await?;
-    let now = Moment::now().micros;
-    for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
-        sqlx::query("INSERT INTO tracing_audit_quarantine VALUES (?, ?, ?, ?, ?, ?)")
-            .bind(batch.writer)
-            .bind(position.cast_signed())
-            .bind(entry.id)
-            .bind(&entry.error)
-            .bind(&entry.record)
-            .bind(now)
-            .execute(&mut *transaction)
-            .await
-            .map_err(append_error)?;
-    }
-    sqlx::query("INSERT INTO tracing_audit_positions VALUES (?, ?) ON CONFLICT DO UPDATE SET position = excluded.position")
-        .bind(batch.writer)
-        .bind(until.cast_signed())
-        .execute(&mut *transaction)
-        .await
-        .map_err(append_error)?;
+    add_rows(&mut transaction, first_seq, batch.rows, (batch.writer, until), guard).await?;
+    quarantine::add(&mut transaction, &batch, guard).await?;
+    reach(&mut transaction, &batch, first_seq).await.map_err(append_error)?;
+    guard.compare(&mut transaction, first_seq, batch.rows, Some(&batch)).await?;
     transaction.commit().await.map_err(append_error)?;
     Ok(Applied {
         until,
         rows: batch.rows.len() as u64,
         first_seq: (!batch.rows.is_empty()).then_some(first_seq.cast_unsigned()),
-    })
-}
-
-/// The effect of an earlier attempt that has reached this position, and whose answer was lost.
-async fn applied_before(
-    connection: &mut SqliteConnection,
-    writer: Uuid,
-    position: u64,
-) -> sqlx::Result<Applied> {
-    let found: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT first_seq, entries FROM tracing_audit_batches WHERE writer = ? AND position = ?",
-    )
-    .bind(writer)
-    .bind(position.cast_signed())
-    .fetch_optional(connection)
-    .await?;
-    Ok(Applied {
-        until: position,
-        rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
-        first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
+        told,
     })
 }
 

@@ -5,7 +5,10 @@ use std::sync::{Arc, LazyLock};
 use sqlx::{Arguments as _, AssertSqlSafe, SqliteConnection, sqlite::SqliteArguments};
 use uuid::Uuid;
 
-use super::error::{append_error, insert_error};
+use super::{
+    error::{append_error, insert_error},
+    guard::Guard,
+};
 use crate::entry::{Moment, Row};
 use crate::store::AppendError;
 
@@ -35,10 +38,13 @@ pub(super) async fn add_rows(
     connection: &mut SqliteConnection,
     first_seq: i64,
     rows: &[&Row],
-    writer: Uuid,
-    until: u64,
+    (writer, until): (Uuid, u64),
+    guard: &Guard,
 ) -> Result<(), AppendError> {
-    insert_rows(connection, first_seq, rows).await.map_err(insert_error)?;
+    let stored = insert_rows(connection, first_seq, rows).await.map_err(insert_error)?;
+    if stored != rows.len() as u64 {
+        return Err(guard.not_as_sent());
+    }
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     if let (Some(least), Some(greatest)) =
         (rows.iter().map(|row| row.ts).min(), rows.iter().map(|row| row.ts).max())
@@ -54,17 +60,21 @@ pub(super) async fn add_rows(
             .execute(&mut *connection)
             .await
             .map_err(append_error)?;
-        sqlx::query("UPDATE tracing_audit_head SET next_seq = ?")
+        let moved = sqlx::query("UPDATE tracing_audit_head SET next_seq = ?1, given = ?1")
             .bind(first_seq.saturating_add(count))
             .execute(connection)
             .await
             .map_err(append_error)?;
+        if moved.rows_affected() != 1 {
+            return Err(guard.not_as_sent());
+        }
     }
     Ok(())
 }
 
-/// Inserts rows. While SQLite's thread works on one statement, the parameters of the next are bound.
-async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[&Row]) -> sqlx::Result<()> {
+/// Inserts rows, and returns how many SQLite has stored. While SQLite's thread works on one statement, the parameters of the next are bound.
+async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[&Row]) -> sqlx::Result<u64> {
+    let mut stored = 0;
     let mut chunks = chunks(rows);
     let mut seq = first_seq;
     let mut prepare = || {
@@ -77,10 +87,10 @@ async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[
     while let Some((sql, arguments)) = next {
         let execute = sqlx::query_with(AssertSqlSafe(sql), arguments?).execute(&mut *connection);
         let (done, prepared) = tokio::join!(biased; execute, async { prepare() });
-        done?;
+        stored += done?.rows_affected();
         next = prepared;
     }
-    Ok(())
+    Ok(stored)
 }
 
 /// Cuts rows into the widest shapes that fit.

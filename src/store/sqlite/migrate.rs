@@ -13,9 +13,10 @@ use crate::error::{AuditError, ErrorKind};
 use crate::store::{Migrate, Migration, migration::not_migrated};
 
 /// The schema, oldest first. The version of a database is the number of these that it has.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../migrations/sqlite/0001_ledger.sql"),
     include_str!("../../../migrations/sqlite/0002_reads.sql"),
+    include_str!("../../../migrations/sqlite/0003_writers.sql"),
 ];
 
 /// Sets the journal mode of a file that we create: before the tables, while the file is empty.
@@ -109,11 +110,10 @@ async fn apply(connection: &mut SqliteConnection) -> sqlx::Result<()> {
 }
 
 /// Adds the head of this ledger to a file that has none, unless another process is faster. Returns the ledger that the
-/// file holds then.
+/// file holds then. If the file has entries, somebody has removed its head: the next append finds where it was.
 async fn begin_ledger(connection: &mut SqliteConnection, ledger: &str) -> sqlx::Result<String> {
-    let begin = "INSERT INTO tracing_audit_head SELECT ?, 0
-                 WHERE NOT EXISTS (SELECT 1 FROM tracing_audit_head)
-                   AND NOT EXISTS (SELECT 1 FROM tracing_audit_entries)";
+    let begin = "INSERT INTO tracing_audit_head (ledger, next_seq)
+                 SELECT ?, 0 WHERE NOT EXISTS (SELECT 1 FROM tracing_audit_head)";
     sqlx::query(begin).bind(ledger).execute(&mut *connection).await?;
     sqlx::query_scalar("SELECT ledger FROM tracing_audit_head").fetch_one(connection).await
 }

@@ -8,7 +8,9 @@
 //! | `library.rs` | checks the version of the SQLite library for a defect that can corrupt a database |
 //! | `migrate.rs` | creates and migrates the tables |
 //! | `append.rs` | commits a batch: position, head, rows, quarantine, one transaction |
+//! | `hold.rs` | holds the head of the ledger, and checks it and a writer's position |
 //! | `insert.rs` | adds rows at the head of the ledger |
+//! | `guard.rs` | compares what is stored with what was sent, where triggers may have changed it |
 //! | `quarantine.rs` | reads quarantined entries, and retries them |
 //! | `sql.rs` | statements and their parameters; literals and paths as SQL |
 //! | `conditions.rs` | a query's conditions as SQL |
@@ -27,6 +29,8 @@ mod by_time;
 mod cancel;
 mod conditions;
 mod error;
+mod guard;
+mod hold;
 mod indexes;
 mod insert;
 mod library;

@@ -11,6 +11,7 @@ use sqlx::{Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOption
 use super::{
     append::{Connected, SqliteAppender},
     error::{is_busy, store_error},
+    guard::Guard,
     library,
     migrate::{MODE, OpenError, file_of, migrate},
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
@@ -44,7 +45,7 @@ pub(super) async fn connect(
         Source::Pool { pool, in_memory } => {
             if is_in_memory(pool, in_memory).await? {
                 migrate_in_memory(pool, ledger, may).await?;
-                return Ok(SqliteAppender::new(Connected::Borrowed(pool.clone()), None));
+                return Ok(SqliteAppender::new(Connected::Borrowed(pool.clone()), None, Guard::default()));
             }
             (pool.connect_options().as_ref().clone(), false)
         }
@@ -57,7 +58,7 @@ pub(super) async fn connect(
         options = options.create_if_missing(false);
     }
     let mut tries = Tries::new();
-    let (connection, defect) = loop {
+    let (connection, defect, guard) = loop {
         match open(&options, ours, ledger, may).await {
             Ok(opened) => break opened,
             Err(failed) => tries.again(failed).await?,
@@ -73,7 +74,7 @@ pub(super) async fn connect(
         Some(file) => Turns::beside(file).await.ok(),
         None => None,
     };
-    Ok(SqliteAppender::new(Connected::Own { connection, file, turns }, defect))
+    Ok(SqliteAppender::new(Connected::Own { connection, file, turns }, defect, guard))
 }
 
 /// Brings the tables of a pool's database in memory up to date, on a connection of the pool.
@@ -114,13 +115,14 @@ impl Tries {
     }
 }
 
-/// Opens the file and migrates it. Also returns the defect of the SQLite library, if it can corrupt the file.
+/// Opens the file and migrates it. Also returns the defect of the SQLite library, if it can corrupt the file, and what
+/// stands between the writer and its tables.
 async fn open(
     options: &SqliteConnectOptions,
     ours: bool,
     ledger: &str,
     may: Migrate,
-) -> Result<(SqliteConnection, Option<AuditError>), OpenError> {
+) -> Result<(SqliteConnection, Option<AuditError>, Guard), OpenError> {
     let path = options.get_filename();
     let open_error =
         |cause: sqlx::Error| OpenError { busy: is_busy(&cause), error: store_error(path, cause) };
@@ -137,7 +139,8 @@ async fn open(
     }
     migrate(&mut connection, ledger, may).await?;
     let defect = library::defect(&mut connection).await.map_err(open_error)?;
-    Ok((connection, defect))
+    let guard = Guard::at_open(&mut connection).await.map_err(open_error)?;
+    Ok((connection, defect, guard))
 }
 
 /// Whether the pool is on a database in memory.

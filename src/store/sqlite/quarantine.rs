@@ -6,13 +6,15 @@ use uuid::Uuid;
 
 use super::{
     error::append_error,
+    guard::Guard,
+    hold::hold,
     insert::add_rows,
     source::{Sqlite, turn},
 };
-use crate::entry::{EventDefaults, interpret};
-use crate::error::AuditError;
+use crate::entry::{EventDefaults, Moment, interpret};
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::Turns;
-use crate::store::{AppendError, Fault, QuarantineRetried, QuarantinedRow};
+use crate::store::{Append, AppendError, Fault, QuarantineRetried, QuarantinedRow};
 
 /// The quarantined entries, in the order in which they were quarantined.
 pub(super) fn rows(sqlite: &Sqlite) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
@@ -43,11 +45,12 @@ pub(super) fn rows(sqlite: &Sqlite) -> BoxStream<'_, Result<QuarantinedRow, Audi
 pub(super) async fn readmit(
     connection: &mut SqliteConnection,
     turns: &mut Option<Turns>,
+    guard: &mut Guard,
 ) -> Result<QuarantineRetried, AuditError> {
     let (mut readmitted, mut after) = (QuarantineRetried::default(), i64::MIN);
     loop {
         let _turn = turn(turns).await;
-        let next = readmit_next(connection, after).await.map_err(|failed| failed.error)?;
+        let next = readmit_next(connection, guard, after).await.map_err(|failed| failed.error)?;
         let Some((rowid, committed)) = next else { return Ok(readmitted) };
         after = rowid;
         if committed {
@@ -62,21 +65,25 @@ pub(super) async fn readmit(
 /// now; `None` if there is no such entry.
 async fn readmit_next(
     connection: &mut SqliteConnection,
+    guard: &mut Guard,
     after: i64,
 ) -> Result<Option<(i64, bool)>, AppendError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(append_error)?;
-    let next: Option<(i64, Vec<u8>, i64)> = sqlx::query_as(
-        "SELECT rowid, record, (SELECT next_seq FROM tracing_audit_head) FROM tracing_audit_quarantine \
-         WHERE rowid > ? ORDER BY rowid LIMIT 1",
+    let next: Option<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT rowid, record FROM tracing_audit_quarantine WHERE rowid > ? ORDER BY rowid LIMIT 1",
     )
     .bind(after)
     .fetch_optional(&mut *transaction)
     .await
     .map_err(append_error)?;
-    let Some((rowid, record, first_seq)) = next else { return Ok(None) };
+    let Some((rowid, record)) = next else { return Ok(None) };
     let Ok(row) = interpret(&record, &EventDefaults::default()) else { return Ok(Some((rowid, false))) };
     // Add it as the batch of a writer of its own: the positions of the writer that quarantined it stay as they are.
-    match add_rows(&mut transaction, first_seq, &[&row], Uuid::new_v4(), 1).await {
+    let writer = Uuid::new_v4();
+    let held = hold(&mut transaction, writer, None).await.map_err(append_error)?;
+    guard.look(&mut transaction, held.schema).await.map_err(append_error)?;
+    let first_seq = held.next_seq.map_err(|_| altered())?;
+    match add_rows(&mut transaction, first_seq, &[&row], (writer, 1), guard).await {
         Ok(()) => {}
         Err(AppendError { fault: Fault::Store, error }) => {
             return Err(AppendError { fault: Fault::Store, error });
@@ -88,6 +95,39 @@ async fn readmit_next(
         .execute(&mut *transaction)
         .await
         .map_err(append_error)?;
+    guard.compare(&mut transaction, first_seq, &[&row], None).await?;
     transaction.commit().await.map_err(append_error)?;
     Ok(Some((rowid, true)))
+}
+
+/// The error of a ledger whose end is not as its last writer left it.
+fn altered() -> AppendError {
+    let message =
+        "the end of the ledger is not as it was left: write an entry first, with which that is told";
+    AppendError { fault: Fault::Store, error: AuditError::new(ErrorKind::Store, message) }
+}
+
+/// Adds the quarantined entries of a batch.
+pub(super) async fn add(
+    connection: &mut SqliteConnection,
+    batch: &Append<'_>,
+    guard: &Guard,
+) -> Result<(), AppendError> {
+    let now = Moment::now().micros;
+    for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
+        let added = sqlx::query("INSERT INTO tracing_audit_quarantine VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(batch.writer)
+            .bind(position.cast_signed())
+            .bind(entry.id)
+            .bind(&entry.error)
+            .bind(&entry.record)
+            .bind(now)
+            .execute(&mut *connection)
+            .await
+            .map_err(append_error)?;
+        if added.rows_affected() != 1 {
+            return Err(guard.not_as_sent());
+        }
+    }
+    Ok(())
 }

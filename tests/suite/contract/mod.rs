@@ -9,6 +9,9 @@ macro_rules! suite {
         mod indexes {
             include!("indexes.rs");
         }
+        mod meddling {
+            include!("meddling.rs");
+        }
         mod reading {
             include!("reading.rs");
         }

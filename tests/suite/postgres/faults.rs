@@ -58,7 +58,8 @@ impl Desk {
                 "CREATE ROLE {clerk} LOGIN PASSWORD 'one';
                  GRANT SELECT ON ALL TABLES IN SCHEMA public TO {clerk};
                  GRANT INSERT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_quarantine TO {clerk};
-                 GRANT INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions TO {clerk}"
+                 GRANT INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions, tracing_audit_writers
+                     TO {clerk}"
             ),
         );
         Self { clerk, url, directory }
@@ -224,6 +225,45 @@ fn a_transaction_that_cannot_be_serialized_is_tried_again() {
     };
     let end = || desk.run("DROP TRIGGER collides ON tracing_audit_entries");
     desk.survives(desk.store(), begin, "the transaction collided with another", end);
+}
+
+#[test]
+fn a_trigger_that_waits_for_the_commit_is_not_let_through() {
+    let desk = Desk::new("deferred");
+    let begin = || {
+        desk.run(
+            "CREATE FUNCTION erase() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+             AS $$ BEGIN DELETE FROM public.tracing_audit_entries WHERE seq = new.seq; RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER erases AFTER INSERT ON tracing_audit_entries
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION erase()",
+        );
+    };
+    let end = || desk.run("DROP TRIGGER erases ON tracing_audit_entries");
+    desk.survives(desk.store(), begin, "DROP TRIGGER erases ON tracing_audit_entries", end);
+}
+
+#[test]
+fn a_rule_that_drops_what_is_written_and_a_view_in_the_place_of_a_table_are_waited_for() {
+    let desk = Desk::new("ruled");
+    let begin = || desk.run("CREATE RULE drops AS ON INSERT TO tracing_audit_batches DO INSTEAD NOTHING");
+    let end = || desk.run("DROP RULE drops ON tracing_audit_batches");
+    desk.survives(desk.store(), begin, "DROP RULE drops ON tracing_audit_batches", end);
+    let desk = Desk::new("viewed");
+    let begin = || {
+        desk.run(
+            "ALTER TABLE tracing_audit_entries RENAME TO aside;
+             CREATE VIEW tracing_audit_entries AS SELECT * FROM aside;
+             GRANT SELECT, INSERT ON tracing_audit_entries TO $clerk;
+             CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+             CREATE TRIGGER swallows INSTEAD OF INSERT ON tracing_audit_entries
+             FOR EACH ROW EXECUTE FUNCTION swallow()",
+        );
+    };
+    let end = || {
+        desk.run("DROP VIEW tracing_audit_entries; ALTER TABLE aside RENAME TO tracing_audit_entries");
+        desk.run("GRANT SELECT, INSERT ON tracing_audit_entries TO $clerk");
+    };
+    desk.survives(desk.store(), begin, "DROP TRIGGER swallows ON tracing_audit_entries", end);
 }
 
 #[test]

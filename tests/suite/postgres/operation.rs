@@ -234,7 +234,7 @@ fn migrations_of_an_application_and_of_the_log_do_not_touch_each_other() {
                                    (SELECT count(*) FROM tracing_audit_migrations),
                                    (SELECT string_agg(note, ',') FROM audit_log)";
             let found: (i64, i64, String) = sqlx::query_as(versions).fetch_one(&pool).await.unwrap();
-            assert_eq!(found, (1, 2, "mine".to_owned()));
+            assert_eq!(found, (1, 3, "mine".to_owned()));
         });
     }
 }
@@ -810,7 +810,7 @@ fn entries_are_inserted_where_row_level_security_forbids_copying() {
         "CREATE ROLE watched LOGIN;
          GRANT SELECT ON ALL TABLES IN SCHEMA public TO watched;
          GRANT INSERT ON tracing_audit_entries, tracing_audit_batches TO watched;
-         GRANT INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions TO watched",
+         GRANT INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions, tracing_audit_writers TO watched",
     );
     let as_watched = url.replace("postgres@", "watched@");
     let log = in_memory(&as_watched);

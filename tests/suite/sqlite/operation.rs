@@ -8,12 +8,12 @@ use std::{
 };
 
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
-use tracing_audit::{AuditEntry, AuditFilter, AuditLog, AuditReader, AuditWriter, Store, WhenFull};
+use tracing_audit::{AuditEntry, AuditFilter, AuditLog, AuditReader, AuditWriter, Health, Store, WhenFull};
 use uuid::Uuid;
 
 use crate::support::{
-    self, assert_balanced, block_on, connect, entry, execute, in_own_process, is_root, lock, log, log_with,
-    only, open, run, this_test, unlock, wait_until,
+    self, assert_balanced, block_on, commit, connect, entry, execute, in_own_process, is_root, lock, log,
+    log_with, only, open, run, this_test, unlock, wait_until,
 };
 
 /// Settles what a writer accepted, however long one flush waits.
@@ -497,4 +497,25 @@ fn a_log_finds_its_file_after_the_process_has_changed_its_directory() {
             assert!(directory.path().join(name).is_file(), "{name}");
         }
     });
+}
+
+#[test]
+fn a_view_in_the_place_of_the_table_is_named_and_waited_for() {
+    let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(300)).on_notice(|_| {}));
+    commit(&fixture.log, entry("before"));
+    fixture.run(
+        "ALTER TABLE tracing_audit_entries RENAME TO aside;
+         CREATE VIEW tracing_audit_entries AS SELECT * FROM aside;
+         CREATE TRIGGER swallows INSTEAD OF INSERT ON tracing_audit_entries BEGIN SELECT 1; END",
+    );
+    assert!(fixture.log.writer().blocking().commit(entry("a")).unwrap_err().is_pending());
+    wait_until("it is named", || {
+        fixture.log.stats().last_error.is_some_and(|last| last.to_string().contains("DROP TRIGGER swallows"))
+    });
+    assert_eq!(fixture.log.health(), Health::Failing);
+    fixture.run("DROP VIEW tracing_audit_entries; ALTER TABLE aside RENAME TO tracing_audit_entries");
+    fixture.settle();
+    let found = fixture.entries();
+    assert!(found.iter().map(|found| &*found.entry.action).eq(["before", "a"]));
+    assert_eq!((fixture.log.health(), fixture.log.stats().quarantined), (Health::Healthy, 0));
 }

@@ -541,6 +541,40 @@ fn a_database_restored_from_an_earlier_backup_is_recorded_and_the_journal_commit
 
 /// With the shell's `.backup` and `.restore`, which go through SQLite and leave the file in its place.
 #[test]
+fn a_position_that_nothing_accounts_for_discards_no_journal() {
+    let test = this_test!();
+    in_own_process_unless_child(test, || {
+        // Of a process that has committed nothing, and of one that has committed 300.
+        for (count, ends, position) in [(50, "exit", 50), (50, "abort", 7), (500, "flush 300", 500)] {
+            let directory = tempfile::tempdir().unwrap();
+            drop(builder(directory.path()).blocking().open().unwrap());
+            accepted_and_died(test, &directory, count, ends);
+            let writer =
+                journals(directory.path())[0].file_name().unwrap().to_str().unwrap().replace('-', "");
+            support::run(
+                file(directory.path()).to_str().unwrap(),
+                format!("INSERT OR REPLACE INTO tracing_audit_positions VALUES (x'{writer}', {position})"),
+            );
+            let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let notices = Arc::clone(&told);
+            let log = builder(directory.path())
+                .on_notice(move |notice| notices.lock().unwrap().push(notice.to_string()))
+                .blocking()
+                .open()
+                .unwrap();
+            wait_until("the journal is adopted", || journals(directory.path()).len() == 1);
+            let found = entries(directory.path());
+            assert_eq!(numbers(&found), (0..count).collect::<Vec<_>>());
+            assert_eq!(found.len() as u64, count);
+            wait_until("somebody is told", || {
+                told.lock().unwrap().iter().any(|notice| notice.contains("somebody has changed it"))
+            });
+            assert_balanced(&log.stats());
+        }
+    });
+}
+
+#[test]
 fn a_database_restored_under_a_running_log_is_recorded_once_and_the_log_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let shell = |command: &str| {

@@ -1,0 +1,211 @@
+//! Holds the head of a ledger, and checks it and a writer's position against what the other tables account for.
+
+use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::{error::append_error, source::Postgres, sql::Sql};
+use crate::error::{AuditError, ErrorKind};
+use crate::store::end::{End, SEQ_LIMIT};
+use crate::store::{Altered, Append, AppendError, Applied, Fault, Left};
+
+/// The statements about the head and the positions.
+pub(super) struct HoldStatements {
+    head: Sql,
+    end: Sql,
+    position: Sql,
+    backed: Sql,
+    batch: Sql,
+    reach: Sql,
+}
+
+/// What a transaction finds when it begins.
+pub(super) struct Held {
+    /// The `seq` of the next entry, or what is wrong with the end of the ledger.
+    pub(super) next_seq: Result<i64, Altered>,
+    /// The writer's position, as its row names it.
+    pub(super) position: u64,
+}
+
+impl HoldStatements {
+    pub(super) fn new(postgres: &Postgres) -> Self {
+        let sql = |statement| postgres.statement(statement);
+        Self {
+            head: sql("SELECT next_seq FROM @tracing_audit_heads WHERE ledger = $1 FOR UPDATE"),
+            end: sql(
+                "SELECT next_seq,
+                        (SELECT seq + 1 FROM @tracing_audit_entries WHERE ledger = $1 AND seq < $2
+                         ORDER BY seq DESC LIMIT 1),
+                        (SELECT first_seq + entries FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < $2
+                         ORDER BY first_seq DESC LIMIT 1),
+                        greatest(given, CASE WHEN $3 THEN (SELECT max(next_seq) FROM @tracing_audit_writers
+                                                           WHERE ledger = $1) END),
+                        (SELECT id FROM @tracing_audit_entries WHERE ledger = $1 AND seq = $4),
+                        (SELECT position FROM @tracing_audit_positions WHERE ledger = $1 AND writer = $5)
+                 FROM @tracing_audit_heads WHERE ledger = $1",
+            ),
+            // The batch before the end that the writer's row names is the writer's last one.
+            position: sql(
+                "SELECT (SELECT position FROM @tracing_audit_positions WHERE ledger = $1 AND writer = $2),
+                        (SELECT greatest(w.quarantined, (SELECT CASE WHEN b.writer = w.writer THEN b.position END
+                                                         FROM @tracing_audit_batches b
+                                                         WHERE b.ledger = $1 AND b.first_seq < w.next_seq
+                                                         ORDER BY b.first_seq DESC LIMIT 1))
+                         FROM @tracing_audit_writers w WHERE w.ledger = $1 AND w.writer = $2)
+                 FROM @tracing_audit_heads WHERE ledger = $1",
+            ),
+            backed: sql(
+                "SELECT coalesce(greatest(
+                     (SELECT max(position) FROM @tracing_audit_batches WHERE ledger = $1 AND writer = $2),
+                     (SELECT max(position) FROM @tracing_audit_quarantine WHERE ledger = $1 AND writer = $2),
+                     (SELECT quarantined FROM @tracing_audit_writers WHERE ledger = $1 AND writer = $2)), 0)
+                 FROM @tracing_audit_heads WHERE ledger = $1",
+            ),
+            batch: sql("SELECT first_seq, entries FROM @tracing_audit_batches
+                 WHERE ledger = $1 AND writer = $2 AND position = $3"),
+            // One statement, and so one journey to the server.
+            reach: sql(
+                "WITH known AS (
+                     INSERT INTO @tracing_audit_writers AS w (ledger, writer, next_seq, quarantined)
+                     VALUES ($1, $2, $4, $5)
+                     ON CONFLICT (ledger, writer) DO UPDATE
+                     SET next_seq = coalesce(excluded.next_seq, w.next_seq),
+                         quarantined = coalesce(excluded.quarantined, w.quarantined))
+                 INSERT INTO @tracing_audit_positions VALUES ($1, $2, $3)
+                 ON CONFLICT (ledger, writer) DO UPDATE SET position = excluded.position",
+            ),
+        }
+    }
+
+    /// Holds the ledger until the end of the transaction, and reads its end and the writer's position.
+    pub(super) async fn hold(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &str,
+        writer: Uuid,
+        left: Option<Left>,
+    ) -> Result<Held, AppendError> {
+        let head = self.head.scalar::<i64>().bind(ledger);
+        let is_held = head.fetch_optional(&mut *connection).await.map_err(append_error)?;
+        // The rest has a statement of its own: only a statement that begins once the ledger is held sees the commit of
+        // the ledger's last holder, which may be an earlier attempt of this writer.
+        let found = match is_held {
+            None => None,
+            Some(_) => self
+                .end
+                .query()
+                .bind(ledger)
+                .bind(SEQ_LIMIT)
+                .bind(left.is_none())
+                .bind(left.map(|left| left.next_seq.cast_signed() - 1))
+                .bind(writer)
+                .fetch_optional(connection)
+                .await
+                .map_err(append_error)?,
+        };
+        let Some(found) = found else {
+            let message = "the ledger's head does not exist: somebody has removed it";
+            return Err(AppendError {
+                fault: Fault::Store,
+                error: AuditError::new(ErrorKind::Store, message),
+            });
+        };
+        let read = || {
+            let end = End {
+                head: found.try_get(0)?,
+                entries: found.try_get(1)?,
+                batches: found.try_get(2)?,
+                given: found.try_get(3)?,
+                last: found.try_get(4)?,
+            };
+            let position = found.try_get::<Option<i64>, _>(5)?.map_or(0, i64::cast_unsigned);
+            Ok(Held { next_seq: end.next_seq(left), position })
+        };
+        read().map_err(append_error)
+    }
+
+    /// The position that the batches and the quarantine account for. Reads every batch, so it is asked only if the
+    /// writer's position is not the expected one.
+    pub(super) async fn backed(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &str,
+        writer: Uuid,
+    ) -> sqlx::Result<u64> {
+        let backed = self.backed.scalar::<i64>().bind(ledger).bind(writer);
+        Ok(backed.fetch_optional(connection).await?.map_or(0, i64::cast_unsigned))
+    }
+
+    /// The position that a writer's row names, and the one that the batches and the quarantine account for.
+    pub(super) async fn position(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &str,
+        writer: Uuid,
+    ) -> sqlx::Result<(u64, u64)> {
+        let found = self.position.row::<(Option<i64>, Option<i64>)>().bind(ledger).bind(writer);
+        let (named, accounted) = found.fetch_optional(&mut *connection).await?.unwrap_or_default();
+        let named = named.unwrap_or(0);
+        let backed = if accounted == Some(named) {
+            named.cast_unsigned()
+        } else {
+            self.backed(connection, ledger, writer).await?
+        };
+        Ok((named.cast_unsigned(), backed))
+    }
+
+    /// The effect of an earlier attempt that has reached this position, and whose answer was lost.
+    pub(super) async fn applied_before(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &str,
+        writer: Uuid,
+        position: u64,
+    ) -> sqlx::Result<Applied> {
+        let found = self.batch.row::<(i64, i64)>().bind(ledger).bind(writer).bind(position.cast_signed());
+        let found = found.fetch_optional(connection).await?;
+        Ok(Applied {
+            until: position,
+            rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
+            first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
+            told: false,
+        })
+    }
+
+    /// Writes down the position that the writer reaches with this batch, and what accounts for it.
+    pub(super) async fn reach(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &str,
+        batch: &Append<'_>,
+        first_seq: i64,
+    ) -> sqlx::Result<()> {
+        let rows = i64::try_from(batch.rows.len()).unwrap_or(i64::MAX);
+        let quarantined = batch.from + batch.quarantined.len() as u64;
+        self.reach
+            .query()
+            .bind(ledger)
+            .bind(batch.writer)
+            .bind(batch.until().cast_signed())
+            .bind((rows > 0).then_some(first_seq.saturating_add(rows)))
+            .bind((!batch.quarantined.is_empty()).then_some(quarantined.cast_signed()))
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// As [`hold`](Self::hold), for a row that does not wait in a queue. If the end of the ledger is not as it was left,
+    /// only a batch can tell it.
+    pub(super) async fn hold_for_one(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &str,
+        writer: Uuid,
+    ) -> Result<i64, AppendError> {
+        let held = self.hold(connection, ledger, writer, None).await?;
+        held.next_seq.map_err(|_| {
+            let message =
+                "the end of the ledger is not as it was left: write an entry first, with which that is told";
+            AppendError { fault: Fault::Store, error: AuditError::new(ErrorKind::Store, message) }
+        })
+    }
+}
