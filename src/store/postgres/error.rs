@@ -49,6 +49,10 @@ pub(super) fn store_error(cause: sqlx::Error) -> AuditError {
         "42P05" | "26000" => {
             "a pooler in transaction mode stands between: end the URL with ?statement-cache-capacity=0"
         }
+        "55P03" => {
+            "another transaction has held the ledger for too long: pg_stat_activity names the process that holds it"
+        }
+        "25P03" => "the server ended a transaction of this process, which had sent nothing for too long",
         "53300" => "the database server has no connection left: raise max_connections, or use a pooler",
         "53100" => "the database server's disk is full",
         "25006" => "the database server is read-only: a standby, or default_transaction_read_only",

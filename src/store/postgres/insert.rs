@@ -15,6 +15,16 @@ use super::{
 use crate::entry::{Row, from_micros};
 use crate::store::AppendError;
 
+/// The limits of a transaction: see [`BEGIN`].
+macro_rules! limits {
+    () => {
+        "SELECT set_config(name, value, true)
+         FROM (VALUES ('lock_timeout', '20s'), ('idle_in_transaction_session_timeout', '30s'),
+                      ('client_connection_check_interval', '1s')) AS wanted (name, value)
+         WHERE current_setting(name, true) = '0' AND (name NOT LIKE 'client%' OR version() LIKE '%linux%')"
+    };
+}
+
 /// The statements of one connection.
 pub(super) struct Statements {
     begin: &'static str,
@@ -35,8 +45,15 @@ enum RowStatement {
 
 /// The beginnings of a transaction. They do not rely on the session's settings. The second one makes a commit durable
 /// where the session does not.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-const BEGIN_DURABLE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on";
+///
+/// Where the role or the server sets no limits, these count: a transaction waits 20 s for a lock, the server ends it if
+/// its client has sent nothing for 30 s, and looks every second whether the client of a statement is still there. So a
+/// process that is stopped or cut off while it holds the ledger does not hold it for ever, and those who wait for it
+/// leave nothing behind. The settings end with the transaction, so that the next client of a pooler does not inherit
+/// them.
+pub(super) const BEGIN: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", limits!());
+const BEGIN_DURABLE: &str =
+    concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; ", limits!());
 
 const COPY: &str = "COPY @tracing_audit_entries
          (ledger, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,

@@ -6,6 +6,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::{
     error::{is_race, store_error},
+    insert::BEGIN,
     source::Postgres,
     sql::has_table,
 };
@@ -110,7 +111,7 @@ async fn apply(
         sqlx::raw_sql(postgres.sql(CREATE_MIGRATIONS)).execute(&mut *transaction).await?;
         transaction.commit().await?;
     }
-    let mut transaction = connection.begin().await?;
+    let mut transaction = connection.begin_with(BEGIN).await?;
     let add = postgres.statement("INSERT INTO @tracing_audit_migrations VALUES ($1, now())");
     add.query().bind(i64::try_from(version).unwrap_or(i64::MAX)).execute(&mut *transaction).await?;
     if let Some(schema) = &postgres.schema {

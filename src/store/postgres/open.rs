@@ -1,6 +1,6 @@
 //! Opens the writing connection: checks the server, brings the tables up to date, and adds the ledger's head.
 
-use sqlx::{Connection, Row as _};
+use sqlx::{Connection, PgConnection, Row as _};
 
 use super::{
     append::PostgresAppender,
@@ -33,6 +33,7 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
     }
     let synchronous_commit: String = settings.try_get(1).map_err(store_error)?;
     migrate(postgres, &mut connection, may).await?;
+    end_stopped(&mut connection).await.map_err(store_error)?;
     // Each append will lock this row.
     let mut transaction = connection.begin().await.map_err(store_error)?;
     let head = postgres.statement("SELECT 1 FROM @tracing_audit_heads WHERE ledger = $1");
@@ -50,4 +51,15 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
     let commits_are_not_durable = !matches!(&*synchronous_commit, "on" | "remote_apply");
     let statements = Statements::new(postgres, commits_are_not_durable, can_copy);
     Ok(PostgresAppender::new(connection, statements, guard, ledger))
+}
+
+/// Ends what holds a ledger while it waits for rows that do not come: the `COPY` of a process of this role that is stopped
+/// or cut off. No setting limits how long the server waits for them.
+async fn end_stopped(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+                 AND state = 'active' AND wait_event = 'ClientRead' AND query LIKE 'COPY %tracing_audit_entries%'
+                 AND query_start < clock_timestamp() - interval '30s'";
+    sqlx::raw_sql(end).execute(connection).await?;
+    Ok(())
 }

@@ -13,8 +13,9 @@ use tracing_audit::{
 };
 
 use crate::support::{
-    self, assert_balanced, block_on, commit, entry, in_own_mounts, mount, postgres::Server, run, settle,
-    this_test, wait_until,
+    self, assert_balanced, block_on, commit, entry, in_own_mounts, mount,
+    postgres::{Server, in_memory, server},
+    run, settle, this_test, wait_until,
 };
 
 /// A log whose journal is in this directory.
@@ -264,6 +265,66 @@ fn a_rule_that_drops_what_is_written_and_a_view_in_the_place_of_a_table_are_wait
         desk.run("GRANT SELECT, INSERT ON tracing_audit_entries TO $clerk");
     };
     desk.survives(desk.store(), begin, "DROP TRIGGER swallows ON tracing_audit_entries", end);
+}
+
+/// Commits one entry to the database of this URL.
+const WRITES_TO: &str = "TRACING_AUDIT_TEST_WRITES_TO";
+
+#[test]
+fn a_process_that_is_stopped_amid_its_commit_does_not_hold_up_others_for_ever() {
+    if let Ok(url) = std::env::var(WRITES_TO) {
+        return assert_eq!(commit(&in_memory(&url), entry("stopped")), 2);
+    }
+    let url = server().create_database();
+    let log = in_memory(&url);
+    assert_eq!(commit(&log, entry("before")), 0);
+    // The child holds the ledger, and waits for this lock: its answer comes when it is stopped.
+    let mut blocker = block_on(PgConnection::connect(&url)).unwrap();
+    let mut block = |sql: &'static str| block_on(sqlx::raw_sql(sql).execute(&mut blocker)).map(drop).unwrap();
+    block("BEGIN; LOCK TABLE tracing_audit_positions IN SHARE MODE");
+    let child = support::child(this_test!(), &[(WRITES_TO, &url)]);
+    let backends = |condition: &str| {
+        let count = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
+        );
+        block_on(async {
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            let count = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(count));
+            count.fetch_one(&mut connection).await.unwrap()
+        })
+    };
+    wait_until("the child holds the ledger", || {
+        backends("wait_event_type = 'Lock' AND query LIKE '%INSERT INTO tracing_audit_positions%'") == 1
+    });
+    let signal = |signal: &str| {
+        let kill = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    };
+    signal("-STOP");
+    block("COMMIT");
+    log.writer().try_write(entry("meanwhile")).unwrap();
+    wait_until("the other commits", || log.stats().committed == 2);
+    // The one that waited and the blocker, beside this one: nobody has left any behind.
+    wait_until("the backends have ended", || backends("backend_type = 'client backend'") <= 4);
+    signal("-CONT");
+    assert!(support::wait(child).success());
+    let found = block_on(support::all(&log.reader()));
+    assert!(found.iter().map(|found| &*found.entry.action).eq(["before", "meanwhile", "stopped"]));
+}
+
+#[test]
+fn rows_that_do_not_come_hold_up_others_for_a_bounded_time() {
+    let url = server().create_database();
+    let log = in_memory(&url);
+    assert_eq!(commit(&log, entry("before")), 0);
+    let mut stopped = block_on(PgConnection::connect(&url)).unwrap();
+    let hold = "BEGIN; SELECT 1 FROM tracing_audit_heads FOR UPDATE";
+    block_on(sqlx::raw_sql(hold).execute(&mut stopped)).unwrap();
+    let copy =
+        block_on(stopped.copy_in_raw("COPY tracing_audit_entries FROM STDIN (FORMAT binary)")).unwrap();
+    log.writer().try_write(entry("after")).unwrap();
+    wait_until("the other commits", || log.stats().committed == 2);
+    assert!(block_on(copy.finish()).is_err());
 }
 
 #[test]
