@@ -318,7 +318,7 @@ impl Engine {
             _ = progress.wait_for(|progress| progress.acknowledged >= until || progress.ended) => {}
             () = self.timer(timeout) => {}
         }
-        let Progress { acknowledged: reached, ended } = *self.progress.borrow();
+        let Progress { acknowledged: reached, ended, .. } = *self.progress.borrow();
         if reached >= until {
             return Ok(());
         }
@@ -340,8 +340,24 @@ impl Engine {
     /// counted. In a journal they also outlast the process, so there this does not wait for a failing database.
     pub(crate) fn flush_when_dropped(&self) {
         let stays = self.settings.journal.is_some() && self.status.failing();
-        if !IS_FLUSHER.get() && !stays {
-            drop(block_on(self.flush(DROP_FLUSH)));
+        if IS_FLUSHER.get() || stays || self.process.is_another() {
+            return;
+        }
+        let start = Instant::now();
+        if block_on(self.flush(DROP_FLUSH)).is_ok() {
+            block_on(self.tidied(DROP_FLUSH.saturating_sub(start.elapsed())));
+        }
+    }
+
+    /// Waits until everything that was committed is in the database's main file, or something is in the way of that.
+    async fn tidied(&self, timeout: Duration) {
+        let asked = self.tidy_asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.tidy.notify_one();
+        let mut progress = self.progress.subscribe();
+        tokio::select! {
+            biased;
+            _ = progress.wait_for(|progress| progress.tidied >= asked || progress.ended) => {}
+            () = self.timer(timeout) => {}
         }
     }
 

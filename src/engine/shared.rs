@@ -46,6 +46,8 @@ pub(super) struct Progress {
     pub(super) acknowledged: u64,
     /// The flusher's thread has ended.
     pub(super) ended: bool,
+    /// The number of the last request to tidy up that was served.
+    pub(super) tidied: u64,
 }
 
 /// The shared state of one log. See the [module](self).
@@ -70,6 +72,10 @@ pub(crate) struct Engine {
     pub(super) stopped: Notify,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) commits: CommitWaiters,
+    /// The number of requests to bring everything into the database's main file.
+    pub(super) tidy_asked: AtomicU64,
+    /// Wakes the flusher, because that was asked for.
+    pub(super) tidy: Notify,
     /// Wakes the task that does the queue's background work.
     pub(super) upkeep: Notify,
     /// Wakes the task that creates indexes: the log has connected, so the tables exist.
@@ -125,6 +131,8 @@ impl Engine {
             stopped: Notify::new(),
             progress: watch::Sender::new(Progress::default()),
             commits: CommitWaiters::default(),
+            tidy_asked: AtomicU64::new(0),
+            tidy: Notify::new(),
             upkeep: Notify::new(),
             tables_exist: Notify::new(),
             process: Process::current(),

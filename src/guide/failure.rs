@@ -20,6 +20,11 @@
 //! | the file system is full | entries wait until there is room | `survive::faults`: `a_full_file_system_…` |
 //! | it becomes read-only | entries wait until it is writable again | `survive::faults`: `a_file_system_remounted_read_only_…` |
 //! | the file is deleted or replaced | entries wait until that file is back; no other is ever written, and no new one begun | `survive::faults`: `a_file_unlinked_and_restored_…`; `sqlite::operation`: `a_file_replaced_under_us_…` |
+//! | the `-wal` or `-shm` of a SQLite file is removed or replaced | nothing is confirmed meanwhile; what it held is moved into the file, which is opened again, and then the batch is committed once | `sqlite::files`: `a_write_ahead_log_that_is_removed_…`, `an_index_of_the_write_ahead_log_…`, `a_file_that_is_mounted_over_…` |
+//! | the `-wal` is cut or overwritten | nothing is confirmed, with SQLite 3.51 or later; restart every program that has the file open | `sqlite::files`: `a_write_ahead_log_that_is_cut_…` |
+//! | the file itself is cut or overwritten in place (`truncate`, `cp`, logrotate's `copytruncate`) | nothing is confirmed or written; entries wait until its contents are back in the same file | `sqlite::files`: `a_database_that_is_cut_is_written_again_…`, `a_database_that_is_copied_over_…` |
+//! | a `-wal` was left beside a file to which it does not belong (a restored backup, a file that is empty or gone) | `open` is an error, and neither file is changed: move the `-wal` away, or restore both of one moment | `sqlite::files`: `a_write_ahead_log_left_beside_…`, `a_write_ahead_log_whose_database_…` |
+//! | another program checkpoints, vacuums, opens or closes the file | nothing: that is allowed | `sqlite::files`: `what_other_programs_may_do_…` |
 //! | the file is damaged | opening says so; a writer waits until it is restored in place | `survive::faults`: `a_file_damaged_in_the_middle_…` |
 //! | a trigger, a rule or a view drops or changes what is written | nothing is confirmed, health is `Failing`, and the error names it; once it is removed, everything that waits is committed | `contract::meddling`: `a_trigger_that_drops_…`; `postgres::faults`: `a_trigger_that_waits_…`, `a_rule_that_drops_…`; `sqlite::operation`: `a_view_in_the_place_…` |
 //! | there is a trigger that changes nothing of ours | one notice names it, and every entry is read back before its commit is confirmed | `contract::meddling`: `a_trigger_that_changes_nothing_…` |
@@ -98,6 +103,13 @@
 //! | the async runtime that opened the log is dropped | nothing: the log has a thread of its own | nothing | `emit::committed`: `a_log_outlives_the_runtime_…` |
 //! | a notice handler panics or never returns | nothing: it runs on another thread | nothing | `emit::committed`: `a_notice_handler_…` |
 //! | it forks | the child's own events: its calls are errors that say so | the same | `survive::journal`: `a_forked_child_…` |
+//!
+//! After a normal end a SQLite file alone is the log: its write-ahead log is moved into it by
+//! [`shutdown`](crate::AuditLog::shutdown), when the [`AuditLog`](crate::AuditLog) is dropped (also if a global layer keeps
+//! the log running), and when nothing was committed for 5 s. `flush` does not do it: that would cost two syncs a call. To
+//! copy the file of a busy log, use SQLite's `VACUUM INTO`, or copy `-wal` along while no program has it open. A reader
+//! that stays amid a transaction keeps what is newer in the `-wal`. Shown by `sqlite::files`: `after_a_shutdown_…`,
+//! `a_log_dropped_while_…`, `an_idle_log_…`.
 //!
 //! A log looks for the journals of dead processes when it is opened, soon after, and every minute, and commits their
 //! entries in addition to its own; [`recovered`](crate::Stats::recovered) counts them. Entries that a journal

@@ -1,4 +1,4 @@
-//! The identity of an open file: whether its path still names it.
+//! The identity of an open file: whether its path still names it, and whether anybody has changed it since a look.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use crate::error::{AuditError, ErrorKind};
 #[derive(Clone, Debug)]
 pub(crate) struct FileIdentity {
     path: PathBuf,
-    device_and_inode: (u64, u64),
+    id: (u64, u64),
 }
 
 impl FileIdentity {
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        let device_and_inode = device_and_inode(path)?;
-        Some(Self { path: path.to_owned(), device_and_inode })
+        let id = FileLook::at(path)?.id;
+        Some(Self { path: path.to_owned(), id })
     }
 
     /// Checks that the path still names the open file.
@@ -22,7 +22,7 @@ impl FileIdentity {
     /// # Errors
     /// If it names another file or none: nobody would find entries that were written now.
     pub(crate) fn check(&self) -> Result<(), AuditError> {
-        if device_and_inode(&self.path) == Some(self.device_and_inode) {
+        if FileLook::at(&self.path).is_some_and(|found| found.id == self.id) {
             return Ok(());
         }
         Err(AuditError::new(
@@ -35,15 +35,38 @@ impl FileIdentity {
     }
 }
 
-#[cfg(unix)]
-fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
+/// What a path named at one moment. It is found without opening the file: to close a file that SQLite has open would
+/// give up the locks of every connection of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileLook {
+    /// The device and the number of the file.
+    pub(crate) id: (u64, u64),
+    pub(crate) len: u64,
+    /// The time of the last change of any kind, which nobody can set.
+    changed: (i64, i64),
 }
 
-/// Returns `None`: on systems other than Unix an open file cannot be deleted.
-#[cfg(not(unix))]
-fn device_and_inode(_: &Path) -> Option<(u64, u64)> {
-    None
+impl FileLook {
+    /// `None`: the path names nothing, or nothing that can be looked at.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|found| Self::of(&found))
+    }
+
+    #[cfg(unix)]
+    fn of(found: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self {
+            id: (found.dev(), found.ino()),
+            len: found.len(),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+
+    /// Without an identity: on systems other than Unix an open file cannot be deleted.
+    #[cfg(not(unix))]
+    fn of(found: &std::fs::Metadata) -> Self {
+        let changed = found.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let nanos = changed.map_or(0, |at| i64::try_from(at.as_nanos()).unwrap_or(i64::MAX));
+        Self { id: (0, 0), len: found.len(), changed: (0, nanos) }
+    }
 }

@@ -5,7 +5,7 @@
 //! | `clock` | keeps the time for the limits of a log, on a thread on which nothing may block |
 //! | `file` | positioned reads and writes, preallocation, directory sync |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
-//! | `identity` | tells whether a path still names an open file |
+//! | `identity` | tells whether a path still names an open file, and whether that was changed |
 //! | `random` | random bits, which a forked child does not share with its parent |
 //! | `runtime` | blocks a thread on a future, wherever the thread is |
 //! | `sync` | takes locks, and says why poison is ignored |
@@ -28,7 +28,7 @@ pub(crate) use clock::{Clock, Detached, moment_after};
 pub(crate) use file::*;
 pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]
-pub(crate) use identity::FileIdentity;
+pub(crate) use identity::{FileIdentity, FileLook};
 pub(crate) use random::random;
 pub(crate) use runtime::*;
 pub(crate) use sync::lock;

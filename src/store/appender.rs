@@ -33,7 +33,18 @@ pub(crate) trait Appender: Send {
         None
     }
 
-    /// Closes the connection and waits until it is closed.
+    /// Checks that what was committed is still where others find it. Returns the work, if there is some, that moves
+    /// whatever the database keeps beside its main file into that file. It runs beside batches, which do not wait for it,
+    /// and returns false if something was in its way.
+    ///
+    /// # Errors
+    /// If what was committed may be lost, as in [`append`](Self::append).
+    fn tidy(&mut self) -> BoxFuture<'_, Result<Option<BoxFuture<'static, bool>>, AuditError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Moves what the database keeps beside its main file into that file, closes the connection, and waits until it is
+    /// closed. For a connection that has failed too: what was committed on it is saved as far as it can be.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{
@@ -54,15 +55,18 @@ impl<'e> Committer<'e> {
         Ok(())
     }
 
-    /// Drops the connection. The next attempt opens another.
-    pub(super) fn disconnect(&mut self) {
-        self.appender = None;
-    }
-
-    /// Closes the connection, if there is one, and waits until it is closed.
-    pub(super) async fn close(mut self) {
+    /// Closes the connection, if there is one, and waits until it is closed. The next attempt opens another.
+    pub(super) async fn disconnect(&mut self) {
         if let Some(appender) = self.appender.take() {
             appender.close().await;
+        }
+    }
+
+    /// Checks that what was committed is still there, and returns the work that brings it all into the main file.
+    pub(super) async fn tidy(&mut self) -> Result<Option<BoxFuture<'static, bool>>, AuditError> {
+        match &mut self.appender {
+            Some(appender) => appender.tidy().await,
+            None => Ok(None),
         }
     }
 

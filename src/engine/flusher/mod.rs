@@ -8,6 +8,7 @@
 //! | `commit.rs` | commits or quarantines each row of a batch, by bisection |
 //! | `adopt.rs` | adopts and reads the journals of dead processes, on other threads |
 //! | `recover.rs` | commits what these journals hold, batch by batch between our own |
+//! | `tidy.rs` | brings everything into the database's main file, once the log is idle |
 //! | `pause.rs` | pauses between attempts, and what the flusher waits for |
 
 mod adopt;
@@ -15,6 +16,7 @@ mod batch;
 mod commit;
 mod pause;
 mod recover;
+mod tidy;
 mod work;
 
 #[cfg(all(test, feature = "_sqlite"))]

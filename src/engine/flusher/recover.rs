@@ -63,7 +63,7 @@ impl Recovery {
             Err(error) => {
                 engine.status.failed(error);
                 engine.status.retries();
-                committer.disconnect();
+                committer.disconnect().await;
                 pause.rest(engine).await;
             }
         }

@@ -10,6 +10,7 @@ use super::{
     commit::Committer,
     pause::{Pause, panic_message, queue_watched, watched},
     recover::Recovery,
+    tidy::Tidying,
 };
 use crate::engine::Engine;
 use crate::error::{AuditError, ErrorKind};
@@ -27,6 +28,7 @@ pub(in crate::engine) async fn run(
         recovery: Recovery::new(engine),
         pause: Pause::default(),
         probing: Pause::default(),
+        tidying: Tidying::new(),
     };
     let mut failed = false;
     if must_open {
@@ -46,13 +48,17 @@ pub(in crate::engine) async fn run(
     if !failed {
         while let Err(panic) = AssertUnwindSafe(flusher.work()).catch_unwind().await {
             engine.status.panicked(panic_message(&*panic));
-            flusher.committer.disconnect();
+            flusher.committer.disconnect().await;
             if !flusher.pause.rest(engine).await {
                 break;
             }
         }
     }
-    flusher.committer.close().await;
+    if let Some(tidying) = flusher.tidying.work.take() {
+        // It has the file open: the last connection must be the writer's.
+        drop(tidying.await);
+    }
+    flusher.committer.disconnect().await;
 }
 
 /// The flusher's state, which outlasts a panic.
@@ -63,6 +69,7 @@ struct Flusher<'e> {
     pause: Pause,
     /// The pause before a failing database is asked whether it has recovered, while there is nothing to commit.
     probing: Pause,
+    tidying: Tidying,
 }
 
 /// What the flusher does next.
@@ -73,6 +80,8 @@ enum Next {
     Recovery,
     /// Asks the failing database for an answer.
     Probe,
+    /// Goes on: everything is in the database's main file, or is being moved there.
+    Tidied,
     /// Ends: there will never be a batch again.
     End,
 }
@@ -88,6 +97,9 @@ impl Flusher<'_> {
         let mut position = engine.queue.counts().acknowledged;
         loop {
             self.recovery.recover(&mut self.committer, &mut self.pause).await;
+            if self.recovery.is_behind() {
+                self.tidying.busy();
+            }
             let mut batch = match prepared.take() {
                 Some(batch) => batch,
                 None => match self.wait().await {
@@ -104,7 +116,7 @@ impl Flusher<'_> {
                             }
                         }
                     }
-                    Next::Recovery => continue,
+                    Next::Recovery | Next::Tidied => continue,
                     Next::Probe => {
                         self.probe().await;
                         continue;
@@ -125,6 +137,7 @@ impl Flusher<'_> {
             if !settled {
                 return;
             }
+            self.tidying.busy();
             // The batch has grown if its first attempts failed, so the prepared one may not follow it.
             position = batch.from + batch.done as u64;
             self.pause = Pause::default();
@@ -168,6 +181,7 @@ impl Flusher<'_> {
             is_due = engine.wait_for_batch() => if is_due { Next::Batch } else { Next::End },
             () = self.recovery.changed(engine), if recovers => Next::Recovery,
             () = tokio::time::sleep(self.probing.next()), if failing => Next::Probe,
+            () = self.tidying.step(&mut self.committer) => Next::Tidied,
         }
     }
 
@@ -180,7 +194,7 @@ impl Flusher<'_> {
             Err(error) => {
                 engine.status.failed(error);
                 engine.status.retries();
-                self.committer.disconnect();
+                self.committer.disconnect().await;
             }
         }
     }
@@ -194,7 +208,7 @@ impl Flusher<'_> {
             let Err(error) = watched(engine, self.committer.attempt(batch)).await else { return true };
             engine.status.failed(error);
             // A connection that failed once is not trusted again.
-            self.committer.disconnect();
+            self.committer.disconnect().await;
             engine.status.retries();
             if !pause.rest(engine).await {
                 return false;

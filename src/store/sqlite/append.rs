@@ -1,33 +1,74 @@
 //! Commits a batch: position, head, rows and quarantine in one transaction.
 
+use std::sync::{Arc, OnceLock};
+
 use futures_util::future::BoxFuture;
-use sqlx::{Connection, SqliteConnection, SqlitePool};
+use sqlx::{Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
 
 use super::{
     error::append_error,
+    files::Files,
     guard::Guard,
     hold::{applied_before, backed, hold, position, reach},
     insert::add_rows,
+    kept::Kept,
     quarantine,
     source::turn,
+    tidy::{close_idle, move_log},
 };
 use crate::error::AuditError;
-use crate::platform::{FileIdentity, Turns};
+use crate::platform::{FileLook, Turns};
 use crate::store::appender::moved;
 use crate::store::{Append, AppendError, Appender, Applied, Fault, QuarantineRetried};
 
 /// The connection that an append works with.
 pub(super) enum Connected {
-    Own {
-        connection: SqliteConnection,
-        file: Option<FileIdentity>,
-        /// The turns of those who write this file. `None` if no turns can be taken there.
-        turns: Option<Turns>,
-    },
+    Own(Box<Own>),
     /// The pool of a database in memory, which lives as long as a connection of the pool: a connection is borrowed for
     /// each batch.
     Borrowed(SqlitePool),
+}
+
+/// A writer's own connection to a file.
+pub(super) struct Own {
+    pub(super) connection: SqliteConnection,
+    pub(super) options: SqliteConnectOptions,
+    pub(super) files: Option<Files>,
+    /// The turns of those who write this file. `None` if no turns can be taken there.
+    pub(super) turns: Option<Turns>,
+    /// The pools of the log's readers, whose connections would outlast this one.
+    pub(super) pools: Vec<Arc<OnceLock<SqlitePool>>>,
+    /// The place for a connection that must not be closed.
+    pub(super) kept: Arc<Kept>,
+}
+
+impl Own {
+    /// Checks that what is committed now, or was committed a moment ago, is in the files that others find.
+    pub(super) async fn check(&mut self) -> Result<(), AuditError> {
+        match &mut self.files {
+            Some(files) => files.check(&mut self.connection).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Moves what can be moved into the one file, and closes the connection. If the files were changed so that closing
+    /// would do harm, keeps it instead.
+    async fn close(mut self: Box<Self>) {
+        close_idle(&self.pools).await;
+        // What was found is in the files' own state, which decides what closing does.
+        drop(self.check().await);
+        let Some(files) = self.files.take() else {
+            return drop(self.connection.close().await);
+        };
+        if files.must_stay() {
+            self.files = Some(files);
+            let kept = Arc::clone(&self.kept);
+            kept.put(self);
+        } else {
+            files.close(self.connection).await;
+        }
+    }
 }
 
 pub(super) struct SqliteAppender {
@@ -47,12 +88,14 @@ impl Appender for SqliteAppender {
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
         Box::pin(async move {
             match &mut self.connected {
-                Connected::Own { connection, file, turns } => {
-                    let _turn = turn(turns).await;
-                    if let Some(file) = file {
-                        file.check().map_err(|error| AppendError { fault: Fault::Store, error })?;
-                    }
-                    append(connection, &mut self.guard, batch).await
+                Connected::Own(own) => {
+                    let store_fault = |error| AppendError { fault: Fault::Store, error };
+                    let _turn = turn(&mut own.turns).await;
+                    own.check().await.map_err(store_fault)?;
+                    let applied = append(&mut own.connection, &mut self.guard, batch).await?;
+                    // Confirm nothing that was committed into files which nobody will find.
+                    own.check().await.map_err(store_fault)?;
+                    Ok(applied)
                 }
                 Connected::Borrowed(pool) => {
                     let mut connection = pool.acquire().await.map_err(append_error)?;
@@ -70,7 +113,7 @@ impl Appender for SqliteAppender {
     fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>> {
         Box::pin(async move {
             let found = match &mut self.connected {
-                Connected::Own { connection, .. } => position(connection, writer).await,
+                Connected::Own(own) => position(&mut own.connection, writer).await,
                 Connected::Borrowed(pool) => {
                     let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
                     let found = position(&mut connection, writer).await;
@@ -89,11 +132,12 @@ impl Appender for SqliteAppender {
     fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>> {
         Box::pin(async move {
             match &mut self.connected {
-                Connected::Own { connection, file, turns } => {
-                    if let Some(file) = file {
-                        file.check()?;
-                    }
-                    quarantine::readmit(connection, turns, &mut self.guard).await
+                Connected::Own(own) => {
+                    own.check().await?;
+                    let Own { connection, turns, .. } = &mut **own;
+                    let readmitted = quarantine::readmit(connection, turns, &mut self.guard).await?;
+                    own.check().await?;
+                    Ok(readmitted)
                 }
                 Connected::Borrowed(pool) => {
                     let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
@@ -113,11 +157,23 @@ impl Appender for SqliteAppender {
         self.guard.noticed.take()
     }
 
+    fn tidy(&mut self) -> BoxFuture<'_, Result<Option<BoxFuture<'static, bool>>, AuditError>> {
+        Box::pin(async move {
+            let Connected::Own(own) = &mut self.connected else { return Ok(None) };
+            own.check().await?;
+            let Some(log) = own.files.as_ref().and_then(Files::log) else { return Ok(None) };
+            if FileLook::at(&log).is_none_or(|log| log.len == 0) {
+                return Ok(None);
+            }
+            let work: BoxFuture<'static, bool> = Box::pin(move_log(own.options.clone()));
+            Ok(Some(work))
+        })
+    }
+
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if let Connected::Own { connection, .. } = self.connected {
-                // Everything is committed; an error while the write-ahead log is tidied up does not matter.
-                drop(connection.close().await);
+            if let Connected::Own(own) = self.connected {
+                own.close().await;
             }
         })
     }

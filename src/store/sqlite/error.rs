@@ -16,6 +16,11 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(code_of(error), Some(5 | 6))
 }
 
+/// Whether the error is `SQLITE_CORRUPT` or `SQLITE_NOTADB`.
+pub(super) fn is_damaged(error: &sqlx::Error) -> bool {
+    matches!(code_of(error), Some(11 | 26))
+}
+
 /// Turns an error of SQLite on the database at `path` into one that names the remedy, where there is one.
 pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
     let shown = path.display();

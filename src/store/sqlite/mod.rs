@@ -9,6 +9,11 @@
 //! | `migrate.rs` | creates and migrates the tables |
 //! | `append.rs` | commits a batch: position, head, rows, quarantine, one transaction |
 //! | `hold.rs` | holds the head of the ledger, and checks it and a writer's position |
+//! | `files.rs` | the files of an open database: what they were when it was opened, and whether they still are |
+//! | `belongs.rs` | judges whether a write-ahead log belongs to its database |
+//! | `wal.rs` | reads a write-ahead log from outside SQLite |
+//! | `kept.rs` | keeps a connection that must not be closed |
+//! | `tidy.rs` | moves the write-ahead log into the database: when idle, and at the end |
 //! | `insert.rs` | adds rows at the head of the ledger |
 //! | `guard.rs` | compares what is stored with what was sent, where triggers may have changed it |
 //! | `quarantine.rs` | reads quarantined entries, and retries them |
@@ -25,14 +30,17 @@
 
 mod append;
 mod backend;
+mod belongs;
 mod by_time;
 mod cancel;
 mod conditions;
 mod error;
+mod files;
 mod guard;
 mod hold;
 mod indexes;
 mod insert;
+mod kept;
 mod library;
 mod migrate;
 mod open;
@@ -43,3 +51,5 @@ mod recorded_reads;
 mod rows;
 mod source;
 mod sql;
+mod tidy;
+mod wal;

@@ -2,15 +2,17 @@
 
 use std::{
     path::Path,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use sqlx::{Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
 
 use super::{
-    append::{Connected, SqliteAppender},
+    append::{Connected, Own, SqliteAppender},
+    belongs::check_left_log,
     error::{is_busy, store_error},
+    files::Files,
     guard::Guard,
     library,
     migrate::{MODE, OpenError, file_of, migrate},
@@ -52,13 +54,21 @@ pub(super) async fn connect(
     };
     let path = options.get_filename().to_owned();
     let mut options = for_writing(options);
+    if let Some(mut own) = sqlite.kept.take::<Own>() {
+        if let Err(error) = own.check().await {
+            sqlite.kept.put(own);
+            return Err(error);
+        }
+        return Ok(SqliteAppender::new(Connected::Own(own), None, Guard::default()));
+    }
     if let Some(file) = sqlite.file.get() {
         // A file that existed and is gone is a fault to report, not a reason to begin a new ledger at 0.
         file.check()?;
         options = options.create_if_missing(false);
     }
+    check_left_log(&options).await?;
     let mut tries = Tries::new();
-    let (connection, defect, guard) = loop {
+    let (mut connection, defect, guard) = loop {
         match open(&options, ours, ledger, may).await {
             Ok(opened) => break opened,
             Err(failed) => tries.again(failed).await?,
@@ -69,12 +79,18 @@ pub(super) async fn connect(
         (None, Some(opened)) => Some(sqlite.file.get_or_init(|| opened).clone()),
         (None, None) => None,
     };
+    let files = match file {
+        Some(file) => Some(Files::of(file, &mut connection).await?),
+        None => None,
+    };
     // Without turns, for instance in a directory that is read-only, the writer waits for SQLite's own lock.
     let turns = match sqlite.file_path() {
         Some(file) => Turns::beside(file).await.ok(),
         None => None,
     };
-    Ok(SqliteAppender::new(Connected::Own { connection, file, turns }, defect, guard))
+    let (pools, kept) = (sqlite.own_pools(), Arc::clone(&sqlite.kept));
+    let own = Own { connection, options, files, turns, pools, kept };
+    Ok(SqliteAppender::new(Connected::Own(Box::new(own)), defect, guard))
 }
 
 /// Brings the tables of a pool's database in memory up to date, on a connection of the pool.

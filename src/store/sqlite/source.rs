@@ -4,7 +4,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::error::store_error;
+use super::{error::store_error, kept::Kept};
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileIdentity, Turn, Turns};
 use crate::store::Store;
@@ -45,6 +45,8 @@ pub(super) struct Sqlite {
     pub(super) source: Source,
     /// The file that was first opened for writing. No other file is ever written.
     pub(super) file: OnceLock<FileIdentity>,
+    /// A connection that must not be closed.
+    pub(super) kept: Arc<Kept>,
 }
 
 impl fmt::Debug for Sqlite {
@@ -60,8 +62,8 @@ pub(super) enum Source {
     /// a pool takes a runtime.
     File {
         options: Box<SqliteConnectOptions>,
-        readers: OnceLock<SqlitePool>,
-        recorders: OnceLock<SqlitePool>,
+        readers: Arc<OnceLock<SqlitePool>>,
+        recorders: Arc<OnceLock<SqlitePool>>,
     },
     /// A pool of the application. The first write finds out whether it is on a database in memory.
     Pool { pool: SqlitePool, in_memory: OnceLock<bool> },
@@ -133,7 +135,7 @@ fn is_url(text: &str) -> bool {
 impl From<SqlitePool> for Store {
     fn from(pool: SqlitePool) -> Self {
         let source = Source::Pool { pool, in_memory: OnceLock::new() };
-        Self::of(Sqlite { source, file: OnceLock::new() })
+        Self::of(Sqlite { source, file: OnceLock::new(), kept: Arc::default() })
     }
 }
 
@@ -141,7 +143,7 @@ impl Sqlite {
     pub(super) fn with_options(options: SqliteConnectOptions) -> Self {
         let (readers, recorders) = Default::default();
         let source = Source::File { options: Box::new(options), readers, recorders };
-        Self { source, file: OnceLock::new() }
+        Self { source, file: OnceLock::new(), kept: Arc::default() }
     }
 
     /// The pool that queries are read with.
@@ -152,6 +154,14 @@ impl Sqlite {
                 let options = options.as_ref().clone().create_if_missing(false).pragma("query_only", "1");
                 SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options)
             }),
+        }
+    }
+
+    /// The pools that were made for readers, and not by the application.
+    pub(super) fn own_pools(&self) -> Vec<Arc<OnceLock<SqlitePool>>> {
+        match &self.source {
+            Source::Pool { .. } => Vec::new(),
+            Source::File { readers, recorders, .. } => vec![Arc::clone(readers), Arc::clone(recorders)],
         }
     }
 

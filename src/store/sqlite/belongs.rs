@@ -1,0 +1,206 @@
+//! Judges whether a write-ahead log belongs to its database, before the one is played over the other.
+//!
+//! SQLite plays a log that it finds beside a database over it, whatever the two are. If the database was restored from a
+//! backup, or cut, that leaves a mixture of two states. What a log of this crate holds tells them apart:
+//!
+//! - Each page beyond the end of the database is in the log.
+//! - Each commit has written the page of the head. So the next `seq` that the database has by itself is the one before
+//!   the first commit in the log, or one that a commit in the log has set.
+//! - The last batch in the database by itself is also a batch, with the same writer and time, in the two together.
+//!
+//! What cannot be found: a database that was replaced by one of exactly such a state (to which the log then belongs), and
+//! pages that were changed without regard to any of this. The cost is 24 bytes read for each page in the log, and a few
+//! pages of the database.
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use super::{
+    error::is_damaged,
+    wal::{Wal, beside},
+};
+use crate::error::{AuditError, ErrorKind};
+use crate::platform::FileLook;
+
+/// The pause before a second look. What another process is doing to the files is over by then, or goes on.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// The most looks at files that change between any two.
+const LOOKS: u32 = 20;
+
+/// The page that SQLite never uses, because it locks its bytes.
+const LOCKED_BYTE: u64 = 1 << 30;
+
+type Batch = (i64, i64, Vec<u8>, i64, i64);
+
+/// What the database is without its log.
+#[derive(Default)]
+struct Alone {
+    /// The page of the head's table.
+    root: Option<i64>,
+    next_seq: Option<i64>,
+    batch: Option<Batch>,
+}
+
+/// Checks, before the database is opened, that a log which was left beside it belongs to it. Writes to neither.
+///
+/// # Errors
+/// If it does not: names both files and the remedy.
+pub(super) async fn check_left_log(options: &SqliteConnectOptions) -> Result<(), AuditError> {
+    let given = options.get_filename();
+    // SQLite resolves links, and keeps its log beside the file itself. A link to nothing has no log.
+    let main = std::fs::canonicalize(given).unwrap_or_else(|_| given.to_owned());
+    let log = beside(&main, "-wal");
+    let found = Wal::open(&log).and_then(|mut log| log.contents());
+    let Some(contents) = found.ok().filter(|contents| contents.pages > 0) else { return Ok(()) };
+    let why = if FileLook::at(&main).is_none_or(|main| main.len == 0) {
+        // SQLite would delete the log.
+        format!("the log holds {} pages and the database is empty or gone", contents.held.len())
+    } else {
+        let options = options.clone().read_only(true).create_if_missing(false).disable_statement_logging();
+        match options.connect().await {
+            Ok(mut together) => {
+                let judged = judge(&main, &mut together, None).await;
+                drop(together.close().await);
+                let Err(why) = judged else { return Ok(()) };
+                why
+            }
+            Err(cause) if is_damaged(&cause) => format!("the two together: {cause}"),
+            // Opening it for writing says why.
+            Err(_) => return Ok(()),
+        }
+    };
+    let (main, log) = (main.display(), log.display());
+    let message = format!(
+        "{log} does not belong to {main} ({why}), and neither was changed: if {main} was restored from a backup, move \
+         {log} away; else restore both files as they were at one moment"
+    );
+    Err(AuditError::new(ErrorKind::Store, message))
+}
+
+/// Judges whether the log belongs to the database. `together` reads both, and `least` is a next `seq` that the database
+/// had without its log. Returns the one that it has now; or why the log does not belong to it, in words.
+pub(super) async fn judge(
+    main: &Path,
+    together: &mut SqliteConnection,
+    least: Option<i64>,
+) -> Result<Option<i64>, String> {
+    let looks = || (FileLook::at(main), FileLook::at(&beside(main, "-wal")));
+    let mut before = None;
+    for _ in 0..LOOKS {
+        let now = looks();
+        let why = match judge_once(main, together, least).await {
+            Ok(head) => return Ok(head),
+            Err(why) => why,
+        };
+        // Twice the same while nothing has changed: not another process at its work.
+        if before == Some(now) && looks() == now {
+            return Err(why);
+        }
+        before = Some(now);
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    Ok(least)
+}
+
+async fn judge_once(
+    main: &Path,
+    together: &mut SqliteConnection,
+    least: Option<i64>,
+) -> Result<Option<i64>, String> {
+    let mut log = Wal::open(&beside(main, "-wal")).map_err(|cause| format!("the log: {cause}"))?;
+    let contents = log.contents().map_err(|cause| format!("the log: {cause}"))?;
+    let len = FileLook::at(main).map_or(0, |found| found.len);
+    if let Some(has) = len.checked_div(contents.page) {
+        let missing = |page: &u64| {
+            *page != LOCKED_BYTE / contents.page + 1
+                && !u32::try_from(*page).is_ok_and(|page| contents.held.contains(&page))
+        };
+        if let Some(missing) = (has + 1..=u64::from(contents.pages)).find(missing) {
+            return Err(format!("the database ends after page {has}, and page {missing} is in neither"));
+        }
+    }
+    let alone = alone(main).await.map_err(|cause| format!("the database without the log: {cause}"))?;
+    if alone.next_seq < least {
+        let shown = |seq: Option<i64>| seq.map_or("no ledger".to_owned(), |seq| format!("next seq {seq}"));
+        return Err(format!("the database went back from {} to {}", shown(least), shown(alone.next_seq)));
+    }
+    continues(&log, &contents.held, &alone, together)
+        .await
+        .map_err(|cause| format!("the two together: {cause}"))??;
+    Ok(alone.next_seq)
+}
+
+/// Whether what the log holds continues what the database has by itself.
+async fn continues(
+    log: &Wal,
+    held: &std::collections::HashSet<u32>,
+    alone: &Alone,
+    together: &mut SqliteConnection,
+) -> sqlx::Result<Result<(), String>> {
+    let Some(seq) = alone.next_seq else { return Ok(Ok(())) };
+    let root = root_of_head(together).await?;
+    let Some(root) = root.filter(|_| root == alone.root) else { return Ok(Ok(())) };
+    let heads = u32::try_from(root).ok().filter(|root| held.contains(root)).map(|root| log.heads(root));
+    let heads = heads.transpose().map_err(sqlx::Error::Io)?.unwrap_or_default();
+    if let (Some(first), Some(last)) = (heads.first(), heads.iter().max()) {
+        let before = "SELECT max(first_seq) FROM tracing_audit_batches WHERE first_seq < ?";
+        let before: Option<i64> = sqlx::query_scalar(before).bind(first).fetch_one(&mut *together).await?;
+        let before = before.unwrap_or(*first);
+        if seq < before || seq > *last {
+            return Ok(Err(format!(
+                "the next seq of the database is {seq}, and the log leads from {before} to {last}"
+            )));
+        }
+    } else if held.is_empty() {
+        let now: Option<i64> = sqlx::query_scalar("SELECT next_seq FROM tracing_audit_head")
+            .fetch_optional(&mut *together)
+            .await?;
+        if now != Some(seq) {
+            return Ok(Err(format!("the next seq of the database is {seq}, and was {}", now.unwrap_or(0))));
+        }
+    }
+    if let Some(batch) = &alone.batch {
+        let same = "SELECT first_seq, entries, writer, position, committed_at FROM tracing_audit_batches WHERE first_seq = ?";
+        let same: Option<Batch> = sqlx::query_as(same).bind(batch.0).fetch_optional(&mut *together).await?;
+        if same.as_ref() != Some(batch) {
+            return Ok(Err(format!("the batch at seq {} is another", batch.0)));
+        }
+    }
+    Ok(Ok(()))
+}
+
+async fn root_of_head(connection: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'tracing_audit_head' AND type = 'table'";
+    sqlx::query_scalar(root).fetch_optional(connection).await
+}
+
+/// The next `seq` that the database has without its log.
+pub(super) async fn head_without_log(main: &Path) -> Option<i64> {
+    alone(main).await.ok().and_then(|alone| alone.next_seq)
+}
+
+/// Reads the database without its log, and without a lock. SQLite opens the file, so that no connection of this process
+/// loses its locks when it is closed.
+async fn alone(main: &Path) -> sqlx::Result<Alone> {
+    if FileLook::at(main).is_none_or(|main| main.len == 0) {
+        return Ok(Alone::default());
+    }
+    let options = SqliteConnectOptions::new().filename(main).read_only(true).immutable(true);
+    let mut connection = options.disable_statement_logging().connect().await?;
+    let found = async {
+        let root = root_of_head(&mut connection).await?;
+        if root.is_none() {
+            return Ok(Alone::default());
+        }
+        let next_seq = "SELECT next_seq FROM tracing_audit_head";
+        let next_seq = sqlx::query_scalar(next_seq).fetch_optional(&mut connection).await?;
+        let batch = "SELECT first_seq, entries, writer, position, committed_at FROM tracing_audit_batches \
+                     ORDER BY first_seq DESC LIMIT 1";
+        let batch = sqlx::query_as(batch).fetch_optional(&mut connection).await?;
+        Ok(Alone { root, next_seq, batch })
+    }
+    .await;
+    drop(connection.close().await);
+    found
+}

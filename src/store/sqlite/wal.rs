@@ -1,0 +1,198 @@
+//! Reads a write-ahead log from outside SQLite: which pages it holds, how far it is committed, and which heads.
+//!
+//! Only the file `-wal` is ever opened here. SQLite locks the database and `-shm`, but never this one, so that opening and
+//! closing it costs no connection its locks. The format is <https://www.sqlite.org/fileformat2.html#walformat>.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::platform::read_up_to;
+
+const HEADER: usize = 32;
+const FRAME: usize = 24;
+/// The first four bytes; the lowest bit says in which order its checksums read bytes.
+const MAGIC: u32 = 0x377f_0682;
+
+/// The write-ahead log beside a database, up to the last commit that was seen.
+#[derive(Debug)]
+pub(super) struct Wal {
+    file: File,
+    header: [u8; HEADER],
+    /// Size of a page.
+    page: u64,
+    /// Number of frames up to the last commit that was seen.
+    frames: u64,
+    /// Header of the last of them.
+    last: [u8; FRAME],
+}
+
+/// The contents of a write-ahead log.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Size of a page. 0 if the log is empty.
+    pub(super) page: u64,
+    /// Pages of the database after the last commit. 0 if there is no commit.
+    pub(super) pages: u32,
+    pub(super) held: HashSet<u32>,
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+impl Wal {
+    /// Opens the log, which may be empty.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let mut wal = Self { file, header: [0; HEADER], page: 0, frames: 0, last: [0; FRAME] };
+        wal.rewind()?;
+        Ok(wal)
+    }
+
+    /// Forgets what was seen, and looks again from the start: the log begins anew when all of it was moved into the
+    /// database.
+    pub(super) fn rewind(&mut self) -> io::Result<()> {
+        self.header = self.read_header()?;
+        let valid = number(&self.header, 0) & !1 == MAGIC;
+        self.page = if valid { u64::from(number(&self.header, 8)) } else { 0 };
+        self.frames = 0;
+        self.last = [0; FRAME];
+        self.advance(|_, _| {})
+    }
+
+    /// Whether the log is still the one that was seen, to the last frame. Sees what was committed since.
+    pub(super) fn continues(&mut self) -> io::Result<bool> {
+        if self.read_header()? != self.header {
+            return Ok(false);
+        }
+        if self.frames > 0 && self.frame(self.frames - 1)? != Some(self.last) {
+            return Ok(false);
+        }
+        self.advance(|_, _| {})?;
+        Ok(true)
+    }
+
+    /// Whether the log holds this many frames, which SQLite says it does.
+    pub(super) fn holds(&self, frames: u64) -> io::Result<bool> {
+        Ok(frames == 0
+            || self.page > 0 && self.frame(frames - 1)?.is_some_and(|frame| self.is_of_this(&frame)))
+    }
+
+    /// Everything that is committed, from the start.
+    pub(super) fn contents(&mut self) -> io::Result<Contents> {
+        self.rewind()?;
+        let (until, page) = (self.frames, self.page);
+        let mut contents = Contents { page, pages: number(&self.last, 4), held: HashSet::new() };
+        (self.frames, self.last) = (0, [0; FRAME]);
+        self.advance(|index, frame| {
+            if index < until {
+                contents.held.insert(number(frame, 0));
+            }
+        })?;
+        Ok(contents)
+    }
+
+    /// The values of the only integer in each version of a one-row table's page: `(ledger, next_seq, ..)`.
+    pub(super) fn heads(&self, root: u32) -> io::Result<Vec<i64>> {
+        let mut heads = Vec::new();
+        let mut page = vec![0; usize::try_from(self.page).unwrap_or(0)];
+        for index in 0..self.frames {
+            let frame = self.frame(index)?.unwrap_or([0; FRAME]);
+            if number(&frame, 0) == root {
+                read_up_to(&self.file, &mut page, self.offset(index) + FRAME)?;
+                heads.extend(next_seq(&page));
+            }
+        }
+        Ok(heads)
+    }
+
+    fn read_header(&self) -> io::Result<[u8; HEADER]> {
+        let mut header = [0; HEADER];
+        read_up_to(&self.file, &mut header, 0)?;
+        Ok(header)
+    }
+
+    fn offset(&self, index: u64) -> usize {
+        usize::try_from(HEADER as u64 + index * (FRAME as u64 + self.page)).unwrap_or(usize::MAX / 2)
+    }
+
+    /// The header of a frame, if the file is so long.
+    fn frame(&self, index: u64) -> io::Result<Option<[u8; FRAME]>> {
+        let mut frame = [0; FRAME];
+        let whole = read_up_to(&self.file, &mut frame, self.offset(index))? == FRAME;
+        Ok(whole.then_some(frame))
+    }
+
+    /// Whether the frame was written since the log last began anew.
+    fn is_of_this(&self, frame: &[u8; FRAME]) -> bool {
+        frame.get(8..16) == self.header.get(16..24) && number(frame, 0) > 0
+    }
+
+    /// Walks to the last commit.
+    fn advance(&mut self, mut each: impl FnMut(u64, &[u8; FRAME])) -> io::Result<()> {
+        let mut index = self.frames;
+        while self.page > 0
+            && let Some(frame) = self.frame(index)?.filter(|frame| self.is_of_this(frame))
+        {
+            each(index, &frame);
+            index += 1;
+            if number(&frame, 4) > 0 {
+                (self.frames, self.last) = (index, frame);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The second column of the only row of a table, from the page that holds it. `None` if the page is no such page.
+fn next_seq(page: &[u8]) -> Option<i64> {
+    const LEAF: u8 = 13;
+    if *page.first()? != LEAF || page.get(3..5)? != [0, 1] {
+        return None;
+    }
+    let cell = u16::from_be_bytes(page.get(8..10)?.try_into().ok()?);
+    let mut rest = page.get(usize::from(cell)..)?;
+    let (_size, _rowid) = (varint(&mut rest)?, varint(&mut rest)?);
+    let mut types = rest;
+    let header = usize::try_from(varint(&mut types)?).ok()?;
+    let (ledger, seq) = (varint(&mut types)?, varint(&mut types)?);
+    let ledger = usize::try_from(ledger.checked_sub(13)? / 2).ok()?;
+    let value = rest.get(header + ledger..)?;
+    let width = match seq {
+        8 => return Some(0),
+        9 => return Some(1),
+        width @ 1..=4 => usize::try_from(width).ok()?,
+        5 => 6,
+        6 => 8,
+        _ => return None,
+    };
+    let bytes = value.get(..width)?;
+    let sign = if bytes.first()? & 0x80 == 0 { 0 } else { -1 };
+    Some(bytes.iter().fold(sign, |value, byte| value << 8 | i64::from(*byte)))
+}
+
+fn varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for index in 0..9 {
+        let (byte, after) = rest.split_first()?;
+        *rest = after;
+        if index == 8 {
+            return Some(value << 8 | u64::from(*byte));
+        }
+        value = value << 7 | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}

@@ -1,0 +1,452 @@
+//! The files of a database: after a normal end the one file is the log, and whatever is done to the files of a running
+//! log, an entry that was confirmed is there afterwards, or the log says what is wrong.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use tempfile::TempDir;
+use tracing_audit::{AuditLog, AuditQuery, Health, Store};
+
+use crate::support::{
+    all_in, block_on, child, commit, connect, entry, in_own_mounts, open, run, settle, this_test, wait,
+    wait_until,
+};
+
+const DIRECTORY: &str = "TRACING_AUDIT_TEST_DIRECTORY";
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", file.display()))
+}
+
+fn len(file: &Path) -> Option<u64> {
+    fs::metadata(file).ok().map(|found| found.len())
+}
+
+/// The actions in a copy of this file alone.
+fn alone(file: &Path) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy.db");
+    fs::copy(file, &copy).unwrap();
+    actions(&copy)
+}
+
+fn actions(file: &Path) -> Vec<String> {
+    all_in(file.to_str().unwrap()).into_iter().map(|found| found.entry.action).collect()
+}
+
+fn named(names: impl IntoIterator<Item = impl ToString>) -> Vec<String> {
+    names.into_iter().map(|name| name.to_string()).collect()
+}
+
+/// Commits an entry for each number.
+fn commits(log: &AuditLog, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        commit(log, entry(number.to_string()));
+    }
+}
+
+/// A log with its queue in memory, which is lost with the process.
+fn in_memory(file: &Path) -> AuditLog {
+    let builder = AuditLog::builder().store(Store::sqlite(file).unwrap()).in_memory_queue().on_notice(|_| {});
+    builder.commit_timeout(Duration::from_millis(500)).blocking().open().unwrap()
+}
+
+/// Runs the body in a process that ends at once after it, without any destructor. Returns the directory in which the
+/// body has worked.
+fn killed(test: &str, body: impl FnOnce(&Path)) -> TempDir {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let directory = Path::new(&directory);
+        body(&directory.join("audit.db"));
+        fs::write(directory.join("reached"), "").unwrap();
+        let own = std::process::id().to_string();
+        Command::new("kill").args(["-9", &own]).status().unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    assert!(!wait(child(test, &[(DIRECTORY, path)])).success());
+    assert!(directory.path().join("reached").exists(), "the body failed");
+    directory
+}
+
+/// What a log says about its last error.
+fn last_error(log: &AuditLog) -> String {
+    log.stats().last_error.map(|error| error.to_string()).unwrap_or_default()
+}
+
+/// Commits entries until one is not confirmed, and waits until the log says why.
+fn not_confirmed(log: &AuditLog, why: &str) {
+    let error = log.writer().blocking().commit(entry("unconfirmed")).unwrap_err();
+    assert!(error.is_pending(), "{error}");
+    wait_until(why, || log.health() == Health::Failing && last_error(log).contains(why));
+}
+
+#[test]
+fn after_a_shutdown_the_one_file_is_the_log_though_readers_were_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let log = open(&file);
+    (0..100).for_each(|i| log.writer().blocking().write(entry(i.to_string())).unwrap());
+    log.blocking().flush().unwrap();
+    let recorded = log.reader().recorded_as("Ada");
+    assert_eq!(recorded.blocking().count(AuditQuery::new()).unwrap(), 100);
+    assert_eq!(log.blocking().shutdown(crate::support::PATIENCE).unwrap().stats.committed, 100);
+    assert_eq!((len(&beside(&file, "-wal")), len(&beside(&file, "-shm"))), (None, None));
+    assert_eq!(alone(&file), named(0..100));
+}
+
+#[test]
+fn after_a_shutdown_beside_another_program_the_one_file_has_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let log = open(&file);
+    let other = block_on(async {
+        let mut other = connect(&file).await;
+        sqlx::query("SELECT count(*) FROM tracing_audit_entries").execute(&mut other).await.unwrap();
+        other
+    });
+    commits(&log, 0..10);
+    drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+    assert_eq!(len(&beside(&file, "-wal")), Some(0));
+    assert_eq!(alone(&file), named(0..10));
+    drop(other);
+}
+
+#[test]
+fn a_log_dropped_while_a_global_layer_keeps_it_running_leaves_everything_in_the_one_file() {
+    use tracing_subscriber::prelude::*;
+    let directory = killed(this_test!(), |file| {
+        let log = open(file);
+        tracing_subscriber::registry().with(log.layer()).init();
+        for i in 0..1000 {
+            tracing::info!(target: "audit", action = i, resource = "document");
+        }
+        settle(&log.writer());
+        drop(log);
+    });
+    let file = directory.path().join("audit.db");
+    assert_eq!(alone(&file), named(0..1000));
+}
+
+#[test]
+fn an_idle_log_moves_everything_into_the_one_file_and_waits_for_no_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let log = open(&file);
+    commits(&log, 0..10);
+    wait_until("the idle log is moved", || len(&beside(&file, "-wal")) == Some(0));
+    assert_eq!(alone(&file), named(0..10));
+    // A reader amid a transaction keeps the log from being emptied, and nobody from committing.
+    let reader = block_on(async {
+        let mut reader = connect(&file).await;
+        sqlx::raw_sql("BEGIN; SELECT count(*) FROM tracing_audit_entries")
+            .execute(&mut reader)
+            .await
+            .unwrap();
+        reader
+    });
+    let mut stream = Box::pin(log.reader().stream(AuditQuery::new()));
+    assert!(block_on(stream.next()).unwrap().is_ok());
+    commits(&log, 10..20);
+    drop((reader, stream));
+    assert_eq!((log.stats().retries, log.health()), (0, Health::Healthy));
+    drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+    wait_until("all is in the one file", || alone(&file) == named(0..20));
+}
+
+/// Does something to the write-ahead log or its index between two commits, and then kills the process.
+fn loses_nothing(test: &str, read: bool, act: impl Fn(&Path)) {
+    let directory = killed(test, |file| {
+        let log = in_memory(file);
+        commits(&log, 0..3);
+        if read {
+            assert_eq!(log.reader().blocking().count(AuditQuery::new()).unwrap(), 3);
+        }
+        act(file);
+        commits(&log, 3..6);
+        assert!(log.stats().retries > 0, "nothing was noticed");
+        let told = last_error(&log);
+        assert!(told.contains("was removed or replaced") && told.contains("audit.db-"), "{told}");
+        assert_eq!(log.health(), Health::Healthy);
+        // Kept from being dropped, which would move the log.
+        std::mem::forget(log);
+    });
+    assert_eq!(actions(&directory.path().join("audit.db")), named(0..6));
+}
+
+#[test]
+fn a_write_ahead_log_that_is_removed_costs_nothing() {
+    loses_nothing(this_test!(), false, |file| fs::remove_file(beside(file, "-wal")).unwrap());
+}
+
+#[test]
+fn a_write_ahead_log_that_is_removed_while_readers_have_it_open_costs_nothing() {
+    loses_nothing(this_test!(), true, |file| fs::remove_file(beside(file, "-wal")).unwrap());
+}
+
+#[test]
+fn a_write_ahead_log_and_its_index_that_are_removed_cost_nothing() {
+    loses_nothing(this_test!(), true, |file| {
+        fs::remove_file(beside(file, "-shm")).unwrap();
+        fs::remove_file(beside(file, "-wal")).unwrap();
+    });
+}
+
+#[test]
+fn an_index_of_the_write_ahead_log_that_is_removed_costs_nothing() {
+    loses_nothing(this_test!(), false, |file| fs::remove_file(beside(file, "-shm")).unwrap());
+}
+
+#[test]
+fn a_write_ahead_log_that_is_moved_away_costs_nothing() {
+    loses_nothing(this_test!(), false, |file| {
+        fs::rename(beside(file, "-wal"), beside(file, "-aside")).unwrap();
+    });
+}
+
+#[test]
+fn a_write_ahead_log_that_is_cut_is_noticed_before_anything_is_confirmed() {
+    for left in [0, 32, 20_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.db");
+        let log = in_memory(&file);
+        commits(&log, 0..3);
+        let wal = fs::OpenOptions::new().write(true).open(beside(&file, "-wal")).unwrap();
+        wal.set_len(left).unwrap();
+        drop(log.writer().blocking().commit(entry("after")));
+        wait_until("it is told", || log.stats().retries > 0);
+        let history = last_error(&log);
+        assert!(log.stats().last_error.is_some(), "{left}: {history}");
+    }
+}
+
+/// A log whose database has 2 000 entries without the write-ahead log, and two more in it.
+fn grown(file: &Path) -> AuditLog {
+    let log = open(file);
+    (0..2000).for_each(|i| log.writer().blocking().write(entry(i.to_string())).unwrap());
+    settle(&log.writer());
+    drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+    let log = in_memory(file);
+    commits(&log, 2000..2002);
+    log
+}
+
+#[test]
+fn a_database_that_is_cut_is_written_again_once_its_contents_are_back() {
+    for left in [0, 8192, 100_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, copy) = (directory.path().join("audit.db"), directory.path().join("audit.db.1"));
+        let log = grown(&file);
+        fs::copy(&file, &copy).unwrap();
+        fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(left).unwrap();
+        not_confirmed(&log, "was overwritten or cut while it was open");
+        assert_eq!(len(&file), Some(left));
+        fs::write(&file, fs::read(&copy).unwrap()).unwrap();
+        settle(&log.writer());
+        assert_eq!(log.health(), Health::Healthy);
+        let found = actions(&file);
+        assert_eq!(found.len(), 2003);
+        assert_eq!(found[..2002], named(0..2002));
+    }
+}
+
+#[test]
+fn a_database_that_is_cut_and_left_is_refused_by_the_next_log_until_it_is_back() {
+    for shuts_down in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, copy) = (directory.path().join("audit.db"), directory.path().join("audit.db.1"));
+        let log = grown(&file);
+        fs::copy(&file, &copy).unwrap();
+        fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(0).unwrap();
+        not_confirmed(&log, "was overwritten or cut while it was open");
+        if shuts_down {
+            drop(log.blocking().shutdown(Duration::from_secs(1)).unwrap());
+        }
+        let aside = tempfile::tempdir().unwrap();
+        let left = aside.path().join("audit.db");
+        fs::copy(&file, &left).unwrap();
+        fs::copy(beside(&file, "-wal"), beside(&left, "-wal")).unwrap();
+        let refused = AuditLog::builder().store(Store::sqlite(&left).unwrap()).blocking().open().unwrap_err();
+        assert!(refused.to_string().contains("does not belong to"), "{refused}");
+        fs::copy(&copy, &left).unwrap();
+        assert_eq!(actions(&left), named(0..2002));
+        open(&left);
+    }
+}
+
+#[test]
+fn a_database_that_is_copied_over_is_noticed_before_anything_is_confirmed() {
+    let other = tempfile::tempdir().unwrap();
+    let foreign = other.path().join("audit.db");
+    drop(grown(&foreign));
+    let small = other.path().join("small.db");
+    drop(open(&small).blocking().shutdown(crate::support::PATIENCE).unwrap());
+    for replacement in [&foreign, &small] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.db");
+        let log = grown(&file);
+        fs::write(&file, fs::read(replacement).unwrap()).unwrap();
+        not_confirmed(&log, "was overwritten or cut while it was open");
+        drop(log);
+        assert!(fs::read(&file).unwrap() == fs::read(replacement).unwrap(), "something was written to it");
+        let refused = AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open();
+        assert!(refused.unwrap_err().to_string().contains("audit.db-wal"));
+    }
+}
+
+#[test]
+fn a_database_that_another_file_is_renamed_over_keeps_what_was_confirmed_in_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let file = path("audit.db");
+    let log = grown(&file);
+    fs::hard_link(&file, path("kept.db")).unwrap();
+    drop(open(&path("other.db")).blocking().shutdown(crate::support::PATIENCE).unwrap());
+    let other = fs::read(path("other.db")).unwrap();
+    fs::rename(path("other.db"), &file).unwrap();
+    not_confirmed(&log, "was deleted or replaced while it was open");
+    wait_until("the first file has everything", || alone(&path("kept.db")) == named(0..2002));
+    assert!(fs::read(&file).unwrap() == other);
+}
+
+#[test]
+fn a_file_that_is_mounted_over_the_database_or_its_log_is_noticed() {
+    in_own_mounts(this_test!(), |directory| {
+        let path = |name: &str| directory.join(name);
+        let mounted = |from: &Path, to: &Path| {
+            assert!(Command::new("mount").arg("--bind").args([from, to]).status().unwrap().success());
+        };
+        let log = grown(&path("audit.db"));
+        fs::write(path("other"), "").unwrap();
+        mounted(&path("other"), &path("audit.db"));
+        not_confirmed(&log, "was deleted or replaced while it was open");
+        assert!(Command::new("umount").arg(path("audit.db")).status().unwrap().success());
+        settle(&log.writer());
+        mounted(&path("other"), &beside(&path("audit.db"), "-wal"));
+        let tries = log.stats().retries;
+        commit(&log, entry("after"));
+        assert!(log.stats().retries > tries);
+        let found = actions(&path("audit.db"));
+        assert_eq!(found[..2002], named(0..2002));
+        assert_eq!(found[found.len() - 1..], named(["after"]));
+    });
+}
+
+/// Leaves a database whose write-ahead log holds the last of `until` entries, copied before each commit in `copies`.
+fn left(test: &str, before: u32, until: u32) -> TempDir {
+    killed(test, |file| {
+        let log = in_memory(file);
+        let write = |range: std::ops::Range<u32>| {
+            range.for_each(|i| log.writer().blocking().write(entry(i.to_string())).unwrap());
+            settle(&log.writer());
+        };
+        let moved = || run(file.to_str().unwrap(), "PRAGMA wal_checkpoint(TRUNCATE)");
+        write(0..1000);
+        moved();
+        fs::copy(file, beside(file, ".early")).unwrap();
+        write(1000..before);
+        moved();
+        write(before..before + 1);
+        moved();
+        fs::copy(file, beside(file, ".base")).unwrap();
+        write(before + 1..until);
+        fs::copy(file, beside(file, ".same")).unwrap();
+        run(file.to_str().unwrap(), "PRAGMA wal_checkpoint(PASSIVE)");
+        fs::copy(file, beside(file, ".moved")).unwrap();
+        // Kept from being dropped, which would move the log.
+        std::mem::forget(log);
+    })
+}
+
+/// Restores several databases beside the write-ahead log that a process left: those to which it belongs are opened.
+fn found_before_it_is_played(test: &str, before: u32, until: u32) {
+    let directory = left(test, before, until);
+    let file = directory.path().join("audit.db");
+    let wal = fs::read(beside(&file, "-wal")).unwrap();
+    let foreign = tempfile::tempdir().unwrap();
+    drop(grown(&foreign.path().join("audit.db")));
+    for (backup, belongs) in [
+        (beside(&file, ".early"), false),
+        (foreign.path().join("audit.db"), false),
+        (beside(&file, ".base"), true),
+        (beside(&file, ".moved"), true),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let restored = place.path().join("audit.db");
+        fs::copy(&backup, &restored).unwrap();
+        fs::write(beside(&restored, "-wal"), &wal).unwrap();
+        let bytes = fs::read(&restored).unwrap();
+        let opened = AuditLog::builder().store(Store::sqlite(&restored).unwrap()).blocking().open();
+        if belongs {
+            drop(opened.unwrap());
+            assert_eq!(actions(&restored), named(0..until), "{}", backup.display());
+            continue;
+        }
+        let refused = opened.expect_err(backup.to_str().unwrap()).to_string();
+        assert!(refused.contains("does not belong to") && refused.contains("move"), "{refused}");
+        assert!(fs::read(&restored).unwrap() == bytes && fs::read(beside(&restored, "-wal")).unwrap() == wal);
+        // The remedy.
+        fs::remove_file(beside(&restored, "-wal")).unwrap();
+        drop(fs::remove_file(beside(&restored, "-shm")));
+        open(&restored);
+    }
+}
+
+#[test]
+fn a_write_ahead_log_left_beside_an_old_backup_is_found_before_it_is_played_over_it() {
+    found_before_it_is_played(this_test!(), 5000, 6000);
+}
+
+#[test]
+fn a_write_ahead_log_left_beside_a_backup_of_a_moment_before_is_found_too() {
+    found_before_it_is_played(this_test!(), 1002, 1005);
+}
+
+#[test]
+fn a_write_ahead_log_whose_database_is_gone_or_empty_is_kept() {
+    let directory = left(this_test!(), 1500, 1600);
+    let file = directory.path().join("audit.db");
+    let wal = fs::read(beside(&file, "-wal")).unwrap();
+    for empty in [false, true] {
+        fs::remove_file(&file).unwrap();
+        if empty {
+            fs::write(&file, "").unwrap();
+        }
+        let refused = AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().unwrap_err();
+        assert!(refused.to_string().contains("does not belong to"), "{refused}");
+        assert!(fs::read(beside(&file, "-wal")).unwrap() == wal);
+        fs::write(&file, "").unwrap();
+    }
+}
+
+#[test]
+fn what_other_programs_may_do_to_the_files_raises_no_alarm() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let log = open(&file);
+    for round in 0..3 {
+        for sql in [
+            "PRAGMA wal_checkpoint(TRUNCATE)",
+            "PRAGMA wal_checkpoint(RESTART)",
+            "PRAGMA wal_checkpoint(PASSIVE)",
+            "CREATE TABLE IF NOT EXISTS of_another (a); INSERT INTO of_another VALUES (zeroblob(1000000))",
+            "DELETE FROM of_another; VACUUM",
+            "PRAGMA wal_checkpoint(TRUNCATE)",
+        ] {
+            commit(&log, entry("before"));
+            run(file.to_str().unwrap(), sql);
+            assert!(Command::new("touch").arg(&file).status().unwrap().success());
+            commit(&log, entry("after"));
+        }
+        if round == 1 {
+            wait_until("the idle log is moved", || len(&beside(&file, "-wal")) == Some(0));
+        }
+    }
+    let stats = log.stats();
+    assert_eq!((stats.retries, log.health()), (0, Health::Healthy), "{:?}", stats.last_error);
+    assert_eq!(actions(&file).len(), 36);
+}
