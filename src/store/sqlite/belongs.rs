@@ -10,7 +10,7 @@
 //!
 //! What cannot be found: a database that was replaced by one of exactly such a state (to which the log then belongs), and
 //! pages that were changed without regard to any of this. The cost is 24 bytes read for each page in the log, and a few
-//! pages of the database.
+//! pages of the database. A database that cannot be read without its log is read whole, with the log.
 
 use std::{path::Path, time::Duration};
 
@@ -120,7 +120,11 @@ async fn judge_once(
             return Err(format!("the database ends after page {has}, and page {missing} is in neither"));
         }
     }
-    let alone = alone(main).await.map_err(|cause| format!("the database without the log: {cause}"))?;
+    let alone = match alone(main).await {
+        Ok(alone) => alone,
+        Err(cause) if is_damaged(&cause) => return half_moved(together, least).await,
+        Err(cause) => return Err(format!("the database without the log: {cause}")),
+    };
     if alone.next_seq < least {
         let shown = |seq: Option<i64>| seq.map_or("no ledger".to_owned(), |seq| format!("next seq {seq}"));
         return Err(format!("the database went back from {} to {}", shown(least), shown(alone.next_seq)));
@@ -129,6 +133,21 @@ async fn judge_once(
         .await
         .map_err(|cause| format!("the two together: {cause}"))??;
     Ok(alone.next_seq)
+}
+
+/// Judges a database that cannot be read without its log: the move of the log into it was interrupted, by a kill or a
+/// full disk, or the two are not of one state. With the log it is whole in the first case. While a log is running, only
+/// that case can arise without a change of the files, and reading all of it would hold up batches.
+async fn half_moved(together: &mut SqliteConnection, least: Option<i64>) -> Result<Option<i64>, String> {
+    if least.is_some() {
+        return Ok(least);
+    }
+    let check = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(together).await;
+    match check.as_ref().map(String::as_str) {
+        Ok("ok") => Ok(None),
+        Ok(found) => Err(format!("the two together: {found}")),
+        Err(cause) => Err(format!("the two together: {cause}")),
+    }
 }
 
 /// Whether what the log holds continues what the database has by itself.
