@@ -205,10 +205,11 @@ fn journals_of_several_dead_processes_are_adopted_by_the_next_while_it_accepts()
         let directory = tempfile::tempdir().unwrap();
         // More than one segment each.
         accepted_and_died(test, &directory, 40_000, "exit");
+        // While the database is locked, so that the second process does not adopt the journal of the first, and the new
+        // entry and the backlog are pending at the same time.
+        let blocker = block_on(lock(file(directory.path())));
         accepted_and_died(test, &directory, 40_000, "abort");
         assert_eq!(journals(directory.path()).len(), 2);
-        // While the database is locked, so that the new entry and the backlog are pending at the same time.
-        let blocker = block_on(lock(file(directory.path())));
         let log = builder(directory.path()).blocking().open().unwrap();
         log.writer().try_write(entry("new")).unwrap();
         block_on(unlock(blocker));
@@ -388,7 +389,9 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
             let target = directory.path().join("audit.db.queue");
             // The files of the log before.
             fs::remove_dir_all(&target).unwrap_or_default();
-            fs::remove_file(directory.path().join("audit.db")).unwrap_or_default();
+            for file in ["audit.db", "audit.db-wal", "audit.db-shm"] {
+                fs::remove_file(directory.path().join(file)).unwrap_or_default();
+            }
             fs::create_dir(&target).unwrap();
             fs::rename(&copy, target.join(journal.file_name().unwrap())).unwrap();
             let log = recover(directory.path());
