@@ -1,5 +1,7 @@
 //! Entries survive faults of the database, the end of processes, and the loss of power.
 
+#[cfg(target_os = "linux")]
+mod acts;
 mod adoption;
 mod crash_points;
 mod faults;
