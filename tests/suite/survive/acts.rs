@@ -107,7 +107,7 @@ const ACTS: [(&str, Act); 30] = [
         run("mount", &[Path::new("--bind"), &copy, path])
     }),
     ("allow everybody everything", |path, _| fs::set_permissions(path, PermissionsExt::from_mode(0o666))),
-    ("allow nobody anything", |path, _| fs::set_permissions(path, PermissionsExt::from_mode(0))),
+    ("allow nobody anything", |path, _| fs::set_permissions(path, PermissionsExt::from_mode(0o0))),
     ("give it to another user", |path, _| std::os::unix::fs::chown(path, Some(65_534), Some(65_534))),
     ("touch", |path, _| File::options().append(true).open(path)?.set_modified(std::time::SystemTime::now())),
     ("fill the disk for a moment", |_, stage| {
@@ -183,7 +183,7 @@ fn confirm(directory: &Path) {
     let store = Store::sqlite(directory.join("audit.db")).unwrap();
     let log =
         AuditLog::builder().store(store).commit_timeout(LIMIT).on_notice(|_| {}).blocking().open().unwrap();
-    let say = |line: String| writeln!(io::stdout(), "{line}").unwrap();
+    let say = |line: String| println!("{line}");
     let timed = |what: &str, start: Instant| {
         let took = start.elapsed();
         if took > LIMIT + SLACK {
@@ -278,10 +278,9 @@ fn started(test: &str, directory: &Path) -> (Running, Receiver<String>) {
     std::thread::spawn(move || {
         for line in out.lines().map_while(Result::ok) {
             // The harness of the tests may write before the first line of the child's own.
-            let start = ["committed ", "flushed ", "late ", "ended "].iter().find_map(|word| line.find(word));
-            if let Some(start) = start
-                && say.send(line[start..].to_owned()).is_err()
-            {
+            let words = ["committed ", "flushed ", "late ", "ended "];
+            let said = words.iter().find_map(|word| line.find(word)).and_then(|start| line.get(start..));
+            if said.is_some_and(|said| say.send(said.to_owned()).is_err()) {
                 break;
             }
         }
@@ -360,7 +359,7 @@ fn looked_at(round: &str, directory: &Path, confirmed: &Confirmed) -> Found {
     let log = match opened {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("{round}: the next log does not open: {error:?}");
+            println!("{round}: the next log does not open: {error:?}");
             return Found::Refused;
         }
     };
@@ -368,7 +367,7 @@ fn looked_at(round: &str, directory: &Path, confirmed: &Confirmed) -> Found {
     // The journals of dead processes are adopted at once, or are left behind with an error.
     while log.writer().blocking().commit(entry("after")).is_err() {
         if wait.elapsed() > LIMIT * 5 && log.health() != Health::Healthy {
-            eprintln!("{round}: the next log is failing: {:?}", log.stats().last_error);
+            println!("{round}: the next log is failing: {:?}", log.stats().last_error);
             return Found::Refused;
         }
         assert!(wait.elapsed() < PATIENCE, "{round}: the next log commits nothing: {:?}", log.stats());
@@ -378,11 +377,10 @@ fn looked_at(round: &str, directory: &Path, confirmed: &Confirmed) -> Found {
         found = compared(round, &database, confirmed);
         found != Found::Refused || log.health() != Health::Healthy || wait.elapsed() > LIMIT * 15
     });
-    if found == Found::Refused && log.health() == Health::Healthy {
-        panic!("{round}: confirmed entries are missing, and nothing says so");
-    }
+    let is_silent = found == Found::Refused && log.health() == Health::Healthy;
+    assert!(!is_silent, "{round}: confirmed entries are missing, and nothing says so");
     if found == Found::Refused {
-        eprintln!("{round}: the next log says why entries are missing: {:?}", log.stats().last_error);
+        println!("{round}: the next log says why entries are missing: {:?}", log.stats().last_error);
     }
     drop(log.blocking().shutdown(LIMIT));
     found
@@ -430,14 +428,14 @@ fn act_again_and_again(test: &str, rounds: usize) {
             // A round that fails must not hide what the others find: the panic hook has shown the reason.
             match catch_unwind(AssertUnwindSafe(|| one_round(test, &place))) {
                 Ok((round, found)) => {
-                    eprintln!("round {number}: {round}: {found:?}");
+                    println!("round {number}: {round}: {found:?}");
                     *outcomes.entry(found).or_default() += 1;
                 }
                 Err(_) => failures.push(number),
             }
             drop(run("umount", &[Path::new("-l"), &place]));
         }
-        eprintln!("{rounds} rounds: {outcomes:?}, failed: {failures:?}");
+        println!("{rounds} rounds: {outcomes:?}, failed: {failures:?}");
         assert!(failures.is_empty());
     });
 }
