@@ -28,7 +28,7 @@ pub(crate) struct Status {
     history: Mutex<History>,
     /// The state that the last notice reported.
     reported: Mutex<LastNotice>,
-    /// Why an index cannot be created, until a notice reports it.
+    /// Why an index cannot be created, or what is wrong with the place of the queue, until a notice reports it.
     unindexed: Mutex<Option<AuditError>>,
     /// What was found in the database or its library and changes no health, until a notice reports it.
     noticed: Mutex<VecDeque<AuditError>>,
@@ -42,15 +42,20 @@ pub(crate) struct Status {
 
 impl Status {
     pub(super) fn new(queue: Arc<dyn Queue>) -> Self {
+        let concern = queue.concern();
+        let noteworthy = Notify::new();
+        if concern.is_some() {
+            noteworthy.notify_one();
+        }
         Self {
             queue,
             condition: Condition::default(),
             history: Mutex::default(),
             reported: Mutex::default(),
-            unindexed: Mutex::default(),
+            unindexed: Mutex::new(concern),
             noticed: Mutex::default(),
             known: Mutex::default(),
-            noteworthy: Notify::new(),
+            noteworthy,
             watch: Watch::default(),
         }
     }
@@ -143,9 +148,13 @@ impl Status {
         self.clear(Trouble::Unsynced);
     }
 
-    /// The journal could not be synced in time: a loss of power may take accepted entries.
+    /// The journal could not be synced in time, or its files were taken away: a loss of power, or the end of the process,
+    /// may take accepted entries.
     pub(super) fn unsynced(&self, cause: std::io::Error) {
-        let message = "the journal cannot be brought to stable storage in time";
+        let message = match cause.kind() {
+            std::io::ErrorKind::NotFound => "the journal was not in place",
+            _ => "the journal cannot be brought to stable storage in time",
+        };
         lock(&self.history).note_error(AuditError::new(ErrorKind::Store, message).because(cause));
         self.set(Trouble::Unsynced);
     }

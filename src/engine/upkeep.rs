@@ -12,6 +12,8 @@ use crate::queue::Due;
 
 /// Pause after the first failed attempt. It doubles with each further one.
 const FIRST_UPKEEP_PAUSE: Duration = Duration::from_millis(100);
+/// How often to ask whether work is due if no append says so.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts.
 const LONGEST_UPKEEP_PAUSE: Duration = Duration::from_secs(10);
 
@@ -19,16 +21,15 @@ impl Engine {
     /// Runs the queue's background work (next segment, sync) whenever some is due.
     pub(super) async fn keep_up(&self) {
         loop {
-            self.upkeep.notified().await;
+            // Woken by an append, or by the time of the next look at the files.
+            drop(tokio::time::timeout(LOOK_EVERY, self.upkeep.notified()).await);
             let mut pause = FIRST_UPKEEP_PAUSE;
             while let Some(due) = self.queue.upkeep_due() {
                 tokio::time::sleep(due.after).await;
                 match self.keep_up_once(due).await {
                     Ok(()) => self.status.synced(),
                     Err(cause) => {
-                        if due.by.is_some() {
-                            self.status.unsynced(cause);
-                        }
+                        self.status.unsynced(cause);
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(LONGEST_UPKEEP_PAUSE);
                     }

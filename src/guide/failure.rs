@@ -134,7 +134,25 @@
 //! | a journal is for another database or ledger, or of a newer version | left alone | `survive::journal`: `a_journal_for_another_database_…`, `a_foreign_file_in_the_queue_…` |
 //! | its directory cannot be created or written | `open` is an error | `sqlite::operation`: `a_read_only_file_…` |
 //! | the disk, or the journal's bound, is full | the queue is full, as [`WhenFull`](crate::WhenFull) says, until there is room | `survive::journal`: `a_full_journal_…`; `survive::faults`: `a_journal_on_a_full_file_system_…` |
+//! | the queue's directory, a journal, a segment or a lock is removed, moved or replaced under a running log | noticed within some seconds of the next append; made anew with all that is pending, and health is `Failing` until the next look | `survive::directory`: `files_that_are_taken_…`, `a_queue_that_is_taken_…` |
+//! | what has the name of a journal, a lock or a segment is a link, a pipe, a device, or larger than any segment | neither followed nor read nor removed; health is `Failing` until it is removed; other journals are adopted | `survive::directory`: `what_is_not_the_log_s_own_…`, `links_among_…` |
+//! | a journal or a file in it belongs to another user, who is not root nor the owner of the directory | left alone, health is `Failing`: give it to the log's user by `chown` if it is genuine, otherwise remove it | `survive::directory`: `a_journal_of_another_user_…` |
+//! | others may write to the queue's directory, or it is another user's | one notice at `open` says who: make it the log's user's, with mode 0700 | `survive::directory`: `a_journal_of_another_user_…` |
+//! | the queue's directory is on NFS, SMB, 9p, FUSE or virtiofs | `open` is an error: choose a local disk by [`journal`](crate::AuditLogBuilder::journal), or [`in_memory_queue`](crate::AuditLogBuilder::in_memory_queue) | `survive::directory`: `a_journal_on_a_file_system_…` |
+//! | the size of files is limited (`ulimit -f`) | segments are as much smaller; below 64 KiB `open` is an error; a limit that is lowered later counts as a full disk | `survive::directory`: `a_limit_on_the_size_of_files_…` |
+//! | a signal interrupts an allocation | it is tried again | `survive::directory`: `an_allocation_…` |
+//! | `open` fails | what it had made in the queue is removed | `survive::directory`: `an_open_that_fails_…` |
+//! | hundreds of processes die while the database is locked | each journal gives back the room that it had not used; eight at a time are held open | `queue::journal`: `many_dead_journals_…` |
 //! | a sync of the journal fails or takes too long | health is `Failing` until one succeeds; its contents are written to another file, since no later sync of the first can be believed | `survive::crash_points` |
+//!
+//! What a journal can prove about its bytes: its checksums (CRC-32C) find accidents, such as a torn write, a bad sector or a
+//! file in the wrong place. They are no proof of who wrote it. Whoever may write to the queue's directory can remove entries
+//! that are not committed yet, and make up others that pass every check; so can root, and the log's own user. Therefore the
+//! directory is the log's user's alone, and what belongs to others is not believed. A key in the database, with which each
+//! record is signed, would stop only those who may write to the queue and may not read the database. The modes and the owner
+//! stop them already, the log's user and root could read the key, and entries that are accepted before the first connection
+//! would have none. Its cost would be small: for a record of 200 bytes HMAC-SHA-256 takes 0.25 µs and keyed BLAKE3 0.33 µs,
+//! where CRC-32C takes 0.02 µs. Records are not signed: tampering is the ledger's business, from the commit on.
 //!
 //! # What a service does
 //!

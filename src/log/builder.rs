@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::defaults;
 use crate::engine::{Notice, OnNotice};
 use crate::entry::{Decision, EventDefaults, Limits};
+use crate::platform::Access;
 use crate::query::IndexOn;
 use crate::queue::{Durability, WhenFull};
 use crate::store::Store;
@@ -22,6 +23,7 @@ pub struct AuditLogBuilder {
     pub(super) queue_bytes: Option<usize>,
     pub(super) journal: Option<PathBuf>,
     pub(super) journal_bytes: u64,
+    pub(super) access: Access,
     pub(super) durability: Durability,
     pub(super) when_full: WhenFull,
     pub(super) batch_entries: usize,
@@ -53,6 +55,7 @@ impl Default for AuditLogBuilder {
             queue_bytes: None,
             journal: None,
             journal_bytes: defaults::JOURNAL_BYTES,
+            access: Access::default(),
             durability: Durability::default(),
             when_full: WhenFull::Block { timeout: defaults::FULL_TIMEOUT },
             batch_entries: defaults::BATCH_ENTRIES,
@@ -115,7 +118,12 @@ impl AuditLogBuilder {
     ///
     /// Several processes may share the directory, also processes of several containers on one volume of one machine.
     /// Each has a journal of its own, which it locks with `flock`. The file system must be local to the machine: a
-    /// lock that another machine holds cannot be seen here.
+    /// lock that another machine, the host of a virtual machine, or another mount of the same files holds may not be seen
+    /// here. On NFS, SMB, 9p, FUSE, virtiofs and the like, [`open`](Self::open) is therefore an error.
+    ///
+    /// The directory and all in it is made for this process's user alone ([`group_access`](Self::group_access) adds the
+    /// group). The entries of a dead process are believed only if its files belong to this process's user, to root, or to
+    /// the owner of the directory.
     ///
     /// A forked child has no log: its events are not counted and its calls return
     /// [`is_closed`](crate::AuditError::is_closed). Open the log after the fork. The child also keeps the lock, so
@@ -132,6 +140,16 @@ impl AuditLogBuilder {
     #[must_use]
     pub fn journal_max_bytes(mut self, bytes: u64) -> Self {
         self.journal_bytes = bytes;
+        self
+    }
+
+    /// Whether the group may read and write what the log makes: directories with mode 0770 and files with 0660, instead of
+    /// 0700 and 0600, whatever the umask is. The group is the process's, or that of the queue's directory if it has the
+    /// setgid bit. Members of the group are believed: the journals of their dead processes are committed too. What exists
+    /// already keeps its mode. Default: false.
+    #[must_use]
+    pub fn group_access(mut self, group: bool) -> Self {
+        self.access = if group { Access::Group } else { Access::Owner };
         self
     }
 

@@ -204,6 +204,7 @@ impl AuditLogBuilder {
             directory,
             bytes_max,
             durability: self.durability,
+            access: self.access,
             database,
             ledger,
             defaults,

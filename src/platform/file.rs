@@ -1,15 +1,19 @@
-//! Positioned reads and writes, preallocation, and syncing of directories.
+//! Positioned reads and writes, and preallocation.
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io};
 
 /// Allocates the space of a file now, so that no later write runs out of it. Bytes that are not written read as zeros.
 pub(crate) fn allocate(file: &File, size: usize) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size as u64) {
-        Ok(()) => return Ok(()),
-        // This file system cannot preallocate: write zeros instead.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-        Err(cause) => return Err(cause.into()),
+    loop {
+        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size as u64) {
+            Ok(()) => return Ok(()),
+            // A signal has come.
+            Err(rustix::io::Errno::INTR) => {}
+            // This file system cannot preallocate: write zeros instead.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => break,
+            Err(cause) => return Err(cause.into()),
+        }
     }
     let zeros = vec![0; 64 * 1024];
     let mut at = 0;
@@ -61,16 +65,4 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: usize) -> io::R
         }
     }
     Ok(read)
-}
-
-/// Brings the names of the files in a directory to stable storage.
-#[cfg(unix)]
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// Does nothing: NTFS journals names by itself, and has no call for it.
-#[cfg(windows)]
-pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
-    Ok(())
 }

@@ -4,6 +4,11 @@
 //! |---|---|
 //! | `clock` | keeps the time for the limits of a log, on a thread on which nothing may block |
 //! | `file` | positioned reads and writes, preallocation, directory sync |
+//! | `access` | the modes of what we make |
+//! | `directory` | directories held open, in which no link is followed and nothing is waited for |
+//! | `file` | positioned reads and writes, preallocation |
+//! | `file_size` | the limit on the size of a file, and the signal that comes with it |
+//! | `file_system` | recognises file systems whose locks not everybody sees |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
 //! | `identity` | tells whether a path still names an open file, and whether that was changed |
 //! | `random` | random bits, which a forked child does not share with its parent |
@@ -13,8 +18,12 @@
 //!
 //! This room has the only `unsafe` of the library and the only `cfg(unix)` and `cfg(windows)`.
 
+mod access;
 mod clock;
+mod directory;
 mod file;
+mod file_size;
+mod file_system;
 mod fork;
 #[cfg(feature = "_sqlite")]
 mod identity;
@@ -24,8 +33,12 @@ mod sync;
 #[cfg(feature = "_sqlite")]
 mod turn;
 
+pub(crate) use access::Access;
 pub(crate) use clock::{Clock, Detached, moment_after};
+pub(crate) use directory::{Directory, Kind};
 pub(crate) use file::*;
+pub(crate) use file_size::largest_file;
+pub(crate) use file_system::shared_file_system;
 pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]
 pub(crate) use identity::{FileIdentity, FileLook};

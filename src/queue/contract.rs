@@ -13,6 +13,7 @@ use super::{
     gap::{Refused, Rejections},
     records::Records,
 };
+use crate::error::AuditError;
 
 /// The result of appending a record.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +137,11 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
     /// Does the background work that emitters need not do themselves; may wait for the disk.
     fn upkeep(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Says what is wrong with the place of the queue, if anything is, once the queue is made: the log works in spite of it.
+    fn concern(&self) -> Option<AuditError> {
+        None
     }
 
     /// Asks for a wake-up: the append that makes `pending` records pending sets [`Appended::wake`], once. Returns the

@@ -29,6 +29,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 const ADOPT_EVERY: Duration = Duration::from_mins(1);
 /// The most journals that are being adopted at the same time. One that hangs is not counted.
 const ADOPTING_MAX: usize = 4;
+/// The most journals that are held at the same time, each with two or three open files. The others wait.
+const ADOPTED_MAX: usize = 8;
 
 /// Work on files, done on another thread.
 enum Done {
@@ -67,6 +69,10 @@ pub(super) struct Adoption {
     finished: Vec<(PathBuf, Done)>,
     /// Directories to adopt.
     found: VecDeque<PathBuf>,
+    /// Directories to adopt when others are done.
+    waiting: VecDeque<PathBuf>,
+    /// Directories that have given their unused room back.
+    trimmed: BTreeSet<PathBuf>,
     /// Adopted journals, and the time before which they are not read again.
     adopted: VecDeque<(Backlog, Instant)>,
     read: VecDeque<ReadBacklog>,
@@ -87,6 +93,8 @@ impl Adoption {
             begun: BTreeMap::new(),
             finished: Vec::new(),
             found: VecDeque::new(),
+            waiting: VecDeque::new(),
+            trimmed: BTreeSet::new(),
             adopted: VecDeque::new(),
             read: VecDeque::new(),
             troubled: BTreeSet::new(),
@@ -135,11 +143,32 @@ impl Adoption {
             let place = self.place.clone();
             self.begin(place.directory.clone(), false, move || Done::Found(Backlog::candidates(&place)));
         }
+        if self.has_room() {
+            self.found.append(&mut self.waiting);
+        }
         while self.begun.values().filter(|begun| !begun.is_late && !begun.reads).count() < ADOPTING_MAX {
             let Some(directory) = self.found.pop_front() else { break };
+            let has_room = self.has_room();
+            let is_new = self.trimmed.insert(directory.clone());
+            if !has_room {
+                self.waiting.push_back(directory.clone());
+                if !is_new {
+                    continue;
+                }
+            }
             let (place, own, journal) = (self.place.clone(), self.own, directory.clone());
-            self.begin(directory, false, move || Done::Adopted(Backlog::adopt(&place, own, journal)));
+            self.begin(directory, false, move || {
+                let adopted = Backlog::adopt(&place, own, &journal);
+                // Without room, adopting it has given its unused room on the disk back, and no more.
+                Done::Adopted(adopted.map(|adopted| adopted.filter(|_| has_room)))
+            });
         }
+    }
+
+    /// Whether another journal may be held.
+    fn has_room(&self) -> bool {
+        let busy = self.begun.values().filter(|begun| !begun.is_late).count();
+        self.adopted.len() + self.read.len() + busy < ADOPTED_MAX
     }
 
     /// An adopted journal to read next, unless one is being read.
@@ -210,6 +239,9 @@ impl Adoption {
                     .into_iter()
                     .filter(|found| !held.contains(&**found) && !self.begun.contains_key(found));
                 self.found = new.collect();
+                self.waiting.clear();
+                self.trimmed
+                    .retain(|trimmed| self.found.contains(trimmed) || self.begun.contains_key(trimmed));
                 None
             }
             Done::Adopted(Ok(None)) | Done::Removed(Ok(())) => None,

@@ -1,7 +1,7 @@
 //! Lists the journals of a directory, for people: who owns them, what they hold, what is damaged.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -9,12 +9,13 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    backlog::size_of,
     directory::{LOCK, journal_error},
     format::{Header, NoSegment, RECORD_HEADER_BYTES, Seed},
     scan::{UNLIMITED, read_header, scan_segment},
 };
 use crate::error::AuditError;
-use crate::platform::read_up_to;
+use crate::platform::{Access, Directory, Kind, read_up_to};
 
 /// A journal, as [`inspect_journals`] found it.
 #[derive(Clone, Debug)]
@@ -36,6 +37,9 @@ pub struct Journal {
     pub ledger: Option<String>,
     /// Its segments, in the order of positions.
     pub segments: Vec<JournalSegment>,
+    /// Why the journal, or a file in it, is not believed: it is a link, a pipe or a device, belongs to another user, or is
+    /// larger than any segment. Nothing is read from it, and no log adopts the journal until that is gone.
+    pub refused: Option<String>,
 }
 
 /// A segment of a journal: one of its files.
@@ -90,12 +94,13 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
     let directory = directory.as_ref();
     let inspect = || {
         let mut journals = Vec::new();
-        for found in fs::read_dir(directory)? {
-            let path = found?.path();
-            let writer = path.file_name().and_then(|name| Uuid::try_parse(name.to_str()?).ok());
+        // Group: whoever looks may not be who writes.
+        let queue = Directory::open(directory, Access::Group)?;
+        for name in queue.names()? {
+            let writer = name.to_str().and_then(|name| Uuid::try_parse(name).ok());
             if let Some(writer) = writer {
-                match journal(writer, path) {
-                    Ok(journal) => journals.push(journal),
+                match journal(writer, &queue, directory.join(name)) {
+                    Ok(journal) => journals.extend(journal),
                     // The journal was settled and removed in the meantime.
                     Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                     Err(cause) => return Err(cause),
@@ -108,47 +113,77 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
     inspect().map_err(|cause| journal_error(directory, cause))
 }
 
-fn journal(writer: Uuid, directory: PathBuf) -> io::Result<Journal> {
-    let (owner, locked) = match File::open(directory.join(LOCK)) {
-        // Without a lock file nobody can adopt the journal.
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => (None, false),
-        Err(cause) => return Err(cause),
-        Ok(mut lock) => {
-            let mut owner = String::new();
-            lock.read_to_string(&mut owner)?;
-            let locked = match lock.try_lock_shared() {
-                Ok(()) => lock.unlock().map(|()| false)?,
-                Err(TryLockError::WouldBlock) => true,
-                Err(TryLockError::Error(cause)) => return Err(cause),
-            };
-            (owner.trim().parse().ok(), locked)
+/// Keeps why something is not believed, and says so by `None`.
+fn believed<T>(found: io::Result<T>, refused: &mut Option<String>) -> io::Result<Option<T>> {
+    match found {
+        Err(cause) if cause.kind() == io::ErrorKind::InvalidData => {
+            refused.get_or_insert(cause.to_string());
+            Ok(None)
         }
+        found => found.map(Some),
+    }
+}
+
+/// Returns `None` for a file that has the name of a journal.
+fn journal(writer: Uuid, queue: &Directory, directory: PathBuf) -> io::Result<Option<Journal>> {
+    if queue.kind(&directory)? == Kind::File {
+        return Ok(None);
+    }
+    let mut found = Journal {
+        writer,
+        directory,
+        owner: None,
+        locked: false,
+        database: None,
+        ledger: None,
+        segments: Vec::new(),
+        refused: None,
     };
-    let (mut found_segments, mut known) = (Vec::new(), None);
-    for found in fs::read_dir(&directory)? {
-        let path = found?.path();
+    let place = believed(queue.directory(&found.directory), &mut found.refused)?;
+    let Some(place) = place else { return Ok(Some(found)) };
+    let lock = match place.file(LOCK, false) {
+        // Without a lock file nobody can adopt the journal.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
+        lock => believed(lock, &mut found.refused)?,
+    };
+    if let Some(lock) = lock {
+        let mut owner = String::new();
+        (&lock).take(32).read_to_string(&mut owner).or_else(|cause| match cause.kind() {
+            io::ErrorKind::InvalidData => Ok(0),
+            _ => Err(cause),
+        })?;
+        found.owner = owner.trim().parse().ok();
+        found.locked = match lock.try_lock_shared() {
+            Ok(()) => lock.unlock().map(|()| false)?,
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(cause)) => return Err(cause),
+        };
+    }
+    let (mut segments, mut known) = (Vec::new(), None);
+    for name in place.names()? {
+        let path = found.directory.join(name);
         if path.extension().is_some_and(|extension| extension == "segment") {
-            match File::open(&path).and_then(|file| Ok((read_header(&file)?, file))) {
-                Ok((header, file)) => {
+            match place.file(&path, false).and_then(|file| Ok((read_header(&file)?, file))) {
+                // The segment was retired in the meantime.
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                read => {
+                    let Some((header, file)) = believed(read, &mut found.refused)? else { continue };
                     let header = header.and_then(|header| {
                         if header.writer == writer { Ok(header) } else { Err(NoSegment::Foreign) }
                     });
                     known = known.or_else(|| header.clone().ok());
-                    found_segments.push((path, file, header));
+                    segments.push((path, file, header));
                 }
-                // The segment was retired in the meantime.
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-                Err(cause) => return Err(cause),
             }
         }
     }
-    let mut segments = Vec::new();
-    for (path, file, header) in found_segments {
-        segments.push(segment(writer, path, &file, &header, known.as_ref())?);
+    for (path, file, header) in segments {
+        let read = segment(writer, path, &file, &header, known.as_ref());
+        found.segments.extend(believed(read, &mut found.refused)?);
     }
-    let (database, ledger) = known.map(|known| (known.database, known.ledger)).unzip();
-    segments.sort_by_key(|segment| segment.first);
-    Ok(Journal { writer, directory, owner, locked, database, ledger, segments })
+    (found.database, found.ledger) = known.map(|known| (known.database, known.ledger)).unzip();
+    found.segments.sort_by_key(|segment| segment.first);
+    Ok(Some(found))
 }
 
 /// Reads a segment with this header. `known` is the header of any segment of the journal.
@@ -159,13 +194,13 @@ fn segment(
     header: &Result<Header, NoSegment>,
     known: Option<&Header>,
 ) -> io::Result<JournalSegment> {
-    let size = file.metadata()?.len();
     let named = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).unwrap_or(0);
     let first = header.as_ref().map_or(named, |header| header.first);
     let seed = known.map_or_else(|| Seed::of_version_1(journal, first), |known| known.seed(first));
+    let end = size_of(&path, file, seed.start)?;
     let mut segment = JournalSegment {
         path,
-        size,
+        size: end as u64,
         used: seed.start as u64,
         records: 0,
         first,
@@ -180,7 +215,6 @@ fn segment(
     if matches!(segment.trouble, Some(SegmentTrouble::Newer(_))) {
         return Ok(segment);
     }
-    let end = usize::try_from(size).unwrap_or(usize::MAX);
     let (mut offset, mut scratch) = (seed.start, Vec::new());
     loop {
         let scan = scan_segment(file, seed, (offset, end), segment.last, UNLIMITED, &mut scratch)?;

@@ -115,7 +115,7 @@ impl Queue for JournalQueue {
             }
             let scan = scan_segment(&file, seed, extent, at, left, &mut scratch)?;
             if scan.block.ends.is_empty() || scan.skipped > 0 {
-                self.0.home.keep(&path, self.0.writer)?;
+                self.0.home.keep(&self.0.place(), &path, self.0.writer)?;
                 let mut state = self.0.lock();
                 let kept = state.segments.iter_mut().find(|segment| segment.number == number);
                 if let Some(segment) = kept {
@@ -209,7 +209,7 @@ impl Queue for JournalQueue {
             *upkeep = Upkeep::Ended;
             // Ignore an error: the next log finds a directory that could not be removed, and that it holds nothing
             // to settle.
-            drop(discard(&self.0.directory));
+            drop(discard(&self.0.home, &self.0.place()));
             // This fails, as it should, if the directory holds anything else.
             drop(fs::remove_dir(&self.0.home.directory));
         } else {
@@ -225,7 +225,7 @@ impl Queue for JournalQueue {
             let waited = since.elapsed();
             Due { after: (within / 2).saturating_sub(waited), by: Some(within.saturating_sub(waited)) }
         });
-        if matches!(state.spare, Spare::Wanted) {
+        if matches!(state.spare, Spare::Wanted) || state.is_look_due() {
             return Some(Due { after: Duration::ZERO, by: sync.and_then(|sync| sync.by) });
         }
         sync
@@ -236,8 +236,13 @@ impl Queue for JournalQueue {
         if *upkeep == Upkeep::Ended {
             return Ok(());
         }
+        self.0.look()?;
         self.0.prepare_spare();
         self.0.sync()
+    }
+
+    fn concern(&self) -> Option<AuditError> {
+        self.0.home.concern()
     }
 
     fn counts(&self) -> Counts {

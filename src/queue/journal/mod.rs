@@ -35,6 +35,7 @@
 //! | `scan` | reads the header of a segment, and consecutive records |
 //! | `rejected` | keeps on disk what was rejected and no entry tells of yet |
 //! | `upkeep` | work that may wait for the disk: the next segment's file, syncing, replacing a file that failed |
+//! | `look` | finds files of the running log that somebody has removed, and makes them anew |
 //! | `journal_queue` | the queue that the flusher sees |
 //! | `backlog` | adopts what dead processes left |
 //! | `inspect` | lists the journals of a directory, for people |
@@ -44,6 +45,7 @@ mod directory;
 mod format;
 mod inspect;
 mod journal_queue;
+mod look;
 mod rejected;
 mod scan;
 mod segments;

@@ -11,16 +11,11 @@
 //! then the entry is appended. Whether that position exists decides. A loss of power may undo the first step of a log
 //! that still runs; then they are told twice.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, io, sync::Arc};
 
 use super::directory::{JournalHome, make};
 use crate::entry::Moment;
-use crate::platform::{read_up_to, write_all_at};
+use crate::platform::{Directory, read_up_to, write_all_at};
 use crate::queue::gap::{Gap, Rejections};
 
 const NAME: &str = "rejected";
@@ -44,16 +39,19 @@ pub(super) struct Rejected {
 
 impl Rejected {
     /// Makes the file of a journal.
-    pub(super) fn create(journal: &Path) -> io::Result<Self> {
-        let (file, _) = make(&journal.join(NAME), FILE_BYTES, FILE_BYTES)?;
+    pub(super) fn create(journal: &Directory) -> io::Result<Self> {
+        let (file, _) = make(journal, NAME.as_ref(), FILE_BYTES, FILE_BYTES)?;
         Ok(Self { file: Arc::new(file), sequence: 0, untold: None, telling: None, unsynced: false })
     }
 
     /// Opens the file of a dead process's journal. `None`: it has none, or an empty one. A file that cannot be read as
     /// one is kept among the damaged files.
-    pub(super) fn open(home: &JournalHome, journal: &Path, writer: uuid::Uuid) -> io::Result<Option<Self>> {
-        let path = journal.join(NAME);
-        let file = match File::options().read(true).write(true).open(&path) {
+    pub(super) fn open(
+        home: &JournalHome,
+        journal: &Directory,
+        writer: uuid::Uuid,
+    ) -> io::Result<Option<Self>> {
+        let file = match journal.file(NAME, true) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
@@ -63,7 +61,7 @@ impl Rejected {
         let slots = SLOTS.iter().filter_map(|at| decode(bytes.get(*at..at + SLOT_BYTES)?));
         let Some((sequence, telling, untold)) = slots.max_by_key(|(sequence, ..)| *sequence) else {
             if bytes.iter().any(|byte| *byte != 0) {
-                home.keep(&path, writer)?;
+                home.keep(journal, NAME.as_ref(), writer)?;
             }
             return Ok(None);
         };
@@ -71,11 +69,18 @@ impl Rejected {
     }
 
     /// Removes the file of a journal that is settled.
-    pub(super) fn remove(journal: &Path) -> io::Result<()> {
-        match fs::remove_file(journal.join(NAME)) {
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
+    pub(super) fn remove(journal: &Directory) -> io::Result<()> {
+        journal.remove_if_there(NAME)
+    }
+
+    /// Makes the file anew in this directory, if somebody has removed it. Returns whether it had to be.
+    pub(super) fn renew(&mut self, journal: &Directory) -> io::Result<bool> {
+        if journal.holds(NAME, &self.file)? {
+            return Ok(false);
         }
+        journal.remove_if_there(NAME)?;
+        self.file = Self::create(journal)?.file;
+        self.keep().map(|()| true)
     }
 
     /// Whether there are rejections that no entry tells of.
@@ -178,7 +183,10 @@ fn tally(numbers: &[[u8; 8]]) -> Option<Gap> {
 mod tests {
     use proptest::prelude::*;
 
+    use std::{fs, path::Path};
+
     use super::*;
+    use crate::platform::Access;
     use crate::queue::{Durability, Refused};
 
     fn home(directory: &Path) -> JournalHome {
@@ -186,14 +194,19 @@ mod tests {
             directory: directory.to_owned(),
             bytes_max: u64::MAX,
             durability: Durability::ProcessCrash,
+            access: Access::Owner,
             database: "sqlite:test".to_owned(),
             ledger: "main".to_owned(),
             defaults: crate::entry::EventDefaults::default(),
         }
     }
 
+    fn place(path: &Path) -> Directory {
+        Directory::open(path, Access::Owner).unwrap()
+    }
+
     fn open(journal: &Path) -> Option<Rejected> {
-        Rejected::open(&home(journal.parent().unwrap()), journal, uuid::Uuid::nil()).unwrap()
+        Rejected::open(&home(journal.parent().unwrap()), &place(journal), uuid::Uuid::nil()).unwrap()
     }
 
     fn total(rejected: Option<Rejected>) -> u64 {
@@ -203,7 +216,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_slot_are_fixed_because_journals_on_disk_depend_on_them() {
         let directory = tempfile::tempdir().unwrap();
-        let mut rejected = Rejected::create(directory.path()).unwrap();
+        let mut rejected = Rejected::create(&place(directory.path())).unwrap();
         let gap = |full, from| Gap {
             rejected: Rejections { full, closed: 2, too_large: 3 },
             from: Moment { micros: from },
@@ -225,7 +238,7 @@ mod tests {
         let journal = directory.path().join("journal");
         fs::create_dir(&journal).unwrap();
         assert!(open(&journal).is_none());
-        drop(Rejected::create(&journal).unwrap());
+        drop(Rejected::create(&place(&journal)).unwrap());
         assert!(open(&journal).is_none());
         for length in [0, 50, 3000] {
             fs::write(journal.join(NAME), vec![0; length]).unwrap();
@@ -243,7 +256,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let journal = directory.path().join("journal");
             fs::create_dir(&journal).unwrap();
-            let mut rejected = Rejected::create(&journal).unwrap();
+            let mut rejected = Rejected::create(&place(&journal)).unwrap();
             for _ in 0..rejections {
                 let mut one = None;
                 Gap::widen(&mut one, Refused::Full);

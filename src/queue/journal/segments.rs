@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
@@ -12,12 +12,12 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    directory::{JournalHome, SPARE, begin, journal_error, make, segment_name},
+    directory::{JournalHome, SPARE, begin, discard, journal_error, make, segment_name},
     format::{HEADER_BYTES, Header, RECORD_HEADER_BYTES, Seed},
     rejected::Rejected,
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{lock, write_all_at};
+use crate::platform::{Directory, lock, write_all_at};
 use crate::queue::{Counts, Durability, gap::Gap};
 
 /// A journal that this process writes: its files and their state.
@@ -25,9 +25,12 @@ use crate::queue::{Counts, Durability, gap::Gap};
 pub(super) struct OpenJournal {
     pub(super) writer: Uuid,
     pub(super) home: JournalHome,
+    /// Its path.
     pub(super) directory: PathBuf,
-    /// Keeps the journal locked for as long as this process lives.
-    _lock: File,
+    /// The directory itself, and another one after somebody has removed it.
+    pub(super) place: Mutex<Arc<Directory>>,
+    /// Keep the journal locked for as long as this process lives. The last one is that of `place`.
+    pub(super) locks: Mutex<Vec<File>>,
     pub(super) segment_bytes: usize,
     /// The header of every segment, but for the position before its first record.
     header: Header,
@@ -62,6 +65,9 @@ pub(super) struct State {
     pub(super) gap: Option<Gap>,
     /// When the oldest record that needs a sync was appended. `None` if no record needs one.
     pub(super) unsynced: Option<Instant>,
+    /// When somebody last looked whether the files are still in place, and the records that had been appended then.
+    /// `None` in place of their number if the files were not in place.
+    pub(super) looked: (Instant, Option<u64>),
 }
 
 /// The place at which the first record after a position begins.
@@ -168,8 +174,13 @@ impl OpenJournal {
                            which keeps them in 1 MiB: shorten them";
             return Err(AuditError::new(ErrorKind::Config, message));
         }
-        let lock = begin(&home, writer, &directory).map_err(|cause| journal_error(&home.directory, cause))?;
-        let rejected = Rejected::create(&directory).map_err(|cause| journal_error(&directory, cause))?;
+        home.check()?;
+        let (place, lock) = begin(&home, writer).map_err(|cause| journal_error(&home.directory, cause))?;
+        let rejected = Rejected::create(&place).map_err(|cause| {
+            // Ignore an error: the first one says what is wrong.
+            drop(discard(&home, &place));
+            journal_error(&directory, cause)
+        })?;
         let state = State {
             segments: VecDeque::new(),
             spare: Spare::None,
@@ -179,12 +190,14 @@ impl OpenJournal {
             wake_at: None,
             gap: None,
             unsynced: None,
+            looked: (Instant::now(), Some(start)),
         };
         let queue = Self {
             writer,
             home,
             directory,
-            _lock: lock,
+            place: Mutex::new(Arc::new(place)),
+            locks: Mutex::new(vec![lock]),
             segment_bytes,
             header,
             rejected: parking_lot::Mutex::new(rejected),
@@ -194,13 +207,22 @@ impl OpenJournal {
             upkeep: Mutex::new(Upkeep::Open),
         };
         let first = queue.new_segment(start, 0);
-        let first = first.map_err(|cause| journal_error(&queue.directory, cause))?;
+        let first = first.map_err(|cause| {
+            // Ignore an error: the first one says what is wrong.
+            drop(discard(&queue.home, &queue.place()));
+            journal_error(&queue.directory, cause)
+        })?;
         queue.lock().segments.push_back(first);
         Ok(queue)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// The directory that the journal is in now.
+    pub(super) fn place(&self) -> Arc<Directory> {
+        Arc::clone(&lock(&self.place))
     }
 
     /// Returns the bytes at the start of an empty segment: its header, and zeros where the first record would be.
@@ -231,10 +253,14 @@ impl OpenJournal {
         let (file, size) = match taken {
             Some((file, size)) => {
                 // Write the header before the rename: a file with the name of a segment must have its header.
-                let renamed = write_all_at(&file, &header, 0)
-                    .and_then(|()| fs::rename(self.directory.join(SPARE), &path));
+                let renamed =
+                    write_all_at(&file, &header, 0).and_then(|()| self.place().rename(SPARE, &path));
                 self.lock().spare = Spare::None;
-                renamed.map(|()| (file, size))?
+                match renamed {
+                    Ok(()) => (file, size),
+                    // Somebody has removed it.
+                    Err(_) => self.fresh(&path, &header, least)?,
+                }
             }
             None => self.fresh(&path, &header, least)?,
         };
@@ -243,9 +269,10 @@ impl OpenJournal {
 
     /// Makes the file of a segment, with this header.
     fn fresh(&self, path: &Path, header: &[u8], least: usize) -> io::Result<(File, usize)> {
-        let (file, size) = make(path, self.segment_bytes.max(least), least)?;
+        let place = self.place();
+        let (file, size) = make(&place, path, self.segment_bytes.max(least), least)?;
         if let Err(cause) = write_all_at(&file, header, 0) {
-            fs::remove_file(path)?;
+            place.remove_file(path)?;
             return Err(cause);
         }
         Ok((file, size))

@@ -1,7 +1,7 @@
 //! The end of the journal: finds room for a record, encodes it and writes it.
 
 use std::{
-    fs, io,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -57,7 +57,7 @@ impl OpenJournal {
             (state.counts.appended, empty)
         };
         if let Some(empty) = empty {
-            fs::remove_file(&empty.path)?;
+            self.place().remove_if_there(&empty.path)?;
         }
         let next = self.new_segment(first, bytes)?;
         self.lock().segments.push_back(next);

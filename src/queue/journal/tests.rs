@@ -29,7 +29,7 @@ use crate::queue::{Durability, Outcome, Queue, Refused};
 fn adopt_all(home: &JournalHome, own: Uuid) -> (Vec<Backlog>, Option<io::Error>) {
     let (mut adopted, mut failed) = (Vec::new(), None);
     for directory in Backlog::candidates(home).unwrap() {
-        match Backlog::adopt(home, own, directory) {
+        match Backlog::adopt(home, own, &directory) {
             Ok(backlog) => adopted.extend(backlog),
             Err(cause) => failed = Some(cause),
         }
@@ -46,6 +46,7 @@ fn home(directory: &Path) -> JournalHome {
         directory: directory.to_owned(),
         bytes_max: u64::MAX,
         durability: Durability::ProcessCrash,
+        access: crate::platform::Access::Owner,
         database: "sqlite:test".to_owned(),
         ledger: "main".to_owned(),
         defaults: EventDefaults::default(),
@@ -493,6 +494,71 @@ fn records_accepted_during_a_close_are_counted_before_it_returns() {
         assert_eq!(closed_at, accepted);
         assert_eq!(queue.read(0, usize::MAX, usize::MAX).unwrap().len() as u64, accepted);
     }
+}
+
+#[test]
+fn many_dead_journals_give_their_room_back_when_they_are_first_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = home(directory.path());
+    let dead: Vec<Uuid> = (0..20).map(|_| Uuid::new_v4()).collect();
+    for (number, writer) in dead.iter().enumerate() {
+        let queue = JournalQueue::create(home.clone(), *writer).unwrap();
+        for _ in 0..3 {
+            queue.offer(&[u8::try_from(number).unwrap(); 100]).unwrap();
+        }
+        // As if the next segment had been prepared.
+        fs::write(queue.0.directory.join(SPARE), vec![0; 1 << 20]).unwrap();
+    }
+    for path in Backlog::candidates(&home).unwrap() {
+        drop(Backlog::adopt(&home, Uuid::nil(), &path).unwrap().unwrap());
+    }
+    let files =
+        dead.iter().flat_map(|writer| fs::read_dir(directory.path().join(writer.to_string())).unwrap());
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 20 * 10_000, "{bytes}");
+    for path in Backlog::candidates(&home).unwrap() {
+        let mut backlog = Backlog::adopt(&home, Uuid::nil(), &path).unwrap().unwrap();
+        let records = backlog.read(0, 100, usize::MAX).unwrap();
+        assert_eq!((records.len(), records.skipped), (3, 0));
+        assert_eq!(backlog.read(3, 100, usize::MAX).unwrap().len(), 0);
+        backlog.finish().unwrap();
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_dead_journal_with_damage_keeps_its_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = home(directory.path());
+    let queue = create(home.clone(), Uuid::new_v4(), 1 << 20, 0);
+    for _ in 0..4 {
+        queue.offer(&[7; 100]).unwrap();
+    }
+    let segment = queue.0.directory.join(segment_name(0));
+    let end = queue.0.lock().segments[0].end;
+    drop(queue);
+    let file = File::options().write(true).open(&segment).unwrap();
+    write_all_at(&file, &[9; 40], (end - 150) as u64).unwrap();
+    let (adopted, failed) = adopt_all(&home, Uuid::nil());
+    assert!(failed.is_none() && adopted.len() == 1, "{failed:?}");
+    assert_eq!(fs::metadata(&segment).unwrap().len(), 1 << 20);
+}
+
+#[test]
+fn a_journal_that_cannot_be_begun_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = Uuid::new_v4();
+    let place = directory.path().join(writer.to_string());
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("taken"), "").unwrap();
+    let names = || fs::read_dir(directory.path()).unwrap().count();
+    // Its place is taken, by a directory that is not empty; and it cannot hold its first segment.
+    for segment_bytes in [5000, usize::MAX / 4] {
+        assert!(OpenJournal::create(home(directory.path()), writer, segment_bytes, 0).is_err());
+        assert_eq!((names(), fs::read_dir(&place).map_or(0, Iterator::count)), (1, 1));
+    }
+    assert!(OpenJournal::create(home(directory.path()), Uuid::new_v4(), usize::MAX / 4, 0).is_err());
+    assert_eq!(names(), 1);
 }
 
 /// Eight bytes that look like the length of a record and a position in its segment, again and again.

@@ -9,9 +9,9 @@
 //! read back, checked, and written to another file, which replaces the first one once it is synced.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, MutexGuard, TryLockError},
     time::{Duration, Instant},
 };
@@ -22,7 +22,7 @@ use super::{
     scan::{UNLIMITED, scan_segment},
     segments::{OpenJournal, Segment, Spare, State, Upkeep},
 };
-use crate::platform::{lock, sync_directory, write_all_at};
+use crate::platform::{lock, write_all_at};
 
 impl OpenJournal {
     /// Locks the background work.
@@ -57,8 +57,9 @@ impl OpenJournal {
         }
         let path = self.directory.join(SPARE);
         // Remove an earlier spare that could not be used, if there is one; if it stays, `make` fails.
-        drop(fs::remove_file(&path));
-        let made = make(&path, self.segment_bytes, self.segment_bytes);
+        let place = self.place();
+        drop(place.remove_file(&path));
+        let made = make(&place, &path, self.segment_bytes, self.segment_bytes);
         // Ignore a failure: the next append hits the same lack of room and reports it.
         self.lock().spare = made.map_or(Spare::Failed, |(file, size)| Spare::Ready { file, size });
     }
@@ -80,10 +81,10 @@ impl OpenJournal {
         };
         if keeps {
             let spare = self.directory.join(SPARE);
-            let file = fs::rename(&segment.path, &spare).and_then(|()| segment.file.try_clone());
+            let file = self.place().rename(&segment.path, &spare).and_then(|()| segment.file.try_clone());
             self.lock().spare = file.map_or(Spare::None, |file| Spare::Ready { file, size: segment.size });
         } else {
-            drop(fs::remove_file(&segment.path));
+            drop(self.place().remove_file(&segment.path));
         }
     }
 
@@ -129,11 +130,7 @@ impl OpenJournal {
         if suspect {
             return self.rewrite(number);
         }
-        let done = if is_new {
-            file.sync_all().and_then(|()| sync_directory(&self.directory))
-        } else {
-            file.sync_data()
-        };
+        let done = if is_new { file.sync_all().and_then(|()| self.place().sync()) } else { file.sync_data() };
         let Err(cause) = done else {
             let mut state = self.lock();
             if let Some(segment) = find(&mut state).and_then(|index| state.segments.get_mut(index)) {
@@ -146,13 +143,14 @@ impl OpenJournal {
     }
 
     /// Replaces the file of a suspect segment by another one, which is synced.
-    fn rewrite(&self, number: u64) -> io::Result<()> {
+    pub(super) fn rewrite(&self, number: u64) -> io::Result<()> {
         let Some(old) = self.seal(number)? else { return Ok(()) };
         let unfinished = self.directory.join(REWRITTEN);
         // Remove the file of an earlier attempt.
-        remove_if_there(&unfinished)?;
+        let place = self.place();
+        place.remove_if_there(&unfinished)?;
         let (path, seed) = (self.directory.join(segment_name(old.from)), self.seed(old.from));
-        let (new, size) = make(&unfinished, old.size, old.end)?;
+        let (new, size) = make(&place, &unfinished, old.size, old.end)?;
         write_all_at(&new, &self.header(old.from)?, 0)?;
         let (mut from, mut offset, mut end) = (old.from, self.start(), self.start());
         let mut scratch = Vec::new();
@@ -160,7 +158,7 @@ impl OpenJournal {
             let extent = (offset, old.end);
             let scan = scan_segment(&old.file, old.seed, extent, from, UNLIMITED, &mut scratch)?;
             if scan.skipped > 0 {
-                self.home.keep(&old.path, self.writer)?;
+                self.home.keep(&place, &old.path, self.writer)?;
             }
             let (mut bytes, count) = (Vec::new(), scan.block.ends.len());
             let positions = scan.until.saturating_sub(count as u64)..;
@@ -177,27 +175,27 @@ impl OpenJournal {
         }
         if from < old.last {
             // The rest of the records no longer match their checksums.
-            self.home.keep(&old.path, self.writer)?;
+            self.home.keep(&place, &old.path, self.writer)?;
         }
         new.sync_all()?;
-        fs::rename(&unfinished, &path)?;
+        place.rename(&unfinished, &path)?;
         let replaced = {
             let mut state = self.lock();
             let mut segment = state.segment(new, path.clone(), seed, old.from, size);
             (segment.last, segment.end, segment.since) = (old.last, end, old.since);
             let replaced = segment.number;
-            let place = state.segments.iter_mut().find(|segment| segment.number == number);
-            place.map(|place| *place = segment).map(|()| replaced)
+            let old = state.segments.iter_mut().find(|segment| segment.number == number);
+            old.map(|old| *old = segment).map(|()| replaced)
         };
         if path != old.path {
             // A file that stays does no harm: it is read only up to where the next segment begins.
-            drop(fs::remove_file(&old.path));
+            drop(place.remove_file(&old.path));
         }
         let Some(number) = replaced else {
             // The segment has been retired in the meantime: its records are in the database.
-            return remove_if_there(&path);
+            return place.remove_if_there(&path);
         };
-        sync_directory(&self.directory)?;
+        place.sync()?;
         let mut state = self.lock();
         if let Some(segment) = state.segments.iter_mut().find(|segment| segment.number == number) {
             segment.synced = Some(old.last);
@@ -231,7 +229,7 @@ impl OpenJournal {
         let is_needed = old.last > old.from;
         if !is_needed {
             // If the file stays, it is read only up to where the next segment begins, which may replace it by name.
-            remove_if_there(&old.path)?;
+            self.place().remove_if_there(&old.path)?;
             self.lock().segments.retain(|segment| segment.number != number);
         }
         let next = if is_last { Some(self.new_segment(old.last, 0)?) } else { None };
@@ -242,14 +240,6 @@ impl OpenJournal {
         }
         state.segments.extend(next);
         Ok(is_needed.then_some(old))
-    }
-}
-
-/// Removes a file that may be gone already.
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
-        _ => Ok(()),
     }
 }
 

@@ -69,8 +69,9 @@ const CALLS: [(&str, bool); 8] = [
     ("pwrite64", true),
     ("fdatasync", false),
     ("fsync", false),
-    ("rename", false),
-    ("unlink", false),
+    // Also `renameat` and `unlinkat`.
+    ("/^rename", false),
+    ("/^unlink", false),
     ("fallocate", false),
     ("ftruncate", true),
 ];

@@ -27,17 +27,17 @@ use crate::support::{
     wait_until,
 };
 
-fn builder(directory: &Path) -> AuditLogBuilder {
+pub(super) fn builder(directory: &Path) -> AuditLogBuilder {
     let store = Store::sqlite(directory.join("audit.db")).unwrap();
     support::builder(store).journal(directory.join("audit.db.queue")).on_notice(|_| {})
 }
 
-fn file(directory: &Path) -> PathBuf {
+pub(super) fn file(directory: &Path) -> PathBuf {
     directory.join("audit.db")
 }
 
 /// The segments of a journal, oldest first.
-fn segments(journal: &Path) -> Vec<PathBuf> {
+pub(super) fn segments(journal: &Path) -> Vec<PathBuf> {
     let found = fs::read_dir(journal).unwrap().map(|found| found.unwrap().path());
     let mut segments: Vec<_> =
         found.filter(|path| path.extension().is_some_and(|extension| extension == "segment")).collect();
@@ -46,7 +46,7 @@ fn segments(journal: &Path) -> Vec<PathBuf> {
 }
 
 /// Directories of journals.
-fn journals(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn journals(directory: &Path) -> Vec<PathBuf> {
     let Ok(found) = fs::read_dir(directory.join("audit.db.queue")) else { return Vec::new() };
     let paths = found.map(|found| found.unwrap().path());
     paths.filter(|path| !path.ends_with("damaged")).collect()
@@ -167,7 +167,7 @@ fn a_log_that_ends_well_leaves_no_journal_behind() {
 }
 
 /// A child that accepts entries, of which it commits full batches at most, and dies.
-fn accepted_and_died(test: &str, directory: &TempDir, count: u64, ends: &str) {
+pub(super) fn accepted_and_died(test: &str, directory: &TempDir, count: u64, ends: &str) {
     let child = support::child(
         test,
         &[(DIRECTORY, directory.path().to_str().unwrap()), ("COUNT", &count.to_string()), ("ENDS", ends)],
@@ -275,7 +275,7 @@ fn a_log_that_was_failing_is_healthy_again_though_nothing_is_emitted() {
     });
 }
 
-fn in_own_process_unless_child(test: &str, body: impl FnOnce()) {
+pub(super) fn in_own_process_unless_child(test: &str, body: impl FnOnce()) {
     if !accept_and_die() {
         in_own_process(test, body);
     }

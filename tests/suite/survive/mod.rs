@@ -4,6 +4,7 @@
 mod acts;
 mod adoption;
 mod crash_points;
+mod directory;
 mod faults;
 #[cfg(target_os = "linux")]
 mod hangs;

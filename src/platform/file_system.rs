@@ -1,0 +1,85 @@
+//! Recognises file systems whose locks not everybody sees: those of a network, of FUSE, and of a virtual machine's host.
+
+use std::{io, path::Path};
+
+/// The name of the file system that this path lies in, if it is one in which a lock may be invisible to another machine,
+/// to the host of a virtual machine, or to a process that has it mounted a second time. `None`: it is local.
+///
+/// A block device that is mounted by a FUSE program (`fuseblk`) is local.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn shared_file_system(path: &Path) -> io::Result<Option<&'static str>> {
+    let kind = rustix::fs::statfs(path)?.f_type;
+    let device = rustix::fs::stat(path)?.st_dev;
+    // What is mounted without a block device has a number of major 0.
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_sign_loss,
+        reason = "the types differ between architectures"
+    )]
+    let (kind, has_device) = (kind as u64 & 0xffff_ffff, rustix::fs::major(device as u64) != 0);
+    Ok(name_of(kind, has_device))
+}
+
+/// `None`: unknown on this system.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn shared_file_system(_path: &Path) -> io::Result<Option<&'static str>> {
+    Ok(None)
+}
+
+/// The name of the file system with this magic number, as `statfs` gives it, if it is not local.
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+fn name_of(magic: u64, has_device: bool) -> Option<&'static str> {
+    Some(match magic {
+        // fuse, fuseblk and virtiofs have the same number.
+        0x6573_5546 if !has_device => "FUSE or virtiofs",
+        0x6969 => "NFS",
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
+        0x0102_1997 => "9p",
+        0x00c3_6400 => "Ceph",
+        0x7375_7245 => "Coda",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        0x564c => "NCP",
+        0x0bd0_0bd0 => "Lustre",
+        0x4750_4653 => "GPFS",
+        0x1983_0326 => "BeeGFS",
+        0x2003_0528 => "OrangeFS",
+        0xaad7_aaea => "PanFS",
+        0x0116_1970 => "GFS2",
+        0x7461_636f => "OCFS2",
+        0x786f_4256 => "a shared folder of VirtualBox",
+        0xbacb_acbc => "a shared folder of VMware",
+        0x7c7c_6673 => "a shared folder of Parallels",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_that_others_may_mount_are_known_by_their_numbers() {
+        for (magic, name) in [
+            (0x6573_5546, "FUSE or virtiofs"),
+            (0x6969, "NFS"),
+            (0xff53_4d42, "SMB"),
+            (0x0102_1997, "9p"),
+            (0x00c3_6400, "Ceph"),
+        ] {
+            assert_eq!(name_of(magic, false), Some(name));
+        }
+        // ext4, xfs, btrfs, tmpfs, overlay, zfs.
+        for magic in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1] {
+            assert_eq!((name_of(magic, false), name_of(magic, true)), (None, None));
+        }
+        assert_eq!(name_of(0x6573_5546, true), None, "a block device under FUSE is local");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_file_system_of_a_path_is_looked_up() {
+        assert_eq!(shared_file_system(Path::new("/proc")).unwrap(), None);
+        assert_eq!(shared_file_system(&std::env::temp_dir()).unwrap(), None);
+        assert!(shared_file_system(Path::new("/proc/nothing")).is_err());
+    }
+}
