@@ -63,6 +63,9 @@ pub(crate) struct Append<'a> {
     /// The greatest position that an earlier attempt can have reached.
     pub(crate) reachable: u64,
     pub(crate) rows: &'a [&'a Row],
+    /// A row that an earlier attempt was refused. If there is one, it is tried after `rows`, and nothing is committed:
+    /// the answer is [`Fault::Doubted`].
+    pub(crate) doubted: Option<&'a Row>,
     /// The end of the ledger after the last rows that this process has added. `None` if it has added none.
     pub(crate) left: Option<Left>,
     /// What an earlier attempt found at the end of the ledger, and the row that tells of it. If it is still so, the row
@@ -146,6 +149,8 @@ pub(crate) enum Fault {
     Entry,
     /// One of the rows, whose `id` is in the ledger already.
     Duplicate,
+    /// Nobody: the rows were only tried, and the database accepts them. It refuses the doubted row or not.
+    Doubted { refused: bool },
     /// Nobody: the database was restored from a backup, taken at this position.
     Restored { position: u64 },
     /// Nobody: somebody has changed the end of the ledger. It has to be told with the next attempt.
@@ -160,6 +165,21 @@ pub(crate) enum Fault {
 pub(crate) struct AppendError {
     pub(crate) fault: Fault,
     pub(crate) error: AuditError,
+}
+
+/// The answer about a doubted row, which was tried after rows that the database accepts.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(super) fn doubted(tried: Result<(), AppendError>) -> AppendError {
+    match tried {
+        Ok(()) => AppendError {
+            fault: Fault::Doubted { refused: false },
+            error: AuditError::new(ErrorKind::Store, "the database accepts this entry now"),
+        },
+        Err(AppendError { fault: Fault::Entry | Fault::Duplicate, error }) => {
+            AppendError { fault: Fault::Doubted { refused: true }, error }
+        }
+        Err(failed) => failed,
+    }
 }
 
 /// The error of a database that has stored other rows than it was sent. `why` names what may be the cause.

@@ -21,9 +21,6 @@ use crate::store::{Altered, Fault, Quarantined};
 const BATCH_ENTRIES: usize = 16_384;
 /// Most bytes of records in one transaction.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// How far a batch may grow, as a multiple of the bounds above, while the database refuses every entry in it. If it
-/// still refuses them all, blame the database, not the entries.
-const GROWTH_MAX: usize = 8;
 /// Records interpreted before the store gets its turn on the thread.
 const INTERPRET_STEP: usize = 64;
 
@@ -50,10 +47,9 @@ pub(super) struct Batch {
     pub(super) refused: Vec<Quarantined>,
     /// What an attempt found at the end of the ledger, and the gap entry that tells of it. The entry has no position.
     pub(super) altered: Option<(Altered, Row)>,
-    pub(super) bounds: Bounds,
     /// The defaults of the dead log that accepted the records. `None`: they are our own.
     defaults: Option<Arc<EventDefaults>>,
-    /// The last attempt was refused every row.
+    /// The database has refused a row in the last attempt, and accepted none of those that were tried beside it.
     pub(super) all_refused: bool,
     /// The database has accepted other entries since it refused these, so these are at fault, not the database.
     pub(super) others_accepted_since: bool,
@@ -93,6 +89,15 @@ impl Batch {
             record,
             duplicate: fault == Fault::Duplicate,
         });
+    }
+
+    /// The error of a database that refuses whatever it is sent. It is blamed, not the entries.
+    pub(super) fn blame_database(&mut self, error: &AuditError) -> AuditError {
+        if self.done == 0 {
+            self.refused.clear();
+        }
+        self.all_refused = true;
+        AuditError::new(ErrorKind::Store, format!("the database refuses every entry of a batch: {error}"))
     }
 
     /// Makes the gap entry that tells of what was found at the end of the ledger.
@@ -142,32 +147,15 @@ impl Default for Bounds {
     }
 }
 
-impl Bounds {
-    /// The bounds for the next attempt at a batch whose entries were all refused: if any entry is acceptable, it
-    /// lies further on.
-    pub(super) fn doubled(self) -> Self {
-        let Self { entries, bytes } = self;
-        Self {
-            entries: (entries * 2).min(GROWTH_MAX * BATCH_ENTRIES),
-            bytes: (bytes * 2).min(GROWTH_MAX * BATCH_BYTES),
-        }
-    }
-}
-
 /// Reads and interprets the next records of this log's own queue.
-pub(super) async fn prepare(engine: &Engine, after: u64, bounds: Bounds) -> Result<Batch, AuditError> {
+pub(super) async fn prepare(engine: &Engine, after: u64) -> Result<Batch, AuditError> {
+    let bounds = Bounds::default();
     let records = engine.queue.read(after, bounds.entries, bounds.bytes).map_err(journal_error)?;
-    Ok(interpreted(engine, engine.settings.writer, after, &records, bounds).await)
+    Ok(interpreted(engine, engine.settings.writer, after, &records).await)
 }
 
 /// Makes a batch of these records, which were read after position `after` of the writer's queue.
-pub(super) async fn interpreted(
-    engine: &Engine,
-    writer: Uuid,
-    after: u64,
-    records: &Records,
-    bounds: Bounds,
-) -> Batch {
+pub(super) async fn interpreted(engine: &Engine, writer: Uuid, after: u64, records: &Records) -> Batch {
     let mut items = Vec::with_capacity(records.len() + 1);
     // The gap entry takes the place of the last lost record, so that it is committed exactly once.
     let gap = (records.skipped > 0).then(|| lost(records.skipped, writer, after));
@@ -206,7 +194,6 @@ pub(super) async fn interpreted(
         done: 0,
         refused: Vec::new(),
         altered: None,
-        bounds,
         defaults: records.defaults.clone(),
         all_refused: false,
         others_accepted_since: false,

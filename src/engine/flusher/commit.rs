@@ -7,12 +7,14 @@ use uuid::Uuid;
 
 use super::{
     batch::{Batch, Item},
+    judge::Verdict,
     pause::watched,
 };
 use crate::engine::Engine;
+use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
 use crate::queue::Outcome;
-use crate::store::{Append, AppendError, Appender, Applied, Fault, Left, Quarantined};
+use crate::store::{Append, AppendError, Appender, Applied, Fault, Left};
 
 /// The connection to the database, and the commits over it.
 pub(super) struct Committer<'e> {
@@ -24,11 +26,26 @@ pub(super) struct Committer<'e> {
     left: Option<Left>,
     /// Number of appends in which the database has accepted rows.
     pub(super) accepted: u64,
+    /// The last row that the database has accepted.
+    pub(super) accepted_last: Option<Row>,
+    /// A row that the database has accepted in a transaction in which it refused another one.
+    pub(super) accepted_beside: Option<Row>,
+    /// How far ahead in the queue entries were tried while the database refused all of a batch.
+    pub(super) looked_at: u64,
 }
 
 impl<'e> Committer<'e> {
     pub(super) fn new(engine: &'e Engine) -> Self {
-        Self { engine, appender: None, reachable: 0, left: None, accepted: 0 }
+        Self {
+            engine,
+            appender: None,
+            reachable: 0,
+            left: None,
+            accepted: 0,
+            accepted_last: None,
+            accepted_beside: None,
+            looked_at: 0,
+        }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -92,6 +109,7 @@ impl<'e> Committer<'e> {
         if self.appender.is_none() {
             self.connect().await?;
         }
+        self.accepted_beside = None;
         // Repeat if an earlier attempt, whose answer was lost, had committed a different range.
         while batch.done < batch.items.len() {
             self.pass(batch).await?;
@@ -102,17 +120,6 @@ impl<'e> Committer<'e> {
     /// Commits or quarantines the items that were not tried yet.
     async fn pass(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
         self.bisect(batch).await?;
-        // If every row is refused, and not as a duplicate, blame the database, not the entries.
-        let not_as_duplicate = |refused: &Quarantined| refused.id.is_some() && !refused.duplicate;
-        if batch.done == 0 && !batch.others_accepted_since && batch.refused.iter().any(not_as_duplicate) {
-            let why = batch.refused.first().map(|refused| refused.error.clone()).unwrap_or_default();
-            batch.refused.clear();
-            batch.all_refused = true;
-            return Err(AuditError::new(
-                ErrorKind::Store,
-                format!("the database refuses every entry of a batch: {why}"),
-            ));
-        }
         if !batch.refused.is_empty() {
             let end = batch.items.len();
             match self.append(batch, end..end).await {
@@ -132,6 +139,8 @@ impl<'e> Committer<'e> {
     /// at the end of the batch are left in [`Batch::refused`].
     async fn bisect(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
         let mut ranges = vec![Range { start: 0, end: batch.items.len() }];
+        // The item that the database has refused and then, tried beside another one, accepted.
+        let mut accepted_after_all = None;
         while let Some(Range { start, end }) = ranges.pop() {
             // Skip the items that are done or refused already. An earlier attempt may have committed more of them.
             let start = start.max(batch.done + batch.refused.len());
@@ -162,8 +171,21 @@ impl<'e> Committer<'e> {
                     ranges.push(start..rows_end);
                 }
                 Err(AppendError { fault, error }) if rows_end - start == 1 => {
-                    batch.refuse(start, fault, &error);
-                    self.engine.status.refused(error);
+                    let is_duplicate = fault == Fault::Duplicate;
+                    let verdict =
+                        if is_duplicate { Verdict::Entry } else { self.judge(batch, start).await? };
+                    match verdict {
+                        Verdict::Entry => {
+                            batch.refuse(start, fault, &error);
+                            self.engine.status.refused(error);
+                        }
+                        Verdict::Nobody if accepted_after_all != Some(start) => {
+                            accepted_after_all = Some(start);
+                            ranges.push(start..rows_end);
+                        }
+                        Verdict::Nobody => return Err(undecided(&error)),
+                        Verdict::Database => return Err(batch.blame_database(&error)),
+                    }
                 }
                 Err(_) => {
                     let middle = start + (rows_end - start) / 2;
@@ -183,20 +205,31 @@ impl<'e> Committer<'e> {
 
     /// Appends the refused items and then the rows of this range, in one transaction.
     async fn append(&mut self, batch: &Batch, range: Range<usize>) -> Result<Applied, AppendError> {
+        let rows = batch.rows(range);
+        self.send(batch, &rows, None).await
+    }
+
+    /// Appends the refused items and these rows; or tries these rows and then the doubted one, and commits nothing.
+    pub(super) async fn send(
+        &mut self,
+        batch: &Batch,
+        rows: &[&Row],
+        doubted: Option<&Row>,
+    ) -> Result<Applied, AppendError> {
         // Only the database knows how far a dead process got.
         let own = batch.writer == self.engine.settings.writer;
         self.reachable = if own { self.reachable.max(batch.end()) } else { self.reachable };
         let Some(appender) = &mut self.appender else {
             return Err(AppendError { fault: Fault::Store, error: not_connected() });
         };
-        let rows = batch.rows(range);
         let append = Append {
             writer: batch.writer,
             reached: batch.reached(),
             from: batch.from + batch.done as u64,
             quarantined: &batch.refused,
             reachable: if own { self.reachable } else { u64::MAX },
-            rows: &rows,
+            rows,
+            doubted,
             left: self.left,
             altered: batch.altered.as_ref().map(|(found, row)| (*found, row)),
         };
@@ -229,7 +262,10 @@ impl<'e> Committer<'e> {
             malformed: malformed as u64,
             gaps: told + before + batch.gaps.saturating_sub(batch.done).min(reached - batch.done) as u64,
         };
-        self.accepted += u64::from(applied.rows > 0);
+        if applied.rows > 0 {
+            self.accepted += 1;
+            self.accepted_last = if let Some(Item::Row(row)) = last { Some(row.clone()) } else { None };
+        }
         if batch.writer != self.engine.settings.writer {
             self.engine.recovered(outcome);
             batch.done = reached;
@@ -259,6 +295,14 @@ impl<'e> Committer<'e> {
         });
         batch.done = reached;
     }
+}
+
+/// The error of a database that takes back what it says of an entry.
+fn undecided(error: &AuditError) -> AuditError {
+    AuditError::new(
+        ErrorKind::Store,
+        format!("the database refuses an entry by itself, and accepts it beside another one: {error}"),
+    )
 }
 
 fn not_connected() -> AuditError {

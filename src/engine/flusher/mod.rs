@@ -6,6 +6,7 @@
 //! | `work.rs` | the loop |
 //! | `batch.rs` | consecutive records as rows, and how many of them are settled |
 //! | `commit.rs` | commits or quarantines each row of a batch, by bisection |
+//! | `judge.rs` | whether an entry that the database refuses is at fault, or the database |
 //! | `adopt.rs` | adopts and reads the journals of dead processes, on other threads |
 //! | `recover.rs` | commits what these journals hold, batch by batch between our own |
 //! | `tidy.rs` | brings everything into the database's main file, once the log is idle |
@@ -14,6 +15,7 @@
 mod adopt;
 mod batch;
 mod commit;
+mod judge;
 mod pause;
 mod recover;
 mod tidy;

@@ -2,7 +2,7 @@
 
 use super::{
     adopt::{Adoption, ReadBacklog},
-    batch::{Bounds, interpreted},
+    batch::interpreted,
     commit::Committer,
     pause::{Pause, watched},
 };
@@ -97,7 +97,7 @@ async fn recover_batch(
     ReadBacklog { mut backlog, from, records }: ReadBacklog,
 ) -> Result<bool, AuditError> {
     let engine = committer.engine;
-    let mut batch = interpreted(engine, backlog.journal, from, &records, Bounds::default()).await;
+    let mut batch = interpreted(engine, backlog.journal, from, &records).await;
     if batch.items.is_empty() {
         adoption.remove(backlog);
         return Ok(false);

@@ -119,6 +119,10 @@ impl Scripted {
             };
             return Err(AppendError { fault, error: broken() });
         }
+        if let Some(doubted) = batch.doubted {
+            let refused = known.contains(&doubted.id) || &*doubted.action == "poison";
+            return Err(AppendError { fault: Fault::Doubted { refused }, error: broken() });
+        }
         tables.rows.extend(batch.rows.iter().copied().cloned());
         tables.quarantine.extend_from_slice(batch.quarantined);
         let first_seq = (!batch.rows.is_empty()).then_some(first_seq);

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::{
-    batch::{Batch, Bounds, prepare},
+    batch::{Batch, prepare},
     commit::Committer,
     pause::{Pause, panic_message, queue_watched, watched},
     recover::Recovery,
@@ -103,19 +103,17 @@ impl Flusher<'_> {
             let mut batch = match prepared.take() {
                 Some(batch) => batch,
                 None => match self.wait().await {
-                    Next::Batch => {
-                        match queue_watched(engine, prepare(engine, position, Bounds::default())).await {
-                            Ok(batch) => batch,
-                            Err(error) => {
-                                engine.status.failed(error);
-                                engine.status.retries();
-                                if !self.pause.rest(engine).await {
-                                    return;
-                                }
-                                continue;
+                    Next::Batch => match queue_watched(engine, prepare(engine, position)).await {
+                        Ok(batch) => batch,
+                        Err(error) => {
+                            engine.status.failed(error);
+                            engine.status.retries();
+                            if !self.pause.rest(engine).await {
+                                return;
                             }
+                            continue;
                         }
-                    }
+                    },
                     Next::Recovery | Next::Tidied => continue,
                     Next::Probe => {
                         self.probe().await;
@@ -128,7 +126,7 @@ impl Flusher<'_> {
             let next = async {
                 // An error here is not reported: the same read fails again when it is the batch's turn.
                 if engine.more_after(position) {
-                    queue_watched(engine, prepare(engine, position, Bounds::default())).await.ok()
+                    queue_watched(engine, prepare(engine, position)).await.ok()
                 } else {
                     None
                 }
@@ -215,9 +213,8 @@ impl Flusher<'_> {
             }
             if batch.done == 0 && batch.refused.is_empty() {
                 // Read the batch again, with the records that have arrived since: if the database accepts some of
-                // them, the refused entries are at fault, not the database.
-                let bounds = if batch.all_refused { batch.bounds.doubled() } else { batch.bounds };
-                match queue_watched(engine, prepare(engine, batch.after, bounds)).await {
+                // them beside a refused entry, that entry is at fault, not the database.
+                match queue_watched(engine, prepare(engine, batch.after)).await {
                     Ok(grown) => *batch = grown,
                     Err(error) => engine.status.failed(error),
                 }

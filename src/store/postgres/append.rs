@@ -11,7 +11,7 @@ use super::{
     quarantine,
 };
 use crate::error::AuditError;
-use crate::store::appender::moved;
+use crate::store::appender::{doubted, moved};
 use crate::store::{Append, AppendError, Appender, Applied, Fault, QuarantineRetried};
 
 pub(super) struct PostgresAppender {
@@ -108,6 +108,14 @@ async fn append(
     let at = (ledger, first_seq);
     let until = batch.until();
     statements.add_rows(&mut transaction, at, batch.rows, (batch.writer, until), guard).await?;
+    if let Some(row) = batch.doubted {
+        let after = (ledger, first_seq.saturating_add(i64::try_from(batch.rows.len()).unwrap_or(i64::MAX)));
+        let tried =
+            statements.add_rows(&mut transaction, after, &[row], (batch.writer, until + 1), guard).await;
+        // Dropping the transaction would hold the ledger until the connection is used again.
+        transaction.rollback().await.map_err(append_error)?;
+        return Err(doubted(tried));
+    }
     quarantine::add(&mut transaction, statements, ledger, &batch, guard).await?;
     hold.reach(&mut transaction, ledger, &batch, first_seq).await.map_err(append_error)?;
     guard.compare(&mut transaction, at, batch.rows, Some(&batch)).await?;

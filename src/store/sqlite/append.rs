@@ -19,7 +19,7 @@ use super::{
 };
 use crate::error::AuditError;
 use crate::platform::{FileLook, Turns};
-use crate::store::appender::moved;
+use crate::store::appender::{doubted, moved};
 use crate::store::{Append, AppendError, Appender, Applied, Fault, QuarantineRetried};
 
 /// The connection that an append works with.
@@ -211,6 +211,12 @@ async fn append(
     let first_seq = first_seq.unwrap_or_default();
     let until = batch.until();
     add_rows(&mut transaction, first_seq, batch.rows, (batch.writer, until), guard).await?;
+    if let Some(row) = batch.doubted {
+        let after = first_seq.saturating_add(i64::try_from(batch.rows.len()).unwrap_or(i64::MAX));
+        let tried = add_rows(&mut transaction, after, &[row], (batch.writer, until + 1), guard).await;
+        // Dropping the transaction rolls it back.
+        return Err(doubted(tried));
+    }
     quarantine::add(&mut transaction, &batch, guard).await?;
     reach(&mut transaction, &batch, first_seq).await.map_err(append_error)?;
     guard.compare(&mut transaction, first_seq, batch.rows, Some(&batch)).await?;

@@ -116,6 +116,54 @@ fn one_poison_entry_among_500_is_quarantined_alone_shown_exported_and_readmitted
     assert_holds(&fixture, own.chain(["poison".to_owned(), "after".to_owned()]));
 }
 
+/// Refuses everything from amid a pass of bisection until a moment amid another, and one entry for good.
+fn refuses_everything_for_a_while(round: u64) {
+    let fixture = log_with(|builder| {
+        builder.flush_interval(Duration::from_hours(1)).batch_entries(100_000).on_notice(|_| {})
+    });
+    let writer = fixture.log.writer();
+    run(
+        &fixture.db,
+        "CREATE TRIGGER poison BEFORE INSERT ON tracing_audit_entries WHEN new.action = 'poison'
+         BEGIN SELECT RAISE(ABORT, 'poison is not let in'); END",
+    );
+    let everything = "CREATE TRIGGER everything BEFORE INSERT ON tracing_audit_entries
+                      BEGIN SELECT RAISE(ABORT, 'nothing is let in'); END";
+    run(&fixture.db, everything);
+    balanced(&writer, || {
+        for i in 0..5000 {
+            writer
+                .blocking()
+                .write(entry(if i == 321 { "poison".to_owned() } else { i.to_string() }))
+                .unwrap();
+        }
+        std::thread::scope(|scope| {
+            let flushing = writer.clone();
+            let flushing = scope.spawn(move || wait_until("a flush", || flushing.blocking().flush().is_ok()));
+            wait_until("an attempt", || writer.stats().last_error.is_some() || writer.stats().retries > 0);
+            // Any moment of the next passes. Then it comes and goes once more.
+            std::thread::sleep(Duration::from_millis(round * 37));
+            run(&fixture.db, "DROP TRIGGER everything");
+            std::thread::sleep(Duration::from_millis(round * 3));
+            run(&fixture.db, everything);
+            std::thread::sleep(Duration::from_millis(round * 11));
+            run(&fixture.db, "DROP TRIGGER everything");
+            flushing.join().unwrap();
+        });
+    });
+    let stats = fixture.log.stats();
+    assert_eq!((stats.committed, stats.quarantined, stats.pending), (4999, 1, 0), "{round}");
+    assert_holds(&fixture, (0..5000).filter(|i| *i != 321).map(|i| i.to_string()));
+    assert_eq!(fixture.log.health(), Health::Healthy);
+}
+
+#[test]
+fn a_trigger_that_refuses_everything_for_a_while_puts_no_good_entry_into_quarantine() {
+    for round in [0, 1, 3, 8, 20, 50] {
+        refuses_everything_for_a_while(round);
+    }
+}
+
 #[test]
 fn a_column_dropped_under_us_quarantines_nothing_and_heals() {
     let fixture = log_with(|builder| builder.commit_timeout(Duration::from_millis(300)));
