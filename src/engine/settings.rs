@@ -8,6 +8,7 @@ use super::notice::OnNotice;
 use crate::defaults;
 use crate::entry::EventDefaults;
 use crate::entry::Limits;
+use crate::platform::Origin;
 use crate::query::IndexOn;
 use crate::queue::{JournalHome, WhenFull};
 use crate::store::Store;
@@ -19,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) ledger: String,
     /// Identifies this log's queue in the database, which keeps one position per writer.
     pub(crate) writer: Uuid,
+    /// This process, and the place of its queue.
+    pub(crate) origin: Origin,
     /// The home of this log's journal, in which journals of dead processes are looked for too. `None` if the queue is
     /// in memory.
     pub(crate) journal: Option<JournalHome>,
@@ -43,6 +46,7 @@ impl Settings {
             store,
             ledger: defaults::LEDGER.to_owned(),
             writer: Uuid::new_v4(),
+            origin: Origin::current(None),
             journal: None,
             batch_entries: defaults::BATCH_ENTRIES,
             flush_interval: defaults::FLUSH_INTERVAL,

@@ -63,6 +63,8 @@ pub(crate) struct Engine {
     /// The flush of a shutdown is over, or has run out of time: the flusher ends as soon as nothing is pending or the
     /// database is failing.
     pub(super) stop: AtomicBool,
+    /// The ledger knows this log's writer, as one that has not ended.
+    pub(super) known: AtomicBool,
     /// One more than the acknowledged position at which an emitter has timed out waiting for room; 0 if none has. As long
     /// as nothing more is acknowledged, emitters are rejected at once and do not wait again.
     pub(super) overdue: AtomicU64,
@@ -126,6 +128,7 @@ impl Engine {
             urgent: AtomicU64::new(0),
             released: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            known: AtomicBool::new(false),
             overdue: AtomicU64::new(0),
             wake: Notify::new(),
             stopped: Notify::new(),

@@ -1,6 +1,9 @@
 //! Starts the log's threads: the flusher's, which may block, and the clock's, which never does.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tokio::sync::oneshot;
 
@@ -48,7 +51,7 @@ impl Engine {
                 AuditError::new(ErrorKind::Closed, "the log's threads cannot be started").because(cause),
             );
             engine.close();
-            engine.queue.ended();
+            engine.queue.ended(true);
             engine.end();
         }
         (Arc::new(EngineHandle(engine)), outcome)
@@ -67,7 +70,7 @@ impl Engine {
         impl Drop for Ended<'_> {
             fn drop(&mut self) {
                 self.0.close();
-                self.0.queue.ended();
+                self.0.queue.ended(!self.0.known.load(Ordering::Acquire));
             }
         }
         let _ended = Ended(self);

@@ -13,7 +13,7 @@ use crate::defaults;
 use crate::engine::{Engine, Settings};
 use crate::error::{AuditError, ErrorKind};
 use crate::layer::Interests;
-use crate::platform::Clock;
+use crate::platform::{Clock, Origin};
 use crate::queue::{Durability, JournalHome, JournalQueue, MemoryQueue, Queue, Refused};
 use crate::reader::AuditReader;
 use crate::store::{QueueByDefault, Store};
@@ -115,6 +115,7 @@ impl AuditLogBuilder {
             store,
             ledger: self.ledger,
             writer,
+            origin: Origin::current(journal.as_ref().map(|journal| &*journal.directory)),
             journal,
             batch_entries,
             flush_interval: self.flush_interval,

@@ -11,6 +11,7 @@
 //! | `file_system` | recognises file systems whose locks not everybody sees |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
 //! | `identity` | tells whether a path still names an open file, and whether that was changed |
+//! | `origin` | tells which process this is, and whether another one is dead |
 //! | `random` | random bits, which a forked child does not share with its parent |
 //! | `runtime` | blocks a thread on a future, wherever the thread is |
 //! | `sync` | takes locks, and says why poison is ignored |
@@ -27,6 +28,7 @@ mod file_system;
 mod fork;
 #[cfg(feature = "_sqlite")]
 mod identity;
+mod origin;
 mod random;
 mod runtime;
 mod sync;
@@ -42,6 +44,7 @@ pub(crate) use file_system::shared_file_system;
 pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]
 pub(crate) use identity::{FileIdentity, FileLook};
+pub(crate) use origin::Origin;
 pub(crate) use random::random;
 pub(crate) use runtime::*;
 pub(crate) use sync::lock;

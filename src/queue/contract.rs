@@ -126,8 +126,10 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
     /// Counts records that a dead process had appended and that are now settled.
     fn recover(&self, outcome: Outcome);
 
-    /// Called when the flusher has ended: nothing more will be acknowledged.
-    fn ended(&self) {}
+    /// Called when the flusher has ended: nothing more will be acknowledged. Whatever the queue keeps on disk may be
+    /// removed if nothing in it is pending and `may_remove` is true: the ledger knows that the writer has ended, or does not
+    /// know the writer.
+    fn ended(&self, _may_remove: bool) {}
 
     /// Returns when [`upkeep`](Self::upkeep) is to be called, or `None` if no work is due.
     fn upkeep_due(&self) -> Option<Due> {

@@ -110,6 +110,27 @@ pub(crate) fn lost(lost: u64, queue: Uuid, after: u64) -> Vec<u8> {
     })
 }
 
+/// Returns the record of an event that reports the queue of a dead process that is gone: `lost` entries that it had
+/// accepted, at the positions that follow `after`, or more. `journal` is the directory of its journals, if it had one.
+pub(crate) fn gone(lost: u64, queue: Uuid, after: u64, journal: Option<&str>) -> Vec<u8> {
+    let what = match journal {
+        Some(_) => "the journal of a process that is dead was removed or emptied",
+        None => "a process that is dead had entries in memory",
+    };
+    let reason = match lost {
+        0 => format!("{what}: nobody knows whether it held accepted entries"),
+        _ => format!("{what}: at least {lost} accepted entries are lost"),
+    };
+    event(&reason, |fields| {
+        fields.u64("lost", lost);
+        fields.str("queue", &queue.to_string());
+        fields.u64("after_position", after);
+        if let Some(journal) = journal {
+            fields.str("journals", journal);
+        }
+    })
+}
+
 /// Returns the record of an event that reports a change at the end of the ledger: that no entries, or others than were
 /// committed, have the numbers from `from` until before `until`.
 pub(crate) fn altered(from: u64, until: u64, replaced: bool, queue: Uuid) -> Vec<u8> {

@@ -21,10 +21,10 @@ mod records;
 
 pub(crate) use contract::{Appended, Counts, Due, Outcome, Queue};
 pub use gap::Rejections;
-pub(crate) use gap::{Refused, altered, lost};
+pub(crate) use gap::{Refused, altered, gone, lost};
 #[cfg(any(test, fuzzing))]
 pub(crate) use journal::fuzz;
-pub(crate) use journal::{Backlog, JournalHome, JournalQueue};
+pub(crate) use journal::{Backlog, JournalHome, JournalQueue, Known};
 pub use journal::{Journal, JournalSegment, SegmentTrouble, inspect_journals};
 pub(crate) use memory::MemoryQueue;
 pub use policy::{Durability, WhenFull};

@@ -14,6 +14,8 @@ pub(crate) struct Records {
     /// The values for fields that an event leaves out, of the log that has accepted these records. `None`: it is the log
     /// that reads them.
     pub(crate) defaults: Option<Arc<EventDefaults>>,
+    /// Nothing of the journal is left to commit after these.
+    pub(crate) ends: bool,
     /// Number of records at the front that nobody accepted: `audit.gap` entries of the log that reads them.
     pub(crate) reports: usize,
 }

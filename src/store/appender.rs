@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::end::{Altered, Left};
 use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
+use crate::platform::Origin;
 
 /// The writing side of a database: one connection, one ledger.
 pub(crate) trait Appender: Send {
@@ -17,6 +18,11 @@ pub(crate) trait Appender: Send {
 
     /// The position up to which the queue of this writer is committed.
     fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>>;
+
+    /// Asks, or says, what is known of writers. What it says is committed. Dropping the future may leave that undone.
+    fn writers<'a>(&'a mut self, _: OfWriters<'a>) -> BoxFuture<'a, Result<Vec<KnownWriter>, AuditError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// Tries to add each quarantined entry to the ledger, in a transaction of its own that takes it out of quarantine.
     /// Entries that were added before an error stay added.
@@ -71,6 +77,44 @@ pub(crate) struct Append<'a> {
     /// What an earlier attempt found at the end of the ledger, and the row that tells of it. If it is still so, the row
     /// is added before `rows`, as a batch of its own that moves no position.
     pub(crate) altered: Option<(Altered, &'a Row)>,
+    /// What the writer says of itself. `None`: another one appends for it, because it is dead.
+    pub(crate) standing: Option<Standing<'a>>,
+    /// Nothing of the writer is left to settle after this.
+    pub(crate) ends: bool,
+}
+
+/// What a writer says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing<'a> {
+    pub(crate) origin: &'a Origin,
+    /// The position up to which its queue has accepted entries.
+    pub(crate) accepted: u64,
+}
+
+/// A question or a statement about writers. Only the questions have answers.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(any(feature = "_sqlite", feature = "postgres")),
+    allow(dead_code, reason = "only a database knows writers")
+)]
+pub(crate) enum OfWriters<'a> {
+    /// This writer goes on.
+    Goes(Uuid, Standing<'a>),
+    /// Nothing of this writer is left to settle.
+    Ended(Uuid),
+    /// Which writers of this host have not ended?
+    Open(&'a str),
+    /// What is known of this writer?
+    Known(Uuid),
+}
+
+/// What the ledger knows of a writer.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownWriter {
+    pub(crate) writer: Uuid,
+    pub(crate) accepted: u64,
+    pub(crate) ended: bool,
+    pub(crate) origin: Origin,
 }
 
 impl Append<'_> {
@@ -84,6 +128,11 @@ impl Append<'_> {
         let error = |message| AuditError::new(ErrorKind::Store, message);
         if position > self.reachable {
             let error = error("the database knows positions of this writer that it never reached");
+            return Some(AppendError { fault: Fault::Store, error });
+        }
+        if self.ends && position > self.reached && position <= self.from {
+            // The last commit of a dead process has arrived only now: what is lost has to be counted again.
+            let error = error("the writer's position has changed meanwhile");
             return Some(AppendError { fault: Fault::Store, error });
         }
         let restored = || AppendError {

@@ -27,7 +27,9 @@ mod sqlite;
 mod walk;
 
 pub use appender::QuarantineRetried;
-pub(crate) use appender::{Append, AppendError, Appender, Applied, Fault, Quarantined};
+pub(crate) use appender::{
+    Append, AppendError, Appender, Applied, Fault, KnownWriter, OfWriters, Quarantined, Standing,
+};
 #[cfg(any(test, feature = "_sqlite", feature = "postgres", feature = "testing"))]
 pub(crate) use backend::{Backend, Reads};
 pub(crate) use backend::{Group, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span};

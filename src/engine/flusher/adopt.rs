@@ -20,13 +20,13 @@ use super::batch::{Bounds, journal_error};
 use crate::engine::Engine;
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::moment_after;
-use crate::queue::{Backlog, JournalHome, Records};
+use crate::queue::{Backlog, JournalHome, Known, Records};
 
 /// Pause after the first look for journals of dead processes. It doubles with each look, since a process that this one
 /// replaces may take a moment to end.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
+pub(super) const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Longest pause between two looks.
-const ADOPT_EVERY: Duration = Duration::from_mins(1);
+pub(super) const ADOPT_EVERY: Duration = Duration::from_mins(1);
 /// The most journals that are being adopted at the same time. One that hangs is not counted.
 const ADOPTING_MAX: usize = 4;
 /// The most journals that are held at the same time, each with two or three open files. The others wait.
@@ -182,11 +182,11 @@ impl Adoption {
     }
 
     /// Reads the next records of a journal, on another thread.
-    pub(super) fn begin_to_read(&mut self, mut backlog: Backlog, from: u64) {
+    pub(super) fn begin_to_read(&mut self, mut backlog: Backlog, from: u64, known: Option<Known>) {
         let directory = backlog.directory().to_owned();
         self.begin(directory, true, move || {
             let bounds = Bounds::default();
-            let records = backlog.read(from, bounds.entries, bounds.bytes);
+            let records = backlog.read(from, known, (bounds.entries, bounds.bytes));
             Done::Read(backlog, from, records)
         });
     }

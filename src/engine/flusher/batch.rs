@@ -47,6 +47,8 @@ pub(super) struct Batch {
     pub(super) refused: Vec<Quarantined>,
     /// What an attempt found at the end of the ledger, and the gap entry that tells of it. The entry has no position.
     pub(super) altered: Option<(Altered, Row)>,
+    /// Nothing of the writer is left to settle after this.
+    pub(super) ends: bool,
     /// The defaults of the dead log that accepted the records. `None`: they are our own.
     defaults: Option<Arc<EventDefaults>>,
     /// The database has refused a row in the last attempt, and accepted none of those that were tried beside it.
@@ -63,6 +65,35 @@ pub(super) enum Item {
 }
 
 impl Batch {
+    /// A batch of one record about a dead writer, which ends with it. The database has reached `position`, and `lost`
+    /// entries that follow it are gone: the record takes the place of the last one, or comes after the last position if none
+    /// is known. `None`: it cannot be read, which would be a bug of this crate.
+    pub(super) fn about(
+        engine: &Engine,
+        writer: Uuid,
+        position: u64,
+        lost: u64,
+        record: &[u8],
+    ) -> Option<Self> {
+        let row = interpret(record, &engine.settings.defaults).ok()?;
+        Some(Self {
+            writer,
+            after: position,
+            reached: position,
+            from: position + lost.saturating_sub(1),
+            gaps: 1,
+            damaged: lost,
+            items: vec![Item::Row(row)],
+            done: 0,
+            refused: Vec::new(),
+            altered: None,
+            ends: true,
+            defaults: None,
+            all_refused: false,
+            others_accepted_since: false,
+        })
+    }
+
     /// Position that the database has reached, as far as is known.
     pub(super) fn reached(&self) -> u64 {
         if self.done == 0 { self.reached } else { self.from + self.done as u64 }
@@ -194,6 +225,7 @@ pub(super) async fn interpreted(engine: &Engine, writer: Uuid, after: u64, recor
         done: 0,
         refused: Vec::new(),
         altered: None,
+        ends: records.ends,
         defaults: records.defaults.clone(),
         all_refused: false,
         others_accepted_since: false,

@@ -1,6 +1,6 @@
 //! Commits or quarantines each row of a batch, and writes the books of it.
 
-use std::ops::Range;
+use std::{ops::Range, sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
@@ -14,7 +14,10 @@ use crate::engine::Engine;
 use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
 use crate::queue::Outcome;
-use crate::store::{Append, AppendError, Appender, Applied, Fault, Left};
+use crate::store::{Append, AppendError, Appender, Applied, Fault, KnownWriter, Left, OfWriters, Standing};
+
+/// How long the end of a log waits until the ledger knows of it.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The connection to the database, and the commits over it.
 pub(super) struct Committer<'e> {
@@ -24,6 +27,8 @@ pub(super) struct Committer<'e> {
     reachable: u64,
     /// The end of the ledger after the last rows that this log has added.
     left: Option<Left>,
+    /// How far this log's writer had accepted entries when the ledger was told last. `None`: the ledger does not know it.
+    pub(super) said: Option<u64>,
     /// Number of appends in which the database has accepted rows.
     pub(super) accepted: u64,
     /// The last row that the database has accepted.
@@ -41,6 +46,7 @@ impl<'e> Committer<'e> {
             appender: None,
             reachable: 0,
             left: None,
+            said: None,
             accepted: 0,
             accepted_last: None,
             accepted_beside: None,
@@ -101,6 +107,46 @@ impl<'e> Committer<'e> {
                 position
             }
             None => Err(not_connected()),
+        }
+    }
+
+    /// Asks or says what is known of writers. Without a connection, nothing is said and none is known.
+    pub(super) async fn writers(&mut self, call: OfWriters<'_>) -> Result<Vec<KnownWriter>, AuditError> {
+        match &mut self.appender {
+            Some(appender) => appender.writers(call).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Says in the ledger how far this log's writer has accepted entries.
+    pub(super) async fn say(&mut self) -> Result<(), AuditError> {
+        let settings = &self.engine.settings;
+        let accepted = self.engine.queue.counts().appended;
+        if !self.is_connected() {
+            return Ok(());
+        }
+        self.engine.known.store(true, Ordering::Release);
+        let standing = Standing { origin: &settings.origin, accepted };
+        self.writers(OfWriters::Goes(settings.writer, standing)).await?;
+        self.said = Some(accepted);
+        Ok(())
+    }
+
+    /// Says in the ledger that this log's writer has ended, if nothing of it is left to settle.
+    pub(super) async fn take_leave(&mut self) {
+        let engine = self.engine;
+        let counts = engine.queue.counts();
+        if !counts.closed
+            || counts.pending() > 0
+            || !self.is_connected()
+            || !engine.known.load(Ordering::Acquire)
+        {
+            return;
+        }
+        // An error leaves the journal to the next log, which says it.
+        let ended = self.writers(OfWriters::Ended(engine.settings.writer));
+        if let Ok(Ok(_)) = tokio::time::timeout(LEAVE_WITHIN, ended).await {
+            engine.known.store(false, Ordering::Release);
         }
     }
 
@@ -222,6 +268,10 @@ impl<'e> Committer<'e> {
         let Some(appender) = &mut self.appender else {
             return Err(AppendError { fault: Fault::Store, error: not_connected() });
         };
+        let accepted = self.engine.queue.counts().appended;
+        if own {
+            self.engine.known.store(true, Ordering::Release);
+        }
         let append = Append {
             writer: batch.writer,
             reached: batch.reached(),
@@ -232,8 +282,13 @@ impl<'e> Committer<'e> {
             doubted,
             left: self.left,
             altered: batch.altered.as_ref().map(|(found, row)| (*found, row)),
+            standing: own.then_some(Standing { origin: &self.engine.settings.origin, accepted }),
+            ends: batch.ends,
         };
         let applied = appender.append(append).await;
+        if own && doubted.is_none() && applied.is_ok() {
+            self.said = Some(accepted);
+        }
         if let Some(noticed) = appender.noticed() {
             self.engine.status.noticed(noticed);
         }

@@ -9,6 +9,7 @@
 //! | `judge.rs` | whether an entry that the database refuses is at fault, or the database |
 //! | `adopt.rs` | adopts and reads the journals of dead processes, on other threads |
 //! | `recover.rs` | commits what these journals hold, batch by batch between our own |
+//! | `writers.rs` | says how far this log's writer has come, and tells of dead ones whose queue is gone |
 //! | `tidy.rs` | brings everything into the database's main file, once the log is idle |
 //! | `pause.rs` | pauses between attempts, and what the flusher waits for |
 
@@ -20,6 +21,7 @@ mod pause;
 mod recover;
 mod tidy;
 mod work;
+mod writers;
 
 #[cfg(all(test, feature = "_sqlite"))]
 mod tests;

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::engine::Engine;
 use crate::error::AuditError;
-use crate::queue::Backlog;
+use crate::queue::{Backlog, Known};
+use crate::store::{KnownWriter, OfWriters};
 
 /// The journals that dead processes left. `None` if this log's queue is in memory.
 pub(super) struct Recovery(Option<Adoption>);
@@ -20,8 +21,8 @@ impl Recovery {
     }
 
     /// Whether journals are still adopted. The next log adopts those that this one leaves when it ends.
-    pub(super) fn goes_on(&self, engine: &Engine) -> bool {
-        self.0.is_some() && !engine.stopping() && !engine.abandoned()
+    pub(super) fn goes_on(engine: &Engine) -> bool {
+        !engine.stopping() && !engine.abandoned()
     }
 
     /// Whether records of an adopted journal are ready to be committed.
@@ -40,7 +41,7 @@ impl Recovery {
     /// Lets other threads adopt and read journals, and commits one batch that they have read.
     pub(super) async fn recover(&mut self, committer: &mut Committer<'_>, pause: &mut Pause) {
         let engine = committer.engine;
-        if !self.goes_on(engine) {
+        if !Self::goes_on(engine) {
             return;
         }
         let Some(adoption) = &mut self.0 else { return };
@@ -77,10 +78,15 @@ async fn read_next(
     backlog: Backlog,
 ) -> Result<(), AuditError> {
     let engine = committer.engine;
-    match watched(engine, committer.position(backlog.journal)).await {
-        Ok(from) => {
+    let asked = async {
+        let from = committer.position(backlog.journal).await?;
+        let known = committer.writers(OfWriters::Known(backlog.journal)).await?.pop();
+        Ok((from, known.map(|KnownWriter { accepted, ended, .. }| Known { accepted, ended })))
+    };
+    match watched(engine, asked).await {
+        Ok((from, known)) => {
             engine.status.answered();
-            adoption.begin_to_read(backlog, from);
+            adoption.begin_to_read(backlog, from, known);
             Ok(())
         }
         Err(error) => {
@@ -99,6 +105,11 @@ async fn recover_batch(
     let engine = committer.engine;
     let mut batch = interpreted(engine, backlog.journal, from, &records).await;
     if batch.items.is_empty() {
+        // First, so that a journal that is missing before its writer has ended was removed by somebody else.
+        if let Err(error) = watched(engine, committer.writers(OfWriters::Ended(backlog.journal))).await {
+            adoption.put_back(backlog);
+            return Err(error);
+        }
         adoption.remove(backlog);
         return Ok(false);
     }

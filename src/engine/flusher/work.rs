@@ -11,6 +11,7 @@ use super::{
     pause::{Pause, panic_message, queue_watched, watched},
     recover::Recovery,
     tidy::Tidying,
+    writers::{Writers, to_be_said},
 };
 use crate::engine::Engine;
 use crate::error::{AuditError, ErrorKind};
@@ -29,6 +30,7 @@ pub(in crate::engine) async fn run(
         pause: Pause::default(),
         probing: Pause::default(),
         tidying: Tidying::new(),
+        writers: Writers::new(),
     };
     let mut failed = false;
     if must_open {
@@ -58,6 +60,7 @@ pub(in crate::engine) async fn run(
         // It has the file open: the last connection must be the writer's.
         drop(tidying.await);
     }
+    flusher.committer.take_leave().await;
     flusher.committer.disconnect().await;
 }
 
@@ -70,6 +73,7 @@ struct Flusher<'e> {
     /// The pause before a failing database is asked whether it has recovered, while there is nothing to commit.
     probing: Pause,
     tidying: Tidying,
+    writers: Writers,
 }
 
 /// What the flusher does next.
@@ -80,6 +84,8 @@ enum Next {
     Recovery,
     /// Asks the failing database for an answer.
     Probe,
+    /// Says in the ledger how far this log's writer has come.
+    Say,
     /// Goes on: everything is in the database's main file, or is being moved there.
     Tidied,
     /// Ends: there will never be a batch again.
@@ -97,6 +103,9 @@ impl Flusher<'_> {
         let mut position = engine.queue.counts().acknowledged;
         loop {
             self.recovery.recover(&mut self.committer, &mut self.pause).await;
+            if Recovery::goes_on(engine) {
+                self.writers.look(&mut self.committer, &mut self.pause).await;
+            }
             if self.recovery.is_behind() {
                 self.tidying.busy();
             }
@@ -115,6 +124,11 @@ impl Flusher<'_> {
                         }
                     },
                     Next::Recovery | Next::Tidied => continue,
+                    Next::Say => {
+                        self.writers.say(&mut self.committer).await;
+                        self.tidying.busy();
+                        continue;
+                    }
                     Next::Probe => {
                         self.probe().await;
                         continue;
@@ -166,7 +180,7 @@ impl Flusher<'_> {
     /// Waits until there is something to do.
     async fn wait(&mut self) -> Next {
         let engine = self.committer.engine;
-        let recovers = self.recovery.goes_on(engine);
+        let recovers = Recovery::goes_on(engine);
         if recovers && self.recovery.is_behind() {
             return if engine.queue.counts().pending() > 0 { Next::Batch } else { Next::Recovery };
         }
@@ -178,6 +192,8 @@ impl Flusher<'_> {
             biased;
             is_due = engine.wait_for_batch() => if is_due { Next::Batch } else { Next::End },
             () = self.recovery.changed(engine), if recovers => Next::Recovery,
+            () = to_be_said(engine, self.writers.say_at, self.committer.said), if !failing => Next::Say,
+            () = self.writers.changed(), if recovers && !failing => Next::Recovery,
             () = tokio::time::sleep(self.probing.next()), if failing => Next::Probe,
             () = self.tidying.step(&mut self.committer) => Next::Tidied,
         }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::entry::EventDefaults;
 use crate::platform::{Directory, Kind, read_up_to};
-use crate::queue::{Durability, Records};
+use crate::queue::{Durability, Records, gone};
 
 /// The age at which the unfinished directory of a journal counts as abandoned.
 const UNBORN_FOR: Duration = Duration::from_hours(24);
@@ -49,6 +49,15 @@ pub(crate) struct Backlog {
     /// The point at which reading left off: the position before the first record of its segment, its offset in the
     /// segment, and its position.
     mark: (u64, usize, u64),
+}
+
+/// What the ledger knows of a journal's writer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// The position up to which the writer had accepted entries, or more.
+    pub(crate) accepted: u64,
+    /// Nothing of the writer is left to settle.
+    pub(crate) ended: bool,
 }
 
 /// A segment of an adopted journal. It is opened when it is read.
@@ -158,9 +167,14 @@ impl Backlog {
 
     /// Returns the records from position `from` on, which is the position that the database has reached. After the last
     /// one follows a record that tells what the dead log had rejected, if no other does. If no record is returned and
-    /// none is skipped, the end is reached. Skipped records are damaged, or missing: either no segment
+    /// none is skipped, the end is reached. `known` is what the ledger knows of the journal's writer. Skipped records are damaged, or missing: either no segment
     /// holds them, or the database lacks them because it was restored from a backup.
-    pub(crate) fn read(&mut self, from: u64, count: usize, bytes: usize) -> io::Result<Records> {
+    pub(crate) fn read(
+        &mut self,
+        from: u64,
+        known: Option<Known>,
+        (count, bytes): (usize, usize),
+    ) -> io::Result<Records> {
         let mut records = Records::of(&self.defaults);
         let mut at = from;
         let mut index = self.segments.iter().rposition(|segment| segment.first <= at).unwrap_or(0);
@@ -207,21 +221,37 @@ impl Backlog {
             self.mark = (segment.first, segment.size, at);
             index += 1;
         }
-        if records.len() == 0 && records.skipped == 0 {
-            self.report_rejected(from, &mut records)?;
+        if records.len() == 0 && records.skipped == 0 && !self.report_gone(from, known, &mut records)? {
+            self.report_rejected(from, known.is_some(), &mut records)?;
         }
         Ok(records)
     }
 
+    /// Tells of entries that follow this position, the last, and that the dead log had accepted. False: there are none.
+    fn report_gone(&self, reached: u64, known: Option<Known>, records: &mut Records) -> io::Result<bool> {
+        let Some(Known { accepted, ended: false }) = known else { return Ok(false) };
+        // Every journal has a segment until its writer has ended.
+        records.ends = self.segments.is_empty();
+        if accepted > reached {
+            records.skipped = accepted - reached;
+            if let Some(last) = self.segments.last() {
+                self.home.keep(&self.directory, &last.path, self.journal)?;
+            }
+        } else if records.ends {
+            records.report(gone(0, self.journal, reached, self.home.directory.to_str()));
+        }
+        Ok(accepted > reached || records.ends)
+    }
+
     /// Adds a record about what the dead log had rejected, if no entry up to this position, the last, tells of it.
-    fn report_rejected(&self, reached: u64, records: &mut Records) -> io::Result<()> {
+    fn report_rejected(&self, reached: u64, is_known: bool, records: &mut Records) -> io::Result<()> {
         let Some(mut rejected) = Rejected::open(&self.home, &self.directory, self.journal)? else {
             return Ok(());
         };
         rejected.settle(reached);
         let by = reached.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
         let Some((gap, begun)) = rejected.begin_telling(by) else { return Ok(()) };
-        if self.segments.is_empty() {
+        if self.segments.is_empty() && !is_known {
             // No header says for which database the entries were.
             let lost = "holds rejections, and its segments are gone: nothing says for which database it is; remove it";
             let lost = format!("the journal in {} {lost}", self.directory.path().display());

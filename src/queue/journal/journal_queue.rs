@@ -196,12 +196,12 @@ impl Queue for JournalQueue {
         self.0.lock().counts.closed = true;
     }
 
-    fn ended(&self) {
+    fn ended(&self, may_remove: bool) {
         // If the disk hangs, end without waiting for it: the next log adopts the rest.
         let Some(mut upkeep) = self.0.upkeep_soon() else { return };
         let Some(_end) = self.0.lock_end_within(CLOSE_PATIENCE) else { return };
         let is_told = self.0.rejected.try_lock().is_some_and(|rejected| !rejected.is_untold());
-        let done = is_told && {
+        let done = is_told && may_remove && {
             let state = self.0.lock();
             state.counts.pending() == 0 && state.gap.is_none()
         };

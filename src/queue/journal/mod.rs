@@ -52,7 +52,7 @@ mod segments;
 mod tail;
 mod upkeep;
 
-pub(crate) use backlog::Backlog;
+pub(crate) use backlog::{Backlog, Known};
 pub(crate) use directory::JournalHome;
 pub use inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals};
 pub(crate) use journal_queue::JournalQueue;

@@ -216,7 +216,7 @@ impl Model {
 fn drain(mut backlog: Backlog, from: u64) -> Vec<(u64, Vec<u8>)> {
     let (mut found, mut at) = (Vec::new(), from);
     loop {
-        let batch = backlog.read(at, 3, 100).unwrap();
+        let batch = backlog.read(at, None, (3, 100)).unwrap();
         at += batch.skipped;
         for record in batch.records() {
             at += 1;
@@ -319,7 +319,7 @@ fn assert_one_byte_costs_one_record_at_most(whole: &[u8]) {
         let mut backlog = adopted.into_iter().next().unwrap();
         let (mut found, mut position) = (0, header.first);
         loop {
-            let batch = backlog.read(position, 10, 10_000).unwrap();
+            let batch = backlog.read(position, None, (10, 10_000)).unwrap();
             position += batch.skipped + batch.len() as u64;
             found += batch.len();
             if batch.len() == 0 {
@@ -518,9 +518,9 @@ fn many_dead_journals_give_their_room_back_when_they_are_first_seen() {
     assert!(bytes < 20 * 10_000, "{bytes}");
     for path in Backlog::candidates(&home).unwrap() {
         let mut backlog = Backlog::adopt(&home, Uuid::nil(), &path).unwrap().unwrap();
-        let records = backlog.read(0, 100, usize::MAX).unwrap();
+        let records = backlog.read(0, None, (100, usize::MAX)).unwrap();
         assert_eq!((records.len(), records.skipped), (3, 0));
-        assert_eq!(backlog.read(3, 100, usize::MAX).unwrap().len(), 0);
+        assert_eq!(backlog.read(3, None, (100, usize::MAX)).unwrap().len(), 0);
         backlog.finish().unwrap();
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
@@ -609,7 +609,7 @@ fn defaults_longer_than_a_page_are_kept_and_those_that_no_header_holds_are_refus
     fs::write(&first, bytes).unwrap();
     let (mut adopted, failed) = adopt_all(&home(directory.path()), Uuid::new_v4());
     assert!(failed.is_none(), "{failed:?}");
-    let records = adopted[0].read(0, 10, 100_000).unwrap();
+    let records = adopted[0].read(0, None, (10, 100_000)).unwrap();
     assert_eq!(records.defaults.as_deref(), Some(&with(10_000).defaults));
     assert_eq!((records.skipped, drain(adopted.remove(0), 0).len()), (0, 100));
     let refused = OpenJournal::create(with(1 << 20), writer, 30_000, 0).unwrap_err();
@@ -624,7 +624,7 @@ fn told(home: &JournalHome, from: u64) -> (u64, u64) {
     let mut backlog = adopted.into_iter().next().unwrap();
     let (mut told, mut at) = (0, from);
     loop {
-        let records = backlog.read(at, 2, 10_000).unwrap();
+        let records = backlog.read(at, None, (2, 10_000)).unwrap();
         if records.len() == 0 {
             assert_eq!(records.skipped, 0);
             return (told, at);
@@ -710,7 +710,7 @@ fn rejections_without_a_segment_are_left_alone_because_nothing_says_whose_they_a
     drop(queue);
     fs::remove_file(segment).unwrap();
     let mut adopted = adopt_all(&home, Uuid::new_v4()).0;
-    let error = adopted[0].read(0, 1, 1).unwrap_err().to_string();
+    let error = adopted[0].read(0, None, (1, 1)).unwrap_err().to_string();
     assert!(error.contains("rejections") && error.contains(journal.to_str().unwrap()), "{error}");
     assert!(journal.exists());
 }

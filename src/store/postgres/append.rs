@@ -12,7 +12,9 @@ use super::{
 };
 use crate::error::AuditError;
 use crate::store::appender::{doubted, moved};
-use crate::store::{Append, AppendError, Appender, Applied, Fault, QuarantineRetried};
+use crate::store::{
+    Append, AppendError, Appender, Applied, Fault, KnownWriter, OfWriters, QuarantineRetried,
+};
 
 pub(super) struct PostgresAppender {
     connection: PgConnection,
@@ -50,6 +52,21 @@ impl Appender for PostgresAppender {
                 self.guard.noticed = Some(moved(writer, named, backed));
             }
             Ok(backed)
+        })
+    }
+
+    fn writers<'a>(&'a mut self, call: OfWriters<'a>) -> BoxFuture<'a, Result<Vec<KnownWriter>, AuditError>> {
+        Box::pin(async move {
+            let answer = async {
+                let mut transaction =
+                    self.statements.begin(&mut self.connection).await.map_err(append_error)?;
+                let writers = &self.statements.hold.writers;
+                let found = writers.writers(&mut transaction, &self.ledger, call).await;
+                let found = found.map_err(append_error)?;
+                transaction.commit().await.map_err(append_error)?;
+                Ok::<_, AppendError>(found)
+            };
+            in_time(answer).await?.map_err(|cause| cause.error)
         })
     }
 

@@ -3,7 +3,12 @@
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{error::append_error, source::Postgres, sql::Sql};
+use super::{
+    error::append_error,
+    source::Postgres,
+    sql::Sql,
+    writers::{Reached, WRITE_DOWN, WriterStatements, bind_writer},
+};
 use crate::error::{AuditError, ErrorKind};
 use crate::store::end::{End, SEQ_LIMIT};
 use crate::store::{Altered, Append, AppendError, Applied, Fault, Left};
@@ -16,6 +21,7 @@ pub(super) struct HoldStatements {
     backed: Sql,
     batch: Sql,
     reach: Sql,
+    pub(super) writers: WriterStatements,
 }
 
 /// What a transaction finds when it begins.
@@ -63,16 +69,12 @@ impl HoldStatements {
             batch: sql("SELECT first_seq, entries FROM @tracing_audit_batches
                  WHERE ledger = $1 AND writer = $2 AND position = $3"),
             // One statement, and so one journey to the server.
-            reach: sql(
-                "WITH known AS (
-                     INSERT INTO @tracing_audit_writers AS w (ledger, writer, next_seq, quarantined)
-                     VALUES ($1, $2, $4, $5)
-                     ON CONFLICT (ledger, writer) DO UPDATE
-                     SET next_seq = coalesce(excluded.next_seq, w.next_seq),
-                         quarantined = coalesce(excluded.quarantined, w.quarantined))
-                 INSERT INTO @tracing_audit_positions VALUES ($1, $2, $3)
-                 ON CONFLICT (ledger, writer) DO UPDATE SET position = excluded.position",
-            ),
+            reach: sql(&format!(
+                "WITH known AS ({WRITE_DOWN})
+                 INSERT INTO @tracing_audit_positions VALUES ($1, $2, $12)
+                 ON CONFLICT (ledger, writer) DO UPDATE SET position = excluded.position"
+            )),
+            writers: WriterStatements::new(postgres),
         }
     }
 
@@ -181,15 +183,13 @@ impl HoldStatements {
     ) -> sqlx::Result<()> {
         let rows = i64::try_from(batch.rows.len()).unwrap_or(i64::MAX);
         let quarantined = batch.from + batch.quarantined.len() as u64;
-        self.reach
-            .query()
-            .bind(ledger)
-            .bind(batch.writer)
-            .bind(batch.until().cast_signed())
-            .bind((rows > 0).then_some(first_seq.saturating_add(rows)))
-            .bind((!batch.quarantined.is_empty()).then_some(quarantined.cast_signed()))
-            .execute(connection)
-            .await?;
+        let reached = Reached {
+            next_seq: (rows > 0).then_some(first_seq.saturating_add(rows)),
+            quarantined: (!batch.quarantined.is_empty()).then_some(quarantined.cast_signed()),
+            ends: batch.ends,
+        };
+        let reach = bind_writer(self.reach.query(), ledger, batch.writer, reached, batch.standing);
+        reach.bind(batch.until().cast_signed()).execute(connection).await?;
         Ok(())
     }
 

@@ -16,11 +16,14 @@ use super::{
     quarantine,
     source::turn,
     tidy::{close_idle, move_log},
+    writers::writers,
 };
 use crate::error::AuditError;
 use crate::platform::{FileLook, Turns};
 use crate::store::appender::{doubted, moved};
-use crate::store::{Append, AppendError, Appender, Applied, Fault, QuarantineRetried};
+use crate::store::{
+    Append, AppendError, Appender, Applied, Fault, KnownWriter, OfWriters, QuarantineRetried,
+};
 
 /// The connection that an append works with.
 pub(super) enum Connected {
@@ -126,6 +129,26 @@ impl Appender for SqliteAppender {
                 self.guard.noticed = Some(moved(writer, named, backed));
             }
             Ok(backed)
+        })
+    }
+
+    fn writers<'a>(&'a mut self, call: OfWriters<'a>) -> BoxFuture<'a, Result<Vec<KnownWriter>, AuditError>> {
+        Box::pin(async move {
+            let found = match &mut self.connected {
+                Connected::Own(own) => {
+                    let writes = matches!(call, OfWriters::Goes(..) | OfWriters::Ended(_));
+                    let _turn = if writes { turn(&mut own.turns).await } else { None };
+                    own.check().await?;
+                    writers(&mut own.connection, call).await
+                }
+                Connected::Borrowed(pool) => {
+                    let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
+                    let found = writers(&mut connection, call).await;
+                    connection.return_to_pool().await;
+                    found
+                }
+            };
+            found.map_err(|cause| append_error(cause).error)
         })
     }
 

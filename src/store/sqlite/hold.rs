@@ -3,6 +3,7 @@
 use sqlx::{Row as _, SqliteConnection};
 use uuid::Uuid;
 
+use super::writers::{Reached, write_down};
 use crate::store::end::{End, SEQ_LIMIT};
 use crate::store::{Altered, Append, Applied, Left};
 
@@ -115,17 +116,16 @@ pub(super) async fn reach(
     let rows = i64::try_from(batch.rows.len()).unwrap_or(i64::MAX);
     let quarantined = batch.from + batch.quarantined.len() as u64;
     sqlx::query(
-        "INSERT INTO tracing_audit_positions VALUES (?, ?) ON CONFLICT DO UPDATE SET position = excluded.position;
-         INSERT INTO tracing_audit_writers (writer, next_seq, quarantined) VALUES (?, ?, ?)
-         ON CONFLICT DO UPDATE SET next_seq = ifnull(excluded.next_seq, next_seq),
-                                   quarantined = ifnull(excluded.quarantined, quarantined)",
+        "INSERT INTO tracing_audit_positions VALUES (?, ?) ON CONFLICT DO UPDATE SET position = excluded.position",
     )
     .bind(batch.writer)
     .bind(batch.until().cast_signed())
-    .bind(batch.writer)
-    .bind((rows > 0).then_some(first_seq.saturating_add(rows)))
-    .bind((!batch.quarantined.is_empty()).then_some(quarantined.cast_signed()))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    let reached = Reached {
+        next_seq: (rows > 0).then_some(first_seq.saturating_add(rows)),
+        quarantined: (!batch.quarantined.is_empty()).then_some(quarantined.cast_signed()),
+        ends: batch.ends,
+    };
+    write_down(connection, batch.writer, reached, batch.standing).await
 }

@@ -26,6 +26,7 @@
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
 //! | `cancel.rs` | ends a statement when the caller drops its future |
+//! | `writers.rs` | what the ledger knows of each writer |
 //! | `backend.rs` | implements the contracts with the files above; decides nothing |
 
 mod append;
@@ -53,3 +54,4 @@ mod source;
 mod sql;
 mod tidy;
 mod wal;
+mod writers;

@@ -7,6 +7,8 @@ mod crash_points;
 mod directory;
 mod faults;
 #[cfg(target_os = "linux")]
+mod gone;
+#[cfg(target_os = "linux")]
 mod hangs;
 mod journal;
 #[cfg(target_os = "linux")]
