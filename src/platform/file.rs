@@ -66,3 +66,28 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: usize) -> io::R
     }
     Ok(read)
 }
+
+/// Opens a file for reading that somebody else may have put there: waits for no pipe, and reads no device.
+#[cfg(feature = "_sqlite")]
+pub(crate) fn open_regular(path: &std::path::Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
+    // Looked at before it is opened: to open a device may have effects.
+    if std::fs::metadata(path)?.is_file() {
+        let file = options.open(path)?;
+        if file.metadata()?.is_file() {
+            return Ok(file);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "a pipe, a device or a directory, not a file"))
+}
+
+/// Writes zeros over the start of a file in which locks may be held by this process. The file stays open until the
+/// process ends, because closing it would give them up.
+#[cfg(feature = "_sqlite")]
+pub(crate) fn blank(path: &std::path::Path, len: usize) -> io::Result<()> {
+    let file = std::mem::ManuallyDrop::new(File::options().write(true).open(path)?);
+    write_all_at(&file, &vec![0; len], 0)
+}

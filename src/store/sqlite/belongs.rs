@@ -51,6 +51,9 @@ pub(super) async fn check_left_log(options: &SqliteConnectOptions) -> Result<(),
     // SQLite resolves links, and keeps its log beside the file itself. A link to nothing has no log.
     let main = std::fs::canonicalize(given).unwrap_or_else(|_| given.to_owned());
     let log = beside(&main, "-wal");
+    for path in [&main, &log, &beside(&main, "-shm")] {
+        is_file_if_there(path)?;
+    }
     let found = Wal::open(&log).and_then(|mut log| log.contents());
     let Some(contents) = found.ok().filter(|contents| contents.pages > 0) else { return Ok(()) };
     let why = if FileLook::at(&main).is_none_or(|main| main.len == 0) {
@@ -76,6 +79,17 @@ pub(super) async fn check_left_log(options: &SqliteConnectOptions) -> Result<(),
          {log} away; else restore both files as they were at one moment"
     );
     Err(AuditError::new(ErrorKind::Store, message))
+}
+
+/// Refuses whatever is not a file, which SQLite would wait for or read without end. What to do about a directory in place
+/// of the database is said when it is opened.
+fn is_file_if_there(path: &Path) -> Result<(), AuditError> {
+    // A link to nothing is no file either, but SQLite says so by itself.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let message = format!("{} is a pipe or a device, not a file: move it away", path.display());
+        return Err(AuditError::new(ErrorKind::Store, message));
+    }
+    Ok(())
 }
 
 /// Judges whether the log belongs to the database. `together` reads both, and `least` is a next `seq` that the database

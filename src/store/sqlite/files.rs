@@ -15,10 +15,17 @@ use super::{
     wal::{Wal, beside},
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{FileIdentity, FileLook};
+use crate::platform::{FileIdentity, FileLook, blank};
 
 /// From this version on SQLite tells how much its log holds without moving any of it.
 const TELLS_FROM: (u32, u32) = (3, 51);
+
+/// Size of the two copies of the header at the start of the index. SQLite makes the index anew from the log if they are
+/// not valid.
+const INDEX_HEADERS: usize = 2 * 48;
+
+/// How often the log may begin anew while it is looked at. Then another look is due.
+const RESTARTS: usize = 5;
 
 /// The files of one connection.
 pub(super) struct Files {
@@ -39,8 +46,6 @@ enum Harm {
     Moved,
     /// The path of the log or of its index does not name it any more. What the connection has open is whole.
     Unlinked,
-    /// Part of the log is gone, or all of it.
-    Cut,
     /// The database has other contents, to which the log does not belong.
     Overwritten,
 }
@@ -95,14 +100,13 @@ impl Files {
             let message = format!("{} cannot be read", log.display());
             (None, AuditError::new(ErrorKind::Store, message).because(cause))
         };
-        if !state.log.continues().map_err(unreadable)? {
-            state.log.rewind().map_err(unreadable)?;
-            // It began anew, because all of it was moved into the database, or somebody has cut it.
-            let frames = if state.tells { frames(connection).await } else { Ok(0) };
-            let frames = frames.map_err(|cause| (None, store_error(main, cause)))?;
-            if !state.log.holds(frames).map_err(unreadable)? {
-                return Err((Some(Harm::Cut), cut(main, &log)));
-            }
+        if !state.log.continues().map_err(unreadable)?
+            && !state.is_whole(main, connection).await.map_err(|error| (None, error))?
+        {
+            return Err(match recovered(main, connection).await {
+                Ok(()) => (Some(Harm::Unlinked), cut(main, &log)),
+                Err(why) => (Some(Harm::Overwritten), overwritten(main, &log, &why)),
+            });
         }
         if now != state.main {
             state.head = judge(main, connection, state.head)
@@ -116,13 +120,7 @@ impl Files {
     /// Whether the connection must stay open: to close it would move a log into a database to which it does not
     /// belong.
     pub(super) fn must_stay(&self) -> bool {
-        match self.harm {
-            Some(Harm::Overwritten) => true,
-            // What is left of the log is moved by the next process, which looks at its checksums. Of an empty log SQLite
-            // moves nothing.
-            Some(Harm::Cut) => FileLook::at(&beside(&self.main, "-wal")).is_some_and(|log| log.len > 0),
-            _ => false,
-        }
+        self.harm == Some(Harm::Overwritten)
     }
 
     /// Moves the log into the database as far as nobody is in the way, and waits for nobody. Then closes the connection.
@@ -153,6 +151,24 @@ impl Files {
 }
 
 impl State {
+    /// Whether the log, which is not as it was, began anew because all of it was moved into the database. False: somebody
+    /// has cut or overwritten it.
+    async fn is_whole(&mut self, main: &Path, connection: &mut SqliteConnection) -> Result<bool, AuditError> {
+        let unreadable = |cause: std::io::Error| {
+            let message = format!("{} cannot be read", beside(main, "-wal").display());
+            AuditError::new(ErrorKind::Store, message).because(cause)
+        };
+        for _ in 0..RESTARTS {
+            self.log.rewind().map_err(unreadable)?;
+            let frames = if self.tells { frames(connection).await } else { Ok(0) };
+            let frames = frames.map_err(|cause| store_error(main, cause))?;
+            if let Some(whole) = self.log.holds(frames).map_err(unreadable)? {
+                return Ok(whole);
+            }
+        }
+        Ok(true)
+    }
+
     async fn of(main: &Path, connection: &mut SqliteConnection) -> Result<Option<Self>, AuditError> {
         let failed = |cause| store_error(main, cause);
         let mode: String =
@@ -173,6 +189,17 @@ impl State {
         let head = belongs::head_without_log(main).await;
         Ok(Some(Self { main: look, log, log_id: log_look.id, index_id: index.id, head, tells }))
     }
+}
+
+/// Lets SQLite read a log anew that was cut or overwritten: it takes what is whole, up to the last commit. Until then
+/// every connection, in each process, looks for what is gone, and a checkpoint may move part of it.
+///
+/// An error if what is left does not belong to the database, in words.
+async fn recovered(main: &Path, connection: &mut SqliteConnection) -> Result<(), String> {
+    let index = beside(main, "-shm");
+    blank(&index, INDEX_HEADERS)
+        .map_err(|cause| format!("{} cannot be written: {cause}", index.display()))?;
+    judge(main, connection, None).await.map(drop)
 }
 
 /// Number of frames in the log, as its index says.
@@ -202,8 +229,9 @@ fn unlinked(main: &Path, path: &Path) -> AuditError {
 
 fn cut(main: &Path, log: &Path) -> AuditError {
     let message = format!(
-        "{} was cut or overwritten while {} was open, and what was committed last may be lost: restart every program \
-         that has the database open, and leave the file alone meanwhile",
+        "{} was cut or overwritten while {} was open, and what was committed last may be lost: the log continues with \
+         what is left, and an audit.gap entry tells how much is missing. Leave the file alone while any program has the \
+         database open",
         log.display(),
         main.display()
     );

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::platform::read_up_to;
+use crate::platform::{open_regular, read_up_to};
 
 const HEADER: usize = 32;
 const FRAME: usize = 24;
@@ -53,7 +53,7 @@ pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
 impl Wal {
     /// Opens the log, which may be empty.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let file = open_regular(path)?;
         let mut wal = Self { file, header: [0; HEADER], page: 0, frames: 0, last: [0; FRAME] };
         wal.rewind()?;
         Ok(wal)
@@ -82,10 +82,11 @@ impl Wal {
         Ok(true)
     }
 
-    /// Whether the log holds this many frames, which SQLite says it does.
-    pub(super) fn holds(&self, frames: u64) -> io::Result<bool> {
-        Ok(frames == 0
-            || self.page > 0 && self.frame(frames - 1)?.is_some_and(|frame| self.is_of_this(&frame)))
+    /// Whether the log holds this many frames, one after the other, which SQLite says it does. `None`: it has begun anew
+    /// meanwhile.
+    pub(super) fn holds(&mut self, frames: u64) -> io::Result<Option<bool>> {
+        self.advance(|_, _| {})?;
+        Ok((self.read_header()? == self.header).then_some(self.frames >= frames))
     }
 
     /// Everything that is committed, from the start.
@@ -126,9 +127,12 @@ impl Wal {
         usize::try_from(HEADER as u64 + index * (FRAME as u64 + self.page)).unwrap_or(usize::MAX / 2)
     }
 
-    /// The header of a frame, if the file is so long.
+    /// The header of a frame, if the file has the whole of it and its page.
     fn frame(&self, index: u64) -> io::Result<Option<[u8; FRAME]>> {
         let mut frame = [0; FRAME];
+        if self.file.metadata()?.len() < self.offset(index + 1) as u64 {
+            return Ok(None);
+        }
         let whole = read_up_to(&self.file, &mut frame, self.offset(index))? == FRAME;
         Ok(whole.then_some(frame))
     }

@@ -208,19 +208,93 @@ fn a_write_ahead_log_that_is_moved_away_costs_nothing() {
     });
 }
 
-#[test]
-fn a_write_ahead_log_that_is_cut_is_noticed_before_anything_is_confirmed() {
-    for left in [0, 32, 20_000] {
+/// Does something to the write-ahead log of a running log, which then commits again. What was confirmed and is gone is
+/// told by an entry, and the rest is there, also for the next log.
+fn is_told(act: impl Fn(&Path)) {
+    for shuts_down in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("audit.db");
         let log = in_memory(&file);
-        commits(&log, 0..3);
-        let wal = fs::OpenOptions::new().write(true).open(beside(&file, "-wal")).unwrap();
-        wal.set_len(left).unwrap();
-        drop(log.writer().blocking().commit(entry("after")));
-        wait_until("it is told", || log.stats().retries > 0);
-        let history = last_error(&log);
-        assert!(log.stats().last_error.is_some(), "{left}: {history}");
+        commits(&log, 0..20);
+        assert_eq!(log.reader().blocking().count(AuditQuery::new()).unwrap(), 20);
+        act(&beside(&file, "-wal"));
+        drop(log.writer().blocking().commit(entry("20")));
+        settle(&log.writer());
+        let told = last_error(&log);
+        assert!(
+            told.contains("audit.db-wal was cut or overwritten while") && told.contains("audit.gap"),
+            "{told}"
+        );
+        assert_eq!(log.health(), Health::Healthy);
+        commits(&log, 21..23);
+        if shuts_down {
+            drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+        } else {
+            drop(log);
+        }
+        let found = actions(&file);
+        let gap = found.iter().position(|action| action == "audit.gap").expect("a gap is told");
+        assert!(gap < 20);
+        assert_eq!(found[..gap], named(0..gap), "what is left is what was committed first");
+        assert_eq!(found[gap + 1..], named(20..23));
+        let entries = all_in(file.to_str().unwrap());
+        let lost = entries[gap].entry.metadata["lost"].as_u64();
+        assert_eq!(lost, Some(20 - gap as u64), "{:?}", entries[gap].entry.metadata);
+        open(&file);
+    }
+}
+
+fn cut(log: &Path, left: u64) {
+    fs::OpenOptions::new().write(true).open(log).unwrap().set_len(left).unwrap();
+}
+
+#[test]
+fn a_write_ahead_log_that_is_cut_is_told_with_the_number_of_entries_that_it_costs() {
+    for left in [0, 32, 1000, 150_000, 400_000] {
+        is_told(|log| cut(log, left));
+    }
+}
+
+#[test]
+fn a_write_ahead_log_that_lacks_its_last_byte_is_told() {
+    is_told(|log| cut(log, len(log).unwrap() - 1));
+}
+
+#[test]
+fn a_write_ahead_log_that_an_earlier_copy_is_copied_over_is_told() {
+    is_told(|log| {
+        let bytes = fs::read(log).unwrap();
+        fs::write(log, &bytes[..bytes.len() / 2]).unwrap();
+    });
+}
+
+#[test]
+fn a_write_ahead_log_that_is_overwritten_with_something_else_is_told() {
+    is_told(|log| fs::write(log, vec![7; 300_000]).unwrap());
+}
+
+#[test]
+fn a_pipe_or_device_in_place_of_the_write_ahead_log_is_named_and_not_waited_for() {
+    let pipe = |path: &Path| {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let device = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    for act in [&pipe as &dyn Fn(&Path), &device] {
+        for suffix in ["-wal", "-shm"] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("audit.db");
+            let log = in_memory(&file);
+            commits(&log, 0..3);
+            fs::remove_file(beside(&file, suffix)).unwrap();
+            act(&beside(&file, suffix));
+            not_confirmed(&log, "is a pipe or a device, not a file: move it away");
+            let refused =
+                AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().unwrap_err();
+            assert!(refused.to_string().contains(&format!("audit.db{suffix} is a pipe")), "{refused}");
+            fs::remove_file(beside(&file, suffix)).unwrap();
+            settle(&log.writer());
+            assert_eq!(actions(&file), named(["0", "1", "2", "unconfirmed"]));
+        }
     }
 }
 
