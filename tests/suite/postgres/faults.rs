@@ -301,6 +301,13 @@ fn a_process_that_is_stopped_amid_its_commit_does_not_hold_up_others_for_ever() 
         assert!(kill.unwrap().success());
     };
     signal("-STOP");
+    wait_until("every thread of the child is stopped", || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+        let stat = |thread: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default()
+        };
+        threads.map(stat).all(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T")))
+    });
     block("COMMIT");
     log.writer().try_write(entry("meanwhile")).unwrap();
     wait_until("the other commits", || log.stats().committed == 2);
