@@ -84,6 +84,29 @@ pub(crate) fn open_regular(path: &std::path::Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "a pipe, a device or a directory, not a file"))
 }
 
+/// Makes an empty file for this process's user alone, whatever the umask is. An error if the path names anything.
+#[cfg(feature = "_sqlite")]
+pub(crate) fn make_private(path: &std::path::Path) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+/// Whether this process may make files in a directory. False also if the file system is mounted read-only.
+#[cfg(all(unix, feature = "_sqlite"))]
+pub(crate) fn may_write_in(directory: &std::path::Path) -> bool {
+    use rustix::fs::Access;
+    rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
+/// Unknown on this system until it is tried.
+#[cfg(all(not(unix), feature = "_sqlite"))]
+pub(crate) fn may_write_in(_directory: &Path) -> bool {
+    true
+}
+
 /// Writes zeros over the start of a file in which locks may be held by this process. The file stays open until the
 /// process ends, because closing it would give them up.
 #[cfg(feature = "_sqlite")]

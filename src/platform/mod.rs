@@ -3,7 +3,6 @@
 //! | file | what it does |
 //! |---|---|
 //! | `clock` | keeps the time for the limits of a log, on a thread on which nothing may block |
-//! | `file` | positioned reads and writes, preallocation, directory sync |
 //! | `access` | the modes of what we make |
 //! | `directory` | directories held open, in which no link is followed and nothing is waited for |
 //! | `file` | positioned reads and writes, preallocation |

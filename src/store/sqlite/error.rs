@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::wal::beside;
 use crate::error::{AuditError, ErrorKind};
 use crate::store::{AppendError, Fault};
 
@@ -27,6 +28,10 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
     let message = match code_of(&cause) {
         Some(26) => format!("{shown} is not a SQLite database: choose another path or move that file away"),
         Some(14) if path.is_dir() => format!("{shown} is a directory: give the path of a file in it"),
+        Some(8 | 14) if beside(path, "-wal").is_file() => format!(
+            "{shown} cannot be opened, and part of it is in {shown}-wal: copy both files to a directory that this process \
+             may write, and open the copy; or open it once where it can be written"
+        ),
         Some(14) => format!(
             "{shown} cannot be opened: its directory must exist and this process must be allowed to read and write it"
         ),

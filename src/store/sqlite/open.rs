@@ -19,7 +19,7 @@ use super::{
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{FileIdentity, Turns};
+use crate::platform::{FileIdentity, Turns, make_private};
 use crate::store::Migrate;
 
 /// Pause between two tries to open the file. Processes that open a fresh file at the same moment collide while they
@@ -67,6 +67,13 @@ pub(super) async fn connect(
         options = options.create_if_missing(false);
     }
     check_left_log(&options).await?;
+    if ours
+        && sqlite.file.get().is_none()
+        && let Some(file) = sqlite.file_path()
+    {
+        // SQLite gives its own files the mode of this one. If it cannot be made, SQLite says why.
+        drop(make_private(&file));
+    }
     let mut tries = Tries::new();
     let (mut connection, defect, guard) = loop {
         match open(&options, ours, ledger, may).await {

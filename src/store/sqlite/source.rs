@@ -13,9 +13,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{error::store_error, kept::Kept};
+use super::{error::store_error, kept::Kept, wal::beside};
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{FileIdentity, Turn, Turns};
+use crate::platform::{FileIdentity, FileLook, Turn, Turns, largest_file, may_write_in};
 use crate::store::Store;
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
@@ -152,6 +152,11 @@ impl Sqlite {
             Source::Pool { pool, .. } => pool,
             Source::File { options, readers, .. } => readers.get_or_init(|| {
                 let options = options.as_ref().clone().create_if_missing(false).pragma("query_only", "1");
+                let options = if is_sealed(options.get_filename()) {
+                    options.read_only(true).immutable(true)
+                } else {
+                    options
+                };
                 SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options)
             }),
         }
@@ -210,9 +215,19 @@ impl Sqlite {
     }
 }
 
+/// Whether the database was closed cleanly in a directory where this process can make no file, for instance on a
+/// read-only medium. There SQLite reads a database that had a write-ahead log only if it is told that nobody writes it.
+fn is_sealed(database: &Path) -> bool {
+    let Ok(file) = std::fs::canonicalize(database) else { return false };
+    let left = FileLook::at(&beside(&file, "-wal")).is_some_and(|log| log.len > 0);
+    !left && file.is_file() && file.parent().is_some_and(|directory| !may_write_in(directory))
+}
+
 /// The settings of every connection that writes. With FULL a commit is durable when it returns: one sync per batch, not
 /// per entry.
 pub(super) fn for_writing(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    // From now on a write beyond a limit on the size of files is an error, and does not end the process.
+    largest_file();
     options
         .disable_statement_logging()
         .synchronous(SqliteSynchronous::Full)

@@ -7,7 +7,8 @@ use std::{
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
 
-use super::source::for_writing;
+use super::source::{for_writing, turn};
+use crate::platform::Turns;
 
 /// How long a pool may take to get a connection back that nobody uses any more. A reader amid a transaction is not waited
 /// for any longer.
@@ -33,16 +34,18 @@ pub(super) async fn close_idle(pools: &[Arc<OnceLock<SqlitePool>>]) {
 /// writer or an error was in the way of some of it.
 ///
 /// What is moved first is moved without a lock that a writer or a reader would wait for. The log is then emptied under
-/// the writer's lock, but only if nothing is left to move.
+/// the writer's lock, in a turn, and after what was committed meanwhile has been moved: only a writer without turns
+/// can leave it something to move.
 pub(super) async fn move_log(options: SqliteConnectOptions) -> bool {
     let options = for_writing(options).create_if_missing(false).busy_timeout(Duration::ZERO);
     let Ok(mut connection) = options.connect().await else { return false };
-    let moved = moved(&mut connection).await.unwrap_or(false);
+    let mut turns = Turns::beside(options.get_filename().to_owned()).await.ok();
+    let moved = moved(&mut connection, &mut turns).await.unwrap_or(false);
     drop(connection.close().await);
     moved
 }
 
-async fn moved(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+async fn moved(connection: &mut SqliteConnection, turns: &mut Option<Turns>) -> sqlx::Result<bool> {
     let passive = "PRAGMA wal_checkpoint(PASSIVE)";
     let (_, all, done): (i64, i64, i64) = sqlx::query_as(passive).fetch_one(&mut *connection).await?;
     if all != done {
@@ -51,6 +54,11 @@ async fn moved(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     // -1: there is no write-ahead log.
     if all < 0 {
         return Ok(true);
+    }
+    let _turn = turn(turns).await;
+    let (_, all, done): (i64, i64, i64) = sqlx::query_as(passive).fetch_one(&mut *connection).await?;
+    if all != done {
+        return Ok(false);
     }
     let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
     let (busy, ..): (i64, i64, i64) = sqlx::query_as(truncate).fetch_one(connection).await?;

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use tracing_audit::{AuditLog, AuditQuery, Health, Store};
 
 use crate::support::{
-    all_in, block_on, child, commit, connect, entry, in_own_mounts, open, run, settle, this_test, wait,
-    wait_until,
+    all_in, block_on, child, commit, connect, entry, in_own_mounts, mount, only, open, run, settle,
+    this_test, wait, wait_until,
 };
 
 const DIRECTORY: &str = "TRACING_AUDIT_TEST_DIRECTORY";
@@ -554,4 +554,102 @@ fn what_other_programs_may_do_to_the_files_raises_no_alarm() {
     let stats = log.stats();
     assert_eq!((stats.retries, log.health()), (0, Health::Healthy), "{:?}", stats.last_error);
     assert_eq!(actions(&file).len(), 36);
+}
+
+#[test]
+fn a_closed_database_on_a_read_only_medium_is_read_and_an_open_one_names_the_remedy() {
+    in_own_mounts(this_test!(), |directory| {
+        let place = directory.join("medium");
+        fs::create_dir(&place).unwrap();
+        assert!(mount("size=32m", &place));
+        let file = place.join("audit.db");
+        let log = open(&file);
+        commits(&log, 0..10);
+        drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+        drop(log);
+        let remounted = |mode: &str| {
+            let options = format!("remount,{mode}");
+            let remounts = || Command::new("mount").args(["-o", &options]).arg(&place).status().unwrap();
+            wait_until("nothing is open for writing", || remounts().success());
+        };
+        remounted("ro");
+        assert_eq!(actions(&file), named(0..10));
+        remounted("rw");
+        // A database whose log was left, as after a kill.
+        let left = place.join("left.db");
+        let log = in_memory(&file);
+        commits(&log, 10..12);
+        fs::copy(&file, &left).unwrap();
+        fs::copy(beside(&file, "-wal"), beside(&left, "-wal")).unwrap();
+        drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+        drop(log);
+        remounted("ro");
+        let reader = tracing_audit::AuditReader::new(Store::sqlite(&left).unwrap());
+        let refused = reader.blocking().count(AuditQuery::new()).unwrap_err().to_string();
+        assert!(refused.contains("left.db-wal: copy both files"), "{refused}");
+        // The remedy.
+        for suffix in ["", "-wal"] {
+            fs::copy(beside(&left, suffix), beside(&directory.join("copy.db"), suffix)).unwrap();
+        }
+        assert_eq!(actions(&directory.join("copy.db")), named(0..12));
+    });
+}
+
+#[test]
+#[cfg(unix)]
+fn what_a_log_makes_is_for_its_user_alone_whatever_the_umask_is() {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let file = Path::new(&directory).join("audit.db");
+        let mode = |suffix: &str| fs::metadata(beside(&file, suffix)).unwrap().permissions().mode() & 0o777;
+        let log = open(&file);
+        commits(&log, 0..3);
+        for suffix in ["", "-wal", "-shm"] {
+            assert_eq!(mode(suffix), 0o600, "{suffix}");
+        }
+        drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+        // What exists keeps its mode.
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+        let log = open(&file);
+        commits(&log, 3..6);
+        assert_eq!((mode(""), mode("-wal")), (0o640, 0o640));
+        return;
+    }
+    for umask in ["0", "022", "077"] {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(in_a_shell(&format!("umask {umask}"), this_test!(), directory.path()), "umask {umask}");
+        assert!(directory.path().join("audit.db").exists());
+    }
+}
+
+/// Runs a test as a child of a shell that has run this line. True: it succeeded.
+fn in_a_shell(line: &str, test: &str, directory: &Path) -> bool {
+    let script = format!("{line}; exec \"$0\" \"$@\"");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).arg(std::env::current_exe().unwrap()).args(only(test));
+    shell.env(DIRECTORY, directory).status().unwrap().success()
+}
+
+#[test]
+#[cfg(unix)]
+fn a_limit_on_the_size_of_files_ends_no_process() {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let directory = Path::new(&directory);
+        let log = in_memory(&directory.join("audit.db"));
+        let large = || tracing_audit::AuditEntry { reason: Some("x".repeat(20_000)), ..entry("large") };
+        let mut committed = 0;
+        while log.writer().blocking().commit(large()).is_ok() {
+            committed += 1;
+        }
+        assert!(committed > 3);
+        wait_until("it is told", || log.health() == Health::Failing);
+        assert!(last_error(&log).contains("audit"), "{}", last_error(&log));
+        fs::write(directory.join("reached"), committed.to_string()).unwrap();
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    assert!(in_a_shell("ulimit -f 2000", this_test!(), directory.path()));
+    let committed = fs::read_to_string(directory.path().join("reached")).unwrap();
+    let found = actions(&directory.path().join("audit.db")).len();
+    assert!(found >= committed.parse::<usize>().unwrap(), "{found} of {committed}");
 }
