@@ -217,11 +217,14 @@ impl Engine {
             return;
         }
         let outcome = block_on(self.accept_to_commit(record, self.settings.commit_timeout));
-        COMMITTING.with_borrow_mut(|calls| {
+        let pushed = COMMITTING.try_with(|calls| {
+            let mut calls = calls.borrow_mut();
             if let Some(call) = calls.iter_mut().rev().find(|call| mine(call)) {
                 call.events.push(outcome);
             }
         });
+        // The call itself ends with an error if the thread's locals are gone.
+        pushed.unwrap_or_default();
     }
 
     /// Accepts an entry whose `seq` will be awaited.
@@ -249,7 +252,7 @@ impl Engine {
         struct Over;
         impl Drop for Over {
             fn drop(&mut self) {
-                COMMITTING.with_borrow_mut(Vec::pop);
+                COMMITTING.try_with(|calls| drop(calls.borrow_mut().pop())).unwrap_or_default();
             }
         }
         if self.process.is_another() {
@@ -257,10 +260,20 @@ impl Engine {
         }
         let mut deadline = pin!(self.timer(self.settings.commit_timeout));
         let events = {
-            COMMITTING.with_borrow_mut(|calls| calls.push(Committing { engine: self, events: Vec::new() }));
+            let begin = |calls: &RefCell<Vec<Committing>>| {
+                calls.borrow_mut().push(Committing { engine: self, events: Vec::new() });
+            };
+            if COMMITTING.try_with(begin).is_err() {
+                let message = "the events of a thread that is ending cannot be followed by committed(): its locals are \
+                               gone; use AuditWriter::commit, or another thread";
+                return Err(AuditError::new(ErrorKind::Wiring, message));
+            }
             let _over = Over;
             emit();
-            COMMITTING.with_borrow_mut(|calls| calls.last_mut().map(|call| std::mem::take(&mut call.events)))
+            let take = |calls: &RefCell<Vec<Committing>>| {
+                calls.borrow_mut().last_mut().map(|call| std::mem::take(&mut call.events))
+            };
+            COMMITTING.try_with(take).unwrap_or_default()
         };
         let events = events.unwrap_or_default();
         if events.is_empty() {

@@ -50,6 +50,14 @@
 //! lists its [`problems`](crate::SequencedEntry::problems). Texts beyond the size limits are cut, and a value whose
 //! `Debug` panics is replaced by a note; both are problems too.
 //!
+//! # Events within a `Debug`
+//!
+//! An audit event that a value's `Debug` emits is recorded, with two exceptions, which this crate cannot prevent.
+//! While any subscriber is set with `set_default` or `with_default`, `tracing` itself drops every event that is emitted
+//! within another one, before any layer sees it. And a value given to `Span::record` must emit none beside a layer that
+//! formats it while it holds the span, as `fmt` does: the event needs the span's context, and the thread would wait for
+//! itself for ever. Let `Debug` have no side effects.
+//!
 //! # `log::info!(target: "audit")`
 //!
 //! is not audited: the bridge from the `log` crate sends such a record under the target `log`. Use the macros of

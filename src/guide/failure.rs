@@ -35,6 +35,7 @@
 //! | PostgreSQL: a process is stopped or cut off while it commits | others wait for 30 s at most, or for a minute if it was sending rows; then the server, or one of the others under the same role, ends its transaction, which it repeats if it continues. A limit that the role or the server sets counts instead | `postgres::faults`: `a_process_that_is_stopped_…`, `rows_that_do_not_come_…` |
 //! | a writer's position is changed | a notice says so, and the log continues from what the batches and the quarantine account for; no journal is discarded for it | `contract::meddling`: `a_position_changed_…`; `survive::journal`: `a_position_that_nothing_…` |
 //! | something refuses every entry for a while (a trigger, a constraint) | nothing is quarantined, health is `Failing`, and entries wait; an entry is at fault only if one transaction refuses it and accepts another entry | `survive::faults`: `a_trigger_that_refuses_everything_…` |
+//! | the clock goes backwards by more than a second, or is behind another writer's | one notice names both times: queries by `ts` or by the time of commit may leave out entries in between, and those by `from_seq` do not | `contract::meddling`: `a_clock_that_goes_backwards_…` |
 //! | somebody changes our tables | nothing is quarantined; entries wait until the tables are as they were | `survive::faults`: `a_column_dropped_under_us_…` |
 //! | a commit succeeds and its answer is lost | the next attempt finds the position that the commit stored, and does not repeat it | `flusher`: `lost_answers_double_nothing_…` |
 //! | the database does not answer at all | health is `Failing` after `commit_timeout`; the attempt continues, with a PostgreSQL server for at most a minute | `flusher`: `a_database_that_does_not_answer_…` |
@@ -106,6 +107,7 @@
 //! | the machine loses power | pending entries | entries that the kernel had not written yet; with [`PowerLoss`](crate::Durability::PowerLoss), at most those of the last `within` | `survive::power_loss` |
 //! | the async runtime that opened the log is dropped | nothing: the log has a thread of its own | nothing | `emit::committed`: `a_log_outlives_the_runtime_…` |
 //! | a notice handler panics or never returns | nothing: it runs on another thread | nothing | `emit::committed`: `a_notice_handler_…` |
+//! | `committed` is called in the destructor of a thread-local | the call is an error, as far as the thread's events cannot be followed any more; nothing is emitted | the same | `emit::committed`: `committed_while_a_thread_ends_…` |
 //! | it forks | the child's own events: its calls are errors that say so | the same | `survive::journal`: `a_forked_child_…` |
 //!
 //! After a normal end a SQLite file alone is the log: its write-ahead log is moved into it by

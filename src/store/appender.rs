@@ -167,6 +167,9 @@ pub(crate) struct Applied {
     pub(crate) first_seq: Option<u64>,
     /// The row that tells of a change at the end of the ledger was added too.
     pub(crate) told: bool,
+    /// When the batch before the rows was committed, by its writer's clock, in microseconds since 1970. `None` if there
+    /// is none, or an earlier attempt has added the rows.
+    pub(crate) before: Option<i64>,
 }
 
 /// An entry that the database can never accept.

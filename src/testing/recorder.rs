@@ -112,6 +112,7 @@ impl Recording {
             rows: batch.rows.len() as u64,
             first_seq: (!batch.rows.is_empty()).then_some(first_seq),
             told: false,
+            before: None,
         })
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Committer<'e> {
     pub(super) accepted_beside: Option<Row>,
     /// How far ahead in the queue entries were tried while the database refused all of a batch.
     pub(super) looked_at: u64,
+    /// The clock was behind the one of another writer when it was compared last.
+    pub(super) is_behind: bool,
 }
 
 impl<'e> Committer<'e> {
@@ -51,6 +53,7 @@ impl<'e> Committer<'e> {
             accepted_last: None,
             accepted_beside: None,
             looked_at: 0,
+            is_behind: false,
         }
     }
 
@@ -306,6 +309,9 @@ impl<'e> Committer<'e> {
         // Gap entries that precede the batch: an earlier attempt wrote them about a restored database.
         let before = applied.rows.saturating_sub(reached as u64);
         let last = batch.items.get(..reached).and_then(<[Item]>::last);
+        if let (Some(before), Some(first_seq)) = (applied.before, applied.first_seq) {
+            self.compare_clock(before, self.left.is_some_and(|left| left.next_seq == first_seq));
+        }
         if let (Some(first_seq), Some(Item::Row(row))) = (applied.first_seq, last) {
             self.left = Some(Left { next_seq: first_seq + applied.rows, last: row.id });
         }

@@ -7,6 +7,7 @@
 //! | `batch.rs` | consecutive records as rows, and how many of them are settled |
 //! | `commit.rs` | commits or quarantines each row of a batch, by bisection |
 //! | `judge.rs` | whether an entry that the database refuses is at fault, or the database |
+//! | `clock.rs` | notices a clock that goes backwards |
 //! | `adopt.rs` | adopts and reads the journals of dead processes, on other threads |
 //! | `recover.rs` | commits what these journals hold, batch by batch between our own |
 //! | `writers.rs` | says how far this log's writer has come, and tells of dead ones whose queue is gone |
@@ -15,6 +16,7 @@
 
 mod adopt;
 mod batch;
+mod clock;
 mod commit;
 mod judge;
 mod pause;

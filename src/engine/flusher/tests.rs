@@ -106,7 +106,7 @@ impl Scripted {
         let (until, last_first, last_rows) = tables.writers.get(&batch.writer).copied().unwrap_or_default();
         assert!(until <= batch.reachable);
         if until > batch.from {
-            return Ok(Applied { until, rows: last_rows, first_seq: last_first, told: false });
+            return Ok(Applied { until, rows: last_rows, first_seq: last_first, told: false, before: None });
         }
         assert_eq!(until, batch.from, "records were left out");
         let known: BTreeSet<Uuid> = tables.rows.iter().map(|row| row.id).collect();
@@ -128,7 +128,7 @@ impl Scripted {
         let first_seq = (!batch.rows.is_empty()).then_some(first_seq);
         let rows = batch.rows.len() as u64;
         tables.writers.insert(batch.writer, (batch.until(), first_seq, rows));
-        Ok(Applied { until: batch.until(), rows, first_seq, told: false })
+        Ok(Applied { until: batch.until(), rows, first_seq, told: false, before: None })
     }
 }
 

@@ -142,5 +142,6 @@ async fn append(
         rows: batch.rows.len() as u64,
         first_seq: (!batch.rows.is_empty()).then_some(first_seq.cast_unsigned()),
         told,
+        before: found.committed_at,
     })
 }

@@ -30,6 +30,8 @@ pub(super) struct Held {
     pub(super) next_seq: Result<i64, Altered>,
     /// The writer's position, as its row names it.
     pub(super) position: u64,
+    /// When the last batch was committed, in microseconds since 1970.
+    pub(super) committed_at: Option<i64>,
 }
 
 impl HoldStatements {
@@ -46,7 +48,11 @@ impl HoldStatements {
                         greatest(given, CASE WHEN $3 THEN (SELECT max(next_seq) FROM @tracing_audit_writers
                                                            WHERE ledger = $1) END),
                         (SELECT id FROM @tracing_audit_entries WHERE ledger = $1 AND seq = $4),
-                        (SELECT position FROM @tracing_audit_positions WHERE ledger = $1 AND writer = $5)
+                        (SELECT position FROM @tracing_audit_positions WHERE ledger = $1 AND writer = $5),
+                        (SELECT CASE WHEN isfinite(committed_at)
+                                     THEN (extract(epoch FROM committed_at) * 1000000)::bigint END
+                         FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < $2
+                         ORDER BY first_seq DESC LIMIT 1)
                  FROM @tracing_audit_heads WHERE ledger = $1",
             ),
             // The batch before the end that the writer's row names is the writer's last one.
@@ -120,7 +126,7 @@ impl HoldStatements {
                 last: found.try_get(4)?,
             };
             let position = found.try_get::<Option<i64>, _>(5)?.map_or(0, i64::cast_unsigned);
-            Ok(Held { next_seq: end.next_seq(left), position })
+            Ok(Held { next_seq: end.next_seq(left), position, committed_at: found.try_get(6)? })
         };
         read().map_err(append_error)
     }
@@ -170,6 +176,7 @@ impl HoldStatements {
             rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
             first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
             told: false,
+            before: None,
         })
     }
 

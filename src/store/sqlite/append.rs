@@ -249,6 +249,7 @@ async fn append(
         rows: batch.rows.len() as u64,
         first_seq: (!batch.rows.is_empty()).then_some(first_seq.cast_unsigned()),
         told,
+        before: held.committed_at,
     })
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Held {
     pub(super) position: u64,
     /// The version of the schema.
     pub(super) schema: i64,
+    /// When the last batch was committed, in microseconds since 1970.
+    pub(super) committed_at: Option<i64>,
 }
 
 /// Reads the end of the ledger and the writer's position, within a transaction that holds the file.
@@ -31,7 +33,8 @@ pub(super) async fn hold(
                 max(given, CASE WHEN ? THEN (SELECT ifnull(max(next_seq), 0) FROM tracing_audit_writers) ELSE 0 END),
                 (SELECT id FROM tracing_audit_entries WHERE seq = ?),
                 (SELECT position FROM tracing_audit_positions WHERE writer = ?),
-                (SELECT schema_version FROM pragma_schema_version)
+                (SELECT schema_version FROM pragma_schema_version),
+                (SELECT committed_at FROM tracing_audit_batches WHERE first_seq < ? ORDER BY first_seq DESC LIMIT 1)
          FROM tracing_audit_head",
     )
     .bind(SEQ_LIMIT)
@@ -39,6 +42,7 @@ pub(super) async fn hold(
     .bind(left.is_none())
     .bind(left.map(|left| left.next_seq.cast_signed() - 1))
     .bind(writer)
+    .bind(SEQ_LIMIT)
     .fetch_one(connection)
     .await?;
     let end = End {
@@ -49,7 +53,12 @@ pub(super) async fn hold(
         last: found.try_get(4)?,
     };
     let position = found.try_get::<Option<i64>, _>(5)?.map_or(0, i64::cast_unsigned);
-    Ok(Held { next_seq: end.next_seq(left), position, schema: found.try_get(6)? })
+    Ok(Held {
+        next_seq: end.next_seq(left),
+        position,
+        schema: found.try_get(6)?,
+        committed_at: found.try_get(7)?,
+    })
 }
 
 /// The position that the batches and the quarantine account for. Reads every batch, so it is asked only if the writer's
@@ -104,6 +113,7 @@ pub(super) async fn applied_before(
         rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
         first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
         told: false,
+        before: None,
     })
 }
 

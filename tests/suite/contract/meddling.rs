@@ -249,3 +249,35 @@ fn a_position_changed_under_a_running_log_loses_and_doubles_nothing() {
         assert_balanced(&fixture.log.stats());
     }
 }
+
+#[test]
+fn a_clock_that_goes_backwards_is_told_once_with_both_times() {
+    let told = Arc::new(Mutex::new(Vec::<String>::new()));
+    let notices = Arc::clone(&told);
+    let fixture =
+        log_with(|builder| builder.on_notice(move |notice| notices.lock().unwrap().push(notice.to_string())));
+    let of_clock =
+        || told.lock().unwrap().iter().filter(|told| told.contains("clock has gone backwards")).count();
+    commit(&fixture.log, entry("first"));
+    // The batch of a writer whose clock is ahead; or, seen from the other end, the own clock steps back.
+    let ahead = |year: &str| {
+        let at = if is_postgres(&fixture) {
+            format!("'{year}-01-01T00:00:00Z'")
+        } else {
+            format!("1000000 * unixepoch('{year}-01-01')")
+        };
+        fixture.run(&format!("UPDATE tracing_audit_batches SET committed_at = {at}"));
+    };
+    ahead("2971");
+    for action in ["second", "third", "fourth"] {
+        commit(&fixture.log, entry(action));
+    }
+    wait_until("a notice", || of_clock() == 1);
+    assert!(told.lock().unwrap().iter().any(|told| told.contains("2971-01-01T00:00:00Z") && told.contains("from_seq")));
+    ahead("2972");
+    commit(&fixture.log, entry("fifth"));
+    commit(&fixture.log, entry("sixth"));
+    wait_until("another notice", || of_clock() == 2);
+    assert_eq!(fixture.log.health(), Health::Healthy);
+    assert_eq!(fixture.entries().len(), 6);
+}

@@ -225,3 +225,41 @@ fn a_log_outlives_the_runtime_that_opened_it_and_readers_block_within_another() 
     let gone = log.writer().blocking().retry_quarantined().unwrap_err();
     assert!(gone.is_closed(), "{gone}");
 }
+
+#[test]
+fn committed_while_a_thread_ends_is_an_error_and_aborts_nothing() {
+    static LOG: std::sync::OnceLock<tracing_audit::AuditLog> = std::sync::OnceLock::new();
+    static OUTCOME: Mutex<Option<String>> = Mutex::new(None);
+    struct AtEnd;
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            let seqs = LOG.get().unwrap().blocking().committed(|| info!(target: "audit", action = "late"));
+            *OUTCOME.lock().unwrap() =
+                Some(seqs.map_or_else(|error| error.to_string(), |seqs| format!("{seqs:?}")));
+        }
+    }
+    thread_local!(static AT_END: AtEnd = const { AtEnd });
+    in_own_process(this_test!(), || {
+        let directory = tempfile::tempdir().unwrap();
+        let log = support::open(&directory.path().join("audit.db"));
+        registry().with(log.layer()).init();
+        LOG.set(log).unwrap();
+        std::thread::spawn(|| {
+            // Locals are destroyed in the order in which they were first used, or in the other one: try both.
+            AT_END.with(|_| {});
+            LOG.get().unwrap().blocking().committed(|| info!(target: "audit", action = "early")).unwrap();
+        })
+        .join()
+        .unwrap();
+        let first = OUTCOME.lock().unwrap().take().unwrap();
+        std::thread::spawn(|| {
+            LOG.get().unwrap().blocking().committed(|| info!(target: "audit", action = "early")).unwrap();
+            AT_END.with(|_| {});
+        })
+        .join()
+        .unwrap();
+        let second = OUTCOME.lock().unwrap().take().unwrap();
+        let failed = [&first, &second].iter().filter(|told| told.contains("thread that is ending")).count();
+        assert!(failed >= 1, "{first} {second}");
+    });
+}

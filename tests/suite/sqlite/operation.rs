@@ -519,3 +519,26 @@ fn a_view_in_the_place_of_the_table_is_named_and_waited_for() {
     assert!(found.iter().map(|found| &*found.entry.action).eq(["before", "a"]));
     assert_eq!((fixture.log.health(), fixture.log.stats().quarantined), (Health::Healthy, 0));
 }
+
+#[test]
+fn the_view_for_people_spells_times_before_1970() {
+    let fixture = log();
+    commit(&fixture.log, entry("a"));
+    for (micros, spelled) in [
+        (-500_000_i64, "1969-12-31T23:59:59.500000Z"),
+        (-1, "1969-12-31T23:59:59.999999Z"),
+        (-1_000_000, "1969-12-31T23:59:59.000000Z"),
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (1_500_000, "1970-01-01T00:00:01.500000Z"),
+    ] {
+        run(&fixture.db, format!("UPDATE tracing_audit_batches SET committed_at = {micros}"));
+        let found: String = block_on(async {
+            let mut connection = connect(&fixture.db).await;
+            sqlx::query_scalar("SELECT committed_at FROM tracing_audit_log")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap()
+        });
+        assert_eq!(found, spelled);
+    }
+}
