@@ -109,7 +109,8 @@ mod linux {
     pub(super) fn is_dead(process: &str) -> Option<bool> {
         let (id, started) = process.split_once(':')?;
         let started: u64 = started.parse().ok()?;
-        match stat(id) {
+        let id: i32 = id.parse().ok().filter(|id| *id > 0)?;
+        match stat(&id.to_string()) {
             // One that has ended, and whose parent has not asked for its status.
             Ok(found) if found.started == started => {
                 Some(matches!(found.state, 'Z' | 'X') && found.threads <= 1)
@@ -117,7 +118,7 @@ mod linux {
             Ok(_) => Some(true),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 // `/proc` may hide the processes of other users.
-                let id = rustix::process::Pid::from_raw(id.parse().ok()?)?;
+                let id = rustix::process::Pid::from_raw(id)?;
                 match rustix::process::test_kill_process(id) {
                     Err(rustix::io::Errno::SRCH) => Some(true),
                     Ok(()) | Err(_) => None,
