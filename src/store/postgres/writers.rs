@@ -1,4 +1,4 @@
-//! What the ledger knows of each writer: who it is, how far it had accepted entries, and whether it has ended.
+//! Writes down and reads what the ledger knows of each writer: who it is, how far it had accepted entries, its end.
 
 use sqlx::{PgConnection, Row as _, postgres::PgArguments, postgres::PgRow, query::Query};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! What the ledger knows of each writer: who it is, how far it had accepted entries, and whether it has ended.
+//! Writes down and reads what the ledger knows of each writer: who it is, how far it had accepted entries, its end.
 
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
