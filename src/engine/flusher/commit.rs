@@ -1,13 +1,13 @@
-//! Commits or quarantines each row of a batch, and writes the books of it.
+//! The connection to the database: what is sent over it, and the books of what it answers.
 
-use std::{ops::Range, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{
     batch::{Batch, Item},
-    judge::Verdict,
+    clock::LastCommit,
     pause::watched,
 };
 use crate::engine::Engine;
@@ -37,8 +37,7 @@ pub(super) struct Committer<'e> {
     pub(super) accepted_beside: Option<Row>,
     /// How far ahead in the queue entries were tried while the database refused all of a batch.
     pub(super) looked_at: u64,
-    /// The clock was behind the one of another writer when it was compared last.
-    pub(super) is_behind: bool,
+    last_commit: LastCommit,
 }
 
 impl<'e> Committer<'e> {
@@ -53,7 +52,7 @@ impl<'e> Committer<'e> {
             accepted_last: None,
             accepted_beside: None,
             looked_at: 0,
-            is_behind: false,
+            last_commit: LastCommit::default(),
         }
     }
 
@@ -67,7 +66,7 @@ impl<'e> Committer<'e> {
         watched(engine, self.connect()).await
     }
 
-    async fn connect(&mut self) -> Result<(), AuditError> {
+    pub(super) async fn connect(&mut self) -> Result<(), AuditError> {
         let settings = &self.engine.settings;
         let mut appender = settings.store.connect(&settings.ledger).await?;
         if let Some(defect) = appender.defect() {
@@ -153,109 +152,10 @@ impl<'e> Committer<'e> {
         }
     }
 
-    /// Commits or quarantines every item of the batch. After an error, part of it may be done.
-    pub(super) async fn attempt(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
-        if self.appender.is_none() {
-            self.connect().await?;
-        }
-        self.accepted_beside = None;
-        // Repeat if an earlier attempt, whose answer was lost, had committed a different range.
-        while batch.done < batch.items.len() {
-            self.pass(batch).await?;
-        }
-        Ok(())
-    }
-
-    /// Commits or quarantines the items that were not tried yet.
-    async fn pass(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
-        self.bisect(batch).await?;
-        if !batch.refused.is_empty() {
-            let end = batch.items.len();
-            match self.append(batch, end..end).await {
-                Ok(applied) => self.applied(batch, applied),
-                Err(AppendError { fault: Fault::Restored { position }, .. }) => {
-                    self.restored(batch, position);
-                }
-                // The next pass repeats this one.
-                Err(AppendError { fault: Fault::Altered(found), .. }) => batch.tell(self.engine, found)?,
-                Err(AppendError { error, .. }) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds refused rows by bisection: tries the halves in order, each in a transaction of its own. The refused items
-    /// at the end of the batch are left in [`Batch::refused`].
-    async fn bisect(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
-        let mut ranges = vec![Range { start: 0, end: batch.items.len() }];
-        // The item that the database has refused and then, tried beside another one, accepted.
-        let mut accepted_after_all = None;
-        while let Some(Range { start, end }) = ranges.pop() {
-            // Skip the items that are done or refused already. An earlier attempt may have committed more of them.
-            let start = start.max(batch.done + batch.refused.len());
-            if start >= end {
-                continue;
-            }
-            let unreadable = |item: &Item| matches!(item, Item::Unreadable(_));
-            let first_unreadable = batch.items.get(start..end).unwrap_or(&[]).iter().position(unreadable);
-            let rows_end = first_unreadable.map_or(end, |index| start + index);
-            ranges.push(rows_end..end);
-            if let Some(Item::Unreadable(record)) = batch.items.get(start) {
-                batch.refused.push(record.clone());
-                continue;
-            }
-            match self.append(batch, start..rows_end).await {
-                Ok(applied) => {
-                    self.applied(batch, applied);
-                    // An earlier attempt may have committed only part of the range: look at it once more.
-                    ranges.push(start..rows_end);
-                }
-                Err(AppendError { fault: Fault::Store, error }) => return Err(error),
-                Err(AppendError { fault: Fault::Restored { position }, .. }) => {
-                    self.restored(batch, position);
-                    return Ok(());
-                }
-                Err(AppendError { fault: Fault::Altered(found), .. }) => {
-                    batch.tell(self.engine, found)?;
-                    ranges.push(start..rows_end);
-                }
-                Err(AppendError { fault, error }) if rows_end - start == 1 => {
-                    let is_duplicate = fault == Fault::Duplicate;
-                    let verdict =
-                        if is_duplicate { Verdict::Entry } else { self.judge(batch, start).await? };
-                    match verdict {
-                        Verdict::Entry => {
-                            batch.refuse(start, fault, &error);
-                            self.engine.status.refused(error);
-                        }
-                        Verdict::Nobody if accepted_after_all != Some(start) => {
-                            accepted_after_all = Some(start);
-                            ranges.push(start..rows_end);
-                        }
-                        Verdict::Nobody => return Err(undecided(&error)),
-                        Verdict::Database => return Err(batch.blame_database(&error)),
-                    }
-                }
-                Err(_) => {
-                    let middle = start + (rows_end - start) / 2;
-                    ranges.push(middle..rows_end);
-                    ranges.push(start..middle);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The database was restored from a backup, so its end is not the one that this log has left.
-    fn restored(&mut self, batch: &mut Batch, position: u64) {
+    pub(super) fn restored(&mut self, batch: &mut Batch, position: u64) {
         self.left = None;
         batch.report_lost(self.engine, position);
-    }
-
-    /// Appends the refused items and then the rows of this range, in one transaction.
-    async fn append(&mut self, batch: &Batch, range: Range<usize>) -> Result<Applied, AppendError> {
-        let rows = batch.rows(range);
-        self.send(batch, &rows, None).await
     }
 
     /// Appends the refused items and these rows; or tries these rows and then the doubted one, and commits nothing.
@@ -299,7 +199,7 @@ impl<'e> Committer<'e> {
     }
 
     /// Writes the books of a commit, made now or in an earlier attempt whose answer was lost.
-    fn applied(&mut self, batch: &mut Batch, applied: Applied) {
+    pub(super) fn applied(&mut self, batch: &mut Batch, applied: Applied) {
         let reached = usize::try_from(applied.until - batch.from).unwrap_or(usize::MAX);
         let quarantined = std::mem::take(&mut batch.refused);
         // If an earlier attempt ended in a panic, its refused items are forgotten, but the database knows how many
@@ -310,7 +210,10 @@ impl<'e> Committer<'e> {
         let before = applied.rows.saturating_sub(reached as u64);
         let last = batch.items.get(..reached).and_then(<[Item]>::last);
         if let (Some(before), Some(first_seq)) = (applied.before, applied.first_seq) {
-            self.compare_clock(before, self.left.is_some_and(|left| left.next_seq == first_seq));
+            let is_own = self.left.is_some_and(|left| left.next_seq == first_seq);
+            if let Some(backwards) = self.last_commit.compare(before, is_own) {
+                self.engine.status.noticed(backwards);
+            }
         }
         if let (Some(first_seq), Some(Item::Row(row))) = (applied.first_seq, last) {
             self.left = Some(Left { next_seq: first_seq + applied.rows, last: row.id });
@@ -356,14 +259,6 @@ impl<'e> Committer<'e> {
         });
         batch.done = reached;
     }
-}
-
-/// The error of a database that takes back what it says of an entry.
-fn undecided(error: &AuditError) -> AuditError {
-    AuditError::new(
-        ErrorKind::Store,
-        format!("the database refuses an entry by itself, and accepts it beside another one: {error}"),
-    )
 }
 
 fn not_connected() -> AuditError {

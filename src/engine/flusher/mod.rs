@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `work.rs` | the loop |
 //! | `batch.rs` | consecutive records as rows, and how many of them are settled |
-//! | `commit.rs` | commits or quarantines each row of a batch, by bisection |
+//! | `settle.rs` | commits or quarantines each item of a batch, by bisection |
+//! | `commit.rs` | the connection to the database, and the books of what it answers |
 //! | `judge.rs` | whether an entry that the database refuses is at fault, or the database |
 //! | `clock.rs` | notices a clock that goes backwards |
 //! | `adopt.rs` | adopts and reads the journals of dead processes, on other threads |
@@ -21,6 +22,7 @@ mod commit;
 mod judge;
 mod pause;
 mod recover;
+mod settle;
 mod tidy;
 mod work;
 mod writers;
