@@ -7,7 +7,7 @@
 //! | promise of the README | shown by |
 //! |---|---|
 //! | accepted survives | `survive::journal`, `survive::crash_points`, `survive::power_loss`, `tests/ends.rs` |
-//! | committed stays | `survive::power_loss`, `survive::crash_points`, `emit::committed` |
+//! | committed stays | `survive::power_loss`, `survive::crash_points`, `survive::acts`, `sqlite::files`, `emit::committed` |
 //! | exactly once | `survive`, `postgres::operation` (lost answers to a COMMIT), `contract::writing` (duplicates) |
 //! | the books balance | `support::balanced`, which `survive::faults` runs beside each fault |
 //! | nothing is dropped for being malformed | `contract::fields` |
