@@ -18,7 +18,7 @@ use crate::platform::lock;
 use crate::queue::{Appended, Counts, Due, Outcome, Queue, Records, Refused, gap::Gap};
 
 /// How long the end of the log waits for a record that is being written.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long an emitter whose entry is rejected waits for another one that writes what was rejected.
 const REJECT_PATIENCE: Duration = Duration::from_millis(10);
@@ -191,9 +191,10 @@ impl Queue for JournalQueue {
     }
 
     fn close(&self) {
-        // A record that is being written is accepted, and is counted before this call returns, unless its disk hangs.
-        let _end = self.0.lock_end_within(CLOSE_PATIENCE);
         self.0.lock().counts.closed = true;
+        // A record that is being written is accepted, and is counted before this call returns, unless its disk hangs.
+        // Whoever takes the end after this finds the journal closed, so this waits for one record at most.
+        let _end = self.0.lock_end_within(CLOSE_PATIENCE);
     }
 
     fn ended(&self, may_remove: bool) {
