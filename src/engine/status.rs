@@ -28,9 +28,10 @@ pub(crate) struct Status {
     history: Mutex<History>,
     /// The state that the last notice reported.
     reported: Mutex<LastNotice>,
-    /// Why an index cannot be created, or what is wrong with the place of the queue, until a notice reports it.
+    /// Why an index cannot be created, until a notice reports it.
     unindexed: Mutex<Option<AuditError>>,
-    /// What was found in the database or its library and changes no health, until a notice reports it.
+    /// What was found in the database, its library or the place of the queue and changes no health, until a notice reports
+    /// it.
     noticed: Mutex<VecDeque<AuditError>>,
     /// The messages of what was found so far. Each connection finds it again.
     known: Mutex<BTreeSet<String>>,
@@ -52,8 +53,8 @@ impl Status {
             condition: Condition::default(),
             history: Mutex::default(),
             reported: Mutex::default(),
-            unindexed: Mutex::new(concern),
-            noticed: Mutex::default(),
+            unindexed: Mutex::default(),
+            noticed: Mutex::new(concern.into_iter().collect()),
             known: Mutex::default(),
             noteworthy,
             watch: Watch::default(),

@@ -30,7 +30,10 @@ impl Access {
     }
 
     /// Creates a file with this mode. An error if the path names anything, also a link.
-    #[cfg_attr(unix, allow(dead_code, reason = "a directory that is held open creates its files itself"))]
+    #[cfg_attr(
+        all(unix, not(feature = "_sqlite")),
+        allow(dead_code, reason = "a directory that is held open creates its files itself")
+    )]
     pub(crate) fn create(self, path: &Path) -> io::Result<File> {
         let mut options = File::options();
         options.read(true).write(true).create_new(true);

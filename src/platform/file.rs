@@ -84,16 +84,6 @@ pub(crate) fn open_regular(path: &std::path::Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "a pipe, a device or a directory, not a file"))
 }
 
-/// Makes an empty file for this process's user alone, whatever the umask is. An error if the path names anything.
-#[cfg(feature = "_sqlite")]
-pub(crate) fn make_private(path: &std::path::Path) -> io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
-}
-
 /// Whether this process may make files in a directory. False also if the file system is mounted read-only.
 #[cfg(all(unix, feature = "_sqlite"))]
 pub(crate) fn may_write_in(directory: &std::path::Path) -> bool {
@@ -103,7 +93,7 @@ pub(crate) fn may_write_in(directory: &std::path::Path) -> bool {
 
 /// Unknown on this system until it is tried.
 #[cfg(all(not(unix), feature = "_sqlite"))]
-pub(crate) fn may_write_in(_directory: &Path) -> bool {
+pub(crate) fn may_write_in(_directory: &std::path::Path) -> bool {
     true
 }
 

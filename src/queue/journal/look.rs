@@ -68,7 +68,7 @@ impl OpenJournal {
             }
         }
         let place = self.place();
-        let is_locked = lock(&self.locks).last().is_some_and(|lock| place.holds(LOCK, lock).unwrap_or(true));
+        let is_locked = lock(&self.locks).last().map_or(Ok(false), |lock| place.holds(LOCK, lock))?;
         if !is_locked {
             gone.get_or_insert_with(|| self.directory.join(LOCK).display().to_string());
             let taken = lock_again(&place)?;

@@ -19,7 +19,7 @@ use super::{
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{FileIdentity, Turns, make_private};
+use crate::platform::{Access, FileIdentity, Turns};
 use crate::store::Migrate;
 
 /// Pause between two tries to open the file. Processes that open a fresh file at the same moment collide while they
@@ -72,7 +72,7 @@ pub(super) async fn connect(
         && let Some(file) = sqlite.file_path()
     {
         // SQLite gives its own files the mode of this one. If it cannot be made, SQLite says why.
-        drop(make_private(&file));
+        drop(Access::Owner.create(&file));
     }
     let mut tries = Tries::new();
     let (mut connection, defect, guard) = loop {
