@@ -84,6 +84,9 @@ pub mod fuzz;
 pub mod guide;
 mod layer;
 mod log;
+#[cfg(measuring)]
+#[doc(hidden)]
+pub mod measure;
 mod platform;
 pub mod query;
 mod queue;

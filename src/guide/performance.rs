@@ -1,6 +1,6 @@
 //! Measured figures, each with the command that prints it.
 //!
-//! `cargo bench --features postgres` takes an hour; `--bench emit`, `indexes`, `ingest`, `journal`, `postgres`,
+//! `cargo bench --features postgres` takes an hour; `--bench emit`, `files`, `indexes`, `ingest`, `journal`, `postgres`,
 //! `query` or `read` runs one. Each benchmark runs a job beside the tool that one would use instead, and beside the
 //! limit of the machine, and prints the ratios. Absolute times vary from machine to machine: believe the ratios. Each
 //! ratio below is from one run, on two shared cores, with PostgreSQL 15 and the SQLite of the build.

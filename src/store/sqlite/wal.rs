@@ -75,7 +75,7 @@ impl Wal {
         if self.read_header()? != self.header {
             return Ok(false);
         }
-        if self.frames > 0 && self.frame(self.frames - 1)? != Some(self.last) {
+        if self.frames > 0 && self.frame(self.frames - 1, self.len()?)? != Some(self.last) {
             return Ok(false);
         }
         self.advance(|_, _| {})?;
@@ -107,8 +107,9 @@ impl Wal {
     pub(super) fn heads(&self, root: u32) -> io::Result<Vec<i64>> {
         let mut heads = Vec::new();
         let mut page = vec![0; usize::try_from(self.page).unwrap_or(0)];
+        let len = self.len()?;
         for index in 0..self.frames {
-            let frame = self.frame(index)?.unwrap_or([0; FRAME]);
+            let frame = self.frame(index, len)?.unwrap_or([0; FRAME]);
             if number(&frame, 0) == root {
                 read_up_to(&self.file, &mut page, self.offset(index) + FRAME)?;
                 heads.extend(next_seq(&page));
@@ -127,10 +128,15 @@ impl Wal {
         usize::try_from(HEADER as u64 + index * (FRAME as u64 + self.page)).unwrap_or(usize::MAX / 2)
     }
 
-    /// The header of a frame, if the file has the whole of it and its page.
-    fn frame(&self, index: u64) -> io::Result<Option<[u8; FRAME]>> {
+    /// Size of the file.
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// The header of a frame, if a file of this size has the whole of it and its page.
+    fn frame(&self, index: u64, len: u64) -> io::Result<Option<[u8; FRAME]>> {
         let mut frame = [0; FRAME];
-        if self.file.metadata()?.len() < self.offset(index + 1) as u64 {
+        if len < self.offset(index + 1) as u64 {
             return Ok(None);
         }
         let whole = read_up_to(&self.file, &mut frame, self.offset(index))? == FRAME;
@@ -142,11 +148,11 @@ impl Wal {
         frame.get(8..16) == self.header.get(16..24) && number(frame, 0) > 0
     }
 
-    /// Walks to the last commit.
+    /// Walks to the last commit. The size is asked once, so that each frame costs one read.
     fn advance(&mut self, mut each: impl FnMut(u64, &[u8; FRAME])) -> io::Result<()> {
-        let mut index = self.frames;
+        let (mut index, len) = (self.frames, self.len()?);
         while self.page > 0
-            && let Some(frame) = self.frame(index)?.filter(|frame| self.is_of_this(frame))
+            && let Some(frame) = self.frame(index, len)?.filter(|frame| self.is_of_this(frame))
         {
             each(index, &frame);
             index += 1;
