@@ -165,6 +165,8 @@ pub(crate) struct Applied {
     pub(crate) rows: u64,
     /// The `seq` of the first row. `None` if there were no rows.
     pub(crate) first_seq: Option<u64>,
+    /// The rows were there: an earlier attempt had added them, or another log, where the writer is a dead process.
+    pub(crate) again: bool,
     /// The row that tells of a change at the end of the ledger was added too.
     pub(crate) told: bool,
     /// When the batch before the rows was committed, by its writer's clock, in microseconds since 1970. `None` if there

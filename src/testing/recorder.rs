@@ -111,6 +111,7 @@ impl Recording {
             until: batch.until(),
             rows: batch.rows.len() as u64,
             first_seq: (!batch.rows.is_empty()).then_some(first_seq),
+            again: false,
             told: false,
             before: None,
         })

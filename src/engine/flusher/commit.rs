@@ -215,7 +215,10 @@ impl<'e> Committer<'e> {
                 self.engine.status.noticed(backwards);
             }
         }
-        if let (Some(first_seq), Some(Item::Row(row))) = (applied.first_seq, last) {
+        // What another log has written of a dead process is not what this one has left.
+        if let (Some(first_seq), Some(Item::Row(row))) = (applied.first_seq, last)
+            && (!applied.again || batch.writer == self.engine.settings.writer)
+        {
             self.left = Some(Left { next_seq: first_seq + applied.rows, last: row.id });
         }
         let told = if applied.told { batch.altered.take().iter().len() as u64 } else { 0 };

@@ -17,13 +17,14 @@ use futures_util::{FutureExt, future::BoxFuture, stream::TryStreamExt};
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::{batch::Batch, commit::Committer};
 use crate::engine::{Engine, Health, Notice, OnNotice, Settings, Stats};
 use crate::entry::{AuditEntry, Row};
 use crate::error::{AuditError, ErrorKind};
 use crate::log::{AuditLog, AuditWriter};
 use crate::platform::{Clock, block_on, lock};
 use crate::query::AuditQuery;
-use crate::queue::{Appended, Counts, MemoryQueue, Outcome, Queue, Records, Refused, WhenFull};
+use crate::queue::{Appended, Counts, MemoryQueue, Outcome, Queue, Records, Refused, WhenFull, gone};
 use crate::reader::AuditReader;
 use crate::store::{
     Append, AppendError, Appender, Applied, Backend, Fault, Migrate, QuarantineRetried, Quarantined, Reads,
@@ -106,7 +107,14 @@ impl Scripted {
         let (until, last_first, last_rows) = tables.writers.get(&batch.writer).copied().unwrap_or_default();
         assert!(until <= batch.reachable);
         if until > batch.from {
-            return Ok(Applied { until, rows: last_rows, first_seq: last_first, told: false, before: None });
+            return Ok(Applied {
+                until,
+                rows: last_rows,
+                first_seq: last_first,
+                again: true,
+                told: false,
+                before: None,
+            });
         }
         assert_eq!(until, batch.from, "records were left out");
         let known: BTreeSet<Uuid> = tables.rows.iter().map(|row| row.id).collect();
@@ -128,7 +136,7 @@ impl Scripted {
         let first_seq = (!batch.rows.is_empty()).then_some(first_seq);
         let rows = batch.rows.len() as u64;
         tables.writers.insert(batch.writer, (batch.until(), first_seq, rows));
-        Ok(Applied { until: batch.until(), rows, first_seq, told: false, before: None })
+        Ok(Applied { until: batch.until(), rows, first_seq, again: false, told: false, before: None })
     }
 }
 
@@ -786,6 +794,35 @@ fn a_queue_that_cannot_be_read_is_failing_and_read_again_with_pauses() {
     assert_eq!((stats.committed, stats.pending, stats.retries), (1, 0, 5));
     assert!(stats.last_error.is_some_and(|error| error.to_string().contains("a journal cannot be read")));
     assert_eq!(writer.health(), Health::Healthy);
+}
+
+#[test]
+fn what_another_log_has_told_of_a_dead_process_is_not_taken_for_one_s_own() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::sqlite(directory.path().join("audit.db")).unwrap();
+    let engine = || {
+        let queue = MemoryQueue::new(10, 1000);
+        Engine::new(Arc::new(queue), Settings::new(store.clone()), None, None)
+    };
+    let (first, second) = (engine(), engine());
+    let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    runtime.block_on(async {
+        let mut committers = [Committer::new(&first), Committer::new(&second)];
+        for (which, dead) in [(0, one), (1, one), (1, other)] {
+            let committer = &mut committers[which];
+            let told = gone(5, dead, 0, None);
+            committer.attempt(&mut Batch::about(committer.engine, dead, 0, 5, &told).unwrap()).await.unwrap();
+        }
+        for committer in &mut committers {
+            committer.disconnect().await;
+        }
+        let query = AuditQuery::new();
+        let found: Vec<_> = AuditReader::new(store.clone()).stream(query).try_collect().await.unwrap();
+        let told = |dead: Uuid| serde_json::json!({"lost": 5, "queue": dead, "after_position": 0});
+        let found: Vec<_> = found.into_iter().map(|found| found.entry.metadata).collect();
+        assert_eq!(found, [told(one), told(other)]);
+    });
 }
 
 /// SQLite, but the answer to every second append is lost: it commits, and is reported as failed.

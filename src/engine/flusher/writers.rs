@@ -136,12 +136,13 @@ fn is_gone(own: &Origin, writer: &KnownWriter) -> bool {
 async fn tell(committer: &mut Committer<'_>, judged: KnownWriter) -> Result<(), AuditError> {
     let engine = committer.engine;
     // Who settles a journal says so before it is removed. So a journal that was removed in good order has ended by now.
+    // The position comes first: another log that tells in between ends the writer with the position.
+    let position = committer.position(judged.writer).await?;
     let known = committer.writers(OfWriters::Known(judged.writer)).await?;
     let Some(KnownWriter { writer, accepted, origin, .. }) = known.into_iter().find(|known| !known.ended)
     else {
         return Ok(());
     };
-    let position = committer.position(writer).await?;
     let lost = accepted.saturating_sub(position);
     let journal = origin.home.filter(|home| home != Origin::MEMORY);
     if lost == 0 && journal.is_none() {

@@ -141,6 +141,7 @@ async fn append(
         until,
         rows: batch.rows.len() as u64,
         first_seq: (!batch.rows.is_empty()).then_some(first_seq.cast_unsigned()),
+        again: false,
         told,
         before: found.committed_at,
     })

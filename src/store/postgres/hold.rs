@@ -175,6 +175,7 @@ impl HoldStatements {
             until: position,
             rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
             first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
+            again: true,
             told: false,
             before: None,
         })

@@ -166,6 +166,11 @@ fn two_logs_that_find_the_same_journal_missing_tell_it_once() {
     });
     wait_until("the dead are settled", || known(directory) == [0; 4]);
     assert_eq!(told(directory), [50; 3]);
+    // A log whose gap entry another had written before it does not take that for its own.
+    for log in &logs {
+        commit(log, entry("beside"));
+    }
+    assert_eq!(told(directory), [50; 3]);
     for log in &logs {
         assert_balanced(&log.stats());
     }

@@ -550,8 +550,11 @@ fn a_position_that_nothing_accounts_for_discards_no_journal() {
         // Of a process that has committed nothing, and of one that has committed 300.
         for (count, ends, position) in [(50, "exit", 50), (50, "abort", 7), (500, "flush 300", 500)] {
             let directory = tempfile::tempdir().unwrap();
-            drop(builder(directory.path()).blocking().open().unwrap());
+            let first = builder(directory.path()).blocking().open().unwrap();
+            assert_eq!(first.blocking().shutdown(support::PATIENCE).unwrap().stats.pending, 0);
+            drop(first);
             accepted_and_died(test, &directory, count, ends);
+            assert_eq!(journals(directory.path()).len(), 1);
             let writer =
                 journals(directory.path())[0].file_name().unwrap().to_str().unwrap().replace('-', "");
             support::run(
