@@ -83,6 +83,7 @@ pub mod export;
 pub mod fuzz;
 pub mod guide;
 mod layer;
+pub mod ledger;
 mod log;
 #[cfg(measuring)]
 #[doc(hidden)]

@@ -31,7 +31,7 @@
 //!  6  engine                                         reader
 //!  5  store
 //!  4  query          queue
-//!  3  entry          defaults
+//!  3  entry          defaults       ledger
 //!  2  platform
 //!  1  error
 //! ```
@@ -42,6 +42,7 @@
 //! | `defaults` | every default, with its reason |
 //! | `platform` | all that belongs to the operating system or the async runtime |
 //! | `entry` | an audit entry in each of its forms: fields, bytes, row, value |
+//! | `ledger` | leaves, trees and proofs: what makes tampering show, as bytes |
 //! | `query` | the questions that can be asked; knows no SQL and no database |
 //! | `queue` | accepted records, waiting for the flusher |
 //! | `store` | the databases: whole operations, one implementation each |
@@ -55,7 +56,8 @@
 //!
 //! # Invariants
 //!
-//! - `entry` and `query` do no I/O, read no clock (but `entry/moment.rs`) and know no database.
+//! - `entry`, `ledger` and `query` do no I/O, read no clock (but `entry/moment.rs`) and know no database.
+//! - The bytes of `ledger` are for ever: a change of them is a new version beside the old one.
 //! - Only `layer`, `log` and `testing` name `tracing_subscriber`. Only `store` names `sqlx`. Only `platform` has `unsafe` and
 //!   code for one operating system.
 //! - `layer` and `engine` never emit events under the audit target, and hold no lock while the application's code runs.

@@ -10,11 +10,12 @@ use std::{
 use syn::{Item, UseTree, visit::Visit};
 
 /// Every room, and the rooms that it may use beside itself. `guide` is documents and uses nothing.
-const FLOORS: [(&str, &[&str]); 16] = [
+const FLOORS: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("platform", &["error"]),
     ("entry", &["error", "platform"]),
     ("defaults", &["entry"]),
+    ("ledger", &[]),
     ("query", &["error", "entry"]),
     ("queue", &["error", "platform", "entry"]),
     ("store", &["error", "platform", "entry", "query"]),
@@ -30,8 +31,8 @@ const FLOORS: [(&str, &[&str]); 16] = [
 ];
 
 const EVERYTHING: &[&str] = &[
-    "error", "entry", "platform", "defaults", "query", "queue", "store", "engine", "reader", "layer",
-    "export", "log",
+    "error", "entry", "platform", "defaults", "ledger", "query", "queue", "store", "engine", "reader",
+    "layer", "export", "log",
 ];
 
 /// Names of crates, and of what belongs to one operating system, with the rooms that alone may name them.

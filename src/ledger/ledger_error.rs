@@ -1,0 +1,79 @@
+//! The error of the room: an index, a size, a proof or a text that does not hold.
+
+use std::{borrow::Cow, error::Error, fmt};
+
+/// An index, a size, a proof, or bytes of a tree that do not hold, described in one sentence.
+///
+/// [`Root`](Self::Root) says that something was changed, or that the proof belongs to another tree. All others say that the
+/// input is not of the form that it has to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// A tree of this size has no leaf with this index.
+    Index {
+        /// The index that was asked for, from 0.
+        index: u64,
+        /// The number of leaves of the tree.
+        size: u64,
+    },
+    /// The earlier of two trees is larger than the later one.
+    Sizes {
+        /// The number of leaves of the earlier tree.
+        from: u64,
+        /// The number of leaves of the later tree.
+        to: u64,
+    },
+    /// The size is larger than a tree can be, which is 2⁶³ - 1 leaves.
+    TooLarge {
+        /// The number of leaves.
+        size: u64,
+    },
+    /// A proof has another number of hashes than one for these sizes.
+    Length {
+        /// The number of hashes that it must have.
+        expected: usize,
+        /// The number of hashes that it has.
+        found: usize,
+    },
+    /// The hashes of a proof lead to another root than the one that is given.
+    Root,
+    /// Bytes or a text are not of the form that they must have.
+    #[non_exhaustive]
+    Malformed {
+        /// The name of what is malformed, such as `checkpoint`.
+        what: &'static str,
+        /// The reason, with the remedy where there is one.
+        problem: Cow<'static, str>,
+    },
+}
+
+impl LedgerError {
+    pub(super) fn malformed(what: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self::Malformed { what, problem: problem.into() }
+    }
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index { index, size } => {
+                write!(f, "there is no leaf {index} in a tree of {size} leaves, which are numbered from 0")
+            }
+            Self::Sizes { from, to } => {
+                write!(f, "a tree of {from} leaves cannot have become one of {to}: a tree only grows")
+            }
+            Self::TooLarge { size } => {
+                write!(f, "a tree has at most {} leaves, and not {size}", super::MOST_LEAVES)
+            }
+            Self::Length { expected, found } => {
+                write!(f, "a proof for these sizes has {expected} hashes, and this one has {found}")
+            }
+            Self::Root => f.write_str(
+                "the proof leads to another root: what it is about was changed, or it is the proof of something else",
+            ),
+            Self::Malformed { what, problem } => write!(f, "malformed {what}: {problem}"),
+        }
+    }
+}
+
+impl Error for LedgerError {}

@@ -1,0 +1,56 @@
+//! The integrity of a ledger, without a database: leaves, trees and proofs, byte by byte.
+//!
+//! The entries of a ledger are the leaves of one tree, that of [RFC 6962](https://www.rfc-editor.org/rfc/rfc6962) with SHA-256:
+//! leaf *i* is the entry with `seq` *i*. Whoever keeps the size and the root of the tree somewhere else can
+//! prove later that an entry was in the ledger then and was not changed since, and that the ledger was only appended to.
+//!
+//! A [`Leaf`] shows no value. It is a list of commitments, one for each field of the entry: the hash of the value together with a
+//! salt, without which nobody can test a guess. So a field can be withheld or erased, and everything else is still proven. The
+//! salts come from the entry's seed, and the seeds of a batch from one: [`Seeds`].
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `hash` | SHA-256 of leaves, nodes, commitments and seeds |
+//! | `ledger_error` | `LedgerError`, the error of the room |
+//! | `members` | cuts the text of a JSON object into its members |
+//! | `columns` | the fields of an entry, and their bytes |
+//! | `seeds` | a seed for each entry of a batch out of one, and salts out of it |
+//! | `leaf` | the leaf of an entry: a commitment to each of its fields |
+//! | `opening` | the fields of an entry with their salts, each open or withheld |
+//! | `subtree` | full subtrees: their place, and where their hashes are stored |
+//! | `frontier` | the right edge of a growing tree: takes leaves, gives the root and the nodes to be stored |
+//! | `shape` | which subtrees a proof is made of |
+//! | `proof` | verifies proofs of inclusion and of consistency |
+//!
+//! Nothing here does I/O, waits, or panics, whatever it is given. What is made here can be verified by any other implementation of
+//! RFC 6962. Only the leaf is this crate's own:
+//!
+//! ```text
+//! leaf data  = "tracing-audit/entry@v1\n", then for each field its tag (1 byte) and its commitment (32 bytes)
+//! commitment = SHA-256(02, tag, salt (16 bytes), value)
+//! salts      = SHA-256(03, seed of the entry, number of the pair (2 bytes)), halved: those of two fields, one after the other
+//! seeds      = SHA-256(04, seed), halved: the two below it; the entry's seed is 24 steps below that of its batch
+//! ```
+
+mod columns;
+mod frontier;
+mod hash;
+mod leaf;
+mod ledger_error;
+mod members;
+mod opening;
+mod proof;
+mod seeds;
+mod shape;
+mod subtree;
+
+pub use columns::{Columns, Committed, Tag};
+pub use frontier::Frontier;
+pub use hash::{EMPTY_ROOT, Hash, leaf_hash, node_hash};
+pub use leaf::Leaf;
+pub use ledger_error::LedgerError;
+pub use opening::{Field, Opening};
+pub use proof::{verify_consistency, verify_inclusion};
+pub use seeds::{Salt, Seed, Seeds, SeedsInOrder};
+pub use shape::ProofShape;
+pub use subtree::{MOST_LEAVES, Node, Subtree};
