@@ -42,7 +42,7 @@
 //! | `defaults` | every default, with its reason |
 //! | `platform` | all that belongs to the operating system or the async runtime |
 //! | `entry` | an audit entry in each of its forms: fields, bytes, row, value |
-//! | `ledger` | leaves, trees and proofs: what makes tampering show, as bytes |
+//! | `ledger` | leaves, trees, proofs and checkpoints: what makes tampering show, as bytes |
 //! | `query` | the questions that can be asked; knows no SQL and no database |
 //! | `queue` | accepted records, waiting for the flusher |
 //! | `store` | the databases: whole operations, one implementation each |

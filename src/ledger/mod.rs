@@ -1,7 +1,7 @@
-//! The integrity of a ledger, without a database: leaves, trees and proofs, byte by byte.
+//! The integrity of a ledger, without a database: leaves, trees, proofs and checkpoints, byte by byte.
 //!
 //! The entries of a ledger are the leaves of one tree, that of [RFC 6962](https://www.rfc-editor.org/rfc/rfc6962) with SHA-256:
-//! leaf *i* is the entry with `seq` *i*. Whoever keeps the size and the root of the tree somewhere else can
+//! leaf *i* is the entry with `seq` *i*. Whoever keeps the size and the root of the tree somewhere else, a [`Checkpoint`], can
 //! prove later that an entry was in the ledger then and was not changed since, and that the ledger was only appended to.
 //!
 //! A [`Leaf`] shows no value. It is a list of commitments, one for each field of the entry: the hash of the value together with a
@@ -21,6 +21,8 @@
 //! | `frontier` | the right edge of a growing tree: takes leaves, gives the root and the nodes to be stored |
 //! | `shape` | which subtrees a proof is made of |
 //! | `proof` | verifies proofs of inclusion and of consistency |
+//! | `origin` | the name of a ledger in its checkpoints |
+//! | `checkpoint` | the size and the root of a tree as a text |
 //!
 //! Nothing here does I/O, waits, or panics, whatever it is given. What is made here can be verified by any other implementation of
 //! RFC 6962. Only the leaf is this crate's own:
@@ -32,6 +34,7 @@
 //! seeds      = SHA-256(04, seed), halved: the two below it; the entry's seed is 24 steps below that of its batch
 //! ```
 
+mod checkpoint;
 mod columns;
 mod frontier;
 mod hash;
@@ -39,17 +42,22 @@ mod leaf;
 mod ledger_error;
 mod members;
 mod opening;
+mod origin;
 mod proof;
 mod seeds;
 mod shape;
 mod subtree;
+#[cfg(test)]
+mod tests;
 
+pub use checkpoint::Checkpoint;
 pub use columns::{Columns, Committed, Tag};
 pub use frontier::Frontier;
 pub use hash::{EMPTY_ROOT, Hash, leaf_hash, node_hash};
 pub use leaf::Leaf;
 pub use ledger_error::LedgerError;
 pub use opening::{Field, Opening};
+pub use origin::Origin;
 pub use proof::{verify_consistency, verify_inclusion};
 pub use seeds::{Salt, Seed, Seeds, SeedsInOrder};
 pub use shape::ProofShape;
