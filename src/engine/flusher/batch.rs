@@ -94,6 +94,27 @@ impl Batch {
         })
     }
 
+    /// A batch without a record, after everything that this log has settled.
+    pub(super) fn of_nothing(engine: &Engine) -> Self {
+        let settled = engine.queue.counts().acknowledged;
+        Self {
+            writer: engine.settings.writer,
+            after: settled,
+            reached: settled,
+            from: settled,
+            gaps: 0,
+            damaged: 0,
+            items: Vec::new(),
+            done: 0,
+            refused: Vec::new(),
+            altered: None,
+            ends: false,
+            defaults: None,
+            all_refused: false,
+            others_accepted_since: false,
+        }
+    }
+
     /// Position that the database has reached, as far as is known.
     pub(super) fn reached(&self) -> u64 {
         if self.done == 0 { self.reached } else { self.from + self.done as u64 }

@@ -38,6 +38,8 @@ pub(super) struct Committer<'e> {
     /// How far ahead in the queue entries were tried while the database refused all of a batch.
     pub(super) looked_at: u64,
     last_commit: LastCommit,
+    /// The database has failed after rows were added, and no append has shown since whether they are still there.
+    pub(super) is_doubtful: bool,
 }
 
 impl<'e> Committer<'e> {
@@ -53,6 +55,7 @@ impl<'e> Committer<'e> {
             accepted_beside: None,
             looked_at: 0,
             last_commit: LastCommit::default(),
+            is_doubtful: false,
         }
     }
 
@@ -83,16 +86,20 @@ impl<'e> Committer<'e> {
     /// Closes the connection, if there is one, and waits until it is closed. The next attempt opens another.
     pub(super) async fn disconnect(&mut self) {
         if let Some(appender) = self.appender.take() {
+            // Something has failed. Whoever finds out that files were changed is not always who commits.
+            self.is_doubtful = self.accepted > 0;
             appender.close().await;
         }
     }
 
     /// Checks that what was committed is still there, and returns the work that brings it all into the main file.
     pub(super) async fn tidy(&mut self) -> Result<Option<BoxFuture<'static, bool>>, AuditError> {
-        match &mut self.appender {
+        let found = match &mut self.appender {
             Some(appender) => appender.tidy().await,
             None => Ok(None),
-        }
+        };
+        self.is_doubtful |= found.is_err() && self.accepted > 0;
+        found
     }
 
     /// The position up to which the queue of this writer is committed, as the database says.
@@ -200,6 +207,7 @@ impl<'e> Committer<'e> {
 
     /// Writes the books of a commit, made now or in an earlier attempt whose answer was lost.
     pub(super) fn applied(&mut self, batch: &mut Batch, applied: Applied) {
+        self.is_doubtful = false;
         let reached = usize::try_from(applied.until - batch.from).unwrap_or(usize::MAX);
         let quarantined = std::mem::take(&mut batch.refused);
         // If an earlier attempt ended in a panic, its refused items are forgotten, but the database knows how many

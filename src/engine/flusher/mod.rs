@@ -13,12 +13,14 @@
 //! | `recover.rs` | commits what these journals hold, batch by batch between our own |
 //! | `writers.rs` | says how far this log's writer has come, and tells of dead ones whose queue is gone |
 //! | `tidy.rs` | brings everything into the database's main file, once the log is idle |
+//! | `farewell.rs` | looks, before the log ends, whether everything that was committed is still there |
 //! | `pause.rs` | pauses between attempts, and what the flusher waits for |
 
 mod adopt;
 mod batch;
 mod clock;
 mod commit;
+mod farewell;
 mod judge;
 mod pause;
 mod recover;

@@ -69,6 +69,9 @@ impl Tidying {
         let asked = engine.tidy_asked.load(Ordering::Acquire);
         let begun = watched(engine, committer.tidy()).await;
         self.asked = asked;
+        if begun.is_ok() {
+            committer.tell_harm().await;
+        }
         match begun {
             Ok(Some(work)) => self.work = Some(tokio::spawn(work)),
             Ok(None) => self.served(engine, true),
@@ -76,6 +79,7 @@ impl Tidying {
                 engine.status.failed(error);
                 engine.status.retries();
                 committer.disconnect().await;
+                committer.tell_harm().await;
                 self.served(engine, false);
             }
         }

@@ -60,6 +60,7 @@ pub(in crate::engine) async fn run(
         // It has the file open: the last connection must be the writer's.
         drop(tidying.await);
     }
+    flusher.committer.look_back().await;
     flusher.committer.take_leave().await;
     flusher.committer.disconnect().await;
 }

@@ -5,16 +5,17 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use futures_util::StreamExt;
 use tempfile::TempDir;
-use tracing_audit::{AuditLog, AuditQuery, Health, Store};
+use tracing_audit::{AuditLog, AuditQuery, Health, SequencedEntry, Store};
 
 use crate::support::{
-    all_in, block_on, child, commit, connect, entry, in_own_mounts, mount, only, open, run, settle,
-    this_test, wait, wait_until,
+    all_in, assert_balanced, block_on, builder, child, commit, connect, entry, in_own_mounts, mount, only,
+    open, run, settle, this_test, wait, wait_until,
 };
 
 const DIRECTORY: &str = "TRACING_AUDIT_TEST_DIRECTORY";
@@ -271,6 +272,86 @@ fn a_write_ahead_log_that_an_earlier_copy_is_copied_over_is_told() {
 #[test]
 fn a_write_ahead_log_that_is_overwritten_with_something_else_is_told() {
     is_told(|log| fs::write(log, vec![7; 300_000]).unwrap());
+}
+
+/// What a log does after its last commit.
+#[derive(Debug)]
+enum End {
+    Idle,
+    ShutDown,
+    Dropped,
+}
+
+/// Does something to the write-ahead log of a running log, which then commits nothing more. What is gone is told by an
+/// entry and in words: by a log that is idle, shut down, or dropped.
+fn is_told_without_a_batch(ends: &[End], act: impl Fn(&Path)) -> Vec<u64> {
+    let mut losses = Vec::new();
+    for end in ends {
+        for in_memory in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("audit.db");
+            let notices = Arc::new(Mutex::new(String::new()));
+            let told = Arc::clone(&notices);
+            let builder = builder(Store::sqlite(&file).unwrap());
+            let builder = builder.on_notice(move |notice| *told.lock().unwrap() += &notice.to_string());
+            let builder = if in_memory { builder.in_memory_queue() } else { builder };
+            let log = builder.blocking().open().unwrap();
+            commits(&log, 0..20);
+            act(&beside(&file, "-wal"));
+            let says = |text: &str| text.contains("audit.db-wal was ") && text.contains("while");
+            match end {
+                End::Idle => {
+                    wait_until("the log has noticed", || says(&last_error(&log)));
+                    wait_until("health is well again", || log.health() == Health::Healthy);
+                    drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+                }
+                End::ShutDown => {
+                    let report = log.blocking().shutdown(crate::support::PATIENCE).unwrap();
+                    assert_balanced(&report.stats);
+                    assert!(says(&report.stats.last_error.unwrap().to_string()));
+                    wait_until("a notice", || says(&notices.lock().unwrap()));
+                }
+                End::Dropped => {
+                    let writer = log.writer();
+                    drop(log);
+                    let error = writer.stats().last_error.unwrap();
+                    assert!(says(&error.to_string()), "{error}");
+                }
+            }
+            let entries = || all_in(file.to_str().unwrap());
+            let told = |found: &SequencedEntry| found.entry.metadata["lost"].as_u64().unwrap_or(0);
+            // A log that is dropped may still be at it.
+            wait_until(&format!("all is there or told: {end:?} {in_memory}"), || {
+                entries().iter().map(|found| told(found).max(1)).sum::<u64>() == 20
+            });
+            let entries = entries();
+            assert!(entries.iter().zip(0..).all(|(found, seq)| found.seq == seq), "{entries:?}");
+            let gaps: Vec<_> = entries.iter().filter(|found| found.entry.action == "audit.gap").collect();
+            losses.push(gaps.into_iter().map(told).sum());
+        }
+    }
+    losses
+}
+
+#[test]
+fn a_write_ahead_log_that_is_cut_right_before_the_end_is_told() {
+    let ends = [End::Idle, End::ShutDown, End::Dropped];
+    assert_eq!(is_told_without_a_batch(&ends, |log| cut(log, 0)), [20; 6]);
+    let partly = is_told_without_a_batch(&ends[1..], |log| cut(log, len(log).unwrap() - 1));
+    assert!(partly.iter().all(|lost| *lost == 1), "{partly:?}");
+}
+
+#[test]
+fn a_write_ahead_log_that_is_overwritten_right_before_the_end_is_told() {
+    assert_eq!(
+        is_told_without_a_batch(&[End::ShutDown], |log| fs::write(log, vec![7; 300_000]).unwrap()),
+        [20; 2]
+    );
+}
+
+#[test]
+fn a_write_ahead_log_that_is_removed_right_before_the_end_costs_nothing() {
+    assert_eq!(is_told_without_a_batch(&[End::ShutDown], |log| fs::remove_file(log).unwrap()), [0; 2]);
 }
 
 #[test]
