@@ -67,6 +67,43 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: usize) -> io::R
     Ok(read)
 }
 
+/// Whether the disk cannot read this part of a file.
+pub(crate) fn is_unreadable(cause: &io::Error) -> bool {
+    #[cfg(unix)]
+    return cause.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+    #[cfg(not(unix))]
+    {
+        let _ = cause;
+        false
+    }
+}
+
+/// Like [`read_up_to`], but goes on behind pages that the disk cannot read: their bytes are all ones. Returns the number of
+/// bytes, and how many of them could not be read.
+pub(crate) fn read_past_errors(file: &File, buffer: &mut [u8], offset: usize) -> io::Result<(usize, usize)> {
+    const PAGE: usize = 4096;
+    match read_up_to(file, buffer, offset) {
+        Err(cause) if is_unreadable(&cause) => {}
+        read => return read.map(|read| (read, 0)),
+    }
+    let (mut read, mut unread) = (0, 0);
+    while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        let piece = rest.len().min(PAGE - (offset + read) % PAGE);
+        let (page, _) = rest.split_at_mut(piece);
+        match read_up_to(file, page, offset + read) {
+            Ok(whole) if whole == piece => {}
+            Ok(last) => return Ok((read + last, unread)),
+            Err(cause) if is_unreadable(&cause) => {
+                page.fill(0xff);
+                unread += piece;
+            }
+            Err(cause) => return Err(cause),
+        }
+        read += piece;
+    }
+    Ok((read, unread))
+}
+
 /// Opens a file for reading that somebody else may have put there: waits for no pipe, and reads no device.
 #[cfg(feature = "_sqlite")]
 pub(crate) fn open_regular(path: &std::path::Path) -> io::Result<File> {

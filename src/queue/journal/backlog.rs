@@ -15,7 +15,7 @@ use super::{
     directory::{JournalHome, LOCK, REWRITTEN, SEGMENT_BYTES, SPARE, UNBORN, discard},
     format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed, record_bytes},
     rejected::Rejected,
-    scan::{UNLIMITED, holds_anything, read_header, scan_segment},
+    scan::{Attempts, UNLIMITED, holds_anything, read_header, scan_segment, unless_unreadable},
 };
 use crate::entry::EventDefaults;
 use crate::platform::{Directory, Kind, read_up_to};
@@ -46,6 +46,7 @@ pub(crate) struct Backlog {
     /// The dead log's values for fields that an event leaves out.
     defaults: Arc<EventDefaults>,
     scratch: Vec<u8>,
+    attempts: Attempts,
     /// The point at which reading left off: the position before the first record of its segment, its offset in the
     /// segment, and its position.
     mark: (u64, usize, u64),
@@ -122,6 +123,7 @@ impl Backlog {
             open: None,
             defaults: Arc::new(defaults),
             scratch: Vec::new(),
+            attempts: Attempts::new(3),
             mark: (u64::MAX, 0, 0),
         };
         backlog.trim()?;
@@ -145,7 +147,9 @@ impl Backlog {
         let (mut offset, mut until) = (last.seed.start, last.first);
         loop {
             let extent = (offset, last.size);
-            let scan = scan_segment(&file, last.seed, extent, until, UNLIMITED, &mut self.scratch)?;
+            // What the disk cannot read is found again when it is to be committed.
+            let scan = scan_segment(&file, last.seed, extent, until, UNLIMITED, &mut self.scratch);
+            let Some(scan) = unless_unreadable(scan)? else { return Ok(()) };
             if scan.skipped > 0 || scan.gave_up {
                 // The rest may be evidence.
                 return Ok(());
@@ -189,7 +193,9 @@ impl Backlog {
             let (marked, offset, position) = self.mark;
             let offset = if marked == segment.first && position <= at { offset } else { segment.seed.start };
             let (extent, from) = ((offset, segment.size), at.max(segment.first));
-            let scan = scan_segment(&file, segment.seed, extent, from, left, &mut self.scratch)?;
+            let source = self.attempts.source(&file);
+            let scan = scan_segment(source, segment.seed, extent, from, left, &mut self.scratch);
+            let scan = self.attempts.count(scan)?;
             if scan.skipped > 0 || scan.gave_up {
                 self.home.keep(&self.directory, &segment.path, self.journal)?;
             }
@@ -213,7 +219,7 @@ impl Backlog {
             let next = self.segments.get(index + 1);
             // After its last record there should be zeros, or the next segment should follow it.
             let mut tail = [0; RECORD_HEADER_BYTES];
-            read_up_to(&file, &mut tail, scan.next)?;
+            source.read(&mut tail, scan.next)?;
             if next.map_or(tail != [0; RECORD_HEADER_BYTES], |next| next.first > at) {
                 self.home.keep(&self.directory, &segment.path, self.journal)?;
             }

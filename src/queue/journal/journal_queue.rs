@@ -113,7 +113,9 @@ impl Queue for JournalQueue {
             if records.len() > 0 && left.1 == 0 {
                 break;
             }
-            let scan = scan_segment(&file, seed, extent, at, left, &mut scratch)?;
+            let source = self.0.attempts.source(&file);
+            let scan = scan_segment(source, seed, extent, at, left, &mut scratch);
+            let scan = self.0.attempts.count(scan)?;
             if scan.block.ends.is_empty() || scan.skipped > 0 {
                 self.0.home.keep(&self.0.place(), &path, self.0.writer)?;
                 let mut state = self.0.lock();

@@ -1,10 +1,14 @@
 //! Reads a segment: its header, and consecutive records, as many as a batch takes. What that costs is linear in the bytes
 //! that are read, whatever they hold.
 
-use std::{fs::File, io};
+use std::{
+    fs::File,
+    io,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use super::format::{ALIGNMENT, Claim, HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed};
-use crate::platform::read_up_to;
+use crate::platform::{is_unreadable, read_past_errors, read_up_to};
 use crate::queue::records::Block;
 
 /// The records that were read from one segment.
@@ -35,6 +39,71 @@ const WINDOW: usize = 256 * 1024;
 /// A search of these many bytes for a record of version 1 sums at most this many times as many.
 const WASTE_MAX: usize = 64;
 
+/// More bytes in a row that the disk cannot read are no bad sectors: it is the disk that is missing.
+const UNREADABLE_MAX: usize = 64 * 1024;
+
+/// The file of a segment, and whether to go on behind pages that the disk cannot read.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    file: &'a File,
+    goes_on: bool,
+}
+
+impl<'a> From<&'a File> for Source<'a> {
+    fn from(file: &'a File) -> Self {
+        Self { file, goes_on: false }
+    }
+}
+
+impl Source<'_> {
+    /// Fills the buffer from this offset on, as far as the file goes.
+    pub(super) fn read(self, buffer: &mut [u8], offset: usize) -> io::Result<usize> {
+        if !self.goes_on {
+            return read_up_to(self.file, buffer, offset);
+        }
+        let (read, unread) = read_past_errors(self.file, buffer, offset)?;
+        if unread == read && unread > UNREADABLE_MAX {
+            return read_up_to(self.file, buffer, offset);
+        }
+        Ok(read)
+    }
+}
+
+/// `None`: the disk cannot read it.
+pub(super) fn unless_unreadable<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(cause) if is_unreadable(&cause) => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Counts how often the disk could not read a journal. What fails once may succeed later, so what is behind is read only
+/// after several attempts.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    failed: AtomicU32,
+    most: u32,
+}
+
+impl Attempts {
+    pub(super) fn new(most: u32) -> Self {
+        Self { failed: AtomicU32::new(0), most }
+    }
+
+    pub(super) fn source<'a>(&self, file: &'a File) -> Source<'a> {
+        Source { file, goes_on: self.failed.load(Ordering::Relaxed) >= self.most }
+    }
+
+    /// Counts this read, if the disk has failed it.
+    pub(super) fn count<T>(&self, read: io::Result<T>) -> io::Result<T> {
+        read.inspect_err(|cause| {
+            if is_unreadable(cause) {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    }
+}
+
 #[cfg(test)]
 thread_local! {
     /// Bytes of payloads that this thread has summed.
@@ -58,7 +127,7 @@ pub(super) fn read_header(file: &File) -> io::Result<Result<Header, NoSegment>> 
 /// Whether there is a byte other than zero in the file, between these offsets.
 pub(super) fn holds_anything(file: &File, (from, end): (usize, usize)) -> io::Result<bool> {
     let mut buffer = Vec::new();
-    let mut window = Window::of(file, &mut buffer, (from, end));
+    let mut window = Window::of(file.into(), &mut buffer, (from, end));
     let mut at = from;
     while at < window.end {
         let piece = WINDOW.min(window.end - at);
@@ -75,8 +144,8 @@ pub(super) fn holds_anything(file: &File, (from, end): (usize, usize)) -> io::Re
 /// Reads records between the offsets `offset` and `end`; the first is expected to follow position `from`. Returns at
 /// most `count` records, at most `bytes` bytes unless a single record is larger, and no more than begin in one window of
 /// the file. `buffer` holds the bytes of that window.
-pub(super) fn scan_segment(
-    file: &File,
+pub(super) fn scan_segment<'a>(
+    file: impl Into<Source<'a>>,
     seed: Seed,
     (offset, end): (usize, usize),
     from: u64,
@@ -84,14 +153,14 @@ pub(super) fn scan_segment(
     buffer: &mut Vec<u8>,
 ) -> io::Result<Scan> {
     let mut scan = Scan::at((offset, end), from);
-    scan.read(seed, &mut Window::of(file, buffer, (offset, end)), (count, bytes))?;
+    scan.read(seed, &mut Window::of(file.into(), buffer, (offset, end)), (count, bytes))?;
     Ok(scan)
 }
 
 /// The bytes of a segment between two offsets, read from the file piece by piece. Callers ask for them in ascending order.
 struct Window<'a> {
     /// `None`: the buffer already holds all of them.
-    file: Option<&'a File>,
+    file: Option<Source<'a>>,
     buffer: &'a mut Vec<u8>,
     /// Offset in the file of the first byte in the buffer.
     base: usize,
@@ -101,7 +170,7 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn of(file: &'a File, buffer: &'a mut Vec<u8>, (from, end): (usize, usize)) -> Self {
+    fn of(file: Source<'a>, buffer: &'a mut Vec<u8>, (from, end): (usize, usize)) -> Self {
         Self { file: Some(file), buffer, base: from, filled: 0, end }
     }
 
@@ -127,7 +196,7 @@ impl<'a> Window<'a> {
             self.buffer.resize(size, 0);
         }
         let fresh = self.buffer.get_mut(self.filled..size).unwrap_or_default();
-        let read = read_up_to(file, fresh, from + self.filled)?;
+        let read = file.read(fresh, from + self.filled)?;
         self.filled += read;
         if self.filled < size {
             self.end = from + self.filled;

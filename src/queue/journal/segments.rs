@@ -15,6 +15,7 @@ use super::{
     directory::{JournalHome, SPARE, begin, discard, journal_error, make, segment_name},
     format::{HEADER_BYTES, Header, RECORD_HEADER_BYTES, Seed},
     rejected::Rejected,
+    scan::Attempts,
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{Directory, lock, write_all_at};
@@ -47,6 +48,8 @@ pub(super) struct OpenJournal {
     pub(super) scratch: Mutex<Vec<u8>>,
     /// Held during background work, which may wait for the disk. Taken before `end` and `state`.
     pub(super) upkeep: Mutex<Upkeep>,
+    /// How often the disk could not read it. The pauses between eight attempts are some seconds together.
+    pub(super) attempts: Attempts,
 }
 
 /// The part of a journal that emitters, the flusher and the background work share.
@@ -205,6 +208,7 @@ impl OpenJournal {
             state: Mutex::new(state),
             scratch: Mutex::default(),
             upkeep: Mutex::new(Upkeep::Open),
+            attempts: Attempts::new(8),
         };
         let first = queue.new_segment(start, 0);
         let first = first.map_err(|cause| {

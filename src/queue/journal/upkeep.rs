@@ -156,7 +156,7 @@ impl OpenJournal {
         let mut scratch = Vec::new();
         loop {
             let extent = (offset, old.end);
-            let scan = scan_segment(&old.file, old.seed, extent, from, UNLIMITED, &mut scratch)?;
+            let scan = scan_segment(&*old.file, old.seed, extent, from, UNLIMITED, &mut scratch)?;
             if scan.skipped > 0 {
                 self.home.keep(&place, &old.path, self.writer)?;
             }

@@ -2,7 +2,10 @@
  *
  * Preloaded into a test. AUDIT_HANG_CALL names the kind, AUDIT_HANG_PART a part of the paths, AUDIT_HANG_NOT a part that
  * the paths must not have, and AUDIT_HANG_WHILE the file. The first call that stops makes a file with .reached after that
- * name. */
+ * name.
+ *
+ * AUDIT_FAIL_READ names a part of the paths, and AUDIT_FAIL_FROM and AUDIT_FAIL_UNTIL offsets: what lies between them cannot
+ * be read, as from bad sectors. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -52,6 +55,19 @@ static void stop_fd(const char *kind, int fd) {
     stop(kind, path);
 }
 
+static int fails(int fd, size_t size, off64_t at) {
+    char link[64], path[4096];
+    const char *part = getenv("AUDIT_FAIL_READ"), *from = getenv("AUDIT_FAIL_FROM"), *until = getenv("AUDIT_FAIL_UNTIL");
+    if (!part || !from || !until || at >= atoll(until) || at + (off64_t)size <= atoll(from)) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    long length = syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    if (!strstr(path, part)) return 0;
+    errno = EIO;
+    return 1;
+}
+
 static void stop_at(const char *kind, int fd, const char *path) {
     if (path && *path) stop(kind, path);
     if (!path || path[0] != '/') stop_fd(kind, fd);
@@ -84,8 +100,8 @@ OPENATS(openat)
 OPENATS(openat64)
 
 ssize_t read(int fd, void *to, size_t size) { stop_fd("read", fd); return REAL(read)(fd, to, size); }
-ssize_t pread(int fd, void *to, size_t size, off_t at) { stop_fd("read", fd); return REAL(pread)(fd, to, size, at); }
-ssize_t pread64(int fd, void *to, size_t size, off64_t at) { stop_fd("read", fd); return REAL(pread64)(fd, to, size, at); }
+ssize_t pread(int fd, void *to, size_t size, off_t at) { stop_fd("read", fd); return fails(fd, size, at) ? -1 : REAL(pread)(fd, to, size, at); }
+ssize_t pread64(int fd, void *to, size_t size, off64_t at) { stop_fd("read", fd); return fails(fd, size, at) ? -1 : REAL(pread64)(fd, to, size, at); }
 ssize_t write(int fd, const void *from, size_t size) { stop_fd("write", fd); return REAL(write)(fd, from, size); }
 ssize_t pwrite(int fd, const void *from, size_t size, off_t at) { stop_fd("write", fd); return REAL(pwrite)(fd, from, size, at); }
 ssize_t pwrite64(int fd, const void *from, size_t size, off64_t at) { stop_fd("write", fd); return REAL(pwrite64)(fd, from, size, at); }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tracing_audit::{AuditError, AuditLog, AuditWriter, Durability, Health, Store, WhenFull};
+use tracing_audit::{AuditError, AuditLog, AuditWriter, Durability, Health, SequencedEntry, Store, WhenFull};
 use uuid::Uuid;
 
 use crate::support::{self, PATIENCE, again, entry, heavy, this_test, wait, wait_until};
@@ -32,6 +32,7 @@ const CALLS: [&str; 13] = [
 const NO_LIMIT: Duration = Duration::from_mins(1);
 
 const DEAD: usize = 20;
+const MANY: usize = 2000;
 
 /// The preloaded library, compiled for this run.
 static LIBRARY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
@@ -260,4 +261,63 @@ fn a_call_on_the_database_that_hangs_outlasts_no_limit_and_loses_nothing() {
 #[test]
 fn a_call_on_the_queue_that_hangs_outlasts_no_limit_and_loses_nothing() {
     sweep(this_test!(), "audit.db.queue", "");
+}
+
+/// In a child whose disk cannot read part of each segment: commits what a dead process has left, and what it accepts itself.
+fn commit_around_bad_sectors(directory: &Path) {
+    let log = support::builder(Store::sqlite(directory.join("audit.db")).unwrap())
+        .flush_interval(Duration::from_hours(1))
+        .batch_entries(1 << 20)
+        .on_notice(|_| {})
+        .blocking()
+        .open()
+        .unwrap();
+    let writer = log.writer();
+    (0..MANY).for_each(|i| writer.blocking().write(entry(format!("own {i}"))).unwrap());
+    wait_until("what can be read is committed", || {
+        log.blocking().flush().is_ok() && log.stats().recovered == MANY as u64
+    });
+    let stats = log.stats();
+    support::assert_balanced(&stats);
+    let found = support::block_on(support::all(&log.reader()));
+    for whose in ["dead ", "own "] {
+        let told = |found: &SequencedEntry| found.entry.metadata["lost"].as_u64();
+        let there = found.iter().filter(|found| found.entry.action.starts_with(whose)).count();
+        let lost = MANY - there;
+        assert!((1..200).contains(&lost), "{whose}: {lost}");
+        assert!(found.iter().any(|found| told(found) == Some(lost as u64)), "{whose}: {lost}");
+        assert!(found.iter().any(|found| found.entry.action == format!("{whose}{}", MANY - 1)));
+    }
+    assert_eq!(found.iter().filter(|found| found.entry.action == "audit.gap").count(), 2);
+    let kept = fs::read_dir(directory.join("audit.db.queue/damaged")).unwrap().count();
+    assert_eq!(kept, 2);
+    wait_until("health is well", || log.health() == Health::Healthy);
+    std::process::exit(0);
+}
+
+#[test]
+fn sectors_of_a_journal_that_cannot_be_read_cost_what_is_in_them_and_block_nothing() {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let directory = PathBuf::from(directory);
+        if std::env::var_os(WHEN).is_some() {
+            return commit_around_bad_sectors(&directory);
+        }
+        let log = support::builder(Store::sqlite(directory.join("audit.db")).unwrap());
+        let log = log.flush_interval(Duration::from_hours(1)).batch_entries(1 << 20);
+        let log = log.blocking().open().unwrap();
+        (0..MANY).for_each(|i| log.writer().blocking().write(entry(format!("dead {i}"))).unwrap());
+        std::process::exit(0);
+    }
+    // In the middle, with more sectors than one; and at the first record.
+    for (from, until) in [("65536", "73728"), ("4096", "4608")] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut dead = again(this_test!());
+        dead.env(DIRECTORY, directory.path()).stdout(std::process::Stdio::null());
+        assert!(wait(dead.spawn().unwrap()).success());
+        let mut next = again(this_test!());
+        next.env(DIRECTORY, directory.path()).env(WHEN, "after").stdout(std::process::Stdio::null());
+        next.env("LD_PRELOAD", &LIBRARY.1).env("AUDIT_FAIL_READ", ".segment");
+        next.env("AUDIT_FAIL_FROM", from).env("AUDIT_FAIL_UNTIL", until);
+        assert!(wait(next.spawn().unwrap()).success(), "{from} to {until}");
+    }
 }
