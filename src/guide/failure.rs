@@ -155,6 +155,11 @@
 //! | hundreds of processes die while the database is locked | each journal gives back the room that it had not used; eight at a time are held open | `queue::journal`: `many_dead_journals_…` |
 //! | a sync of the journal fails or takes too long | health is `Failing` until one succeeds; its contents are written to another file, since no later sync of the first can be believed | `survive::crash_points` |
 //!
+//! What only grows: files in the directory `damaged` are evidence, at most one for each damaged segment; nothing removes them
+//! but you, once they were looked at. `tracing_audit_positions` and `tracing_audit_writers` get one row each for every start
+//! of a log, some 200 bytes together: ten thousand starts a year add 2 MB. They keep a journal that is found years later from
+//! being committed twice, so leave them.
+//!
 //! What a journal can prove about its bytes: its checksums (CRC-32C) find accidents, such as a torn write, a bad sector or a
 //! file in the wrong place. They are no proof of who wrote it. Whoever may write to the queue's directory can remove entries
 //! that are not committed yet, and make up others that pass every check; so can root, and the log's own user. Therefore the

@@ -27,6 +27,16 @@
 //! batch, whatever its size. PgBouncer 1.21 and later can keep names too, with `max_prepared_statements` above 0. The
 //! tests run with PgBouncer 1.18.
 //!
+//! # A network that is cut
+//!
+//! A log waits at most a minute for an answer, and then connects anew. The server ends the transaction of a client that has
+//! sent nothing for 30 s, and looks every second whether the client of a statement is still there. So a cut network holds up
+//! nobody for longer than that. What stays is the server's process for the old connection, which holds no lock: it ends when
+//! the server's TCP keepalive finds the client gone, on Linux after two hours. Where connections are few, set
+//! `tcp_keepalives_idle` on the server, or for the role that connects: `ALTER ROLE billing SET tcp_keepalives_idle = 60`. The
+//! log does not set it itself: the driver has no option for it, and a session's setting would stay with a pooler's next
+//! client.
+//!
 //! # Retention
 //!
 //! The tables are not partitioned by time. PostgreSQL requires the partition's column in each unique key, and with

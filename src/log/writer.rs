@@ -122,7 +122,9 @@ impl AuditWriter {
 
     /// Retries every quarantined entry, whichever process quarantined it: call it once the database's objection has
     /// been fixed. An entry that is now accepted becomes a row at the head of the ledger, in the transaction that takes
-    /// it out of quarantine. [`AuditReader::quarantined`](crate::AuditReader::quarantined) lists quarantined entries.
+    /// it out of quarantine. It is stored with the defaults of the log that had accepted it; only a record that no version
+    /// could read until now has lost them, and what its event leaves out stays empty.
+    /// [`AuditReader::quarantined`](crate::AuditReader::quarantined) lists quarantined entries.
     ///
     /// [`Stats`] continues to count these entries as quarantined, because that is what became of them when they were
     /// offered.
