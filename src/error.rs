@@ -14,6 +14,8 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 pub struct AuditError {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    /// There was no room for what was to be written.
+    lacks_room: bool,
     source: Option<Arc<dyn Error + Send + Sync + 'static>>,
 }
 
@@ -68,12 +70,22 @@ pub enum ErrorKind {
 
 impl AuditError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), lacks_room: false, source: None }
     }
 
     pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
+    }
+
+    /// Notes that there was no room for what was to be written, if `lacks` is true.
+    pub(crate) fn for_lack_of_room(mut self, lacks: bool) -> Self {
+        self.lacks_room = lacks;
+        self
+    }
+
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.lacks_room
     }
 
     /// The kind of the error. A predicate such as [`is_rejected`](Self::is_rejected) answers a single question, also about

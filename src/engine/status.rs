@@ -154,6 +154,9 @@ impl Status {
     pub(super) fn unsynced(&self, cause: std::io::Error) {
         let message = match cause.kind() {
             std::io::ErrorKind::NotFound => "the journal was not in place",
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                "the journal can accept nothing until there is room"
+            }
             _ => "the journal cannot be brought to stable storage in time",
         };
         lock(&self.history).note_error(AuditError::new(ErrorKind::Store, message).because(cause));

@@ -21,8 +21,6 @@ impl Engine {
     /// Runs the queue's background work (next segment, sync) whenever some is due.
     pub(super) async fn keep_up(&self) {
         loop {
-            // Woken by an append, or by the time of the next look at the files.
-            drop(tokio::time::timeout(LOOK_EVERY, self.upkeep.notified()).await);
             let mut pause = FIRST_UPKEEP_PAUSE;
             while let Some(due) = self.queue.upkeep_due() {
                 tokio::time::sleep(due.after).await;
@@ -35,6 +33,8 @@ impl Engine {
                     }
                 }
             }
+            // Woken by an append, or by the time of the next look at the files.
+            drop(tokio::time::timeout(LOOK_EVERY, self.upkeep.notified()).await);
         }
     }
 

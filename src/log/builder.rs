@@ -137,6 +137,9 @@ impl AuditLogBuilder {
     /// The most disk space that this log's journal may use, in bytes; beyond it the queue is full and [`WhenFull`]
     /// applies. Space is taken in segments of a quarter of this limit, between 64 KiB and 16 MiB each, and there are
     /// always at least two. Default: 1 GiB.
+    ///
+    /// Where a SQLite file grows in the same file system, all journals of the directory together also take at most a quarter
+    /// of what is free there and of what they hold, and never the last MiB, so that what they accept can be committed.
     #[must_use]
     pub fn journal_max_bytes(mut self, bytes: u64) -> Self {
         self.journal_bytes = bytes;

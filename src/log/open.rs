@@ -81,7 +81,8 @@ impl AuditLogBuilder {
     ///
     /// # Errors
     /// [`is_config`](AuditError::is_config) for settings that cannot work,
-    /// [`is_store`](AuditError::is_store) if the database cannot be opened,
+    /// [`is_store`](AuditError::is_store) if the database cannot be opened; not if there is no room on its disk and the log
+    /// has a journal, which commits once there is,
     /// [`is_schema`](AuditError::is_schema) if it was written by a newer version or holds another ledger. If the queue's
     /// directory or the database has not answered within [`open_timeout`](Self::open_timeout), the error says which; the
     /// thread that waits for it is left behind, and ends once there is an answer.
@@ -206,6 +207,7 @@ impl AuditLogBuilder {
             bytes_max,
             durability: self.durability,
             access: self.access,
+            beside: store.backend().directory(),
             database,
             ledger,
             defaults,

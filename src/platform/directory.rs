@@ -86,7 +86,7 @@ mod unix {
     const DIRECTORY: OFlags = CAREFUL.union(OFlags::DIRECTORY);
 
     #[allow(unsafe_code, reason = "the system's one way to ask for the user of a process")]
-    fn user() -> u32 {
+    pub(in crate::platform) fn user() -> u32 {
         // SAFETY: this call has no conditions.
         unsafe { libc::geteuid() }
     }
@@ -294,6 +294,9 @@ mod unix {
         }
     }
 }
+
+#[cfg(unix)]
+pub(super) use unix::user;
 
 #[cfg(not(unix))]
 mod other {

@@ -1,4 +1,5 @@
 //! Recognises file systems whose locks not everybody sees: those of a network, of FUSE, and of a virtual machine's host.
+//! Says how much room there is in one.
 
 use std::{io, path::Path};
 
@@ -24,6 +25,36 @@ pub(crate) fn shared_file_system(path: &Path) -> io::Result<Option<&'static str>
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn shared_file_system(_path: &Path) -> io::Result<Option<&'static str>> {
     Ok(None)
+}
+
+/// The bytes that this process can still allocate in the file system that this path lies in. Limits of a user or of a
+/// directory (quotas) are not counted. `None`: unknown.
+#[cfg(unix)]
+pub(crate) fn free_room(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    // The rest is for root alone.
+    let blocks = if super::directory::user() == 0 { found.f_bfree } else { found.f_bavail };
+    // A file system without a size, such as a tmpfs without a bound, says 0.
+    (found.f_blocks > 0).then(|| blocks.saturating_mul(found.f_frsize))
+}
+
+/// Unknown on this system.
+#[cfg(not(unix))]
+pub(crate) fn free_room(_path: &Path) -> Option<u64> {
+    None
+}
+
+/// Whether these two paths lie in one file system, whose room they share. False also if either does not exist.
+#[cfg(unix)]
+pub(crate) fn share_room(one: &Path, other: &Path) -> bool {
+    let device = |path| rustix::fs::stat(path).ok().map(|found| found.st_dev);
+    device(one).is_some_and(|one| device(other) == Some(one))
+}
+
+/// Unknown on this system.
+#[cfg(not(unix))]
+pub(crate) fn share_room(_one: &Path, _other: &Path) -> bool {
+    false
 }
 
 /// The name of the file system with this magic number, as `statfs` gives it, if it is not local.
@@ -73,6 +104,16 @@ mod tests {
             assert_eq!((name_of(magic, false), name_of(magic, true)), (None, None));
         }
         assert_eq!(name_of(0x6573_5546, true), None, "a block device under FUSE is local");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn room_is_known_where_there_is_a_size() {
+        let directory = std::env::temp_dir();
+        assert!(free_room(&directory).is_some_and(|free| free > 0));
+        assert_eq!((free_room(Path::new("/proc")), free_room(Path::new("/proc/nothing"))), (None, None));
+        assert!(share_room(&directory, &directory) && !share_room(&directory, Path::new("/proc")));
+        assert!(!share_room(Path::new("/proc/nothing"), Path::new("/proc/nothing")));
     }
 
     #[test]

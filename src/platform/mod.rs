@@ -7,7 +7,7 @@
 //! | `directory` | directories held open, in which no link is followed and nothing is waited for |
 //! | `file` | positioned reads and writes, preallocation |
 //! | `file_size` | the limit on the size of a file, and the signal that comes with it |
-//! | `file_system` | recognises file systems whose locks not everybody sees |
+//! | `file_system` | recognises file systems whose locks not everybody sees, and says how much room there is |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
 //! | `identity` | tells whether a path still names an open file, and whether that was changed |
 //! | `origin` | tells which process this is, and whether another one is dead |
@@ -39,7 +39,7 @@ pub(crate) use clock::{Clock, Detached, moment_after};
 pub(crate) use directory::{Directory, Kind};
 pub(crate) use file::*;
 pub(crate) use file_size::largest_file;
-pub(crate) use file_system::shared_file_system;
+pub(crate) use file_system::{free_room, share_room, shared_file_system};
 pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]
 pub(crate) use identity::{FileIdentity, FileLook};

@@ -131,6 +131,9 @@ pub(crate) trait Queue: Send + Sync + fmt::Debug {
     /// know the writer.
     fn ended(&self, _may_remove: bool) {}
 
+    /// Gives back what is held in reserve on disk: the database has no room.
+    fn give_room(&self) {}
+
     /// Returns when [`upkeep`](Self::upkeep) is to be called, or `None` if no work is due.
     fn upkeep_due(&self) -> Option<Due> {
         None

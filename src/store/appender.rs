@@ -199,6 +199,13 @@ pub struct QuarantineRetried {
 pub(crate) enum Fault {
     /// The database: try again later with the same rows.
     Store,
+    /// The database, which has no room for so many rows: try fewer. If they were `tried`, the connection is not to be used
+    /// again.
+    #[cfg_attr(
+        not(any(feature = "_sqlite", feature = "postgres")),
+        allow(dead_code, reason = "only a database has a disk")
+    )]
+    Room { tried: bool },
     /// One of the rows, which can never be stored.
     Entry,
     /// One of the rows, whose `id` is in the ledger already.

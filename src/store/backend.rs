@@ -24,6 +24,11 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
     /// process.
     fn name(&self, directory: &Path) -> Option<String>;
 
+    /// The directory in which the database's files grow. `None`: it is on another machine, or in memory.
+    fn directory(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// The queue of a log whose builder chooses none.
     fn queue_by_default(&self) -> QueueByDefault {
         QueueByDefault::Memory

@@ -71,7 +71,8 @@ impl<'e> Committer<'e> {
 
     pub(super) async fn connect(&mut self) -> Result<(), AuditError> {
         let settings = &self.engine.settings;
-        let mut appender = settings.store.connect(&settings.ledger).await?;
+        let connected = settings.store.connect(&settings.ledger).await;
+        let mut appender = connected.inspect_err(|error| self.make_room(error))?;
         if let Some(defect) = appender.defect() {
             self.engine.status.noticed(defect);
         }
@@ -81,6 +82,13 @@ impl<'e> Committer<'e> {
         self.appender = Some(appender);
         self.engine.migrated();
         Ok(())
+    }
+
+    /// Gives back what the queue holds in reserve on the database's file system, if that has no room.
+    pub(super) fn make_room(&self, error: &AuditError) {
+        if error.lacks_room() {
+            self.engine.queue.give_room();
+        }
     }
 
     /// Closes the connection, if there is one, and waits until it is closed. The next attempt opens another.

@@ -64,7 +64,7 @@ impl Committer<'_> {
                     self.accepted_beside = Some(other);
                     return Ok(Verdict::Entry);
                 }
-                Err(AppendError { fault: Fault::Store, error }) => return Err(error),
+                Err(AppendError { fault: Fault::Store | Fault::Room { .. }, error }) => return Err(error),
                 // Whatever else was found is found again when the entry is tried once more.
                 Ok(_) | Err(_) => return Ok(Verdict::Nobody),
             }

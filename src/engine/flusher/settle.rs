@@ -77,6 +77,19 @@ impl Committer<'_> {
                     batch.tell(self.engine, found)?;
                     ranges.push(start..rows_end);
                 }
+                Err(AppendError { fault: Fault::Room { tried }, error }) => {
+                    if tried {
+                        self.disconnect().await;
+                    }
+                    if rows_end - start == 1 {
+                        self.make_room(&error);
+                        return Err(error);
+                    }
+                    if tried {
+                        self.connect().await?;
+                    }
+                    ranges.extend(halves(start..rows_end));
+                }
                 Err(AppendError { fault, error }) if rows_end - start == 1 => {
                     let is_duplicate = fault == Fault::Duplicate;
                     let verdict =
@@ -94,11 +107,7 @@ impl Committer<'_> {
                         Verdict::Database => return Err(batch.blame_database(&error)),
                     }
                 }
-                Err(_) => {
-                    let middle = start + (rows_end - start) / 2;
-                    ranges.push(middle..rows_end);
-                    ranges.push(start..middle);
-                }
+                Err(_) => ranges.extend(halves(start..rows_end)),
             }
         }
         Ok(())
@@ -109,6 +118,12 @@ impl Committer<'_> {
         let rows = batch.rows(range);
         self.send(batch, &rows, None).await
     }
+}
+
+/// The second half and the first one.
+fn halves(range: Range<usize>) -> [Range<usize>; 2] {
+    let middle = range.start + range.len() / 2;
+    [middle..range.end, range.start..middle]
 }
 
 /// The error of a database that takes back what it says of an entry.

@@ -46,6 +46,8 @@ enum Answer {
     LostInPanic,
     /// Commits once nothing is held any more.
     Late,
+    /// Has no room for so many rows, and has tried them or not.
+    Full { tried: bool },
 }
 
 /// The contents of a scripted database.
@@ -68,6 +70,10 @@ struct Scripted {
     /// While this is set, connections and late answers wait.
     held: Arc<AtomicBool>,
     defect: Option<AuditError>,
+    /// The most rows for which there is room, if that is known.
+    room_for: Arc<Mutex<Option<usize>>>,
+    /// Numbers of rows that were committed together.
+    together: Arc<Mutex<Vec<usize>>>,
     /// The log that the next connection asks for everything that waits, as the application's password may.
     asks_back: Arc<Mutex<Option<Arc<AuditLog>>>>,
 }
@@ -174,10 +180,17 @@ impl Appender for Scripted {
             // As with a real database, another task gets its turn before the answer.
             tokio::task::yield_now().await;
             let failed = || AppendError { fault: Fault::Store, error: broken() };
+            let no_room = |tried| AppendError { fault: Fault::Room { tried }, error: broken() };
+            let room_for = *lock(&self.room_for);
+            if room_for.is_some_and(|most| batch.rows.len() > most) {
+                return Err(no_room(true));
+            }
+            lock(&self.together).push(batch.rows.len());
             let answer = lock(&self.answers).pop_front();
             match answer.unwrap_or(Answer::Commit) {
                 Answer::Commit => self.commit(batch),
                 Answer::Fail => Err(failed()),
+                Answer::Full { tried } => Err(no_room(tried)),
                 Answer::Lost => {
                     self.commit(batch)?;
                     Err(failed())
@@ -272,6 +285,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Answer::Commit),
         3 => Just(Answer::Fail),
         3 => Just(Answer::Lost),
+        2 => any::<bool>().prop_map(|tried| Answer::Full { tried }),
         1 => Just(Answer::Panic),
         1 => Just(Answer::LostInPanic),
     ];
@@ -720,6 +734,25 @@ fn a_panic_while_opening_is_an_error_or_retried_and_a_hang_is_failing() {
     );
     database.held.store(false, Ordering::Release);
     wait_until("health turns good", || writer.health() == Health::Healthy);
+}
+
+#[test]
+fn a_database_with_room_for_few_rows_gets_few_at_a_time_and_waits_where_there_is_none() {
+    let database = Scripted::default();
+    let log = database.open();
+    let writer = log.writer();
+    *lock(&database.room_for) = Some(0);
+    balanced(&writer, || {
+        (0..30).for_each(|i| writer.try_write(entry(i.to_string())).unwrap());
+        wait_until("health turns bad", || log.health() == Health::Failing && log.stats().retries > 1);
+        assert_eq!((log.stats().pending, log.stats().quarantined), (30, 0));
+        *lock(&database.room_for) = Some(3);
+        wait_until("a flush", || log.blocking().flush().is_ok());
+    });
+    assert!(lock(&database.together).iter().all(|rows| (1..=3).contains(rows)));
+    let found: Vec<_> = lock(&database.tables).rows.iter().map(|row| row.action.to_string()).collect();
+    assert_eq!(found, (0..30).map(|i| i.to_string()).collect::<Vec<_>>());
+    assert_eq!((log.health(), log.stats().committed), (Health::Healthy, 30));
 }
 
 /// A queue whose first reads fail, as on a bad disk. The number says how many.

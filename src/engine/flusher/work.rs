@@ -39,8 +39,17 @@ pub(in crate::engine) async fn run(
             let message = format!("opening the audit database panicked: {}", panic_message(&*panic));
             Err(AuditError::new(ErrorKind::Store, message))
         });
+        // What a journal has accepted waits for room as well as for anything else, and so does a process that starts.
+        let waits = |error: &AuditError| error.lacks_room() && engine.settings.journal.is_some();
+        let connected = connected.or_else(|error| {
+            if !waits(&error) {
+                return Err(error);
+            }
+            engine.status.failed(error);
+            Ok(())
+        });
         failed = connected.is_err();
-        if !failed {
+        if flusher.committer.is_connected() {
             // It may have taken so long that the database counted as failing.
             engine.status.answered();
         }

@@ -179,6 +179,10 @@ impl Backlog {
         known: Option<Known>,
         (count, bytes): (usize, usize),
     ) -> io::Result<Records> {
+        // The database may need the room of what is settled for what follows.
+        while self.segments.get(1).is_some_and(|next| next.first <= from) {
+            self.directory.remove_if_there(&self.segments.remove(0).path)?;
+        }
         let mut records = Records::of(&self.defaults);
         let mut at = from;
         let mut index = self.segments.iter().rposition(|segment| segment.first <= at).unwrap_or(0);

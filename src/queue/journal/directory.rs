@@ -16,7 +16,7 @@ use crate::queue::Durability;
 /// Size of a segment in bytes: large enough that a new one is rare, small enough that space is returned in small steps.
 pub(super) const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
 /// The least size of a segment, for disks and bounds with little room.
-const LEAST_SEGMENT_BYTES: usize = 64 * 1024;
+pub(super) const LEAST_SEGMENT_BYTES: usize = 64 * 1024;
 pub(super) const LOCK: &str = "lock";
 /// Name of a lock that replaces one which somebody has removed, until it is renamed.
 const NEW_LOCK: &str = "lock.new";
@@ -37,6 +37,8 @@ pub(crate) struct JournalHome {
     pub(crate) durability: Durability,
     /// Who may read and write what the journal makes.
     pub(crate) access: Access,
+    /// The directory in which the database grows, if it is on this machine.
+    pub(crate) beside: Option<PathBuf>,
     /// Name of the database.
     pub(crate) database: String,
     pub(crate) ledger: String,
@@ -137,7 +139,7 @@ pub(super) fn journal_error(directory: &Path, cause: io::Error) -> AuditError {
         _ => "its disk has failed, or does not do what a journal needs",
     };
     let message = format!("the journal in {} cannot be used: {remedy}", directory.display());
-    AuditError::new(ErrorKind::Store, message).because(cause)
+    AuditError::new(ErrorKind::Store, message).for_lack_of_room(is_no_room(&cause)).because(cause)
 }
 
 /// Returns the name of the segment whose first record follows this position.
@@ -145,7 +147,7 @@ pub(super) fn segment_name(first: u64) -> String {
     format!("{first:020}.segment")
 }
 
-fn is_no_room(cause: &io::Error) -> bool {
+pub(super) fn is_no_room(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
@@ -195,8 +197,11 @@ fn new_lock(journal: &Directory, name: &str) -> io::Result<File> {
         Err(TryLockError::Error(cause)) => return Err(cause),
         Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
     }
-    writeln!(lock, "{}", std::process::id())?;
-    Ok(lock)
+    match writeln!(lock, "{}", std::process::id()) {
+        // The number is for people.
+        Err(cause) if !is_no_room(&cause) => Err(cause),
+        _ => Ok(lock),
+    }
 }
 
 /// Makes another lock of a journal of this process, whose lock somebody has removed.

@@ -9,7 +9,8 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    directory::{JournalHome, discard},
+    backlog::Backlog,
+    directory::{JournalHome, discard, is_no_room, journal_error},
     scan::scan_segment,
     segments::{Mark, OpenJournal, Spare, State, Upkeep},
 };
@@ -31,7 +32,37 @@ impl JournalQueue {
     /// Makes a journal.
     pub(crate) fn create(home: JournalHome, writer: Uuid) -> Result<Self, AuditError> {
         let segment_bytes = home.segment_bytes();
-        OpenJournal::create(home, writer, segment_bytes, 0).map(Self)
+        match Self::with_segments(home.clone(), writer, segment_bytes, 0) {
+            Err(error) if error.lacks_room() => {
+                // To adopt a journal gives back the room that its owner had not used.
+                for journal in Backlog::candidates(&home).unwrap_or_default() {
+                    drop(Backlog::adopt(&home, writer, &journal));
+                }
+                Self::with_segments(home, writer, segment_bytes, 0)
+            }
+            made => made,
+        }
+    }
+
+    /// Makes a journal whose segments have this size and whose positions begin at `start`.
+    pub(super) fn with_segments(
+        home: JournalHome,
+        writer: Uuid,
+        segment_bytes: usize,
+        start: u64,
+    ) -> Result<Self, AuditError> {
+        let journal = OpenJournal::create(home, writer, segment_bytes, start)?;
+        match journal.first_segment() {
+            Ok(()) => {}
+            // Without room the journal begins as a full one.
+            Err(cause) if is_no_room(&cause) => journal.lock().counts.trouble = Some(cause.kind()),
+            Err(cause) => {
+                // Ignore an error: the first one says what is wrong.
+                drop(discard(&journal.home, &journal.place()));
+                return Err(journal_error(&journal.directory, cause));
+            }
+        }
+        Ok(Self(journal))
     }
 }
 
@@ -221,6 +252,12 @@ impl Queue for JournalQueue {
         }
     }
 
+    fn give_room(&self) {
+        if self.0.home.beside.is_some() {
+            self.0.remove_spare();
+        }
+    }
+
     fn upkeep_due(&self) -> Option<Due> {
         let state = self.0.lock();
         // A sync starts after half of the time; the other half is for the disk.
@@ -228,7 +265,8 @@ impl Queue for JournalQueue {
             let waited = since.elapsed();
             Due { after: (within / 2).saturating_sub(waited), by: Some(within.saturating_sub(waited)) }
         });
-        if matches!(state.spare, Spare::Wanted) || state.is_look_due() {
+        let has_none = state.segments.is_empty() && !state.counts.closed;
+        if has_none || matches!(state.spare, Spare::Wanted) || state.is_look_due() {
             return Some(Due { after: Duration::ZERO, by: sync.and_then(|sync| sync.by) });
         }
         sync
@@ -240,6 +278,10 @@ impl Queue for JournalQueue {
             return Ok(());
         }
         self.0.look()?;
+        self.0.first_segment().map_err(|cause| {
+            let kind = cause.kind();
+            io::Error::new(kind, journal_error(&self.0.directory, cause))
+        })?;
         self.0.prepare_spare();
         self.0.sync()
     }

@@ -31,6 +31,7 @@
 //! | `format` | a segment byte for byte: header, records, checksums |
 //! | `directory` | names, lock, making and discarding a journal's directory |
 //! | `segments` | `OpenJournal`: the open segments and their bounds, and making the next one |
+//! | `room` | leaves room for the database, where it grows in the same file system |
 //! | `tail` | the end of the journal: finds room, encodes, writes |
 //! | `scan` | reads the header of a segment, and consecutive records |
 //! | `rejected` | keeps on disk what was rejected and no entry tells of yet |
@@ -47,6 +48,7 @@ mod inspect;
 mod journal_queue;
 mod look;
 mod rejected;
+mod room;
 mod scan;
 mod segments;
 mod tail;

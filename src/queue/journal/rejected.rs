@@ -13,7 +13,7 @@
 
 use std::{fs::File, io, sync::Arc};
 
-use super::directory::{JournalHome, make};
+use super::directory::{JournalHome, is_no_room, make};
 use crate::entry::Moment;
 use crate::platform::{Directory, read_up_to, write_all_at};
 use crate::queue::gap::{Gap, Rejections};
@@ -40,7 +40,11 @@ pub(super) struct Rejected {
 impl Rejected {
     /// Makes the file of a journal.
     pub(super) fn create(journal: &Directory) -> io::Result<Self> {
-        let (file, _) = make(journal, NAME.as_ref(), FILE_BYTES, FILE_BYTES)?;
+        let file = match make(journal, NAME.as_ref(), FILE_BYTES, FILE_BYTES) {
+            // Until there is room, rejections are in memory only.
+            Err(cause) if is_no_room(&cause) => journal.create_file(NAME)?,
+            made => made?.0,
+        };
         Ok(Self { file: Arc::new(file), sequence: 0, untold: None, telling: None, unsynced: false })
     }
 
@@ -195,6 +199,7 @@ mod tests {
             bytes_max: u64::MAX,
             durability: Durability::ProcessCrash,
             access: Access::Owner,
+            beside: None,
             database: "sqlite:test".to_owned(),
             ledger: "main".to_owned(),
             defaults: crate::entry::EventDefaults::default(),

@@ -15,6 +15,7 @@ use super::{
     directory::{JournalHome, SPARE, begin, discard, journal_error, make, segment_name},
     format::{HEADER_BYTES, Header, RECORD_HEADER_BYTES, Seed},
     rejected::Rejected,
+    room::Others,
     scan::Attempts,
 };
 use crate::error::{AuditError, ErrorKind};
@@ -50,6 +51,8 @@ pub(super) struct OpenJournal {
     pub(super) upkeep: Mutex<Upkeep>,
     /// How often the disk could not read it. The pauses between eight attempts are some seconds together.
     pub(super) attempts: Attempts,
+    /// What other journals of the same directory hold.
+    pub(super) others: Others,
 }
 
 /// The part of a journal that emitters, the flusher and the background work share.
@@ -155,7 +158,7 @@ impl Spare {
 }
 
 impl OpenJournal {
-    /// Makes a journal whose segments have this size and whose positions begin at `start`.
+    /// Makes a journal whose segments will have this size, and whose positions begin at `start`. It has no segment yet.
     pub(super) fn create(
         home: JournalHome,
         writer: Uuid,
@@ -195,7 +198,7 @@ impl OpenJournal {
             unsynced: None,
             looked: (Instant::now(), Some(start)),
         };
-        let queue = Self {
+        Ok(Self {
             writer,
             home,
             directory,
@@ -209,15 +212,8 @@ impl OpenJournal {
             scratch: Mutex::default(),
             upkeep: Mutex::new(Upkeep::Open),
             attempts: Attempts::new(8),
-        };
-        let first = queue.new_segment(start, 0);
-        let first = first.map_err(|cause| {
-            // Ignore an error: the first one says what is wrong.
-            drop(discard(&queue.home, &queue.place()));
-            journal_error(&queue.directory, cause)
-        })?;
-        queue.lock().segments.push_back(first);
-        Ok(queue)
+            others: Others::default(),
+        })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -247,9 +243,9 @@ impl OpenJournal {
         self.header.bytes
     }
 
-    /// Makes a segment with room for at least one record of this size, and allocates all of it. The caller has the end
-    /// locked, and not the state.
-    pub(super) fn new_segment(&self, first: u64, record: usize) -> io::Result<Segment> {
+    /// Makes a segment with room for at least one record of this size, and of at most this size unless that is too little,
+    /// and allocates all of it. The caller has the end locked, and not the state.
+    pub(super) fn new_segment(&self, first: u64, record: usize, most: usize) -> io::Result<Segment> {
         let header = self.header(first)?;
         let least = self.start() + record.max(RECORD_HEADER_BYTES);
         let path = self.directory.join(segment_name(first));
@@ -263,18 +259,18 @@ impl OpenJournal {
                 match renamed {
                     Ok(()) => (file, size),
                     // Somebody has removed it.
-                    Err(_) => self.fresh(&path, &header, least)?,
+                    Err(_) => self.fresh(&path, &header, (most, least))?,
                 }
             }
-            None => self.fresh(&path, &header, least)?,
+            None => self.fresh(&path, &header, (most, least))?,
         };
         Ok(self.lock().segment(file, path, self.seed(first), first, size))
     }
 
     /// Makes the file of a segment, with this header.
-    fn fresh(&self, path: &Path, header: &[u8], least: usize) -> io::Result<(File, usize)> {
+    fn fresh(&self, path: &Path, header: &[u8], (most, least): (usize, usize)) -> io::Result<(File, usize)> {
         let place = self.place();
-        let (file, size) = make(&place, path, self.segment_bytes.max(least), least)?;
+        let (file, size) = make(&place, path, self.segment_bytes.min(most).max(least), least)?;
         if let Err(cause) = write_all_at(&file, header, 0) {
             place.remove_file(path)?;
             return Err(cause);

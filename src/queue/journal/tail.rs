@@ -9,7 +9,9 @@ use std::{
 use parking_lot::MutexGuard;
 
 use super::{
+    directory::LEAST_SEGMENT_BYTES,
     format::{RECORD_HEADER_BYTES, record_bytes},
+    room::leaves_reserve,
     segments::{OpenJournal, Spare, State},
 };
 use crate::platform::write_all_at;
@@ -37,29 +39,58 @@ impl OpenJournal {
         self.end.try_lock_for(patience)
     }
 
-    /// Puts a segment with room for a record of this many bytes after the last one, which has none. The caller has the end locked. The state is locked only between two operations on files, which may hang.
+    /// The largest size of another file of this journal, in bytes. 0: the database needs what is left.
+    pub(super) fn room_for_more(&self) -> usize {
+        let own = self.lock().bytes();
+        self.others.leave(&self.home, self.writer, own)
+    }
+
+    /// Makes a segment if there is none: at first, and as long as there is no room for it.
+    pub(super) fn first_segment(&self) -> io::Result<()> {
+        let _end = self.lock_end();
+        if !self.lock().segments.is_empty() {
+            return Ok(());
+        }
+        self.make_room(0, true)
+    }
+
+    /// Puts a segment with room for a record of this many bytes after the last one, which has none. The caller has the end
+    /// locked. The state is locked only between two operations on files, which may hang.
     ///
     /// # Errors
-    /// If there is no room on the disk, or, where `bounded`, within the bound on this journal.
+    /// If there is no room on the disk, beside what the database needs, or, where `bounded`, within the bound on this
+    /// journal.
     fn make_room(&self, bytes: usize, bounded: bool) -> io::Result<()> {
-        let (first, empty) = {
+        let least = self.start() + bytes;
+        let most = self.room_for_more();
+        let (first, settled, scarce) = {
             let mut state = self.lock();
-            let least = self.start() + bytes;
-            let more = match state.spare {
-                Spare::Ready { size, .. } if size >= least => 0,
-                _ => self.segment_bytes.max(least),
+            let (more, scarce) = match state.spare {
+                Spare::Ready { size, .. } if size >= least => (0, false),
+                _ => (self.segment_bytes.min(most).max(least), most < least.max(LEAST_SEGMENT_BYTES)),
             };
-            if bounded && state.counts.pending() > 0 && state.bytes() + more as u64 > self.home.bytes_max {
+            let is_pending = state.counts.pending() > 0;
+            if bounded && is_pending && scarce {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            if bounded && is_pending && state.bytes() + more as u64 > self.home.bytes_max {
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
-            // An empty segment that is too small for this record is replaced by a larger one of the same name.
-            let empty = state.segments.pop_back_if(|segment| segment.last == segment.first);
-            (state.counts.appended, empty)
+            // An empty segment that is too small for this record is replaced by a larger one of the same name. Where there
+            // is little room, so is everything in which nothing is pending.
+            let keep = if scarce && !is_pending { 0 } else { state.segments.len() };
+            let mut settled: Vec<_> = state.segments.drain(keep..).collect();
+            settled.extend(state.segments.pop_back_if(|segment| segment.last == segment.first));
+            (state.counts.appended, settled, scarce)
         };
-        if let Some(empty) = empty {
-            self.place().remove_if_there(&empty.path)?;
+        for segment in settled {
+            self.place().remove_if_there(&segment.path)?;
         }
-        let next = self.new_segment(first, bytes)?;
+        if bounded && scarce && !leaves_reserve(&self.home.directory, least) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        // One segment of the least size keeps the log going.
+        let next = self.new_segment(first, bytes, most.max(LEAST_SEGMENT_BYTES))?;
         self.lock().segments.push_back(next);
         Ok(())
     }

@@ -19,7 +19,6 @@ use super::{
     format::{HEADER_BYTES, Header, record_bytes},
     journal_queue::JournalQueue,
     scan::{SUMMED, every_record},
-    segments::OpenJournal,
 };
 use crate::entry::{EventDefaults, interpret};
 use crate::platform::write_all_at;
@@ -38,7 +37,7 @@ fn adopt_all(home: &JournalHome, own: Uuid) -> (Vec<Backlog>, Option<io::Error>)
 }
 
 fn create(home: JournalHome, writer: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
-    JournalQueue(OpenJournal::create(home, writer, segment_bytes, start).unwrap())
+    JournalQueue::with_segments(home, writer, segment_bytes, start).unwrap()
 }
 
 fn home(directory: &Path) -> JournalHome {
@@ -47,6 +46,7 @@ fn home(directory: &Path) -> JournalHome {
         bytes_max: u64::MAX,
         durability: Durability::ProcessCrash,
         access: crate::platform::Access::Owner,
+        beside: None,
         database: "sqlite:test".to_owned(),
         ledger: "main".to_owned(),
         defaults: EventDefaults::default(),
@@ -554,10 +554,10 @@ fn a_journal_that_cannot_be_begun_leaves_nothing() {
     let names = || fs::read_dir(directory.path()).unwrap().count();
     // Its place is taken, by a directory that is not empty; and it cannot hold its first segment.
     for segment_bytes in [5000, usize::MAX / 4] {
-        assert!(OpenJournal::create(home(directory.path()), writer, segment_bytes, 0).is_err());
+        assert!(JournalQueue::with_segments(home(directory.path()), writer, segment_bytes, 0).is_err());
         assert_eq!((names(), fs::read_dir(&place).map_or(0, Iterator::count)), (1, 1));
     }
-    assert!(OpenJournal::create(home(directory.path()), Uuid::new_v4(), usize::MAX / 4, 0).is_err());
+    assert!(JournalQueue::with_segments(home(directory.path()), Uuid::new_v4(), usize::MAX / 4, 0).is_err());
     assert_eq!(names(), 1);
 }
 
@@ -612,7 +612,7 @@ fn defaults_longer_than_a_page_are_kept_and_those_that_no_header_holds_are_refus
     let records = adopted[0].read(0, None, (10, 100_000)).unwrap();
     assert_eq!(records.defaults.as_deref(), Some(&with(10_000).defaults));
     assert_eq!((records.skipped, drain(adopted.remove(0), 0).len()), (0, 100));
-    let refused = OpenJournal::create(with(1 << 20), writer, 30_000, 0).unwrap_err();
+    let refused = JournalQueue::with_segments(with(1 << 20), writer, 30_000, 0).unwrap_err();
     assert!(refused.is_config() && refused.to_string().contains("static_field"), "{refused}");
 }
 

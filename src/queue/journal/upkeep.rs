@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    directory::{REWRITTEN, SPARE, make, segment_name},
+    directory::{LEAST_SEGMENT_BYTES, REWRITTEN, SPARE, make, segment_name},
     format::Seed,
     scan::{UNLIMITED, scan_segment},
     segments::{OpenJournal, Segment, Spare, State, Upkeep},
@@ -44,12 +44,18 @@ impl OpenJournal {
 
     /// Makes the file of the next segment, if it is wanted and there is room.
     pub(super) fn prepare_spare(&self) {
+        if !matches!(self.lock().spare, Spare::Wanted) {
+            return;
+        }
+        let size = self.segment_bytes.min(self.room_for_more());
         {
             let mut state = self.lock();
             if !matches!(state.spare, Spare::Wanted) {
                 return;
             }
-            if state.bytes() + self.segment_bytes as u64 > self.home.bytes_max {
+            if state.bytes() + size as u64 > self.home.bytes_max
+                || size < LEAST_SEGMENT_BYTES.min(self.segment_bytes)
+            {
                 state.spare = Spare::Failed;
                 return;
             }
@@ -59,9 +65,23 @@ impl OpenJournal {
         // Remove an earlier spare that could not be used, if there is one; if it stays, `make` fails.
         let place = self.place();
         drop(place.remove_file(&path));
-        let made = make(&place, &path, self.segment_bytes, self.segment_bytes);
+        let made = make(&place, &path, size, size);
         // Ignore a failure: the next append hits the same lack of room and reports it.
         self.lock().spare = made.map_or(Spare::Failed, |(file, size)| Spare::Ready { file, size });
+    }
+
+    /// Removes the spare. Another one is made for the segment after the next.
+    pub(super) fn remove_spare(&self) {
+        let taken = {
+            let mut state = self.lock();
+            matches!(state.spare, Spare::Ready { .. })
+                .then(|| std::mem::replace(&mut state.spare, Spare::Making))
+        };
+        if taken.is_some() {
+            // If the file stays, the next spare replaces it.
+            drop(self.place().remove_file(self.directory.join(SPARE)));
+            self.lock().spare = Spare::Failed;
+        }
     }
 
     /// Keeps the file of a retired segment as the spare for the next one, or removes it.
@@ -232,7 +252,7 @@ impl OpenJournal {
             self.place().remove_if_there(&old.path)?;
             self.lock().segments.retain(|segment| segment.number != number);
         }
-        let next = if is_last { Some(self.new_segment(old.last, 0)?) } else { None };
+        let next = if is_last { Some(self.new_segment(old.last, 0, usize::MAX)?) } else { None };
         let mut state = self.lock();
         if is_needed && is_last {
             // The new segment has to be synced too.

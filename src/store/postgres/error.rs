@@ -11,6 +11,8 @@ use crate::store::{AppendError, Fault};
 /// The caller drops the connection afterwards.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
+const DISK_FULL: &str = "53100";
+
 const NO_TLS: &str =
     "the database server has no TLS, or a certificate that is not trusted: look at sslmode and sslrootcert";
 
@@ -54,7 +56,7 @@ pub(super) fn store_error(cause: sqlx::Error) -> AuditError {
         }
         "25P03" => "the server ended a transaction of this process, which had sent nothing for too long",
         "53300" => "the database server has no connection left: raise max_connections, or use a pooler",
-        "53100" => "the database server's disk is full",
+        DISK_FULL => "the database server's disk is full",
         "25006" => "the database server is read-only: a standby, or default_transaction_read_only",
         "57014" => "the database server cancelled the statement: raise statement_timeout for this role",
         code if code.starts_with("57P") => "the database server is shutting down or starting",
@@ -71,12 +73,14 @@ pub(super) fn store_error(cause: sqlx::Error) -> AuditError {
             _ => "the audit tables cannot be read or written",
         },
     };
-    AuditError::new(ErrorKind::Store, message).because(cause)
+    AuditError::new(ErrorKind::Store, message).for_lack_of_room(code == DISK_FULL).because(cause)
 }
 
 /// The error of any statement of an append but the one that inserts rows. The database is at fault.
 pub(super) fn append_error(cause: sqlx::Error) -> AppendError {
-    AppendError { fault: Fault::Store, error: store_error(cause) }
+    let error = store_error(cause);
+    let fault = if error.lacks_room() { Fault::Room { tried: true } } else { Fault::Store };
+    AppendError { fault, error }
 }
 
 /// The error of the statement that inserts rows. A row is at fault only if the error says that it can never be stored.

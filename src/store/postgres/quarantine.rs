@@ -99,9 +99,7 @@ async fn readmit_next(
     // The batch has a new writer: the position of the writer that quarantined the entry must not change.
     match statements.add_rows(&mut transaction, (ledger, first_seq), &[&row], (added_as, 1), guard).await {
         Ok(()) => {}
-        Err(AppendError { fault: Fault::Store, error }) => {
-            return Err(AppendError { fault: Fault::Store, error });
-        }
+        Err(failed @ AppendError { fault: Fault::Store | Fault::Room { .. }, .. }) => return Err(failed),
         Err(_) => return Ok(Some((key, false))),
     }
     statements

@@ -14,6 +14,7 @@ use super::{
     insert::add_rows,
     kept::Kept,
     quarantine,
+    room::Room,
     source::turn,
     tidy::{close_idle, move_log},
     writers::writers,
@@ -79,11 +80,12 @@ pub(super) struct SqliteAppender {
     /// The defect of the SQLite library, if it can corrupt this database.
     defect: Option<AuditError>,
     guard: Guard,
+    room: Room,
 }
 
 impl SqliteAppender {
     pub(super) fn new(connected: Connected, defect: Option<AuditError>, guard: Guard) -> Self {
-        Self { connected, defect, guard }
+        Self { connected, defect, guard, room: Room::default() }
     }
 }
 
@@ -95,7 +97,10 @@ impl Appender for SqliteAppender {
                     let store_fault = |error| AppendError { fault: Fault::Store, error };
                     let _turn = turn(&mut own.turns).await;
                     own.check().await.map_err(store_fault)?;
+                    let log = own.files.as_ref().and_then(Files::log);
+                    self.room.make(&mut own.connection, log.as_deref(), &batch).await?;
                     let applied = append(&mut own.connection, &mut self.guard, batch).await?;
+                    self.room.learn(log.as_deref(), &batch);
                     // Confirm nothing that was committed into files which nobody will find.
                     own.check().await.map_err(store_fault)?;
                     Ok(applied)

@@ -1,6 +1,6 @@
 //! Implements the contracts of a database with the other files of this room; decides nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
@@ -23,6 +23,12 @@ impl Backend for Sqlite {
         let file = self.file_path()?;
         let beside = directory.parent().and_then(|parent| file.strip_prefix(parent).ok());
         Some(format!("sqlite:{}", beside.unwrap_or(&file).to_str()?))
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        // The file may be a link.
+        let file = self.file_path()?;
+        std::fs::canonicalize(&file).unwrap_or(file).parent().map(Path::to_owned)
     }
 
     fn queue_by_default(&self) -> QueueByDefault {

@@ -8,13 +8,27 @@ use crate::store::{AppendError, Fault};
 
 /// The primary result code of an error from SQLite itself.
 pub(super) fn code_of(error: &sqlx::Error) -> Option<i32> {
-    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+    extended_code_of(error).map(|code| code & 0xff)
+}
+
+fn extended_code_of(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
 }
 
 /// Whether the error is `SQLITE_BUSY`, or `SQLITE_LOCKED`, which a shared cache in memory gives.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(code_of(error), Some(5 | 6))
+}
+
+/// Whether there was no room: `SQLITE_FULL`, or `SQLITE_IOERR_SHMSIZE`, if the index of the write-ahead log cannot be made.
+fn lacks_room(error: &sqlx::Error) -> bool {
+    code_of(error) == Some(13) || extended_code_of(error) == Some(4874)
+}
+
+/// Whether there may have been no room: SQLite has the same code, `SQLITE_IOERR_WRITE`, for a quota, a limit on the size of
+/// files, and a disk that has failed.
+fn may_lack_room(error: &sqlx::Error) -> bool {
+    lacks_room(error) || extended_code_of(error) == Some(778)
 }
 
 /// Whether the error is `SQLITE_CORRUPT` or `SQLITE_NOTADB`.
@@ -44,10 +58,13 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
         Some(11) => {
             format!("{shown} is damaged: restore it from a backup, or move it away to start a new ledger")
         }
-        Some(13) => format!("no room for {shown}: free space on its file system"),
+        _ if lacks_room(&cause) => format!("no room for {shown}: free space on its file system"),
+        _ if may_lack_room(&cause) => format!(
+            "{shown} cannot be written: a quota or a limit on the size of files (ulimit -f) is reached, or its disk has failed"
+        ),
         _ => format!("{shown} cannot be opened, migrated, read or written"),
     };
-    AuditError::new(ErrorKind::Store, message).because(cause)
+    AuditError::new(ErrorKind::Store, message).for_lack_of_room(lacks_room(&cause)).because(cause)
 }
 
 /// Turns an error of a statement that inserts rows into one that blames a row, if it says that the row can never be
@@ -70,5 +87,6 @@ pub(super) fn insert_error(cause: sqlx::Error) -> AppendError {
 
 /// Turns an error of any other statement of an append into one that blames the database.
 pub(super) fn append_error(cause: sqlx::Error) -> AppendError {
-    AppendError { fault: Fault::Store, error: store_error(Path::new("the audit database"), cause) }
+    let fault = if may_lack_room(&cause) { Fault::Room { tried: true } } else { Fault::Store };
+    AppendError { fault, error: store_error(Path::new("the audit database"), cause) }
 }

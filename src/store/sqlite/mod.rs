@@ -14,6 +14,7 @@
 //! | `wal.rs` | reads a write-ahead log from outside SQLite |
 //! | `kept.rs` | keeps a connection that must not be closed |
 //! | `tidy.rs` | moves the write-ahead log into the database: when idle, and at the end |
+//! | `room.rs` | commits few rows at a time where there is little room |
 //! | `insert.rs` | adds rows at the head of the ledger |
 //! | `guard.rs` | compares what is stored with what was sent, where triggers may have changed it |
 //! | `quarantine.rs` | reads quarantined entries, and retries them |
@@ -49,6 +50,7 @@ mod plan;
 mod quarantine;
 mod read;
 mod recorded_reads;
+mod room;
 mod rows;
 mod source;
 mod sql;

@@ -85,9 +85,7 @@ async fn readmit_next(
     let first_seq = held.next_seq.map_err(|_| altered())?;
     match add_rows(&mut transaction, first_seq, &[&row], (writer, 1), guard).await {
         Ok(()) => {}
-        Err(AppendError { fault: Fault::Store, error }) => {
-            return Err(AppendError { fault: Fault::Store, error });
-        }
+        Err(failed @ AppendError { fault: Fault::Store | Fault::Room { .. }, .. }) => return Err(failed),
         Err(_) => return Ok(Some((rowid, false))),
     }
     sqlx::query("DELETE FROM tracing_audit_quarantine WHERE rowid = ?")

@@ -14,4 +14,6 @@ mod journal;
 #[cfg(target_os = "linux")]
 mod power_loss;
 mod processes;
+#[cfg(target_os = "linux")]
+mod room;
 mod service;
