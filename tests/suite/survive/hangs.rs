@@ -309,7 +309,7 @@ fn sectors_of_a_journal_that_cannot_be_read_cost_what_is_in_them_and_block_nothi
         std::process::exit(0);
     }
     // In the middle, with more sectors than one; and at the first record.
-    for (from, until) in [("65536", "73728"), ("4096", "4608")] {
+    let next = [("65536", "73728"), ("4096", "4608")].map(|(from, until)| {
         let directory = tempfile::tempdir().unwrap();
         let mut dead = again(this_test!());
         dead.env(DIRECTORY, directory.path()).stdout(std::process::Stdio::null());
@@ -318,6 +318,9 @@ fn sectors_of_a_journal_that_cannot_be_read_cost_what_is_in_them_and_block_nothi
         next.env(DIRECTORY, directory.path()).env(WHEN, "after").stdout(std::process::Stdio::null());
         next.env("LD_PRELOAD", &LIBRARY.1).env("AUDIT_FAIL_READ", ".segment");
         next.env("AUDIT_FAIL_FROM", from).env("AUDIT_FAIL_UNTIL", until);
-        assert!(wait(next.spawn().unwrap()).success(), "{from} to {until}");
+        (from, next.spawn().unwrap(), directory)
+    });
+    for (from, next, _directory) in next {
+        assert!(wait(next).success(), "{from}");
     }
 }
