@@ -5,7 +5,7 @@
 //! | [`journal`](crate::AuditLogBuilder::journal), of a file opened by path | `audit.db.queue` beside `audit.db` | accepted entries should survive the process, and whoever copies the one file sees the other |
 //! | [`journal_max_bytes`](crate::AuditLogBuilder::journal_max_bytes) | 1 GiB | some three million entries: an hour without the database at a thousand a second |
 //! | segments of a journal | 16 MiB | a new segment is rare, and space is freed in small steps |
-//! | what journals leave to a database in the same file system | three quarters of what is free and of what they hold, at least 1 MiB | an entry takes up to 2.1 times as many bytes in the database as in a journal, and indexes on request and the write-ahead log have to fit beside it |
+//! | what journals leave to a database in the same file system | three quarters of what is free and of what they hold, at least 1 MiB | an entry takes up to 2.5 times as many bytes in the database as in a journal, and indexes on request and the write-ahead log have to fit beside it |
 //! | [`durability`](crate::AuditLogBuilder::durability) | survives a crash of the process, not a loss of power | costs no sync; committed entries are synced in any case |
 //! | the queue of a PostgreSQL server | none: choose one | a server can be away for long, and how much that may cost is your decision |
 //! | [`in_memory_queue`](crate::AuditLogBuilder::in_memory_queue), of a SQLite pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |

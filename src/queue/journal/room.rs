@@ -2,7 +2,7 @@
 //! without anybody making room.
 //!
 //! The journals together take at most a quarter of what is free there and of what they hold already. In the database an entry
-//! takes up to 2.1 times as many bytes as in a journal, measured with the indexes of every log; those on request and the
+//! takes up to 2.5 times as many bytes as in a journal, measured with the indexes of every log; those on request and the
 //! write-ahead log come beside. Each segment takes at most a quarter of that, so that settled ones return their room while
 //! others are in use. The last megabyte is never taken.
 
