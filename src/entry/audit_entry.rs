@@ -75,21 +75,53 @@ impl AuditEntry {
     }
 }
 
+/// The problem of an entry whose action is reserved and that the log itself did not make.
+pub(super) const RESERVED: &str = "action: what begins with `audit.` is reserved for the log's own entries";
+
+/// Whether an action is, or looks like, one of those that only the log itself may use.
+pub(super) fn is_reserved(action: &str) -> bool {
+    let is_seen = |c: &char| {
+        let unseen = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+        !unseen && !c.is_whitespace() && !c.is_control()
+    };
+    let mut seen = action.chars().filter(is_seen).map(|c| c.to_ascii_lowercase());
+    "audit.".chars().all(|c| seen.next() == Some(c))
+}
+
 /// An entry of the ledger, with its place in the order of commit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// Serialized, it is one flat object: the fields of the entry stand beside those of this struct.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SequencedEntry {
     /// The ledger that the entry belongs to.
     pub ledger: String,
     /// The number of the entry in the ledger: contiguous from 0, in the order of commit.
     pub seq: u64,
-    /// The entry itself. When serialized, its fields are flattened into those of this struct.
-    #[serde(flatten)]
+    /// The entry itself.
     pub entry: AuditEntry,
     /// The time at which the entry's batch was committed, by the writer's clock.
     pub committed_at: DateTime<Utc>,
     /// The problems of the event, each as `field: problem`; empty for a well-formed event.
     pub problems: Vec<String>,
+}
+
+impl SequencedEntry {
+    /// Whether the log itself made this entry: one with the action `audit.gap`, which reports what the log does not
+    /// hold. An event or a written entry that uses an action beginning with `audit.` is stored, and lists that as a
+    /// problem, which nobody can keep it from.
+    ///
+    /// ```
+    /// # use tracing_audit::SequencedEntry;
+    /// # fn declared_losses(entries: &[SequencedEntry]) -> impl Iterator<Item = &SequencedEntry> {
+    /// entries.iter().filter(|found| found.is_own() && found.entry.action == "audit.gap")
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        is_reserved(&self.entry.action) && !self.problems.iter().any(|problem| problem == RESERVED)
+    }
 }
 
 /// The decision about an action.
@@ -157,6 +189,11 @@ impl FromStr for Decision {
 /// process: filter by `audit_id("alice@example.com")` to find the actions of Alice. The text itself is kept in the
 /// entry's metadata.
 ///
+/// It is for queries, and for entries that are written as values. An event gives the name itself: a UUID of version 5
+/// that an event gives as an id is taken for a name of its own, with a problem, so that nobody passes for somebody else
+/// by giving the UUID of that name (see
+/// [`own_version_5_ids`](crate::AuditLogBuilder::own_version_5_ids)).
+///
 /// ```
 /// # use tracing_audit::audit_id;
 /// assert_eq!(audit_id("alice"), audit_id("alice"));
@@ -165,6 +202,11 @@ impl FromStr for Decision {
 #[must_use]
 pub fn audit_id(text: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, text.as_bytes())
+}
+
+/// Whether this may be the id that [`audit_id`] makes of some name.
+pub(crate) fn is_namelike(id: Uuid) -> bool {
+    id.get_version() == Some(uuid::Version::Sha1)
 }
 
 #[cfg(test)]

@@ -5,20 +5,26 @@
 
 use std::borrow::Cow;
 
-use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use super::{
-    audit_entry::{Decision, audit_id},
+    audit_entry::{Decision, RESERVED, audit_id, is_namelike, is_reserved},
+    debug_text::{Said, is_id, is_typed, said, said_in_json},
+    float::shortest,
+    json_text::{Kept, read},
     moment::{MAX_TS, MIN_TS},
     normal::normalize_json,
     record::{Damaged, Field, Fields, Record, Value, decode},
     row::{Row, problem_list},
+    statics::set_aside,
+    time_text,
 };
 
-const TOO_WIDE: &str = "holds an integer beyond 64 bits, kept as text";
+const DEBUG: &str = "looks like the output of `Debug` and is kept as it stands; record it by `%`";
+const NAMELIKE: &str = "a UUID of version 5, as those that are made from names: taken for a name of its own, so that \
+                        nobody passes for somebody else";
 
 /// The values for fields that an event does not have. A journal keeps them as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +32,11 @@ const TOO_WIDE: &str = "holds an integer beyond 64 bits, kept as text";
 pub(crate) struct EventDefaults {
     pub(crate) workspace: Uuid,
     pub(crate) decision: Option<Decision>,
-    /// Added to the metadata of every event; a value of the event itself with the same name wins.
+    /// Added to the metadata of every event; a field of the event itself with the same name wins.
     pub(crate) metadata: Map<String, Json>,
+    /// Whether UUIDs of version 5 that events give are ids of the application's own, and not made from names by us.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) own_version_5: bool,
 }
 
 /// Turns one record of a queue into a row.
@@ -38,10 +47,86 @@ pub(crate) fn interpret(record: &[u8], defaults: &EventDefaults) -> Result<Row, 
     }
 }
 
+fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &EventDefaults) -> Result<Row, Damaged> {
+    let mut given = Vec::new();
+    for field in fields {
+        given.extend(Given::new(field?));
+    }
+    let mut draft = Draft { own_version_5: defaults.own_version_5, ..Draft::default() };
+    for (index, field) in given.iter().enumerate() {
+        match field.value {
+            Value::EventName => draft.event_name = Some(field.name),
+            Value::Lost => draft.problem(field, "did not fit or could not be read, left out"),
+            _ if is_overruled(field, given.iter().skip(index + 1)) => {}
+            _ => draft.take(field),
+        }
+    }
+    Ok(draft.row(id, emitted, defaults))
+}
+
+/// Whether a later field of the same name counts instead: an earlier value leaves no trace.
+fn is_overruled<'a>(field: &Given<'_>, mut later: impl Iterator<Item = &'a Given<'a>>) -> bool {
+    later.any(|later| later.name == field.name && !matches!(later.value, Value::EventName | Value::Lost))
+}
+
+/// A field, and what its text says.
+struct Given<'a> {
+    field: Field<'a>,
+    /// What the field says, if that is another text than its value's.
+    said: Option<Cow<'a, str>>,
+    /// Whether the field should hold one value and holds the `Debug` of something else.
+    is_structure: bool,
+}
+
+impl<'a> std::ops::Deref for Given<'a> {
+    type Target = Field<'a>;
+
+    fn deref(&self) -> &Field<'a> {
+        &self.field
+    }
+}
+
+impl<'a> Given<'a> {
+    /// The field, unless it says that there is no value: it then counts as not given, as an `Option` that `tracing`
+    /// itself records.
+    fn new(field: Field<'a>) -> Option<Self> {
+        let is_whole = !field.truncated && !field.panicked;
+        let said = match field.value {
+            Value::Text(text) if field.formatted && is_whole && is_typed(field.name) => said(text),
+            Value::Json(text) if is_whole && field.name != "metadata" && is_typed(field.name) => {
+                said_in_json(text)
+            }
+            _ => return Some(Self { field, said: None, is_structure: false }),
+        };
+        match said {
+            Said::Nothing => None,
+            Said::Structure => Some(Self { field, said: None, is_structure: true }),
+            Said::Text(text) => Some(Self { field, said: Some(text), is_structure: false }),
+        }
+    }
+
+    fn text(&self) -> Cow<'a, str> {
+        self.said.clone().unwrap_or_else(|| text_of(self.value))
+    }
+}
+
 /// The fields of one event while they are being interpreted.
 #[derive(Default)]
 struct Draft<'a> {
+    own_version_5: bool,
     problems: Vec<String>,
+    workspace_id: Option<Uuid>,
+    session_id: Option<Uuid>,
+    agent_id: Option<Uuid>,
+    action: Option<Cow<'a, str>>,
+    /// Whether the log itself wrote the action.
+    is_own: bool,
+    resource: Option<Cow<'a, str>>,
+    resource_id: Option<Cow<'a, str>>,
+    reason: Option<Cow<'a, str>>,
+    decision: Option<Cow<'a, str>>,
+    risk_score: Option<f64>,
+    ts: Option<i64>,
     /// Metadata that the event gives field by field.
     explicit: Vec<(&'a str, Json)>,
     /// Metadata that the event gives as one object, in the field `metadata`.
@@ -50,83 +135,70 @@ struct Draft<'a> {
     event_name: Option<&'a str>,
 }
 
-fn event(id: Uuid, emitted: i64, fields: Fields<'_>, defaults: &EventDefaults) -> Result<Row, Damaged> {
-    let mut draft = Draft::default();
-    let (mut workspace_id, mut session_id, mut agent_id) = (None, None, None);
-    let (mut action, mut resource, mut resource_id, mut reason) = (None, None, None, None);
-    let (mut decision, mut risk_score, mut ts) = (None, None, emitted);
-    let fields: Vec<Field<'_>> = fields.collect::<Result<_, _>>()?;
-    for (index, field) in fields.iter().enumerate() {
-        if field.value == Value::EventName {
-            draft.event_name = Some(field.name);
-            continue;
-        }
-        if field.value == Value::Lost {
-            draft.problem(field, "did not fit or could not be read, left out");
-            continue;
-        }
-        if is_overruled(field, fields.iter().skip(index + 1)) {
-            continue;
-        }
-        draft.note_damage(field);
+impl<'a> Draft<'a> {
+    fn take(&mut self, field: &Given<'a>) {
+        self.note_damage(field);
         match field.name {
-            "workspace_id" => workspace_id = Some(draft.id(field)),
-            "session_id" => session_id = Some(draft.id(field)),
-            "agent_id" => agent_id = Some(draft.id(field)),
-            "action" => action = Some(draft.text(field)),
-            "resource" => resource = Some(draft.text(field)),
-            "resource_id" => resource_id = Some(draft.text(field)),
-            "reason" => reason = Some(draft.text(field)),
-            "message" => draft.message = Some(draft.text(field)),
-            "decision" => decision = Some(draft.decision(field)),
-            "risk_score" => risk_score = draft.risk_score(field),
-            "occurred_at" => ts = draft.occurred_at(field).unwrap_or(emitted),
-            "metadata" => draft.metadata(field),
+            "workspace_id" => self.workspace_id = Some(self.id(field)),
+            "session_id" => self.session_id = Some(self.id(field)),
+            "agent_id" => self.agent_id = Some(self.id(field)),
+            "action" => {
+                self.action = Some(self.word(field));
+                self.is_own = field.own;
+            }
+            "resource" => self.resource = Some(self.word(field)),
+            "resource_id" => self.resource_id = Some(self.word(field)),
+            "reason" => self.reason = Some(self.text(field)),
+            "message" => self.message = Some(self.text(field)),
+            "decision" => self.decision = Some(self.decision(field)),
+            "risk_score" => self.risk_score = self.risk_score(field),
+            "occurred_at" => self.ts = self.occurred_at(field),
+            "metadata" => self.metadata(field),
             name => {
-                let value = draft.json(field);
-                draft.explicit.push((name, value));
+                let value = self.json(field);
+                self.explicit.push((name, value));
             }
         }
     }
-    if let Some(message) = draft.message.take() {
-        if reason.is_none() {
-            reason = Some(message);
-        } else {
-            draft.explicit.push(("message", Json::String(message.into_owned())));
+
+    fn row(mut self, id: Uuid, emitted: i64, defaults: &EventDefaults) -> Row {
+        if let Some(message) = self.message.take() {
+            if self.reason.is_none() {
+                self.reason = Some(message);
+            } else {
+                self.explicit.push(("message", Json::String(message.into_owned())));
+            }
+        }
+        let action = self.action.take().or(self.event_name.map(Cow::Borrowed)).unwrap_or_else(|| {
+            self.problems.push("action: missing".to_owned());
+            Cow::Borrowed("")
+        });
+        if !self.is_own && is_reserved(&action) {
+            self.problems.push(RESERVED.to_owned());
+        }
+        let decision = defaults.decision.map_or("", Decision::as_str);
+        let metadata = self.merged(defaults.metadata.clone());
+        Row {
+            id,
+            ts: self.ts.unwrap_or(emitted),
+            workspace_id: self.workspace_id.unwrap_or(defaults.workspace),
+            session_id: self.session_id,
+            agent_id: self.agent_id,
+            action: action.into(),
+            resource: self.resource.unwrap_or_default().into(),
+            resource_id: self.resource_id.map(Into::into),
+            decision: self.decision.unwrap_or(Cow::Borrowed(decision)).into(),
+            reason: self.reason.map(Into::into),
+            risk_score: self.risk_score,
+            metadata: metadata.to_string().into(),
+            problems: problem_list(&self.problems),
         }
     }
-    let action = action.or(draft.event_name.map(Cow::Borrowed)).unwrap_or_else(|| {
-        draft.problems.push("action: missing".to_owned());
-        Cow::Borrowed("")
-    });
-    let decision = decision.unwrap_or(Cow::Borrowed(defaults.decision.map_or("", Decision::as_str)));
 
-    let metadata = draft.merged(defaults.metadata.clone());
-    Ok(Row {
-        id,
-        ts,
-        workspace_id: workspace_id.unwrap_or(defaults.workspace),
-        session_id,
-        agent_id,
-        action: action.into(),
-        resource: resource.unwrap_or_default().into(),
-        resource_id: resource_id.map(Into::into),
-        decision: decision.into(),
-        reason: reason.map(Into::into),
-        risk_score,
-        metadata: metadata.to_string().into(),
-        problems: problem_list(&draft.problems),
-    })
-}
-
-/// Whether a later field of the same name counts instead: an earlier value leaves no trace.
-fn is_overruled<'a>(field: &Field<'_>, mut later: impl Iterator<Item = &'a Field<'a>>) -> bool {
-    later.any(|later| later.name == field.name && !matches!(later.value, Value::EventName | Value::Lost))
-}
-
-impl<'a> Draft<'a> {
-    /// The metadata in normal form: what the event's own fields say beats its object, which beats the defaults.
+    /// The metadata in normal form: what the event's own fields say beats the defaults, which beat its object.
     fn merged(&mut self, mut metadata: Map<String, Json>) -> Json {
+        let explicit = |name: &str| self.explicit.iter().any(|(explicit, _)| *explicit == name);
+        set_aside(&mut self.object, &metadata, explicit, &mut self.problems);
         metadata.append(&mut self.object);
         metadata.extend(self.explicit.drain(..).map(|(name, value)| (name.to_owned(), value)));
         let mut metadata = Json::Object(metadata);
@@ -138,7 +210,7 @@ impl<'a> Draft<'a> {
         self.problems.push(format!("{}: {what}", field.name));
     }
 
-    fn note_damage(&mut self, field: &Field<'_>) {
+    fn note_damage(&mut self, field: &Given<'_>) {
         if field.truncated {
             self.problem(field, "too long, cut");
         }
@@ -148,13 +220,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Keeps a value that was not understood in the metadata, as it is.
-    fn keep_raw(&mut self, field: &Field<'a>) {
+    fn keep_raw(&mut self, field: &Given<'a>) {
         let raw = json_of(field.value);
         self.explicit.push((field.name, raw));
     }
 
-    fn text(&mut self, field: &Field<'a>) -> Cow<'a, str> {
-        let text = text_of(field.value);
+    fn text(&mut self, field: &Given<'a>) -> Cow<'a, str> {
+        let text = field.text();
         if text.contains('\0') {
             self.problem(field, "NUL replaced");
             return Cow::Owned(text.replace('\0', "\u{fffd}"));
@@ -162,16 +234,33 @@ impl<'a> Draft<'a> {
         text
     }
 
-    fn id(&mut self, field: &Field<'a>) -> Uuid {
-        let text = text_of(field.value);
-        Uuid::try_parse(&text).unwrap_or_else(|_| {
-            let id = audit_id(&text);
-            self.explicit.push((field.name, Json::String(text.into_owned())));
-            id
-        })
+    /// A text that names something.
+    fn word(&mut self, field: &Given<'a>) -> Cow<'a, str> {
+        if field.is_structure {
+            self.problem(field, DEBUG);
+        }
+        self.text(field)
     }
 
-    fn decision(&mut self, field: &Field<'a>) -> Cow<'a, str> {
+    fn id(&mut self, field: &Given<'a>) -> Uuid {
+        if field.is_structure {
+            self.problem(field, DEBUG);
+        }
+        let text = field.text();
+        let id = match Uuid::try_parse(&text) {
+            Ok(id) if self.own_version_5 || !is_namelike(id) => return id,
+            // Perhaps the id of somebody's name: the text is another one than that name.
+            Ok(id) => {
+                self.problem(field, NAMELIKE);
+                audit_id(&id.to_string())
+            }
+            Err(_) => audit_id(&text),
+        };
+        self.explicit.push((field.name, Json::String(text.into_owned())));
+        id
+    }
+
+    fn decision(&mut self, field: &Given<'a>) -> Cow<'a, str> {
         let word = self.text(field);
         if word.is_empty() {
             // An empty decision says that nobody decided, and keeps the log's default from being used.
@@ -186,10 +275,10 @@ impl<'a> Draft<'a> {
         )
     }
 
-    fn risk_score(&mut self, field: &Field<'a>) -> Option<f64> {
+    fn risk_score(&mut self, field: &Given<'a>) -> Option<f64> {
         let score = match field.value {
-            Value::F64(score) => Some(score),
-            _ => text_of(field.value).trim().parse().ok(),
+            Value::F64(score) => Some(shortest(score)),
+            _ => field.text().trim().parse().ok(),
         };
         let finite = score.filter(|score| score.is_finite());
         if finite.is_none() {
@@ -200,87 +289,61 @@ impl<'a> Draft<'a> {
         finite.map(|score| score + 0.0)
     }
 
-    fn occurred_at(&mut self, field: &Field<'a>) -> Option<i64> {
-        let text = text_of(field.value);
-        let micros = DateTime::parse_from_rfc3339(text.trim()).ok().map(|ts| ts.timestamp_micros());
+    fn occurred_at(&mut self, field: &Given<'a>) -> Option<i64> {
+        let time = time_text::read(&text_of(field.value));
+        let micros = time.and_then(|time| i64::try_from(time.micros).ok());
         let micros = micros.filter(|micros| (MIN_TS..=MAX_TS).contains(micros));
-        if micros.is_none() {
-            self.problem(field, "not an RFC 3339 time within the years 1 to 9999");
+        let problem = match micros {
+            None => Some("not a time with its offset from UTC, within the years 1 to 9999"),
+            Some(_) if time.is_some_and(|time| time.leap) => {
+                Some("a leap second, stored as the second after it")
+            }
+            Some(_) => None,
+        };
+        if let Some(problem) = problem {
+            self.problem(field, problem);
             self.keep_raw(field);
         }
         micros
     }
 
-    fn metadata(&mut self, field: &Field<'a>) {
-        let parsed = match field.value {
-            Value::Text(text) | Value::Json(text) => serde_json::from_str(text).ok(),
-            _ => None,
+    fn metadata(&mut self, field: &Given<'a>) {
+        let object = match (field.value, &field.said) {
+            (Value::Text(_), Some(text)) => read(text),
+            (Value::Text(text) | Value::Json(text), _) => read(text),
+            _ => Err(Kept::NotJson),
         };
-        match parsed {
-            Some(Json::Object(object)) if !holds_wide_integer(text_of(field.value).as_bytes()) => {
+        let problem = match object {
+            Ok(Json::Object(object)) => {
                 self.object = object;
+                return;
             }
-            Some(Json::Object(_)) => {
-                self.problem(field, TOO_WIDE);
-                self.keep_raw(field);
-            }
-            _ => {
-                self.problem(field, "not a JSON object");
-                self.keep_raw(field);
-            }
-        }
+            Err(Kept::Changed(change)) => change,
+            Ok(_) | Err(Kept::NotJson) => "not a JSON object",
+        };
+        self.problem(field, problem);
+        self.keep_raw(field);
     }
 
-    fn json(&mut self, field: &Field<'a>) -> Json {
-        match field.value {
-            Value::Json(text) if holds_wide_integer(text.as_bytes()) => {
-                self.problem(field, TOO_WIDE);
-                Json::from(text)
-            }
-            Value::Json(text) => serde_json::from_str(text).unwrap_or_else(|_| {
+    fn json(&mut self, field: &Given<'a>) -> Json {
+        if field.is_structure && is_id(field.name) && field.formatted {
+            self.problem(field, DEBUG);
+        }
+        match (field.value, &field.said) {
+            (Value::Text(_), Some(said)) => Json::from(&**said),
+            (Value::Json(text), _) => read(text).unwrap_or_else(|kept| {
+                let problem = match kept {
+                    Kept::Changed(change) => change,
+                    Kept::NotJson => "not readable as JSON",
+                };
                 if !field.truncated && !field.panicked {
-                    self.problem(field, "not readable as JSON");
+                    self.problem(field, problem);
                 }
-                Json::String(text.to_owned())
+                Json::from(text)
             }),
-            value => json_of(value),
+            (value, _) => json_of(value),
         }
     }
-}
-
-/// Whether valid JSON contains an integer that fits neither `i64` nor `u64`, and so would be read as a rounded float.
-fn holds_wide_integer(json: &[u8]) -> bool {
-    let mut rest = json;
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        match first {
-            b'"' => {
-                while let [byte, tail @ ..] = rest {
-                    rest = tail;
-                    match byte {
-                        b'"' => break,
-                        b'\\' => rest = rest.get(1..).unwrap_or(&[]),
-                        _ => {}
-                    }
-                }
-            }
-            b'-' | b'0'..=b'9' => {
-                let within = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
-                let length = 1 + tail.iter().take_while(|byte| within(byte)).count();
-                let start = json.len() - tail.len() - 1;
-                let number =
-                    json.get(start..start + length).and_then(|number| std::str::from_utf8(number).ok());
-                let number = number.unwrap_or("");
-                let integer = !number.contains(['.', 'e', 'E']);
-                if integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
-                    return true;
-                }
-                rest = json.get(start + length..).unwrap_or(&[]);
-            }
-            _ => {}
-        }
-    }
-    false
 }
 
 fn json_of(value: Value<'_>) -> Json {
@@ -290,7 +353,7 @@ fn json_of(value: Value<'_>) -> Json {
         Value::I64(number) => Json::from(number),
         // JSON has no number for NaN and the infinities: keep them as text.
         Value::F64(number) if !number.is_finite() => Json::from(number.to_string()),
-        Value::F64(number) => Json::from(number),
+        Value::F64(number) => Json::from(shortest(number)),
         Value::Bool(truth) => Json::from(truth),
         Value::EventName | Value::Lost => Json::Null,
     }
@@ -301,7 +364,7 @@ fn text_of(value: Value<'_>) -> Cow<'_, str> {
         Value::Text(text) | Value::Json(text) => Cow::Borrowed(text),
         Value::U64(number) => Cow::Owned(number.to_string()),
         Value::I64(number) => Cow::Owned(number.to_string()),
-        Value::F64(number) => Cow::Owned(number.to_string()),
+        Value::F64(number) => Cow::Owned(shortest(number).to_string()),
         Value::Bool(truth) => Cow::Borrowed(if truth { "true" } else { "false" }),
         Value::EventName | Value::Lost => Cow::Borrowed(""),
     }
@@ -414,17 +477,19 @@ mod tests {
     }
 
     #[test]
-    fn explicit_fields_beat_the_metadata_object_which_beats_the_static_fields() {
+    fn explicit_fields_beat_the_static_fields_which_beat_the_metadata_object() {
         let defaults = EventDefaults {
-            metadata: json!({"a": 0, "b": 0, "c": 0}).as_object().cloned().unwrap(),
+            metadata: json!({"a": 0, "b": 0}).as_object().cloned().unwrap(),
             ..EventDefaults::default()
         };
         let row = row_with(&defaults, |out| {
             out.str("action", "x");
             out.u64("a", 2);
-            out.str("metadata", r#"{"a": 1, "b": 1}"#);
+            out.u64("c", 2);
+            out.str("metadata", r#"{"b": 1, "c": 1}"#);
         });
-        assert_eq!(metadata(&row), json!({"a": 2, "b": 1, "c": 0}));
+        assert_eq!(metadata(&row), json!({"a": 2, "b": 0, "c": 2, "given": {"b": 1}}));
+        assert_eq!(problems(&row).len(), 1);
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! Brings entries, texts and JSON into the normal form in which they are stored.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     audit_entry::AuditEntry,
+    json_text::{PRIVATE_KEY, plain},
     moment::{MAX_TS, MIN_TS, from_micros},
 };
 
 /// The greatest depth of stored JSON. Deeper values could be built in memory but not read back: `serde_json` stops at
 /// 128 levels.
 const MAX_DEPTH: usize = 100;
+
+const NUL: &str = "NUL replaced";
+const DEEP: &str = "nested deeper than 100 levels, the rest kept as text";
 
 /// Brings an entry into normal form and returns the problems that it had to correct. A second call changes nothing.
 pub(crate) fn normalize(entry: &mut AuditEntry) -> Vec<String> {
@@ -50,44 +54,128 @@ pub(crate) fn replace_nul(text: &mut String) -> bool {
     found
 }
 
-/// Replaces U+0000 and too deep values in JSON, and adds the problems found to the list.
+/// Brings JSON into the normal form, which is the same whatever features other crates turn on in `serde_json`, and adds
+/// the problems found to the list: U+0000, too deep values, numbers that no `i64`, `u64` or `f64` holds, and keys that
+/// `serde_json` keeps for itself are replaced.
 pub(crate) fn normalize_json(value: &mut Value, problems: &mut Vec<String>) {
-    let (mut nul, mut deep) = (false, false);
-    clean(value, 0, &mut nul, &mut deep);
-    if nul {
-        problems.push("metadata: NUL replaced".to_owned());
-    }
-    if deep {
-        problems.push(format!("metadata: nested deeper than {MAX_DEPTH} levels, the rest kept as text"));
+    let mut found = Found::default();
+    found.clean(value, 0);
+    // Keys are in the order of the alphabet, also where a map keeps the order of insertion.
+    value.sort_all_objects();
+    problems.extend(found.notes.iter().map(|note| format!("metadata: {note}")));
+    if let Some(key) = found.twice {
+        problems.push(format!(
+            "metadata: `{key}` is both one key and a path through several; a query finds the value of the one key"
+        ));
     }
 }
 
-fn clean(value: &mut Value, depth: usize, nul: &mut bool, deep: &mut bool) {
-    match value {
-        Value::String(text) => *nul |= replace_nul(text),
-        Value::Array(_) | Value::Object(_) if depth >= MAX_DEPTH => {
-            let mut text = value.to_string();
-            replace_nul(&mut text);
-            *value = Value::String(text);
-            *deep = true;
+/// What was corrected in JSON, or noticed.
+#[derive(Default)]
+struct Found {
+    notes: Vec<&'static str>,
+    /// A key that a path through several keys is written like.
+    twice: Option<String>,
+}
+
+impl Found {
+    fn note(&mut self, note: &'static str) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| clean(item, depth + 1, nul, deep)),
-        Value::Object(map) => {
-            let hostile: Vec<String> = map.keys().filter(|key| key.contains('\0')).cloned().collect();
-            for key in hostile {
-                if let Some(inner) = map.remove(&key) {
-                    let mut clean = key.replace('\0', "\u{fffd}");
-                    while map.contains_key(&clean) {
-                        clean.push('\u{fffd}');
-                    }
-                    map.insert(clean, inner);
-                    *nul = true;
+    }
+
+    fn clean(&mut self, value: &mut Value, depth: usize) {
+        match value {
+            Value::String(text) => {
+                if replace_nul(text) {
+                    self.note(NUL);
                 }
             }
-            map.values_mut().for_each(|inner| clean(inner, depth + 1, nul, deep));
+            Value::Array(_) | Value::Object(_) if depth >= MAX_DEPTH => {
+                value.sort_all_objects();
+                let mut text = value.to_string();
+                replace_nul(&mut text);
+                *value = Value::String(text);
+                self.note(DEEP);
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.clean(item, depth + 1)),
+            Value::Object(map) => {
+                self.clean_keys(map);
+                map.values_mut().for_each(|inner| self.clean(inner, depth + 1));
+                if self.twice.is_none() {
+                    self.twice = map.keys().find(|key| is_path_too(map, key)).cloned();
+                }
+            }
+            Value::Number(number) => {
+                if let Some(plain) = plain(number) {
+                    *number = plain;
+                } else {
+                    *value = Value::String(number.to_string());
+                    self.note("a number that would be rounded, kept as text");
+                }
+            }
+            Value::Null | Value::Bool(_) => {}
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+
+    fn clean_keys(&mut self, map: &mut Map<String, Value>) {
+        let is_hostile = |key: &&String| key.contains('\0') || key.starts_with(PRIVATE_KEY);
+        let hostile: Vec<String> = map.keys().filter(is_hostile).cloned().collect();
+        for key in hostile {
+            if let Some(inner) = map.remove(&key) {
+                let mut clean = key.replace('\0', "\u{fffd}");
+                if clean != key {
+                    self.note(NUL);
+                }
+                if clean.starts_with(PRIVATE_KEY) {
+                    clean.insert(0, '_');
+                    self.note("a key that `serde_json` keeps for itself, renamed");
+                }
+                while map.contains_key(&clean) {
+                    clean.push('\u{fffd}');
+                }
+                map.insert(clean, inner);
+            }
+        }
+    }
+}
+
+/// The most dots for which a key is compared with the paths that are written like it.
+const MAX_DOTS: usize = 16;
+
+/// Whether a path of several keys that is written like this key with dots leads to another value of the map.
+fn is_path_too(map: &Map<String, Value>, key: &str) -> bool {
+    let mut dots = key.match_indices('.');
+    let leads_on = |(at, _): (usize, &str)| {
+        let (first, rest) = (key.get(..at).unwrap_or_default(), key.get(at + 1..).unwrap_or_default());
+        let inner = map.get(first).and_then(Value::as_object);
+        inner.is_some_and(|inner| inner.contains_key(rest) || is_path_too(inner, rest))
+    };
+    dots.clone().count() <= MAX_DOTS && dots.any(leads_on)
+}
+
+/// At least so many bytes has the text of this JSON; counts no further than to `enough`.
+pub(crate) fn least_length(value: &Value, enough: usize) -> usize {
+    let (mut length, mut open) = (0_usize, vec![value]);
+    while let Some(value) = open.pop() {
+        length += match value {
+            Value::String(text) => text.len() + 2,
+            Value::Array(items) => {
+                open.extend(items);
+                items.len() + 1
+            }
+            Value::Object(map) => {
+                open.extend(map.values());
+                map.keys().map(|key| key.len() + 4).sum::<usize>() + 1
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 1,
+        };
+        if length > enough {
+            break;
+        }
+    }
+    length
 }
 
 /// A text as an entry that holds it is stored.

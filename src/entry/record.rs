@@ -4,18 +4,15 @@
 //! `ts` is in microseconds since 1970.
 //!
 //! An **event** (kind 1) continues with its fields until the end of the record: `tag: u8, length of name: u8, name,
-//! value`. The low four bits of the tag give the type of the value (see [`Tag`]), the high four are flags. Fields from
+//! value`. The low four bits of the tag give the type of the value (see [`Tag`]), the high four are flags, which a reader
+//! that does not know them ignores. Fields from
 //! spans come first, outermost span first, so that the last of several fields with one name counts. The fields are
 //! interpreted when the record is read, on the flusher's thread.
 //!
 //! An **entry** (kind 2) continues with the columns of a [`Row`] other than `id` and `ts`: UUIDs as 16 bytes, texts as
 //! `length: u32, bytes`, optional values after a byte that is 0 or 1.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -24,9 +21,6 @@ use super::{moment::Moment, row::Row};
 const VERSION: u8 = 1;
 const EVENT: u8 = 1;
 const ENTRY: u8 = 2;
-
-/// The text that replaces a value whose `Debug` or `Display` panicked.
-pub(crate) const PANICKED_TEXT: &str = "<panicked while formatting>";
 
 /// The type of a field's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,23 +41,13 @@ pub(crate) enum Tag {
 
 const TAG_MASK: u8 = 0x0f;
 /// Flag of a tag: the text was longer than allowed.
-const TRUNCATED: u8 = 0x10;
+pub(super) const TRUNCATED: u8 = 0x10;
 /// Flag of a tag: the value's own formatting panicked or failed.
-const PANICKED: u8 = 0x20;
-
-/// The largest sizes of a value and of an entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Bytes of one value.
-    pub(crate) value: usize,
-    /// Bytes of a whole record.
-    pub(crate) entry: usize,
-}
-
-impl Limits {
-    /// No limits: for the entries that the log itself writes.
-    pub(crate) const NONE: Self = Self { value: usize::MAX, entry: usize::MAX };
-}
+pub(super) const PANICKED: u8 = 0x20;
+/// Flag of a tag: the text is what `Debug` or `Display` wrote, which arrive in the same way.
+pub(super) const FORMATTED: u8 = 0x40;
+/// Flag of a tag: the log itself wrote the field. No event can set it.
+pub(super) const OWN: u8 = 0x80;
 
 /// The error for a record that does not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +60,7 @@ pub(crate) enum Record<'a> {
     Entry(Row),
 }
 
-/// Writes the header of an event; [`FieldEncoder`] appends the fields.
+/// Writes the header of an event; `FieldEncoder` appends the fields.
 pub(crate) fn begin_event(out: &mut Vec<u8>, at: Moment) {
     header(out, EVENT, at.micros, at.id());
 }
@@ -85,151 +69,6 @@ fn header(out: &mut Vec<u8>, kind: u8, ts: i64, id: Uuid) {
     out.extend_from_slice(&[VERSION, kind]);
     out.extend_from_slice(&ts.to_le_bytes());
     out.extend_from_slice(id.as_bytes());
-}
-
-/// Appends fields to a record and keeps both within [`Limits`].
-#[derive(Debug)]
-pub(crate) struct FieldEncoder<'a> {
-    out: &'a mut Vec<u8>,
-    limits: Limits,
-}
-
-impl<'a> FieldEncoder<'a> {
-    pub(crate) fn new(out: &'a mut Vec<u8>, limits: Limits) -> Self {
-        Self { out, limits }
-    }
-
-    /// Writes tag and name, and reserves room for a value of this many bytes. Returns the offset of the tag.
-    #[inline]
-    fn key(&mut self, tag: Tag, name: &str, value: usize) -> usize {
-        // The name of a raw identifier (`r#type = 1`) is stored without its prefix.
-        let name = name.strip_prefix("r#").unwrap_or(name);
-        let name = prefix(name, usize::from(u8::MAX));
-        let at = self.out.len();
-        self.out.reserve(2 + name.len() + value);
-        self.out.extend_from_slice(&[tag as u8, u8::try_from(name.len()).unwrap_or(u8::MAX)]);
-        self.out.extend_from_slice(name.as_bytes());
-        at
-    }
-
-    pub(crate) fn event_name(&mut self, name: &str) {
-        self.key(Tag::EventName, name, 0);
-    }
-
-    /// Writes that a value of this name is missing.
-    pub(crate) fn lost(&mut self, name: &str) {
-        let at = self.key(Tag::Lost, name, 0);
-        self.flag(at, TRUNCATED);
-    }
-
-    pub(crate) fn u64(&mut self, name: &str, value: u64) {
-        self.key(Tag::U64, name, 8);
-        self.out.extend_from_slice(&value.to_le_bytes());
-    }
-
-    pub(crate) fn i64(&mut self, name: &str, value: i64) {
-        self.key(Tag::I64, name, 8);
-        self.out.extend_from_slice(&value.to_le_bytes());
-    }
-
-    pub(crate) fn f64(&mut self, name: &str, value: f64) {
-        self.key(Tag::F64, name, 8);
-        self.out.extend_from_slice(&value.to_le_bytes());
-    }
-
-    pub(crate) fn bool(&mut self, name: &str, value: bool) {
-        self.key(Tag::Bool, name, 1);
-        self.out.push(u8::from(value));
-    }
-
-    pub(crate) fn str(&mut self, name: &str, value: &str) {
-        let at = self.key(Tag::Text, name, 4 + value.len().min(self.limits.value));
-        let kept = prefix(value, self.room(self.out.len() + 4));
-        self.out.extend_from_slice(&u32::try_from(kept.len()).unwrap_or(u32::MAX).to_le_bytes());
-        self.out.extend_from_slice(kept.as_bytes());
-        if kept.len() < value.len() {
-            self.flag(at, TRUNCATED);
-        }
-    }
-
-    /// Returns the number of bytes that a text which starts at this offset may have.
-    fn room(&self, start: usize) -> usize {
-        self.limits.value.min(self.limits.entry.saturating_sub(start))
-    }
-
-    fn flag(&mut self, at: usize, flags: u8) {
-        if let Some(tag) = self.out.get_mut(at) {
-            *tag |= flags;
-        }
-    }
-
-    /// Writes the text that `format` produces. `format` is user code: if it panics, a fixed text replaces its own, and
-    /// if it writes without end, the text is cut at the limit. No lock is held while it runs.
-    pub(crate) fn text(
-        &mut self,
-        tag: Tag,
-        name: &str,
-        format: impl FnOnce(&mut Bounded<'_>) -> fmt::Result,
-    ) {
-        // Reserve room for a UUID.
-        let at = self.key(tag, name, 4 + 36);
-        let length_at = self.out.len();
-        self.out.extend_from_slice(&[0; 4]);
-        let start = self.out.len();
-        let room = self.room(start);
-        let mut bounded = Bounded { out: self.out, room, truncated: false };
-        let outcome = catch_unwind(AssertUnwindSafe(|| format(&mut bounded)));
-        let mut flags = if bounded.truncated { TRUNCATED } else { 0 };
-        match outcome {
-            Ok(Ok(())) => {}
-            // A `Debug` that returned an error: keep the text that it had written until then.
-            Ok(Err(fmt::Error)) => flags |= PANICKED,
-            Err(_) => {
-                self.out.truncate(start);
-                self.out.extend_from_slice(PANICKED_TEXT.as_bytes());
-                flags = PANICKED;
-            }
-        }
-        let length = u32::try_from(self.out.len() - start).unwrap_or(u32::MAX);
-        if let Some(slot) = self.out.get_mut(length_at..start) {
-            slot.copy_from_slice(&length.to_le_bytes());
-        }
-        self.flag(at, flags);
-    }
-}
-
-/// A text that stops growing at its limit while it is written. Writing never fails, because a `Debug` may unwrap.
-#[derive(Debug)]
-pub(crate) struct Bounded<'a> {
-    out: &'a mut Vec<u8>,
-    room: usize,
-    truncated: bool,
-}
-
-impl fmt::Write for Bounded<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let kept = prefix(text, self.room);
-        self.out.extend_from_slice(kept.as_bytes());
-        self.room -= kept.len();
-        if kept.len() < text.len() {
-            self.truncated = true;
-            self.room = 0;
-        }
-        Ok(())
-    }
-}
-
-/// Returns the longest prefix of `text` within `limit` bytes that ends between characters.
-#[inline]
-fn prefix(text: &str, limit: usize) -> &str {
-    if text.len() <= limit {
-        return text;
-    }
-    let mut end = limit;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or("")
 }
 
 /// Returns encoded fields without the field `name`, so that a later value can replace it.
@@ -248,6 +87,7 @@ pub(crate) fn without_field(fields: &[u8], name: &str) -> Vec<u8> {
 
 /// A field of an event, borrowed from its record.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the tag")]
 pub(crate) struct Field<'a> {
     pub(crate) name: &'a str,
     pub(crate) value: Value<'a>,
@@ -255,6 +95,10 @@ pub(crate) struct Field<'a> {
     pub(crate) truncated: bool,
     /// Whether the value's own formatting panicked or failed.
     pub(crate) panicked: bool,
+    /// Whether the text is what `Debug` or `Display` wrote.
+    pub(crate) formatted: bool,
+    /// Whether the log itself wrote the field.
+    pub(crate) own: bool,
 }
 
 /// A field's value, borrowed from its record.
@@ -309,7 +153,15 @@ impl<'a> Fields<'a> {
             _ => return Err(Damaged),
         };
         self.rest = bytes.rest;
-        Ok(Field { name, value, truncated: tag & TRUNCATED != 0, panicked: tag & PANICKED != 0 })
+        let has = |flag| tag & flag != 0;
+        Ok(Field {
+            name,
+            value,
+            truncated: has(TRUNCATED),
+            panicked: has(PANICKED),
+            formatted: has(FORMATTED),
+            own: has(OWN),
+        })
     }
 }
 
@@ -434,6 +286,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::entry::encoder::{FieldEncoder, Limits, PANICKED_TEXT};
 
     const LIMITS: Limits = Limits { value: 16, entry: 1024 };
 

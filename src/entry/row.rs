@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::{
-    audit_entry::{AuditEntry, SequencedEntry},
+    audit_entry::{AuditEntry, RESERVED, SequencedEntry, is_reserved},
     moment::from_micros,
     normal::normalize,
 };
@@ -46,7 +46,10 @@ pub(crate) struct LedgerRow {
 /// Returns the row of an entry that was written, not emitted. Brings the entry into normal form first.
 pub(crate) fn row_of(mut entry: AuditEntry) -> Row {
     let unknown_risk = !entry.risk_score.is_finite();
-    let problems = normalize(&mut entry);
+    let mut problems = normalize(&mut entry);
+    if is_reserved(&entry.action) {
+        problems.push(RESERVED.to_owned());
+    }
     Row {
         id: entry.id,
         ts: entry.ts.timestamp_micros(),

@@ -13,8 +13,11 @@ use tracing::{Event, Metadata, Subscriber, span};
 use tracing_subscriber::{Layer, filter::Filtered, layer::Context, registry::LookupSpan};
 
 use super::{
-    canary::is_canary, context::SpanContext, filter::CallsiteFilter, interests::Interests,
-    visit::FieldVisitor,
+    canary::is_canary,
+    context::SpanContext,
+    filter::CallsiteFilter,
+    interests::Interests,
+    visit::{FieldVisitor, without_prefix},
 };
 use crate::engine::{Engine, EngineHandle};
 use crate::entry::{FieldEncoder, Limits, Moment, begin_event, without_field};
@@ -92,11 +95,23 @@ impl Emitter {
         if let Some(name) = name_set_by_hand(event.metadata()) {
             encoder.event_name(name);
         }
-        event.record(&mut FieldVisitor { encoder, only: None });
+        let mut visitor = FieldVisitor::new(encoder, None);
+        event.record(&mut visitor);
+        let debug = visitor.debug;
         engine.emit(&buffer);
+        self.note_debug(event.metadata(), debug);
         if buffer.capacity() <= KEPT_BUFFER_BYTES {
             // Fails only while the thread's locals are being destroyed; the buffer is then freed.
             BUFFER.try_with(|kept| kept.set(buffer)).unwrap_or_default();
+        }
+    }
+}
+
+impl Emitter {
+    /// Notes a callsite that records a field by `Debug` which should hold one value.
+    fn note_debug(&self, metadata: &'static Metadata<'static>, field: Option<&'static str>) {
+        if let Some(field) = field {
+            self.interests.note_debug(metadata, field);
         }
     }
 }
@@ -123,7 +138,9 @@ where
         }
         let mut fields = Vec::new();
         let encoder = FieldEncoder::new(&mut fields, self.limits);
-        attributes.record(&mut FieldVisitor { encoder, only: Some(self.interests.context()) });
+        let mut visitor = FieldVisitor::new(encoder, Some(self.interests.context()));
+        attributes.record(&mut visitor);
+        self.note_debug(attributes.metadata(), visitor.debug);
         if let Some(span) = context.span(id) {
             SpanContext::change(&span, self.key, |kept| *kept = fields);
         }
@@ -136,10 +153,12 @@ where
         }
         let mut fields = Vec::new();
         let encoder = FieldEncoder::new(&mut fields, self.limits);
-        values.record(&mut FieldVisitor { encoder, only: Some(self.interests.context()) });
+        let mut visitor = FieldVisitor::new(encoder, Some(self.interests.context()));
+        values.record(&mut visitor);
+        self.note_debug(span.metadata(), visitor.debug);
         SpanContext::change(&span, self.key, |kept| {
             for field in span.metadata().fields().iter().filter(|field| values.contains(field)) {
-                *kept = without_field(kept, field.name());
+                *kept = without_field(kept, without_prefix(field.name()));
             }
             kept.extend_from_slice(&fields);
         });

@@ -6,8 +6,9 @@ use std::sync::{
 };
 
 use tracing::{Level, Metadata};
+use tracing_core::callsite::Identifier;
 
-use super::canary::Canary;
+use super::{canary::Canary, visit::without_prefix};
 use crate::platform::lock;
 
 /// The fields that are taken from the spans around an event, in addition to those that the builder names.
@@ -79,7 +80,7 @@ impl Interests {
 
     fn context_fields<'a>(&'a self, metadata: &'a Metadata<'_>) -> impl Iterator<Item = &'static str> + 'a {
         let names = metadata.fields().iter().map(|field| field.name());
-        names.filter(|name| self.context.iter().any(|wanted| wanted == name))
+        names.filter(|name| self.context.iter().any(|wanted| wanted == without_prefix(name)))
     }
 
     /// Records that a subscriber was built with this log's layer.
@@ -98,7 +99,7 @@ impl Interests {
     }
 
     pub(super) fn near_misses(&self) -> Vec<String> {
-        lock(&self.near_misses).0.clone()
+        lock(&self.near_misses).sentences.clone()
     }
 
     /// Notes a record of the `log` crate, whose bridge sends it under the target `log`.
@@ -107,6 +108,11 @@ impl Interests {
             "a record of the `log` crate has the target {target:?}: it arrives under the target \"log\" and is not \
              audited; use tracing's macros"
         ));
+    }
+
+    /// Notes a callsite that records this field by `Debug`, although it should hold one value.
+    pub(super) fn note_debug(&self, metadata: &'static Metadata<'static>, field: &'static str) {
+        lock(&self.near_misses).note_debug(metadata, field);
     }
 
     /// Notes a callsite that this log does not want, if it looks as if it was meant to be wanted.
@@ -135,12 +141,31 @@ impl Interests {
 }
 
 #[derive(Debug, Default)]
-struct NearMisses(Vec<String>);
+struct NearMisses {
+    sentences: Vec<String>,
+    /// The callsites that record a field by `Debug`, so that each is described once.
+    debugs: Vec<(Identifier, &'static str)>,
+}
 
 impl NearMisses {
     fn note(&mut self, miss: String) {
-        if self.0.len() < NEAR_MISSES_MAX && !self.0.contains(&miss) {
-            self.0.push(miss);
+        if self.sentences.len() < NEAR_MISSES_MAX && !self.sentences.contains(&miss) {
+            self.sentences.push(miss);
         }
+    }
+
+    fn note_debug(&mut self, metadata: &'static Metadata<'static>, field: &'static str) {
+        let site = (metadata.callsite(), field);
+        if self.debugs.len() >= NEAR_MISSES_MAX || self.debugs.contains(&site) {
+            return;
+        }
+        self.debugs.push(site);
+        let (file, line) = (metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
+        self.note(format!(
+            "{file}:{line} (target {:?}) records `{field}` by `Debug`, as `?` and the arguments of `#[instrument]` do: \
+             `Some(..)`, `None`, quotation marks and newtypes are seen through where that is clear; record it by \
+             `Display` instead, `{field} = %value`",
+            metadata.target()
+        ));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::field::{Field, Visit};
 
-use crate::entry::{FieldEncoder, Tag};
+use crate::entry::{FieldEncoder, Tag, is_debug, is_typed};
 
 /// The most sources of an error that are followed: a chain of sources may run in a circle.
 const SOURCES_MAX: usize = 32;
@@ -16,12 +16,23 @@ const SOURCES_MAX: usize = 32;
 pub(super) struct FieldVisitor<'a> {
     pub(super) encoder: FieldEncoder<'a>,
     pub(super) only: Option<&'a [String]>,
+    /// A field that should hold one value and holds the output of `Debug`.
+    pub(super) debug: Option<&'static str>,
 }
 
-impl FieldVisitor<'_> {
-    fn wants(&self, field: &Field) -> bool {
-        self.only.is_none_or(|names| names.iter().any(|name| name == field.name()))
+impl<'a> FieldVisitor<'a> {
+    pub(super) fn new(encoder: FieldEncoder<'a>, only: Option<&'a [String]>) -> Self {
+        Self { encoder, only, debug: None }
     }
+
+    fn wants(&self, field: &Field) -> bool {
+        self.only.is_none_or(|names| names.iter().any(|name| name == without_prefix(field.name())))
+    }
+}
+
+/// The name of a field, without the prefix of a raw identifier (`r#type`).
+pub(super) fn without_prefix(name: &str) -> &str {
+    name.strip_prefix("r#").unwrap_or(name)
 }
 
 impl Visit for FieldVisitor<'_> {
@@ -29,7 +40,13 @@ impl Visit for FieldVisitor<'_> {
         if !self.wants(field) {
             return;
         }
-        self.encoder.text(Tag::Text, field.name(), |out| write!(out, "{value:?}"));
+        let name = field.name();
+        if let Some(text) = self.encoder.formatted(name, |out| write!(out, "{value:?}"))
+            && is_typed(name)
+            && is_debug(name, text)
+        {
+            self.debug.get_or_insert(name);
+        }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -89,9 +106,11 @@ impl Visit for FieldVisitor<'_> {
         }
         match std::str::from_utf8(value) {
             Ok(text) => self.encoder.str(field.name(), text),
-            Err(_) => self.encoder.text(Tag::Text, field.name(), |out| {
-                value.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
-            }),
+            Err(_) => {
+                self.encoder.text(Tag::Text, field.name(), |out| {
+                    value.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+                });
+            }
         }
     }
 

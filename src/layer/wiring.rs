@@ -19,6 +19,8 @@ pub struct WiringReport {
     /// - an event with `action` and `decision` under another target;
     /// - a span that declares a context field (`agent_id`, `request_id`, ...) at a level below the log's, for instance
     ///   by `#[instrument(level = "debug")]`: its fields do not reach the events inside it;
+    /// - an audit event or a span that records an id, an action or a decision by `Debug` (`?`, an argument of
+    ///   `#[instrument]`): an `Option`, a text in quotation marks, a newtype;
     /// - `log::info!(target: "audit")`.
     ///
     /// A callsite is seen when it is first reached, and only if the current subscriber enables its level. So the list

@@ -239,8 +239,8 @@ impl AuditLogBuilder {
     }
 
     /// The workspace of events that name none. Default: the nil UUID. Events in the journal of a dead process keep what
-    /// that process's log was given, and so it is with [`default_decision`](Self::default_decision) and
-    /// [`static_field`](Self::static_field).
+    /// that process's log was given, and so it is with [`default_decision`](Self::default_decision),
+    /// [`own_version_5_ids`](Self::own_version_5_ids) and [`static_field`](Self::static_field).
     #[must_use]
     pub fn default_workspace(mut self, workspace: Uuid) -> Self {
         self.defaults.workspace = workspace;
@@ -264,7 +264,18 @@ impl AuditLogBuilder {
         self
     }
 
-    /// A value for the metadata of every event that does not set the field itself.
+    /// Takes a UUID of version 5 that an event gives as `workspace_id`, `session_id` or `agent_id` for that id: for
+    /// applications that make their ids so. Default: it is taken for a name of its own, with a problem, since it may be
+    /// the [`audit_id`](crate::audit_id) of somebody else's name. UUIDs of other versions are always taken as they are.
+    #[must_use]
+    pub fn own_version_5_ids(mut self) -> Self {
+        self.defaults.own_version_5 = true;
+        self
+    }
+
+    /// A value for the metadata of every event. A field of an event with this name replaces it. What a JSON document in
+    /// the field `metadata` says under this name, whole, nested or with dots, does not: it is set aside under `given`,
+    /// with a problem.
     #[must_use]
     pub fn static_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         let metadata: &mut Map<String, Value> = &mut self.defaults.metadata;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::defaults;
 use crate::engine::{Engine, EngineHandle, Health, Settings, Stats};
-use crate::entry::{AuditEntry, Row, encode_entry, row_of};
+use crate::entry::{AuditEntry, Limits, Row, encode_entry, least_length, row_of};
 use crate::error::AuditError;
 use crate::platform::Clock;
 use crate::queue::{MemoryQueue, Refused, WhenFull};
@@ -162,8 +162,12 @@ impl AuditWriter {
     }
 
     pub(super) fn encode(&self, entry: AuditEntry) -> Result<Vec<u8>, AuditError> {
-        let row = row_of(entry);
         let limits = self.last.engine.settings.limits;
+        // Looked at before anything is copied.
+        if is_surely_too_large(&entry, limits) {
+            return Err(self.last.engine.reject(Refused::TooLarge));
+        }
+        let row = row_of(entry);
         let mut record = Vec::with_capacity(256 + row.metadata.len());
         encode_entry(&mut record, &row);
         if record.len() > limits.entry || largest_text(&row) > limits.value {
@@ -171,6 +175,14 @@ impl AuditWriter {
         }
         Ok(record)
     }
+}
+
+/// Whether a text of the entry, or its metadata, is too large in whatever way it is stored.
+fn is_surely_too_large(entry: &AuditEntry, limits: Limits) -> bool {
+    let AuditEntry { action, resource, resource_id, decision, reason, metadata, .. } = entry;
+    let texts = [Some(action), Some(resource), resource_id.as_ref(), Some(decision), reason.as_ref()];
+    texts.into_iter().flatten().any(|text| text.len() > limits.value)
+        || least_length(metadata, limits.entry) > limits.entry
 }
 
 /// The length of the entry's longest text, metadata left out: the bound of the whole entry covers metadata.

@@ -153,7 +153,7 @@ fn event(reason: &str, metadata: impl FnOnce(&mut FieldEncoder<'_>)) -> Vec<u8> 
     let mut record = Vec::with_capacity(256);
     begin_event(&mut record, Moment::now());
     let mut fields = FieldEncoder::new(&mut record, Limits::NONE);
-    fields.str("action", "audit.gap");
+    fields.own_action("audit.gap");
     fields.str("resource", "audit");
     // An empty decision, because nobody decided: without it the log's default decision would be stored.
     fields.str("decision", "");

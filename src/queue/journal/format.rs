@@ -334,6 +334,7 @@ mod tests {
                 workspace: Uuid::from_u128(9),
                 decision: Some(crate::entry::Decision::Deny),
                 metadata: serde_json::json!({"service": "worker"}).as_object().cloned().unwrap(),
+                own_version_5: false,
             },
             bytes: HEADER_BYTES,
         }

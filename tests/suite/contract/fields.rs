@@ -289,7 +289,7 @@ fn defaults_and_static_fields_fill_what_an_event_leaves_out() {
     });
     let entries: Vec<_> = fixture.entries().into_iter().map(|found| found.entry).collect();
     assert_eq!((entries[0].workspace_id, entries[0].decision.as_str()), (workspace, "Allow"));
-    assert_eq!(entries[0].metadata, json!({"service": "billing", "shard": 4, "region": "eu"}));
+    assert_eq!(entries[0].metadata, json!({"service": "billing", "shard": 3, "region": "eu", "given": {"shard": 4}}));
     assert_eq!((entries[1].workspace_id, entries[1].decision.as_str()), (audit_id("other"), "Deny"));
     assert_eq!(metadata(&entries[1])["service"], "event");
 }
