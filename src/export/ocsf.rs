@@ -7,6 +7,7 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::entry::{AuditEntry, Decision, SequencedEntry, audit_id};
+use crate::query::value_at;
 
 /// The version of the schema: <https://schema.ocsf.io/1.8.0/classes/api_activity>.
 const VERSION: &str = "1.8.0";
@@ -29,15 +30,30 @@ const ACTIVITIES: [(u32, &str, &[&str]); 4] = [
     (4, "Delete", &["delete", "remove", "destroy", "drop", "purge", "erase"]),
 ];
 
-/// The places in the metadata that may hold the client's address, the preferred one first.
-const ADDRESSES: [&str; 6] =
-    ["/ip", "/client_ip", "/client/ip", "/remote_addr", "/source_ip", "/sourceIPAddress"];
+/// The paths into the metadata that may hold the client's address, the preferred one first. Those with dots are also the
+/// names of OpenTelemetry's attributes.
+const ADDRESSES: [&str; 10] = [
+    "ip",
+    "client_ip",
+    "client.ip",
+    "client.address",
+    "remote_addr",
+    "source_ip",
+    "source.ip",
+    "source.address",
+    "sourceIPAddress",
+    "network.peer.address",
+];
+
+/// The paths that may hold the names of the service and of the machine.
+const SERVICES: [&str; 2] = ["service", "service.name"];
+const HOSTS: [&str; 2] = ["host", "host.name"];
 
 /// The OCSF event of an entry: class API Activity, profile Security Control.
 pub(super) fn event(found: &SequencedEntry) -> Value {
     let SequencedEntry { ledger, seq, entry, committed_at, problems } = found;
-    let text = |name: &str| entry.metadata.get(name).and_then(Value::as_str);
-    let named = |name| text(name).map_or_else(|| json!("unknown"), Value::from);
+    let text = |path: &str| value_at(&entry.metadata, path).and_then(Value::as_str);
+    let host = HOSTS.into_iter().find_map(text).unwrap_or("unknown");
     let (activity, activity_name) = activity(&entry.action);
     let (action, status) = outcome(&entry.decision);
     let (severity, severity_name) = severity(entry.risk_score);
@@ -46,7 +62,7 @@ pub(super) fn event(found: &SequencedEntry) -> Value {
     if let Some(request) = text("request_id") {
         api.insert("request".to_owned(), json!({ "uid": request }));
     }
-    if let Some(service) = text("service") {
+    if let Some(service) = SERVICES.into_iter().find_map(text) {
         api.insert("service".to_owned(), json!({ "name": service }));
     }
     let mut log = object(json!({
@@ -83,7 +99,7 @@ pub(super) fn event(found: &SequencedEntry) -> Value {
         "metadata": log,
         "api": api,
         "actor": actor(entry),
-        "src_endpoint": address(entry).map_or_else(|| json!({ "name": named("host") }), |ip| json!({ "ip": ip })),
+        "src_endpoint": address(entry).map_or_else(|| json!({ "name": host }), |ip| json!({ "ip": ip })),
         "unmapped": {
             "workspace_id": entry.workspace_id, "risk_score": entry.risk_score, "problems": problems,
             "metadata": entry.metadata,
@@ -99,7 +115,10 @@ pub(super) fn event(found: &SequencedEntry) -> Value {
     if let Some(reason) = &entry.reason {
         event.insert("status_detail".to_owned(), json!(reason));
     }
-    event.into()
+    let mut event = Value::Object(event);
+    // Also where another crate makes maps keep the order of insertion.
+    event.sort_all_objects();
+    event
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -134,7 +153,7 @@ fn actor(entry: &AuditEntry) -> Value {
 }
 
 fn address(entry: &AuditEntry) -> Option<IpAddr> {
-    ADDRESSES.iter().find_map(|place| entry.metadata.pointer(place)?.as_str()?.parse().ok())
+    ADDRESSES.iter().find_map(|path| value_at(&entry.metadata, path)?.as_str()?.parse().ok())
 }
 
 fn activity(action: &str) -> (u32, &'static str) {

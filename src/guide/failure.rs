@@ -70,6 +70,8 @@
 //! | the ledger already has an entry with its `id` | quarantined; `commit` returns [`is_duplicate`](crate::AuditError::is_duplicate) | `contract::writing`: `a_duplicate_is_quarantined_alone_…` |
 //! | it exceeds the size limits | an event is cut, and its problems say so; a written entry is rejected, [`is_too_large`](crate::AuditError::is_too_large) | `contract::writing`: `a_too_large_entry_…` |
 //! | it is malformed | stored, the raw value in the metadata, the problem listed | `contract::fields` |
+//! | it says something else than was meant (`Debug` of an id, JSON that a parser changes, a client's metadata in place of a static field, an action of the log's own) | taken for what is meant where that is clear; otherwise kept as it stands, the problem listed | `contract::meaning` |
+//! | a document is larger than a value may be | the texts in it are cut, its small fields stay, a problem | `contract::meaning`: `a_large_document_…` |
 //! | a value's `Debug` panics | stored, with a problem | `emit::wiring`: `a_panicking_debug_…` |
 //!
 //! Quarantined entries are listed by [`quarantined`](crate::AuditReader::quarantined), written as JSON Lines by

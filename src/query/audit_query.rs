@@ -12,7 +12,7 @@ use super::{
     filter::AuditFilter,
     path::steps,
 };
-use crate::entry::{Decision, audit_id, storable};
+use crate::entry::{Decision, audit_id, is_namelike, storable};
 
 /// A question to the log, built step by step. Each call adds a condition, and all conditions must hold. Without any,
 /// all entries match.
@@ -128,7 +128,8 @@ impl AuditQuery {
     }
 
     /// Entries with one of these values in the column. In a column of ids, a value that is not a UUID is a name, and
-    /// stands for the [`audit_id`](crate::audit_id) of this name, as in an event.
+    /// stands for the [`audit_id`](crate::audit_id) of this name, as in an event. A UUID of version 5 stands for both:
+    /// the id itself, and the name that an event gave in this form.
     #[must_use]
     pub fn any_of<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>) -> Self {
         self.set(column, values, true)
@@ -144,16 +145,27 @@ impl AuditQuery {
     fn set<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>, within: bool) -> Self {
         let values = values.into_iter().map(Into::into);
         self.with(if column.holds_ids() {
-            let id = |text: String| text.parse().unwrap_or_else(|_| audit_id(&text));
-            Condition::Ids { column, ids: values.map(id).collect(), within }
+            let of = |text: String| match text.parse::<Uuid>() {
+                Ok(id) if column != Column::Id && is_namelike(id) => {
+                    [Some(id), Some(audit_id(&id.to_string()))]
+                }
+                Ok(id) => [Some(id), None],
+                Err(_) => [Some(audit_id(&text)), None],
+            };
+            Condition::Ids { column, ids: values.flat_map(of).flatten().collect(), within }
         } else {
             Condition::Texts { column, texts: values.map(storable).collect(), within }
         })
     }
 
-    /// Entries with one of these values at this path in their metadata: `userIdentity.arn`, `tags[0]`,
-    /// `"a key with . in it".name`. A value matches the string, and also the number, `true`, `false` or `null` that is
-    /// written like it.
+    /// Entries with one of these values at this path in their metadata: `userIdentity.arn`, `tags[0]`. A value matches
+    /// the string, and also the number, `true`, `false` or `null` that is written like it.
+    ///
+    /// A dot leads into an object or stands in a key: `client.ip` finds the field `client.ip` of an event, and `ip` in
+    /// `client` of a JSON document; `attributes.http.route` finds the key `http.route` in `attributes`. Where an entry has
+    /// several of these, which is a problem that it lists, the longest key counts. A key in quotation marks is that key
+    /// alone: `"client.ip"`, `"client"."ip"`. Of more than six keys in a row, only the one by one and the wholly joined
+    /// are looked for.
     #[must_use]
     pub fn metadata_any_of<T: Into<String>>(self, path: &str, values: impl IntoIterator<Item = T>) -> Self {
         self.metadata_set(path, values, true)

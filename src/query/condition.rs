@@ -7,6 +7,7 @@ use super::{
     column::Column,
     path::{PathStep, spelled_path},
 };
+use crate::entry::plain;
 
 /// One condition of a query. All conditions of a query must hold.
 ///
@@ -73,8 +74,12 @@ impl Condition {
 
 /// The JSON values that this text stands for: the string, and the number, boolean or null that is written so.
 pub(super) fn as_json(text: &str) -> impl Iterator<Item = String> + use<> {
-    let other = serde_json::from_str::<Value>(text).ok();
-    let other = other.filter(|value| value.is_number() || value.is_boolean() || value.is_null());
+    // Numbers are spelled as entries in normal form spell them.
+    let other = serde_json::from_str(text).ok().and_then(|value| match value {
+        Value::Number(number) => plain(&number).map(Value::from),
+        Value::Bool(_) | Value::Null => Some(value),
+        _ => None,
+    });
     [Some(Value::from(text)), other].into_iter().flatten().map(|value| value.to_string())
 }
 

@@ -6,7 +6,7 @@
 //! | `audit_query` | `AuditQuery`: the builder, the bounds in time, the description for the record of reads |
 //! | `column` | the columns that are compared with values |
 //! | `condition` | one condition, in addition to ledger, time and `seq` |
-//! | `path` | paths into the metadata, parsed and spelled |
+//! | `path` | paths into the metadata: parsed, spelled, and the places that they lead to |
 //! | `count_by` | the properties that entries can be counted by |
 //! | `served` | the indexes that serve each condition: built-in ones and those on request |
 
@@ -27,7 +27,8 @@ pub use count_by::CountBy;
 pub(crate) use count_by::spelled;
 pub use filter::AuditFilter;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
-pub(crate) use path::{PathStep, steps};
+pub(crate) use path::PathStep;
+pub(crate) use path::{places, steps, value_at};
 pub use served::IndexOn;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use served::Served;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 use crate::query::Served;
-use crate::query::{Column, IndexOn};
+use crate::query::{Column, IndexOn, places, steps};
 
 /// The beginning of the name of each index on request.
 const PREFIX: &str = "tracing_audit_by_";
@@ -34,15 +34,29 @@ pub(super) fn is_built_in(on: &IndexOn) -> bool {
 /// The name of this index in the database.
 ///
 /// A long name ends with a digest of what the index is on, and so does one with capitals, since SQLite does not
-/// distinguish them from small letters.
+/// distinguish them from small letters. So does one on a path that leads to several places.
 pub(super) fn name_of(on: &IndexOn) -> String {
-    let on = on.to_string();
-    let name = [PREFIX, &on].concat();
-    if name.len() <= NAME && !name.contains(|c: char| c.is_ascii_uppercase()) {
+    let leads_on = matches!(on, IndexOn::Metadata(path) if places(&steps(path)).len() > 1);
+    named(&on.to_string(), leads_on)
+}
+
+/// The names by which this index may be in the database: its own, and that of an earlier version, whose indexes on paths
+/// lead to one place only.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(super) fn names_of(on: &IndexOn) -> Vec<String> {
+    let mut names = vec![name_of(on), named(&on.to_string(), false)];
+    names.dedup();
+    names
+}
+
+fn named(on: &str, leads_on: bool) -> String {
+    let name = [PREFIX, on].concat();
+    if !leads_on && name.len() <= NAME && !name.contains(|c: char| c.is_ascii_uppercase()) {
         return name;
     }
-    let digest = crc32c::crc32c(on.as_bytes());
-    let kept = name.get(..name.floor_char_boundary(NAME - 9)).unwrap_or_default();
+    let digest =
+        crc32c::crc32c_append(crc32c::crc32c(on.as_bytes()), if leads_on { b" anywhere" } else { b"" });
+    let kept = name.get(..name.floor_char_boundary(name.len().min(NAME - 9))).unwrap_or_default();
     format!("{kept}~{digest:08x}")
 }
 
@@ -108,6 +122,11 @@ mod tests {
         assert!(long("a").len() <= NAME && long("a").starts_with("tracing_audit_by_metadata.é"));
         assert_eq!(IndexOn::metadata("client.ip"), "metadata.client.ip".parse().unwrap());
         assert_eq!(IndexOn::from(Column::AgentId), "agent_id".parse().unwrap());
+        let both = names_of(&IndexOn::metadata("client.ip"));
+        assert!(both[0].starts_with("tracing_audit_by_metadata.client.ip~"), "{both:?}");
+        assert_eq!(both[1..], ["tracing_audit_by_metadata.client.ip"]);
+        assert_eq!(Index::new(both[0].clone(), true, None, None).serves, "metadata.client.ip");
+        assert_eq!(names_of(&IndexOn::metadata("ip")), ["tracing_audit_by_metadata.ip"]);
         assert!("colour".parse::<IndexOn>().unwrap_err().is_query());
     }
 }

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::error::AuditError;
 use crate::query::{Column, IndexOn, steps};
-use crate::store::{Index, Migrate, index::name_of, migration::no_tables};
+use crate::store::{
+    Index, Migrate,
+    index::{name_of, names_of},
+    migration::no_tables,
+};
 
 /// Poll interval while another process builds an index.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -145,9 +149,11 @@ async fn state(postgres: &Postgres, connection: &mut PgConnection, name: &str) -
 /// Drops this index and its statistics, if they exist.
 pub(super) async fn drop(postgres: &Postgres, on: &IndexOn) -> Result<(), AuditError> {
     let mut connection = postgres.connect().await?;
-    let name = postgres.table(&identifier(&name_of(on)));
-    for what in ["INDEX CONCURRENTLY", "STATISTICS"] {
-        run(&mut connection, format!("DROP {what} IF EXISTS {name}")).await.map_err(store_error)?;
+    for name in names_of(on) {
+        let name = postgres.table(&identifier(&name));
+        for what in ["INDEX CONCURRENTLY", "STATISTICS"] {
+            run(&mut connection, format!("DROP {what} IF EXISTS {name}")).await.map_err(store_error)?;
+        }
     }
     connection.close().await.map_err(store_error)
 }

@@ -10,7 +10,7 @@ use sqlx::{
 
 use super::{error::store_error, source::Postgres};
 use crate::error::AuditError;
-use crate::query::PathStep;
+use crate::query::{PathStep, places};
 
 /// The table of entries.
 pub(super) const ENTRIES: &str = "tracing_audit_entries";
@@ -126,15 +126,22 @@ pub(super) fn bounded(seq: u64) -> i64 {
 
 /// The expression of the value at this path in a JSON column.
 fn place(column: &str, path: &[PathStep]) -> String {
-    let mut expression = ["(", column].concat();
-    for step in path {
-        expression.push_str(" -> ");
-        expression.push_str(&match step {
-            PathStep::Key(key) => quoted(key),
-            PathStep::Index(index) => index.to_string(),
-        });
+    let places = places(path);
+    let places = places.iter().map(|place| {
+        let mut expression = ["(", column].concat();
+        for step in place {
+            expression.push_str(" -> ");
+            expression.push_str(&match step {
+                PathStep::Key(key) | PathStep::Exact(key) => quoted(key),
+                PathStep::Index(index) => index.to_string(),
+            });
+        }
+        expression + ")"
+    });
+    match &*places.collect::<Vec<_>>() {
+        [only] => only.clone(),
+        several => format!("coalesce({})", several.join(", ")),
     }
-    expression + ")"
 }
 
 /// The expression of the value at this path, as JSON text.

@@ -9,7 +9,11 @@ use super::{
 };
 use crate::error::AuditError;
 use crate::query::{Column, IndexOn, steps};
-use crate::store::{Index, Migrate, index::name_of, migration::no_tables};
+use crate::store::{
+    Index, Migrate,
+    index::{name_of, names_of},
+    migration::no_tables,
+};
 
 /// The statement that creates this index.
 pub(super) fn sql(on: &IndexOn) -> String {
@@ -48,7 +52,8 @@ pub(super) async fn ensure(sqlite: &Sqlite, on: &IndexOn, migrate: Migrate) -> R
 
 /// Drops this index, if it exists.
 pub(super) async fn drop(sqlite: &Sqlite, on: &IndexOn) -> Result<(), AuditError> {
-    let sql = format!("DROP INDEX IF EXISTS {}", identifier(&name_of(on)));
+    let drop = |name: &String| format!("DROP INDEX IF EXISTS {};", identifier(name));
+    let sql: String = names_of(on).iter().map(drop).collect();
     connected(sqlite, async |connection| {
         sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(connection).await.map(std::mem::drop)
     })

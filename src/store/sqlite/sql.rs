@@ -2,7 +2,7 @@
 
 use sqlx::{Arguments as _, AssertSqlSafe, SqlSafeStr, sqlite::SqliteArguments};
 
-use crate::query::PathStep;
+use crate::query::{PathStep, places};
 
 /// The entries, as `e`, with a condition to add others to.
 pub(super) const ENTRIES: &str = " FROM tracing_audit_entries e WHERE TRUE";
@@ -63,13 +63,28 @@ pub(super) fn bounded(seq: u64) -> i64 {
 
 /// The expression for the value at this path, as JSON.
 pub(super) fn metadata(column: &str, path: &[PathStep]) -> String {
-    format!("({column} -> {})", quoted(&json_path(path)))
+    let places = places(path);
+    let places = places.iter().map(|place| format!("({column} -> {})", quoted(&json_path(place))));
+    first_of(&places.collect::<Vec<_>>())
+}
+
+/// The expression for the first of these that is not NULL.
+fn first_of(expressions: &[String]) -> String {
+    match expressions {
+        [only] => only.clone(),
+        several => format!("coalesce({})", several.join(", ")),
+    }
 }
 
 /// The expression for the value at this path of an entry's metadata: a text as itself, any other value as JSON.
 pub(super) fn plain(path: &[PathStep]) -> String {
-    let (json, path) = (metadata("e.metadata", path), quoted(&json_path(path)));
-    format!("CASE json_type(e.metadata, {path}) WHEN 'text' THEN e.metadata ->> {path} ELSE {json} END")
+    let places = places(path);
+    let places = places.iter().map(|place| {
+        let (place, path) =
+            (format!("e.metadata -> {}", quoted(&json_path(place))), quoted(&json_path(place)));
+        format!("CASE json_type(e.metadata, {path}) WHEN 'text' THEN e.metadata ->> {path} ELSE {place} END")
+    });
+    first_of(&places.collect::<Vec<_>>())
 }
 
 /// The path as SQLite spells it: `$."key"[0]`.
@@ -77,7 +92,9 @@ fn json_path(steps: &[PathStep]) -> String {
     let mut path = "$".to_owned();
     for step in steps {
         match step {
-            PathStep::Key(key) => path.extend([".", &serde_json::Value::from(key.as_str()).to_string()]),
+            PathStep::Key(key) | PathStep::Exact(key) => {
+                path.extend([".", &serde_json::Value::from(key.as_str()).to_string()]);
+            }
             PathStep::Index(index) => path.extend(["[", &index.to_string(), "]"]),
         }
     }

@@ -9,6 +9,9 @@ macro_rules! suite {
         mod indexes {
             include!("indexes.rs");
         }
+        mod meaning {
+            include!("meaning.rs");
+        }
         mod meddling {
             include!("meddling.rs");
         }

@@ -172,6 +172,18 @@ pub(crate) async fn execute(db: &str, sql: impl Into<String>) -> sqlx::Result<()
     done.map(|_| ())
 }
 
+/// The texts that this statement gives, row by row.
+pub(crate) fn texts(db: &str, sql: &'static str) -> Vec<String> {
+    block_on(async {
+        #[cfg(feature = "postgres")]
+        if db.starts_with("postgres:") {
+            let mut connection = sqlx::PgConnection::connect(db).await.unwrap();
+            return sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+        }
+        sqlx::query_scalar(sql).fetch_all(&mut connect(db).await).await.unwrap()
+    })
+}
+
 /// Runs statements on the database at this path or URL, where no runtime is at hand.
 pub(crate) fn run(db: &str, sql: impl Into<String>) {
     block_on(execute(db, sql)).unwrap();

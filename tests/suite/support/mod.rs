@@ -16,7 +16,7 @@ mod process;
 pub(crate) use books::{assert_balanced, balanced};
 pub(crate) use fixture::{
     Fixture, all, all_in, an_older_version_is_brought_up_to_date, block_on, builder, commit, connect, entry,
-    execute, lock, log, log_with, metadata, open, run, settle, store, unlock,
+    execute, lock, log, log_with, metadata, open, run, settle, store, texts, unlock,
 };
 pub(crate) use process::{
     PATIENCE, again, child, heavy, in_own_mounts, in_own_process, is_root, mount, only, test_of, this_test,
