@@ -143,6 +143,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::entry::normal::normalize_json;
 
     #[test]
     fn what_a_parser_would_change_is_found() {
@@ -186,7 +187,10 @@ mod tests {
                 json!({"a": 5e-324, "b": f64::MAX, "c": 0.0, "d": 0.0}),
             ),
         ] {
-            assert_eq!(read(text), Ok(value), "{text}");
+            // Where a feature of `serde_json` keeps the spelling of numbers, the normal form does not.
+            let mut kept = read(text).unwrap();
+            normalize_json(&mut kept, &mut Vec::new());
+            assert_eq!(kept, value, "{text}");
         }
     }
 
