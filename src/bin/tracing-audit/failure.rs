@@ -11,7 +11,8 @@ Exit codes:
   1  no entry has the given id
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log
-  4  the output cannot be written";
+  4  the output cannot be written
+128 and the number of the signal, if one ended it while it had a temporary file, which it has removed";
 
 /// A failure that ends the command.
 pub(crate) enum Failure {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `export` | an export that is interrupted and resumed |
 //! | `operator` | tables, indexes, the queue, completions and the manual |
+//! | `outputs` | the files that it writes: who may read them, what exists already, devices, pipes, links, signals |
 //! | `query` | several ledgers, several databases, hostile text, a reader of the output that ends early |
 //! | `refusals` | errors: one clear sentence, and the exit code |
 //! | `stats` | counts over time |
@@ -11,6 +12,8 @@
 
 mod export;
 mod operator;
+#[cfg(unix)]
+mod outputs;
 mod query;
 mod refusals;
 mod stats;

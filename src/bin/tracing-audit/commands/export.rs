@@ -20,8 +20,8 @@ use crate::{
     failure::Failure,
     input::{Conditions, Database, Log, Range},
     output::{
-        self, GzipIf, Hashing, Lines, Progress, Stdout, persist, save_json, temporary_beside, with_path,
-        with_suffix,
+        self, GzipIf, Hashing, Lines, NewFile, Progress, Stdout, at_end_of_links, is_stream, replace,
+        save_json, with_path, with_suffix,
     },
 };
 
@@ -33,7 +33,9 @@ pub(crate) struct Export {
     format: Kind,
     /// The file to write [default: standard output].
     ///
-    /// An existing file is replaced when the export is complete. A name that ends with .gz means a compressed file.
+    /// The file appears under its name when the export is complete, for this user alone. An existing file is replaced
+    /// then, and keeps its owner and mode. A device or a pipe is written to as it is, and - means standard output. A
+    /// name that ends with .gz means a compressed file.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Compress the output with gzip, whatever the file's name.
@@ -86,6 +88,7 @@ struct Manifest<'a> {
 
 impl Export {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let output = self.output(database)?;
         let Log { reader, ledgers, .. } = database.open_one().await?;
         let asked = self.conditions.ledgers(&ledgers)?;
         let mut query = self.conditions.query()?;
@@ -101,7 +104,7 @@ impl Export {
                 _ => query,
             };
         }
-        let Some(path) = &self.output else {
+        let Some(path) = output else {
             output::refuse_terminal()?;
             let mut out = GzipIf::new(Stdout::default(), self.gzip);
             self.write(&reader, &query, &ledgers, None, &mut out).await?;
@@ -116,17 +119,37 @@ impl Export {
             }
             return self.resume(path, &reader, ledgers).await;
         }
-        let mut out = GzipIf::new(Hashing::new(temporary_beside(path)?), gzip);
+        let mut out = GzipIf::new(Hashing::new(NewFile::create(path)?), gzip);
         let rows = self.write(&reader, &query, &ledgers, None, &mut out).await?;
         let Hashing { inner, hash, bytes } = out.finish()?;
-        inner.as_file().sync_all()?;
         self.manifest(path, &ledgers, self.conditions.period.range()?, rows, (hash, bytes))?;
-        Ok(persist(inner, path)?)
+        Ok(inner.finish()?)
+    }
+
+    /// The file to write; `None` for standard output.
+    fn output(&self, database: &Database) -> Result<Option<&Path>, Failure> {
+        let Some(path) = self.output.as_deref() else { return Ok(None) };
+        let is_stdout = ["-", "/dev/stdout", "/dev/fd/1"].iter().any(|name| path == Path::new(name));
+        if (is_stdout || is_stream(path)) && (self.manifest || self.resume) {
+            return Err(Failure::Usage(format!(
+                "--manifest and --resume need a file, which {} is not: give its name by -o",
+                path.display()
+            )));
+        }
+        if is_stdout {
+            return Ok(None);
+        }
+        for suffix in ["", ".manifest.json", ".partial", ".partial.json"] {
+            database.refuse_output(&with_suffix(path, suffix))?;
+        }
+        Ok(Some(path))
     }
 
     /// Continues after the last entry of the partial file, up to where the ledgers ended when the export began.
     async fn resume(&self, path: &Path, reader: &AuditReader, ledgers: Vec<Ledger>) -> Result<(), Failure> {
-        let (partial, plan) = (with_suffix(path, ".partial"), with_suffix(path, ".partial.json"));
+        // Links stay: the file takes its place where they lead.
+        let to = at_end_of_links(path);
+        let (partial, plan) = (with_suffix(&to, ".partial"), with_suffix(&to, ".partial.json"));
         // This locks the partial file until the export ends.
         let mut lines = Lines::open(&partial)?;
         let Plan { range, ledgers, .. } = match std::fs::read(&plan) {
@@ -160,7 +183,8 @@ impl Export {
         // If the command is killed between these two steps, the partial file has no plan, and the next run begins
         // again.
         std::fs::remove_file(&plan)?;
-        Ok(std::fs::rename(&partial, path)?)
+        replace(&partial, &inner.file, &to).map_err(|error| with_path(&to, &error))?;
+        Ok(())
     }
 
     fn manifest(

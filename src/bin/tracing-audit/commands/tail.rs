@@ -1,6 +1,7 @@
 //! The command `tail`: shows or copies entries in the order of their commit, continuing where the last run ended.
 
 use std::{
+    fs::{File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
 };
@@ -13,7 +14,7 @@ use tracing_audit::{AuditQuery, AuditReader, SequencedEntry};
 use crate::{
     failure::Failure,
     input::{Conditions, Database, Log, one_of},
-    output::{self, Entries, FilePlace, Format, Lines, Unfinished, persist, temporary_beside, with_path},
+    output::{self, Entries, FilePlace, Format, Lines, NewFile, Unfinished, is_stream, with_path},
 };
 
 #[derive(Args)]
@@ -32,7 +33,9 @@ pub(crate) struct Tail {
     state: Option<PathBuf>,
     /// Append to this file, as JSON Lines, the entries that follow its last one.
     ///
-    /// Each entry is in the file exactly once, whenever the command is killed and started again.
+    /// Each entry is in the file exactly once, whenever the command is killed and started again. A file that does not
+    /// exist is made for this user alone. A device or a pipe is written to as it is, and keeps no position; - means
+    /// standard output.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["state", "format"])]
     output: Option<PathBuf>,
     /// The output format [default: a table on a terminal, JSON Lines elsewhere].
@@ -60,6 +63,9 @@ impl State {
 
 impl Tail {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        for path in self.output.iter().chain(&self.state) {
+            database.refuse_output(path)?;
+        }
         let Log { reader, ledgers, .. } = database.open_one().await?;
         let ledger = one_of(self.conditions.ledger.as_ref(), &ledgers)?;
         let head = ledgers.iter().find(|one| one.name == ledger).map_or(0, |one| one.next_seq);
@@ -88,7 +94,12 @@ impl Tail {
     /// The destination of the entries, and the position where the last run ended, if there was one.
     fn destination(&self, ledger: &str) -> Result<(Destination, Option<State>), Failure> {
         let begin = || State::new(ledger.to_owned(), 0);
-        if let Some(path) = &self.output {
+        if let Some(path) = self.output.as_ref().filter(|path| path.as_os_str() != "-") {
+            if is_stream(path) {
+                let file = OpenOptions::new().append(true).open(path);
+                let file = file.map_err(|error| with_path(path, &error))?;
+                return Ok((Destination::Stream(file), None));
+            }
             let mut lines = Lines::open(path)?;
             let last = lines.last()?.map(|last| State::new(last.ledger, last.seq + 1));
             return Ok((Destination::File(lines), Some(last.unwrap_or_else(begin))));
@@ -163,6 +174,17 @@ enum Destination {
     Shown { shown: Entries, state: Option<PathBuf>, unfinished: Option<Unfinished> },
     /// A file, whose last line is the position.
     File(Lines),
+    /// A device or a pipe, without a position.
+    Stream(File),
+}
+
+fn as_lines(found: &[SequencedEntry]) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    for entry in found {
+        serde_json::to_writer(&mut bytes, entry).map_err(std::io::Error::from)?;
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
 }
 
 impl Destination {
@@ -181,14 +203,8 @@ impl Destination {
                 }
                 Ok(())
             }
-            Self::File(lines) => {
-                let mut bytes = Vec::new();
-                for entry in found {
-                    serde_json::to_writer(&mut bytes, entry).map_err(std::io::Error::from)?;
-                    bytes.push(b'\n');
-                }
-                Ok(lines.write_all(&bytes)?)
-            }
+            Self::File(lines) => Ok(lines.write_all(&as_lines(found)?)?),
+            Self::Stream(file) => Ok(file.write_all(&as_lines(found)?)?),
         }
     }
 
@@ -222,7 +238,7 @@ fn load(path: &Path) -> Result<Option<State>, Failure> {
 }
 
 fn save(path: &Path, state: &State) -> Result<(), Failure> {
-    let mut file = temporary_beside(path)?;
+    let mut file = NewFile::create(path)?;
     file.write_all(&serde_json::to_vec(state).map_err(std::io::Error::from)?)?;
-    Ok(persist(file, path)?)
+    Ok(file.finish()?)
 }

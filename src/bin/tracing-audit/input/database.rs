@@ -1,10 +1,15 @@
 //! Opens the databases of `--db`, and selects their ledgers.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use tracing_audit::{AuditLog, AuditReader, Store, migrate::Migrate, reader::Ledger};
 
 use super::conditions::Conditions;
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    output::{FilePlace, at_end_of_links, stdout_place, with_suffix},
+};
 
 #[derive(Args)]
 #[command(next_help_heading = "Database")]
@@ -79,6 +84,22 @@ impl Database {
         self.store_of(self.one()?)
     }
 
+    /// Refuses to write to a file of the databases, under whatever name.
+    pub(crate) fn refuse_output(&self, path: &Path) -> Result<(), Failure> {
+        let end = at_end_of_links(path);
+        let (place, directory) = (FilePlace::of(&end), directory_of(&end));
+        let is_same = |own: &Path| {
+            let is_named = || end.file_name() == own.file_name() && directory == directory_of(own);
+            place.is_some_and(|place| place.is_of(own)) || directory.is_some() && is_named()
+        };
+        for db in self.named()? {
+            if let Some(own) = own_files(db).into_iter().flatten().find(|own| is_same(own)) {
+                return Err(would_destroy(path, &own));
+            }
+        }
+        Ok(())
+    }
+
     fn store_of(&self, db: &str) -> Result<Store, Failure> {
         let kind = db.split_once("://").map(|(kind, _)| kind.to_ascii_lowercase());
         match kind.as_deref() {
@@ -124,6 +145,11 @@ impl Database {
     }
 
     async fn open_named(&self, db: &str) -> Result<Log, Failure> {
+        let stdout = stdout_place();
+        let is_stdout = |own: &PathBuf| stdout.is_some_and(|stdout| stdout.is_of(own));
+        if let Some(own) = own_files(db).into_iter().flatten().find(is_stdout) {
+            return Err(would_destroy(Path::new("standard output"), &own));
+        }
         let store = self.store_of(db)?;
         let reader = AuditReader::new(store.clone());
         let reader = match &self.recorded_as {
@@ -166,4 +192,51 @@ fn without_secrets(db: &str) -> String {
     let Some((_, rest)) = db.split_once("://") else { return db.to_owned() };
     let rest = rest.split_once(['?', '#']).map_or(rest, |(rest, _)| rest);
     rest.rsplit_once('@').map_or(rest, |(_, rest)| rest).to_owned()
+}
+
+/// The files of a SQLite database, which may not all exist; `None` for a server.
+fn own_files(db: &str) -> Option<Vec<PathBuf>> {
+    let file = match db.split_once(':') {
+        Some(("sqlite", rest)) => {
+            let rest = rest.strip_prefix("//").unwrap_or(rest);
+            PathBuf::from(decoded(rest.split_once('?').map_or(rest, |(path, _)| path)))
+        }
+        _ if db.contains("://") => return None,
+        _ => PathBuf::from(db),
+    };
+    // The others are beside the file itself, or beside the name that it was given by.
+    let names = [at_end_of_links(&file), file];
+    let files = names.iter().flat_map(|file| {
+        ["", "-wal", "-shm", "-journal", ".turn", ".queue"].map(|suffix| with_suffix(file, suffix))
+    });
+    Some(files.collect())
+}
+
+/// The text with each `%xx` replaced by its byte.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let byte = match rest {
+            [b'%', digits @ ..] => digits.get(..2).and_then(|two| std::str::from_utf8(two).ok()),
+            _ => None,
+        };
+        let byte = byte.and_then(|two| u8::from_str_radix(two, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = after.get(if byte.is_some() { 2 } else { 0 }..).unwrap_or(&[]);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn directory_of(path: &Path) -> Option<PathBuf> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::canonicalize(directory.unwrap_or(Path::new("."))).ok()
+}
+
+fn would_destroy(path: &Path, own: &Path) -> Failure {
+    Failure::Usage(format!(
+        "{} is a file of the audit database ({}), which the output would destroy: name another file",
+        path.display(),
+        own.display()
+    ))
 }

@@ -1,14 +1,14 @@
 //! Appends to a JSON Lines file whose last line says where to continue.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use tracing_audit::SequencedEntry;
 
-use super::files::with_path;
+use super::files::open_or_create;
 use crate::failure::Failure;
 
 /// The beginning of every line.
@@ -26,8 +26,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// Opens or creates the file, and removes an incomplete last line, which a killed command left.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|error| with_path(path, &error))?;
+        let file = open_or_create(path)?;
         if file.try_lock().is_err() {
             return Err(Failure::Usage(format!(
                 "another command is writing to {}: wait for it to end, or name another file",

@@ -9,7 +9,8 @@
 //! | `table.rs` | prints tables that fit the terminal |
 //! | `chart.rs` | draws counts over time |
 //! | `entries.rs` | prints entries, as a table or as JSON Lines |
-//! | `files.rs` | writes files that appear only when they are complete |
+//! | `files.rs` | writes files that appear only when they are complete; what exists keeps its owner and its mode |
+//! | `temporary.rs` | temporary files, which also a signal that ends the command removes |
 //! | `lines.rs` | appends to a JSON Lines file whose last line says where to continue |
 //! | `unfinished.rs` | finds the entries that a killed command had already written to standard output |
 //! | `progress.rs` | shows how far an export has come |
@@ -25,12 +26,13 @@ mod sinks;
 mod stderr;
 mod stdout;
 mod table;
+mod temporary;
 mod terminal;
 mod unfinished;
 
 pub(crate) use chart::{chart_width, print_chart};
 pub(crate) use entries::{Entries, Format};
-pub(crate) use files::{persist, save_json, temporary_beside, with_path, with_suffix};
+pub(crate) use files::{NewFile, at_end_of_links, is_stream, replace, save_json, with_path, with_suffix};
 pub(crate) use json::{FromDatabase, print_json};
 pub(crate) use lines::Lines;
 pub(crate) use progress::Progress;

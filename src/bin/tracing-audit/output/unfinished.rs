@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, BufRead, BufReader, Seek, SeekFrom},
+    path::Path,
 };
 
 use serde::{Deserialize, Serialize};
@@ -18,13 +19,37 @@ pub(crate) struct FilePlace {
     length: u64,
 }
 
+impl FilePlace {
+    /// `None` if the path names no file.
+    #[cfg(unix)]
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        Self::from(&std::fs::metadata(path).ok()?)
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn of(_path: &Path) -> Option<Self> {
+        None
+    }
+
+    #[cfg(unix)]
+    fn from(found: &std::fs::Metadata) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let place = Self { device: found.dev(), inode: found.ino(), length: found.len() };
+        found.is_file().then_some(place)
+    }
+
+    /// Whether the path names this file, whatever its length is now.
+    pub(crate) fn is_of(self, path: &Path) -> bool {
+        Self::of(path).is_some_and(|found| (found.device, found.inode) == (self.device, self.inode))
+    }
+}
+
 /// Which file standard output is, and its length; `None` if it is not a file.
 #[cfg(unix)]
 pub(crate) fn stdout_place() -> Option<FilePlace> {
-    use std::os::{fd::AsFd, unix::fs::MetadataExt};
+    use std::os::fd::AsFd;
     let file = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
-    let found = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    Some(FilePlace { device: found.dev(), inode: found.ino(), length: found.len() })
+    FilePlace::from(&file.metadata().ok()?)
 }
 
 #[cfg(not(unix))]

@@ -1,0 +1,303 @@
+//! The files that the command writes: who may read them, what exists already, devices, pipes, links, signals.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
+        process::{CommandExt, ExitStatusExt},
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use super::{EVENTS, answer, command, emit, filled, run, seqs};
+use crate::support::{Fixture, is_root, log, wait, wait_until};
+
+fn mode(path: impl AsRef<Path>) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+fn names(directory: &Path) -> BTreeSet<String> {
+    let found = fs::read_dir(directory).unwrap();
+    found.map(|found| found.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn made(program: &str, arguments: &[&str], path: &Path) -> bool {
+    Command::new(program).arg(path).args(arguments).status().unwrap().success()
+}
+
+/// The thirteen entries, and a directory for outputs.
+fn prepared() -> (Fixture, tempfile::TempDir) {
+    (filled(log()), tempfile::tempdir().unwrap())
+}
+
+/// Runs the command in a shell that has run this line.
+fn after(line: &str, fixture: &Fixture, arguments: &str) -> Option<i32> {
+    let script = format!("{line}; exec \"$0\" {arguments}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_tracing-audit")]).env("TRACING_AUDIT_DB", &fixture.db);
+    shell.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().code()
+}
+
+#[test]
+fn what_the_command_writes_is_for_its_user_alone_whatever_the_umask_is() {
+    let (fixture, _) = prepared();
+    for _ in 0..300 {
+        emit(&fixture.log, &EVENTS[1]);
+    }
+    fixture.settle();
+    for umask in ["0", "022", "077"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (line, there) = (format!("umask {umask}; cd {}", directory.path().display()), directory.path());
+        for arguments in [
+            "export --manifest -o all.jsonl",
+            "export --gzip -o all.jsonl.gz",
+            "export --resume --manifest -o resumed.jsonl",
+            "tail -o tail.jsonl",
+            "tail --state state",
+        ] {
+            assert_eq!(after(&line, &fixture, arguments), Some(0), "{arguments}");
+        }
+        let limited = format!("{line}; trap '' XFSZ; ulimit -f 50");
+        assert_eq!(after(&limited, &fixture, "export --resume -o unfinished.jsonl"), Some(4));
+        let found = names(there);
+        assert_eq!(found.len(), 9, "{found:?}");
+        assert!(found.contains("unfinished.jsonl.partial.json"), "{found:?}");
+        for name in found {
+            assert_eq!(mode(there.join(&name)), 0o600, "{name} with umask {umask}");
+        }
+    }
+}
+
+#[test]
+fn an_output_that_exists_keeps_its_owner_its_mode_and_its_other_names() {
+    let (fixture, directory) = prepared();
+    let at = |name: &str| directory.path().join(name);
+    let owner = if is_root() { 65534 } else { fs::metadata(directory.path()).unwrap().uid() };
+    let outputs = ["all.jsonl", "all.jsonl.manifest.json", "tail.jsonl", "state", "twice"];
+    for name in outputs {
+        fs::write(at(name), "").unwrap();
+        set_mode(at(name), 0o640);
+        std::os::unix::fs::chown(at(name), Some(owner), None).unwrap();
+    }
+    fs::write(at("state"), r#"{"ledger":"main","next_seq":0}"#).unwrap();
+    fs::hard_link(at("twice"), at("again")).unwrap();
+    for (output, options) in [
+        ("all.jsonl", "export --manifest -o"),
+        ("all.jsonl", "export --resume --manifest -o"),
+        ("tail.jsonl", "tail -o"),
+        ("state", "tail --state"),
+        ("twice", "export -o"),
+    ] {
+        answer(&fixture.db, &format!("{options} {}", at(output).display()));
+    }
+    for name in outputs {
+        let found = fs::metadata(at(name)).unwrap();
+        assert_eq!((found.mode() & 0o7777, found.uid()), (0o640, owner), "{name}");
+    }
+    for name in ["all.jsonl", "tail.jsonl", "twice", "again"] {
+        assert_eq!(seqs(&fs::read_to_string(at(name)).unwrap()).len(), 13, "{name}");
+    }
+    assert!(fs::read_to_string(at("state")).unwrap().contains("\"next_seq\":13"));
+}
+
+/// Somebody who may write to a file may still not give another one its owner.
+#[test]
+fn an_output_of_another_user_keeps_its_owner() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, directory) = prepared();
+    drop(fixture.log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+    let at = |name: &str| directory.path().join(name);
+    fs::copy(env!("CARGO_BIN_EXE_tracing-audit"), at("program")).unwrap();
+    fs::copy(&fixture.db, at("audit.db")).unwrap();
+    fs::write(at("all.jsonl"), "").unwrap();
+    set_mode(at("program"), 0o755);
+    set_mode(at("audit.db"), 0o644);
+    set_mode(at("all.jsonl"), 0o666);
+    set_mode(directory.path(), 0o777);
+    let mut export = Command::new(at("program"));
+    export.args(["export", "-o"]).arg(at("all.jsonl")).env("TRACING_AUDIT_DB", at("audit.db"));
+    assert!(export.uid(65534).gid(65534).status().unwrap().success());
+    let found = fs::metadata(at("all.jsonl")).unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o666));
+    assert_eq!(seqs(&fs::read_to_string(at("all.jsonl")).unwrap()).len(), 13);
+    let left: Vec<_> = names(directory.path()).into_iter().filter(|name| name.starts_with('.')).collect();
+    assert_eq!(left, [""; 0]);
+}
+
+#[test]
+fn a_device_a_pipe_and_a_link_stay_what_they_are() {
+    let (fixture, directory) = prepared();
+    let at = |name: &str| directory.path().join(name);
+    let output = |options: &str, name: &str| format!("{options} {}", at(name).display());
+    let kind = |name: &str| fs::symlink_metadata(at(name)).unwrap().file_type();
+
+    // Links: to a file, to nothing yet, to a file in another directory by a relative path, to a link.
+    fs::create_dir(at("elsewhere")).unwrap();
+    fs::write(at("elsewhere/file"), "old").unwrap();
+    set_mode(at("elsewhere/file"), 0o604);
+    symlink(at("elsewhere/file"), at("link")).unwrap();
+    symlink("elsewhere/new", at("dangling")).unwrap();
+    symlink("link", at("link to a link")).unwrap();
+    for (options, name, leads_to) in [
+        ("export -o", "link", "elsewhere/file"),
+        ("export --manifest -o", "dangling", "elsewhere/new"),
+        ("export --resume -o", "link", "elsewhere/file"),
+        ("tail -o", "dangling", "elsewhere/new"),
+        ("export -o", "link to a link", "elsewhere/file"),
+    ] {
+        let whole = format!("{options} '{}'", at(name).display());
+        assert_eq!(answer(&fixture.db, &whole), "");
+        assert!(kind(name).is_symlink(), "{whole}");
+        assert_eq!(seqs(&fs::read_to_string(at(leads_to)).unwrap()).len(), 13, "{whole}");
+    }
+    assert_eq!((mode(at("elsewhere/file")), mode(at("elsewhere/new"))), (0o604, 0o600));
+    assert_eq!(names(&at("elsewhere")).len(), 2);
+
+    // A pipe, and a link to one.
+    assert!(made("mkfifo", &[], &at("pipe")));
+    symlink("pipe", at("link to a pipe")).unwrap();
+    for (options, name) in [("export -o", "pipe"), ("export -o", "link to a pipe"), ("tail -o", "pipe")] {
+        let reading = std::thread::spawn({
+            let pipe = at("pipe");
+            move || fs::read_to_string(pipe).unwrap()
+        });
+        answer(&fixture.db, &format!("{options} '{}'", at(name).display()));
+        assert_eq!(seqs(&reading.join().unwrap()).len(), 13, "{options} {name}");
+        assert!(kind("pipe").is_fifo() && fs::metadata(at(name)).unwrap().file_type().is_fifo());
+    }
+    // Devices, where this user may make some.
+    if is_root() && made("mknod", &["c", "1", "3"], &at("null")) && fs::write(at("null"), "").is_ok() {
+        assert!(made("mknod", &["c", "1", "7"], &at("full")));
+        for options in ["export -o", "tail -o"] {
+            assert_eq!(answer(&fixture.db, &output(options, "null")), "");
+            let full = run(&fixture.db, &output(options, "full"));
+            let told = String::from_utf8_lossy(&full.stderr).into_owned();
+            assert_eq!(full.status.code(), Some(4), "{told}");
+            assert!(kind("null").is_char_device() && kind("full").is_char_device());
+        }
+    }
+    for arguments in ["export --manifest -o", "export --resume -o"] {
+        let refused = run(&fixture.db, &output(arguments, "pipe"));
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("need a file"));
+        assert_eq!(run(&fixture.db, &format!("{arguments} -")).status.code(), Some(2));
+    }
+
+    // Standard output.
+    let mut to_stdout = command(&fixture.db);
+    let found = to_stdout.current_dir(directory.path()).args(["export", "-o", "-"]).output().unwrap();
+    assert_eq!(seqs(std::str::from_utf8(&found.stdout).unwrap()).len(), 13);
+    assert_eq!(seqs(&answer(&fixture.db, "tail -o -")).len(), 13);
+    assert!(!at("-").exists());
+    // What the caller has opened for appending keeps what it holds.
+    let appended = fs::File::options().append(true).open(at("elsewhere/file")).unwrap();
+    assert!(
+        command(&fixture.db)
+            .args(["export", "-o", "/dev/stdout"])
+            .stdout(appended)
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(seqs(&fs::read_to_string(at("elsewhere/file")).unwrap()).len(), 26);
+    // A directory is no file, and is refused before anything is read.
+    let refused = run(&fixture.db, &output("export -o", "elsewhere"));
+    assert_eq!(refused.status.code(), Some(4));
+    assert_eq!(names(&at("elsewhere")).len(), 2);
+}
+
+/// An export that waits for the reader of its manifest, which is a pipe.
+fn waits(fixture: &Fixture, directory: &Path, line: &str) -> Child {
+    let manifest = directory.join("all.jsonl.manifest.json");
+    assert!(made("mkfifo", &[], &manifest));
+    let script = format!("{line} exec \"$0\" export --manifest -o {}/all.jsonl", directory.display());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_tracing-audit")]).env("TRACING_AUDIT_DB", &fixture.db);
+    let child = shell.spawn().unwrap();
+    wait_until("the export waits", || names(directory).iter().any(|name| name.starts_with('.')));
+    child
+}
+
+fn send(signal: &str, child: &Child) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_signal_that_ends_the_command_leaves_no_temporary_file() {
+    let (fixture, _) = prepared();
+    for (signal, number) in [("-HUP", 1), ("-INT", 2), ("-TERM", 15)] {
+        let directory = tempfile::tempdir().unwrap();
+        let child = waits(&fixture, directory.path(), "");
+        send(signal, &child);
+        let status = wait(child);
+        assert_eq!(status.code(), Some(128 + number), "{signal}: {:?}", status.signal());
+        let left = names(directory.path());
+        assert_eq!(left.len(), 1, "{signal}: {left:?}");
+    }
+    // Under nohup the command survives the end of its terminal.
+    let directory = tempfile::tempdir().unwrap();
+    let child = waits(&fixture, directory.path(), "trap '' HUP;");
+    send("-HUP", &child);
+    let manifest = fs::read_to_string(directory.path().join("all.jsonl.manifest.json")).unwrap();
+    assert!(wait(child).success());
+    assert!(manifest.contains("\"rows\": 13"), "{manifest}");
+    assert_eq!(names(directory.path()).len(), 2);
+}
+
+#[test]
+fn an_output_that_would_destroy_the_database_is_refused() {
+    let (fixture, directory) = prepared();
+    let db = Path::new(&fixture.db);
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let beside = |suffix: &str| format!("{}{suffix}", fixture.db);
+    symlink(db, at("link.db")).unwrap();
+    fs::hard_link(db, at("name.db")).unwrap();
+    fs::hard_link(db, at("all.jsonl.manifest.json")).unwrap();
+    symlink(fixture.directory.path(), at("directory")).unwrap();
+    // Which exists only in other journal modes.
+    let journal = beside("-journal");
+    let outputs = [
+        fixture.db.clone(),
+        at("link.db"),
+        at("name.db"),
+        at("directory/audit.db"),
+        at("directory/./audit.db"),
+        beside("-wal"),
+        beside("-shm"),
+        journal.clone(),
+        at("directory/audit.db-journal"),
+    ];
+    let refused = |db: &str, arguments: &str| {
+        let refused = run(db, arguments);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{arguments}: {told}");
+        assert!(told.contains("is a file of the audit database"), "{arguments}: {told}");
+        assert!(refused.stdout.is_empty());
+    };
+    for output in &outputs {
+        for command in ["export -o", "export --resume -o", "tail -o", "tail --state"] {
+            refused(&fixture.db, &format!("{command} {output}"));
+        }
+    }
+    refused(&fixture.db, &format!("export --manifest -o {}", at("all.jsonl")));
+    refused(&format!("sqlite://{}?mode=rw", fixture.db), &format!("export -o {}", fixture.db));
+    refused(&at("link.db"), &format!("export -o {}", beside("-wal")));
+    for suffix in ["", "-wal"] {
+        let appended = fs::File::options().append(true).open(beside(suffix)).unwrap();
+        let length = appended.metadata().unwrap().len();
+        let mut export = command(&fixture.db);
+        assert_eq!(export.arg("export").stdout(appended).output().unwrap().status.code(), Some(2));
+        assert_eq!(fs::metadata(beside(suffix)).unwrap().len(), length);
+    }
+    assert!(!Path::new(&journal).exists());
+    assert_eq!(seqs(&answer(&fixture.db, "tail")).len(), 13);
+    assert_eq!(answer(&fixture.db, &format!("export -o {}", at("audit.db"))), "");
+}
