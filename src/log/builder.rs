@@ -146,10 +146,11 @@ impl AuditLogBuilder {
         self
     }
 
-    /// Whether the group may read and write what the log makes: directories with mode 0770 and files with 0660, instead of
-    /// 0700 and 0600, whatever the umask is. The group is the process's, or that of the queue's directory if it has the
-    /// setgid bit. Members of the group are believed: the journals of their dead processes are committed too. What exists
-    /// already keeps its mode. Default: false.
+    /// Whether the group may read and write what the log makes, its queue and a SQLite file: directories with mode 0770 and
+    /// files with 0660, instead of 0700 and 0600, whatever the umask is. The group is the process's, or that of the
+    /// directory in which something is made if that has the setgid bit. Members of the group are believed: the journals of
+    /// their dead processes are committed too. What exists already keeps its mode; a notice at open tells of a database to
+    /// which others may write than this setting allows. Default: false.
     #[must_use]
     pub fn group_access(mut self, group: bool) -> Self {
         self.access = if group { Access::Group } else { Access::Owner };

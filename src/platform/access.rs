@@ -1,4 +1,4 @@
-//! The modes of what we make: who may read and write it.
+//! The modes of what we make, and of what we find: who may read and write it.
 
 use std::{fs::File, io, path::Path};
 
@@ -72,4 +72,71 @@ pub(super) fn give(file: &File, bits: u32) -> io::Result<()> {
 #[cfg(not(unix))]
 pub(super) fn give(_file: &File, _bits: u32) -> io::Result<()> {
     Ok(())
+}
+
+/// Says who else may write to what has this metadata, if anybody may: `None` if only this process's user, root, and those
+/// to whom `access` gives it.
+#[cfg(unix)]
+pub(super) fn others_may_write(found: &std::fs::Metadata, access: Access) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let others = found.mode() & 0o022 & !access.of_directory();
+    if ![user(), 0].contains(&found.uid()) {
+        Some(format!("belongs to user {}", found.uid()))
+    } else if others != 0 {
+        let whose = if others & 0o002 == 0 { "its group" } else { "every user" };
+        Some(format!("may be written by {whose} (mode {:o})", found.mode() & 0o7777))
+    } else {
+        None
+    }
+}
+
+/// The user as whom this process accesses files.
+#[cfg(unix)]
+pub(super) fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Says who else may write to the file at this path, if anybody may.
+#[cfg(feature = "_sqlite")]
+pub(crate) fn file_writable_by_others(path: &Path, access: Access) -> Option<String> {
+    #[cfg(unix)]
+    return others_may_write(&std::fs::metadata(path).ok()?, access);
+    #[cfg(not(unix))]
+    return (path, access, None).2;
+}
+
+/// Says who else may replace the files in this directory: every user, if there is no sticky bit. A group is told only of
+/// the files themselves, since directories for a group are usual.
+#[cfg(feature = "_sqlite")]
+pub(crate) fn directory_open_to_all(path: &Path) -> bool {
+    #[cfg(unix)]
+    return std::fs::metadata(path)
+        .is_ok_and(|found| std::os::unix::fs::MetadataExt::mode(&found) & 0o1002 == 0o002);
+    #[cfg(not(unix))]
+    return (path, false).1;
+}
+
+/// The user who has made the link at this path, if it is one and that user is neither this process's nor root.
+#[cfg(feature = "_sqlite")]
+pub(crate) fn link_of_another(path: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        let found = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_symlink)?;
+        let owner = std::os::unix::fs::MetadataExt::uid(&found);
+        (![user(), 0].contains(&owner)).then_some(owner)
+    }
+    #[cfg(not(unix))]
+    return (path, None).1;
+}
+
+/// Whether this process may write to what the path names. False also if the file system is mounted read-only.
+#[cfg(all(unix, feature = "_sqlite"))]
+pub(crate) fn may_write(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+/// Unknown on this system until it is tried.
+#[cfg(all(not(unix), feature = "_sqlite"))]
+pub(crate) fn may_write(_path: &Path) -> bool {
+    true
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::access::Access;
 #[cfg(unix)]
-use super::access::give;
+use super::access::{give, others_may_write, user};
 
 /// A directory, held open: whatever its path comes to name, this is the same directory. On systems other than Unix it is
 /// only a path.
@@ -78,18 +78,15 @@ mod unix {
 
     use rustix::fs::{AtFlags, Dir, Mode, OFlags, linkat, mkdirat, openat, renameat, statat, unlinkat};
 
-    use super::{Access, Directory, Duration, File, Kind, OsStr, OsString, Path, give, io, name, refused};
+    use super::{
+        Access, Directory, Duration, File, Kind, OsStr, OsString, Path, give, io, name, others_may_write,
+        refused, user,
+    };
 
     /// A link is not followed, a pipe not waited for, a terminal not taken over, and nothing passed on to other programs.
     const CAREFUL: OFlags =
         OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
     const DIRECTORY: OFlags = CAREFUL.union(OFlags::DIRECTORY);
-
-    #[allow(unsafe_code, reason = "the system's one way to ask for the user of a process")]
-    pub(in crate::platform) fn user() -> u32 {
-        // SAFETY: this call has no conditions.
-        unsafe { libc::geteuid() }
-    }
 
     fn mode(bits: u32) -> Mode {
         Mode::from_bits_truncate(bits as _)
@@ -272,16 +269,7 @@ mod unix {
         /// Says who else may write to this directory, if anybody may: `None` if only this process's user, root, and with
         /// [`Access::Group`] the group.
         pub(crate) fn writable_by_others(&self) -> io::Result<Option<String>> {
-            let found = self.handle.metadata()?;
-            let others = found.mode() & 0o022 & !self.access.of_directory();
-            Ok(if ![user(), 0].contains(&found.uid()) {
-                Some(format!("belongs to user {}", found.uid()))
-            } else if others != 0 {
-                let whose = if others & 0o002 == 0 { "its group" } else { "every user" };
-                Some(format!("may be written by {whose} (mode {:o})", found.mode() & 0o7777))
-            } else {
-                None
-            })
+            Ok(others_may_write(&self.handle.metadata()?, self.access))
         }
     }
 
@@ -294,9 +282,6 @@ mod unix {
         }
     }
 }
-
-#[cfg(unix)]
-pub(super) use unix::user;
 
 #[cfg(not(unix))]
 mod other {

@@ -141,3 +141,18 @@ pub(crate) fn blank(path: &std::path::Path, len: usize) -> io::Result<()> {
     let file = std::mem::ManuallyDrop::new(File::options().write(true).open(path)?);
     write_all_at(&file, &vec![0; len], 0)
 }
+
+/// The directory in which SQLite makes its temporary files: the first of these that this process may write to. `None`: it
+/// can make none, and says "disk I/O error".
+#[cfg(all(unix, feature = "_sqlite"))]
+pub(crate) fn temporary_directory() -> Option<std::path::PathBuf> {
+    let set = ["SQLITE_TMPDIR", "TMPDIR"].into_iter().filter_map(std::env::var_os);
+    let known = ["/var/tmp", "/usr/tmp", "/tmp", "."].map(Into::into);
+    set.chain(known).map(std::path::PathBuf::from).find(|place| place.is_dir() && may_write_in(place))
+}
+
+/// Others have it from the system, which always names one.
+#[cfg(all(not(unix), feature = "_sqlite"))]
+pub(crate) fn temporary_directory() -> Option<std::path::PathBuf> {
+    Some(std::env::temp_dir())
+}

@@ -1,5 +1,5 @@
-//! Recognises file systems whose locks not everybody sees: those of a network, of FUSE, and of a virtual machine's host.
-//! Says how much room there is in one.
+//! Recognises file systems whose locks not everybody sees, those of a network, of FUSE, and of a virtual machine's host;
+//! and those that do not outlast a container or the machine. Says how much room there is in one.
 
 use std::{io, path::Path};
 
@@ -33,7 +33,7 @@ pub(crate) fn shared_file_system(_path: &Path) -> io::Result<Option<&'static str
 pub(crate) fn free_room(path: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(path).ok()?;
     // The rest is for root alone.
-    let blocks = if super::directory::user() == 0 { found.f_bfree } else { found.f_bavail };
+    let blocks = if super::access::user() == 0 { found.f_bfree } else { found.f_bavail };
     // A file system without a size, such as a tmpfs without a bound, says 0.
     (found.f_blocks > 0).then(|| blocks.saturating_mul(found.f_frsize))
 }
@@ -54,6 +54,47 @@ pub(crate) fn share_room(one: &Path, other: &Path) -> bool {
 /// Unknown on this system.
 #[cfg(not(unix))]
 pub(crate) fn share_room(_one: &Path, _other: &Path) -> bool {
+    false
+}
+
+/// What this path is on, if it does not outlast the container or a restart of the machine. `None`: it does, or this is
+/// unknown.
+#[cfg(all(feature = "_sqlite", any(target_os = "linux", target_os = "android")))]
+pub(crate) fn passing_file_system(path: &Path) -> Option<&'static str> {
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_sign_loss,
+        reason = "the type differs between architectures"
+    )]
+    match rustix::fs::statfs(path).ok()?.f_type as u64 & 0xffff_ffff {
+        0x794c_7630 => Some("a container's own layer (overlay), which goes with the container"),
+        0x0102_1994 | 0x8584_58f6 => Some("memory (tmpfs), which goes with the machine or the container"),
+        _ => None,
+    }
+}
+
+/// Whether a file is mounted by itself, so that what is beside it is elsewhere.
+#[cfg(all(feature = "_sqlite", any(target_os = "linux", target_os = "android")))]
+pub(crate) fn is_mounted_alone(file: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let mount = |path: &Path| {
+        let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+        // Kernels before 5.8 do not say it.
+        (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
+    };
+    match (mount(file), file.parent().and_then(mount)) {
+        (Some(file), Some(directory)) => file != directory,
+        _ => false,
+    }
+}
+
+#[cfg(all(feature = "_sqlite", not(any(target_os = "linux", target_os = "android"))))]
+pub(crate) fn passing_file_system(_path: &Path) -> Option<&'static str> {
+    None
+}
+
+#[cfg(all(feature = "_sqlite", not(any(target_os = "linux", target_os = "android"))))]
+pub(crate) fn is_mounted_alone(_file: &Path) -> bool {
     false
 }
 

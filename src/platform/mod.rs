@@ -3,11 +3,11 @@
 //! | file | what it does |
 //! |---|---|
 //! | `clock` | keeps the time for the limits of a log, on a thread on which nothing may block |
-//! | `access` | the modes of what we make |
+//! | `access` | the modes of what we make, and of what we find |
 //! | `directory` | directories held open, in which no link is followed and nothing is waited for |
 //! | `file` | positioned reads and writes, preallocation |
 //! | `file_size` | the limit on the size of a file, and the signal that comes with it |
-//! | `file_system` | recognises file systems whose locks not everybody sees, and says how much room there is |
+//! | `file_system` | recognises file systems whose locks not everybody sees, and those that do not last; says how much room there is |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
 //! | `identity` | tells whether a path still names an open file, and whether that was changed |
 //! | `origin` | tells which process this is, and whether another one is dead |
@@ -35,11 +35,15 @@ mod sync;
 mod turn;
 
 pub(crate) use access::Access;
+#[cfg(feature = "_sqlite")]
+pub(crate) use access::{directory_open_to_all, file_writable_by_others, link_of_another, may_write};
 pub(crate) use clock::{Clock, Detached, moment_after};
 pub(crate) use directory::{Directory, Kind};
 pub(crate) use file::*;
 pub(crate) use file_size::largest_file;
 pub(crate) use file_system::{free_room, share_room, shared_file_system};
+#[cfg(feature = "_sqlite")]
+pub(crate) use file_system::{is_mounted_alone, passing_file_system};
 pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]
 pub(crate) use identity::{FileIdentity, FileLook};

@@ -16,6 +16,7 @@ use super::{
 use crate::entry::LedgerRow;
 use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
+use crate::platform::Access;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 
 /// A database. Each has one implementation, with statements of its own. Tables that do not exist read as empty.
@@ -38,7 +39,7 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
     fn connect<'a>(
         &'a self,
         ledger: &'a str,
-        migrate: Migrate,
+        opening: &'a Opening,
     ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>>;
 
     /// The scripts that create the tables, oldest first.
@@ -62,6 +63,16 @@ fn not_a_database() -> AuditError {
         ErrorKind::Store,
         "this store only records entries: it cannot answer queries or hold indexes",
     )
+}
+
+/// How a writer's connection is opened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Opening {
+    pub(crate) migrate: Migrate,
+    /// Who may read and write the files that are made.
+    pub(crate) access: Access,
+    /// The directory of the log's journals. `None` if its queue is in memory.
+    pub(crate) queue: Option<PathBuf>,
 }
 
 /// The reading side of a database.

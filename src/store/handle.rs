@@ -1,14 +1,15 @@
 //! `Store`: a database that holds a ledger, and whether a log may create and migrate its tables.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use super::{
     appender::Appender,
-    backend::Backend,
+    backend::{Backend, Opening},
     index::{Index, is_built_in},
     migration::{Migrate, Migration},
 };
 use crate::error::{AuditError, ErrorKind};
+use crate::platform::Access;
 use crate::query::IndexOn;
 
 /// A database that holds a ledger. Cheap to clone; connects when it is first used.
@@ -19,7 +20,7 @@ use crate::query::IndexOn;
 #[derive(Clone)]
 pub struct Store {
     backend: Arc<dyn Backend>,
-    migrate: Migrate,
+    opening: Opening,
 }
 
 impl fmt::Debug for Store {
@@ -34,13 +35,14 @@ impl Store {
         allow(dead_code, reason = "without a database there is none to make a store of")
     )]
     pub(crate) fn of(backend: impl Backend) -> Self {
-        Self { backend: Arc::new(backend), migrate: Migrate::default() }
+        Self { backend: Arc::new(backend), opening: Opening::default() }
     }
 
     /// Sets whether a log may create and change the tables. Default: [`Migrate::Auto`].
     #[must_use]
-    pub fn migrate(self, migrate: Migrate) -> Self {
-        Self { migrate, ..self }
+    pub fn migrate(mut self, migrate: Migrate) -> Self {
+        self.opening.migrate = migrate;
+        self
     }
 
     /// The scripts that create the tables, oldest first, for running them by hand: see [`Migrate::Check`].
@@ -67,7 +69,13 @@ impl Store {
 
     /// Opens a writer's connection, once the tables have the version that this crate needs.
     pub(crate) async fn connect(&self, ledger: &str) -> Result<Box<dyn Appender>, AuditError> {
-        self.backend.connect(ledger, self.migrate).await
+        self.backend.connect(ledger, &self.opening).await
+    }
+
+    /// For a log that gives this access to the files that it makes, and keeps its journals in this directory.
+    pub(crate) fn of_log(mut self, access: Access, queue: Option<PathBuf>) -> Self {
+        self.opening = Opening { access, queue, ..self.opening };
+        self
     }
 
     /// The indexes of the entries: what each serves, its size on disk, and how often it was used. The module
@@ -104,7 +112,7 @@ impl Store {
     pub async fn create_index(&self, on: impl Into<IndexOn>) -> Result<(), AuditError> {
         let on = on.into();
         let Some(sql) = self.index_sql(&on) else { return Ok(()) };
-        if self.backend.indexes()?.ensure(&on, self.migrate).await? {
+        if self.backend.indexes()?.ensure(&on, self.opening.migrate).await? {
             return Ok(());
         }
         let message = format!("the index on {on} does not exist, and this log may not create it: run {sql}");

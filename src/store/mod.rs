@@ -31,7 +31,7 @@ pub(crate) use appender::{
     Append, AppendError, Appender, Applied, Fault, KnownWriter, OfWriters, Quarantined, Standing,
 };
 #[cfg(any(test, feature = "_sqlite", feature = "postgres", feature = "testing"))]
-pub(crate) use backend::{Backend, Reads};
+pub(crate) use backend::{Backend, Opening, Reads};
 pub(crate) use backend::{Group, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span};
 pub use blocking::BlockingStore;
 pub(crate) use end::{Altered, Left};

@@ -13,7 +13,7 @@ use crate::entry::{LedgerRow, Moment, Row, SequencedEntry, sequenced};
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::lock;
 use crate::store::{
-    Append, AppendError, Appender, Applied, Backend, Fault, Migrate, QuarantineRetried, Reads, Store,
+    Append, AppendError, Appender, Applied, Backend, Fault, Opening, QuarantineRetried, Reads, Store,
 };
 
 /// A store that keeps committed entries in memory, for assertions. Cheap to clone; clones share their entries.
@@ -74,7 +74,7 @@ impl Backend for Recorder {
     fn connect<'a>(
         &'a self,
         ledger: &'a str,
-        _: Migrate,
+        _: &'a Opening,
     ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         let appender = Recording { recorder: self.clone(), ledger: ledger.to_owned() };
         Box::pin(async { Ok(Box::new(appender) as Box<dyn Appender>) })

@@ -76,7 +76,7 @@ impl<'e> Committer<'e> {
         if let Some(defect) = appender.defect() {
             self.engine.status.noticed(defect);
         }
-        if let Some(noticed) = appender.noticed() {
+        while let Some(noticed) = appender.noticed() {
             self.engine.status.noticed(noticed);
         }
         self.appender = Some(appender);

@@ -27,7 +27,7 @@ use crate::query::AuditQuery;
 use crate::queue::{Appended, Counts, MemoryQueue, Outcome, Queue, Records, Refused, WhenFull, gone};
 use crate::reader::AuditReader;
 use crate::store::{
-    Append, AppendError, Appender, Applied, Backend, Fault, Migrate, QuarantineRetried, Quarantined, Reads,
+    Append, AppendError, Appender, Applied, Backend, Fault, Opening, QuarantineRetried, Quarantined, Reads,
     Store,
 };
 
@@ -151,7 +151,11 @@ impl Backend for Scripted {
         None
     }
 
-    fn connect<'a>(&'a self, _: &'a str, _: Migrate) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
+    fn connect<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a Opening,
+    ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async {
             self.released().await;
             if let Some(log) = lock(&self.asks_back).take() {
@@ -876,10 +880,10 @@ impl Backend for LosesAnswers {
     fn connect<'a>(
         &'a self,
         ledger: &'a str,
-        migrate: Migrate,
+        opening: &'a Opening,
     ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async move {
-            let inner = self.0.backend().connect(ledger, migrate).await?;
+            let inner = self.0.backend().connect(ledger, opening).await?;
             Ok(Box::new(LosesEverySecond(inner)) as Box<dyn Appender>)
         })
     }

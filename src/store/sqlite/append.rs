@@ -79,13 +79,20 @@ pub(super) struct SqliteAppender {
     connected: Connected,
     /// The defect of the SQLite library, if it can corrupt this database.
     defect: Option<AuditError>,
+    /// What was found when the database was opened, and was not told yet.
+    concerns: Vec<AuditError>,
     guard: Guard,
     room: Room,
 }
 
 impl SqliteAppender {
     pub(super) fn new(connected: Connected, defect: Option<AuditError>, guard: Guard) -> Self {
-        Self { connected, defect, guard, room: Room::default() }
+        Self { connected, defect, concerns: Vec::new(), guard, room: Room::default() }
+    }
+
+    /// To be told: these prevent no commit.
+    pub(super) fn concerned(self, concerns: Vec<AuditError>) -> Self {
+        Self { concerns, ..self }
     }
 }
 
@@ -182,7 +189,7 @@ impl Appender for SqliteAppender {
     }
 
     fn noticed(&mut self) -> Option<AuditError> {
-        self.guard.noticed.take()
+        self.concerns.pop().or_else(|| self.guard.noticed.take())
     }
 
     fn tidy(&mut self) -> BoxFuture<'_, Result<Option<BoxFuture<'static, bool>>, AuditError>> {

@@ -12,8 +12,8 @@ use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, Group, Head, Index, Migrate, Migration, QuarantinedRow, QueueByDefault, Reads,
-    RecordedReadRow, Span, backend::Indexes,
+    Appender, Backend, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow, QueueByDefault,
+    Reads, RecordedReadRow, Span, backend::Indexes,
 };
 
 impl Backend for Sqlite {
@@ -45,10 +45,10 @@ impl Backend for Sqlite {
     fn connect<'a>(
         &'a self,
         ledger: &'a str,
-        migrate: Migrate,
+        opening: &'a Opening,
     ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async move {
-            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger, migrate).await?);
+            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger, opening).await?);
             Ok(appender)
         })
     }

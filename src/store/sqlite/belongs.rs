@@ -21,7 +21,7 @@ use super::{
     wal::{Wal, beside},
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::FileLook;
+use crate::platform::{FileLook, open_regular, read_up_to};
 
 /// The pause before a second look. What another process is doing to the files is over by then, or goes on.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
@@ -30,6 +30,10 @@ const LOOKS: u32 = 20;
 
 /// The page that SQLite never uses, because it locks its bytes.
 const LOCKED_BYTE: u64 = 1 << 30;
+
+/// How a write-ahead log begins, and how a rollback journal does. Zeros are what a loss of power can leave.
+const WAL_BEGINS: [[u8; 4]; 3] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x83], [0; 4]];
+const JOURNAL_BEGINS: [[u8; 4]; 2] = [[0xd9, 0xd5, 0x05, 0xf9], [0; 4]];
 
 type Batch = (i64, i64, Vec<u8>, i64, i64);
 
@@ -45,14 +49,20 @@ struct Alone {
 /// Checks, before the database is opened, that a log which was left beside it belongs to it. Writes to neither.
 ///
 /// # Errors
-/// If it does not: names both files and the remedy.
-pub(super) async fn check_left_log(options: &SqliteConnectOptions) -> Result<(), AuditError> {
+/// If it does not: names both files and the remedy. If `first`, this process has not opened the database yet, also if a
+/// file there is not one of SQLite's.
+pub(super) async fn check_left_log(options: &SqliteConnectOptions, first: bool) -> Result<(), AuditError> {
     let given = options.get_filename();
     // SQLite resolves links, and keeps its log beside the file itself. A link to nothing has no log.
     let main = std::fs::canonicalize(given).unwrap_or_else(|_| given.to_owned());
     let log = beside(&main, "-wal");
-    for path in [&main, &log, &beside(&main, "-shm")] {
-        is_file_if_there(path)?;
+    let journal = beside(&main, "-journal");
+    for path in [&main, &log, &beside(&main, "-shm"), &journal] {
+        is_file_if_there(path, path == &main)?;
+    }
+    if first {
+        is_of_sqlite(&log, &WAL_BEGINS)?;
+        is_of_sqlite(&journal, &JOURNAL_BEGINS)?;
     }
     let found = Wal::open(&log).and_then(|mut log| log.contents());
     let Some(contents) = found.ok().filter(|contents| contents.pages > 0) else { return Ok(()) };
@@ -83,10 +93,26 @@ pub(super) async fn check_left_log(options: &SqliteConnectOptions) -> Result<(),
 
 /// Refuses whatever is not a file, which SQLite would wait for or read without end. What to do about a directory in place
 /// of the database is said when it is opened.
-fn is_file_if_there(path: &Path) -> Result<(), AuditError> {
+fn is_file_if_there(path: &Path, may_be_directory: bool) -> Result<(), AuditError> {
     // A link to nothing is no file either, but SQLite says so by itself.
-    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        let message = format!("{} is a pipe or a device, not a file: move it away", path.display());
+    let what = match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() && !may_be_directory => "a directory",
+        Ok(found) if !found.is_file() && !found.is_dir() => "a pipe or a device",
+        _ => return Ok(()),
+    };
+    let message = format!("{} is {what}, not a file: move it away", path.display());
+    Err(AuditError::new(ErrorKind::Store, message))
+}
+
+/// Refuses a file that has the name of one of SQLite's, and is none: SQLite would write over it or delete it.
+fn is_of_sqlite(path: &Path, may_begin: &[[u8; 4]]) -> Result<(), AuditError> {
+    let mut begin = [0; 4];
+    let Ok(file) = open_regular(path) else { return Ok(()) };
+    if read_up_to(&file, &mut begin, 0).is_ok_and(|read| read == begin.len()) && !may_begin.contains(&begin) {
+        let message = format!(
+            "{} is not a file of SQLite's, which would write over it or delete it: move it away",
+            path.display()
+        );
         return Err(AuditError::new(ErrorKind::Store, message));
     }
     Ok(())

@@ -4,16 +4,23 @@ use std::path::Path;
 
 use super::wal::beside;
 use crate::error::{AuditError, ErrorKind};
+use crate::platform::temporary_directory;
 use crate::store::{AppendError, Fault};
 
 /// The primary result code of an error from SQLite itself.
 pub(super) fn code_of(error: &sqlx::Error) -> Option<i32> {
-    extended_code_of(error).map(|code| code & 0xff)
+    extended(error).map(|code| code & 0xff)
 }
 
-fn extended_code_of(error: &sqlx::Error) -> Option<i32> {
+/// The extended result code of an error from SQLite itself.
+fn extended(error: &sqlx::Error) -> Option<i32> {
     error.as_database_error()?.code()?.parse().ok()
 }
+
+/// SQLite has found no directory for its temporary files (`SQLITE_IOERR_GETTEMPPATH`).
+const NO_TEMPORARY_DIRECTORY: i32 = 6410;
+/// The file ends before a page that it should have (`SQLITE_IOERR_SHORT_READ`).
+const SHORT_READ: i32 = 522;
 
 /// Whether the error is `SQLITE_BUSY`, or `SQLITE_LOCKED`, which a shared cache in memory gives.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
@@ -22,23 +29,44 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
 
 /// Whether there was no room: `SQLITE_FULL`, or `SQLITE_IOERR_SHMSIZE`, if the index of the write-ahead log cannot be made.
 fn lacks_room(error: &sqlx::Error) -> bool {
-    code_of(error) == Some(13) || extended_code_of(error) == Some(4874)
+    code_of(error) == Some(13) || extended(error) == Some(4874)
 }
 
 /// Whether there may have been no room: SQLite has the same code, `SQLITE_IOERR_WRITE`, for a quota, a limit on the size of
 /// files, and a disk that has failed.
 fn may_lack_room(error: &sqlx::Error) -> bool {
-    lacks_room(error) || extended_code_of(error) == Some(778)
+    lacks_room(error) || extended(error) == Some(778)
 }
 
-/// Whether the error is `SQLITE_CORRUPT` or `SQLITE_NOTADB`.
+/// Whether the error is `SQLITE_CORRUPT` or `SQLITE_NOTADB`, or the file ends too soon.
 pub(super) fn is_damaged(error: &sqlx::Error) -> bool {
-    matches!(code_of(error), Some(11 | 26))
+    matches!(code_of(error), Some(11 | 26)) || extended(error) == Some(SHORT_READ)
+}
+
+/// The error of a database that is damaged.
+pub(super) fn damaged(path: &Path, what: &str) -> AuditError {
+    let message = format!(
+        "{} is damaged{what}: restore it from a backup, or move it away to start a new ledger",
+        path.display()
+    );
+    AuditError::new(ErrorKind::Store, message)
 }
 
 /// Turns an error of SQLite on the database at `path` into one that names the remedy, where there is one.
 pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
     let shown = path.display();
+    match extended(&cause) {
+        Some(code) if code & 0xff == 11 => return damaged(path, "").because(cause),
+        Some(SHORT_READ) => return damaged(path, ", it ends too soon").because(cause),
+        Some(NO_TEMPORARY_DIRECTORY) => {
+            let message = format!(
+                "SQLite needs a directory for temporary files to work on {shown}, and finds none that this process may write: \
+                 name one by the variable SQLITE_TMPDIR, for instance the one in which {shown} is"
+            );
+            return AuditError::new(ErrorKind::Store, message).because(cause);
+        }
+        _ => {}
+    }
     let message = match code_of(&cause) {
         Some(26) => format!("{shown} is not a SQLite database: choose another path or move that file away"),
         Some(14) if path.is_dir() => format!("{shown} is a directory: give the path of a file in it"),
@@ -55,10 +83,14 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
         Some(5 | 6) => {
             format!("{shown} stayed locked by another connection: end the transaction that holds it")
         }
-        Some(11) => {
-            format!("{shown} is damaged: restore it from a backup, or move it away to start a new ledger")
-        }
-        _ if lacks_room(&cause) => format!("no room for {shown}: free space on its file system"),
+        _ if lacks_room(&cause) => match temporary_directory() {
+            Some(temporary) => format!(
+                "no room for {shown}, or for temporary files in {}: free space on its file system, or name another \
+                 directory for them by the variable SQLITE_TMPDIR",
+                temporary.display()
+            ),
+            None => format!("no room for {shown}: free space on its file system"),
+        },
         _ if may_lack_room(&cause) => format!(
             "{shown} cannot be written: a quota or a limit on the size of files (ulimit -f) is reached, or its disk has failed"
         ),

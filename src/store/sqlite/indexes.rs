@@ -8,6 +8,7 @@ use super::{
     sql::{identifier, metadata, quoted},
 };
 use crate::error::AuditError;
+use crate::platform::temporary_directory;
 use crate::query::{Column, IndexOn, steps};
 use crate::store::{
     Index, Migrate,
@@ -39,6 +40,7 @@ pub(super) async fn ensure(sqlite: &Sqlite, on: &IndexOn, migrate: Migrate) -> R
         let (tables, indexes): (i64, i64) =
             sqlx::query_as(exist).bind(name_of(on)).fetch_one(&mut *connection).await?;
         if migrate == Migrate::Auto && tables > 0 && indexes == 0 {
+            sort_in_memory_if_small(&mut *connection).await?;
             sqlx::raw_sql(AssertSqlSafe(sql(on))).execute(connection).await?;
             return Ok((true, true));
         }
@@ -48,6 +50,23 @@ pub(super) async fn ensure(sqlite: &Sqlite, on: &IndexOn, migrate: Migrate) -> R
         (false, _) => Err(no_tables()),
         (true, exists) => Ok(exists),
     }
+}
+
+/// Where SQLite can make no temporary file, it sorts in memory, with some 100 bytes for each entry. Beyond this number of
+/// entries it does not, so that creating an index is an error there and no process runs out of memory.
+const SORTED_IN_MEMORY: i64 = 1_000_000;
+
+async fn sort_in_memory_if_small(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    if temporary_directory().is_some() {
+        return Ok(());
+    }
+    let entries = "SELECT ifnull(max(next_seq), 0) FROM tracing_audit_head";
+    let entries: i64 = sqlx::query_scalar(entries).fetch_one(&mut *connection).await?;
+    let place = if entries > SORTED_IN_MEMORY { "FILE" } else { "MEMORY" };
+    sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA temp_store = {place}")))
+        .execute(connection)
+        .await
+        .map(std::mem::drop)
 }
 
 /// Drops this index, if it exists.

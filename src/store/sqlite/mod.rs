@@ -10,6 +10,9 @@
 //! | `append.rs` | commits a batch: position, head, rows, quarantine, one transaction |
 //! | `hold.rs` | holds the head of the ledger, and checks it and a writer's position |
 //! | `files.rs` | the files of an open database: what they were when it was opened, and whether they still are |
+//! | `places.rs` | judges where a database lies, whose it is, and who else may write to it |
+//! | `sealed.rs` | decides how a database is read where this process may not write |
+//! | `damage.rs` | looks for damage when a file is opened, at a cost that does not grow with the file |
 //! | `belongs.rs` | judges whether a write-ahead log belongs to its database |
 //! | `wal.rs` | reads a write-ahead log from outside SQLite |
 //! | `kept.rs` | keeps a connection that must not be closed |
@@ -36,6 +39,7 @@ mod belongs;
 mod by_time;
 mod cancel;
 mod conditions;
+mod damage;
 mod error;
 mod files;
 mod guard;
@@ -46,12 +50,14 @@ mod kept;
 mod library;
 mod migrate;
 mod open;
+mod places;
 mod plan;
 mod quarantine;
 mod read;
 mod recorded_reads;
 mod room;
 mod rows;
+mod sealed;
 mod source;
 mod sql;
 mod tidy;

@@ -11,16 +11,18 @@ use sqlx::{Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOption
 use super::{
     append::{Connected, Own, SqliteAppender},
     belongs::check_left_log,
-    error::{is_busy, store_error},
+    damage,
+    error::{damaged, is_busy, store_error},
     files::Files,
     guard::Guard,
     library,
     migrate::{MODE, OpenError, file_of, migrate},
+    places::{check_ours, check_place, concerns},
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{Access, FileIdentity, Turns};
-use crate::store::Migrate;
+use crate::platform::{FileIdentity, Turns};
+use crate::store::{Migrate, Opening};
 
 /// Pause between two tries to open the file. Processes that open a fresh file at the same moment collide while they
 /// switch it to WAL, and SQLite does not wait for that by itself.
@@ -30,8 +32,9 @@ const OPEN_PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn connect(
     sqlite: &Sqlite,
     ledger: &str,
-    may: Migrate,
+    opening: &Opening,
 ) -> Result<SqliteAppender, AuditError> {
+    let may = opening.migrate;
     let (options, ours) = match &sqlite.source {
         Source::File { options, .. } => {
             let creates = may == Migrate::Auto;
@@ -66,13 +69,16 @@ pub(super) async fn connect(
         file.check()?;
         options = options.create_if_missing(false);
     }
-    check_left_log(&options).await?;
+    if ours {
+        check_place(&path)?;
+    }
+    check_left_log(&options, sqlite.file.get().is_none()).await?;
     if ours
         && sqlite.file.get().is_none()
         && let Some(file) = sqlite.file_path()
     {
         // SQLite gives its own files the mode of this one. If it cannot be made, SQLite says why.
-        drop(Access::Owner.create(&file));
+        drop(opening.access.create(&file));
     }
     let mut tries = Tries::new();
     let (mut connection, defect, guard) = loop {
@@ -95,9 +101,10 @@ pub(super) async fn connect(
         Some(file) => Turns::beside(file).await.ok(),
         None => None,
     };
+    let told = concerns(&path, &mut connection, opening).await;
     let (pools, kept) = (sqlite.own_pools(), Arc::clone(&sqlite.kept));
     let own = Own { connection, options, files, turns, pools, kept };
-    Ok(SqliteAppender::new(Connected::Own(Box::new(own)), defect, guard))
+    Ok(SqliteAppender::new(Connected::Own(Box::new(own)), defect, guard).concerned(told))
 }
 
 /// Brings the tables of a pool's database in memory up to date, on a connection of the pool.
@@ -150,20 +157,46 @@ async fn open(
     let open_error =
         |cause: sqlx::Error| OpenError { busy: is_busy(&cause), error: store_error(path, cause) };
     let mut connection = SqliteConnection::connect_with(options).await.map_err(open_error)?;
+    match prepare(&mut connection, path, ours, ledger, may).await {
+        Ok((defect, guard)) => Ok((connection, defect, guard)),
+        Err(failed) => {
+            // Close it here, so that none of its files is left for the next try. The first error says what is wrong.
+            drop(connection.close().await);
+            Err(failed)
+        }
+    }
+}
+
+async fn prepare(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    ours: bool,
+    ledger: &str,
+    may: Migrate,
+) -> Result<(Option<AuditError>, Guard), OpenError> {
+    let open_error =
+        |cause: sqlx::Error| OpenError { busy: is_busy(&cause), error: store_error(path, cause) };
+    if ours && may == Migrate::Auto {
+        let checked = check_ours(path, connection).await.map_err(open_error)?;
+        checked.map_err(|error| OpenError { busy: false, error })?;
+    }
     if ours {
         // Keep the mode of a database that has tables already: somebody chose it.
         let empty: bool = sqlx::query_scalar("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)")
-            .fetch_one(&mut connection)
+            .fetch_one(&mut *connection)
             .await
             .map_err(open_error)?;
         if empty {
-            sqlx::query(MODE).execute(&mut connection).await.map_err(open_error)?;
+            sqlx::query(MODE).execute(&mut *connection).await.map_err(open_error)?;
         }
     }
-    migrate(&mut connection, ledger, may).await?;
-    let defect = library::defect(&mut connection).await.map_err(open_error)?;
-    let guard = Guard::at_open(&mut connection).await.map_err(open_error)?;
-    Ok((connection, defect, guard))
+    migrate(connection, ledger, may).await?;
+    if let Some(what) = damage::look(connection).await.map_err(open_error)? {
+        return Err(OpenError { busy: false, error: damaged(path, &format!(" ({what})")) });
+    }
+    let defect = library::defect(connection).await.map_err(open_error)?;
+    let guard = Guard::at_open(connection).await.map_err(open_error)?;
+    Ok((defect, guard))
 }
 
 /// Whether the pool is on a database in memory.

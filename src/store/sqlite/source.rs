@@ -4,7 +4,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -13,9 +13,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{error::store_error, kept::Kept, wal::beside};
+use super::{error::store_error, kept::Kept, sealed::sealed};
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{FileIdentity, FileLook, Turn, Turns, largest_file, may_write_in};
+use crate::platform::{FileIdentity, FileLook, Turn, Turns, largest_file, lock, temporary_directory};
 use crate::store::Store;
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
@@ -63,6 +63,8 @@ pub(super) enum Source {
     File {
         options: Box<SqliteConnectOptions>,
         readers: Arc<OnceLock<SqlitePool>>,
+        /// What the file looked like when the readers' connections were told that nobody writes it.
+        sealed: Mutex<Option<FileLook>>,
         recorders: Arc<OnceLock<SqlitePool>>,
     },
     /// A pool of the application. The first write finds out whether it is on a database in memory.
@@ -78,6 +80,10 @@ impl Store {
     /// database: `audit.db.turn`. It is created with the owner and the mode of the database, and stays; do not delete it
     /// while a log is open. If it cannot be created or opened, or if a turn does not come within 2 s (a stopped process may
     /// hold it), the writer continues without turns and waits for SQLite's own lock, as other programs do.
+    ///
+    /// The file is the log's own. [`open`](crate::AuditLogBuilder::open) refuses a database that has tables of another
+    /// program and none of a log; a program that keeps its log in its own database gives a pool on it, by `Store::from`. It
+    /// also refuses a file on a network, FUSE or virtiofs file system: a log there can be read, not written.
     ///
     /// # Errors
     /// [`is_config`](AuditError::is_config) for a malformed URL, or for a database in memory: each connection would see
@@ -142,7 +148,8 @@ impl From<SqlitePool> for Store {
 impl Sqlite {
     pub(super) fn with_options(options: SqliteConnectOptions) -> Self {
         let (readers, recorders) = Default::default();
-        let source = Source::File { options: Box::new(options), readers, recorders };
+        let source =
+            Source::File { options: Box::new(options), readers, sealed: Mutex::new(None), recorders };
         Self { source, file: OnceLock::new(), kept: Arc::default() }
     }
 
@@ -151,12 +158,8 @@ impl Sqlite {
         match &self.source {
             Source::Pool { pool, .. } => pool,
             Source::File { options, readers, .. } => readers.get_or_init(|| {
-                let options = options.as_ref().clone().create_if_missing(false).pragma("query_only", "1");
-                let options = if is_sealed(options.get_filename()) {
-                    options.read_only(true).immutable(true)
-                } else {
-                    options
-                };
+                let sealed = sealed(options.get_filename()).ok().flatten();
+                let options = for_reading(options.as_ref().clone(), sealed.is_some());
                 SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options)
             }),
         }
@@ -201,12 +204,27 @@ impl Sqlite {
         store_error(&self.path(), cause)
     }
 
+    /// Decides anew how the file is read: a writer may have come or gone since the last read.
+    async fn look_again(&self) -> Result<(), AuditError> {
+        let Source::File { options, readers, sealed: before, .. } = &self.source else { return Ok(()) };
+        let now = sealed(options.get_filename())?;
+        let changed = std::mem::replace(&mut *lock(before), now) != now;
+        if let Some(pool) = readers.get().filter(|_| changed) {
+            pool.set_connect_options(for_reading(options.as_ref().clone(), now.is_some()));
+            while let Some(connection) = pool.try_acquire() {
+                drop(connection.close().await);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a log has created its tables in the database.
     pub(super) async fn has_tables(&self) -> Result<bool, AuditError> {
         self.has_table("tracing_audit_entries").await
     }
 
     pub(super) async fn has_table(&self, name: &str) -> Result<bool, AuditError> {
+        self.look_again().await?;
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?)")
             .bind(name)
             .fetch_one(self.readers())
@@ -215,12 +233,15 @@ impl Sqlite {
     }
 }
 
-/// Whether the database was closed cleanly in a directory where this process can make no file, for instance on a
-/// read-only medium. There SQLite reads a database that had a write-ahead log only if it is told that nobody writes it.
-fn is_sealed(database: &Path) -> bool {
-    let Ok(file) = std::fs::canonicalize(database) else { return false };
-    let left = FileLook::at(&beside(&file, "-wal")).is_some_and(|log| log.len > 0);
-    !left && file.is_file() && file.parent().is_some_and(|directory| !may_write_in(directory))
+/// The settings of every connection that reads. `sealed`: nobody writes the file.
+fn for_reading(options: SqliteConnectOptions, sealed: bool) -> SqliteConnectOptions {
+    let options = temporary_in_memory(options.create_if_missing(false).pragma("query_only", "1"));
+    if sealed { options.read_only(true).immutable(true) } else { options }
+}
+
+/// Keeps temporary tables and sorting in memory where SQLite can make no temporary file.
+fn temporary_in_memory(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    if temporary_directory().is_some() { options } else { options.pragma("temp_store", "MEMORY") }
 }
 
 /// The settings of every connection that writes. With FULL a commit is durable when it returns: one sync per batch, not
@@ -228,7 +249,7 @@ fn is_sealed(database: &Path) -> bool {
 pub(super) fn for_writing(options: SqliteConnectOptions) -> SqliteConnectOptions {
     // From now on a write beyond a limit on the size of files is an error, and does not end the process.
     largest_file();
-    options
+    temporary_in_memory(options)
         .disable_statement_logging()
         .synchronous(SqliteSynchronous::Full)
         .page_size(PAGE_BYTES)
