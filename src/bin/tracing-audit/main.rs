@@ -74,6 +74,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let Arguments { database, command } = Arguments::parse();
+    #[cfg(unix)]
+    if let Some(directory) = database.temporary_directory() {
+        begin_again(&directory);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(&database, command)),
@@ -85,6 +89,18 @@ fn main() -> ExitCode {
             output::report(&failure);
             failure.code().into()
         }
+    }
+}
+
+/// Begins again with this directory for the temporary files of SQLite, which looks for it in its environment. Returns if
+/// that is not possible: then SQLite sorts in memory.
+#[cfg(unix)]
+fn begin_again(temporary: &std::path::Path) {
+    use std::os::unix::process::CommandExt;
+    if let Ok(program) = std::env::current_exe() {
+        let mut again = std::process::Command::new(program);
+        again.args(std::env::args_os().skip(1)).env("SQLITE_TMPDIR", temporary);
+        drop(again.exec());
     }
 }
 

@@ -33,31 +33,8 @@ const TABLES: [(&str, &str); 8] = [
 /// # Errors
 /// What SQLite says of a page that is not as it should be, or that is not there.
 pub(super) async fn look(connection: &mut SqliteConnection) -> sqlx::Result<Option<String>> {
-    for (table, order) in TABLES {
-        let both_ends = format!(
-            "SELECT (SELECT {order} FROM {table} ORDER BY {order} LIMIT 1), \
-             (SELECT {order} FROM {table} ORDER BY {order} DESC LIMIT 1)"
-        );
-        read(connection, both_ends).await?;
-    }
-    read(
-        connection,
-        format!(
-            "WITH RECURSIVE at (step) AS (VALUES (1) UNION ALL SELECT step + 1 FROM at WHERE step < {SAMPLES}), \
-             ends (least, greatest) AS (SELECT (SELECT min(seq) FROM tracing_audit_entries), \
-             (SELECT max(seq) FROM tracing_audit_entries)) \
-             SELECT count((SELECT e.action FROM tracing_audit_entries e \
-             WHERE e.seq >= least + (greatest - least) * step / ({SAMPLES} + 1) ORDER BY e.seq LIMIT 1)) FROM at, ends"
-        ),
-    )
-    .await?;
-    let indexes = "SELECT name, tbl_name, sql FROM sqlite_schema \
-                   WHERE type = 'index' AND tbl_name GLOB 'tracing_audit_*' AND sql IS NOT NULL";
-    let indexes: Vec<(String, String, String)> = sqlx::query_as(indexes).fetch_all(&mut *connection).await?;
-    for (name, table, sql) in indexes {
-        let some = sql.split_once(" WHERE ").map(|(_, some)| format!(" WHERE {some}")).unwrap_or_default();
-        let (name, table) = (identifier(&name), identifier(&table));
-        read(connection, format!("SELECT 1 FROM {table} INDEXED BY {name}{some} LIMIT 1")).await?;
+    for statement in statements(connection).await? {
+        read(connection, statement).await?;
     }
     // SQLite would write over pages that are in use.
     let counts = "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count";
@@ -87,6 +64,32 @@ async fn ends_too_soon(connection: &mut SqliteConnection) -> sqlx::Result<Option
     Ok(found)
 }
 
+/// The statements that read those pages.
+async fn statements(connection: &mut SqliteConnection) -> sqlx::Result<Vec<String>> {
+    let both_ends = |(table, order)| {
+        format!(
+            "SELECT (SELECT {order} FROM {table} ORDER BY {order} LIMIT 1), \
+             (SELECT {order} FROM {table} ORDER BY {order} DESC LIMIT 1)"
+        )
+    };
+    let mut statements: Vec<_> = TABLES.into_iter().map(both_ends).collect();
+    statements.push(format!(
+        "WITH RECURSIVE at (step) AS (VALUES (1) UNION ALL SELECT step + 1 FROM at WHERE step < {SAMPLES}), \
+         ends (least, greatest) AS (SELECT (SELECT min(seq) FROM tracing_audit_entries), \
+         (SELECT max(seq) FROM tracing_audit_entries)) \
+         SELECT count((SELECT e.action FROM tracing_audit_entries e \
+         WHERE e.seq >= least + (greatest - least) * step / ({SAMPLES} + 1) ORDER BY e.seq LIMIT 1)) FROM at, ends"
+    ));
+    let indexes = "SELECT name, tbl_name, sql FROM sqlite_schema \
+                   WHERE type = 'index' AND tbl_name GLOB 'tracing_audit_*' AND sql IS NOT NULL";
+    let indexes: Vec<(String, String, String)> = sqlx::query_as(indexes).fetch_all(connection).await?;
+    statements.extend(indexes.into_iter().map(|(name, table, sql)| {
+        let some = sql.split_once(" WHERE ").map(|(_, some)| format!(" WHERE {some}")).unwrap_or_default();
+        format!("SELECT 1 FROM {} INDEXED BY {}{some} LIMIT 1", identifier(&table), identifier(&name))
+    }));
+    Ok(statements)
+}
+
 /// Runs a statement for what it reads. One that SQLite does not accept, because somebody has made the tables or the index
 /// otherwise, reads nothing.
 async fn read(connection: &mut SqliteConnection, sql: String) -> sqlx::Result<()> {
@@ -94,5 +97,27 @@ async fn read(connection: &mut SqliteConnection, sql: String) -> sqlx::Result<()
     match sqlx::query(AssertSqlSafe(sql)).fetch_optional(connection).await {
         Err(cause) if code_of(&cause) != Some(ERROR) => Err(cause),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::indexes, super::migrate::migrated_in_memory, *};
+    use crate::query::IndexOn;
+
+    #[tokio::test]
+    async fn every_statement_is_accepted_and_none_sorts() {
+        let mut connection = migrated_in_memory().await.unwrap();
+        for on in ["agent_id", "action", "metadata.client.ip"] {
+            let sql = indexes::sql(&on.parse::<IndexOn>().unwrap());
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        }
+        let statements = statements(&mut connection).await.unwrap();
+        assert!(statements.len() > 20, "{statements:?}");
+        for statement in statements {
+            let plan = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
+            let plan: Vec<(i64, i64, i64, String)> = plan.fetch_all(&mut connection).await.unwrap();
+            assert!(plan.iter().all(|(.., step)| !step.contains("TEMP B-TREE")), "{statement}: {plan:?}");
+        }
     }
 }

@@ -43,6 +43,15 @@ pub(super) fn is_damaged(error: &sqlx::Error) -> bool {
     matches!(code_of(error), Some(11 | 26)) || extended(error) == Some(SHORT_READ)
 }
 
+/// What to do where SQLite can make no temporary file.
+pub(super) fn no_temporary_directory(path: &Path) -> String {
+    let shown = path.display();
+    format!(
+        "SQLite needs a directory for temporary files to work on {shown}, and finds none that this process may write: name \
+         one by the variable SQLITE_TMPDIR, for instance the one in which {shown} is"
+    )
+}
+
 /// The error of a database that is damaged.
 pub(super) fn damaged(path: &Path, what: &str) -> AuditError {
     let message = format!(
@@ -59,11 +68,7 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
         Some(code) if code & 0xff == 11 => return damaged(path, "").because(cause),
         Some(SHORT_READ) => return damaged(path, ", it ends too soon").because(cause),
         Some(NO_TEMPORARY_DIRECTORY) => {
-            let message = format!(
-                "SQLite needs a directory for temporary files to work on {shown}, and finds none that this process may write: \
-                 name one by the variable SQLITE_TMPDIR, for instance the one in which {shown} is"
-            );
-            return AuditError::new(ErrorKind::Store, message).because(cause);
+            return AuditError::new(ErrorKind::Store, no_temporary_directory(path)).because(cause);
         }
         _ => {}
     }

@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use super::{
     error::code_of,
-    source::{Source, Sqlite, for_writing},
+    source::{SORTED_IN_MEMORY, Source, Sqlite, for_writing},
     sql::{identifier, metadata, quoted},
 };
 use crate::error::AuditError;
@@ -52,10 +52,8 @@ pub(super) async fn ensure(sqlite: &Sqlite, on: &IndexOn, migrate: Migrate) -> R
     }
 }
 
-/// Where SQLite can make no temporary file, it sorts in memory, with some 100 bytes for each entry. Beyond this number of
-/// entries it does not, so that creating an index is an error there and no process runs out of memory.
-const SORTED_IN_MEMORY: i64 = 1_000_000;
-
+/// Where SQLite can make no temporary file, lets it try to, if the entries are too many to be sorted in memory. Creating the
+/// index is an error then, which names the remedy.
 async fn sort_in_memory_if_small(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     if temporary_directory().is_some() {
         return Ok(());

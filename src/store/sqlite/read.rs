@@ -76,6 +76,7 @@ pub(super) async fn count_by(
     if !sqlite.has_tables().await? {
         return Ok(Vec::new());
     }
+    sqlite.check_sorting().await?;
     let mut statement = Statement::new("SELECT ");
     match by {
         CountBy::Hour => statement.push(&rounded_down(HOUR)),

@@ -13,7 +13,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{error::store_error, kept::Kept, sealed::sealed};
+use super::{
+    error::{no_temporary_directory, store_error},
+    kept::Kept,
+    sealed::sealed,
+};
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileIdentity, FileLook, Turn, Turns, largest_file, lock, temporary_directory};
 use crate::store::Store;
@@ -39,6 +43,10 @@ pub(super) const PAGE_BYTES: u32 = 8192;
 /// Pages in the write-ahead log before they are moved into the database: 32 MiB. Every full batch would reach SQLite's
 /// own limit of 1000, and move the hot pages each time.
 const CHECKPOINT_PAGES: u32 = 4000;
+
+/// The most entries that are sorted in memory, where SQLite can make no temporary file. Each takes 50 bytes and what it is
+/// sorted by: 120 MiB with 200 bytes each. More could cost the application its life.
+pub(super) const SORTED_IN_MEMORY: i64 = 500_000;
 
 /// A SQLite database.
 pub(super) struct Sqlite {
@@ -216,6 +224,22 @@ impl Sqlite {
             }
         }
         Ok(())
+    }
+
+    /// Refuses what has to sort all entries, if they are too many for memory and SQLite can make no temporary file.
+    pub(super) async fn check_sorting(&self) -> Result<(), AuditError> {
+        if temporary_directory().is_some() || matches!(self.source, Source::Pool { .. }) {
+            return Ok(());
+        }
+        let entries = "SELECT ifnull(max(next_seq), 0) FROM tracing_audit_head";
+        let entries: i64 = sqlx::query_scalar(entries)
+            .fetch_one(self.readers())
+            .await
+            .map_err(|cause| self.store_error(cause))?;
+        if entries <= SORTED_IN_MEMORY {
+            return Ok(());
+        }
+        Err(AuditError::new(ErrorKind::Store, no_temporary_directory(&self.path())))
     }
 
     /// Whether a log has created its tables in the database.

@@ -100,6 +100,21 @@ impl Database {
         Ok(())
     }
 
+    /// The directory of a database, if SQLite finds no other one for temporary files, which it needs for sorting.
+    #[cfg(unix)]
+    pub(crate) fn temporary_directory(&self) -> Option<PathBuf> {
+        use rustix::fs::{Access, access};
+        let may_write =
+            |place: &Path| place.is_dir() && access(place, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        let set = ["SQLITE_TMPDIR", "TMPDIR"].into_iter().filter_map(std::env::var_os);
+        let known = ["/var/tmp", "/usr/tmp", "/tmp", "."].map(Into::into);
+        if set.chain(known).any(|place| may_write(Path::new(&place))) {
+            return None;
+        }
+        let files = self.db.iter().filter_map(|db| own_files(db)?.into_iter().next());
+        files.filter_map(|file| directory_of(&at_end_of_links(&file))).find(|place| may_write(place))
+    }
+
     fn store_of(&self, db: &str) -> Result<Store, Failure> {
         let kind = db.split_once("://").map(|(kind, _)| kind.to_ascii_lowercase());
         match kind.as_deref() {
