@@ -67,6 +67,10 @@ fn not_a_database() -> AuditError {
 
 /// How a writer's connection is opened.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    not(feature = "_sqlite"),
+    allow(dead_code, reason = "only a file is made, and lies beside a queue")
+)]
 pub(crate) struct Opening {
     pub(crate) migrate: Migrate,
     /// Who may read and write the files that are made.
