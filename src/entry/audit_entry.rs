@@ -104,6 +104,10 @@ pub struct SequencedEntry {
     /// The time at which the entry's batch was committed, by the writer's clock.
     pub committed_at: DateTime<Utc>,
     /// The problems of the event, each as `field: problem`; empty for a well-formed event.
+    ///
+    /// Also the problems of a row that somebody has changed to something that no entry can have. Such an entry is returned
+    /// as others are: what its columns hold is in these problems and in the metadata, as text. Metadata that are not JSON,
+    /// or are nested deeper than 127 levels, or have a number beyond `f64`, are a string.
     pub problems: Vec<String>,
 }
 

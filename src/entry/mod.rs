@@ -40,6 +40,8 @@ pub(crate) use debug_text::{is_debug, is_typed};
 pub(crate) use encoder::{FieldEncoder, Limits};
 pub(crate) use interpret::{EventDefaults, interpret};
 pub(crate) use json_text::plain;
+#[cfg(feature = "_sqlite")]
+pub(crate) use moment::{MAX_TS, MIN_TS};
 pub(crate) use moment::{Moment, from_micros};
 pub(crate) use normal::{least_length, replace_nul, storable};
 pub(crate) use record::{Tag, begin_event, encode_entry, without_field};

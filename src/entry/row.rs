@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -10,7 +11,6 @@ use super::{
     moment::from_micros,
     normal::normalize,
 };
-use crate::error::{AuditError, ErrorKind};
 
 /// One row of the ledger, without its `seq`. Texts are shared, so that binding them to a statement, and to the next
 /// attempt of a failed one, copies nothing.
@@ -33,14 +33,23 @@ pub(crate) struct Row {
     pub(crate) problems: Option<Arc<str>>,
 }
 
+impl Row {
+    /// The bytes of its texts.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let Self { action, resource, resource_id, decision, reason, metadata, problems, .. } = self;
+        let optional = [resource_id, reason, problems].into_iter().flatten();
+        [action, resource, decision, metadata].into_iter().chain(optional).map(|text| text.len()).sum()
+    }
+}
+
 /// A row, and its place in the ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct LedgerRow {
     pub(crate) ledger: String,
     pub(crate) seq: u64,
     pub(crate) row: Row,
-    /// Microseconds since 1970.
-    pub(crate) committed_at: i64,
+    /// Microseconds since 1970. `None` if no batch holds the entry.
+    pub(crate) committed_at: Option<i64>,
 }
 
 /// Returns the row of an entry that was written, not emitted. Brings the entry into normal form first.
@@ -72,13 +81,37 @@ pub(super) fn problem_list(problems: &[String]) -> Option<Arc<str>> {
     (!problems.is_empty()).then(|| Json::from(problems).to_string().into())
 }
 
-/// The entry that a row holds.
-pub(crate) fn entry_of(row: &Row) -> Result<AuditEntry, AuditError> {
-    let metadata = serde_json::from_str(&row.metadata).map_err(|cause| {
-        AuditError::new(ErrorKind::Store, format!("the metadata of entry {} is not JSON", row.id))
-            .because(cause)
-    })?;
-    Ok(AuditEntry {
+/// The entry that a row holds, also if it is not one that this crate has written: see [`sequenced`].
+pub(crate) fn entry_of(row: &Row) -> AuditEntry {
+    entry_and_problems(row).0
+}
+
+/// The entry that a row holds, with its place in the ledger. What cannot be read as an entry's, because somebody has
+/// changed the row, is kept as text or replaced by what is nearest to it, and a problem says so.
+pub(crate) fn sequenced(found: LedgerRow) -> SequencedEntry {
+    let (entry, mut problems) = entry_and_problems(&found.row);
+    let committed_at = if let Some(micros) = found.committed_at {
+        time("committed_at", micros, &mut problems)
+    } else {
+        let told = "committed_at: no batch holds this entry, which was committed at some other time";
+        problems.push(told.to_owned());
+        entry.ts
+    };
+    SequencedEntry { ledger: found.ledger, seq: found.seq, committed_at, problems, entry }
+}
+
+fn entry_and_problems(row: &Row) -> (AuditEntry, Vec<String>) {
+    let mut problems = row.problems.as_deref().map(listed).unwrap_or_default();
+    let metadata = serde_json::from_str(&row.metadata).unwrap_or_else(|cause| {
+        problems.push(format!("metadata: not JSON that can be read, kept as text: {cause}"));
+        Json::String(row.metadata.as_ref().to_owned())
+    });
+    let mut risk_score = row.risk_score.unwrap_or(0.0);
+    if !risk_score.is_finite() {
+        problems.push(format!("risk_score: {risk_score} is not a finite number"));
+        risk_score = 0.0;
+    }
+    let entry = AuditEntry {
         id: row.id,
         session_id: row.session_id,
         workspace_id: row.workspace_id,
@@ -88,29 +121,46 @@ pub(crate) fn entry_of(row: &Row) -> Result<AuditEntry, AuditError> {
         resource_id: row.resource_id.as_deref().map(str::to_owned),
         decision: row.decision.as_ref().to_owned(),
         reason: row.reason.as_deref().map(str::to_owned),
-        risk_score: row.risk_score.unwrap_or(0.0),
+        risk_score,
         metadata,
-        ts: from_micros(row.ts),
-    })
+        ts: time("ts", row.ts, &mut problems),
+    };
+    (entry, problems)
 }
 
-/// The entry that a row holds, with its place in the ledger.
-pub(crate) fn sequenced(found: LedgerRow) -> Result<SequencedEntry, AuditError> {
-    let problems =
-        found.row.problems.as_deref().map_or_else(|| Ok(Vec::new()), serde_json::from_str).map_err(
-            |cause| {
-                AuditError::new(
-                    ErrorKind::Store,
-                    format!("the problems of entry {} are not a JSON list", found.row.id),
-                )
-                .because(cause)
-            },
-        )?;
-    Ok(SequencedEntry {
-        ledger: found.ledger,
-        seq: found.seq,
-        committed_at: from_micros(found.committed_at),
-        problems,
-        entry: entry_of(&found.row)?,
-    })
+/// The problems of a row. Text that is no list of texts is a problem itself.
+fn listed(problems: &str) -> Vec<String> {
+    let listed = serde_json::from_str(problems);
+    listed.unwrap_or_else(|_| vec![format!("problems: not a list of texts: {problems}")])
+}
+
+/// The time, or the nearest one that an entry can have.
+fn time(name: &str, micros: i64, problems: &mut Vec<String>) -> DateTime<Utc> {
+    let time = from_micros(micros);
+    if time.timestamp_micros() != micros {
+        problems.push(format!("{name}: {micros} microseconds since 1970 are outside of the years 1 to 9999"));
+    }
+    time
+}
+
+impl Row {
+    /// The row, with a problem for each of these columns, in which the database holds something that no entry can have
+    /// there. What it holds is also kept in the metadata, under the name of the column.
+    #[cfg(any(feature = "_sqlite", feature = "postgres"))]
+    pub(crate) fn with_unreadable(self, columns: Vec<(&str, String)>) -> Self {
+        let mut problems = self.problems.as_deref().map(listed).unwrap_or_default();
+        let metadata = serde_json::from_str(&self.metadata);
+        let metadata = metadata.map(|mut metadata: Json| {
+            if let Json::Object(map) = &mut metadata {
+                for (column, held) in &columns {
+                    map.entry(*column).or_insert_with(|| held.clone().into());
+                }
+            }
+            metadata.to_string().into()
+        });
+        let told =
+            |(column, held)| format!("{column}: the database holds what no entry can have there: {held}");
+        problems.extend(columns.into_iter().map(told));
+        Self { problems: problem_list(&problems), metadata: metadata.unwrap_or(self.metadata), ..self }
+    }
 }

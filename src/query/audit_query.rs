@@ -12,6 +12,8 @@ use super::{
     filter::AuditFilter,
     path::steps,
 };
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+use crate::entry::from_micros;
 use crate::entry::{Decision, audit_id, is_namelike, storable};
 
 /// A question to the log, built step by step. Each call adds a condition, and all conditions must hold. Without any,
@@ -34,6 +36,8 @@ pub struct AuditQuery {
     pub(crate) before_seq: Option<u64>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) newest_first: bool,
+    /// Whether the range of `seq` is already as narrow as the ranges of time make it.
+    pub(crate) pruned: bool,
 }
 
 impl AuditQuery {
@@ -54,6 +58,12 @@ impl AuditQuery {
         let AuditFilter { start_time, end_time, .. } = self.filter;
         let times = [start_time, end_time, self.before, self.committed_since, self.committed_before];
         times.iter().any(Option::is_some)
+    }
+
+    /// Whether the commit batches still have to say which range of `seq` the ranges of time allow.
+    #[cfg(any(feature = "_sqlite", feature = "postgres"))]
+    pub(crate) fn needs_pruning(&self) -> bool {
+        self.has_times() && !self.pruned
     }
 
     /// The number of values that all its conditions together compare with.
@@ -220,6 +230,9 @@ impl AuditQuery {
     }
 
     /// Entries with `ts` at or after this moment.
+    ///
+    /// Stored times are whole microseconds, rounded down, and every bound in time is cut in the same way: the `ts` that an
+    /// entry was written with, to the nanosecond, finds the entry as a bound.
     #[must_use]
     pub fn since(mut self, time: DateTime<Utc>) -> Self {
         self.filter.start_time = Some(time);
@@ -285,7 +298,8 @@ impl AuditQuery {
     /// Pages from the newest entry to the oldest, by `seq`. Default: from the oldest to the newest.
     ///
     /// This concerns [`page`](crate::AuditReader::page), [`stream`](crate::AuditReader::stream) and the exports in
-    /// the order of `seq` ([`JsonLines`](crate::export::ExportFormat::JsonLines), [`Ocsf`](crate::export::ExportFormat::Ocsf)). It
+    /// the order of `seq` ([`JsonLines`](crate::export::ExportFormat::JsonLines), [`Ocsf`](crate::export::ExportFormat::Ocsf)), and
+    /// [`stream_by_time`](crate::AuditReader::stream_by_time), where the newest is the latest by `ts`. It
     /// does nothing to [`query`](crate::AuditReader::query) and to exports as CSV, which are newest first in any
     /// case, by `ts`.
     #[must_use]
@@ -327,26 +341,34 @@ impl AuditQuery {
 
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 impl AuditQuery {
-    /// The bounds in time, both inclusive, in microseconds since 1970. Stored times have whole microseconds, so each
-    /// bound is rounded to the nearest one inside the range.
+    /// The bounds in time, both inclusive, in microseconds since 1970. Each is cut as stored times are: an entry whose
+    /// `ts` is the bound lies on the same side of it after it was stored as before, whatever the caller's precision is.
     pub(crate) fn bounds(&self) -> (Option<i64>, Option<i64>) {
-        let until = self.filter.end_time.map(|end| end.timestamp_micros());
-        let before = self.before.map(|before| rounded_up(before) - 1);
-        let greatest = [until, before].into_iter().flatten().min();
-        (self.filter.start_time.map(rounded_up), greatest)
+        let greatest = [self.filter.end_time.map(stored), self.before.map(|before| stored(before) - 1)];
+        (self.filter.start_time.map(stored), greatest.into_iter().flatten().min())
     }
 
     /// The bounds of the time of commit, both inclusive, in microseconds since 1970.
     pub(crate) fn committed_bounds(&self) -> (Option<i64>, Option<i64>) {
-        let before = self.committed_before.map(|before| rounded_up(before) - 1);
-        (self.committed_since.map(rounded_up), before)
+        (self.committed_since.map(stored), self.committed_before.map(|before| stored(before) - 1))
     }
 }
 
-/// The first whole microsecond at or after this time, since 1970.
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
-fn rounded_up(time: DateTime<Utc>) -> i64 {
-    time.timestamp_micros() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1000))
+impl AuditQuery {
+    /// The query's range of `seq` within the one that the commit batches gave: the first, and the one after the last.
+    /// `None` if it is empty.
+    pub(crate) fn narrowed(&self, (first, end): (Option<i64>, Option<i64>)) -> Option<(u64, u64)> {
+        let first = self.from_seq.unwrap_or(0).max(first?.max(0).cast_unsigned());
+        let end = self.before_seq.unwrap_or(u64::MAX).min(end?.max(0).cast_unsigned());
+        (first < end).then_some((first, end))
+    }
+}
+
+/// The time as an entry has it once it is stored: whole microseconds since 1970, rounded down.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+fn stored(time: DateTime<Utc>) -> i64 {
+    from_micros(time.timestamp_micros()).timestamp_micros()
 }
 
 impl AuditQuery {

@@ -16,9 +16,9 @@ pub struct AuditFilter {
     pub session_id: Option<Uuid>,
     /// Entries with exactly this decision: usually `Allow`, `Deny` or `Mask`.
     pub decision: Option<String>,
-    /// Entries with `ts` at or after this moment.
+    /// Entries with `ts` at or after this moment, which is cut to whole microseconds as stored times are.
     pub start_time: Option<DateTime<Utc>>,
-    /// Entries with `ts` at or before this moment.
+    /// Entries with `ts` at or before this moment, which is cut to whole microseconds as stored times are.
     pub end_time: Option<DateTime<Utc>>,
     /// Entries with exactly this resource.
     pub resource: Option<String>,

@@ -166,6 +166,16 @@ impl AuditQuery {
         }
     }
 
+    /// Whether an index may return the entries in another order than that of `seq`. A statement that uses it sorts all
+    /// entries that it finds, so it must not be given the whole ledger for each page.
+    pub(crate) fn may_be_sorted(&self) -> bool {
+        let sorted =
+            |condition: &Condition| condition.values() > 1 || matches!(condition, Condition::ActionPrefix(_));
+        let has_index =
+            |condition: &Condition| condition.served().is_some() || condition.on_request().is_some();
+        self.all_conditions().any(|condition| sorted(&condition) && has_index(&condition))
+    }
+
     /// Whether no condition is a prefix or a set of several values. If so, each index returns its entries in the
     /// order of `seq`.
     #[cfg(any(feature = "_sqlite", feature = "postgres"))]

@@ -10,14 +10,17 @@ use super::{
     recording::RecordingRead,
 };
 use crate::defaults;
-use crate::entry::{AuditEntry, LedgerRow};
+use crate::entry::AuditEntry;
 use crate::entry::{entry_of, sequenced};
 use crate::error::{AuditError, ErrorKind};
 use crate::query::AuditQuery;
-use crate::store::{Span, Store};
+use crate::store::{Found, Span, Store};
 
 /// The entries that one statement looks through: a second or two of work for either database.
 const SCANNED: u64 = 1_000_000;
+
+/// The fewest entries that one statement looks through, if it is one of many for the same page.
+pub(super) const LEAST_PART: u64 = 2000;
 
 /// The most values in one query. SQLite accepts 32 766 parameters.
 const MAX_VALUES: usize = 10_000;
@@ -80,7 +83,7 @@ impl AuditReader {
     pub async fn query(&self, query: impl Into<AuditQuery>) -> Result<Vec<AuditEntry>, AuditError> {
         let query = Self::asked(query)?;
         let rows = self.store.backend().reads()?.rows(&query);
-        let found: Vec<_> = rows.and_then(|row| std::future::ready(entry_of(&row))).try_collect().await?;
+        let found: Vec<_> = rows.map_ok(|row| entry_of(&row)).try_collect().await?;
         self.recording("query", query.described()).record_answer(found.len() as u64).await?;
         Ok(found)
     }
@@ -103,6 +106,8 @@ impl AuditReader {
     /// One page: at most `size` entries that match, in the order of `seq`, and cursors to the pages before and after.
     /// A `size` of 0 counts as 1. Without a cursor, it is the first page in the query's direction.
     ///
+    /// A page ends early, with a `next`, once its entries have 4 MiB of text. It has one entry at least.
+    ///
     /// A page costs the same wherever it is in the ledger. Following `next` to the end meets every entry once, even
     /// while more are written.
     ///
@@ -123,9 +128,9 @@ impl AuditReader {
         query.ledger.get_or_insert_with(|| self.ledger.clone());
         let position = Position::resolve(&query, cursor)?;
         let size = size.max(1);
-        let rows = self.rows(&query, position.span, position.wanted(size)).await?;
-        let entries = rows.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
-        let page = position.page(&query, entries, size)?;
+        let Found { rows, cut, .. } = self.rows(&query, position.span, position.wanted(size)).await?;
+        let entries = rows.into_iter().map(sequenced).collect();
+        let page = position.page(&query, (entries, cut), size)?;
         let mut asked = query.described();
         asked.insert("size".to_owned(), size.into());
         self.recording("page", asked).record_answer(page.entries.len() as u64).await?;
@@ -136,26 +141,27 @@ impl AuditReader {
 impl AuditReader {
     /// At most `size` rows of one ledger that match, without regard to the query's limit. A query that no index
     /// serves is answered in parts of the ledger: a caller that drops the future ends it between two parts.
-    pub(super) async fn rows(
-        &self,
-        query: &AuditQuery,
-        span: Span,
-        size: u32,
-    ) -> Result<Vec<LedgerRow>, AuditError> {
-        if query.needs_full_scan() && !self.store.backend().reads()?.is_served(query).await? {
-            return self.rows_by_parts(query, span, size, SCANNED).await;
+    async fn rows(&self, query: &AuditQuery, span: Span, size: u32) -> Result<Found, AuditError> {
+        if self.is_unserved(query).await? {
+            return self.rows_by_parts(query, span, size, &mut { SCANNED }).await;
         }
         self.store.backend().reads()?.page(query, span, size).await
     }
 
-    /// At most `size` rows of one ledger that match. Each statement looks through `part` entries.
-    async fn rows_by_parts(
+    /// Whether the query looks at every entry, because no index serves it.
+    pub(super) async fn is_unserved(&self, query: &AuditQuery) -> Result<bool, AuditError> {
+        Ok(query.needs_full_scan() && !self.store.backend().reads()?.is_served(query).await?)
+    }
+
+    /// At most `size` rows of one ledger that match. Each statement looks through `part` entries at most. Where few of
+    /// them match, the parts become larger; where so many match that a part has more than were asked for, smaller.
+    pub(super) async fn rows_by_parts(
         &self,
         query: &AuditQuery,
         span: Span,
         size: u32,
-        part: u64,
-    ) -> Result<Vec<LedgerRow>, AuditError> {
+        part: &mut u64,
+    ) -> Result<Found, AuditError> {
         let reads = self.store.backend().reads()?;
         let heads = reads.heads(query.ledger.as_deref()).await?;
         let head = heads.first().map_or(0, |head| head.next_seq);
@@ -165,18 +171,30 @@ impl AuditReader {
             Span::After(seq) => first = first.max(seq.map_or(0, |seq| seq.saturating_add(1))),
             Span::Before(seq) => after = after.min(seq.unwrap_or(after)),
         }
-        let mut found = Vec::new();
+        let mut found = Found::default();
         loop {
-            let left = size.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
-            if first >= after || left == 0 {
+            let left = size.saturating_sub(u32::try_from(found.rows.len()).unwrap_or(u32::MAX));
+            if first >= after || left == 0 || found.cut {
                 return Ok(found);
             }
             let (begin, end, span) = match span {
-                Span::After(_) => (first, after.min(first.saturating_add(part)), Span::After(None)),
-                Span::Before(_) => (first.max(after.saturating_sub(part)), after, Span::Before(None)),
+                Span::After(_) => (first, after.min(first.saturating_add(*part)), Span::After(None)),
+                Span::Before(_) => (first.max(after.saturating_sub(*part)), after, Span::Before(None)),
             };
             let query = query.clone().from_seq(begin).before_seq(end);
-            found.extend(reads.page(&query, span, left).await?);
+            let next = reads.page(&query, span, left).await?;
+            *part = match next.rows.last() {
+                Some(last) if next.cut || next.rows.len() == left as usize => {
+                    // The entries among which these were found, and as many again.
+                    let passed = match span {
+                        Span::After(_) => last.seq.saturating_sub(begin),
+                        Span::Before(_) => end.saturating_sub(last.seq),
+                    };
+                    passed.saturating_mul(2).clamp(LEAST_PART, SCANNED)
+                }
+                _ => part.saturating_mul(4).min(SCANNED),
+            };
+            found.append(next);
             match span {
                 Span::After(_) => first = end,
                 Span::Before(_) => after = begin,
@@ -207,10 +225,10 @@ mod tests {
             [query_of_a(), query_of_a().from_seq(4).before_seq(20)].map(|query| (span, query))
         }) {
             assert!(query.needs_full_scan());
-            for (part, size) in (1..30).flat_map(|part| [(part, 1), (part, 3), (part, 100)]) {
-                let seqs = |rows: Vec<LedgerRow>| rows.into_iter().map(|row| row.seq).collect::<Vec<_>>();
+            for (mut part, size) in (1..30).flat_map(|part| [(part, 1), (part, 3), (part, 100)]) {
+                let seqs = |found: Found| found.rows.into_iter().map(|row| row.seq).collect::<Vec<_>>();
                 let at_once = reader.store.backend().reads().unwrap().page(&query, span, size).await.unwrap();
-                let by_parts = reader.rows_by_parts(&query, span, size, part).await.unwrap();
+                let by_parts = reader.rows_by_parts(&query, span, size, &mut part).await.unwrap();
                 assert_eq!(seqs(by_parts), seqs(at_once), "{span:?} {part} {size}");
             }
         }

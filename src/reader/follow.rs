@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use futures_util::{Stream, TryStreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{audit_reader::AuditReader, recording::RecordingRead};
+use super::{
+    audit_reader::AuditReader,
+    pieces::{PAGE, Pieces},
+    recording::RecordingRead,
+};
 use crate::entry::SequencedEntry;
 use crate::entry::sequenced;
 use crate::error::{AuditError, ErrorKind};
 use crate::query::{AuditQuery, Column};
 use crate::store::Span;
-
-/// The entries that one read of the database takes.
-const PAGE: u32 = 500;
 
 /// A follower's first pause, after a look at the database that finds nothing new.
 const LEAST_PAUSE: Duration = Duration::from_millis(25);
@@ -32,9 +34,9 @@ impl AuditReader {
         let mut found = Vec::new();
         for head in self.store.backend().reads()?.heads(None).await? {
             let query = AuditQuery::new().ledger(head.ledger).any_of(Column::Id, [id.to_string()]);
-            found.extend(self.store.backend().reads()?.page(&query, Span::After(None), 1).await?);
+            found.extend(self.store.backend().reads()?.page(&query, Span::After(None), 1).await?.rows);
         }
-        let found = found.into_iter().map(sequenced).collect::<Result<Vec<_>, _>>()?;
+        let found: Vec<_> = found.into_iter().map(sequenced).collect();
         let asked = AuditQuery::new().any_of(Column::Id, [id.to_string()]).described();
         self.recording("get", asked).record_answer(found.len() as u64).await?;
         Ok(found)
@@ -66,8 +68,72 @@ impl AuditReader {
         stream::once(entries).try_flatten()
     }
 
-    /// The entries of the query's ledger that match, page by page, within the query's limit. After an entry that
-    /// cannot be read, which is the last item, no page follows.
+    /// The entries that match, of one ledger or of all in the database, within the query's limit, in the order of their own
+    /// time: by `ts` and then `seq`, the earliest first, or the latest first if the query is
+    /// [`newest_first`](AuditQuery::newest_first).
+    ///
+    /// This is the order of [`query`](Self::query), with the place of each entry in its ledger. Memory stays constant.
+    /// Entries committed after the stream started are not included. The entries are read one time window at a time, a few
+    /// thousand or as many as overlap in time, and the stream occupies one of the reader's four connections until it ends.
+    /// From the earliest on, a look at all commit batches comes first.
+    ///
+    /// An `Err` is the last item: [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000
+    /// values, [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
+    /// use futures_util::TryStreamExt;
+    /// use tracing_audit::{AuditEntry, AuditQuery};
+    ///
+    /// let late = AuditEntry { ts: "2020-01-01T00:00:00Z".parse()?, ..AuditEntry::new(uuid::Uuid::nil(), "old", "r") };
+    /// log.writer().commit(AuditEntry::new(uuid::Uuid::nil(), "new", "r")).await?;
+    /// log.writer().commit(late).await?;
+    /// let latest = AuditQuery::new().newest_first().limit(1);
+    /// let found: Vec<_> = log.reader().stream_by_time(latest).try_collect().await?;
+    /// assert_eq!((found[0].seq, &*found[0].entry.action), (0, "new"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// Dropping the stream loses nothing.
+    pub fn stream_by_time(
+        &self,
+        query: impl Into<AuditQuery>,
+    ) -> impl Stream<Item = Result<SequencedEntry, AuditError>> + Send + 'static {
+        let (reader, query) = (self.clone(), Self::asked(query));
+        let (to, mut taken) = mpsc::channel(1);
+        let read = async move {
+            if let Err(error) = reader.send_by_time(query, &to).await {
+                // The consumer polls this future: while it runs, the receiver exists.
+                drop(to.send(Err(error)).await);
+            }
+        };
+        let read = read.into_stream().filter_map(async |()| None);
+        stream::select(read, stream::poll_fn(move |context| taken.poll_recv(context)))
+    }
+
+    async fn send_by_time(
+        &self,
+        query: Result<AuditQuery, AuditError>,
+        to: &mpsc::Sender<Result<SequencedEntry, AuditError>>,
+    ) -> Result<(), AuditError> {
+        let query = query?;
+        let recording = self.recording("stream_by_time", query.described());
+        recording.record_start().await?;
+        let (mut rows, mut count) = (self.store.backend().reads()?.rows_in_time(&query), 0);
+        while let Some(row) = rows.try_next().await? {
+            count += 1;
+            drop(to.send(Ok(sequenced(row))).await);
+        }
+        drop(rows);
+        recording.record_end(count).await
+    }
+
+    /// The entries of the query's ledger that match, piece by piece, within the query's limit.
     pub(crate) fn pages(
         self,
         query: AuditQuery,
@@ -82,22 +148,16 @@ impl AuditReader {
     + 'static
     + use<> {
         let left = query.filter.limit;
-        stream::try_unfold((self, query, Some(span), left), async |(reader, query, span, left)| {
-            let (Some(span), true) = (span, left != Some(0)) else { return Ok(None) };
-            let size = left.map_or(PAGE, |left| left.min(PAGE));
-            let rows = reader.rows(&query, span, size).await?;
-            let found = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-            let next = rows.last().filter(|_| found == size).map(|last| match span {
-                Span::After(_) => Span::After(Some(last.seq)),
-                Span::Before(_) => Span::Before(Some(last.seq)),
-            });
-            let left = left.map(|left| left.saturating_sub(found));
-            let mut entries: Vec<_> = rows.into_iter().map(sequenced).collect();
-            let unreadable = entries.iter().position(Result::is_err);
-            entries.truncate(unreadable.map_or(usize::MAX, |at| at + 1));
-            let next = next.filter(|_| unreadable.is_none());
-            let entries = stream::iter(entries);
-            Ok::<_, AuditError>(Some((entries, (reader, query, next, left))))
+        let pieces = Pieces::new(self, query, span);
+        stream::try_unfold((pieces, left), async |(mut pieces, left)| {
+            if pieces.is_done() || left == Some(0) {
+                return Ok(None);
+            }
+            let rows = pieces.next(left.unwrap_or(PAGE)).await?;
+            let left = left.map(|left| left.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX)));
+            // An entry takes many times its text in memory: make one after the other.
+            let entries = stream::iter(rows.into_iter().map(|row| Ok(sequenced(row))));
+            Ok::<_, AuditError>(Some((entries, (pieces, left))))
         })
     }
 
@@ -109,9 +169,9 @@ impl AuditReader {
     /// often, eventually once a second.
     ///
     /// An `Err` does not end the stream: when the database answers again, the stream continues from the same entry.
-    /// The error repeats for as long as an entry cannot be read, or the ledger ends before the follower's `seq`,
-    /// which means that the database was restored from a backup. (A query that is refused as too large ends the
-    /// stream.)
+    /// The error repeats for as long as the ledger ends before the follower's `seq`, or has another entry in place of the
+    /// one that was returned last, which means that the database was restored from a backup or is another one. A SQLite
+    /// file that was replaced is noticed, and the new one is read. (A query that is refused as too large ends the stream.)
     ///
     /// # Cancel safety
     /// Dropping the stream, or a future that waits for its next item, loses nothing.
@@ -152,7 +212,16 @@ impl AuditReader {
             let mut asked = query.described();
             asked.insert("from_seq".to_owned(), from_seq.into());
             let recording = Some(reader.recording("follow", asked));
-            let follower = Follower { reader, recording, query, next: from_seq, head: from_seq, pause: None };
+            let follower = Follower {
+                reader,
+                recording,
+                query,
+                pieces: None,
+                last: None,
+                next: from_seq,
+                head: from_seq,
+                pause: None,
+            };
             let found = stream::unfold(follower, async |mut follower| {
                 let found = follower.more().await;
                 Some((found.map(|found| stream::iter(found.into_iter().map(Ok))), follower))
@@ -169,6 +238,10 @@ struct Follower {
     /// The read to record. `None` once it is recorded.
     recording: Option<RecordingRead>,
     query: AuditQuery,
+    /// What is being read before the head.
+    pieces: Option<Pieces>,
+    /// The last entry that was returned.
+    last: Option<(u64, Uuid)>,
     /// The first `seq` that was not yet looked at.
     next: u64,
     /// The next `seq` of the ledger, when its head was last read.
@@ -201,6 +274,9 @@ impl Follower {
                     );
                     return Err(AuditError::new(ErrorKind::Store, message));
                 }
+                if self.next < self.head {
+                    self.check_last().await?;
+                }
             }
             if self.next < self.head {
                 let before = self.next;
@@ -215,33 +291,43 @@ impl Follower {
         }
     }
 
+    /// Checks that the ledger still has the entry that was returned last. It may have been removed, but not replaced.
+    async fn check_last(&mut self) -> Result<(), AuditError> {
+        let Some((seq, id)) = self.last else { return Ok(()) };
+        let query = AuditQuery { ledger: self.query.ledger.clone(), ..AuditQuery::new() };
+        let query = query.from_seq(seq).before_seq(seq + 1);
+        let found = self.reader.store.backend().reads()?.page(&query, Span::After(None), 1).await?.rows;
+        if found.first().is_none_or(|found| found.row.id == id) {
+            return Ok(());
+        }
+        // Look again before anything is returned.
+        self.head = self.next;
+        let message = format!(
+            "the ledger has another entry at seq {seq} than the one that was followed: the database is another one. To \
+             follow it, begin anew"
+        );
+        Err(AuditError::new(ErrorKind::Store, message))
+    }
+
     /// The next matching entries before the head. The answer may be empty although more follow.
     async fn page(&mut self) -> Result<Vec<SequencedEntry>, AuditError> {
-        let mut query = self.query.clone().from_seq(self.next).before_seq(self.head);
-        query.newest_first = false;
-        let rows = self.reader.rows(&query, Span::After(None), PAGE).await?;
-        let full = rows.len() == PAGE as usize;
+        let mut pieces = self.pieces.take().unwrap_or_else(|| {
+            let mut query = self.query.clone().from_seq(self.next).before_seq(self.head);
+            query.newest_first = false;
+            Pieces::new(self.reader.clone(), query, Span::After(None))
+        });
+        let rows = pieces.next(PAGE).await?;
         let last = rows.last().map(|last| last.seq + 1);
         let next = match last {
-            Some(last) if full => last,
+            Some(last) if !pieces.is_done() => last,
             // This connection's server may be behind the one that reported the head, a standby for instance: believe
             // the rows that it returned.
             last if self.query.takes_all() => last.unwrap_or(self.next),
             _ => self.head,
         };
-        let mut found = Vec::with_capacity(rows.len());
-        for row in rows {
-            let seq = row.seq;
-            match sequenced(row) {
-                Ok(entry) => found.push(entry),
-                Err(error) if found.is_empty() => return Err(error),
-                // Return the entries before the unreadable one now, and the error with the next call.
-                Err(_) => {
-                    self.next = seq;
-                    return Ok(found);
-                }
-            }
-        }
+        let found: Vec<_> = rows.into_iter().map(sequenced).collect();
+        self.last = found.last().map(|last| (last.seq, last.entry.id)).or(self.last);
+        self.pieces = (!pieces.is_done()).then_some(pieces);
         self.next = next;
         Ok(found)
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `audit_reader` | `AuditReader`: query, count, page |
 //! | `page` | pages, and the cursors between them |
+//! | `pieces` | the matches of one ledger, piece by piece |
 //! | `follow` | entries in the order of commit: get, stream, follow |
 //! | `counts` | counts, ledgers |
 //! | `quarantine` | lists and exports quarantined entries |
@@ -17,6 +18,7 @@ pub(crate) mod blocking;
 mod counts;
 mod follow;
 mod page;
+mod pieces;
 mod quarantine;
 mod recorded_reads;
 mod recording;

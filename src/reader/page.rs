@@ -121,11 +121,11 @@ impl Position {
         size.saturating_add(1 + u32::from(self.cursor.is_some()))
     }
 
-    /// Makes the page from the entries that were read.
+    /// Makes the page from the entries that were read. `cut`: whether more follow, for which there was no room.
     pub(super) fn page(
         self,
         query: &AuditQuery,
-        mut entries: Vec<SequencedEntry>,
+        (mut entries, cut): (Vec<SequencedEntry>, bool),
         size: u32,
     ) -> Result<Page, AuditError> {
         if let Some(cursor) = &self.cursor {
@@ -138,10 +138,11 @@ impl Position {
             }
             entries.remove(0);
         }
-        let more = u32::try_from(entries.len()).is_ok_and(|found| found > size);
-        if more {
+        let exceeds = u32::try_from(entries.len()).is_ok_and(|found| found > size);
+        if exceeds {
             entries.pop();
         }
+        let more = exceeds || cut;
         if self.backwards {
             entries.reverse();
         }

@@ -52,7 +52,7 @@ impl std::fmt::Display for Hex<'_> {
 impl From<QuarantinedRow> for QuarantinedEntry {
     fn from(found: QuarantinedRow) -> Self {
         let row = interpret(&found.record, &EventDefaults::default()).ok();
-        let entry = row.and_then(|row| entry_of(&row).ok());
+        let entry = row.map(|row| entry_of(&row));
         Self {
             writer: found.writer,
             position: found.position,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::audit_reader::AuditReader;
 use crate::entry::{from_micros, replace_nul};
-use crate::error::{AuditError, ErrorKind};
+use crate::error::AuditError;
 use crate::query::AuditQuery;
 use crate::store::RecordedReadRow;
 
@@ -29,7 +29,8 @@ pub struct RecordedRead {
     /// The call, as named in [`AuditReader`]: `query`, `count`, and so on. For an export it also names the format:
     /// `export_csv`, `export_csv_unescaped`, `export_json_lines`, `export_ocsf`.
     pub action: String,
-    /// The question: the conditions of the query, as a JSON object.
+    /// The question: the conditions of the query, as a JSON object. A string if somebody has changed it to something that
+    /// is not JSON.
     pub query: Value,
     /// The number of entries that were returned, or of counts. `None` while a stream runs, and for a stream that was
     /// dropped before its end: it may have returned any number.
@@ -96,29 +97,20 @@ impl AuditReader {
             Bound::Unbounded => query,
         };
         let rows = self.store.backend().reads()?.recorded(&query, limit).await?;
-        rows.into_iter().map(RecordedRead::try_from).collect()
+        Ok(rows.into_iter().map(RecordedRead::from).collect())
     }
 }
 
-impl TryFrom<RecordedReadRow> for RecordedRead {
-    type Error = AuditError;
-
-    fn try_from(row: RecordedReadRow) -> Result<Self, AuditError> {
-        let query = serde_json::from_str(&row.query).map_err(|cause| {
-            AuditError::new(
-                ErrorKind::Store,
-                format!("the query of the recorded read {} is not JSON", row.id),
-            )
-            .because(cause)
-        })?;
-        Ok(Self {
+impl From<RecordedReadRow> for RecordedRead {
+    fn from(row: RecordedReadRow) -> Self {
+        Self {
             id: row.id,
             at: from_micros(row.at.unwrap_or_default()),
             reader: row.reader,
             role: row.role,
             action: row.action,
-            query,
+            query: serde_json::from_str(&row.query).unwrap_or(Value::String(row.query)),
             entries: row.entries,
-        })
+        }
     }
 }

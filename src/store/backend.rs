@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
@@ -84,13 +85,24 @@ pub(crate) trait Reads: Send + Sync {
     /// The rows that match, by `ts` and then `seq`, both descending, within the query's limit.
     fn rows<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<Row, AuditError>>;
 
-    /// At most `size` rows that match, without regard to the query's limit.
+    /// The rows that match, with their places in the ledgers, within the query's limit: by `ts` and then `seq`, both
+    /// ascending, or descending if the query is newest first.
+    fn rows_in_time<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<LedgerRow, AuditError>>;
+
+    /// At most `size` rows that match, without regard to the query's limit. Fewer if their texts are long: see [`Found`].
     fn page<'a>(
         &'a self,
         query: &'a AuditQuery,
         span: Span,
         size: u32,
-    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>>;
+    ) -> BoxFuture<'a, Result<Found, AuditError>>;
+
+    /// The range of `seq` that can hold matches of a query of one ledger, by its ranges of time and its range of `seq`:
+    /// the first, and the one after the last. `None` if nothing can match.
+    fn seqs_in_time<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+    ) -> BoxFuture<'a, Result<Option<(u64, u64)>, AuditError>>;
 
     /// The number of rows that match, without regard to the query's limit.
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>>;
@@ -158,6 +170,67 @@ pub(crate) enum Span {
     After(Option<u64>),
     /// Descending by `seq`, only entries with a `seq` less than this one.
     Before(Option<u64>),
+}
+
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+impl Span {
+    /// The query, with its range of `seq` narrowed to this span. Each end of the range is then a single condition.
+    pub(super) fn of(self, query: &AuditQuery) -> AuditQuery {
+        let mut query = query.clone();
+        match self {
+            Self::After(Some(seq)) => query.from_seq = query.from_seq.max(Some(seq.saturating_add(1))),
+            Self::Before(Some(seq)) => {
+                query.before_seq = Some(query.before_seq.map_or(seq, |before| before.min(seq)));
+            }
+            Self::After(None) | Self::Before(None) => {}
+        }
+        query
+    }
+}
+
+/// The rows that a page has found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) rows: Vec<LedgerRow>,
+    /// The bytes of their texts.
+    bytes: usize,
+    /// Whether the page has ended before a row that it had no room for.
+    pub(crate) cut: bool,
+}
+
+impl Found {
+    /// The bytes of texts after which no row is added. The memory that a page takes is bounded by this and by one row, not
+    /// by the number of its rows.
+    const BYTES: usize = 4 << 20;
+
+    /// Adds a row, or ends the page before it. A page has room for two rows, however long they are: the one at a cursor,
+    /// and the one after it.
+    #[cfg_attr(
+        not(any(feature = "_sqlite", feature = "postgres")),
+        allow(dead_code, reason = "a database adds rows")
+    )]
+    pub(crate) fn add(&mut self, row: LedgerRow) -> ControlFlow<()> {
+        self.cut = self.bytes >= Self::BYTES && self.rows.len() > 1;
+        if self.cut {
+            return ControlFlow::Break(());
+        }
+        self.bytes += row.row.text_bytes();
+        self.rows.push(row);
+        ControlFlow::Continue(())
+    }
+
+    /// Adds the rows of the next part of the ledger.
+    pub(crate) fn append(&mut self, next: Self) {
+        self.rows.extend(next.rows);
+        self.bytes += next.bytes;
+        self.cut = next.cut || self.bytes >= Self::BYTES && self.rows.len() > 1;
+    }
+
+    /// The number of such rows for which a page has room; `most` if there are more.
+    pub(crate) fn room(&self, most: u32) -> u32 {
+        let room = self.rows.len().saturating_mul(Self::BYTES).checked_div(self.bytes);
+        room.map_or(most, |room| u32::try_from(room).unwrap_or(most).clamp(1, most))
+    }
 }
 
 /// A ledger, and how far it has come.

@@ -1,10 +1,13 @@
-//! Reads entries newest first without an index on `ts`: walks the commit batches from newest to oldest, one time window at
-//! a time.
+//! Reads entries in the order of time without an index on `ts`: walks the commit batches from newest to oldest, or from oldest to
+//! newest, one time window at a time.
 //!
 //! A ledger keeps entries in the order of commit, which is nearly the order of time. Each batch has its least and its
 //! greatest `ts`. The walk takes batches in the order of their greatest `ts`, newest first. Every entry that is newer than
 //! all of the next batch lies in a batch already taken. These entries are a window, and only the batches that reach into
 //! the window are read for it.
+//!
+//! From oldest to newest it is the same walk, in a mirror: times and numbers are complemented on their way in and out, so
+//! that the least `ts` of a batch is its greatest.
 //!
 //! Windows end early for a query with a limit, and they keep the pieces of an export small. They grow where few entries
 //! match or where batches overlap, so that the work stays linear.
@@ -30,6 +33,10 @@ const RANGES_MAX: usize = 8;
 /// Batches asked for first. The number doubles each time, up to [`BATCHES_MAX`].
 const FIRST_BATCHES: u32 = 256;
 const BATCHES_MAX: u32 = 16_384;
+
+/// The same for a walk from oldest to newest. No index has the batches in this order, so that each time takes a look at all
+/// of them.
+const OLDEST_BATCHES_MAX: u32 = 262_144;
 
 /// Batches in one window; each takes some 80 bytes while the window is made. If each window would read much again, the
 /// window takes more batches: one for each [`ENTRIES_OF_A_BATCH`] entries of its target.
@@ -61,6 +68,16 @@ impl CommittedBatch {
         (first_seq < after).then(whole)
     }
 
+    /// The batch in the mirror, where times and numbers run backwards.
+    fn mirrored(self) -> Self {
+        Self {
+            first_seq: !self.range().last_seq,
+            least_ts: !self.greatest_ts,
+            greatest_ts: !self.least_ts,
+            ..self
+        }
+    }
+
     fn range(&self) -> SeqRange {
         let last_seq = self.first_seq.saturating_add(self.entries - 1);
         SeqRange { ledger: self.ledger, first_seq: self.first_seq, last_seq }
@@ -81,17 +98,48 @@ impl SeqRange {
     }
 }
 
+/// The direction of a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    LatestFirst,
+    EarliestFirst,
+}
+
 /// A part of the order of time, and the ranges that can hold its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    /// The newest place that is older than the whole window.
+    pub(super) order: Order,
+    /// The first place beyond the window, in its order.
     pub(super) after: Key,
-    /// The newest place in the window.
+    /// The first place in the window, in its order.
     pub(super) through: Key,
     /// Ascending and disjoint ranges. Other entries in them belong to other windows.
     pub(super) ranges: Vec<SeqRange>,
     /// The number of rows that are still wanted; `None` if all are.
     pub(super) limit: Option<u64>,
+}
+
+impl Window {
+    /// The places of its entries: each a bound, and the operator between a place and the bound. A bound beyond which there
+    /// is no place is left out.
+    pub(super) fn bounds(&self) -> impl Iterator<Item = (&'static str, Key)> {
+        let (before, until) = match self.order {
+            Order::LatestFirst => (">", "<="),
+            Order::EarliestFirst => ("<", ">="),
+        };
+        let ends = [(i64::MIN, i64::MIN), (i64::MAX, i64::MAX)];
+        [(before, self.after), (until, self.through)].into_iter().filter(move |(_, key)| !ends.contains(key))
+    }
+
+    /// The window, out of the mirror.
+    fn mirrored(self) -> Self {
+        let key = |(ts, seq): Key| (!ts, !seq);
+        let range =
+            |range: SeqRange| SeqRange { first_seq: !range.last_seq, last_seq: !range.first_seq, ..range };
+        let mut ranges: Vec<_> = self.ranges.into_iter().map(range).collect();
+        ranges.sort_unstable();
+        Self { after: key(self.after), through: key(self.through), ranges, ..self }
+    }
 }
 
 /// The entries that the index of a query's rarest condition finds: see [`AuditQuery::candidates`](crate::AuditQuery::candidates).
@@ -130,12 +178,13 @@ impl Candidates {
 #[derive(Debug)]
 pub(super) enum WalkStep {
     /// Reads at most `limit` batches, starting with the one after `after`, for [`know`](Walk::know). Their order is by
-    /// greatest `ts`, first `seq` and ledger, all descending.
+    /// greatest `ts`, first `seq` and ledger, all descending; from oldest to newest by least `ts`, first `seq` and ledger, all
+    /// ascending.
     Batches {
         after: Option<CommittedBatch>,
         limit: u32,
     },
-    /// Reads the rows in this window, newest first, and passes their number to [`found`](Walk::found).
+    /// Reads the rows in this window, in the order of the walk, and passes their number to [`found`](Walk::found).
     Window(Window),
     End,
 }
@@ -143,6 +192,7 @@ pub(super) enum WalkStep {
 /// A walk over the commit batches, and how far it has come.
 #[derive(Debug)]
 pub(super) struct Walk {
+    order: Order,
     /// The newest place that was in no window yet.
     through: Key,
     one_ledger: bool,
@@ -170,9 +220,10 @@ pub(super) struct Walk {
 
 impl Walk {
     /// A walk for at most `limit` rows. If all batches are of one ledger, fewer entries are read twice.
-    pub(super) fn new(limit: Option<u32>, one_ledger: bool) -> Self {
+    pub(super) fn new(limit: Option<u32>, one_ledger: bool, order: Order) -> Self {
         let target = limit.map_or(FIRST_TARGET, |limit| FIRST_TARGET.min(u64::from(limit).saturating_mul(2)));
         Self {
+            order,
             through: (i64::MAX, i64::MAX),
             one_ledger,
             known: VecDeque::new(),
@@ -210,6 +261,9 @@ impl Walk {
             }
             self.done = self.known.is_empty();
             match self.window() {
+                Some(window) if self.order == Order::EarliestFirst => {
+                    return WalkStep::Window(window.mirrored());
+                }
                 Some(window) => return WalkStep::Window(window),
                 None => self.found(0),
             }
@@ -221,8 +275,13 @@ impl Walk {
     pub(super) fn know(&mut self, batches: Vec<CommittedBatch>, after: Option<CommittedBatch>) {
         self.knows_all = after.is_none();
         self.after = after;
-        self.known = batches.into();
-        self.asked = self.asked.saturating_mul(2).min(BATCHES_MAX);
+        (self.known, self.asked) = match self.order {
+            Order::LatestFirst => (batches.into(), self.asked.saturating_mul(2).min(BATCHES_MAX)),
+            Order::EarliestFirst => (
+                batches.into_iter().map(CommittedBatch::mirrored).collect(),
+                self.asked.saturating_mul(16).min(OLDEST_BATCHES_MAX),
+            ),
+        };
     }
 
     /// The window of all entries that are newer than the next batch, or of all that are left if there is no next batch.
@@ -241,7 +300,7 @@ impl Walk {
         let ranges = ranges(&self.open);
         self.read = ranges.iter().map(SeqRange::entries).sum();
         self.open.retain(|batch| (batch.least_ts, batch.first_seq) <= after);
-        Some(Window { after, through, ranges, limit: self.left })
+        Some(Window { order: self.order, after, through, ranges, limit: self.left })
     }
 
     /// Takes in the number of rows that the last window had, and sets the size of the next one.
@@ -318,6 +377,13 @@ mod tests {
 
     const UNWANTED: usize = 2;
 
+    fn in_order(entries: &mut [(i64, i64, usize)], order: Order) {
+        entries.sort_unstable_by_key(|(ts, seq, ledger)| match order {
+            Order::LatestFirst => (!*ts, !*seq, *ledger),
+            Order::EarliestFirst => (*ts, *seq, *ledger),
+        });
+    }
+
     /// Walks over the batches. Returns the entries, as `(ts, seq, ledger)`, in the order in which the walk meets them, and
     /// the number of entries read for that.
     fn walk(
@@ -325,7 +391,7 @@ mod tests {
         limit: Option<u32>,
         target: u64,
         asked: u32,
-        one_ledger: bool,
+        (one_ledger, order): (bool, Order),
     ) -> (Vec<(i64, i64, usize)>, u64) {
         let (mut next_seq, mut entries, mut all) = ([0; 3], Vec::new(), Vec::new());
         for (ledger, times) in batches {
@@ -342,10 +408,12 @@ mod tests {
                 *seq += 1;
             }
         }
-        let key =
-            |batch: &CommittedBatch| std::cmp::Reverse((batch.greatest_ts, batch.first_seq, batch.ledger));
+        let key = |batch: &CommittedBatch| match order {
+            Order::LatestFirst => (!batch.greatest_ts, !batch.first_seq, !batch.ledger),
+            Order::EarliestFirst => (batch.least_ts, batch.first_seq, batch.ledger),
+        };
         all.sort_by_key(key);
-        let mut walk = Walk { asked, target, ..Walk::new(limit, one_ledger) };
+        let mut walk = Walk { asked, target, ..Walk::new(limit, one_ledger, order) };
         let (mut met, mut read) = (Vec::new(), 0);
         loop {
             match walk.next() {
@@ -359,14 +427,17 @@ mod tests {
                 WalkStep::Window(window) => {
                     read += window.ranges.iter().map(SeqRange::entries).sum::<u64>();
                     let within = |(ts, seq, ledger): &(i64, i64, usize)| {
-                        (*ts, *seq) > window.after
-                            && (*ts, *seq) <= window.through
-                            && window.ranges.iter().any(|range| {
-                                range.ledger == *ledger && (range.first_seq..=range.last_seq).contains(seq)
-                            })
+                        window.bounds().all(|(than, bound)| match than {
+                            ">" => (*ts, *seq) > bound,
+                            "<=" => (*ts, *seq) <= bound,
+                            "<" => (*ts, *seq) < bound,
+                            _ => (*ts, *seq) >= bound,
+                        }) && window.ranges.iter().any(|range| {
+                            range.ledger == *ledger && (range.first_seq..=range.last_seq).contains(seq)
+                        })
                     };
                     let mut rows: Vec<_> = entries.iter().copied().filter(within).collect();
-                    rows.sort_unstable_by_key(|(ts, seq, ledger)| (std::cmp::Reverse((*ts, *seq)), *ledger));
+                    in_order(&mut rows, order);
                     rows.truncate(window.limit.map_or(usize::MAX, |limit| limit.try_into().unwrap()));
                     walk.found(rows.len() as u64);
                     met.extend(rows);
@@ -378,13 +449,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_walk_meets_every_entry_once_newest_first_and_reads_few_twice(
+        fn a_walk_meets_every_entry_once_in_its_order_and_reads_few_twice(
             batches in batches(),
             limit in proptest::option::of(0..100_u32),
             target in 1..40_u64,
             asked in 1..6_u32,
             one_ledger in any::<bool>(),
+            earliest in any::<bool>(),
         ) {
+            let order = if earliest { Order::EarliestFirst } else { Order::LatestFirst };
             let mut batches = batches;
             if one_ledger {
                 for (ledger, _) in &mut batches {
@@ -400,9 +473,9 @@ mod tests {
                 }
             }
             expected.retain(|(_, _, ledger)| *ledger != UNWANTED);
-            expected.sort_unstable_by_key(|(ts, seq, ledger)| (std::cmp::Reverse((*ts, *seq)), *ledger));
+            in_order(&mut expected, order);
             expected.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
-            let (met, read) = walk(&batches, limit, target, asked, one_ledger);
+            let (met, read) = walk(&batches, limit, target, asked, (one_ledger, order));
             prop_assert_eq!(met, expected);
             // A window reads at most half as many other windows' entries as the next window takes.
             let entries: u64 = batches.iter().map(|(_, times)| times.len() as u64).sum();

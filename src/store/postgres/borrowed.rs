@@ -1,10 +1,16 @@
 //! A connection borrowed from a pool, which gets the connection back only outside of a transaction.
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    io,
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres as Database, pool::PoolConnection};
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres as Database, pool::PoolConnection,
+};
 
-use super::error::store_error;
+use super::error::{is_unreachable, store_error};
 use crate::error::AuditError;
 
 /// Begins a transaction, within which the server looks every second whether its client is still connected, unless its
@@ -25,7 +31,7 @@ pub(super) struct Borrowed {
 
 impl Borrowed {
     pub(super) async fn from(pool: &PgPool) -> Result<Self, AuditError> {
-        let connection = pool.acquire().await.map_err(store_error)?;
+        let connection = acquire(pool).await.map_err(store_error)?;
         Ok(Self { connection, in_transaction: false })
     }
 
@@ -56,6 +62,49 @@ impl Borrowed {
         let done = work(self).await?;
         self.commit().await?;
         Ok(done)
+    }
+}
+
+/// How long a pool may take for a connection before somebody looks whether the server can be reached.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a server may take to accept the connection of that look.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection of the pool. A pool tries for half a minute to connect to a server that is down, and does not say then why
+/// it could not. So if it has none after a second, this connects by itself, and the error of that is the answer.
+pub(super) async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Database>> {
+    let mut acquired = std::pin::pin!(pool.acquire());
+    let timed_out = match tokio::time::timeout(LOOK_AFTER, &mut acquired).await {
+        Ok(Err(sqlx::Error::PoolTimedOut)) => Some(sqlx::Error::PoolTimedOut),
+        Ok(acquired) => return acquired,
+        Err(_) => None,
+    };
+    let look = async {
+        let options = pool.connect_options();
+        let looked = match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await {
+            Ok(looked) => looked,
+            Err(late) => return Some(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late))),
+        };
+        match looked {
+            Ok(connection) => {
+                // The server can be reached: the pool is in use, or about to have a connection.
+                drop(connection.close().await);
+                None
+            }
+            Err(cause) => Some(cause).filter(is_unreachable),
+        }
+    };
+    if let Some(timed_out) = timed_out {
+        return Err(look.await.unwrap_or(timed_out));
+    }
+    let unreachable = tokio::select! {
+        acquired = &mut acquired => return acquired,
+        unreachable = look => unreachable,
+    };
+    match unreachable {
+        Some(cause) => Err(cause),
+        None => acquired.await,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use tokio::sync::mpsc;
@@ -12,15 +11,15 @@ use super::{
     conditions::{IndexNames, LedgerPart, Scope},
     error::store_error,
     plan::{candidates, index_names},
-    rows::{ROW, decode, text_bytes},
+    rows::{LEDGER, ROW, decode, decode_ledger, micros, text_bytes},
     source::Postgres,
     sql::{Statement, bounded},
 };
-use crate::entry::{Row, from_micros};
+use crate::entry::{LedgerRow, Row, from_micros};
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::is_on_own_runtime;
 use crate::query::AuditQuery;
-use crate::store::{walk::CommittedBatch, walk::Walk, walk::WalkStep, walk::Window};
+use crate::store::walk::{CommittedBatch, Order, Walk, WalkStep, Window};
 
 /// Gives a window enough memory to be sorted in, which saves a fifth of an export's time. A server's default is 4 MB,
 /// less than a whole batch needs.
@@ -39,13 +38,32 @@ pub(super) fn rows<'a>(
     postgres: &'a Postgres,
     query: &'a AuditQuery,
 ) -> BoxStream<'a, Result<Row, AuditError>> {
+    found(postgres, query, (ROW.to_owned(), Order::LatestFirst)).map_ok(|row| decode(&row)).boxed()
+}
+
+/// The entries that match, with their places in the ledgers, in the query's direction.
+pub(super) fn ledger_rows<'a>(
+    postgres: &'a Postgres,
+    query: &'a AuditQuery,
+) -> BoxStream<'a, Result<LedgerRow, AuditError>> {
+    let order = if query.newest_first { Order::LatestFirst } else { Order::EarliestFirst };
+    let rows = found(postgres, query, ([ROW, LEDGER].concat(), order));
+    rows.and_then(|row| std::future::ready(decode_ledger(&row))).boxed()
+}
+
+/// These columns of the rows that match.
+fn found<'a>(
+    postgres: &'a Postgres,
+    query: &'a AuditQuery,
+    asked: (String, Order),
+) -> BoxStream<'a, Result<PgRow, AuditError>> {
     let rows = async move {
         let (postgres, query, blocking) = (postgres.clone(), query.clone(), is_on_own_runtime());
         let (to, taken) = mpsc::channel(READ_AHEAD);
         // The task reads ahead while rows are taken. It ends when the stream that takes them is dropped.
         tokio::spawn(async move {
             let read = async {
-                match ByTime::start(postgres, query, blocking).await? {
+                match ByTime::start(postgres, query, asked, blocking).await? {
                     Some(by_time) => by_time.read(&to).await,
                     None => Ok(()),
                 }
@@ -72,12 +90,10 @@ enum Delivery {
 
 fn received(
     taken: mpsc::Receiver<Delivery>,
-) -> impl stream::Stream<Item = Result<impl stream::Stream<Item = Result<Row, AuditError>>, AuditError>> {
+) -> impl stream::Stream<Item = Result<impl stream::Stream<Item = Result<PgRow, AuditError>>, AuditError>> {
     stream::try_unfold(taken, |mut taken| async move {
         match taken.recv().await {
-            Some(Delivery::Rows(rows)) => {
-                Ok(Some((stream::iter(rows.into_iter().map(|row| decode(&row))), taken)))
-            }
+            Some(Delivery::Rows(rows)) => Ok(Some((stream::iter(rows.into_iter().map(Ok)), taken))),
             Some(Delivery::Failed(error)) => Err(error),
             Some(Delivery::End) => Ok(None),
             None => Err(AuditError::new(ErrorKind::Store, "the read ended before the answer was complete")),
@@ -93,6 +109,9 @@ fn unread() -> AuditError {
 struct ByTime {
     postgres: Postgres,
     query: AuditQuery,
+    /// The columns of each row.
+    columns: String,
+    order: Order,
     pool: PgPool,
     /// The connection of all windows. It is replaced if it is lost.
     connection: Option<Borrowed>,
@@ -110,6 +129,7 @@ impl ByTime {
     async fn start(
         postgres: Postgres,
         query: AuditQuery,
+        (columns, order): (String, Order),
         blocking: bool,
     ) -> Result<Option<Self>, AuditError> {
         let pool = postgres.readers_for(blocking).await?.clone();
@@ -121,7 +141,7 @@ impl ByTime {
             );
             let ledgers = heads.row().bind(query.ledger.clone()).fetch_all(&mut *connection).await;
             let mut ledgers: Vec<(String, i64)> = ledgers.map_err(store_error)?;
-            let mut walk = Walk::new(query.filter.limit, ledgers.len() == 1);
+            let mut walk = Walk::new(query.filter.limit, ledgers.len() == 1, order);
             if let Some(by) = query.rarest() {
                 let candidates = candidates(&postgres, connection, &query, by, &indexes).await?;
                 for (_, end) in &mut ledgers {
@@ -140,7 +160,7 @@ impl ByTime {
         let numbers =
             ledgers.iter().enumerate().map(|(number, (ledger, _))| (ledger.clone(), number)).collect();
         let connection = Some(connection);
-        Ok(Some(Self { postgres, query, pool, connection, indexes, ledgers, numbers, walk }))
+        Ok(Some(Self { postgres, query, columns, order, pool, connection, indexes, ledgers, numbers, walk }))
     }
 
     async fn connection(&mut self) -> Result<&mut Borrowed, AuditError> {
@@ -191,15 +211,24 @@ impl ByTime {
         if let Some(after) = after
             && let Some((ledger, _)) = self.ledgers.get(after.ledger)
         {
-            statement.push(" AND (greatest_ts, first_seq, ledger) < (").bind(from_micros(after.greatest_ts));
+            match self.order {
+                Order::LatestFirst => statement
+                    .push(" AND (greatest_ts, first_seq, ledger) < (")
+                    .bind(from_micros(after.greatest_ts)),
+                Order::EarliestFirst => {
+                    statement.push(" AND (least_ts, first_seq, ledger) > (").bind(from_micros(after.least_ts))
+                }
+            };
             statement.push(", ").bind(after.first_seq).push(", ").bind(ledger.clone()).push(")");
         }
         statement.batches_in_time(&self.query);
         statement.and("first_seq + entries > ", self.query.from_seq.map(bounded));
         statement.and("first_seq < ", self.query.before_seq.map(bounded));
-        statement
-            .push(" ORDER BY greatest_ts DESC, first_seq DESC, ledger DESC LIMIT ")
-            .bind(i64::from(limit));
+        statement.push(match self.order {
+            Order::LatestFirst => " ORDER BY greatest_ts DESC, first_seq DESC, ledger DESC LIMIT ",
+            Order::EarliestFirst => " ORDER BY least_ts, first_seq, ledger LIMIT ",
+        });
+        statement.bind(i64::from(limit));
         let statement = statement.into_query()?;
         let batches =
             async |connection: &mut PgConnection| statement.fetch_all(connection).await.map_err(store_error);
@@ -209,8 +238,8 @@ impl ByTime {
                 ledger: self.number(row.try_get(0)?),
                 first_seq: row.try_get(1)?,
                 entries: row.try_get(2)?,
-                least_ts: row.try_get::<DateTime<Utc>, _>(3)?.timestamp_micros(),
-                greatest_ts: row.try_get::<DateTime<Utc>, _>(4)?.timestamp_micros(),
+                least_ts: micros(row, 3)?,
+                greatest_ts: micros(row, 4)?,
             })
         };
         rows.iter().map(batch).collect::<sqlx::Result<_>>().map_err(store_error)
@@ -234,21 +263,26 @@ impl ByTime {
             let end_seq = range.last_seq.saturating_add(1);
             Some(LedgerPart { ledger: ledger.clone(), first_seq: range.first_seq, end_seq })
         });
-        // Entries in descending order of `seq` are nearly sorted by time already, which makes sorting them cheap.
-        let mut statement = Statement::new(&self.postgres, ROW);
+        // Entries in the order of `seq` are nearly sorted by time already, which makes sorting them cheap.
+        let mut statement = Statement::new(&self.postgres, &self.columns);
         statement.push(" FROM (SELECT *");
         statement.filter(&self.query, &Scope::Parts(ranges.collect()), &self.indexes);
-        for (than, (ts, seq)) in [(" > (", window.after), (" <= (", window.through)] {
+        for (than, (ts, seq)) in window.bounds() {
             statement
-                .push(" AND (e.ts, e.seq)")
+                .push(" AND (e.ts, e.seq) ")
                 .push(than)
+                .push(" (")
                 .bind(from_micros(ts))
                 .push(", ")
                 .bind(seq)
                 .push(")");
         }
-        statement
-            .push(" ORDER BY e.ledger DESC, e.seq DESC OFFSET 0) e ORDER BY e.ts DESC, e.seq DESC, e.ledger");
+        statement.push(match self.order {
+            Order::LatestFirst => {
+                " ORDER BY e.ledger DESC, e.seq DESC OFFSET 0) e ORDER BY e.ts DESC, e.seq DESC, e.ledger"
+            }
+            Order::EarliestFirst => " ORDER BY e.ledger, e.seq OFFSET 0) e ORDER BY e.ts, e.seq, e.ledger",
+        });
         if let Some(limit) = window.limit {
             statement.push(" LIMIT ").bind(limit.cast_signed());
         }

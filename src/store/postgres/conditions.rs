@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{Encode, Postgres as Database, Type};
 
-use super::sql::{Statement, beginning, beginning_of, bounded, metadata};
+use super::sql::{Statement, beginning, beginning_of, bounded, if_readable, metadata};
 use crate::entry::from_micros;
 use crate::query::{AuditQuery, Condition, after_prefix};
 use crate::store::{index::hint, index::name_of};
@@ -46,17 +46,21 @@ impl IndexNames {
     }
 }
 
-/// A query's bounds in time. A bound that PostgreSQL cannot hold is replaced by the nearest one that it can, which no
-/// entry lies beyond.
+/// The time of a bound. The one before the earliest that an entry can have is a bound too.
+fn exactly(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or_else(|| from_micros(micros))
+}
+
+/// A query's bounds in time.
 pub(super) fn time_bounds(query: &AuditQuery) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
     let (least, greatest) = query.bounds();
-    (least.map(from_micros), greatest.map(from_micros))
+    (least.map(exactly), greatest.map(exactly))
 }
 
 /// A query's bounds of the time of commit, as [`time_bounds`].
 fn committed_bounds(query: &AuditQuery) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
     let (from, until) = query.committed_bounds();
-    (from.map(from_micros), until.map(from_micros))
+    (from.map(exactly), until.map(exactly))
 }
 
 /// The time of an entry's commit: that of the last batch that begins at the entry or before it.
@@ -91,6 +95,17 @@ impl Statement<'_> {
         let (from, until) = committed_bounds(query);
         self.and(&format!("{COMMITTED_AT} >= "), from);
         self.and(&format!("{COMMITTED_AT} <= "), until);
+    }
+
+    /// Appends the condition of the batches that can hold matches by the query's range of `seq`: those from the batch on
+    /// that holds the first one.
+    pub(super) fn batches_in_range(&mut self, query: &AuditQuery) {
+        if let (Some(first), Some(ledger)) = (query.from_seq, &query.ledger) {
+            let begin = "SELECT max(b.first_seq) FROM @tracing_audit_batches b WHERE b.ledger = ";
+            self.push(" AND first_seq >= coalesce((").push(begin).bind(ledger.clone());
+            self.push(" AND b.first_seq <= ").bind(bounded(first)).push("), 0)");
+        }
+        self.and("first_seq < ", query.before_seq.map(bounded));
     }
 
     /// Appends the conditions of the commit batches that can hold matches by the query's ranges of time.
@@ -132,8 +147,12 @@ impl Statement<'_> {
             Condition::Problems(some) => {
                 self.push(if *some { " AND e.problems IS NOT NULL" } else { " AND e.problems IS NULL" });
             }
-            Condition::Metadata { path, values, within } => {
+            // An index has no entry whose metadata cannot be looked into.
+            Condition::Metadata { path, values, within } if has_index => {
                 self.texts(&metadata("e.metadata", path), values, *within, has_index);
+            }
+            Condition::Metadata { path, values, within } => {
+                self.texts(&if_readable(&metadata("e.metadata", path)), values, *within, has_index);
             }
             Condition::Contains(text) => {
                 self.push(" AND (");

@@ -15,7 +15,7 @@ const COLUMNS: i16 = 15;
 const END: i16 = -1;
 const NULL: i32 = -1;
 /// 2000-01-01 in microseconds since 1970.
-const EPOCH: i64 = 946_684_800_000_000;
+pub(super) const EPOCH: i64 = 946_684_800_000_000;
 /// The bytes of a row without its two longest texts, as an estimate.
 const FIXED: usize = 200;
 

@@ -33,6 +33,18 @@ pub(super) fn is_refused(cause: &sqlx::Error) -> bool {
     matches!(&*code_of(cause), "28P01" | "28000")
 }
 
+/// Whether the error says that nobody can connect to the server now. A server that has no connection left for one more may
+/// still serve those that a pool has.
+pub(super) fn is_unreachable(cause: &sqlx::Error) -> bool {
+    match cause {
+        sqlx::Error::Database(_) => {
+            let code = code_of(cause);
+            ["57P", "28", "3D"].iter().any(|class| code.starts_with(class))
+        }
+        _ => true,
+    }
+}
+
 /// Whether another process made the same change to the tables at the same moment.
 pub(super) fn is_race(cause: &sqlx::Error) -> bool {
     // unique_violation, duplicate_table, duplicate_schema, duplicate_object (a table is a type too),

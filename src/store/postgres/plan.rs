@@ -37,7 +37,7 @@ pub(super) async fn scope(
     connection: &mut PgConnection,
     query: &AuditQuery,
 ) -> Result<Scope, AuditError> {
-    if !query.has_times() {
+    if !query.needs_pruning() {
         if let Some(ledger) = &query.ledger {
             return Ok(Scope::Ledgers(vec![ledger.clone()]));
         }
@@ -49,6 +49,7 @@ pub(super) async fn scope(
         "SELECT ledger, min(first_seq), max(first_seq + entries) FROM @tracing_audit_batches WHERE TRUE",
     );
     statement.and("ledger = ", query.ledger.clone());
+    statement.batches_in_range(query);
     statement.batches_in_time(query);
     statement.push(" GROUP BY ledger");
     let rows = statement.into_query()?.fetch_all(connection).await.map_err(store_error)?;

@@ -1,22 +1,21 @@
 //! Reads pages, counts and the heads of ledgers.
 
-use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    borrowed::within,
+    borrowed::{Borrowed, within},
     conditions::{IndexNames, Scope},
-    error::store_error,
+    error::{in_time, store_error},
     plan::{index_names, scope},
-    rows::{LEDGER, ROW, decode_ledger},
+    rows::{LEDGER, ROW, decode_ledger, micros_or_none},
     source::Postgres,
-    sql::{ENTRIES, Statement, has_table, plain},
+    sql::{ENTRIES, Statement, has_table, if_readable, plain},
 };
-use crate::entry::LedgerRow;
 use crate::error::AuditError;
 use crate::query::{AuditQuery, Column, CountBy, spelled, steps};
-use crate::store::{Group, Head, Span};
+use crate::store::{Found, Group, Head, Span};
 
 /// Plans a query and asks it, in one transaction. `None` if the tables do not exist.
 async fn plan_and_ask<T>(
@@ -38,26 +37,57 @@ pub(super) async fn page(
     query: &AuditQuery,
     span: Span,
     size: u32,
-) -> Result<Vec<LedgerRow>, AuditError> {
-    let rows = plan_and_ask(postgres, query, async |scope, indexes, connection| {
+) -> Result<Found, AuditError> {
+    let query = &span.of(query);
+    let mut found = Found::default();
+    let mut connection = Borrowed::from(postgres.readers().await?).await?;
+    connection.begin().await?;
+    if let Some(indexes) = index_names(postgres, &mut connection).await? {
+        let scope = scope(postgres, &mut connection, query).await?;
         let mut statement = Statement::new(postgres, ROW);
         statement.push(LEDGER);
-        statement.filter(query, scope, indexes);
-        let order = match span {
-            Span::After(seq) => {
-                statement.and("e.seq > ", seq.map(u64::cast_signed));
-                " ORDER BY e.seq ASC LIMIT "
+        statement.filter(query, &scope, &indexes);
+        statement.push(match span {
+            Span::After(_) => " ORDER BY e.seq ASC LIMIT ",
+            Span::Before(_) => " ORDER BY e.seq DESC LIMIT ",
+        });
+        statement.bind(i64::from(size));
+        let statement = statement.into_query()?;
+        let mut rows = statement.fetch(&mut *connection);
+        while let Some(row) = rows.try_next().await.map_err(store_error)? {
+            if found.add(decode_ledger(&row)?).is_break() {
+                // The server is sending the others too. Give up the connection, which is within a transaction, rather than
+                // take them in. A caller that reads on asks for fewer next time.
+                return Ok(found);
             }
-            Span::Before(seq) => {
-                statement.and("e.seq < ", seq.map(u64::cast_signed));
-                " ORDER BY e.seq DESC LIMIT "
-            }
-        };
-        statement.push(order).bind(i64::from(size));
-        statement.into_query()?.fetch_all(connection).await.map_err(store_error)
-    })
-    .await?;
-    rows.iter().flatten().map(decode_ledger).collect()
+        }
+    }
+    connection.commit().await?;
+    Ok(found)
+}
+
+/// The range of `seq` that can hold matches, by the batches of the query's ranges of time.
+pub(super) async fn seqs_in_time(
+    postgres: &Postgres,
+    query: &AuditQuery,
+) -> Result<Option<(u64, u64)>, AuditError> {
+    let range = async |connection: &mut PgConnection| {
+        if !has_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
+            return Ok((None, None));
+        }
+        let mut statement = Statement::new(
+            postgres,
+            "SELECT min(first_seq), max(first_seq + entries) FROM @tracing_audit_batches WHERE TRUE",
+        );
+        statement.and("ledger = ", query.ledger.clone());
+        statement.batches_in_range(query);
+        statement.batches_in_time(query);
+        let row = statement.into_query()?.fetch_one(connection).await.map_err(store_error)?;
+        let range = || Ok((row.try_get(0)?, row.try_get(1)?));
+        range().map_err(store_error)
+    };
+    let range = within(postgres.readers().await?, range).await?;
+    Ok(query.narrowed(range))
 }
 
 pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64, AuditError> {
@@ -82,13 +112,14 @@ pub(super) async fn count_by(
             CountBy::Day => statement.push(&rounded_down("day")),
             CountBy::Ledger => statement.push("e.ledger"),
             CountBy::Column(column) => statement.push(&format!("e.{column}")),
-            CountBy::Metadata(path) => statement.push(&plain(&steps(path))),
+            CountBy::Metadata(path) => statement.push(&if_readable(&plain(&steps(path)))),
         };
         match by {
             // If the application gave a name instead of an id, the id was made from it, and the name is in the
             // metadata.
             CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
-                statement.push(&format!(", max(e.metadata ->> '{column}' COLLATE \"C\")"));
+                let name = if_readable(&format!("e.metadata ->> '{column}' COLLATE \"C\""));
+                statement.push(&format!(", max({name})"));
             }
             _ => {
                 statement.push(", NULL::text");
@@ -105,9 +136,7 @@ pub(super) async fn count_by(
     .await?;
     let group = |row: &PgRow| {
         let key = match by {
-            CountBy::Hour | CountBy::Day => {
-                Some(spelled(row.try_get::<DateTime<Utc>, _>(0)?.timestamp_micros()))
-            }
+            CountBy::Hour | CountBy::Day => micros_or_none(row, 0)?.map(spelled),
             CountBy::Column(column) if column.holds_ids() => {
                 row.try_get::<Option<Uuid>, _>(0)?.map(|id| id.to_string())
             }
@@ -117,8 +146,8 @@ pub(super) async fn count_by(
             key,
             name: row.try_get(1)?,
             entries: row.try_get::<i64, _>(2)?.cast_unsigned(),
-            least_ts: row.try_get::<DateTime<Utc>, _>(3)?.timestamp_micros(),
-            greatest_ts: row.try_get::<DateTime<Utc>, _>(4)?.timestamp_micros(),
+            least_ts: micros_or_none(row, 3)?.unwrap_or_default(),
+            greatest_ts: micros_or_none(row, 4)?.unwrap_or_default(),
         })
     };
     rows.iter().flatten().map(group).collect::<sqlx::Result<_>>().map_err(store_error)
@@ -140,15 +169,14 @@ pub(super) async fn heads(postgres: &Postgres, ledger: Option<&str>) -> Result<V
             return Ok(Vec::new());
         }
         heads.query().bind(ledger).fetch_all(connection).await.map_err(store_error)
-    })
-    .await?;
+    });
+    // A follower asks this first, and learns by it that the server has vanished.
+    let rows = in_time(rows).await??;
     let head = |row: &PgRow| {
         Ok(Head {
             ledger: row.try_get(0)?,
             next_seq: row.try_get::<i64, _>(1)?.cast_unsigned(),
-            last_committed_at: row
-                .try_get::<Option<DateTime<Utc>>, _>(2)?
-                .map(|time| time.timestamp_micros()),
+            last_committed_at: micros_or_none(row, 2)?,
         })
     };
     rows.iter().map(head).collect::<sqlx::Result<_>>().map_err(store_error)

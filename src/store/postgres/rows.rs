@@ -1,8 +1,9 @@
 //! The columns of an entry, and an entry from them.
 
-use chrono::{DateTime, Utc};
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{Decode, Row as _, ValueRef as _, postgres::PgRow};
+use uuid::Uuid;
 
+use super::copy::EPOCH;
 use crate::entry::{LedgerRow, Row};
 use crate::error::{AuditError, ErrorKind};
 
@@ -24,11 +25,12 @@ pub(super) fn text_bytes(row: &PgRow) -> usize {
     TEXTS.into_iter().filter_map(bytes).sum()
 }
 
-pub(super) fn decode(row: &PgRow) -> Result<Row, AuditError> {
+/// The entry of a row that starts with [`ROW`].
+pub(super) fn decode(row: &PgRow) -> Row {
     let read = || {
-        Ok(Row {
+        Ok::<_, sqlx::Error>(Row {
             id: row.try_get_unchecked(1)?,
-            ts: row.try_get_unchecked::<DateTime<Utc>, _>(2)?.timestamp_micros(),
+            ts: micros(row, 2)?,
             workspace_id: row.try_get_unchecked(3)?,
             session_id: row.try_get_unchecked(4)?,
             agent_id: row.try_get_unchecked(5)?,
@@ -42,21 +44,69 @@ pub(super) fn decode(row: &PgRow) -> Result<Row, AuditError> {
             problems: row.try_get_unchecked::<Option<&str>, _>(13)?.map(Into::into),
         })
     };
-    read().map_err(|cause: sqlx::Error| {
-        let seq = row.try_get::<i64, _>(0).unwrap_or(-1);
-        let message = format!("entry {seq} is damaged: its columns are not what this crate writes");
-        AuditError::new(ErrorKind::Store, message).because(cause)
-    })
+    read().unwrap_or_else(|_| decode_changed(row))
+}
+
+/// The entry of a row with nothing where an entry has something. Only a table that somebody has altered can have it.
+fn decode_changed(row: &PgRow) -> Row {
+    let mut unreadable = Vec::new();
+    let is_null = |index: usize| row.try_get_raw(index).map_or(true, |value| value.is_null());
+    for (index, column) in [
+        (1, "id"),
+        (2, "ts"),
+        (3, "workspace_id"),
+        (6, "action"),
+        (7, "resource"),
+        (9, "decision"),
+        (12, "metadata"),
+    ] {
+        if is_null(index) {
+            unreadable.push((column, "NULL".to_owned()));
+        }
+    }
+    let text = |index: usize| row.try_get_unchecked::<&str, _>(index).ok();
+    let id = |index: usize| row.try_get_unchecked::<Uuid, _>(index).ok();
+    let row = Row {
+        id: id(1).unwrap_or_default(),
+        ts: micros(row, 2).unwrap_or_default(),
+        workspace_id: id(3).unwrap_or_default(),
+        session_id: id(4),
+        agent_id: id(5),
+        action: text(6).unwrap_or_default().into(),
+        resource: text(7).unwrap_or_default().into(),
+        resource_id: text(8).map(Into::into),
+        decision: text(9).unwrap_or_default().into(),
+        reason: text(10).map(Into::into),
+        risk_score: row.try_get_unchecked(11).ok(),
+        metadata: text(12).unwrap_or_default().into(),
+        problems: text(13).map(Into::into),
+    };
+    row.with_unreadable(unreadable)
+}
+
+/// The time in this column, in microseconds since 1970. The types of chrono hold less than the server's: they would panic
+/// at `infinity`.
+pub(super) fn micros(row: &PgRow, index: usize) -> sqlx::Result<i64> {
+    let value = row.try_get_raw(index)?;
+    let since_epoch = <i64 as Decode<'_, sqlx::Postgres>>::decode(value);
+    let since_epoch =
+        since_epoch.map_err(|source| sqlx::Error::ColumnDecode { index: index.to_string(), source })?;
+    Ok(since_epoch.saturating_add(EPOCH))
+}
+
+/// As [`micros`], for a column that may have none.
+pub(super) fn micros_or_none(row: &PgRow, index: usize) -> sqlx::Result<Option<i64>> {
+    if row.try_get_raw(index)?.is_null() { Ok(None) } else { micros(row, index).map(Some) }
 }
 
 pub(super) fn decode_ledger(found: &PgRow) -> Result<LedgerRow, AuditError> {
-    let row = decode(found)?;
+    let row = decode(found);
     let read = || {
         Ok(LedgerRow {
             ledger: found.try_get(14)?,
             seq: found.try_get::<i64, _>(0)?.cast_unsigned(),
             row,
-            committed_at: found.try_get::<DateTime<Utc>, _>(15)?.timestamp_micros(),
+            committed_at: micros_or_none(found, 15)?,
         })
     };
     read().map_err(|cause: sqlx::Error| {

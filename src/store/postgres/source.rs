@@ -11,7 +11,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::error::{is_refused, store_error};
+use super::{
+    borrowed::acquire,
+    error::{is_refused, store_error},
+};
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::is_on_own_runtime;
 
@@ -149,7 +152,7 @@ impl Postgres {
         if readers.num_idle() == 0 {
             readers.set_connect_options(self.options_now().await?);
         } else if self.passwords.is_some()
-            && let Err(cause) = readers.acquire().await
+            && let Err(cause) = acquire(readers).await
             && is_refused(&cause)
         {
             // The idle connection was dead, and the pool opened another with an old password.

@@ -149,6 +149,15 @@ pub(super) fn metadata(column: &str, path: &[PathStep]) -> String {
     place(column, path) + "::text COLLATE \"C\""
 }
 
+/// The expression, which looks into an entry's metadata, or NULL if the server cannot: it stores escapes of U+0000 and of
+/// surrogates, and ends a statement that looks for a value beside them. This crate writes none.
+pub(super) fn if_readable(expression: &str) -> String {
+    let escapes = r"E'(^|[^\\\\])(\\\\\\\\)*\\\\u(0000|[dD][89a-fA-F])'";
+    format!(
+        r"CASE WHEN strpos(e.metadata::text, E'\\u') = 0 OR e.metadata::text !~ {escapes} THEN {expression} END"
+    )
+}
+
 /// The expression of the value at this path in the metadata. A string is itself, every other value is JSON text.
 pub(super) fn plain(path: &[PathStep]) -> String {
     let place = place("e.metadata", path);

@@ -12,8 +12,8 @@ use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow, QueueByDefault,
-    Reads, RecordedReadRow, Span, backend::Indexes,
+    Appender, Backend, Found, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
+    QueueByDefault, Reads, RecordedReadRow, Span, backend::Indexes,
 };
 
 impl Backend for Sqlite {
@@ -71,13 +71,24 @@ impl Reads for Sqlite {
         by_time::rows(self, query)
     }
 
+    fn rows_in_time<'a>(&'a self, query: &'a AuditQuery) -> BoxStream<'a, Result<LedgerRow, AuditError>> {
+        by_time::ledger_rows(self, query)
+    }
+
     fn page<'a>(
         &'a self,
         query: &'a AuditQuery,
         span: Span,
         size: u32,
-    ) -> BoxFuture<'a, Result<Vec<LedgerRow>, AuditError>> {
+    ) -> BoxFuture<'a, Result<Found, AuditError>> {
         Box::pin(read::page(self, query, span, size))
+    }
+
+    fn seqs_in_time<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+    ) -> BoxFuture<'a, Result<Option<(u64, u64)>, AuditError>> {
+        Box::pin(read::seqs_in_time(self, query))
     }
 
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {

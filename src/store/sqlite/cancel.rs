@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use futures_util::{TryStreamExt, stream::BoxStream};
 use sqlx::{
     pool::PoolConnection,
     query::Query,
@@ -17,15 +18,30 @@ use super::source::{Source, Sqlite};
 const STEPS: i32 = 100_000;
 
 /// All rows of the statement, which may look at every entry.
-///
-/// On an application's pool the statement continues after the caller has dropped the future. To stop it would close the
-/// connection, and a database in memory ends with its last connection.
 pub(super) async fn fetch_all(
     sqlite: &Sqlite,
     statement: Query<'static, sqlx::Sqlite, SqliteArguments>,
 ) -> sqlx::Result<Vec<SqliteRow>> {
+    let mut rows = Vec::new();
+    fetch_while(sqlite, statement, |row| {
+        rows.push(row);
+        true
+    })
+    .await?;
+    Ok(rows)
+}
+
+/// Hands over the rows of the statement, which may look at every entry, until `take` returns `false`.
+///
+/// On an application's pool the statement continues after the caller has dropped the future. To stop it would close the
+/// connection, and a database in memory ends with its last connection.
+pub(super) async fn fetch_while(
+    sqlite: &Sqlite,
+    statement: Query<'static, sqlx::Sqlite, SqliteArguments>,
+    take: impl FnMut(SqliteRow) -> bool,
+) -> sqlx::Result<()> {
     if matches!(sqlite.source, Source::Pool { .. }) {
-        return statement.fetch_all(sqlite.readers()).await;
+        return hand_over(statement.fetch(sqlite.readers()), take).await;
     }
     let connection = sqlite.readers().acquire().await?;
     let mut cancellable =
@@ -34,9 +50,21 @@ pub(super) async fn fetch_all(
     let mut handle = cancellable.connection.lock_handle().await?;
     handle.set_progress_handler(STEPS, move || continues.load(Ordering::Relaxed));
     drop(handle);
-    let rows = statement.fetch_all(&mut *cancellable.connection).await;
+    let done = hand_over(statement.fetch(&mut *cancellable.connection), take).await;
     cancellable.ended = true;
-    rows
+    done
+}
+
+async fn hand_over(
+    mut rows: BoxStream<'_, sqlx::Result<SqliteRow>>,
+    mut take: impl FnMut(SqliteRow) -> bool,
+) -> sqlx::Result<()> {
+    while let Some(row) = rows.try_next().await? {
+        if !take(row) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A connection with a statement that stops when this is dropped before the statement has returned.

@@ -1,6 +1,6 @@
 //! A query's conditions as SQL.
 
-use super::sql::{Statement, bounded, metadata};
+use super::sql::{Statement, bounded, if_json, metadata};
 use crate::query::{AuditQuery, Condition, Served, after_prefix};
 use crate::store::{index::hint, walk::Window};
 
@@ -46,6 +46,10 @@ impl Statement {
         let (from, until) = query.committed_bounds();
         self.and(&format!("{COMMITTED_AT} >= ?"), from);
         self.and(&format!("{COMMITTED_AT} <= ?"), until);
+    }
+
+    /// Appends the query's range of `seq`.
+    pub(super) fn seqs(&mut self, query: &AuditQuery) {
         self.and("e.seq >= ?", query.from_seq.map(bounded));
         self.and("e.seq < ?", query.before_seq.map(bounded));
     }
@@ -67,8 +71,12 @@ impl Statement {
                 let is = if *some { "IS NOT NULL" } else { "IS NULL" };
                 self.push(&format!(" AND {plus}e.problems {is}"));
             }
+            // An index has no entry whose metadata are not JSON.
+            Condition::Metadata { path, values, within } if plus.is_empty() => {
+                self.set(&metadata("e.metadata", path), values, *within);
+            }
             Condition::Metadata { path, values, within } => {
-                self.set(&(plus.to_owned() + &metadata("e.metadata", path)), values, *within);
+                self.set(&if_json(&metadata("e.metadata", path)), values, *within);
             }
             Condition::Contains(text) => {
                 self.push(" AND (");
@@ -107,16 +115,24 @@ impl Statement {
         }
     }
 
-    /// Appends the range of `seq` that the commit batches give for the query's time range, since there is no index on `ts`.
+    /// Appends the range of `seq`: the query's own, and the one that the commit batches give for its ranges of time, since
+    /// there is no index on `ts`. Each end is a single condition: of two, SQLite would seek by the one that comes first and
+    /// look at every entry between that one and the other.
     pub(super) fn prune(&mut self, query: &AuditQuery) {
-        if query.has_times() {
-            for bound in
-                [" AND e.seq >= (SELECT min(first_seq)", " AND e.seq < (SELECT max(first_seq + entries)"]
-            {
-                self.push(bound).push(" FROM tracing_audit_batches WHERE TRUE");
-                self.batches_in_time(query);
-                self.push(")");
+        if !query.needs_pruning() {
+            return self.seqs(query);
+        }
+        for (own, bound, narrower, in_time) in [
+            (query.from_seq, " AND e.seq >= ", "max(?, ", "(SELECT min(first_seq)"),
+            (query.before_seq, " AND e.seq < ", "min(?, ", "(SELECT max(first_seq + entries)"),
+        ] {
+            self.push(bound);
+            if let Some(own) = own {
+                self.push(narrower).bind(bounded(own));
             }
+            self.push(in_time).push(" FROM tracing_audit_batches WHERE TRUE");
+            self.batches_in_time(query);
+            self.push(if own.is_some() { "))" } else { ")" });
         }
     }
 
@@ -144,7 +160,7 @@ impl Statement {
             self.bind(range.first_seq).bind(range.last_seq);
         }
         self.push(") r CROSS JOIN tracing_audit_entries e WHERE e.seq BETWEEN r.first_seq AND r.last_seq");
-        for (than, (ts, seq)) in [(">", window.after), ("<=", window.through)] {
+        for (than, (ts, seq)) in window.bounds() {
             self.push(&format!(" AND (e.ts, e.seq) {than} (?, ?)")).bind(ts).bind(seq);
         }
     }

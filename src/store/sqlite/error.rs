@@ -61,6 +61,12 @@ pub(super) fn damaged(path: &Path, what: &str) -> AuditError {
     AuditError::new(ErrorKind::Store, message)
 }
 
+/// Whether the error may come from files that are not those any more that the connection has open: `SQLITE_IOERR`,
+/// `SQLITE_CORRUPT`, `SQLITE_PROTOCOL` or `SQLITE_NOTADB`.
+pub(super) fn is_of_files(error: &sqlx::Error) -> bool {
+    matches!(code_of(error), Some(10 | 11 | 15 | 26))
+}
+
 /// Turns an error of SQLite on the database at `path` into one that names the remedy, where there is one.
 pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
     let shown = path.display();

@@ -10,7 +10,7 @@ use super::{
 use crate::entry::Row;
 use crate::error::AuditError;
 use crate::store::appender::{not_as_sent, suspicious};
-use crate::store::{Append, AppendError, Fault};
+use crate::store::{Append, AppendError};
 
 /// The tables that an append writes.
 const WRITTEN: &str = "('tracing_audit_entries', 'tracing_audit_batches', 'tracing_audit_head', \
@@ -102,7 +102,7 @@ impl Guard {
         let mut rows = (first_seq..).zip(rows);
         while let Some(found) = stored.try_next().await.map_err(append_error)? {
             let seq: i64 = sqlx::Row::try_get(&found, 0).map_err(append_error)?;
-            let found = decode(&found).map_err(|error| AppendError { fault: Fault::Store, error })?;
+            let found = decode(&found);
             if !rows.next().is_some_and(|(sent, row)| sent == seq && **row == found) {
                 return Ok(false);
             }

@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `source.rs` | the database as it was given: options, pools, connections for readers |
+//! | `opened.rs` | notices that files which readers have open were replaced |
 //! | `error.rs` | errors of the database: their cause and their remedy |
 //! | `open.rs` | opens the writing connection |
 //! | `library.rs` | checks the version of the SQLite library for a defect that can corrupt a database |
@@ -50,6 +51,7 @@ mod kept;
 mod library;
 mod migrate;
 mod open;
+mod opened;
 mod places;
 mod plan;
 mod quarantine;

@@ -4,16 +4,16 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
-    cancel::fetch_all,
+    cancel::{fetch_all, fetch_while},
     plan::rarest,
-    rows::{LEDGER, ROW, decode_ledger},
+    rows::{Held, LEDGER, ROW, decode_ledger},
     source::Sqlite,
-    sql::{ENTRIES, Statement, plain},
+    sql::{ENTRIES, Statement, bounded, if_json, plain},
 };
-use crate::entry::LedgerRow;
+use crate::entry::{MAX_TS, MIN_TS};
 use crate::error::AuditError;
 use crate::query::{AuditQuery, Column, CountBy, spelled, steps};
-use crate::store::{Group, Head, Span};
+use crate::store::{Found, Group, Head, Span};
 
 /// At most `size` rows that match.
 pub(super) async fn page(
@@ -21,15 +21,24 @@ pub(super) async fn page(
     query: &AuditQuery,
     span: Span,
     size: u32,
-) -> Result<Vec<LedgerRow>, AuditError> {
+) -> Result<Found, AuditError> {
+    let mut found = Found::default();
     if !sqlite.has_tables().await? {
-        return Ok(Vec::new());
+        return Ok(found);
     }
     let by = rarest(sqlite, query).await?;
     let store_error = |cause| sqlite.store_error(cause);
     let statement = of_page(query, by, span, size).into_query().map_err(store_error)?;
-    let rows = fetch_all(sqlite, statement).await.map_err(store_error)?;
-    rows.iter().map(decode_ledger).collect()
+    let mut damaged = None;
+    let take = |row: SqliteRow| match decode_ledger(&row) {
+        Ok(row) => found.add(row).is_continue(),
+        Err(error) => {
+            damaged = Some(error);
+            false
+        }
+    };
+    fetch_while(sqlite, statement, take).await.map_err(store_error)?;
+    damaged.map_or(Ok(found), Err)
 }
 
 fn of_page(query: &AuditQuery, by: Option<usize>, span: Span, size: u32) -> Statement {
@@ -37,19 +46,39 @@ fn of_page(query: &AuditQuery, by: Option<usize>, span: Span, size: u32) -> Stat
     statement.push(LEDGER);
     statement.push(ENTRIES);
     statement.filter(query, by);
-    statement.prune(query);
-    let order = match span {
-        Span::After(seq) => {
-            statement.and("e.seq > ?", seq.map(u64::cast_signed));
-            " ORDER BY e.seq ASC LIMIT ?"
-        }
-        Span::Before(seq) => {
-            statement.and("e.seq < ?", seq.map(u64::cast_signed));
-            " ORDER BY e.seq DESC LIMIT ?"
-        }
-    };
-    statement.push(order).bind(i64::from(size));
+    statement.prune(&span.of(query));
+    statement.push(match span {
+        Span::After(_) => " ORDER BY e.seq ASC LIMIT ?",
+        Span::Before(_) => " ORDER BY e.seq DESC LIMIT ?",
+    });
+    statement.bind(i64::from(size));
     statement
+}
+
+/// The range of `seq` that can hold matches, by the commit batches of the query's ranges of time.
+pub(super) async fn seqs_in_time(
+    sqlite: &Sqlite,
+    query: &AuditQuery,
+) -> Result<Option<(u64, u64)>, AuditError> {
+    if !sqlite.has_tables().await? {
+        return Ok(None);
+    }
+    let mut statement = Statement::new(
+        "SELECT min(first_seq), max(first_seq + entries) FROM tracing_audit_batches WHERE TRUE",
+    );
+    // From the batch that holds the first entry on.
+    let from = query.from_seq.map(bounded);
+    statement.and(
+        "first_seq >= ifnull((SELECT max(first_seq) FROM tracing_audit_batches WHERE first_seq <= ?), 0)",
+        from,
+    );
+    statement.and("first_seq < ?", query.before_seq.map(bounded));
+    statement.batches_in_time(query);
+    let store_error = |cause| sqlite.store_error(cause);
+    let rows = fetch_all(sqlite, statement.into_query().map_err(store_error)?).await.map_err(store_error)?;
+    let range = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
+    let range = rows.first().map_or(Ok((None, None)), range).map_err(store_error)?;
+    Ok(query.narrowed(range))
 }
 
 /// The number of rows that match.
@@ -83,12 +112,13 @@ pub(super) async fn count_by(
         CountBy::Day => statement.push(&rounded_down(24 * HOUR)),
         CountBy::Ledger => statement.push("(SELECT ledger FROM tracing_audit_head)"),
         CountBy::Column(column) => statement.push(&format!("e.{column}")),
-        CountBy::Metadata(path) => statement.push(&plain(&steps(path))),
+        CountBy::Metadata(path) => statement.push(&if_json(&plain(&steps(path)))),
     };
     match by {
         // If an id was made from a name, the name is in the metadata.
         CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
-            statement.push(&format!(", max(CAST(e.metadata ->> '{column}' AS TEXT))"));
+            let name = if_json(&format!("CAST(e.metadata ->> '{column}' AS TEXT)"));
+            statement.push(&format!(", max({name})"));
         }
         _ => {
             statement.push(", NULL");
@@ -106,18 +136,20 @@ pub(super) async fn count_by(
     let rows = fetch_all(sqlite, statement.into_query().map_err(store_error)?).await.map_err(store_error)?;
     let group = |row: &SqliteRow| {
         let key = match by {
-            CountBy::Hour | CountBy::Day => Some(spelled(row.try_get(0)?)),
-            CountBy::Column(column) if column.holds_ids() => {
-                row.try_get::<Option<Uuid>, _>(0)?.map(|id| id.to_string())
-            }
-            _ => row.try_get(0)?,
+            CountBy::Hour | CountBy::Day => row.try_get::<Option<i64>, _>(0)?.map(spelled),
+            CountBy::Column(column) if column.holds_ids() => match row.try_get::<Option<Uuid>, _>(0) {
+                Ok(id) => id.map(|id| id.to_string()),
+                // Somebody has changed it to what is no id.
+                Err(_) => Some(Held::at(row, 0).to_string()),
+            },
+            _ => Held::at(row, 0).text(),
         };
         Ok(Group {
             key,
-            name: row.try_get(1)?,
+            name: Held::at(row, 1).text(),
             entries: row.try_get::<i64, _>(2)?.cast_unsigned(),
-            least_ts: row.try_get(3)?,
-            greatest_ts: row.try_get(4)?,
+            least_ts: row.try_get(3).unwrap_or_default(),
+            greatest_ts: row.try_get(4).unwrap_or_default(),
         })
     };
     rows.iter().map(group).collect::<sqlx::Result<_>>().map_err(store_error)
@@ -126,9 +158,11 @@ pub(super) async fn count_by(
 /// An hour in microseconds.
 const HOUR: i64 = 3_600_000_000;
 
-/// The expression for `ts` rounded down to this unit, also before 1970.
+/// The expression for `ts` rounded down to this unit, also before 1970. A time that no entry can have becomes the nearest
+/// one that it can have, before it exceeds what SQLite computes with.
 fn rounded_down(unit: i64) -> String {
-    format!("e.ts - ((e.ts % {unit}) + {unit}) % {unit}")
+    let ts = format!("min(max(e.ts, {MIN_TS}), {MAX_TS})");
+    format!("{ts} - (({ts} % {unit}) + {unit}) % {unit}")
 }
 
 /// The ledger of the file, unless another one is meant.

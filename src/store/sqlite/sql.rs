@@ -76,6 +76,12 @@ fn first_of(expressions: &[String]) -> String {
     }
 }
 
+/// The expression, which looks into an entry's metadata, or NULL if these are not JSON: SQLite ends a statement that meets
+/// such a row.
+pub(super) fn if_json(expression: &str) -> String {
+    format!("CASE WHEN json_valid(e.metadata) THEN {expression} END")
+}
+
 /// The expression for the value at this path of an entry's metadata: a text as itself, any other value as JSON.
 pub(super) fn plain(path: &[PathStep]) -> String {
     let places = places(path);

@@ -6,6 +6,9 @@ macro_rules! suite {
         mod fields {
             include!("fields.rs");
         }
+        mod going_on {
+            include!("going_on.rs");
+        }
         mod indexes {
             include!("indexes.rs");
         }

@@ -277,7 +277,7 @@ impl Further {
                     .any(|field| field.to_ascii_lowercase().contains(&text))
             }
             Self::Problems(some) => found.problems.is_empty() != *some,
-            Self::Before(nanos) => entry.ts < DateTime::from_timestamp_nanos(*nanos),
+            Self::Before(nanos) => entry.ts < cut(DateTime::from_timestamp_nanos(*nanos)),
             Self::Seqs(from, before) => (*from..*before).contains(&found.seq),
         }
     }
@@ -347,6 +347,11 @@ prop_compose! {
     }
 }
 
+/// A bound as it counts: cut to microseconds, as the times of entries are.
+fn cut(bound: DateTime<Utc>) -> DateTime<Utc> {
+    time(bound.timestamp_micros())
+}
+
 /// The plain scan: whether one entry meets the query.
 fn matches(query: &Plain, found: &SequencedEntry) -> bool {
     let Plain { filter, agent, action, resource_id, risk, further } = query;
@@ -361,7 +366,7 @@ fn matches(query: &Plain, found: &SequencedEntry) -> bool {
         && filter.workspace_id.is_none_or(|id| id == entry.workspace_id)
         && filter.session_id.is_none_or(|id| entry.session_id == Some(id))
         && filter.decision.as_ref().is_none_or(|decision| *decision == entry.decision)
-        && filter.start_time.is_none_or(|start| entry.ts >= start)
+        && filter.start_time.is_none_or(|start| entry.ts >= cut(start))
         && filter.end_time.is_none_or(|end| entry.ts <= end)
         && filter.resource.as_ref().is_none_or(|resource| *resource == entry.resource)
         && agent.is_none_or(|id| entry.agent_id == Some(id))
@@ -423,11 +428,12 @@ proptest! {
         let reader = fixture.log.reader();
         for (plain, descending, size, commits) in queries {
             let commits = commits.and_then(|(at, since)| Some((stored.get(at % stored.len().max(1))?.committed_at, since)));
-            let query = match commits {
+            let asked = |descending| match commits {
                 None => plain.query(descending),
                 Some((time, true)) => plain.query(descending).committed_since(time),
                 Some((time, false)) => plain.query(descending).committed_before(time),
             };
+            let query = asked(descending);
             let in_time = |found: &SequencedEntry| commits.is_none_or(|(time, since)| (found.committed_at >= time) == since);
             let all = stored.iter().filter(|found| matches(&plain, found) && in_time(found));
             let mut expected: Vec<_> = all.cloned().collect();
@@ -452,6 +458,10 @@ proptest! {
             }
 
             newest_first(&mut expected);
+            let by_time = |latest| block_on(reader.stream_by_time(asked(latest)).try_collect::<Vec<_>>()).unwrap();
+            prop_assert_eq!(&by_time(true), &expected[..expected.len().min(limit)]);
+            let earliest: Vec<_> = expected.iter().rev().take(limit).cloned().collect();
+            prop_assert_eq!(by_time(false), earliest);
             expected.truncate(plain.filter.limit.map_or(usize::MAX, |limit| limit as usize));
             let expected: Vec<AuditEntry> = expected.into_iter().map(|found| found.entry).collect();
             prop_assert_eq!(block_on(reader.query(&query)).unwrap(), expected);

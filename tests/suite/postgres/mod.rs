@@ -1,5 +1,6 @@
 //! PostgreSQL alone: many ledgers, a server in trouble, and TLS.
 
+mod away;
 mod faults;
 mod operation;
 #[cfg(any(feature = "tls-rustls", feature = "tls-native-tls"))]
