@@ -28,10 +28,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show matching entries, newest first.
+    /// Show matching entries in the order of their own time (ts), latest first.
     ///
-    /// Within a ledger, the entry that was committed last, with the highest seq, comes first. CSV is ordered by time
-    /// instead.
+    /// An entry whose time is long before its commit stands among the entries of its time. Entries of the same time are in
+    /// the order of their commit (seq). The commands tail and export give the entries in the order of their commit.
     Query(Query),
     /// Show everything about one entry.
     Get(Get),

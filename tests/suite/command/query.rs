@@ -83,6 +83,65 @@ fn an_entry_whose_own_time_is_years_ago_is_found_by_the_time_of_its_commit() {
 }
 
 #[test]
+fn the_latest_and_the_earliest_of_several_databases_are_so_by_their_own_time() {
+    let (first, second) = (log(), log());
+    let at = |seconds: i64| chrono::DateTime::from_timestamp(1_760_000_000 + seconds, 0).unwrap();
+    let commit = |log: &tracing_audit::AuditLog, times: &mut dyn Iterator<Item = i64>| {
+        for time in times {
+            let entry = AuditEntry { ts: at(time), ..AuditEntry::new(Uuid::nil(), "a", "r") };
+            log.writer().blocking().write(entry).unwrap();
+        }
+        log.blocking().flush().unwrap();
+    };
+    // The second log commits 150 old entries late, and one of a time to come early.
+    commit(&first.log, &mut (0..120).map(|n| 2 * n));
+    commit(&second.log, &mut [9000].into_iter());
+    commit(&second.log, &mut (0..60).map(|n| 2 * n + 1));
+    commit(&second.log, &mut (0..150).map(|n| -1_000_000 + n));
+    let mut expected: Vec<i64> = (0..120).map(|n| 2 * n).chain((0..60).map(|n| 2 * n + 1)).collect();
+    expected.extend((0..150).map(|n| -1_000_000 + n).chain([9000]));
+    expected.sort_unstable_by_key(|time| std::cmp::Reverse(*time));
+    let times = |dbs: &[&str], options: &str| {
+        let mut command = command("");
+        command.env_remove("TRACING_AUDIT_DB").args(dbs.iter().flat_map(|db| ["--db", db])).arg("query");
+        let Output { status, stdout, stderr } = command.args(options.split_whitespace()).output().unwrap();
+        assert!(status.success(), "{options}: {}", String::from_utf8_lossy(&stderr));
+        let ts = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["ts"].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap()
+        };
+        let lines = String::from_utf8(stdout).unwrap();
+        lines.lines().map(|line| (ts(line) - at(0)).num_seconds()).collect::<Vec<_>>()
+    };
+    let both = [&*first.db, &*second.db];
+    assert_eq!(times(&both, ""), expected[..100]);
+    assert_eq!(times(&both, "--limit 3"), expected[..3]);
+    assert_eq!(times(&both, "--limit 0"), expected);
+    let earliest: Vec<i64> = expected.iter().rev().copied().collect();
+    assert_eq!(times(&both, "--limit 3 --oldest-first"), earliest[..3]);
+    assert_eq!(times(&both, "--limit 0 --oldest-first"), earliest);
+    // One alone too, and CSV has the same order.
+    let of_second: Vec<i64> =
+        expected.iter().copied().filter(|time| *time == 9000 || time % 2 != 0 || *time < 0).collect();
+    assert_eq!(times(&[&second.db], "--limit 0"), of_second);
+    assert_eq!(times(&[&second.db], "--limit 2"), of_second[..2]);
+    let csv = answer(&second.db, "query --limit 0 --format csv");
+    let csv = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(10).unwrap().parse::<chrono::DateTime<chrono::Utc>>());
+    assert!(csv.map(|ts| (ts.unwrap() - at(0)).num_seconds()).eq(of_second));
+    // The order of commit is that of the commands that say so.
+    assert_eq!(seqs(&answer(&second.db, "tail")), (0..211).collect::<Vec<_>>());
+    assert_eq!(seqs(&answer(&second.db, "export")), (0..211).collect::<Vec<_>>());
+    let help = answer(&second.db, "query --help");
+    assert!(
+        help.contains("their own time (ts), latest first") && help.contains("order of their commit"),
+        "{help}"
+    );
+}
+
+#[test]
 fn several_databases_are_queried_as_one() {
     let (first, second) = (log(), log());
     for (log, events) in [(&first.log, [0, 2, 7]), (&second.log, [1, 3, 5])] {

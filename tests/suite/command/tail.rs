@@ -1,4 +1,4 @@
-//! A copy that is killed amid its work has every entry once.
+//! A copy that is killed amid its work has every entry once; one that waits notices that its database was replaced.
 
 use std::process::Command;
 
@@ -93,4 +93,59 @@ fn a_tail_into_a_file_killed_fifty_times_has_every_entry_once() {
         assert_eq!(run(db, &format!("tail -o {file}")).status.code(), Some(2));
         assert_eq!(std::fs::read(file).unwrap(), foreign);
     }
+}
+
+#[test]
+fn a_tail_that_waits_notices_that_the_file_was_replaced_and_goes_on_when_it_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (db, aside) = (path("audit.db"), path("aside"));
+    std::fs::create_dir(&aside).unwrap();
+    let rotate = |from: &std::path::Path, to: &std::path::Path| {
+        for name in ["audit.db", "audit.db-wal", "audit.db-shm"].map(|name| (from.join(name), to.join(name)))
+        {
+            if name.0.exists() {
+                std::fs::rename(name.0, name.1).unwrap();
+            }
+        }
+    };
+    let commit = |log: &tracing_audit::AuditLog, actions: &[&str]| {
+        for action in actions {
+            crate::support::commit(log, AuditEntry::new(Uuid::nil(), *action, "r"));
+        }
+    };
+    let (out, err) = (path("out"), path("err"));
+    let file = |path: &std::path::Path| std::fs::File::create(path).unwrap();
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    let first = crate::support::open(&db);
+    commit(&first, &["a", "b", "c"]);
+    let mut tail = command(db.to_str().unwrap())
+        .args(["tail", "-f", "--from-seq", "0"])
+        .stdout(file(&out))
+        .stderr(file(&err))
+        .spawn()
+        .unwrap();
+    wait_until("the entries are there", || read(&out).lines().count() == 3);
+    // Rotated while the command waits, with all that belongs to it.
+    drop(first.blocking().shutdown(crate::support::PATIENCE).unwrap());
+    rotate(directory.path(), &aside);
+    let second = crate::support::open(&db);
+    commit(&second, &["other"]);
+    wait_until("it says why it waits", || read(&err).contains("ends at seq 1, before 3"));
+    commit(&second, &["other", "other", "other"]);
+    wait_until("it does not take another log for the same", || read(&err).contains("another entry at seq 2"));
+    drop(second.blocking().shutdown(crate::support::PATIENCE).unwrap());
+    for name in ["audit.db", "audit.db-wal", "audit.db-shm"] {
+        drop(std::fs::remove_file(path(name)));
+    }
+    rotate(&aside, directory.path());
+    let first = crate::support::open(&db);
+    commit(&first, &["d"]);
+    wait_until("it goes on", || read(&out).lines().count() == 4);
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    assert_eq!(seqs(&read(&out)), [0, 1, 2, 3]);
+    // Each cause is told once.
+    let told = read(&err);
+    assert!(told.lines().count() <= 6, "{told}");
 }

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 
 use clap::{Args, ValueEnum};
-use futures_util::TryStreamExt;
-use tracing_audit::{AuditQuery, SequencedEntry};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use tracing_audit::{AuditError, AuditQuery, SequencedEntry};
 
 use crate::{
     failure::Failure,
@@ -14,12 +14,12 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Query {
-    /// Show the oldest entries first.
+    /// Show the earliest entries first, by their own time.
     #[arg(long)]
     oldest_first: bool,
-    /// Show at most this many entries; 0 shows all of them.
+    /// Show at most this many entries, the latest by their own time; 0 shows all of them.
     ///
-    /// The entries of several ledgers are merged by time; with 0 they are shown one ledger after the other.
+    /// The entries of several ledgers and databases are merged by time.
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     limit: u32,
     /// The output format [default: a table on a terminal, JSON Lines elsewhere].
@@ -60,22 +60,36 @@ impl Query {
             query = query.newest_first();
         }
         let mut shown = Entries::new(format, self.conditions.period.tz);
-        // Entries of several ledgers, which are merged by time before they are shown.
-        let mut merged = Vec::new();
-        for source in &sources {
-            let mut entries = std::pin::pin!(source.reader.stream(query.clone().ledger(&source.ledger)));
-            while let Some(entry) = entries.try_next().await? {
-                if sources.len() > 1 && self.limit > 0 {
-                    merged.push((entry, source));
-                } else {
-                    shown.add(&entry, source.db, &source.label)?;
-                }
+        let mut found = Vec::new();
+        for log in &logs {
+            let of_log = |source: &&Source<'_>| std::ptr::eq(source.reader, &raw const log.reader);
+            let ledgers: Vec<&Source<'_>> = sources.iter().filter(of_log).collect();
+            if !ledgers.is_empty() {
+                found.push(OfLog::new(ledgers, log.reader.stream_by_time(&query)).await?);
             }
         }
-        self.sort_by_time(&mut merged);
-        let mut merged = merged.iter().take(self.limit as usize);
-        merged.try_for_each(|(entry, source)| shown.add(entry, source.db, &source.label))?;
+        let mut left = if self.limit > 0 { u64::from(self.limit) } else { u64::MAX };
+        while left > 0
+            && let Some(next) = self.next(&mut found)
+        {
+            let Some(entry) = next.take().await? else { break };
+            let source = next.ledgers.iter().find(|source| source.ledger == entry.ledger);
+            let (db, label) = source.map_or((None, ""), |source| (source.db, &source.label));
+            shown.add(&entry, db, label)?;
+            left -= 1;
+        }
         shown.end()
+    }
+
+    /// The database whose next entry comes first; the first one of them if several are at the same time.
+    fn next<'a, 'b>(&self, found: &'a mut [OfLog<'b>]) -> Option<&'a mut OfLog<'b>> {
+        let with_next = found.iter_mut().filter_map(|one| Some((one.next.as_ref()?.entry.ts, one)));
+        let first = if self.oldest_first {
+            with_next.min_by_key(|(ts, _)| *ts)
+        } else {
+            with_next.min_by_key(|(ts, _)| Reverse(*ts))
+        };
+        first.map(|(_, one)| one)
     }
 
     async fn print_csv(
@@ -96,12 +110,28 @@ impl Query {
         }
         Ok(())
     }
+}
 
-    fn sort_by_time(&self, merged: &mut [(SequencedEntry, &Source<'_>)]) {
-        if self.oldest_first {
-            merged.sort_by_key(|(found, _)| found.entry.ts);
-        } else {
-            merged.sort_by_key(|(found, _)| Reverse(found.entry.ts));
-        }
+/// The entries of one database in the order of time, and the next one of them.
+struct OfLog<'a> {
+    ledgers: Vec<&'a Source<'a>>,
+    entries: BoxStream<'a, Result<SequencedEntry, AuditError>>,
+    next: Option<SequencedEntry>,
+}
+
+impl<'a> OfLog<'a> {
+    async fn new(
+        ledgers: Vec<&'a Source<'a>>,
+        entries: impl Stream<Item = Result<SequencedEntry, AuditError>> + Send + 'a,
+    ) -> Result<Self, AuditError> {
+        let mut entries = entries.boxed();
+        let next = entries.try_next().await?;
+        Ok(Self { ledgers, entries, next })
+    }
+
+    /// The next entry.
+    async fn take(&mut self) -> Result<Option<SequencedEntry>, AuditError> {
+        let following = self.entries.try_next().await?;
+        Ok(std::mem::replace(&mut self.next, following))
     }
 }

@@ -21,6 +21,9 @@ use crate::{
 pub(crate) struct Tail {
     /// Wait for new entries, until interrupted.
     ///
+    /// A server or a file that is away is reported once and waited for. A file that was replaced is read anew: the entries
+    /// go on if it is the same log, and an error says so if it is another one.
+    ///
     /// Entries that exist already are shown first only with --state, --output or --from-seq.
     #[arg(short, long)]
     follow: bool,
@@ -147,6 +150,8 @@ async fn follow(
     to: &mut Destination,
 ) -> Result<(), Failure> {
     let mut entries = std::pin::pin!(reader.follow_matching(query, from).ready_chunks(ENTRIES_AT_ONCE));
+    // The error that was reported since the last entry. It repeats for as long as its cause lasts.
+    let mut reported = None;
     while let Some(found) = entries.next().await {
         let mut whole = Vec::with_capacity(found.len());
         for entry in found {
@@ -154,10 +159,18 @@ async fn follow(
                 Ok(entry) => whole.push(entry),
                 Err(error) if error.is_query() => return Err(error.into()),
                 // The database may be reachable again later.
-                Err(error) => output::report(&error.into()),
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    let message = failure.message();
+                    if reported.as_ref() != Some(&message) {
+                        output::report(&failure);
+                        reported = Some(message);
+                    }
+                }
             }
         }
         if let Some(last) = whole.last() {
+            reported = None;
             to.add(&whole)?;
             to.save_position(ledger.to_owned(), last.seq + 1)?;
         }
