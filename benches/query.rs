@@ -4,6 +4,8 @@
 #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
 mod common;
+#[path = "common/fill.rs"]
+mod fill;
 #[path = "../tests/suite/support/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "each benchmark uses its part")]
 mod support;
@@ -15,7 +17,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use common::show;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use fill::{DAY, DAYS, START, postgres, sqlite};
 use support::{block_on, postgres::server};
 use tracing_audit::{
     AuditEntry, AuditLog, AuditQuery, AuditReader, Decision, Store,
@@ -24,109 +26,9 @@ use tracing_audit::{
 };
 use uuid::Uuid;
 
-const BATCH: u64 = 5000;
-/// 2026-01-01, in microseconds since 1970.
-const START: u64 = 1_767_225_600_000_000;
-const DAY: u64 = 86_400_000_000;
-const DAYS: u64 = 100;
-
 /// Runs of each query, each with another value: so many that a moment in which the machine does something else is not
 /// the slowest of a hundred.
 const RUNS: u64 = 1000;
-
-/// What both databases are filled with, in words that both understand but for the three that are replaced. Of 50
-/// workspaces each has a fiftieth; one more has a ten-thousandth, another three entries. One entry in a thousand is
-/// refused, one in five thousand is risky. A session has 20 entries, an agent has one in 500, a document 100 of ten million.
-fn fill(rows: u64, replace: &[(&str, &str)]) -> String {
-    let step = DAYS * DAY / rows;
-    let last = (rows - 1) / BATCH;
-    let sql = format!(
-        "INSERT INTO tracing_audit_entries
-             (LEDGER seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
-              risk_score, metadata)
-         SELECT LEDGER_IS i, UUID(i), TIME({START} + i * {step}),
-             UUID(CASE WHEN i IN (7, {rows} / 2, {rows} - 3) THEN 51 WHEN i % 10000 = 0 THEN 50 ELSE i % 50 END),
-             UUID(i / 20), UUID(i % 500), 'document.' || CASE WHEN i / 50 % 4 = 0 THEN 'write' ELSE 'read' END, 'document',
-             CAST(i % 100000 AS text), CASE WHEN i % 1000 = 0 THEN 'Deny' ELSE 'Allow' END, 'default policy matched',
-             CASE WHEN i % 5000 = 1 THEN 0.95 ELSE (i % 80) / 100.0 END, ADDRESS(i % 10007)
-         FROM SERIES({rows} - 1);
-         INSERT INTO tracing_audit_batches
-             (LEDGER first_seq, entries, writer, position, committed_at, least_ts, greatest_ts)
-         SELECT LEDGER_IS i * {BATCH}, {BATCH}, UUID(1), (i + 1) * {BATCH}, TIME({START} + (i + 1) * {BATCH} * {step}),
-             TIME({START} + i * {BATCH} * {step}), TIME({START} + ((i + 1) * {BATCH} - 1) * {step})
-         FROM SERIES({last});"
-    );
-    replace.iter().fold(sql, |sql, (word, with)| {
-        // A function of one argument is written as a text with a gap.
-        match with.split_once("...") {
-            None => sql.replace(word, with),
-            Some((before, after)) => {
-                let mut rest = sql.as_str();
-                let mut done = String::new();
-                while let Some((start, call)) = rest.split_once(&[word, "("].concat()) {
-                    let mut depth = 1;
-                    let end = call
-                        .find(|c| {
-                            depth += i32::from(c == '(') - i32::from(c == ')');
-                            depth == 0
-                        })
-                        .unwrap();
-                    done.extend([start, before, &call[..end], after]);
-                    rest = &call[end + 1..];
-                }
-                done + rest
-            }
-        }
-    })
-}
-
-async fn sqlite(file: &str, rows: u64) {
-    let mut connection = SqliteConnection::connect(file).await.unwrap();
-    let entries = fill(
-        rows,
-        &[
-            ("LEDGER_IS", ""),
-            ("LEDGER", ""),
-            ("UUID", "unhex(printf('%032x', ...))"),
-            ("TIME", "(...)"),
-            ("ADDRESS", "printf('{\"ip\":\"10.1.%d\"}', ...)"),
-            (
-                "SERIES",
-                "(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ...) SELECT i FROM n)",
-            ),
-        ],
-    );
-    let sql = format!(
-        "PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000; BEGIN; {entries}
-         UPDATE tracing_audit_head SET next_seq = {rows}; COMMIT; PRAGMA wal_checkpoint(TRUNCATE);"
-    );
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-}
-
-async fn postgres(url: &str, rows: u64) {
-    let mut connection = PgConnection::connect(url).await.unwrap();
-    let entries = fill(
-        rows,
-        &[
-            ("LEDGER_IS", "'main',"),
-            ("LEDGER", "ledger,"),
-            ("UUID", "lpad(to_hex(...), 32, '0')::uuid"),
-            ("TIME", "to_timestamp((...) / 1000000.0)"),
-            ("SERIES", "generate_series(0::bigint, ...) AS n(i)"),
-            ("ADDRESS", "format('{\"ip\":\"10.1.%s\"}', ...)::json"),
-        ],
-    );
-    let sql = format!(
-        "SET synchronous_commit = off; {entries} UPDATE tracing_audit_heads SET next_seq = {rows};
-         VACUUM ANALYZE tracing_audit_entries; VACUUM ANALYZE tracing_audit_batches;"
-    );
-    // One by one: VACUUM is not within a transaction, as several statements in one message are.
-    for statement in sql.split(';').filter(|statement| !statement.trim().is_empty()) {
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
-    }
-    connection.close().await.unwrap();
-}
 
 fn time(micros: u64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros.cast_signed()).unwrap()

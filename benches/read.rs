@@ -1,8 +1,15 @@
 //! Reading a ledger of a million rows: queries and pages beside a table with the columns as text that is
-//! scanned, the CSV export beside the sqlite3 shell, and how much memory the export takes.
+//! scanned, the CSV export beside the sqlite3 shell, and how much memory the export takes. Then whole ledgers of several
+//! sizes, on both databases: how long 100 000 entries take in each. `READ_ROWS` in the environment is another size of the
+//! largest; `READ_ONLY=linear` leaves out the rest.
 #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
 mod common;
+#[path = "common/fill.rs"]
+mod fill;
+#[path = "../tests/suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "each benchmark uses its part")]
+mod support;
 
 use std::{
     path::{Path, PathBuf},
@@ -12,13 +19,16 @@ use std::{
 
 use criterion::{Criterion, SamplingMode};
 use tokio::runtime::Runtime;
-use tracing_audit::{AuditEntry, AuditFilter, AuditLog, AuditQuery, AuditReader, Decision, Store, WhenFull};
+use tracing_audit::{
+    AuditEntry, AuditFilter, AuditLog, AuditQuery, AuditReader, Decision, Store, WhenFull,
+    export::ExportFormat,
+};
 use uuid::Uuid;
 
 const ROWS: u64 = 1_000_000;
 
 /// 50 workspaces, one of which has 100 entries; one refusal in 1000.
-fn fill(file: &Path) {
+fn write(file: &Path) {
     let log = AuditLog::builder()
         .store(Store::sqlite(file).unwrap())
         .when_full(WhenFull::Block { timeout: Duration::from_secs(60) })
@@ -83,14 +93,76 @@ fn bench(
     });
 }
 
+/// Prints how long 100 000 entries take in whole ledgers of several sizes.
+fn linear() {
+    let most = std::env::var("READ_ROWS").map_or(1_000_000, |rows| rows.parse().unwrap());
+    for rows in [most / 10, most / 3, most] {
+        let rows = rows / fill::BATCH * fill::BATCH;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.db");
+        drop(AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().unwrap());
+        support::block_on(fill::sqlite(file.to_str().unwrap(), rows));
+        whole("SQLite", &AuditReader::new(Store::sqlite(&file).unwrap()), rows);
+        let url = support::postgres::server().create_database();
+        let log =
+            AuditLog::builder().store(Store::postgres(&url).unwrap()).in_memory_queue().queue_max_entries(1);
+        drop(log.blocking().open().unwrap());
+        support::block_on(fill::postgres(&url, rows));
+        whole("PostgreSQL", &AuditReader::new(Store::postgres(&url).unwrap()), rows);
+    }
+}
+
+fn whole(store: &str, reader: &AuditReader, rows: u64) {
+    use futures_util::StreamExt;
+    let start = chrono::DateTime::from_timestamp_micros(fill::START.cast_signed()).unwrap();
+    let timed = || AuditQuery::new().from_seq(0).since(start).committed_since(start);
+    let show = |name: &str, took: Duration| {
+        let each = took.as_secs_f64() * 100_000.0 / rows as f64;
+        println!("{store}, {rows} entries, {name:<48} {each:.3} s for 100 000 (goal: the same at each size)");
+    };
+    for (name, format) in
+        [("CSV", ExportFormat::Csv), ("JSON Lines", ExportFormat::JsonLines), ("OCSF", ExportFormat::Ocsf)]
+    {
+        for (kind, query) in [("", AuditQuery::new()), (", in a time", timed())] {
+            let begun = Instant::now();
+            assert_eq!(support::block_on(reader.export(query, format, std::io::sink())).unwrap(), rows);
+            show(&[name, kind].concat(), begun.elapsed());
+        }
+    }
+    for (name, query) in
+        [("stream, newest first, in a time", timed().newest_first()), ("stream", AuditQuery::new())]
+    {
+        let begun = Instant::now();
+        let found = support::block_on(reader.stream(query).map(Result::unwrap).count());
+        assert_eq!(found as u64, rows);
+        show(name, begun.elapsed());
+    }
+    for (name, query) in [
+        ("by time, latest first", AuditQuery::new().newest_first()),
+        ("by time, earliest first", AuditQuery::new()),
+    ] {
+        let begun = Instant::now();
+        let found = support::block_on(reader.stream_by_time(query).map(Result::unwrap).count());
+        assert_eq!(found as u64, rows);
+        show(name, begun.elapsed());
+    }
+    let begun = Instant::now();
+    let followed = reader.follow_matching(timed(), 0).take(rows as usize).map(Result::unwrap);
+    assert_eq!(support::block_on(followed.count()) as u64, rows);
+    show("follower, in a time", begun.elapsed());
+}
+
 fn main() {
+    if std::env::var_os("READ_ONLY").is_some_and(|only| only == "linear") {
+        return linear();
+    }
     if let Some(file) = std::env::var_os(EXPORT_ONLY) {
         return export(&Runtime::new().unwrap(), &AuditReader::new(Store::sqlite(file).unwrap()));
     }
     let mut criterion = Criterion::default().configure_from_args();
     let directory = tempfile::tempdir().unwrap();
     let file: PathBuf = directory.path().join("audit.db");
-    fill(&file);
+    write(&file);
     let runtime = Runtime::new().unwrap();
     let reader = AuditReader::new(Store::sqlite(&file).unwrap());
     let plain = runtime.block_on(sqlx::SqlitePool::connect(file.to_str().unwrap())).unwrap();
@@ -152,4 +224,5 @@ fn main() {
     }
     let resident = common::most_memory(EXPORT_ONLY, file.as_os_str()) as f64 / 1e6;
     println!("CSV of all: {resident:.1} MB resident at most, the whole process (goal <= 64)");
+    linear();
 }
