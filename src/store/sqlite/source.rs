@@ -34,7 +34,7 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const READERS: u32 = 4;
 
 /// The rows that SQLite reads ahead of a reader, each of which may have a megabyte. More make an export no faster.
-const ROWS_AHEAD: usize = 16;
+const ROWS_AHEAD: usize = 8;
 
 /// Page cache of the writing connection, in KiB (SQLite's `cache_size` takes it negative). The hot end of each
 /// index fits with a few thousand workspaces.
