@@ -78,7 +78,9 @@ impl Query {
             shown.add(&entry, db, label)?;
             left -= 1;
         }
-        shown.end()
+        shown.end()?;
+        output::tell_order(self.oldest_first);
+        Ok(())
     }
 
     /// The database whose next entry comes first; the first one of them if several are at the same time.

@@ -22,3 +22,11 @@ pub(crate) fn warn_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
         );
     }
 }
+
+/// Tells a person at a terminal in which order the entries above are.
+pub(crate) fn tell_order(oldest_first: bool) {
+    if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        let first = if oldest_first { "earliest" } else { "latest" };
+        anstream::eprintln!("{first} first by time (ts); tail and export give the order of commit (seq)");
+    }
+}
