@@ -122,7 +122,9 @@ impl AuditReader {
         to: &mpsc::Sender<Result<SequencedEntry, AuditError>>,
     ) -> Result<(), AuditError> {
         let query = query?;
-        let recording = self.recording("stream_by_time", query.described());
+        let mut asked = query.described();
+        asked.insert("order".to_owned(), "ts".into());
+        let recording = self.recording("stream", asked);
         recording.record_start().await?;
         let (mut rows, mut count) = (self.store.backend().reads()?.rows_in_time(&query), 0);
         while let Some(row) = rows.try_next().await? {

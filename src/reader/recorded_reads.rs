@@ -26,7 +26,8 @@ pub struct RecordedRead {
     pub reader: String,
     /// The role under which the reader was connected to PostgreSQL. `None` on SQLite.
     pub role: Option<String>,
-    /// The call, as named in [`AuditReader`]: `query`, `count`, and so on. For an export it also names the format:
+    /// The call, as named in [`AuditReader`]: `query`, `count`, and so on. A [`stream_by_time`](AuditReader::stream_by_time)
+    /// is a `stream` whose query has the `order` `ts`. For an export it also names the format:
     /// `export_csv`, `export_csv_unescaped`, `export_json_lines`, `export_ocsf`.
     pub action: String,
     /// The question: the conditions of the query, as a JSON object. A string if somebody has changed it to something that
