@@ -96,7 +96,7 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use engine::{Health, Notice, Stats};
+pub use engine::{Health, Notice, Stats, Unrecovered};
 pub use entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, audit_id};
 pub use error::{AuditError, ErrorKind};
 pub use layer::{AuditLayer, CallsiteFilter, Emitter, NotAudit, Protect, WiringReport, not_audit};

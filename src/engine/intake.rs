@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::shared::{CommitWaiter, CommitWaiters, Engine, IS_FLUSHER, Progress, forked};
+use super::stats::Unrecovered;
 use crate::defaults;
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{block_on, lock, moment_after};
@@ -347,6 +348,39 @@ impl Engine {
                 format!("{left} accepted entries are not committed yet; they stay queued"),
             )
         }))
+    }
+
+    /// Waits until whatever dead processes' journals hold now is committed, within `timeout`.
+    pub(crate) async fn recovered_all(&self, timeout: Duration) -> Result<(), AuditError> {
+        self.check_process()?;
+        if self.settings.journal.is_none() {
+            return Ok(());
+        }
+        let asked = self.recovery_asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.recovery.notify_one();
+        let mut progress = self.progress.subscribe();
+        tokio::select! {
+            biased;
+            _ = progress.wait_for(|progress| progress.recovered >= asked || progress.ended) => {}
+            () = self.timer(timeout) => {}
+        }
+        let Progress { recovered, ended, .. } = *self.progress.borrow();
+        if recovered >= asked {
+            return self.status.left_alone().map_or(Ok(()), Err);
+        }
+        let Unrecovered { journals, entries, at_least } = self.stats().unrecovered;
+        let at_least = if at_least { "at least " } else { "" };
+        let (kind, why) = if ended {
+            (ErrorKind::Closed, "the audit log has ended; the next one commits them")
+        } else {
+            (ErrorKind::Pending, "they stay there and may still be committed")
+        };
+        Err(self.status.blame(AuditError::new(
+            kind,
+            format!(
+                "dead processes' journals still hold {at_least}{entries} accepted entries ({journals} journals): {why}"
+            ),
+        )))
     }
 
     /// Flushes for a handle that is being dropped. The outcome is not returned: pending entries stay queued and are

@@ -42,4 +42,4 @@ pub use notice::Notice;
 pub(crate) use notice::OnNotice;
 pub(crate) use settings::Settings;
 pub(crate) use shared::{Engine, EngineHandle};
-pub use stats::Stats;
+pub use stats::{Stats, Unrecovered};

@@ -15,7 +15,12 @@ use tokio::{
     sync::{Notify, oneshot, watch},
 };
 
-use super::{health::Health, settings::Settings, stats::Stats, status::Status};
+use super::{
+    health::Health,
+    settings::Settings,
+    stats::{Stats, Unrecovered},
+    status::Status,
+};
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{Clock, Process};
 use crate::queue::Queue;
@@ -48,6 +53,9 @@ pub(super) struct Progress {
     pub(super) ended: bool,
     /// The number of the last request to tidy up that was served.
     pub(super) tidied: u64,
+    /// The number of the last request to recover everything that was served: what dead processes' journals held then is
+    /// settled, or left alone.
+    pub(super) recovered: u64,
 }
 
 /// The shared state of one log. See the [module](self).
@@ -78,6 +86,10 @@ pub(crate) struct Engine {
     pub(super) tidy_asked: AtomicU64,
     /// Wakes the flusher, because that was asked for.
     pub(super) tidy: Notify,
+    /// The number of requests to recover whatever dead processes' journals hold.
+    pub(super) recovery_asked: AtomicU64,
+    /// Wakes the flusher, because that was asked for.
+    pub(super) recovery: Notify,
     /// Wakes the task that does the queue's background work.
     pub(super) upkeep: Notify,
     /// Wakes the task that creates indexes: the log has connected, so the tables exist.
@@ -121,8 +133,13 @@ impl Engine {
         clock: Option<Clock>,
         runtime: Option<Handle>,
     ) -> Self {
+        let status = Status::new(Arc::clone(&queue));
+        if settings.journal.is_some() {
+            // Nobody has looked yet.
+            status.left_to_recover(Unrecovered { at_least: true, ..Unrecovered::default() }, None);
+        }
         Self {
-            status: Status::new(Arc::clone(&queue)),
+            status,
             queue,
             settings,
             urgent: AtomicU64::new(0),
@@ -136,6 +153,8 @@ impl Engine {
             commits: CommitWaiters::default(),
             tidy_asked: AtomicU64::new(0),
             tidy: Notify::new(),
+            recovery_asked: AtomicU64::new(0),
+            recovery: Notify::new(),
             upkeep: Notify::new(),
             tables_exist: Notify::new(),
             process: Process::current(),

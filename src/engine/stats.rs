@@ -28,6 +28,9 @@ pub struct Stats {
     pub damaged: u64,
     /// Entries that dead processes had accepted and this log has settled: committed, quarantined or counted as damaged.
     pub recovered: u64,
+    /// What journals of dead processes still hold for this database and ledger, in this log's directory of journals. The
+    /// books do not count it: it is offered to nobody in this process until it is [`recovered`](Self::recovered).
+    pub unrecovered: Unrecovered,
     /// Entries in the queue.
     pub pending: u64,
     /// Bytes of the pending entries.
@@ -61,6 +64,22 @@ pub struct Stats {
     pub panics: u64,
 }
 
+/// What journals of dead processes still hold: see [`Stats::unrecovered`].
+///
+/// [`AuditLog::recovered`](crate::AuditLog::recovered) waits until it is committed. All zeros for a log with a queue in
+/// memory, which looks for no journals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unrecovered {
+    /// Journals that are not settled yet, those included that are left alone because they cannot be read or believed.
+    pub journals: u64,
+    /// Entries in them that were accepted and are not committed.
+    pub entries: u64,
+    /// There may be more: nobody has looked yet, the database has not said yet how far a journal is committed, a journal
+    /// cannot be read or ends in bytes that are no record, or another process is committing it.
+    pub at_least: bool,
+}
+
 /// The part of the books that the queue does not count.
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -71,9 +90,14 @@ pub(super) struct History {
     retries: u64,
     last_error: Option<(AuditError, Moment)>,
     panics: u64,
+    unrecovered: Unrecovered,
 }
 
 impl History {
+    pub(super) fn left_to_recover(&mut self, unrecovered: Unrecovered) {
+        self.unrecovered = unrecovered;
+    }
+
     pub(super) fn note_commit(&mut self, entries: u64) {
         self.batches += 1;
         self.last_batch = entries;
@@ -109,6 +133,7 @@ impl Stats {
             quarantined: counts.outcome.quarantined,
             damaged: counts.outcome.damaged,
             recovered: counts.recovered,
+            unrecovered: history.unrecovered,
             pending: counts.pending(),
             pending_bytes: counts.bytes as u64,
             oldest_pending: counts.oldest.map(|since| since.elapsed()),

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::{
     health::{Condition, Health, Trouble},
     notice::{LastNotice, NOTICE_PAUSE, OnNotice},
-    stats::{History, Stats},
+    stats::{History, Stats, Unrecovered},
     watch::Watch,
 };
 use crate::error::{AuditError, ErrorKind};
@@ -33,6 +33,8 @@ pub(crate) struct Status {
     /// What was found in the database, its library or the place of the queue and changes no health, until a notice reports
     /// it.
     noticed: Mutex<VecDeque<AuditError>>,
+    /// Why journals of dead processes are left alone, if any are.
+    left_alone: Mutex<Option<AuditError>>,
     /// The messages of what was found so far. Each connection finds it again.
     known: Mutex<BTreeSet<String>>,
     /// Wakes the task that sends notices: there may be something to report.
@@ -55,6 +57,7 @@ impl Status {
             reported: Mutex::default(),
             unindexed: Mutex::default(),
             noticed: Mutex::new(concern.into_iter().collect()),
+            left_alone: Mutex::default(),
             known: Mutex::default(),
             noteworthy,
             watch: Watch::default(),
@@ -168,6 +171,17 @@ impl Status {
         let Some(error) = error else { return self.clear(Trouble::LeftBehind) };
         lock(&self.history).note_error(error);
         self.set(Trouble::LeftBehind);
+    }
+
+    /// What journals of dead processes still hold, and why some are left alone.
+    pub(super) fn left_to_recover(&self, unrecovered: Unrecovered, left_alone: Option<AuditError>) {
+        *lock(&self.left_alone) = left_alone;
+        lock(&self.history).left_to_recover(unrecovered);
+    }
+
+    /// Why journals of dead processes are left alone, if any are.
+    pub(super) fn left_alone(&self) -> Option<AuditError> {
+        lock(&self.left_alone).clone()
     }
 
     /// An index could not be created.

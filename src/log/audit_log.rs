@@ -162,6 +162,34 @@ impl AuditLog {
         self.writer.flush().await
     }
 
+    /// Waits until everything is committed that journals of dead processes held at this call, for at most `timeout`: what
+    /// [`Stats::unrecovered`] tells of. A log commits it by itself, in addition to its own entries, so this is for a service
+    /// that must know that it is done, for instance before it answers an auditor. [`flush`](Self::flush) waits for this log's
+    /// own entries alone.
+    ///
+    /// These are the journals in this log's own directory of journals, for its database and ledger; those that another log
+    /// has adopted count too. A log with a queue in memory looks for none, and there this returns at once.
+    ///
+    /// ```
+    /// # async fn ready(audit: &tracing_audit::AuditLog) -> Result<(), tracing_audit::AuditError> {
+    /// audit.recovered(std::time::Duration::from_secs(60)).await?;
+    /// // Whatever a process that was killed had accepted is in the ledger now.
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`is_pending`](AuditError::is_pending) if it is not done in time, with how many entries are left: they are committed
+    /// later. [`is_store`](AuditError::is_store) once the rest is committed, if a journal is left alone because it cannot be
+    /// read or believed, or hangs: the error names it and the remedy. [`is_closed`](AuditError::is_closed) if the log has
+    /// ended.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn recovered(&self, timeout: Duration) -> Result<(), AuditError> {
+        self.writer.engine().recovered_all(timeout).await
+    }
+
     /// Runs `emit`, which emits audit events with `tracing`'s macros, and waits until all of them are durable. Use it
     /// for an act that must not happen unless its entry is certain to stay. Returns the `seq` of each event, in order.
     ///

@@ -85,6 +85,14 @@ impl BlockingLog<'_> {
         block_on(self.0.flush())
     }
 
+    /// Calls [`AuditLog::recovered`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn recovered(&self, timeout: Duration) -> Result<(), AuditError> {
+        block_on(self.0.recovered(timeout))
+    }
+
     /// Calls [`AuditLog::committed`] and blocks until it is done.
     ///
     /// # Errors

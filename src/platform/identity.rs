@@ -1,8 +1,46 @@
-//! The identity of an open file: whether its path still names it, and whether anybody has changed it since a look.
+//! The identity of a file: whether a path still names it, whether two paths do, whether anybody has changed it since a look.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{AuditError, ErrorKind};
+
+/// The path without links and other detours. If it names nothing yet: of what would be made there.
+#[cfg(unix)]
+pub(crate) fn real_path(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many links as Linux follows.
+    for _ in 0..40 {
+        if let Ok(real) = std::fs::canonicalize(&path) {
+            return real;
+        }
+        // A link to something that does not exist yet.
+        let Ok(target) = std::fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    match (path.parent().map(std::fs::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => path,
+    }
+}
+
+/// The same path: elsewhere the spelling without links is one that other programs do not understand.
+#[cfg(not(unix))]
+pub(crate) fn real_path(path: &Path) -> PathBuf {
+    path.to_owned()
+}
+
+/// Whether both paths name the same file. `None`: one of them names none.
+#[cfg(unix)]
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> Option<bool> {
+    Some(FileLook::at(one)?.id == FileLook::at(other)?.id)
+}
+
+/// Whether both paths name the same file. `None`: one of them names none.
+#[cfg(not(unix))]
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> Option<bool> {
+    let real = |path| std::fs::canonicalize(path).ok();
+    Some(real(one)? == real(other)?)
+}
 
 /// The identity of the file that a path named when it was opened.
 #[derive(Clone, Debug)]
@@ -68,5 +106,39 @@ impl FileLook {
         let changed = found.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let nanos = changed.map_or(0, |at| i64::try_from(at.as_nanos()).unwrap_or(i64::MAX));
         Self { id: (0, 0), len: found.len(), changed: (0, nanos) }
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn one_file_has_one_real_path_however_it_is_spelled_and_before_it_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = fs::canonicalize(directory.path()).unwrap();
+        let at = |name: &str| directory.join(name);
+        fs::create_dir(at("data")).unwrap();
+        symlink("data", at("link")).unwrap();
+        symlink("link/audit.db", at("file")).unwrap();
+        symlink(at("file"), at("again")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let spellings = ["data/audit.db", "link/audit.db", "file", "again", "data/../link/audit.db"].map(at);
+        for exists in [false, true] {
+            for spelling in &spellings {
+                assert_eq!(real_path(spelling), at("data/audit.db"), "{spelling:?}");
+                assert_eq!(is_same_file(spelling, &at("data/audit.db")), exists.then_some(true));
+            }
+            fs::write(at("data/audit.db"), "").unwrap();
+        }
+        fs::write(at("other"), "").unwrap();
+        assert_eq!(is_same_file(&at("other"), &at("file")), Some(false));
+        assert_eq!(
+            (real_path(&at("none/audit.db")), real_path(&at("loop"))),
+            (at("none/audit.db"), at("loop"))
+        );
     }
 }

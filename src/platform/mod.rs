@@ -9,7 +9,7 @@
 //! | `file_size` | the limit on the size of a file, and the signal that comes with it |
 //! | `file_system` | recognises file systems whose locks not everybody sees, and those that do not last; says how much room there is |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
-//! | `identity` | tells whether a path still names an open file, and whether that was changed |
+//! | `identity` | tells whether a path still names an open file, whether two name the same, and whether that was changed |
 //! | `origin` | tells which process this is, and whether another one is dead |
 //! | `random` | random bits, which a forked child does not share with its parent |
 //! | `runtime` | blocks a thread on a future, wherever the thread is |
@@ -46,7 +46,7 @@ pub(crate) use file_system::{free_room, share_room, shared_file_system};
 pub(crate) use file_system::{is_mounted_alone, passing_file_system};
 pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]
-pub(crate) use identity::{FileIdentity, FileLook};
+pub(crate) use identity::{FileIdentity, FileLook, is_same_file, real_path};
 pub(crate) use origin::Origin;
 pub(crate) use random::random;
 pub(crate) use runtime::*;

@@ -24,7 +24,9 @@ pub use gap::Rejections;
 pub(crate) use gap::{Refused, altered, gone, lost};
 #[cfg(any(test, fuzzing))]
 pub(crate) use journal::fuzz;
-pub(crate) use journal::{Backlog, JournalHome, JournalQueue, Known};
+pub(crate) use journal::{
+    Backlog, Found, JournalEnd, JournalHome, JournalQueue, Known, Stranger, inspect_journal, journal_error,
+};
 pub use journal::{Journal, JournalSegment, SegmentTrouble, inspect_journals};
 pub(crate) use memory::MemoryQueue;
 pub use policy::{Durability, WhenFull};

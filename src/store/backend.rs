@@ -31,6 +31,12 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
         None
     }
 
+    /// Whether this name, by which another process's journal in this directory knows its database, means this database as
+    /// well. `None`: only the ledger itself can tell, by whether it knows that process. Looks at files.
+    fn is_also(&self, _directory: &Path, _name: &str) -> Option<bool> {
+        None
+    }
+
     /// The queue of a log whose builder chooses none.
     fn queue_by_default(&self) -> QueueByDefault {
         QueueByDefault::Memory

@@ -64,7 +64,10 @@ enum Command {
     /// List the journals in a queue directory, and how many records each holds.
     ///
     /// Entries that a service has accepted wait there for the database. A record may remain for a while after its entry
-    /// has been committed.
+    /// has been committed, so the number of records is the most that may be left to commit; `stats()` of a running log
+    /// tells it exactly. A journal is `in use` by its process, or `left behind` by one that is dead: the next log of its
+    /// database and ledger commits what it holds, and meanwhile it is `adopted`. One that is `refused` is not believed.
+    /// Sentences on standard error say why, and how much journals of dead processes hold.
     Queue(Queue),
     /// Print a completion script for a shell.
     Completions(Completions),

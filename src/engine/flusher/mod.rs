@@ -10,6 +10,8 @@
 //! | `judge.rs` | whether an entry that the database refuses is at fault, or the database |
 //! | `clock.rs` | notices a clock that goes backwards |
 //! | `adopt.rs` | adopts and reads the journals of dead processes, on other threads |
+//! | `holdings.rs` | the books of what these journals hold, and who waits for it |
+//! | `strangers.rs` | tells of journals that name another database |
 //! | `recover.rs` | commits what these journals hold, batch by batch between our own |
 //! | `writers.rs` | says how far this log's writer has come, and tells of dead ones whose queue is gone |
 //! | `tidy.rs` | brings everything into the database's main file, once the log is idle |
@@ -21,10 +23,12 @@ mod batch;
 mod clock;
 mod commit;
 mod farewell;
+mod holdings;
 mod judge;
 mod pause;
 mod recover;
 mod settle;
+mod strangers;
 mod tidy;
 mod work;
 mod writers;

@@ -11,6 +11,9 @@ use crate::error::AuditError;
 use crate::queue::{Backlog, Known};
 use crate::store::{KnownWriter, OfWriters};
 
+/// The most questions of a kind that are asked before entries are committed again.
+const ASKED_MAX: usize = 64;
+
 /// The journals that dead processes left. `None` if this log's queue is in memory.
 pub(super) struct Recovery(Option<Adoption>);
 
@@ -33,8 +36,18 @@ impl Recovery {
     /// Waits until [`recover`](Self::recover) has to be called even if nothing is pending.
     pub(super) async fn changed(&mut self, engine: &Engine) {
         match &mut self.0 {
-            Some(adoption) => adoption.changed(engine.settings.commit_timeout).await,
+            Some(adoption) => adoption.changed(engine).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Lets other threads look for journals and adopt some, also while there is no connection to a database.
+    pub(super) fn look_on(&mut self, engine: &Engine) {
+        if let Some(adoption) = &mut self.0
+            && Self::goes_on(engine)
+        {
+            adoption.go_on(engine);
+            adoption.holdings.publish(engine);
         }
     }
 
@@ -46,18 +59,13 @@ impl Recovery {
         }
         let Some(adoption) = &mut self.0 else { return };
         adoption.go_on(engine);
-        let outcome = match adoption.next_read() {
-            Some(read) => recover_batch(adoption, committer, read).await,
-            None => Ok(false),
+        let asked = ask(adoption, committer).await;
+        adoption.holdings.publish(engine);
+        let outcome = match asked {
+            Ok(()) => step(adoption, committer).await,
+            Err(error) => Err(error),
         };
-        let outcome = match (outcome, adoption.next_to_read()) {
-            (Ok(is_done), Some(backlog)) => read_next(adoption, committer, backlog).await.map(|()| is_done),
-            (outcome, Some(backlog)) => {
-                adoption.put_back(backlog);
-                outcome
-            }
-            (outcome, None) => outcome,
-        };
+        adoption.holdings.publish(engine);
         match outcome {
             Ok(true) => *pause = Pause::default(),
             Ok(false) => {}
@@ -69,6 +77,18 @@ impl Recovery {
             }
         }
     }
+}
+
+/// Commits what was read of one journal, and has another read. False: there was nothing to commit.
+async fn step(adoption: &mut Adoption, committer: &mut Committer<'_>) -> Result<bool, AuditError> {
+    let is_done = match adoption.next_read() {
+        Some(read) => recover_batch(adoption, committer, read).await?,
+        None => false,
+    };
+    if let Some(backlog) = adoption.next_to_read() {
+        read_next(adoption, committer, backlog).await?;
+    }
+    Ok(is_done)
 }
 
 /// Has the next records of a journal read, from the position that the database has reached.
@@ -86,6 +106,7 @@ async fn read_next(
     match watched(engine, asked).await {
         Ok((from, known)) => {
             engine.status.answered();
+            adoption.holdings.reached(backlog.directory(), from);
             adoption.begin_to_read(backlog, from, known);
             Ok(())
         }
@@ -94,6 +115,38 @@ async fn read_next(
             Err(error)
         }
     }
+}
+
+/// Asks how far journals are committed that wait to be adopted, and whether the ledger knows the writers of those that name
+/// another address. Before any commit, which may take long while somebody else holds the database.
+async fn ask(adoption: &mut Adoption, committer: &mut Committer<'_>) -> Result<(), AuditError> {
+    let engine = committer.engine;
+    for _ in 0..ASKED_MAX {
+        let uncounted = adoption.holdings.uncounted();
+        let Some((directory, journal)) = uncounted.map(|(path, journal)| (path.to_owned(), journal)) else {
+            break;
+        };
+        let position = watched(engine, committer.position(journal)).await?;
+        adoption.holdings.reached(&directory, position);
+    }
+    for _ in 0..ASKED_MAX {
+        let Some((directory, stranger)) = adoption.strangers.next_to_ask() else { break };
+        let asked = async {
+            // A ledger of an earlier version knows its writers by their positions alone.
+            let position = committer.position(stranger.journal).await?;
+            let known = committer.writers(OfWriters::Known(stranger.journal)).await?.pop();
+            Ok::<_, AuditError>(position > 0 || known.is_some())
+        };
+        match watched(engine, asked).await {
+            Ok(is_known) => adoption.answered(engine, directory, &stranger, is_known),
+            Err(error) => {
+                adoption.strangers.ask(directory, stranger);
+                return Err(error);
+            }
+        }
+        adoption.go_on(engine);
+    }
+    Ok(())
 }
 
 /// Commits one batch of a journal, or removes the journal if it holds nothing more. False: there was nothing to commit.
@@ -117,6 +170,9 @@ async fn recover_batch(
         backlog.refused_at.is_some_and(|refused_at| committer.accepted > refused_at);
     let outcome = watched(engine, committer.attempt(&mut batch)).await;
     backlog.refused_at = batch.all_refused.then_some(backlog.refused_at.unwrap_or(committer.accepted));
+    if outcome.is_ok() {
+        adoption.holdings.reached(backlog.directory(), batch.reached());
+    }
     adoption.put_back(backlog);
     outcome.map(|()| true)
 }

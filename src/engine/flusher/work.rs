@@ -178,6 +178,7 @@ impl Flusher<'_> {
                 Err(error) => {
                     engine.status.failed(error);
                     engine.status.retries();
+                    self.recovery.look_on(engine);
                     if engine.abandoned() || !pause.rest(engine).await {
                         return false;
                     }

@@ -1,39 +1,58 @@
 //! Adopts the journals of dead processes, one by one, and reads them to their end.
 
 use std::{
-    ffi::OsStr,
-    fs::{File, TryLockError},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use uuid::Uuid;
 
 use super::{
-    directory::{JournalHome, LOCK, REWRITTEN, SEGMENT_BYTES, SPARE, UNBORN, discard},
-    format::{HEADER_BYTES, Header, NoSegment, RECORD_HEADER_BYTES, Seed, record_bytes},
+    directory::{JournalHome, REWRITTEN, SPARE, discard},
+    format::RECORD_HEADER_BYTES,
     rejected::Rejected,
-    scan::{Attempts, UNLIMITED, holds_anything, read_header, scan_segment, unless_unreadable},
+    scan::{Attempts, UNLIMITED, scan_segment, unless_unreadable},
+    whose::{
+        AdoptedSegment, IsAlso, Lock, Stranger, Whose, discard_unborn, is_unborn, is_unlocked, lock_of,
+        mark_adopted, segments_of, stranger_of, uuid_of,
+    },
 };
 use crate::entry::EventDefaults;
 use crate::platform::{Directory, Kind, read_up_to};
 use crate::queue::{Durability, Records, gone};
 
-/// The age at which the unfinished directory of a journal counts as abandoned.
-const UNBORN_FOR: Duration = Duration::from_hours(24);
-
-/// How often to try to take a lock while others only look whether it is taken.
-const LOCK_TRIES: usize = 100;
-
 /// The least room that is worth giving back.
 const ROOM_LEAST: usize = 64 * 1024;
+
+/// What a name in the directory of journals stands for.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// No journal, or one whose owner is alive.
+    Nothing,
+    /// The journal of a dead process, for this log's database and ledger.
+    Dead(Box<Backlog>),
+    /// The same, and another log has adopted it.
+    Adopted,
+    /// The journal of a dead process that names another database or ledger, or does not say which.
+    Stranger(Stranger),
+}
+
+/// The end of a dead process's journal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct JournalEnd {
+    /// The position after the last record that matches its checksum.
+    pub(crate) position: u64,
+    /// Nothing follows it.
+    pub(crate) is_sure: bool,
+}
 
 /// A journal whose owner is dead, locked by this process.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     pub(crate) journal: Uuid,
+    pub(crate) end: JournalEnd,
     /// The number of appends that the database had accepted when it refused every entry of a batch of this journal.
     pub(crate) refused_at: Option<u64>,
     home: JournalHome,
@@ -61,29 +80,6 @@ pub(crate) struct Known {
     pub(crate) ended: bool,
 }
 
-/// A segment of an adopted journal. It is opened when it is read.
-#[derive(Debug)]
-struct AdoptedSegment {
-    path: PathBuf,
-    seed: Seed,
-    first: u64,
-    size: usize,
-}
-
-impl AdoptedSegment {
-    /// Opens the file of a segment. `open` keeps the last one that was opened.
-    fn open(&self, directory: &Directory, open: &mut Option<(u64, Arc<File>)>) -> io::Result<Arc<File>> {
-        if let Some((first, file)) = open
-            && *first == self.first
-        {
-            return Ok(Arc::clone(file));
-        }
-        let file = Arc::new(directory.file(&self.path, false)?);
-        *open = Some((self.first, Arc::clone(&file)));
-        Ok(file)
-    }
-}
-
 impl Backlog {
     /// The names in the directory of journals, as paths. Each may be a journal.
     pub(crate) fn candidates(home: &JournalHome) -> io::Result<Vec<PathBuf>> {
@@ -91,30 +87,49 @@ impl Backlog {
         Ok(names.into_iter().map(|name| home.directory.join(name)).collect())
     }
 
-    /// Adopts the journal of this name. Returns `None` if the name is not that of a journal, if the journal is for
-    /// another database or ledger, or if its owner is alive.
+    /// Adopts the journal of this name, if its owner is dead and it is for this log's database and ledger.
     ///
     /// # Errors
     /// Also if what has the name of a journal, or lies in one, is not to be believed: see [`Directory`].
     ///
     /// Gives back the room that the owner had allocated and not used.
-    pub(crate) fn adopt(home: &JournalHome, own: Uuid, path: &Path) -> io::Result<Option<Self>> {
-        let Some(name) = path.file_name() else { return Ok(None) };
+    pub(crate) fn adopt(
+        home: &JournalHome,
+        own: Uuid,
+        path: &Path,
+        is_also: IsAlso<'_>,
+    ) -> io::Result<Found> {
+        let Some(name) = path.file_name() else { return Ok(Found::Nothing) };
         let queue = home.open()?;
         if is_unborn(name) {
-            return discard_unborn(&queue, name).map(|()| None);
+            return discard_unborn(&queue, name).map(|()| Found::Nothing);
         }
         // Leave alone whatever is not named like a journal, and a file: it is not ours.
         let journal = uuid_of(name).filter(|journal| *journal != own);
-        let Some(journal) = journal else { return Ok(None) };
+        let Some(journal) = journal else { return Ok(Found::Nothing) };
         if queue.kind(name)? == Kind::File {
-            return Ok(None);
+            return Ok(Found::Nothing);
         }
         let directory = queue.directory(name)?;
-        let Some(lock) = lock_of(&queue, &directory)? else { return Ok(None) };
-        let Some((segments, defaults)) = segments_of(home, journal, &directory)? else { return Ok(None) };
+        // An error is found again once the journal is locked, if its owner is dead.
+        if let Ok(Some(stranger)) = stranger_of(home, journal, &directory, is_also) {
+            let is_dead = is_unlocked(&directory)?;
+            return Ok(if is_dead { Found::Stranger(stranger) } else { Found::Nothing });
+        }
+        let lock = match lock_of(&queue, &directory)? {
+            Lock::Taken(lock) => lock,
+            Lock::OfAdopter => return Ok(Found::Adopted),
+            Lock::OfOwner => return Ok(Found::Nothing),
+        };
+        // If it cannot be marked, others take the owner for alive, and do not wait for what this log settles.
+        drop(mark_adopted(&directory));
+        let (segments, defaults) = match segments_of(home, journal, &directory, is_also)? {
+            Whose::Ours(segments, defaults) => (segments, defaults),
+            Whose::Strange(stranger) => return Ok(Found::Stranger(stranger)),
+        };
         let mut backlog = Self {
             journal,
+            end: JournalEnd::default(),
             refused_at: None,
             home: home.clone(),
             directory,
@@ -133,10 +148,10 @@ impl Backlog {
                 segment.open(&backlog.directory, &mut backlog.open)?.sync_data()?;
             }
         }
-        Ok(Some(backlog))
+        Ok(Found::Dead(Box::new(backlog)))
     }
 
-    /// Gives back the room that the owner had allocated and not used.
+    /// Finds the end, and gives back the room that the owner had allocated and not used.
     fn trim(&mut self) -> io::Result<()> {
         for unused in [SPARE, REWRITTEN] {
             self.directory.remove_if_there(unused)?;
@@ -144,25 +159,28 @@ impl Backlog {
         // The others are full.
         let Some(last) = self.segments.last_mut() else { return Ok(()) };
         let file = self.directory.file(&last.path, true)?;
-        let (mut offset, mut until) = (last.seed.start, last.first);
+        let (mut offset, mut until, mut is_whole) = (last.seed.start, last.first, true);
         loop {
             let extent = (offset, last.size);
-            // What the disk cannot read is found again when it is to be committed.
             let scan = scan_segment(&file, last.seed, extent, until, UNLIMITED, &mut self.scratch);
-            let Some(scan) = unless_unreadable(scan)? else { return Ok(()) };
-            if scan.skipped > 0 || scan.gave_up {
-                // The rest may be evidence.
+            // What the disk cannot read is found again when it is to be committed.
+            let Some(scan) = unless_unreadable(scan)? else {
+                self.end = JournalEnd { position: until, is_sure: false };
                 return Ok(());
-            }
+            };
+            is_whole &= scan.skipped == 0 && !scan.gave_up;
             (offset, until) = (scan.next, scan.until);
-            if scan.block.ends.is_empty() {
+            if scan.block.ends.is_empty() || scan.gave_up {
                 break;
             }
         }
         let mut tail = [0; RECORD_HEADER_BYTES];
         read_up_to(&file, &mut tail, offset)?;
+        let is_sure = tail == [0; RECORD_HEADER_BYTES];
+        self.end = JournalEnd { position: until, is_sure };
         let end = offset + RECORD_HEADER_BYTES;
-        if tail == [0; RECORD_HEADER_BYTES] && last.size > end + ROOM_LEAST {
+        // What is damaged may be evidence.
+        if is_sure && is_whole && last.size > end + ROOM_LEAST {
             file.set_len(end as u64)?;
             last.size = end;
         }
@@ -283,168 +301,4 @@ impl Backlog {
         Rejected::remove(&self.directory)?;
         discard(&self.home, &self.directory)
     }
-}
-
-/// The journal that a directory of this name is.
-fn uuid_of(name: &OsStr) -> Option<Uuid> {
-    Uuid::try_parse(name.to_str()?).ok()
-}
-
-/// Whether a directory of this name is a journal that is being made.
-fn is_unborn(name: &OsStr) -> bool {
-    let name = name.to_str().and_then(|name| name.strip_suffix(UNBORN));
-    name.is_some_and(|name| Uuid::try_parse(name.trim_end_matches('.')).is_ok())
-}
-
-/// Takes the lock of a journal and returns it. Returns `None` if the owner is alive, if another process was faster, or
-/// if the journal was being removed.
-fn lock_of(queue: &Directory, directory: &Directory) -> io::Result<Option<File>> {
-    match directory.file(LOCK, false) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-            remove_lockless(queue, directory).map(|()| None)
-        }
-        Err(cause) => Err(cause),
-        Ok(lock) => Ok(take(&lock)?.then_some(lock)),
-    }
-}
-
-/// Removes the directory of a journal that has no lock file. A process that died while it removed its journal leaves
-/// such a directory, empty but for a spare file.
-///
-/// # Errors
-/// If the directory holds anything else: somebody has deleted the lock, and nothing says whether the owner is alive.
-fn remove_lockless(queue: &Directory, directory: &Directory) -> io::Result<()> {
-    for name in directory.names()? {
-        if name != SPARE && name != REWRITTEN {
-            let gone = format!(
-                "{} has lost its lock: if its process is dead, make an empty file",
-                directory.path().join(LOCK).display()
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, gone));
-        }
-        directory.remove_file(&name)?;
-    }
-    queue.remove_directory(directory.path())
-}
-
-/// Returns the segments of a journal, oldest first, and the defaults of its log, or `None` if they are for another database or ledger, or in the
-/// format of a newer version.
-fn segments_of(
-    home: &JournalHome,
-    journal: Uuid,
-    directory: &Directory,
-) -> io::Result<Option<(Vec<AdoptedSegment>, EventDefaults)>> {
-    let (mut segments, mut without, mut known) = (Vec::new(), Vec::new(), None);
-    for name in directory.names()? {
-        let path = directory.path().join(name);
-        if path.extension().is_none_or(|extension| extension != "segment") {
-            continue;
-        }
-        let file = directory.file(&path, false)?;
-        match read_header(&file)? {
-            Ok(header) if header.writer == journal => {
-                if header.database != home.database || header.ledger != home.ledger {
-                    // A process that writes to that database and ledger adopts this journal.
-                    return Ok(None);
-                }
-                let (first, seed) = (header.first, header.seed(header.first));
-                let size = size_of(&path, &file, seed.start)?;
-                segments.push(AdoptedSegment { path, seed, first, size });
-                known = Some(header);
-            }
-            Err(NoSegment::Newer(_)) => return Ok(None),
-            Ok(_) | Err(NoSegment::Foreign) => without.push(path),
-        }
-    }
-    for path in without {
-        segments.extend(without_header(home, journal, directory, path, known.as_ref())?);
-    }
-    if known.is_none() && !segments.is_empty() {
-        // No header says which database they are for.
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    segments.sort_by_key(|segment| segment.first);
-    Ok(Some((segments, known.map(|header| header.defaults).unwrap_or_default())))
-}
-
-/// Returns the size of a segment whose records begin at `start`.
-///
-/// # Errors
-/// If no segment is that large: only one that was made for a single large record exceeds [`SEGMENT_BYTES`].
-pub(super) fn size_of(path: &Path, file: &File, start: usize) -> io::Result<usize> {
-    let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    if size > SEGMENT_BYTES {
-        let mut length = [0; 4];
-        read_up_to(file, &mut length, start)?;
-        let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-        if size > start.saturating_add(record_bytes(length)) {
-            let message = format!(
-                "{} has {size} bytes, more than any segment: it is not this log's, remove it or move it elsewhere",
-                path.display()
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-    }
-    Ok(size)
-}
-
-/// Returns a segment whose header does not match its checksum, or `None` if it holds no record. `known` is the header of
-/// another segment of the journal; without one, nothing is a record for sure.
-fn without_header(
-    home: &JournalHome,
-    journal: Uuid,
-    directory: &Directory,
-    path: PathBuf,
-    known: Option<&Header>,
-) -> io::Result<Option<AdoptedSegment>> {
-    let file = directory.file(&path, false)?;
-    let size = size_of(&path, &file, known.map_or(HEADER_BYTES, |known| known.seed(0).start))?;
-    // A file of zeros is no evidence: the process died while it made the segment.
-    if holds_anything(&file, (0, size))? {
-        home.keep(directory, &path, journal)?;
-    }
-    // The name gives the position that the header should give. A record whose checksum matches with that position
-    // belongs to this journal.
-    let first = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-    let Some(first) = first else { return Ok(None) };
-    let (seed, holds_record) = if let Some(known) = known {
-        let seed = known.seed(first);
-        let scan = scan_segment(&file, seed, (seed.start, size), first, (1, 1), &mut Vec::new())?;
-        (seed, !scan.block.ends.is_empty())
-    } else {
-        (Seed::of_version_1(journal, first), holds_anything(&file, (HEADER_BYTES, size))?)
-    };
-    Ok(holds_record.then_some(AdoptedSegment { path, seed, first, size }))
-}
-
-/// Takes the lock of a journal. Returns false if its owner is alive or another process was faster.
-fn take(lock: &File) -> io::Result<bool> {
-    for _ in 0..LOCK_TRIES {
-        match lock.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(cause)) => return Err(cause),
-        }
-        // Another process may only be looking whether it is locked, for which it takes the lock, shared, for a moment.
-        match lock.try_lock_shared() {
-            Ok(()) => lock.unlock()?,
-            Err(TryLockError::WouldBlock) => return Ok(false),
-            Err(TryLockError::Error(cause)) => return Err(cause),
-        }
-        std::thread::yield_now();
-    }
-    Ok(false)
-}
-
-/// Removes the unfinished directory of a journal, if it is a day old: the process that made it is dead, and nothing was
-/// appended. A younger directory may still be in the making.
-fn discard_unborn(queue: &Directory, name: &OsStr) -> io::Result<()> {
-    let unborn = queue.directory(name)?;
-    if unborn.age()? >= UNBORN_FOR {
-        for name in unborn.names()? {
-            unborn.remove_file(&name)?;
-        }
-        queue.remove_directory(name)?;
-    }
-    Ok(())
 }

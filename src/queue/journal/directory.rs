@@ -125,7 +125,7 @@ impl JournalHome {
 }
 
 /// Turns an error of the file system into one that names the directory and the remedy.
-pub(super) fn journal_error(directory: &Path, cause: io::Error) -> AuditError {
+pub(crate) fn journal_error(directory: &Path, cause: io::Error) -> AuditError {
     use io::ErrorKind::{InvalidData, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
     let remedy = match cause.kind() {
         NotFound => "the directory that it lies in must exist",

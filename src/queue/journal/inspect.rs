@@ -9,10 +9,10 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    backlog::size_of,
     directory::{LOCK, journal_error},
     format::{Header, NoSegment, RECORD_HEADER_BYTES, Seed},
     scan::{UNLIMITED, read_header, scan_segment},
+    whose::{is_marked_adopted, size_of},
 };
 use crate::error::AuditError;
 use crate::platform::{Access, Directory, Kind, read_up_to};
@@ -31,6 +31,8 @@ pub struct Journal {
     pub owner: Option<u32>,
     /// Whether a process has the journal locked: its owner, or a process that has adopted it.
     pub locked: bool,
+    /// Whether its owner is dead and a log has adopted it. While it is `locked`, that log is committing its entries.
+    pub adopted: bool,
     /// The database that its entries are for, as seen from the directory's parent.
     pub database: Option<String>,
     /// The ledger that its entries are for.
@@ -113,6 +115,13 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
     inspect().map_err(|cause| journal_error(directory, cause))
 }
 
+/// Looks at the journal in this directory. `None`: there is none.
+pub(crate) fn inspect_journal(directory: &Path) -> io::Result<Option<Journal>> {
+    let writer = directory.file_name().and_then(|name| Uuid::try_parse(name.to_str()?).ok());
+    let (Some(writer), Some(queue)) = (writer, directory.parent()) else { return Ok(None) };
+    journal(writer, &Directory::open(queue, Access::Group)?, directory.to_owned())
+}
+
 /// Keeps why something is not believed, and says so by `None`.
 fn believed<T>(found: io::Result<T>, refused: &mut Option<String>) -> io::Result<Option<T>> {
     match found {
@@ -134,6 +143,7 @@ fn journal(writer: Uuid, queue: &Directory, directory: PathBuf) -> io::Result<Op
         directory,
         owner: None,
         locked: false,
+        adopted: false,
         database: None,
         ledger: None,
         segments: Vec::new(),
@@ -152,7 +162,8 @@ fn journal(writer: Uuid, queue: &Directory, directory: PathBuf) -> io::Result<Op
             io::ErrorKind::InvalidData => Ok(0),
             _ => Err(cause),
         })?;
-        found.owner = owner.trim().parse().ok();
+        found.owner = owner.lines().next().and_then(|owner| owner.trim().parse().ok());
+        found.adopted = is_marked_adopted(&lock).unwrap_or(false);
         found.locked = match lock.try_lock_shared() {
             Ok(()) => lock.unlock().map(|()| false)?,
             Err(TryLockError::WouldBlock) => true,

@@ -34,9 +34,10 @@ impl JournalQueue {
         let segment_bytes = home.segment_bytes();
         match Self::with_segments(home.clone(), writer, segment_bytes, 0) {
             Err(error) if error.lacks_room() => {
-                // To adopt a journal gives back the room that its owner had not used.
+                // To adopt a journal gives back the room that its owner had not used. Those of another spelling of the
+                // database are left to the flusher.
                 for journal in Backlog::candidates(&home).unwrap_or_default() {
-                    drop(Backlog::adopt(&home, writer, &journal));
+                    drop(Backlog::adopt(&home, writer, &journal, &|_| Some(false)));
                 }
                 Self::with_segments(home, writer, segment_bytes, 0)
             }

@@ -38,6 +38,7 @@
 //! | `upkeep` | work that may wait for the disk: the next segment's file, syncing, replacing a file that failed |
 //! | `look` | finds files of the running log that somebody has removed, and makes them anew |
 //! | `journal_queue` | the queue that the flusher sees |
+//! | `whose` | finds out whose a journal is: its owner's who is alive, a dead one's, another database's |
 //! | `backlog` | adopts what dead processes left |
 //! | `inspect` | lists the journals of a directory, for people |
 
@@ -53,13 +54,16 @@ mod scan;
 mod segments;
 mod tail;
 mod upkeep;
+mod whose;
 
-pub(crate) use backlog::{Backlog, Known};
-pub(crate) use directory::JournalHome;
+pub(crate) use backlog::{Backlog, Found, JournalEnd, Known};
+pub(crate) use directory::{JournalHome, journal_error};
+pub(crate) use inspect::inspect_journal;
 pub use inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals};
 pub(crate) use journal_queue::JournalQueue;
 #[cfg(any(test, fuzzing))]
 pub(crate) use scan::fuzz;
+pub(crate) use whose::Stranger;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{
-    backlog::Backlog,
+    backlog::{Backlog, Found},
     directory::{DAMAGED, JournalHome, LOCK, SPARE, segment_name},
     format::{HEADER_BYTES, Header, record_bytes},
     journal_queue::JournalQueue,
@@ -28,12 +28,19 @@ use crate::queue::{Durability, Outcome, Queue, Refused};
 fn adopt_all(home: &JournalHome, own: Uuid) -> (Vec<Backlog>, Option<io::Error>) {
     let (mut adopted, mut failed) = (Vec::new(), None);
     for directory in Backlog::candidates(home).unwrap() {
-        match Backlog::adopt(home, own, &directory) {
+        match adopt(home, own, &directory) {
             Ok(backlog) => adopted.extend(backlog),
             Err(cause) => failed = Some(cause),
         }
     }
     (adopted, failed)
+}
+
+fn adopt(home: &JournalHome, own: Uuid, directory: &Path) -> io::Result<Option<Backlog>> {
+    Ok(match Backlog::adopt(home, own, directory, &|_| Some(false))? {
+        Found::Dead(backlog) => Some(*backlog),
+        Found::Nothing | Found::Adopted | Found::Stranger(_) => None,
+    })
 }
 
 fn create(home: JournalHome, writer: Uuid, segment_bytes: usize, start: u64) -> JournalQueue {
@@ -510,14 +517,18 @@ fn many_dead_journals_give_their_room_back_when_they_are_first_seen() {
         fs::write(queue.0.directory.join(SPARE), vec![0; 1 << 20]).unwrap();
     }
     for path in Backlog::candidates(&home).unwrap() {
-        drop(Backlog::adopt(&home, Uuid::nil(), &path).unwrap().unwrap());
+        let backlog = adopt(&home, Uuid::nil(), &path).unwrap().unwrap();
+        assert_eq!((backlog.end.position, backlog.end.is_sure), (3, true));
+        // Whoever looks while it is adopted knows that its owner is dead.
+        let beside = Backlog::adopt(&home, Uuid::nil(), &path, &|_| Some(false)).unwrap();
+        assert!(matches!(beside, Found::Adopted), "{beside:?}");
     }
     let files =
         dead.iter().flat_map(|writer| fs::read_dir(directory.path().join(writer.to_string())).unwrap());
     let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 20 * 10_000, "{bytes}");
     for path in Backlog::candidates(&home).unwrap() {
-        let mut backlog = Backlog::adopt(&home, Uuid::nil(), &path).unwrap().unwrap();
+        let mut backlog = adopt(&home, Uuid::nil(), &path).unwrap().unwrap();
         let records = backlog.read(0, None, (100, usize::MAX)).unwrap();
         assert_eq!((records.len(), records.skipped), (3, 0));
         assert_eq!(backlog.read(3, None, (100, usize::MAX)).unwrap().len(), 0);

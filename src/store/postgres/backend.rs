@@ -19,6 +19,11 @@ impl Backend for Postgres {
         Some(format!("postgres:{}/{schema}", self.address()))
     }
 
+    /// One server has many addresses: only the ledger can tell.
+    fn is_also(&self, _directory: &Path, name: &str) -> Option<bool> {
+        if name.starts_with("postgres:") { None } else { Some(false) }
+    }
+
     fn queue_by_default(&self) -> QueueByDefault {
         QueueByDefault::Ask
     }

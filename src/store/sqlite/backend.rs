@@ -10,6 +10,7 @@ use super::{
 };
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
+use crate::platform::{is_same_file, real_path};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
     Appender, Backend, Found, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
@@ -20,7 +21,7 @@ impl Backend for Sqlite {
     /// The path of the file, relative to the parent of the journals' directory if it is below that, so that the file and
     /// the journals can be moved, or mounted elsewhere, together.
     fn name(&self, directory: &Path) -> Option<String> {
-        let file = self.file_path()?;
+        let (file, directory) = (real_path(&self.file_path()?), real_path(directory));
         let beside = directory.parent().and_then(|parent| file.strip_prefix(parent).ok());
         Some(format!("sqlite:{}", beside.unwrap_or(&file).to_str()?))
     }
@@ -31,10 +32,17 @@ impl Backend for Sqlite {
         std::fs::canonicalize(&file).unwrap_or(file).parent().map(Path::to_owned)
     }
 
+    /// The file decides that the path names, not the path. If it names none, the database may have been moved.
+    fn is_also(&self, directory: &Path, name: &str) -> Option<bool> {
+        let Some(path) = name.strip_prefix("sqlite:") else { return Some(false) };
+        is_same_file(&real_path(directory).parent()?.join(path), &self.file_path()?)
+    }
+
     fn queue_by_default(&self) -> QueueByDefault {
         match (&self.source, self.file_path()) {
             (Source::File { .. }, Some(path)) => {
-                let mut path = path.into_os_string();
+                // Where SQLite itself keeps its log: one file has one queue, however it is spelled.
+                let mut path = real_path(&path).into_os_string();
                 path.push(".queue");
                 QueueByDefault::Journal(path.into())
             }

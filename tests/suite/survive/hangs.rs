@@ -9,7 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::{LazyLock, mpsc},
+    sync::{Arc, LazyLock, mpsc},
     time::Duration,
 };
 
@@ -143,6 +143,7 @@ fn look_at_every_limit(directory: &Path, while_it_exists: &Path, hangs_before: b
         hang();
         Some(log)
     };
+    let first = first.map(Arc::new);
     if let Some(log) = &first {
         let writer = log.writer();
         // Nothing can interrupt an emitter whose own write hangs. This one is in the way of all others.
@@ -153,6 +154,8 @@ fn look_at_every_limit(directory: &Path, while_it_exists: &Path, hangs_before: b
         offered.commit(&writer, "hung");
         let flushing = writer.clone();
         let flushed = limited("flush", move || flushing.blocking().flush());
+        let waiting = Arc::clone(log);
+        drop(limited("recovered", move || waiting.blocking().recovered(Duration::from_millis(500))));
         let asked = writer.clone();
         let (stats, health) = limited("stats", move || (asked.stats(), asked.health()));
         // With a queue that is well, what is not committed in time is told while it hangs.

@@ -17,3 +17,5 @@ mod processes;
 #[cfg(target_os = "linux")]
 mod room;
 mod service;
+#[cfg(target_os = "linux")]
+mod waiting;

@@ -37,7 +37,7 @@ pub(crate) use json::{FromDatabase, print_json};
 pub(crate) use lines::Lines;
 pub(crate) use progress::Progress;
 pub(crate) use sinks::{GzipIf, Hashing};
-pub(crate) use stderr::{report, tell_order, warn_if_it_scans};
+pub(crate) use stderr::{remark, report, tell_order, warn_if_it_scans};
 pub(crate) use stdout::{Stdout, print_line, print_styled};
 pub(crate) use table::{Cells, print_table, print_table_by_database, shown_time};
 pub(crate) use terminal::{harmless, is_narrow, is_terminal, refuse_terminal};

@@ -11,6 +11,11 @@ pub(crate) fn report(failure: &Failure) {
     anstream::eprintln!("tracing-audit: {}", harmless(&failure.message()));
 }
 
+/// Says something beside the output.
+pub(crate) fn remark(text: &str) {
+    anstream::eprintln!("tracing-audit: {}", harmless(text));
+}
+
 /// Warns a person at a terminal that the query may be slow: it looks at every entry, and there are many.
 pub(crate) fn warn_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
     const MANY: u64 = 1_000_000;
