@@ -1,8 +1,8 @@
 -- What the ledger knows of each writer beside its position, written with the position. `next_seq` is the ledger's end
 -- after the writer's last rows, and `quarantined` the position of the last of its entries that went into quarantine: a
 -- position that neither they nor the batches account for was changed by somebody else. `accepted` is how far the writer
--- had accepted entries when it wrote this row last: if its process is dead and its journal does not have them, they are
--- lost. The next columns say which process it is, and where its queue is, so that the next log can know that it is dead.
+-- had accepted entries at `said_at`, when it wrote this row last: if its process is dead and its journal does not have
+-- them, they are lost. The next columns say which process it is, and where its queue is, so that the next log can know that it is dead.
 -- `ended_at` is set once nothing of the writer is left to settle.
 CREATE TABLE tracing_audit_writers (
     ledger      text COLLATE "C" NOT NULL,
@@ -11,6 +11,7 @@ CREATE TABLE tracing_audit_writers (
     quarantined bigint,
     accepted    bigint,
     started_at  timestamptz,
+    said_at     timestamptz,
     ended_at    timestamptz,
     host        text,
     process     text,

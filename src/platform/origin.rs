@@ -43,6 +43,13 @@ impl Origin {
             && (same(&self.mounts, &other.mounts) || same(&self.parent, &other.parent))
     }
 
+    /// Whether both are known, and `other` was started before the machine was that this process runs on, or on another
+    /// one. Of processes that can only run on this machine, such a one is dead.
+    pub(crate) fn is_of_another_boot(&self, other: &Self) -> bool {
+        let boot = |origin: &Self| origin.host.as_ref()?.split(' ').next().map(str::to_owned);
+        boot(self).zip(boot(other)).is_some_and(|(own, other)| own != other)
+    }
+
     /// Whether `other` is certain to be dead. False if that is not known.
     pub(crate) fn knows_dead(&self, other: &Self) -> bool {
         #[cfg(target_os = "linux")]
@@ -156,6 +163,11 @@ mod tests {
         assert!(own.knows_dead(&reused));
         for host in [None, Some("another".to_owned())] {
             assert!(!own.knows_dead(&Origin { host, ..origin.clone() }));
+        }
+        for (host, is_another) in [("another boot", true), (own.host.as_deref().unwrap(), false)] {
+            let other = Origin { host: Some(host.to_owned()), ..own.clone() };
+            assert_eq!(own.is_of_another_boot(&other), is_another);
+            assert!(!own.is_of_another_boot(&Origin { host: None, ..other }));
         }
         for process in [None, Some("x:1".to_owned()), Some(String::new()), Some("-1:1".to_owned())] {
             assert!(!own.knows_dead(&Origin { process, ..origin.clone() }));

@@ -1,5 +1,7 @@
 //! The contract of a database's writing side: `Appender`, and what it is given and answers.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
@@ -102,8 +104,8 @@ pub(crate) enum OfWriters<'a> {
     Goes(Uuid, Standing<'a>),
     /// Nothing of this writer is left to settle.
     Ended(Uuid),
-    /// Which writers of this host have not ended?
-    Open(&'a str),
+    /// Which writers have not ended?
+    Open,
     /// What is known of this writer?
     Known(Uuid),
 }
@@ -114,6 +116,10 @@ pub(crate) struct KnownWriter {
     pub(crate) writer: Uuid,
     pub(crate) accepted: u64,
     pub(crate) ended: bool,
+    /// When it said last how far it had accepted entries, in microseconds since 1970.
+    pub(crate) said_at: Option<i64>,
+    /// How long ago that was, by the clock that has set it.
+    pub(crate) silent: Duration,
     pub(crate) origin: Origin,
 }
 

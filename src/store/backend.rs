@@ -37,6 +37,12 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
         None
     }
 
+    /// Whether every process that writes to it runs on the same machine, and was started after the machine was. Looks at
+    /// files.
+    fn has_one_machine(&self) -> bool {
+        false
+    }
+
     /// The queue of a log whose builder chooses none.
     fn queue_by_default(&self) -> QueueByDefault {
         QueueByDefault::Memory

@@ -2,6 +2,7 @@
 //! are in no queue any more.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     time::{Duration, Instant},
 };
@@ -15,13 +16,34 @@ use super::{
     pause::{Pause, watched},
 };
 use crate::engine::Engine;
-use crate::error::AuditError;
+use crate::entry::from_micros;
+use crate::error::{AuditError, ErrorKind};
 use crate::platform::Origin;
 use crate::queue::gone;
-use crate::store::{KnownWriter, OfWriters};
+use crate::store::{KnownWriter, OfWriters, Store};
+use uuid::Uuid;
 
 /// How long entries may be pending without a batch until the ledger is told how many were accepted.
 const SAID_EVERY: Duration = Duration::from_secs(1);
+
+/// While entries are pending, it is told again this often, so that nobody takes this log for dead.
+const SAID_AGAIN: Duration = Duration::from_mins(10);
+
+/// A writer that has entries pending and has said nothing for this long is told of: far longer than one that is alive
+/// stays silent.
+const SILENT: Duration = Duration::from_hours(1);
+
+/// It is told of once this many looks have found it silent. After a failure of the database, a writer that is alive may be
+/// about to commit.
+const SILENT_LOOKS: u32 = 3;
+
+/// What a look has found out about a writer that has not ended.
+enum Judged {
+    /// Its process is dead, and its queue is gone.
+    Gone(KnownWriter),
+    /// Nobody knows whether it is alive.
+    Silent(KnownWriter),
+}
 
 /// Knows when to say how far this log's writer has come, and which writers are to be judged.
 pub(super) struct Writers {
@@ -31,14 +53,23 @@ pub(super) struct Writers {
     /// The pause after the next look.
     look_after: Duration,
     /// Finds out, on another thread, which writers are dead and have no queue any more.
-    judging: Option<JoinHandle<Vec<KnownWriter>>>,
-    judged: Vec<KnownWriter>,
+    judging: Option<JoinHandle<Vec<Judged>>>,
+    judged: Vec<Judged>,
+    /// How many looks have found a writer silent.
+    silent: BTreeMap<Uuid, u32>,
 }
 
 impl Writers {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { say_at: now, look_at: now, look_after: FIRST_LOOK, judging: None, judged: Vec::new() }
+        Self {
+            say_at: now,
+            look_at: now,
+            look_after: FIRST_LOOK,
+            judging: None,
+            judged: Vec::new(),
+            silent: BTreeMap::new(),
+        }
     }
 
     /// Says how far this log's writer has come. An error is not reported: the next batch says it too, and only a batch
@@ -71,7 +102,8 @@ impl Writers {
     pub(super) async fn look(&mut self, committer: &mut Committer<'_>, pause: &mut Pause) {
         let engine = committer.engine;
         let outcome = match self.judged.pop() {
-            Some(judged) => watched(engine, tell(committer, judged)).await,
+            Some(Judged::Gone(writer)) => watched(engine, tell(committer, writer)).await,
+            Some(Judged::Silent(writer)) => watched(engine, self.notice(committer, writer)).await,
             None if self.judging.is_none() && Instant::now() >= self.look_at => {
                 self.look_at = Instant::now() + self.look_after;
                 self.look_after = (self.look_after * 2).min(ADOPT_EVERY);
@@ -89,16 +121,58 @@ impl Writers {
 
     async fn begin(&mut self, committer: &mut Committer<'_>) -> Result<(), AuditError> {
         let settings = &committer.engine.settings;
-        let Some(host) = settings.origin.host.clone() else { return Ok(()) };
-        let mut open = committer.writers(OfWriters::Open(&host)).await?;
+        let mut open = committer.writers(OfWriters::Open).await?;
         open.retain(|writer| writer.writer != settings.writer);
+        self.silent.retain(|silent, _| open.iter().any(|writer| writer.writer == *silent));
         if !open.is_empty() {
-            let own = settings.origin.clone();
+            let (own, store) = (settings.origin.clone(), settings.store.clone());
+            let journals = settings.journal.as_ref().map(|journal| journal.directory.clone());
             // The directory may be one that hangs.
             self.judging = Some(tokio::task::spawn_blocking(move || {
-                open.retain(|writer| is_gone(&own, writer));
-                open
+                let is_here = |writer: &KnownWriter| {
+                    let journal = journals.as_ref().map(|journals| journals.join(writer.writer.to_string()));
+                    journal.is_some_and(|journal| journal.symlink_metadata().is_ok())
+                };
+                let judge = |writer: KnownWriter| {
+                    if is_gone(&own, &writer, &store) {
+                        return Some(Judged::Gone(writer));
+                    }
+                    // A journal that is here is adopted once its owner is dead.
+                    (writer.silent >= SILENT && !is_here(&writer)).then_some(Judged::Silent(writer))
+                };
+                open.into_iter().filter_map(judge).collect()
             }));
+        }
+        Ok(())
+    }
+
+    /// Tells, by a notice, of a writer that has entries pending and says nothing any more. Nobody knows whether it is alive.
+    async fn notice(
+        &mut self,
+        committer: &mut Committer<'_>,
+        KnownWriter { writer, accepted, said_at, origin, .. }: KnownWriter,
+    ) -> Result<(), AuditError> {
+        let pending = accepted.saturating_sub(committer.position(writer).await?);
+        if pending == 0 {
+            self.silent.remove(&writer);
+            return Ok(());
+        }
+        let looks = self.silent.entry(writer).or_default();
+        *looks += 1;
+        if *looks == SILENT_LOOKS {
+            let queue = match origin.home.as_deref() {
+                Some(Origin::MEMORY) => "in memory",
+                Some(home) => home,
+                None => "in an unknown place",
+            };
+            let said_at = from_micros(said_at.unwrap_or(0)).format("%Y-%m-%d %H:%M:%S UTC");
+            let message = format!(
+                "the writer {writer}, whose queue is {queue}, had accepted {pending} entries that are not committed when it \
+                 was heard of last, at {said_at}: if it is alive, in another container or on another machine, see why it \
+                 cannot commit; if it is dead, open a log with its directory of journals there, which commits them; \
+                 without that directory they are lost"
+            );
+            committer.engine.status.noticed(AuditError::new(ErrorKind::Store, message));
         }
         Ok(())
     }
@@ -111,14 +185,19 @@ pub(super) async fn to_be_said(engine: &Engine, say_at: Instant, said: Option<u6
         return std::future::pending().await;
     }
     tokio::time::sleep_until(say_at.into()).await;
-    while said.is_some_and(|said| engine.queue.counts().appended <= said) {
+    let is_known = |said| {
+        let counts = engine.queue.counts();
+        counts.appended <= said && (counts.pending() == 0 || say_at.elapsed() < SAID_AGAIN)
+    };
+    while said.is_some_and(is_known) {
         tokio::time::sleep(SAID_EVERY).await;
     }
 }
 
 /// Whether the process of this writer is dead, and its queue with it.
-fn is_gone(own: &Origin, writer: &KnownWriter) -> bool {
-    if !own.knows_dead(&writer.origin) {
+fn is_gone(own: &Origin, writer: &KnownWriter, store: &Store) -> bool {
+    let is_of_another_boot = own.is_of_another_boot(&writer.origin) && store.backend().has_one_machine();
+    if !own.knows_dead(&writer.origin) && !is_of_another_boot {
         return false;
     }
     match writer.origin.home.as_deref() {
@@ -144,8 +223,10 @@ async fn tell(committer: &mut Committer<'_>, judged: KnownWriter) -> Result<(), 
         return Ok(());
     };
     let lost = accepted.saturating_sub(position);
+    let of_another_boot = engine.settings.origin.is_of_another_boot(&origin);
     let journal = origin.home.filter(|home| home != Origin::MEMORY);
-    if lost == 0 && journal.is_none() {
+    // In a copy of a database, the writers of the original are those of another machine: what it lacks is told, and no more.
+    if lost == 0 && (journal.is_none() || of_another_boot) {
         committer.writers(OfWriters::Ended(writer)).await?;
         return Ok(());
     }

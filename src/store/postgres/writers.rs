@@ -1,5 +1,7 @@
 //! Writes down and reads what the ledger knows of each writer: who it is, how far it had accepted entries, its end.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, Row as _, postgres::PgArguments, postgres::PgRow, query::Query};
 use uuid::Uuid;
 
@@ -9,12 +11,15 @@ use crate::store::{KnownWriter, OfWriters, Standing};
 
 /// Writes down what is known of a writer. What is not given stays as it is.
 pub(super) const WRITE_DOWN: &str = "INSERT INTO @tracing_audit_writers AS w
-         (ledger, writer, next_seq, quarantined, accepted, started_at, ended_at, host, process, home, mounts, parent)
+         (ledger, writer, next_seq, quarantined, accepted, started_at, said_at, ended_at, host, process, home, mounts,
+          parent)
      VALUES ($1, $2, $3, $4, $5, CASE WHEN $5::bigint IS NULL THEN NULL ELSE clock_timestamp() END,
+             CASE WHEN $5::bigint IS NULL THEN NULL ELSE clock_timestamp() END,
              CASE WHEN $6 THEN clock_timestamp() END, $7, $8, $9, $10, $11)
      ON CONFLICT (ledger, writer) DO UPDATE SET next_seq = coalesce(excluded.next_seq, w.next_seq),
                                                 quarantined = coalesce(excluded.quarantined, w.quarantined),
                                                 accepted = coalesce(excluded.accepted, w.accepted),
+                                                said_at = coalesce(excluded.said_at, w.said_at),
                                                 ended_at = coalesce(excluded.ended_at, w.ended_at)";
 
 /// What a batch adds to that.
@@ -59,7 +64,10 @@ pub(super) struct WriterStatements {
 
 impl WriterStatements {
     pub(super) fn new(postgres: &Postgres) -> Self {
-        let select = "SELECT writer, accepted, ended_at IS NOT NULL, host, process, home, mounts, parent
+        let select = "SELECT writer, accepted, ended_at IS NOT NULL, host, process, home, mounts, parent,
+                             CASE WHEN isfinite(said_at) THEN (extract(epoch FROM said_at) * 1000000)::bigint END,
+                             CASE WHEN isfinite(said_at)
+                                  THEN (extract(epoch FROM clock_timestamp() - said_at) * 1000000)::bigint END
                       FROM @tracing_audit_writers WHERE ledger = $1 AND";
         Self {
             goes: postgres.statement(WRITE_DOWN),
@@ -67,7 +75,7 @@ impl WriterStatements {
                 "UPDATE @tracing_audit_writers SET ended_at = clock_timestamp()
                  WHERE ledger = $1 AND writer = $2 AND ended_at IS NULL",
             ),
-            open: postgres.statement(&format!("{select} host = $2 AND ended_at IS NULL")),
+            open: postgres.statement(&format!("{select} ended_at IS NULL")),
             known: postgres.statement(&format!("{select} writer = $2")),
         }
     }
@@ -90,7 +98,7 @@ impl WriterStatements {
                 self.ended.query().bind(ledger).bind(writer).execute(connection).await?;
                 return Ok(Vec::new());
             }
-            OfWriters::Open(host) => self.open.query().bind(ledger).bind(host),
+            OfWriters::Open => self.open.query().bind(ledger),
             OfWriters::Known(writer) => self.known.query().bind(ledger).bind(writer),
         };
         select.fetch_all(connection).await?.iter().map(known).collect()
@@ -98,7 +106,10 @@ impl WriterStatements {
 }
 
 fn known(row: &PgRow) -> sqlx::Result<KnownWriter> {
+    let silent = row.try_get::<Option<i64>, _>(9)?.unwrap_or(0).max(0);
     Ok(KnownWriter {
+        said_at: row.try_get(8)?,
+        silent: Duration::from_micros(silent.cast_unsigned()),
         writer: row.try_get(0)?,
         accepted: row.try_get::<Option<i64>, _>(1)?.map_or(0, i64::cast_unsigned),
         ended: row.try_get(2)?,

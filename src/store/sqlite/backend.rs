@@ -10,7 +10,7 @@ use super::{
 };
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
-use crate::platform::{is_same_file, real_path};
+use crate::platform::{is_same_file, real_path, shared_file_system};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
     Appender, Backend, Found, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
@@ -36,6 +36,11 @@ impl Backend for Sqlite {
     fn is_also(&self, directory: &Path, name: &str) -> Option<bool> {
         let Some(path) = name.strip_prefix("sqlite:") else { return Some(false) };
         is_same_file(&real_path(directory).parent()?.join(path), &self.file_path()?)
+    }
+
+    /// On a file system that no other machine can mount at the same time.
+    fn has_one_machine(&self) -> bool {
+        self.file_path().is_some_and(|file| shared_file_system(&file).is_ok_and(|shared| shared.is_none()))
     }
 
     fn queue_by_default(&self) -> QueueByDefault {

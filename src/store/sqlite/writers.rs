@@ -1,5 +1,7 @@
 //! Writes down and reads what the ledger knows of each writer: who it is, how far it had accepted entries, its end.
 
+use std::time::Duration;
+
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
@@ -27,17 +29,19 @@ pub(super) async fn write_down(
     let of = |part: fn(&Origin) -> &Option<String>| origin.and_then(|origin| part(origin).as_deref());
     sqlx::query(
         "INSERT INTO tracing_audit_writers
-             (writer, next_seq, quarantined, accepted, started_at, ended_at, host, process, home, mounts, parent)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             (writer, next_seq, quarantined, accepted, started_at, said_at, ended_at, host, process, home, mounts, parent)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT DO UPDATE SET next_seq = ifnull(excluded.next_seq, next_seq),
                                    quarantined = ifnull(excluded.quarantined, quarantined),
                                    accepted = ifnull(excluded.accepted, accepted),
+                                   said_at = ifnull(excluded.said_at, said_at),
                                    ended_at = ifnull(excluded.ended_at, ended_at)",
     )
     .bind(writer)
     .bind(reached.next_seq)
     .bind(reached.quarantined)
     .bind(standing.map(|standing| standing.accepted.cast_signed()))
+    .bind(standing.map(|_| now))
     .bind(standing.map(|_| now))
     .bind(reached.ends.then_some(now))
     .bind(of(|origin| &origin.host))
@@ -65,22 +69,25 @@ pub(super) async fn writers(
             sqlx::query(end).bind(Moment::now().micros).bind(writer).execute(connection).await?;
             return Ok(Vec::new());
         }
-        OfWriters::Open(host) => {
-            let open = "SELECT writer, accepted, ended_at IS NOT NULL, host, process, home, mounts, parent
-                        FROM tracing_audit_writers WHERE host = ? AND ended_at IS NULL";
-            sqlx::query(open).bind(host.to_owned())
-        }
-        OfWriters::Known(writer) => {
-            let known = "SELECT writer, accepted, ended_at IS NOT NULL, host, process, home, mounts, parent
-                         FROM tracing_audit_writers WHERE writer = ?";
-            sqlx::query(known).bind(writer)
-        }
+        OfWriters::Open => sqlx::query(
+            "SELECT writer, accepted, ended_at IS NOT NULL, host, process, home, mounts, parent, said_at
+             FROM tracing_audit_writers WHERE ended_at IS NULL",
+        ),
+        OfWriters::Known(writer) => sqlx::query(
+            "SELECT writer, accepted, ended_at IS NOT NULL, host, process, home, mounts, parent, said_at
+             FROM tracing_audit_writers WHERE writer = ?",
+        )
+        .bind(writer),
     };
     select.fetch_all(connection).await?.iter().map(known).collect()
 }
 
 fn known(row: &SqliteRow) -> sqlx::Result<KnownWriter> {
+    let said_at: Option<i64> = row.try_get(8)?;
+    let silent = said_at.map_or(0, |at| Moment::now().micros.saturating_sub(at).max(0));
     Ok(KnownWriter {
+        said_at,
+        silent: Duration::from_micros(silent.cast_unsigned()),
         writer: row.try_get(0)?,
         accepted: row.try_get::<Option<i64>, _>(1)?.map_or(0, i64::cast_unsigned),
         ended: row.try_get(2)?,

@@ -4,12 +4,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Child,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use sqlx::Connection;
 use tempfile::TempDir;
-use tracing_audit::{AuditLog, AuditLogBuilder, journal::inspect};
+use tracing_audit::{AuditLog, AuditLogBuilder, Health, journal::inspect};
 
 use crate::support::{
     self, assert_balanced, block_on, commit, connect, entry, heavy, settle, this_test, wait_until,
@@ -208,6 +209,70 @@ fn accepted_entries_for_a_server_whose_journal_is_gone_are_told_exactly_once() {
     of_child();
     for case in ["journal", "all journals", "cut", "segment removed", "zeroed", "memory", "left alone"] {
         Place::postgres().told_exactly_once(this_test!(), case);
+    }
+}
+
+#[test]
+fn entries_that_a_restart_of_the_machine_took_are_told_and_a_journal_that_outlived_it_is_committed() {
+    of_child();
+    let _heavy = heavy();
+    // The ledger knows a writer of an earlier boot, and nobody can write to a file on two machines at once.
+    let earlier = "UPDATE tracing_audit_writers SET host = 'earlier' || host WHERE ended_at IS NULL";
+    for case in ["journal", "all journals", "memory", "left alone", "nothing pending"] {
+        let place = Place::sqlite();
+        kill(place.start(this_test!(), case));
+        support::run(&place.db, earlier);
+        match case {
+            "journal" => fs::remove_dir_all(&place.journals()[0]).unwrap(),
+            "all journals" => fs::remove_dir_all(place.queue()).unwrap(),
+            "nothing pending" => {
+                fs::remove_dir_all(place.queue()).unwrap();
+                support::run(&place.db, "UPDATE tracing_audit_writers SET accepted = 10");
+            }
+            _ => {}
+        }
+        let told = place.told_after_restarts();
+        let found = support::all_in(&place.db);
+        let there = found.iter().filter(|found| found.entry.action == "pending").count();
+        match case {
+            "left alone" => assert_eq!((there, told.len()), (50, 0)),
+            // As in a copy of the database, which lacks nothing.
+            "nothing pending" => assert_eq!((there, told.len()), (0, 0)),
+            _ => assert_eq!((there, &*told), (0, &[50][..]), "{case}"),
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_nobody_can_prove_dead_is_noticed_if_it_has_been_silent_with_entries_pending() {
+    of_child();
+    for place in places() {
+        let children: Vec<Child> =
+            ["journal", "memory", "journal"].map(|case| place.start(this_test!(), case)).into();
+        children.into_iter().for_each(kill);
+        fs::remove_dir_all(place.queue()).unwrap();
+        // They were in other containers, and one of them had nothing pending.
+        let hours = if place.db.starts_with("postgres:") { "interval '2 hours'" } else { "7200000000" };
+        support::run(
+            &place.db,
+            format!(
+                "UPDATE tracing_audit_writers
+                 SET host = replace(host, 'pid:[', 'pid:[9'), said_at = said_at - {hours};
+                 UPDATE tracing_audit_writers SET accepted = 10
+                 WHERE writer IN (SELECT writer FROM tracing_audit_writers ORDER BY writer LIMIT 1)"
+            ),
+        );
+        let notices = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&notices);
+        let builder =
+            place.builder().on_notice(move |notice| kept.lock().unwrap().push_str(&notice.to_string()));
+        let log = builder.blocking().open().unwrap();
+        let told =
+            || notices.lock().unwrap().matches("had accepted 50 entries that are not committed").count();
+        wait_until("both are told", || told() == 2);
+        commit(&log, entry("after"));
+        assert_eq!((told(), log.health(), place.told().len()), (2, Health::Healthy, 0));
+        assert_eq!(notices.lock().unwrap().matches("the writer ").count(), 2);
     }
 }
 
