@@ -247,7 +247,7 @@ impl Adoption {
         let directory = backlog.directory().to_owned();
         self.begin(directory, true, move || {
             let bounds = Bounds::default();
-            let records = backlog.read(from, known, (bounds.entries, bounds.bytes));
+            let records = backlog.read_patiently(from, known, (bounds.entries, bounds.bytes));
             // A journal that cannot be read is let go: the next look adopts it again.
             Done::Read(records.map(|records| Box::new(ReadBacklog { backlog, from, records })))
         });

@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -20,11 +21,14 @@ use super::{
     },
 };
 use crate::entry::EventDefaults;
-use crate::platform::{Directory, Kind, read_up_to};
+use crate::platform::{Directory, Kind, is_unreadable, read_up_to};
 use crate::queue::{Durability, Records, gone};
 
 /// The least room that is worth giving back.
 const ROOM_LEAST: usize = 64 * 1024;
+/// How often the disk may fail to read something until it is given up, and the pause after each.
+const UNREADABLE_TRIES: u32 = 3;
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a name in the directory of journals stands for.
 #[derive(Debug)]
@@ -138,7 +142,7 @@ impl Backlog {
             open: None,
             defaults: Arc::new(defaults),
             scratch: Vec::new(),
-            attempts: Attempts::new(3),
+            attempts: Attempts::new(UNREADABLE_TRIES),
             mark: (u64::MAX, 0, 0),
         };
         backlog.trim()?;
@@ -185,6 +189,22 @@ impl Backlog {
             last.size = end;
         }
         Ok(())
+    }
+
+    /// Does as [`read`](Self::read) does. What a disk cannot read once it may read a moment later.
+    pub(crate) fn read_patiently(
+        &mut self,
+        from: u64,
+        known: Option<Known>,
+        bounds: (usize, usize),
+    ) -> io::Result<Records> {
+        for _ in 0..UNREADABLE_TRIES {
+            match self.read(from, known, bounds) {
+                Err(cause) if is_unreadable(&cause) => std::thread::sleep(UNREADABLE_PAUSE),
+                read => return read,
+            }
+        }
+        self.read(from, known, bounds)
     }
 
     /// Returns the records from position `from` on, which is the position that the database has reached. After the last
