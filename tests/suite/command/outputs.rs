@@ -214,11 +214,11 @@ fn a_device_a_pipe_and_a_link_stay_what_they_are() {
     assert_eq!(names(&at("elsewhere")).len(), 2);
 }
 
-/// An export that waits for the reader of its manifest, which is a pipe.
-fn waits(fixture: &Fixture, directory: &Path, line: &str) -> Child {
+/// An export that waits for the reader of its manifest, which is a pipe. `starts` is what starts it.
+fn waits(fixture: &Fixture, directory: &Path, starts: &str) -> Child {
     let manifest = directory.join("all.jsonl.manifest.json");
     assert!(made("mkfifo", &[], &manifest));
-    let script = format!("{line} exec \"$0\" export --manifest -o {}/all.jsonl", directory.display());
+    let script = format!("{starts} \"$0\" export --manifest -o {}/all.jsonl", directory.display());
     let mut shell = Command::new("sh");
     shell.args(["-c", &script, env!("CARGO_BIN_EXE_tracing-audit")]).env("TRACING_AUDIT_DB", &fixture.db);
     let child = shell.spawn().unwrap();
@@ -235,7 +235,8 @@ fn a_signal_that_ends_the_command_leaves_no_temporary_file() {
     let (fixture, _) = prepared();
     for (signal, number) in [("-HUP", 1), ("-INT", 2), ("-TERM", 15)] {
         let directory = tempfile::tempdir().unwrap();
-        let child = waits(&fixture, directory.path(), "");
+        // Whatever the tests themselves ignore.
+        let child = waits(&fixture, directory.path(), "exec env --default-signal=HUP,INT,TERM");
         send(signal, &child);
         let status = wait(child);
         assert_eq!(status.code(), Some(128 + number), "{signal}: {:?}", status.signal());
@@ -244,7 +245,7 @@ fn a_signal_that_ends_the_command_leaves_no_temporary_file() {
     }
     // Under nohup the command survives the end of its terminal.
     let directory = tempfile::tempdir().unwrap();
-    let child = waits(&fixture, directory.path(), "trap '' HUP;");
+    let child = waits(&fixture, directory.path(), "trap '' HUP; exec");
     send("-HUP", &child);
     let manifest = fs::read_to_string(directory.path().join("all.jsonl.manifest.json")).unwrap();
     assert!(wait(child).success());

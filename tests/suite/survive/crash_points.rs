@@ -26,10 +26,10 @@ fn builder(directory: &Path) -> AuditLogBuilder {
         // Segments of 64 KiB.
         .journal_max_bytes(256 << 10)
         .durability(Durability::PowerLoss { within: Duration::from_millis(4) })
-        .when_full(WhenFull::Block { timeout: Duration::from_secs(5) })
+        .when_full(WhenFull::Block { timeout: Duration::from_millis(500) })
         .flush_interval(Duration::from_millis(2))
         // Bounds the last flush of a child whose calls fail for good.
-        .commit_timeout(Duration::from_secs(10))
+        .commit_timeout(Duration::from_secs(2))
         .on_notice(|_| {})
 }
 

@@ -8,14 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt;
 use tracing_audit::{
     AuditEntry, AuditLog, AuditQuery, AuditWriter, Health, Notice, QuarantineRetried, Store, WhenFull,
 };
 
 use crate::support::{
-    self, Fixture, balanced, block_on, commit, connect, entry, execute, heavy, in_own_mounts, in_own_process,
-    lock, log_with, mount, open, run, settle, this_test, unlock, wait_until,
+    self, Fixture, balanced, block_on, commit, connect, entry, heavy, in_own_mounts, in_own_process, lock,
+    log_with, mount, open, run, settle, this_test, unlock, wait_until,
 };
 
 /// Checks that the ledger holds exactly these actions, each once, at contiguous places.
@@ -519,33 +518,5 @@ fn memory_stays_within_the_queue_s_bounds_and_32_mb_while_the_database_is_locked
         let most = most.max(resident() - before);
         println!("{} MB at most", most / 1_000_000);
         assert!(most <= (BYTES + (32 << 20)) as u64, "{most} bytes");
-    });
-}
-
-#[test]
-fn an_unreadable_entry_ends_a_stream_and_holds_up_a_follower_until_it_is_repaired() {
-    let fixture = log_with(|builder| builder);
-    for action in ["a", "b", "c"] {
-        fixture.log.writer().blocking().commit(entry(action)).unwrap();
-    }
-    let damage = "UPDATE tracing_audit_entries SET metadata = '{' WHERE seq = 1";
-    run(&fixture.db, damage);
-    block_on(async {
-        let reader = fixture.log.reader();
-        let streamed: Vec<_> = reader.stream(AuditQuery::new()).collect().await;
-        assert_eq!(streamed[0].as_ref().unwrap().entry.action, "a");
-        assert!(streamed[1].as_ref().unwrap_err().is_store());
-        assert_eq!(streamed.len(), 2);
-
-        let mut followed = std::pin::pin!(reader.follow(0));
-        assert_eq!(followed.next().await.unwrap().unwrap().entry.action, "a");
-        for _ in 0..2 {
-            assert!(followed.next().await.unwrap().unwrap_err().is_store());
-        }
-        let repair = "UPDATE tracing_audit_entries SET metadata = 'null' WHERE seq = 1";
-        execute(&fixture.db, repair).await.unwrap();
-        for action in ["b", "c"] {
-            assert_eq!(followed.next().await.unwrap().unwrap().entry.action, action);
-        }
     });
 }
