@@ -27,9 +27,7 @@ impl Backend for Sqlite {
     }
 
     fn directory(&self) -> Option<PathBuf> {
-        // The file may be a link.
-        let file = self.file_path()?;
-        std::fs::canonicalize(&file).unwrap_or(file).parent().map(Path::to_owned)
+        real_path(&self.file_path()?).parent().map(Path::to_owned)
     }
 
     /// The file decides that the path names, not the path. If it names none, the database may have been moved.
