@@ -19,8 +19,8 @@ use tracing_audit::{
 };
 
 use crate::support::{
-    PATIENCE, all_in, block_on, builder, commit, connect, entry, execute, in_own_mounts, is_root, mount,
-    only, open, run, settle, this_test, wait_until,
+    Fuse, PATIENCE, all_in, block_on, builder, commit, connect, entry, execute, in_own_mounts, is_root,
+    mount, only, open, run, settle, this_test, wait_until,
 };
 
 fn beside(file: &Path, suffix: &str) -> PathBuf {
@@ -330,27 +330,6 @@ fn a_database_or_a_queue_in_a_volume_of_its_own_is_told_once() {
         bind(&at("lasting/a.db"), &at("bound/alone.db"), &[]);
         told_once(&told("bound/alone.db", "bound/a.queue"), "is mounted by itself");
     });
-}
-
-/// A second place at which a directory is mounted, through FUSE. `None` if this machine, or its container, has no FUSE.
-struct Fuse(PathBuf);
-
-impl Fuse {
-    fn mount(of: &Path, at: &Path) -> Option<Self> {
-        fs::create_dir_all(at).unwrap();
-        let mut bindfs = Command::new("bindfs");
-        let mounted = bindfs.arg("--no-allow-other").args([of, at]).stderr(Stdio::null()).status();
-        let mounted = mounted.expect("'bindfs' is needed: on Debian, 'apt-get install bindfs'").success();
-        let has_fuse = fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
-        assert!(mounted || !has_fuse, "bindfs mounts nothing");
-        mounted.then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for Fuse {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg(&self.0).status());
-    }
 }
 
 #[test]

@@ -5,10 +5,12 @@
 //! | `process` | waits, processes of a test's own, the lock of the tests that keep the machine busy |
 //! | `books` | checks of the books |
 //! | `fixture` | a log on a fresh database, what it holds, and SQL beside it |
+//! | `fuse` | a directory that is mounted a second time, through FUSE |
 //! | `postgres` | a PostgreSQL server of the tests' own |
 
 mod books;
 mod fixture;
+mod fuse;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod process;
@@ -18,6 +20,7 @@ pub(crate) use fixture::{
     Fixture, all, all_in, an_older_version_is_brought_up_to_date, block_on, builder, commit, connect, entry,
     execute, lock, log, log_with, metadata, open, run, settle, store, texts, unlock,
 };
+pub(crate) use fuse::Fuse;
 pub(crate) use process::{
     PATIENCE, again, child, heavy, in_own_mounts, in_own_process, is_root, mount, only, test_of, this_test,
     wait, wait_until,

@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::journal::{accepted_and_died, builder, file, in_own_process_unless_child, journals, segments};
 use crate::support::{
-    self, block_on, entry, in_own_mounts, is_root, lock, mount, only, this_test, unlock, wait, wait_until,
+    self, Fuse, block_on, entry, in_own_mounts, is_root, lock, mount, only, this_test, unlock, wait,
+    wait_until,
 };
 
 /// The directory in which a child does its part of a test.
@@ -434,27 +435,6 @@ fn an_allocation_that_a_signal_interrupts_is_tried_again() {
     let child = strace.stdout(Stdio::null()).spawn();
     assert!(wait(child.expect("'strace' is needed: on Debian, 'apt-get install strace'")).success());
     assert!(fs::read_to_string(trace).unwrap().contains("(INJECTED)"));
-}
-
-/// A second place at which a directory is mounted, through FUSE. `None` if this machine, or its container, has no FUSE.
-struct Fuse(PathBuf);
-
-impl Fuse {
-    fn mount(of: &Path, at: &Path) -> Option<Self> {
-        fs::create_dir_all(at).unwrap();
-        let mut bindfs = Command::new("bindfs");
-        let mounted = bindfs.arg("--no-allow-other").args([of, at]).stderr(Stdio::null()).status();
-        let mounted = mounted.expect("'bindfs' is needed: on Debian, 'apt-get install bindfs'").success();
-        let has_fuse = fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
-        assert!(mounted || !has_fuse, "bindfs mounts nothing");
-        mounted.then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for Fuse {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg(&self.0).status());
-    }
 }
 
 #[test]
