@@ -23,7 +23,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use tracing_audit::{AuditLog, AuditLogBuilder, AuditQuery, AuditReader, Store};
+use tracing_audit::{AuditLog, AuditLogBuilder, AuditQuery, AuditReader, Store, query::Column};
 use tracing_subscriber::prelude::*;
 
 /// The number of entries committed before the end.
@@ -125,12 +125,15 @@ fn ended(end: &str, queue: &str) -> Ended {
     let status = support::wait(child);
     let took = start.elapsed();
     let reader = AuditReader::new(Store::sqlite(&file).unwrap());
-    let count = || reader.blocking().count(AuditQuery::new()).unwrap();
+    // Of the child's own: a gap entry may tell that some of them are lost.
+    let own = || AuditQuery::new().any_of(Column::Action, ["flushed", "last"]);
+    let count = || reader.blocking().count(own()).unwrap();
     let left = count();
     let next = AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().unwrap();
     let journals = || std::fs::read_dir(directory.path().join("audit.db.queue")).unwrap().count();
     support::wait_until("what was left is adopted", || journals() == 1);
-    assert_eq!(next.stats().recovered, count() - left);
+    // A gap entry is recovered too.
+    assert!(next.stats().recovered >= count() - left);
     Ended { status, announced: announced.trim().parse().unwrap(), left, then: count(), took }
 }
 
