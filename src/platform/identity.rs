@@ -47,12 +47,15 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> Option<bool> {
 pub(crate) struct FileIdentity {
     path: PathBuf,
     id: (u64, u64),
+    /// Where the path led, if it is a link: files beside the database have their names from there.
+    leads_to: Option<PathBuf>,
 }
 
 impl FileIdentity {
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let id = FileLook::at(path)?.id;
-        Some(Self { path: path.to_owned(), id })
+        let leads_to = path.is_symlink().then(|| std::fs::canonicalize(path).ok()).flatten();
+        Some(Self { path: path.to_owned(), id, leads_to })
     }
 
     /// Checks that the path still names the open file.
@@ -60,7 +63,12 @@ impl FileIdentity {
     /// # Errors
     /// If it names another file or none: nobody would find entries that were written now.
     pub(crate) fn check(&self) -> Result<(), AuditError> {
-        if FileLook::at(&self.path).is_some_and(|found| found.id == self.id) {
+        let found = match &self.leads_to {
+            None => FileLook::of_name(&self.path),
+            Some(path) => FileLook::at(&self.path)
+                .filter(|_| std::fs::canonicalize(&self.path).is_ok_and(|now| now == *path)),
+        };
+        if found.is_some_and(|found| found.id == self.id) {
             return Ok(());
         }
         Err(AuditError::new(
@@ -88,6 +96,11 @@ impl FileLook {
     /// `None`: the path names nothing, or nothing that can be looked at.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|found| Self::of(&found))
+    }
+
+    /// The same of the path itself, of which a link is not followed.
+    pub(crate) fn of_name(path: &Path) -> Option<Self> {
+        std::fs::symlink_metadata(path).ok().map(|found| Self::of(&found))
     }
 
     #[cfg(unix)]

@@ -21,12 +21,15 @@ use super::{
     wal::{Wal, beside},
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{FileLook, open_regular, read_up_to};
+use crate::platform::{FileLook, is_same_file, open_regular, read_up_to};
 
 /// The pause before a second look. What another process is doing to the files is over by then, or goes on.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// The most looks at files that change between any two.
 const LOOKS: u32 = 20;
+
+/// The most links that lead to a file: systems follow no more.
+const MOST_LINKS: u32 = 40;
 
 /// The page that SQLite never uses, because it locks its bytes.
 const LOCKED_BYTE: u64 = 1 << 30;
@@ -60,6 +63,9 @@ pub(super) async fn check_left_log(options: &SqliteConnectOptions, first: bool) 
     for path in [&main, &log, &beside(&main, "-shm"), &journal] {
         is_file_if_there(path, path == &main)?;
     }
+    if given.is_symlink() {
+        is_left_beside_link(given, &main)?;
+    }
     if first {
         is_of_sqlite(&log, &WAL_BEGINS)?;
         is_of_sqlite(&journal, &JOURNAL_BEGINS)?;
@@ -91,6 +97,28 @@ pub(super) async fn check_left_log(options: &SqliteConnectOptions, first: bool) 
     Err(AuditError::new(ErrorKind::Store, message))
 }
 
+/// Refuses a log that stands beside a link to the database, where SQLite does not look: the database was moved, with the
+/// link in its place, before the log was moved into it.
+fn is_left_beside_link(given: &Path, main: &Path) -> Result<(), AuditError> {
+    let right = beside(main, "-wal");
+    let mut link = given.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = std::fs::read_link(&link) else { break };
+        let log = beside(&link, "-wal");
+        let holds = Wal::open(&log).and_then(|mut log| log.contents()).is_ok_and(|found| found.pages > 0);
+        if holds && is_same_file(&log, &right) != Some(true) {
+            let (link, main, log, right) = (link.display(), main.display(), log.display(), right.display());
+            let message = format!(
+                "{log} holds what was committed before {link} became a link to {main}: end every program that has the \
+                 database open, and rename {log} to {right}, if there is none yet; else move it away"
+            );
+            return Err(AuditError::new(ErrorKind::Store, message));
+        }
+        link = link.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Ok(())
+}
+
 /// Refuses whatever is not a file, which SQLite would wait for or read without end. What to do about a directory in place
 /// of the database is said when it is opened.
 fn is_file_if_there(path: &Path, may_be_directory: bool) -> Result<(), AuditError> {
@@ -98,6 +126,8 @@ fn is_file_if_there(path: &Path, may_be_directory: bool) -> Result<(), AuditErro
     let what = match std::fs::metadata(path) {
         Ok(found) if found.is_dir() && !may_be_directory => "a directory",
         Ok(found) if !found.is_file() && !found.is_dir() => "a pipe or a device",
+        // SQLite opens none of these files by a link.
+        Ok(_) if path.is_symlink() => "a link",
         _ => return Ok(()),
     };
     let message = format!("{} is {what}, not a file: move it away", path.display());

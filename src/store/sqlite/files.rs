@@ -31,7 +31,7 @@ const RESTARTS: usize = 5;
 pub(super) struct Files {
     /// The file as it was given, which may be a link.
     given: FileIdentity,
-    /// The file as SQLite knows it.
+    /// The file as SQLite knows it, which is no link: it has followed all of them.
     main: PathBuf,
     /// `None` if the database has no write-ahead log. SQLite itself notices then that its file has changed.
     state: Option<State>,
@@ -89,10 +89,10 @@ impl Files {
         let Some(state) = &mut self.state else { return Ok(()) };
         let (main, log) = (&self.main, beside(&self.main, "-wal"));
         let index = beside(main, "-shm");
-        let now = FileLook::at(main).filter(|now| now.id == state.main.id);
+        let now = FileLook::of_name(main).filter(|now| now.id == state.main.id);
         let Some(now) = now else { return Err((Some(Harm::Moved), gone(main))) };
         for (path, id) in [(&log, state.log_id), (&index, state.index_id)] {
-            if FileLook::at(path).is_none_or(|found| found.id != id) {
+            if FileLook::of_name(path).is_none_or(|found| found.id != id) {
                 return Err((Some(Harm::Unlinked), unlinked(main, path)));
             }
         }
@@ -133,7 +133,7 @@ impl Files {
         // Everything is committed. An error leaves it in the log, from which the next process moves it.
         drop(sqlx::raw_sql(mode).execute(&mut connection).await);
         let theirs = |suffix: &str, own: (u64, u64)| {
-            FileLook::at(&beside(&self.main, suffix)).is_some_and(|found| found.id != own)
+            FileLook::of_name(&beside(&self.main, suffix)).is_some_and(|found| found.id != own)
         };
         let state = self.state.as_ref();
         if state.is_some_and(|state| theirs("-wal", state.log_id) || theirs("-shm", state.index_id)) {
@@ -173,7 +173,7 @@ impl State {
         let failed = |cause| store_error(main, cause);
         let mode: String =
             sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await.map_err(failed)?;
-        let looks = (FileLook::at(main), FileLook::at(&beside(main, "-shm")));
+        let looks = (FileLook::of_name(main), FileLook::of_name(&beside(main, "-shm")));
         let (true, (Some(look), Some(index))) = (mode == "wal", looks) else { return Ok(None) };
         let version: String = sqlx::query_scalar("SELECT sqlite_version()")
             .fetch_one(&mut *connection)
@@ -185,7 +185,7 @@ impl State {
         let log = Wal::open(&path).map_err(|cause| {
             AuditError::new(ErrorKind::Store, format!("{} cannot be read", path.display())).because(cause)
         })?;
-        let Some(log_look) = FileLook::at(&path) else { return Err(unlinked(main, &path)) };
+        let Some(log_look) = FileLook::of_name(&path) else { return Err(unlinked(main, &path)) };
         let head = belongs::head_without_log(main).await;
         Ok(Some(Self { main: look, log, log_id: log_look.id, index_id: index.id, head, tells }))
     }

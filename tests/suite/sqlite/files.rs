@@ -468,6 +468,76 @@ fn a_database_that_another_file_is_renamed_over_keeps_what_was_confirmed_in_the_
     assert!(fs::read(&file).unwrap() == other);
 }
 
+/// Moves a file to another name, and puts a link in its place.
+fn moved_behind_link(file: &Path) -> PathBuf {
+    let away = beside(file, "-away");
+    fs::rename(file, &away).unwrap();
+    std::os::unix::fs::symlink(&away, file).unwrap();
+    away
+}
+
+#[test]
+fn nothing_is_confirmed_while_a_link_has_taken_the_place_of_the_database() {
+    let directory = killed(this_test!(), |file| {
+        let log = in_memory(file);
+        commits(&log, 0..3);
+        moved_behind_link(file);
+        not_confirmed(&log, "was deleted or replaced while it was open");
+        std::mem::forget(log);
+    });
+    let file = directory.path().join("audit.db");
+    wait_until("what was confirmed is there", || actions(&file) == named(0..3));
+}
+
+#[test]
+fn nothing_is_confirmed_once_the_link_to_the_database_leads_there_by_another_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    drop(open(&path("first.db")).blocking().shutdown(crate::support::PATIENCE).unwrap());
+    let file = path("audit.db");
+    std::os::unix::fs::symlink(path("first.db"), &file).unwrap();
+    let log = in_memory(&file);
+    commits(&log, 0..3);
+    fs::hard_link(path("first.db"), path("second.db")).unwrap();
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(path("second.db"), &file).unwrap();
+    not_confirmed(&log, "was deleted or replaced while it was open");
+}
+
+#[test]
+fn a_write_ahead_log_that_is_moved_behind_a_link_costs_nothing_once_the_link_is_gone() {
+    let directory = killed(this_test!(), |file| {
+        let log = in_memory(file);
+        commits(&log, 0..3);
+        moved_behind_link(&beside(file, "-wal"));
+        not_confirmed(&log, "is a link");
+        fs::remove_file(beside(file, "-wal")).unwrap();
+        settle(&log.writer());
+        commits(&log, 3..6);
+        std::mem::forget(log);
+    });
+    let found = actions(&directory.path().join("audit.db"));
+    assert_eq!(found, ["0", "1", "2", "unconfirmed", "3", "4", "5"]);
+}
+
+#[test]
+fn a_write_ahead_log_left_beside_a_link_to_its_database_is_found_before_anything_is_written() {
+    let directory = killed(this_test!(), |file| {
+        let log = in_memory(file);
+        commits(&log, 0..3);
+        moved_behind_link(file);
+        std::mem::forget(log);
+    });
+    let file = directory.path().join("audit.db");
+    let (log, right) = (beside(&file, "-wal"), beside(&file, "-away-wal"));
+    let refused = AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().unwrap_err();
+    let remedy = format!("rename {} to {}", log.display(), right.display());
+    assert!(refused.to_string().contains(&remedy), "{refused}");
+    fs::rename(log, right).unwrap();
+    drop(open(&file));
+    assert_eq!(actions(&file), named(0..3));
+}
+
 #[test]
 fn a_file_that_is_mounted_over_the_database_or_its_log_is_noticed() {
     in_own_mounts(this_test!(), |directory| {
