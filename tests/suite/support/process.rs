@@ -105,6 +105,11 @@ pub(crate) fn in_own_mounts(test: &str, body: impl FnOnce(&Path)) {
     finished(test, command);
 }
 
+/// Whether this is the child that runs the body of a test in a process of its own.
+pub(crate) fn is_in_own_process() -> bool {
+    std::env::var_os(FINISHED).is_some()
+}
+
 /// In the child: a wrong name would run no test at all, with success, so the parent asks for this file.
 fn finish(finished: &Path, body: impl FnOnce()) {
     body();
@@ -115,7 +120,9 @@ fn finish(finished: &Path, body: impl FnOnce()) {
 fn finished(test: &str, mut command: Command) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("finished");
-    let child = command.env(FINISHED, &file).stdout(Stdio::null()).spawn();
+    let is_shown = std::env::args().any(|argument| argument == "--nocapture");
+    let stdout = if is_shown { Stdio::inherit() } else { Stdio::null() };
+    let child = command.env(FINISHED, &file).stdout(stdout).spawn();
     let status =
         wait(child.expect("'unshare' is needed for mounts: on Debian, 'apt-get install util-linux'"));
     assert!(status.success(), "{test} failed in its own process: {status}");
