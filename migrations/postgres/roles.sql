@@ -6,14 +6,15 @@
 -- ledger's head.
 CREATE ROLE audit_writer NOLOGIN;
 GRANT SELECT ON tracing_audit_migrations TO audit_writer;
-GRANT SELECT, INSERT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_quarantine TO audit_writer;
+GRANT SELECT, INSERT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_quarantine, tracing_audit_leaves,
+    tracing_audit_nodes TO audit_writer;
 GRANT SELECT, INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions, tracing_audit_writers TO audit_writer;
 
 -- A reader reads, and records that it did. It can neither choose the recorded role and time, nor change or remove a
 -- record.
 CREATE ROLE audit_reader NOLOGIN;
 GRANT SELECT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_heads, tracing_audit_quarantine,
-    tracing_audit_log TO audit_reader;
+    tracing_audit_leaves, tracing_audit_nodes, tracing_audit_log TO audit_reader;
 GRANT SELECT, INSERT (id, ends, reader, action, query, entries) ON tracing_audit_reads TO audit_reader;
 
 -- An operator tries quarantined entries again, which takes them out of quarantine, and may do what a writer may.

@@ -49,6 +49,8 @@
 //! BEGIN;
 //! DELETE FROM tracing_audit_entries WHERE ledger = 'payments-2026';
 //! DELETE FROM tracing_audit_batches WHERE ledger = 'payments-2026';
+//! DELETE FROM tracing_audit_leaves WHERE ledger = 'payments-2026';
+//! DELETE FROM tracing_audit_nodes WHERE ledger = 'payments-2026';
 //! DELETE FROM tracing_audit_quarantine WHERE ledger = 'payments-2026';
 //! COMMIT;
 //! ```
@@ -71,6 +73,8 @@
 //! SELECT create_distributed_table('tracing_audit_positions', 'ledger', colocate_with => 'tracing_audit_heads');
 //! SELECT create_distributed_table('tracing_audit_writers', 'ledger', colocate_with => 'tracing_audit_heads');
 //! SELECT create_distributed_table('tracing_audit_quarantine', 'ledger', colocate_with => 'tracing_audit_heads');
+//! SELECT create_distributed_table('tracing_audit_leaves', 'ledger', colocate_with => 'tracing_audit_heads');
+//! SELECT create_distributed_table('tracing_audit_nodes', 'ledger', colocate_with => 'tracing_audit_heads');
 //! SELECT create_reference_table('tracing_audit_migrations');
 //! ```
 //!

@@ -9,6 +9,7 @@
 //! | `end.rs` | the end of a ledger as the database has it, and as a writer left it |
 //! | `migration.rs` | `Migrate`, `Migration`, and the errors of tables that do not exist or are too old |
 //! | `index.rs` | the names of indexes, built in or on request; hints for query planners |
+//! | `tree.rs` | what a database holds of the tree over a ledger's entries |
 //! | `walk.rs` | reads newest first without an index on `ts`: windows over commit batches |
 //! | `sqlite`, `postgres` | one database each; neither knows the other |
 
@@ -23,6 +24,11 @@ mod migration;
 mod postgres;
 #[cfg(feature = "_sqlite")]
 mod sqlite;
+#[cfg_attr(
+    not(any(feature = "_sqlite", feature = "postgres")),
+    allow(dead_code, reason = "only a database holds a tree")
+)]
+mod tree;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 mod walk;
 
@@ -40,3 +46,4 @@ pub use index::Index;
 pub use migration::{Migrate, Migration};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+pub(crate) use tree::{BatchRow, LeavesRow, NodeRow, TreeHead, columns};

@@ -1,16 +1,18 @@
 //! `Backend`, `Reads` and `Indexes` for PostgreSQL: delegates every call, decides nothing.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
-use super::{by_time, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres};
+use super::{
+    by_time, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres, tree,
+};
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, Found, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
-    QueueByDefault, Reads, RecordedReadRow, Span, backend::Indexes,
+    Appender, Backend, BatchRow, Found, Group, Head, Index, LeavesRow, Migrate, Migration, NodeRow, Opening,
+    QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, TreeHead, backend::Indexes,
 };
 
 impl Backend for Postgres {
@@ -107,6 +109,49 @@ impl Reads for Postgres {
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
         quarantine::rows(self)
+    }
+
+    fn tree<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<TreeHead>, AuditError>> {
+        Box::pin(tree::read(self, async move |tree, connection| tree.head(connection, ledger).await))
+    }
+
+    fn batches<'a>(
+        &'a self,
+        ledger: &'a str,
+        seqs: Range<u64>,
+    ) -> BoxFuture<'a, Result<Vec<BatchRow>, AuditError>> {
+        Box::pin(tree::read(self, async move |tree, connection| {
+            tree.batches(connection, ledger, &seqs).await
+        }))
+    }
+
+    fn leaves<'a>(
+        &'a self,
+        ledger: &'a str,
+        seqs: Range<u64>,
+    ) -> BoxFuture<'a, Result<Vec<LeavesRow>, AuditError>> {
+        Box::pin(tree::read(self, async move |tree, connection| tree.leaves(connection, ledger, &seqs).await))
+    }
+
+    fn nodes<'a>(
+        &'a self,
+        ledger: &'a str,
+        level: u8,
+        indexes: Range<u64>,
+    ) -> BoxFuture<'a, Result<Vec<NodeRow>, AuditError>> {
+        Box::pin(tree::read(self, async move |tree, connection| {
+            tree.nodes(connection, ledger, level, &indexes).await
+        }))
+    }
+
+    fn entries<'a>(
+        &'a self,
+        ledger: &'a str,
+        seqs: Range<u64>,
+    ) -> BoxFuture<'a, Result<Vec<(i64, Row)>, AuditError>> {
+        Box::pin(tree::read(self, async move |tree, connection| {
+            tree.entries(connection, ledger, &seqs).await
+        }))
     }
 
     fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {

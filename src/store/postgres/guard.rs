@@ -15,13 +15,15 @@ use crate::store::appender::{not_as_sent, suspicious};
 use crate::store::{Append, AppendError};
 
 /// The tables that an append writes.
-const WRITTEN: [&str; 6] = [
+const WRITTEN: [&str; 8] = [
     "tracing_audit_entries",
     "tracing_audit_batches",
     "tracing_audit_heads",
     "tracing_audit_positions",
     "tracing_audit_writers",
     "tracing_audit_quarantine",
+    "tracing_audit_leaves",
+    "tracing_audit_nodes",
 ];
 
 /// What stands between what is sent to our tables and what they hold.

@@ -14,10 +14,11 @@ use crate::error::{AuditError, ErrorKind};
 use crate::store::{Migrate, Migration, migration::not_migrated};
 
 /// The scripts of the migrations, oldest first. The version of a database is the number of migrations that it has had.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/postgres/0001_ledger.sql"),
     include_str!("../../../migrations/postgres/0002_reads.sql"),
     include_str!("../../../migrations/postgres/0003_writers.sql"),
+    include_str!("../../../migrations/postgres/0004_tree.sql"),
 ];
 
 const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS @tracing_audit_migrations \

@@ -25,6 +25,7 @@
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
 //! | `borrowed.rs` | a pooled connection that goes back only outside of a transaction |
+//! | `tree.rs` | reads what is stored of the tree over the entries |
 //! | `writers.rs` | what the ledger knows of each writer |
 //! | `backend.rs` | `Backend`, `Reads` and `Indexes` for PostgreSQL; delegates every call |
 
@@ -49,6 +50,7 @@ mod recorded_reads;
 mod rows;
 mod source;
 mod sql;
+mod tree;
 mod writers;
 
 pub use postgres_store::PostgresStore;

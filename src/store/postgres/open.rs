@@ -1,6 +1,7 @@
 //! Opens the writing connection: checks the server, brings the tables up to date, and adds the ledger's head.
 
 use sqlx::{Connection, PgConnection, Row as _};
+use uuid::Uuid;
 
 use super::{
     append::PostgresAppender,
@@ -36,13 +37,19 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
     end_stopped(&mut connection).await.map_err(store_error)?;
     // Each append will lock this row.
     let mut transaction = connection.begin().await.map_err(store_error)?;
-    let head = postgres.statement("SELECT 1 FROM @tracing_audit_heads WHERE ledger = $1");
-    let exists = head.query().bind(ledger).fetch_optional(&mut *transaction).await.map_err(store_error)?;
-    if exists.is_none() {
+    let head = postgres.statement("SELECT log_id IS NOT NULL FROM @tracing_audit_heads WHERE ledger = $1");
+    let head = head.scalar::<bool>().bind(ledger).fetch_optional(&mut *transaction).await;
+    let is_named = head.map_err(store_error)?;
+    if is_named.is_none() {
         let add = postgres.statement(
             "INSERT INTO @tracing_audit_heads (ledger, next_seq) VALUES ($1, 0) ON CONFLICT DO NOTHING",
         );
         add.query().bind(ledger).execute(&mut *transaction).await.map_err(store_error)?;
+    }
+    if is_named != Some(true) {
+        let name = "UPDATE @tracing_audit_heads SET log_id = $2 WHERE ledger = $1 AND log_id IS NULL";
+        let name = postgres.statement(name).query().bind(ledger).bind(Uuid::new_v4());
+        name.execute(&mut *transaction).await.map_err(store_error)?;
     }
     let mut guard = Guard::new(postgres);
     guard.look(&mut transaction).await.map_err(store_error)?;

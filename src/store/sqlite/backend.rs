@@ -1,20 +1,24 @@
 //! Implements the contracts of a database with the other files of this room; decides nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
 use super::{
     by_time, indexes, migrate, open, plan, quarantine, read, recorded_reads,
     source::{Source, Sqlite},
+    tree,
 };
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
 use crate::platform::{is_same_file, real_path, shared_file_system};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, Found, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
-    QueueByDefault, Reads, RecordedReadRow, Span, backend::Indexes,
+    Appender, Backend, BatchRow, Found, Group, Head, Index, LeavesRow, Migrate, Migration, NodeRow, Opening,
+    QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, TreeHead, backend::Indexes,
 };
 
 impl Backend for Sqlite {
@@ -132,6 +136,43 @@ impl Reads for Sqlite {
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
         quarantine::rows(self)
+    }
+
+    fn tree<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<TreeHead>, AuditError>> {
+        Box::pin(tree::head(self, ledger))
+    }
+
+    fn batches<'a>(
+        &'a self,
+        _: &'a str,
+        seqs: Range<u64>,
+    ) -> BoxFuture<'a, Result<Vec<BatchRow>, AuditError>> {
+        Box::pin(tree::all(self, tree::select_batches(&seqs), tree::batch))
+    }
+
+    fn leaves<'a>(
+        &'a self,
+        _: &'a str,
+        seqs: Range<u64>,
+    ) -> BoxFuture<'a, Result<Vec<LeavesRow>, AuditError>> {
+        Box::pin(tree::all(self, tree::select_leaves(&seqs), tree::leaves))
+    }
+
+    fn nodes<'a>(
+        &'a self,
+        _: &'a str,
+        level: u8,
+        indexes: Range<u64>,
+    ) -> BoxFuture<'a, Result<Vec<NodeRow>, AuditError>> {
+        Box::pin(tree::all(self, tree::select_nodes(level, &indexes), tree::node))
+    }
+
+    fn entries<'a>(
+        &'a self,
+        _: &'a str,
+        seqs: Range<u64>,
+    ) -> BoxFuture<'a, Result<Vec<(i64, Row)>, AuditError>> {
+        Box::pin(tree::all(self, tree::select_entries(&seqs), tree::entry))
     }
 
     fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {

@@ -17,7 +17,7 @@ use crate::platform::FileLook;
 const SAMPLES: u32 = 40;
 
 /// The tables, and what they are in the order of.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 10] = [
     ("tracing_audit_entries", "seq"),
     ("tracing_audit_entries", "id"),
     ("tracing_audit_batches", "first_seq"),
@@ -26,6 +26,8 @@ const TABLES: [(&str, &str); 8] = [
     ("tracing_audit_quarantine", "rowid"),
     ("tracing_audit_reads", "rowid"),
     ("tracing_audit_writers", "rowid"),
+    ("tracing_audit_leaves", "first_seq"),
+    ("tracing_audit_nodes", "level"),
 ];
 
 /// Reads some pages of the database, whose tables exist. Returns what is wrong with its header.

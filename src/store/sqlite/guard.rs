@@ -14,7 +14,8 @@ use crate::store::{Append, AppendError};
 
 /// The tables that an append writes.
 const WRITTEN: &str = "('tracing_audit_entries', 'tracing_audit_batches', 'tracing_audit_head', \
-                        'tracing_audit_positions', 'tracing_audit_writers', 'tracing_audit_quarantine')";
+                        'tracing_audit_positions', 'tracing_audit_writers', 'tracing_audit_quarantine', \
+                        'tracing_audit_leaves', 'tracing_audit_nodes')";
 
 /// What stands between what is sent to our tables and what they hold.
 #[derive(Default)]

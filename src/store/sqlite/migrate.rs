@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sqlx::{Connection, SqliteConnection};
+use uuid::Uuid;
 
 use super::{
     error::{is_busy, store_error},
@@ -13,10 +14,11 @@ use crate::error::{AuditError, ErrorKind};
 use crate::store::{Migrate, Migration, migration::not_migrated};
 
 /// The schema, oldest first. The version of a database is the number of these that it has.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/sqlite/0001_ledger.sql"),
     include_str!("../../../migrations/sqlite/0002_reads.sql"),
     include_str!("../../../migrations/sqlite/0003_writers.sql"),
+    include_str!("../../../migrations/sqlite/0004_tree.sql"),
 ];
 
 /// Sets the journal mode of a file that we create: before the tables, while the file is empty.
@@ -75,12 +77,12 @@ pub(super) async fn migrate(
             path.display()
         )));
     }
-    let held = "SELECT ledger FROM tracing_audit_head";
-    let held: Option<String> =
-        sqlx::query_scalar(held).fetch_optional(&mut *connection).await.map_err(open_error)?;
+    let held = "SELECT ledger, log_id IS NOT NULL FROM tracing_audit_head";
+    let held: Option<(String, bool)> =
+        sqlx::query_as(held).fetch_optional(&mut *connection).await.map_err(open_error)?;
     let held = match held {
-        Some(held) => held,
-        None => begin_ledger(connection, ledger).await.map_err(open_error)?,
+        Some((held, true)) => held,
+        _ => begin_ledger(connection, ledger).await.map_err(open_error)?,
     };
     if held != ledger {
         return Err(schema_error(format!(
@@ -109,12 +111,15 @@ async fn apply(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     transaction.commit().await
 }
 
-/// Adds the head of this ledger to a file that has none, unless another process is faster. Returns the ledger that the
-/// file holds then. If the file has entries, somebody has removed its head: the next append finds where it was.
+/// Adds the head of this ledger to a file that has none, unless another process is faster, and names the log that has no
+/// name. Returns the ledger that the file holds then. If the file has entries, somebody has removed its head: the next
+/// append finds where it was.
 async fn begin_ledger(connection: &mut SqliteConnection, ledger: &str) -> sqlx::Result<String> {
     let begin = "INSERT INTO tracing_audit_head (ledger, next_seq)
                  SELECT ?, 0 WHERE NOT EXISTS (SELECT 1 FROM tracing_audit_head)";
     sqlx::query(begin).bind(ledger).execute(&mut *connection).await?;
+    let name = "UPDATE tracing_audit_head SET log_id = ? WHERE log_id IS NULL";
+    sqlx::query(name).bind(Uuid::new_v4()).execute(&mut *connection).await?;
     sqlx::query_scalar("SELECT ledger FROM tracing_audit_head").fetch_one(connection).await
 }
 

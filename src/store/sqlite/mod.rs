@@ -31,6 +31,7 @@
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
 //! | `cancel.rs` | ends a statement when the caller drops its future |
+//! | `tree.rs` | reads what is stored of the tree over the entries |
 //! | `writers.rs` | what the ledger knows of each writer |
 //! | `backend.rs` | implements the contracts with the files above; decides nothing |
 
@@ -63,5 +64,6 @@ mod sealed;
 mod source;
 mod sql;
 mod tidy;
+mod tree;
 mod wal;
 mod writers;

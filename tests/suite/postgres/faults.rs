@@ -58,7 +58,8 @@ impl Desk {
             format!(
                 "CREATE ROLE {clerk} LOGIN PASSWORD 'one';
                  GRANT SELECT ON ALL TABLES IN SCHEMA public TO {clerk};
-                 GRANT INSERT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_quarantine TO {clerk};
+                 GRANT INSERT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_quarantine,
+                     tracing_audit_leaves, tracing_audit_nodes TO {clerk};
                  GRANT INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions, tracing_audit_writers
                      TO {clerk}"
             ),

@@ -314,6 +314,8 @@ fn a_ledger_that_is_removed_whole_goes_on_after_its_last_entry() {
         "BEGIN;
          DELETE FROM tracing_audit_entries WHERE ledger = 'main';
          DELETE FROM tracing_audit_batches WHERE ledger = 'main';
+         DELETE FROM tracing_audit_leaves WHERE ledger = 'main';
+         DELETE FROM tracing_audit_nodes WHERE ledger = 'main';
          DELETE FROM tracing_audit_quarantine WHERE ledger = 'main';
          COMMIT",
     );

@@ -1,0 +1,95 @@
+//! What a database holds of the tree over a ledger's entries: its head, its leaves, its nodes. Nothing of it is believed.
+
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use crate::entry::Row;
+use crate::ledger::{Columns, Frontier, LedgerError};
+
+/// What the head of a ledger says of the tree over its entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TreeHead {
+    /// Names the ledger in its checkpoints. `None` if no log has named it yet, or if what stands there is no name.
+    pub(crate) log_id: Option<Uuid>,
+    /// The `seq` of the next entry.
+    pub(crate) next_seq: i64,
+    /// The number of leaves. Less than `next_seq` while the tree is catching up.
+    pub(crate) size: i64,
+    /// The bytes of the frontier.
+    pub(crate) frontier: Vec<u8>,
+}
+
+impl TreeHead {
+    /// The right edge of the tree.
+    ///
+    /// # Errors
+    /// If it has another length than one for this size.
+    pub(crate) fn frontier(&self) -> Result<Frontier, LedgerError> {
+        // A size below zero becomes one that is too large.
+        Frontier::from_bytes(self.size.cast_unsigned(), &self.frontier)
+    }
+}
+
+/// A row of the batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BatchRow {
+    pub(crate) first_seq: i64,
+    pub(crate) entries: i64,
+    /// `None` if what stands there is no id.
+    pub(crate) writer: Option<Uuid>,
+    pub(crate) position: i64,
+    /// Microseconds since 1970, as the next ones are.
+    pub(crate) committed_at: i64,
+    pub(crate) least_ts: i64,
+    pub(crate) greatest_ts: i64,
+}
+
+/// A row of the leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeavesRow {
+    pub(crate) first_seq: i64,
+    /// The bytes of the batch's seeds.
+    pub(crate) seeds: Vec<u8>,
+    /// The hashes of the leaves, one after the other. Never more than [`MOST_BYTES`](Self::MOST_BYTES) of them are read.
+    pub(crate) leaves: Vec<u8>,
+}
+
+impl LeavesRow {
+    /// The most bytes of leaves that are read: twice as many as any batch has.
+    pub(crate) const MOST_BYTES: i32 = 8 << 20;
+}
+
+/// A row of the nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeRow {
+    pub(crate) level: i64,
+    pub(crate) index: i64,
+    /// 32 bytes, if nobody has changed it.
+    pub(crate) hash: Vec<u8>,
+}
+
+/// A range of `seq` or of indexes, as the databases count.
+pub(super) fn bounds(range: &Range<u64>) -> (i64, i64) {
+    let bounded = |end: u64| i64::try_from(end).unwrap_or(i64::MAX);
+    (bounded(range.start), bounded(range.end))
+}
+
+/// The columns of a row, as its leaf commits to them.
+pub(crate) fn columns(row: &Row) -> Columns<'_> {
+    Columns {
+        id: row.id,
+        ts: row.ts,
+        workspace_id: row.workspace_id,
+        session_id: row.session_id,
+        agent_id: row.agent_id,
+        action: &row.action,
+        resource: &row.resource,
+        resource_id: row.resource_id.as_deref(),
+        decision: &row.decision,
+        reason: row.reason.as_deref(),
+        risk_score: row.risk_score,
+        metadata: &row.metadata,
+        problems: row.problems.as_deref(),
+    }
+}
