@@ -66,6 +66,8 @@ pub enum ErrorKind {
     Store,
     /// The destination of an export could not be written to.
     Output,
+    /// The ledger, or the tree over its entries, is not as it was left: somebody has changed the database.
+    Altered,
 }
 
 impl AuditError {
@@ -174,6 +176,12 @@ impl AuditError {
     #[must_use]
     pub fn is_store(&self) -> bool {
         self.kind == ErrorKind::Store
+    }
+
+    /// The ledger, or the tree over its entries, is not as it was left: somebody has changed the database.
+    #[must_use]
+    pub fn is_altered(&self) -> bool {
+        self.kind == ErrorKind::Altered
     }
 
     /// The destination of an export could not be written to.

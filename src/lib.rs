@@ -106,7 +106,7 @@ pub use queue::{Durability, Rejections, WhenFull};
 pub use reader::AuditReader;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
-pub use store::{QuarantineRetried, Store};
+pub use store::{Integrity, QuarantineRetried, Store};
 
 /// The calls of each type for code without an async runtime.
 ///

@@ -96,7 +96,7 @@ impl AuditLogBuilder {
         self.check()?;
         let journal = self.journal_of(&store)?;
         let queue = journal.as_ref().map(|journal| journal.directory.clone());
-        let store = store.of_log(self.access, queue);
+        let store = store.of_log(self.access, queue, self.integrity);
         let writer = Uuid::new_v4();
         let clock = Clock::start().map_err(|cause| {
             AuditError::new(ErrorKind::Store, "the log's threads cannot be started").because(cause)

@@ -48,7 +48,7 @@ pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]
 pub(crate) use identity::{FileIdentity, FileLook, is_same_file, real_path};
 pub(crate) use origin::Origin;
-pub(crate) use random::random;
+pub(crate) use random::{random, secret};
 pub(crate) use runtime::*;
 pub(crate) use sync::lock;
 #[cfg(feature = "_sqlite")]

@@ -1,4 +1,4 @@
-//! Random bits that differ between threads, between processes, and between a process and its forks.
+//! Random bits, also such as nobody can guess, that differ between threads, between processes, and between a process and its forks.
 
 use std::cell::RefCell;
 
@@ -31,6 +31,13 @@ impl Seeded {
         }
         self.rng.u64(..)
     }
+}
+
+/// Returns random bytes that nobody can guess, from the operating system.
+pub(crate) fn secret() -> std::io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Returns random bits, which need to be unique, not secret. Works even while a thread's locals are being destroyed.

@@ -6,6 +6,8 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::end::{Altered, Left};
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+use super::growth::Failed;
 use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::Origin;
@@ -39,6 +41,16 @@ pub(crate) trait Appender: Send {
     /// or a position that somebody has changed.
     fn noticed(&mut self) -> Option<AuditError> {
         None
+    }
+
+    /// Whether entries of the ledger are not in its tree, and [`catch_up`](Self::catch_up) can add them.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    /// Adds some of these entries, in a transaction of its own. Dropping the future adds none of them, or all.
+    fn catch_up(&mut self) -> BoxFuture<'_, Result<(), AuditError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// Checks that what was committed is still where others find it. Returns the work, if there is some, that moves
@@ -124,6 +136,12 @@ pub(crate) struct KnownWriter {
 }
 
 impl Append<'_> {
+    /// Whether it adds entries, if all goes well, that have leaves.
+    #[cfg(any(feature = "_sqlite", feature = "postgres"))]
+    pub(super) fn grows(&self) -> bool {
+        self.doubted.is_none() && (!self.rows.is_empty() || self.altered.is_some())
+    }
+
     /// The position after the last of `rows`.
     pub(crate) fn until(&self) -> u64 {
         self.from + self.quarantined.len() as u64 + self.rows.len() as u64
@@ -236,14 +254,12 @@ pub(crate) struct AppendError {
 
 /// The answer about a doubted row, which was tried after rows that the database accepts.
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
-pub(super) fn doubted(tried: Result<(), AppendError>) -> AppendError {
+pub(super) fn doubted(tried: Result<(), Failed>) -> Failed {
+    let doubted = |refused, error| AppendError { fault: Fault::Doubted { refused }, error }.into();
     match tried {
-        Ok(()) => AppendError {
-            fault: Fault::Doubted { refused: false },
-            error: AuditError::new(ErrorKind::Store, "the database accepts this entry now"),
-        },
-        Err(AppendError { fault: Fault::Entry | Fault::Duplicate, error }) => {
-            AppendError { fault: Fault::Doubted { refused: true }, error }
+        Ok(()) => doubted(false, AuditError::new(ErrorKind::Store, "the database accepts this entry now")),
+        Err(Failed::Append(AppendError { fault: Fault::Entry | Fault::Duplicate, error })) => {
+            doubted(true, error)
         }
         Err(failed) => failed,
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     appender::Appender,
+    growth::Integrity,
     index::Index,
     migration::{Migrate, Migration},
     tree::{BatchRow, LeavesRow, NodeRow, TreeHead},
@@ -83,7 +84,7 @@ fn not_a_database() -> AuditError {
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(
     not(feature = "_sqlite"),
-    allow(dead_code, reason = "only a file is made, and lies beside a queue")
+    allow(dead_code, reason = "only a file is made, and lies beside a queue; only a database holds a tree")
 )]
 pub(crate) struct Opening {
     pub(crate) migrate: Migrate,
@@ -91,6 +92,8 @@ pub(crate) struct Opening {
     pub(crate) access: Access,
     /// The directory of the log's journals. `None` if its queue is in memory.
     pub(crate) queue: Option<PathBuf>,
+    /// Whether it adds to the tree.
+    pub(crate) integrity: Integrity,
 }
 
 /// The reading side of a database.

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use super::{
     appender::Appender,
     backend::{Backend, Opening},
+    growth::Integrity,
     index::{Index, is_built_in},
     migration::{Migrate, Migration},
 };
@@ -72,9 +73,10 @@ impl Store {
         self.backend.connect(ledger, &self.opening).await
     }
 
-    /// For a log that gives this access to the files that it makes, and keeps its journals in this directory.
-    pub(crate) fn of_log(mut self, access: Access, queue: Option<PathBuf>) -> Self {
-        self.opening = Opening { access, queue, ..self.opening };
+    /// For a log that gives this access to the files that it makes, keeps its journals in this directory, and adds to the
+    /// tree as this says.
+    pub(crate) fn of_log(mut self, access: Access, queue: Option<PathBuf>, integrity: Integrity) -> Self {
+        self.opening = Opening { access, queue, integrity, ..self.opening };
         self
     }
 

@@ -10,6 +10,8 @@
 //! | `migration.rs` | `Migrate`, `Migration`, and the errors of tables that do not exist or are too old |
 //! | `index.rs` | the names of indexes, built in or on request; hints for query planners |
 //! | `tree.rs` | what a database holds of the tree over a ledger's entries |
+//! | `growth.rs` | `Integrity`; adds leaves to the tree within a transaction |
+//! | `keeper.rs` | which tree a writer adds to, and how it catches up |
 //! | `walk.rs` | reads newest first without an index on `ts`: windows over commit batches |
 //! | `sqlite`, `postgres` | one database each; neither knows the other |
 
@@ -17,8 +19,15 @@ mod appender;
 mod backend;
 mod blocking;
 mod end;
+#[cfg_attr(
+    not(any(feature = "_sqlite", feature = "postgres")),
+    allow(dead_code, reason = "only a database holds a tree")
+)]
+mod growth;
 mod handle;
 mod index;
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+mod keeper;
 mod migration;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -41,6 +50,11 @@ pub(crate) use backend::{Backend, Opening, Reads};
 pub(crate) use backend::{Found, Group, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span};
 pub use blocking::BlockingStore;
 pub(crate) use end::{Altered, Left};
+#[cfg_attr(
+    not(any(feature = "_sqlite", feature = "postgres")),
+    allow(unused_imports, reason = "only a database holds a tree")
+)]
+pub use growth::Integrity;
 pub use handle::Store;
 pub use index::Index;
 pub use migration::{Migrate, Migration};

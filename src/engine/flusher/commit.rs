@@ -135,6 +135,21 @@ impl<'e> Committer<'e> {
         }
     }
 
+    /// Whether entries of the ledger are to be added to its tree.
+    pub(super) fn is_behind(&self) -> bool {
+        self.appender.as_ref().is_some_and(|appender| appender.is_behind())
+    }
+
+    /// Adds some entries of the ledger to its tree that are not in it.
+    pub(super) async fn catch_up(&mut self) -> Result<(), AuditError> {
+        let Some(appender) = &mut self.appender else { return Ok(()) };
+        let caught_up = appender.catch_up().await;
+        if let Some(noticed) = appender.noticed() {
+            self.engine.status.noticed(noticed);
+        }
+        caught_up
+    }
+
     /// Says in the ledger how far this log's writer has accepted entries.
     pub(super) async fn say(&mut self) -> Result<(), AuditError> {
         let settings = &self.engine.settings;

@@ -16,6 +16,9 @@ use super::{
 use crate::engine::Engine;
 use crate::error::{AuditError, ErrorKind};
 
+/// The steps of catching up between two batches. One has as many entries as the largest batch.
+const STEPS_BETWEEN: u32 = 2;
+
 /// Runs until the log is stopped or nothing can be appended any more.
 ///
 /// If `must_open`, `opened` delivers the outcome of the first connection, and a failure ends the flusher.
@@ -96,6 +99,8 @@ enum Next {
     Probe,
     /// Says in the ledger how far this log's writer has come.
     Say,
+    /// Adds entries to the ledger's tree that are not in it.
+    CatchUp,
     /// Goes on: everything is in the database's main file, or is being moved there.
     Tidied,
     /// Ends: there will never be a batch again.
@@ -139,6 +144,10 @@ impl Flusher<'_> {
                         self.tidying.busy();
                         continue;
                     }
+                    Next::CatchUp => {
+                        self.catch_up().await;
+                        continue;
+                    }
                     Next::Probe => {
                         self.probe().await;
                         continue;
@@ -160,6 +169,7 @@ impl Flusher<'_> {
                 return;
             }
             self.tidying.busy();
+            self.catch_up().await;
             // The batch has grown if its first attempts failed, so the prepared one may not follow it.
             position = batch.from + batch.done as u64;
             self.pause = Pause::default();
@@ -203,10 +213,28 @@ impl Flusher<'_> {
             biased;
             is_due = engine.wait_for_batch() => if is_due { Next::Batch } else { Next::End },
             () = self.recovery.changed(engine), if recovers => Next::Recovery,
+            () = std::future::ready(()), if self.committer.is_behind() && !failing => Next::CatchUp,
             () = to_be_said(engine, self.writers.say_at, self.committer.said), if !failing => Next::Say,
             () = self.writers.changed(), if recovers && !failing => Next::Recovery,
             () = tokio::time::sleep(self.probing.next()), if failing => Next::Probe,
             () = self.tidying.step(&mut self.committer) => Next::Tidied,
+        }
+    }
+
+    /// Adds entries to the ledger's tree that are not in it, more of them than a batch adds to the ledger.
+    async fn catch_up(&mut self) {
+        let engine = self.committer.engine;
+        for _ in 0..STEPS_BETWEEN {
+            if !self.committer.is_behind() {
+                return;
+            }
+            if let Err(error) = watched(engine, self.committer.catch_up()).await {
+                engine.status.failed(error);
+                engine.status.retries();
+                self.committer.disconnect().await;
+                return;
+            }
+            self.tidying.busy();
         }
     }
 

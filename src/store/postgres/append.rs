@@ -9,9 +9,12 @@ use super::{
     guard::Guard,
     insert::Statements,
     quarantine,
+    tree::PostgresTree,
 };
 use crate::error::AuditError;
 use crate::store::appender::{doubted, moved};
+use crate::store::growth::Failed;
+use crate::store::keeper::Keeper;
 use crate::store::{
     Append, AppendError, Appender, Applied, Fault, KnownWriter, OfWriters, QuarantineRetried,
 };
@@ -20,19 +23,27 @@ pub(super) struct PostgresAppender {
     connection: PgConnection,
     statements: Statements,
     guard: Guard,
+    keeper: Keeper,
     ledger: String,
 }
 
 impl PostgresAppender {
-    pub(super) fn new(connection: PgConnection, statements: Statements, guard: Guard, ledger: &str) -> Self {
-        Self { connection, statements, guard, ledger: ledger.to_owned() }
+    pub(super) fn new(
+        connection: PgConnection,
+        statements: Statements,
+        guard: Guard,
+        keeper: Keeper,
+        ledger: &str,
+    ) -> Self {
+        Self { connection, statements, guard, keeper, ledger: ledger.to_owned() }
     }
 }
 
 impl Appender for PostgresAppender {
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
         Box::pin(async move {
-            let answer = append(&mut self.connection, &self.statements, &mut self.guard, &self.ledger, batch);
+            let Self { connection, statements, guard, keeper, ledger } = self;
+            let answer = append(connection, statements, guard, keeper, (ledger, batch));
             in_time(answer).await.unwrap_or_else(|late| Err(AppendError { fault: Fault::Store, error: late }))
         })
     }
@@ -71,11 +82,30 @@ impl Appender for PostgresAppender {
     }
 
     fn readmit(&mut self) -> BoxFuture<'_, Result<QuarantineRetried, AuditError>> {
-        Box::pin(quarantine::readmit(&mut self.connection, &self.statements, &mut self.guard, &self.ledger))
+        let Self { connection, statements, guard, keeper, ledger } = self;
+        Box::pin(quarantine::readmit(connection, statements, guard, keeper, ledger))
     }
 
     fn noticed(&mut self) -> Option<AuditError> {
-        self.guard.noticed.take()
+        self.guard.noticed.take().or_else(|| self.keeper.noticed())
+    }
+
+    fn is_behind(&self) -> bool {
+        self.keeper.is_behind()
+    }
+
+    fn catch_up(&mut self) -> BoxFuture<'_, Result<(), AuditError>> {
+        Box::pin(async move {
+            let Self { connection, statements, keeper, ledger, .. } = self;
+            match in_time(catch_up(connection, statements, keeper, ledger)).await? {
+                Ok(()) => Ok(()),
+                Err(Failed::Append(failed)) => Err(failed.error),
+                Err(Failed::Tree(why)) => {
+                    keeper.give_up(&why);
+                    Ok(())
+                }
+            }
+        })
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
@@ -86,13 +116,31 @@ impl Appender for PostgresAppender {
     }
 }
 
+/// Appends the batch with its leaves; without them, if the tree cannot be added to.
 async fn append(
     connection: &mut PgConnection,
     statements: &Statements,
     guard: &mut Guard,
-    ledger: &str,
-    batch: Append<'_>,
+    keeper: &mut Keeper,
+    (ledger, batch): (&str, Append<'_>),
 ) -> Result<Applied, AppendError> {
+    loop {
+        match try_append(connection, statements, guard, keeper, (ledger, batch)).await {
+            Ok(applied) => return Ok(applied),
+            Err(Failed::Append(failed)) => return Err(failed),
+            // Without the tree nothing fails because of it.
+            Err(Failed::Tree(why)) => keeper.give_up(&why),
+        }
+    }
+}
+
+async fn try_append(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    guard: &mut Guard,
+    keeper: &mut Keeper,
+    (ledger, batch): (&str, Append<'_>),
+) -> Result<Applied, Failed> {
     let hold = &statements.hold;
     let mut transaction = statements.begin(connection).await.map_err(append_error)?;
     let mut found = hold.hold(&mut transaction, ledger, batch.writer, batch.left).await?;
@@ -104,7 +152,7 @@ async fn append(
         }
     }
     if let Some(error) = batch.impossible(found.position) {
-        return Err(error);
+        return Err(error.into());
     }
     if found.position > batch.from {
         let before = hold.applied_before(&mut transaction, ledger, batch.writer, found.position).await;
@@ -113,22 +161,28 @@ async fn append(
         transaction.rollback().await.map_err(append_error)?;
         return Ok(before);
     }
-    let (mut first_seq, mut told) = (found.next_seq, false);
-    if let Err(altered) = first_seq {
-        let row = batch.tells_of(altered)?;
-        let at = (ledger, altered.until.cast_signed());
-        statements.add_rows(&mut transaction, at, &[row], (Uuid::new_v4(), 1), guard).await?;
-        guard.compare(&mut transaction, at, &[row], None).await?;
-        (first_seq, told) = (Ok(at.1 + 1), true);
+    let told = found.next_seq.err().map(|altered| batch.tells_of(altered)).transpose()?;
+    let mut first_seq = found.next_seq.unwrap_or_else(|altered| altered.until.cast_signed());
+    let mut tree = None;
+    if batch.grows() {
+        let connection = &mut *transaction;
+        let mut tables = PostgresTree { connection, statements: &statements.tree, ledger };
+        tree = keeper.begin(&mut tables, &found.tree, first_seq).await?;
     }
-    let first_seq = first_seq.unwrap_or_default();
+    if let Some(row) = told {
+        let (at, writer) = ((ledger, first_seq), (Uuid::new_v4(), 1));
+        statements.add_rows(&mut transaction, at, &[row], writer, tree.as_mut(), guard).await?;
+        guard.compare(&mut transaction, at, &[row], None).await?;
+        first_seq += 1;
+    }
     let at = (ledger, first_seq);
     let until = batch.until();
-    statements.add_rows(&mut transaction, at, batch.rows, (batch.writer, until), guard).await?;
+    let writer = (batch.writer, until);
+    statements.add_rows(&mut transaction, at, batch.rows, writer, tree.as_mut(), guard).await?;
     if let Some(row) = batch.doubted {
         let after = (ledger, first_seq.saturating_add(i64::try_from(batch.rows.len()).unwrap_or(i64::MAX)));
-        let tried =
-            statements.add_rows(&mut transaction, after, &[row], (batch.writer, until + 1), guard).await;
+        let writer = (batch.writer, until + 1);
+        let tried = statements.add_rows(&mut transaction, after, &[row], writer, None, guard).await;
         // Dropping the transaction would hold the ledger until the connection is used again.
         transaction.rollback().await.map_err(append_error)?;
         return Err(doubted(tried));
@@ -137,12 +191,44 @@ async fn append(
     hold.reach(&mut transaction, ledger, &batch, first_seq).await.map_err(append_error)?;
     guard.compare(&mut transaction, at, batch.rows, Some(&batch)).await?;
     transaction.commit().await.map_err(append_error)?;
+    if batch.grows() {
+        keeper.committed(tree);
+    }
     Ok(Applied {
         until,
         rows: batch.rows.len() as u64,
         first_seq: (!batch.rows.is_empty()).then_some(first_seq.cast_unsigned()),
         again: false,
-        told,
+        told: told.is_some(),
         before: found.committed_at,
     })
+}
+
+/// Adds the next entries that have no leaf to the tree.
+async fn catch_up(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    keeper: &mut Keeper,
+    ledger: &str,
+) -> Result<(), Failed> {
+    let mut transaction = statements.begin(connection).await.map_err(append_error)?;
+    let connection = &mut *transaction;
+    let mut tables = PostgresTree { connection, statements: &statements.tree, ledger };
+    // Others write while this reads: what is committed does not change.
+    let head = tables.head(false).await?;
+    let mut step = keeper.prepare(&mut tables, head).await?;
+    let is_taken = match &mut step {
+        Some(step) => {
+            let head = tables.head(true).await?;
+            step.take(&mut tables, head).await?
+        }
+        None => true,
+    };
+    // Dropping the transaction would hold the ledger until the connection is used again.
+    let ended = if is_taken { transaction.commit().await } else { transaction.rollback().await };
+    ended.map_err(append_error)?;
+    if let Some(step) = step.filter(|_| is_taken) {
+        step.done(keeper);
+    }
+    Ok(())
 }

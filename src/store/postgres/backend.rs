@@ -36,7 +36,7 @@ impl Backend for Postgres {
         opening: &'a Opening,
     ) -> BoxFuture<'a, Result<Box<dyn Appender>, AuditError>> {
         Box::pin(async move {
-            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger, opening.migrate).await?);
+            let appender: Box<dyn Appender> = Box::new(open::connect(self, ledger, opening).await?);
             Ok(appender)
         })
     }

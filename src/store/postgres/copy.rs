@@ -19,18 +19,24 @@ pub(super) const EPOCH: i64 = 946_684_800_000_000;
 /// The bytes of a row without its two longest texts, as an estimate.
 const FIXED: usize = 200;
 
-/// Adds these rows to the ledger, the first one at `first_seq`. Returns how many the server has stored.
+/// Adds these rows to the ledger, the first one at `first_seq`, and does other work while the server takes them in. Returns how
+/// many the server has stored.
 pub(super) async fn copy(
     connection: &mut PgConnection,
     statement: &str,
     (ledger, first_seq): (&str, i64),
     rows: &[&Row],
+    meanwhile: impl Future<Output = ()>,
 ) -> sqlx::Result<u64> {
     // Before the statement, because the server waits for the rows from then on, with the ledger held.
     let rows = encode((ledger, first_seq), rows);
     let mut copy = connection.copy_in_raw(statement).await?;
-    copy.send(rows).await?;
-    copy.finish().await
+    let copied = async move {
+        copy.send(rows).await?;
+        copy.finish().await
+    };
+    let (stored, ()) = tokio::join!(biased; copied, meanwhile);
+    stored
 }
 
 fn encode((ledger, first_seq): (&str, i64), rows: &[&Row]) -> Vec<u8> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::store::end::{End, SEQ_LIMIT};
-use crate::store::{Altered, Append, AppendError, Applied, Fault, Left};
+use crate::store::{Altered, Append, AppendError, Applied, Fault, Left, TreeHead};
 
 /// The statements about the head and the positions.
 pub(super) struct HoldStatements {
@@ -32,6 +32,8 @@ pub(super) struct Held {
     pub(super) position: u64,
     /// When the last batch was committed, in microseconds since 1970.
     pub(super) committed_at: Option<i64>,
+    /// What the head says of the tree.
+    pub(super) tree: TreeHead,
 }
 
 impl HoldStatements {
@@ -52,7 +54,8 @@ impl HoldStatements {
                         (SELECT CASE WHEN isfinite(committed_at)
                                      THEN (extract(epoch FROM committed_at) * 1000000)::bigint END
                          FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < $2
-                         ORDER BY first_seq DESC LIMIT 1)
+                         ORDER BY first_seq DESC LIMIT 1),
+                        tree_size, frontier
                  FROM @tracing_audit_heads WHERE ledger = $1",
             ),
             // The batch before the end that the writer's row names is the writer's last one.
@@ -126,7 +129,13 @@ impl HoldStatements {
                 last: found.try_get(4)?,
             };
             let position = found.try_get::<Option<i64>, _>(5)?.map_or(0, i64::cast_unsigned);
-            Ok(Held { next_seq: end.next_seq(left), position, committed_at: found.try_get(6)? })
+            let tree = TreeHead {
+                log_id: None,
+                next_seq: end.head,
+                size: found.try_get(7)?,
+                frontier: found.try_get(8)?,
+            };
+            Ok(Held { next_seq: end.next_seq(left), position, committed_at: found.try_get(6)?, tree })
         };
         read().map_err(append_error)
     }
@@ -208,9 +217,9 @@ impl HoldStatements {
         connection: &mut PgConnection,
         ledger: &str,
         writer: Uuid,
-    ) -> Result<i64, AppendError> {
-        let held = self.hold(connection, ledger, writer, None).await?;
-        held.next_seq.map_err(|_| {
+    ) -> Result<(i64, TreeHead), AppendError> {
+        let Held { next_seq, tree, .. } = self.hold(connection, ledger, writer, None).await?;
+        next_seq.map(|next_seq| (next_seq, tree)).map_err(|_| {
             let message =
                 "the end of the ledger is not as it was left: write an entry first, with which that is told";
             AppendError { fault: Fault::Store, error: AuditError::new(ErrorKind::Store, message) }

@@ -1,6 +1,5 @@
 //! Adds rows at the head of a ledger, within a transaction that holds the head.
 
-use chrono::Utc;
 use sqlx::{Connection, PgConnection, Postgres as Database, Transaction};
 use uuid::Uuid;
 
@@ -11,9 +10,11 @@ use super::{
     hold::HoldStatements,
     source::Postgres,
     sql::Sql,
+    tree::{PostgresTree, TreeStatements, failed},
 };
-use crate::entry::{Row, from_micros};
-use crate::store::AppendError;
+use crate::entry::{Moment, Row, from_micros};
+use crate::store::growth::{BatchLeaves, Failed, Growing};
+use crate::store::keeper::TreeTables;
 
 /// The limits of a transaction: see [`BEGIN`].
 macro_rules! limits {
@@ -31,6 +32,8 @@ pub(super) struct Statements {
     pub(super) hold: HoldStatements,
     rows: RowStatement,
     add_batch: Sql,
+    add_proven: Sql,
+    pub(super) tree: TreeStatements,
     pub(super) quarantine: Sql,
     pub(super) next_quarantined: Sql,
     pub(super) readmitted: Sql,
@@ -74,7 +77,7 @@ const INSERT: &str = "INSERT INTO @tracing_audit_entries
 /// Whether the server lets this role copy into the table of entries.
 pub(super) async fn can_copy(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<bool> {
     let mut transaction = connection.begin().await?;
-    let tried = copy(&mut transaction, &postgres.sql(COPY).0, ("", 0), &[]).await;
+    let tried = copy(&mut transaction, &postgres.sql(COPY).0, ("", 0), &[], async {}).await;
     transaction.rollback().await?;
     match tried {
         // feature_not_supported, syntax_error
@@ -100,6 +103,14 @@ impl Statements {
                 "WITH moved AS (UPDATE @tracing_audit_heads SET next_seq = $2 + $3, given = $2 + $3 WHERE ledger = $1)
                  INSERT INTO @tracing_audit_batches VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             ),
+            add_proven: sql(
+                "WITH moved AS (UPDATE @tracing_audit_heads SET next_seq = $2 + $3, given = $2 + $3, tree_size = $9,
+                                    frontier = $10 WHERE ledger = $1),
+                      proven AS (INSERT INTO @tracing_audit_leaves (ledger, first_seq, seeds, leaves)
+                                     VALUES ($1, $2, $11, $12))
+                 INSERT INTO @tracing_audit_batches VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            ),
+            tree: TreeStatements::new(postgres),
             quarantine: sql("INSERT INTO @tracing_audit_quarantine VALUES ($1, $2, $3, $4, $5, $6, $7)"),
             next_quarantined: sql(
                 "SELECT quarantined_at, writer, position, record FROM @tracing_audit_quarantine
@@ -119,40 +130,53 @@ impl Statements {
         connection.begin_with(self.begin).await
     }
 
-    /// Adds rows at the head of the ledger, which the transaction holds.
+    /// Adds rows at the head of the ledger, which the transaction holds; and their leaves to the tree, if there is one.
     pub(super) async fn add_rows(
         &self,
         connection: &mut PgConnection,
         (ledger, first_seq): (&str, i64),
         rows: &[&Row],
         (writer, until): (Uuid, u64),
+        tree: Option<&mut Growing>,
         guard: &mut Guard,
-    ) -> Result<(), AppendError> {
+    ) -> Result<(), Failed> {
         let (Some(least), Some(greatest)) =
             (rows.iter().map(|row| row.ts).min(), rows.iter().map(|row| row.ts).max())
         else {
             return Ok(());
         };
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let stored = self.insert(connection, (ledger, first_seq), rows).await.map_err(insert_error)?;
+        let committed_at = Moment::now().micros;
+        let mut leaves = match &tree {
+            Some(_) => Some(BatchLeaves::new((writer, until), rows.len(), committed_at)?),
+            None => None,
+        };
+        let stored = self.insert(connection, (ledger, first_seq), rows, leaves.as_mut()).await;
+        let stored = stored.map_err(insert_error)?;
         guard.look(&mut *connection).await.map_err(append_error)?;
         if stored != rows.len() as u64 {
-            return Err(guard.not_as_sent());
+            return Err(guard.not_as_sent().into());
         }
-        self.add_batch
+        let statement = if leaves.is_some() { &self.add_proven } else { &self.add_batch };
+        let add = statement
             .query()
             .bind(ledger)
             .bind(first_seq)
             .bind(count)
             .bind(writer)
             .bind(until.cast_signed())
-            .bind(Utc::now())
+            .bind(from_micros(committed_at))
             .bind(from_micros(least))
-            .bind(from_micros(greatest))
-            .execute(connection)
-            .await
-            .map_err(append_error)?;
-        Ok(())
+            .bind(from_micros(greatest));
+        let (Some(leaves), Some(tree)) = (leaves, tree) else {
+            add.execute(connection).await.map_err(append_error)?;
+            return Ok(());
+        };
+        let leaves = leaves.finish(first_seq, tree);
+        let add = add.bind(tree.size()).bind(tree.frontier().to_bytes());
+        add.bind(&leaves.seeds).bind(leaves.bytes()).execute(&mut *connection).await.map_err(failed)?;
+        let mut tables = PostgresTree { connection, statements: &self.tree, ledger };
+        tables.add_nodes(&tree.take_full()).await
     }
 
     async fn insert(
@@ -160,18 +184,25 @@ impl Statements {
         connection: &mut PgConnection,
         (ledger, first_seq): (&str, i64),
         rows: &[&Row],
+        leaves: Option<&mut BatchLeaves>,
     ) -> sqlx::Result<u64> {
         fn column<'a, T>(rows: &'a [&'a Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
             rows.iter().map(|row| value(row)).collect()
         }
+        // While the server works on the rows.
+        let meanwhile = async {
+            if let Some(leaves) = leaves {
+                leaves.add_all(rows).await;
+            }
+        };
         let insert = match &self.rows {
             RowStatement::Copy(statement) => {
-                return copy(connection, statement, (ledger, first_seq), rows).await;
+                return copy(connection, statement, (ledger, first_seq), rows, meanwhile).await;
             }
             RowStatement::Insert(insert) => insert,
         };
         let seqs: Vec<i64> = (first_seq..).take(rows.len()).collect();
-        let inserted = insert
+        let insert = insert
             .query()
             .bind(ledger)
             .bind(seqs)
@@ -188,8 +219,8 @@ impl Statements {
             .bind(column(rows, |row| row.risk_score))
             .bind(column(rows, |row| &*row.metadata))
             .bind(column(rows, |row| row.problems.as_deref()))
-            .execute(connection)
-            .await?;
-        Ok(inserted.rows_affected())
+            .execute(connection);
+        let (inserted, ()) = tokio::join!(biased; insert, meanwhile);
+        Ok(inserted?.rows_affected())
     }
 }

@@ -12,17 +12,17 @@ use super::{
     source::Postgres,
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::store::Migrate;
+use crate::store::{Opening, keeper::Keeper};
 
 pub(super) async fn connect(
     postgres: &Postgres,
     ledger: &str,
-    may: Migrate,
+    opening: &Opening,
 ) -> Result<PostgresAppender, AuditError> {
-    in_time(open(postgres, ledger, may)).await?
+    in_time(open(postgres, ledger, opening)).await?
 }
 
-async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<PostgresAppender, AuditError> {
+async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<PostgresAppender, AuditError> {
     let mut connection = postgres.connect().await?;
     let settings = "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')";
     let settings = sqlx::raw_sql(settings).fetch_one(&mut connection).await.map_err(store_error)?;
@@ -33,7 +33,7 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
         return Err(AuditError::new(ErrorKind::Config, message));
     }
     let synchronous_commit: String = settings.try_get(1).map_err(store_error)?;
-    migrate(postgres, &mut connection, may).await?;
+    migrate(postgres, &mut connection, opening.migrate).await?;
     end_stopped(&mut connection).await.map_err(store_error)?;
     // Each append will lock this row.
     let mut transaction = connection.begin().await.map_err(store_error)?;
@@ -57,7 +57,7 @@ async fn open(postgres: &Postgres, ledger: &str, may: Migrate) -> Result<Postgre
     let can_copy = can_copy(postgres, &mut connection).await.map_err(store_error)?;
     let commits_are_not_durable = !matches!(&*synchronous_commit, "on" | "remote_apply");
     let statements = Statements::new(postgres, commits_are_not_durable, can_copy);
-    Ok(PostgresAppender::new(connection, statements, guard, ledger))
+    Ok(PostgresAppender::new(connection, statements, guard, Keeper::new(opening.integrity), ledger))
 }
 
 /// Ends what holds a ledger while it waits for rows that do not come: the `COPY` of a process of this role that is stopped

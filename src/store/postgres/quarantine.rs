@@ -12,9 +12,12 @@ use super::{
     insert::Statements,
     source::Postgres,
     sql::has_table,
+    tree::PostgresTree,
 };
 use crate::entry::{EventDefaults, interpret};
 use crate::error::AuditError;
+use crate::store::growth::Failed;
+use crate::store::keeper::Keeper;
 use crate::store::{Append, AppendError, Fault, QuarantineRetried, QuarantinedRow};
 
 /// The entries in quarantine, in the order in which they were quarantined.
@@ -54,13 +57,22 @@ pub(super) async fn readmit(
     connection: &mut PgConnection,
     statements: &Statements,
     guard: &mut Guard,
+    keeper: &mut Keeper,
     ledger: &str,
 ) -> Result<QuarantineRetried, AuditError> {
     let mut readmitted = QuarantineRetried::default();
     let mut after: QuarantineKey = (DateTime::UNIX_EPOCH, Uuid::nil(), i64::MIN);
-    while let Some((key, committed)) =
-        readmit_next(connection, statements, guard, ledger, after).await.map_err(|cause| cause.error)?
-    {
+    loop {
+        let (key, committed) =
+            match readmit_next(connection, statements, guard, keeper, (ledger, after)).await {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(readmitted),
+                Err(Failed::Append(failed)) => return Err(failed.error),
+                Err(Failed::Tree(why)) => {
+                    keeper.give_up(&why);
+                    continue;
+                }
+            };
         after = key;
         if committed {
             readmitted.committed += 1;
@@ -68,7 +80,6 @@ pub(super) async fn readmit(
             readmitted.refused += 1;
         }
     }
-    Ok(readmitted)
 }
 
 /// Tries the first entry in quarantine after this key again. Returns its key, and whether the entry is in the ledger
@@ -77,12 +88,12 @@ async fn readmit_next(
     connection: &mut PgConnection,
     statements: &Statements,
     guard: &mut Guard,
-    ledger: &str,
-    (time, writer, position): QuarantineKey,
-) -> Result<Option<(QuarantineKey, bool)>, AppendError> {
+    keeper: &mut Keeper,
+    (ledger, (time, writer, position)): (&str, QuarantineKey),
+) -> Result<Option<(QuarantineKey, bool)>, Failed> {
     let mut transaction = statements.begin(connection).await.map_err(append_error)?;
     let added_as = Uuid::new_v4();
-    let first_seq = statements.hold.hold_for_one(&mut transaction, ledger, added_as).await?;
+    let (first_seq, head) = statements.hold.hold_for_one(&mut transaction, ledger, added_as).await?;
     let next: Option<(DateTime<Utc>, Uuid, i64, Vec<u8>)> = statements
         .next_quarantined
         .row()
@@ -97,10 +108,15 @@ async fn readmit_next(
     let key = (time, writer, position);
     let Ok(row) = interpret(&record, &EventDefaults::default()) else { return Ok(Some((key, false))) };
     // The batch has a new writer: the position of the writer that quarantined the entry must not change.
-    match statements.add_rows(&mut transaction, (ledger, first_seq), &[&row], (added_as, 1), guard).await {
+    let mut tables = PostgresTree { connection: &mut *transaction, statements: &statements.tree, ledger };
+    let mut tree = keeper.begin(&mut tables, &head, first_seq).await?;
+    let at = (ledger, first_seq);
+    match statements.add_rows(&mut transaction, at, &[&row], (added_as, 1), tree.as_mut(), guard).await {
         Ok(()) => {}
-        Err(failed @ AppendError { fault: Fault::Store | Fault::Room { .. }, .. }) => return Err(failed),
-        Err(_) => return Ok(Some((key, false))),
+        Err(Failed::Append(AppendError { fault: Fault::Entry | Fault::Duplicate, .. })) => {
+            return Ok(Some((key, false)));
+        }
+        Err(failed) => return Err(failed),
     }
     statements
         .readmitted
@@ -113,6 +129,7 @@ async fn readmit_next(
         .map_err(append_error)?;
     guard.compare(&mut transaction, (ledger, first_seq), &[&row], None).await?;
     transaction.commit().await.map_err(append_error)?;
+    keeper.committed(tree);
     Ok(Some((key, true)))
 }
 

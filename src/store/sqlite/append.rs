@@ -17,11 +17,14 @@ use super::{
     room::Room,
     source::turn,
     tidy::{close_idle, move_log},
+    tree::SqliteTree,
     writers::writers,
 };
 use crate::error::AuditError;
 use crate::platform::{FileLook, Turns};
 use crate::store::appender::{doubted, moved};
+use crate::store::growth::{Failed, Integrity};
+use crate::store::keeper::Keeper;
 use crate::store::{
     Append, AppendError, Appender, Applied, Fault, KnownWriter, OfWriters, QuarantineRetried,
 };
@@ -82,12 +85,19 @@ pub(super) struct SqliteAppender {
     /// What was found when the database was opened, and was not told yet.
     concerns: Vec<AuditError>,
     guard: Guard,
+    keeper: Keeper,
     room: Room,
 }
 
 impl SqliteAppender {
-    pub(super) fn new(connected: Connected, defect: Option<AuditError>, guard: Guard) -> Self {
-        Self { connected, defect, concerns: Vec::new(), guard, room: Room::default() }
+    pub(super) fn new(
+        connected: Connected,
+        defect: Option<AuditError>,
+        guard: Guard,
+        integrity: Integrity,
+    ) -> Self {
+        let keeper = Keeper::new(integrity);
+        Self { connected, defect, concerns: Vec::new(), guard, keeper, room: Room::default() }
     }
 
     /// To be told: these prevent no commit.
@@ -106,7 +116,8 @@ impl Appender for SqliteAppender {
                     own.check().await.map_err(store_fault)?;
                     let log = own.files.as_ref().and_then(Files::log);
                     self.room.make(&mut own.connection, log.as_deref(), &batch).await?;
-                    let applied = append(&mut own.connection, &mut self.guard, batch).await?;
+                    let applied =
+                        append(&mut own.connection, &mut self.guard, &mut self.keeper, batch).await?;
                     self.room.learn(log.as_deref(), &batch);
                     // Confirm nothing that was committed into files which nobody will find.
                     own.check().await.map_err(store_fault)?;
@@ -116,7 +127,7 @@ impl Appender for SqliteAppender {
                     let mut connection = pool.acquire().await.map_err(append_error)?;
                     // Each connection of a pool has a schema of its own for what is temporary.
                     self.guard.forget();
-                    let outcome = append(&mut connection, &mut self.guard, batch).await;
+                    let outcome = append(&mut connection, &mut self.guard, &mut self.keeper, batch).await;
                     // Return the connection here: dropping it would spawn a task, which this runtime may not live to run.
                     connection.return_to_pool().await;
                     outcome
@@ -170,13 +181,16 @@ impl Appender for SqliteAppender {
                 Connected::Own(own) => {
                     own.check().await?;
                     let Own { connection, turns, .. } = &mut **own;
-                    let readmitted = quarantine::readmit(connection, turns, &mut self.guard).await?;
+                    let readmitted =
+                        quarantine::readmit(connection, turns, &mut self.guard, &mut self.keeper).await?;
                     own.check().await?;
                     Ok(readmitted)
                 }
                 Connected::Borrowed(pool) => {
                     let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
-                    let outcome = quarantine::readmit(&mut connection, &mut None, &mut self.guard).await;
+                    let outcome =
+                        quarantine::readmit(&mut connection, &mut None, &mut self.guard, &mut self.keeper)
+                            .await;
                     connection.return_to_pool().await;
                     outcome
                 }
@@ -189,7 +203,30 @@ impl Appender for SqliteAppender {
     }
 
     fn noticed(&mut self) -> Option<AuditError> {
-        self.concerns.pop().or_else(|| self.guard.noticed.take())
+        self.concerns.pop().or_else(|| self.guard.noticed.take()).or_else(|| self.keeper.noticed())
+    }
+
+    fn is_behind(&self) -> bool {
+        self.keeper.is_behind()
+    }
+
+    fn catch_up(&mut self) -> BoxFuture<'_, Result<(), AuditError>> {
+        Box::pin(async move {
+            match &mut self.connected {
+                Connected::Own(own) => {
+                    own.check().await?;
+                    let Own { connection, turns, .. } = &mut **own;
+                    catch_up(connection, turns, &mut self.keeper).await?;
+                    own.check().await
+                }
+                Connected::Borrowed(pool) => {
+                    let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
+                    let outcome = catch_up(&mut connection, &mut None, &mut self.keeper).await;
+                    connection.return_to_pool().await;
+                    outcome
+                }
+            }
+        })
     }
 
     fn tidy(&mut self) -> BoxFuture<'_, Result<Option<BoxFuture<'static, bool>>, AuditError>> {
@@ -214,11 +251,29 @@ impl Appender for SqliteAppender {
     }
 }
 
+/// Appends the batch with its leaves; without them, if the tree cannot be added to.
 async fn append(
     connection: &mut SqliteConnection,
     guard: &mut Guard,
+    keeper: &mut Keeper,
     batch: Append<'_>,
 ) -> Result<Applied, AppendError> {
+    loop {
+        match try_append(connection, guard, keeper, batch).await {
+            Ok(applied) => return Ok(applied),
+            Err(Failed::Append(failed)) => return Err(failed),
+            // Without the tree nothing fails because of it.
+            Err(Failed::Tree(why)) => keeper.give_up(&why),
+        }
+    }
+}
+
+async fn try_append(
+    connection: &mut SqliteConnection,
+    guard: &mut Guard,
+    keeper: &mut Keeper,
+    batch: Append<'_>,
+) -> Result<Applied, Failed> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(append_error)?;
     let mut held = hold(&mut transaction, batch.writer, batch.left).await.map_err(append_error)?;
     guard.look(&mut transaction, held.schema).await.map_err(append_error)?;
@@ -230,25 +285,29 @@ async fn append(
         }
     }
     if let Some(error) = batch.impossible(held.position) {
-        return Err(error);
+        return Err(error.into());
     }
     if held.position > batch.from {
-        return applied_before(&mut transaction, batch.writer, held.position).await.map_err(append_error);
+        let before = applied_before(&mut transaction, batch.writer, held.position).await;
+        return Ok(before.map_err(append_error)?);
     }
-    let (mut first_seq, mut told) = (held.next_seq, false);
-    if let Err(found) = first_seq {
-        let row = batch.tells_of(found)?;
-        let at = found.until.cast_signed();
-        add_rows(&mut transaction, at, &[row], (Uuid::new_v4(), 1), guard).await?;
-        guard.compare(&mut transaction, at, &[row], None).await?;
-        (first_seq, told) = (Ok(at + 1), true);
+    let told = held.next_seq.err().map(|found| batch.tells_of(found)).transpose()?;
+    let mut first_seq = held.next_seq.unwrap_or_else(|found| found.until.cast_signed());
+    let mut tree = match batch.grows() {
+        true => keeper.begin(&mut SqliteTree(&mut transaction), &held.tree, first_seq).await?,
+        false => None,
+    };
+    if let Some(row) = told {
+        let writer = (Uuid::new_v4(), 1);
+        add_rows(&mut transaction, first_seq, &[row], writer, tree.as_mut(), guard).await?;
+        guard.compare(&mut transaction, first_seq, &[row], None).await?;
+        first_seq += 1;
     }
-    let first_seq = first_seq.unwrap_or_default();
     let until = batch.until();
-    add_rows(&mut transaction, first_seq, batch.rows, (batch.writer, until), guard).await?;
+    add_rows(&mut transaction, first_seq, batch.rows, (batch.writer, until), tree.as_mut(), guard).await?;
     if let Some(row) = batch.doubted {
         let after = first_seq.saturating_add(i64::try_from(batch.rows.len()).unwrap_or(i64::MAX));
-        let tried = add_rows(&mut transaction, after, &[row], (batch.writer, until + 1), guard).await;
+        let tried = add_rows(&mut transaction, after, &[row], (batch.writer, until + 1), None, guard).await;
         // Dropping the transaction rolls it back.
         return Err(doubted(tried));
     }
@@ -256,14 +315,53 @@ async fn append(
     reach(&mut transaction, &batch, first_seq).await.map_err(append_error)?;
     guard.compare(&mut transaction, first_seq, batch.rows, Some(&batch)).await?;
     transaction.commit().await.map_err(append_error)?;
+    if batch.grows() {
+        keeper.committed(tree);
+    }
     Ok(Applied {
         until,
         rows: batch.rows.len() as u64,
         first_seq: (!batch.rows.is_empty()).then_some(first_seq.cast_unsigned()),
         again: false,
-        told,
+        told: told.is_some(),
         before: held.committed_at,
     })
+}
+
+/// Adds the next entries that have no leaf to the tree.
+async fn catch_up(
+    connection: &mut SqliteConnection,
+    turns: &mut Option<Turns>,
+    keeper: &mut Keeper,
+) -> Result<(), AuditError> {
+    match try_catch_up(connection, turns, keeper).await {
+        Ok(()) => Ok(()),
+        Err(Failed::Append(failed)) => Err(failed.error),
+        Err(Failed::Tree(why)) => {
+            keeper.give_up(&why);
+            Ok(())
+        }
+    }
+}
+
+async fn try_catch_up(
+    connection: &mut SqliteConnection,
+    turns: &mut Option<Turns>,
+    keeper: &mut Keeper,
+) -> Result<(), Failed> {
+    // Others write while this reads: what is committed does not change.
+    let mut tables = SqliteTree(&mut *connection);
+    let head = tables.head().await?;
+    let Some(mut step) = keeper.prepare(&mut tables, head).await? else { return Ok(()) };
+    let _turn = turn(turns).await;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(append_error)?;
+    let mut tables = SqliteTree(&mut transaction);
+    let head = tables.head().await?;
+    if step.take(&mut tables, head).await? {
+        transaction.commit().await.map_err(append_error)?;
+        step.done(keeper);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::writers::{Reached, write_down};
 use crate::store::end::{End, SEQ_LIMIT};
-use crate::store::{Altered, Append, Applied, Left};
+use crate::store::{Altered, Append, Applied, Left, TreeHead};
 
 /// What a transaction finds when it begins.
 pub(super) struct Held {
@@ -17,6 +17,8 @@ pub(super) struct Held {
     pub(super) schema: i64,
     /// When the last batch was committed, in microseconds since 1970.
     pub(super) committed_at: Option<i64>,
+    /// What the head says of the tree.
+    pub(super) tree: TreeHead,
 }
 
 /// Reads the end of the ledger and the writer's position, within a transaction that holds the file.
@@ -34,7 +36,8 @@ pub(super) async fn hold(
                 (SELECT id FROM tracing_audit_entries WHERE seq = ?),
                 (SELECT position FROM tracing_audit_positions WHERE writer = ?),
                 (SELECT schema_version FROM pragma_schema_version),
-                (SELECT committed_at FROM tracing_audit_batches WHERE first_seq < ? ORDER BY first_seq DESC LIMIT 1)
+                (SELECT committed_at FROM tracing_audit_batches WHERE first_seq < ? ORDER BY first_seq DESC LIMIT 1),
+                tree_size, frontier
          FROM tracing_audit_head",
     )
     .bind(SEQ_LIMIT)
@@ -58,6 +61,12 @@ pub(super) async fn hold(
         position,
         schema: found.try_get(6)?,
         committed_at: found.try_get(7)?,
+        tree: TreeHead {
+            log_id: None,
+            next_seq: end.head,
+            size: found.try_get(8)?,
+            frontier: found.try_get(9)?,
+        },
     })
 }
 

@@ -8,9 +8,11 @@ use uuid::Uuid;
 use super::{
     error::{append_error, insert_error},
     guard::Guard,
+    tree::SqliteTree,
 };
 use crate::entry::{Moment, Row};
-use crate::store::AppendError;
+use crate::store::growth::{BatchLeaves, Failed, Growing};
+use crate::store::keeper::TreeTables;
 
 const COLUMNS: &str = "seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, \
                        decision, reason, risk_score, metadata, problems";
@@ -33,17 +35,24 @@ static STATEMENTS: LazyLock<[Arc<str>; SHAPES.len()]> = LazyLock::new(|| {
     })
 });
 
-/// Adds rows at the head of the ledger, which the transaction of this connection holds, as one commit batch.
+/// Adds rows at the head of the ledger, which the transaction of this connection holds, as one commit batch; and their
+/// leaves to the tree, if there is one.
 pub(super) async fn add_rows(
     connection: &mut SqliteConnection,
     first_seq: i64,
     rows: &[&Row],
     (writer, until): (Uuid, u64),
+    tree: Option<&mut Growing>,
     guard: &Guard,
-) -> Result<(), AppendError> {
-    let stored = insert_rows(connection, first_seq, rows).await.map_err(insert_error)?;
+) -> Result<(), Failed> {
+    let committed_at = Moment::now().micros;
+    let mut leaves = match &tree {
+        Some(_) => Some(BatchLeaves::new((writer, until), rows.len(), committed_at)?),
+        None => None,
+    };
+    let stored = insert_rows(connection, first_seq, rows, leaves.as_mut()).await.map_err(insert_error)?;
     if stored != rows.len() as u64 {
-        return Err(guard.not_as_sent());
+        return Err(guard.not_as_sent().into());
     }
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     if let (Some(least), Some(greatest)) =
@@ -54,7 +63,7 @@ pub(super) async fn add_rows(
             .bind(count)
             .bind(writer)
             .bind(until.cast_signed())
-            .bind(Moment::now().micros)
+            .bind(committed_at)
             .bind(least)
             .bind(greatest)
             .execute(&mut *connection)
@@ -62,18 +71,30 @@ pub(super) async fn add_rows(
             .map_err(append_error)?;
         let moved = sqlx::query("UPDATE tracing_audit_head SET next_seq = ?1, given = ?1")
             .bind(first_seq.saturating_add(count))
-            .execute(connection)
+            .execute(&mut *connection)
             .await
             .map_err(append_error)?;
         if moved.rows_affected() != 1 {
-            return Err(guard.not_as_sent());
+            return Err(guard.not_as_sent().into());
+        }
+        if let (Some(leaves), Some(tree)) = (leaves, tree) {
+            let mut tables = SqliteTree(connection);
+            tables.add_leaves(&[leaves.finish(first_seq, tree)]).await?;
+            tables.add_nodes(&tree.take_full()).await?;
+            tables.set_head(tree).await?;
         }
     }
     Ok(())
 }
 
-/// Inserts rows, and returns how many SQLite has stored. While SQLite's thread works on one statement, the parameters of the next are bound.
-async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[&Row]) -> sqlx::Result<u64> {
+/// Inserts rows, and returns how many SQLite has stored. While SQLite's thread works on one statement, the leaves of its rows
+/// are made, and the parameters of the next are bound.
+async fn insert_rows(
+    connection: &mut SqliteConnection,
+    first_seq: i64,
+    rows: &[&Row],
+    mut leaves: Option<&mut BatchLeaves>,
+) -> sqlx::Result<u64> {
     let mut stored = 0;
     let mut chunks = chunks(rows);
     let mut seq = first_seq;
@@ -81,12 +102,18 @@ async fn insert_rows(connection: &mut SqliteConnection, first_seq: i64, rows: &[
         let (sql, rows) = chunks.next()?;
         let arguments = bind(seq, rows);
         seq = seq.saturating_add(i64::try_from(rows.len()).unwrap_or(i64::MAX));
-        Some((sql, arguments))
+        Some((sql, rows, arguments))
     };
     let mut next = prepare();
-    while let Some((sql, arguments)) = next {
+    while let Some((sql, rows, arguments)) = next {
         let execute = sqlx::query_with(AssertSqlSafe(sql), arguments?).execute(&mut *connection);
-        let (done, prepared) = tokio::join!(biased; execute, async { prepare() });
+        let meanwhile = async {
+            if let Some(leaves) = &mut leaves {
+                rows.iter().for_each(|row| leaves.add(row));
+            }
+            prepare()
+        };
+        let (done, prepared) = tokio::join!(biased; execute, meanwhile);
         stored += done?.rows_affected();
         next = prepared;
     }

@@ -10,10 +10,13 @@ use super::{
     hold::hold,
     insert::add_rows,
     source::{Sqlite, turn},
+    tree::SqliteTree,
 };
 use crate::entry::{EventDefaults, Moment, interpret};
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::Turns;
+use crate::store::growth::Failed;
+use crate::store::keeper::Keeper;
 use crate::store::{Append, AppendError, Fault, QuarantineRetried, QuarantinedRow};
 
 /// The quarantined entries, in the order in which they were quarantined.
@@ -46,11 +49,19 @@ pub(super) async fn readmit(
     connection: &mut SqliteConnection,
     turns: &mut Option<Turns>,
     guard: &mut Guard,
+    keeper: &mut Keeper,
 ) -> Result<QuarantineRetried, AuditError> {
     let (mut readmitted, mut after) = (QuarantineRetried::default(), i64::MIN);
     loop {
         let _turn = turn(turns).await;
-        let next = readmit_next(connection, guard, after).await.map_err(|failed| failed.error)?;
+        let next = match readmit_next(connection, guard, keeper, after).await {
+            Ok(next) => next,
+            Err(Failed::Append(failed)) => return Err(failed.error),
+            Err(Failed::Tree(why)) => {
+                keeper.give_up(&why);
+                continue;
+            }
+        };
         let Some((rowid, committed)) = next else { return Ok(readmitted) };
         after = rowid;
         if committed {
@@ -66,8 +77,9 @@ pub(super) async fn readmit(
 async fn readmit_next(
     connection: &mut SqliteConnection,
     guard: &mut Guard,
+    keeper: &mut Keeper,
     after: i64,
-) -> Result<Option<(i64, bool)>, AppendError> {
+) -> Result<Option<(i64, bool)>, Failed> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(append_error)?;
     let next: Option<(i64, Vec<u8>)> = sqlx::query_as(
         "SELECT rowid, record FROM tracing_audit_quarantine WHERE rowid > ? ORDER BY rowid LIMIT 1",
@@ -83,10 +95,13 @@ async fn readmit_next(
     let held = hold(&mut transaction, writer, None).await.map_err(append_error)?;
     guard.look(&mut transaction, held.schema).await.map_err(append_error)?;
     let first_seq = held.next_seq.map_err(|_| altered())?;
-    match add_rows(&mut transaction, first_seq, &[&row], (writer, 1), guard).await {
+    let mut tree = keeper.begin(&mut SqliteTree(&mut transaction), &held.tree, first_seq).await?;
+    match add_rows(&mut transaction, first_seq, &[&row], (writer, 1), tree.as_mut(), guard).await {
         Ok(()) => {}
-        Err(failed @ AppendError { fault: Fault::Store | Fault::Room { .. }, .. }) => return Err(failed),
-        Err(_) => return Ok(Some((rowid, false))),
+        Err(Failed::Append(AppendError { fault: Fault::Entry | Fault::Duplicate, .. })) => {
+            return Ok(Some((rowid, false)));
+        }
+        Err(failed) => return Err(failed),
     }
     sqlx::query("DELETE FROM tracing_audit_quarantine WHERE rowid = ?")
         .bind(rowid)
@@ -95,6 +110,7 @@ async fn readmit_next(
         .map_err(append_error)?;
     guard.compare(&mut transaction, first_seq, &[&row], None).await?;
     transaction.commit().await.map_err(append_error)?;
+    keeper.committed(tree);
     Ok(Some((rowid, true)))
 }
 
