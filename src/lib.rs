@@ -77,6 +77,7 @@ mod defaults;
 mod engine;
 mod entry;
 mod error;
+pub mod evidence;
 pub mod export;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

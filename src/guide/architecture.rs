@@ -27,7 +27,7 @@
 //! ```text
 //!  9  bin   testing   fuzz
 //!  8  log
-//!  7  layer                                          export
+//!  7  layer                                          export, evidence
 //!  6  engine                                         reader
 //!  5  store
 //!  4  query          queue
@@ -50,6 +50,7 @@
 //! | `layer` | copies an audit event and its spans' context into one record |
 //! | `reader` | answers, for people's code |
 //! | `export` | answers, for files and other systems |
+//! | `evidence` | verifies a ledger against what was kept outside of it |
 //! | `log` | puts the parts together |
 //! | `testing` | for the tests of code that audits |
 //! | `bin` | the command, over the public API only |

@@ -98,6 +98,34 @@ impl Frontier {
         }
     }
 
+    /// Appends all leaves of another tree, of which only the frontier is known.
+    ///
+    /// # Errors
+    ///
+    /// If the size of this tree is no multiple of the leaves of the other one's largest full subtree: then its subtrees are
+    /// none of the longer tree.
+    pub fn extend(&mut self, part: &Self) -> Result<(), LedgerError> {
+        let largest = part.size.checked_ilog2().map_or(1, |level| 1 << level);
+        if !self.size.is_multiple_of(largest) {
+            let problem =
+                format!("a tree of {} leaves cannot be appended to one of {}", part.size, self.size);
+            return Err(LedgerError::malformed("frontier", problem));
+        }
+        let mut levels = (0..64).rev().filter(|level| part.size >> level & 1 == 1);
+        for peak in &part.peaks {
+            let level: u32 = levels.next().unwrap_or_default();
+            let (mut hash, mut index) = (*peak, self.size >> level);
+            while index & 1 == 1 {
+                let Some(left) = self.peaks.pop() else { break };
+                hash = node_hash(&left, &hash);
+                index >>= 1;
+            }
+            self.peaks.push(hash);
+            self.size += 1 << level;
+        }
+        Ok(())
+    }
+
     #[inline]
     fn append_one(&mut self, leaf: Hash, mut full: impl FnMut(Node)) {
         let (mut hash, mut level, mut index) = (leaf, 0, self.size);
@@ -160,6 +188,27 @@ mod tests {
             full.iter().map(|node| node.subtree.level).collect::<Vec<_>>(),
             [8, 16, 24, 32, 40, 48, 56]
         );
+    }
+
+    #[test]
+    fn a_part_is_appended_where_its_subtrees_are_those_of_the_longer_tree() {
+        let tree = |range: std::ops::Range<u32>| {
+            let mut frontier = Frontier::new();
+            range.for_each(|n| frontier.push(leaf_hash(&n.to_be_bytes())));
+            frontier
+        };
+        for (size, more) in
+            [(0, 0), (0, 5), (1, 1), (8, 8), (8, 13), (256, 256), (768, 300), (24, 0), (12, 5)]
+        {
+            let mut whole = tree(0..size);
+            whole.extend(&tree(size..size + more)).unwrap();
+            assert_eq!(whole, tree(0..size + more), "{size} {more}");
+        }
+        for (size, more) in [(1, 2), (3, 2), (12, 8), (255, 256)] {
+            let mut whole = tree(0..size);
+            assert!(whole.extend(&tree(0..more)).is_err());
+            assert_eq!(whole, tree(0..size));
+        }
     }
 
     proptest! {

@@ -36,7 +36,7 @@ const MAX_CONDITIONS: usize = 200;
 pub struct AuditReader {
     pub(crate) store: Store,
     /// The ledger of pages, streams and followers whose query names none.
-    pub(super) ledger: String,
+    pub(crate) ledger: String,
     /// The name under which the reads are recorded, if they are.
     pub(super) recorded_as: Option<Arc<str>>,
 }
@@ -47,9 +47,11 @@ impl AuditReader {
         Self { store: store.into(), ledger: defaults::LEDGER.to_owned(), recorded_as: None }
     }
 
-    /// The same reader, with this ledger for pages, streams and followers whose query names none.
-    pub(crate) fn of_ledger(self, ledger: String) -> Self {
-        Self { ledger, ..self }
+    /// The same reader, with this ledger for pages, streams and followers whose query names none, and for
+    /// [`verify`](Self::verify) and [`checkpoint`](Self::checkpoint). Default: that of the log, else `main`.
+    #[must_use]
+    pub fn of_ledger(self, ledger: impl Into<String>) -> Self {
+        Self { ledger: ledger.into(), ..self }
     }
 
     /// A read that is about to happen. It is recorded if this reader's reads are.

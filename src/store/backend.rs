@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     appender::Appender,
+    evidence::Evidence,
     growth::Integrity,
     index::Index,
     migration::{Migrate, Migration},
@@ -64,6 +65,11 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// The reading side of the database. An error if the store is not a database.
     fn reads(&self) -> Result<&dyn Reads, AuditError> {
+        Err(not_a_database())
+    }
+
+    /// What proves the ledgers of the database. An error if the store is not a database.
+    fn evidence(&self) -> Result<&dyn Evidence, AuditError> {
         Err(not_a_database())
     }
 

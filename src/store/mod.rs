@@ -6,6 +6,7 @@
 //! | `blocking.rs` | the store's calls for code without an async runtime |
 //! | `backend.rs` | the contract of a database: `Backend`, `Reads`, `Indexes`, and the rows they return |
 //! | `appender.rs` | the contract of its writing side: `Appender`, `Append`, `Applied`, `Fault` |
+//! | `evidence.rs` | the contract of reading what proves a ledger, as it is stored |
 //! | `end.rs` | the end of a ledger as the database has it, and as a writer left it |
 //! | `migration.rs` | `Migrate`, `Migration`, and the errors of tables that do not exist or are too old |
 //! | `index.rs` | the names of indexes, built in or on request; hints for query planners |
@@ -19,6 +20,11 @@ mod appender;
 mod backend;
 mod blocking;
 mod end;
+#[cfg_attr(
+    not(any(feature = "_sqlite", feature = "postgres")),
+    allow(dead_code, reason = "only a database has what proves a ledger")
+)]
+mod evidence;
 #[cfg_attr(
     not(any(feature = "_sqlite", feature = "postgres")),
     allow(dead_code, reason = "only a database holds a tree")
@@ -50,6 +56,9 @@ pub(crate) use backend::{Backend, Opening, Reads};
 pub(crate) use backend::{Found, Group, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span};
 pub use blocking::BlockingStore;
 pub(crate) use end::{Altered, Left};
+#[cfg(test)]
+pub(crate) use evidence::StoredTree;
+pub(crate) use evidence::{Evidence, LeafRow, StoredBatch, StoredHead, StoredLeaves, StoredRow};
 #[cfg_attr(
     not(any(feature = "_sqlite", feature = "postgres")),
     allow(unused_imports, reason = "only a database holds a tree")

@@ -10,7 +10,7 @@ use std::{
 use syn::{Item, UseTree, visit::Visit};
 
 /// Every room, and the rooms that it may use beside itself. `guide` is documents and uses nothing.
-const FLOORS: [(&str, &[&str]); 17] = [
+const FLOORS: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("platform", &["error"]),
     ("entry", &["error", "platform"]),
@@ -23,6 +23,7 @@ const FLOORS: [(&str, &[&str]); 17] = [
     ("reader", &["error", "platform", "defaults", "entry", "ledger", "query", "store"]),
     ("layer", &["error", "platform", "entry", "engine"]),
     ("export", &["error", "platform", "entry", "query", "store", "reader"]),
+    ("evidence", &["error", "platform", "entry", "ledger", "store", "reader"]),
     ("log", EVERYTHING),
     ("testing", EVERYTHING),
     ("fuzz", EVERYTHING),
@@ -32,7 +33,7 @@ const FLOORS: [(&str, &[&str]); 17] = [
 
 const EVERYTHING: &[&str] = &[
     "error", "entry", "platform", "defaults", "ledger", "query", "queue", "store", "engine", "reader",
-    "layer", "export", "log",
+    "layer", "export", "evidence", "log",
 ];
 
 /// Names of crates, and of what belongs to one operating system, with the rooms that alone may name them.

@@ -8,10 +8,11 @@ use tracing_audit::AuditError;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  success, also if nothing matches
-  1  no entry has the given id
+  1  no entry has the given id; verify has found something
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log
   4  the output cannot be written
+  5  verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against
 128 and the number of the signal, if one ended it while it had a temporary file, which it has removed";
 
 /// A failure that ends the command.
@@ -26,6 +27,10 @@ pub(crate) enum Failure {
     NoLog(String),
     /// The ledger is shorter than at an earlier run.
     Lost(String),
+    /// Verification has found something.
+    Found(String),
+    /// Verification has found nothing, and has nothing from outside that covers enough.
+    Unanchored(String),
     /// The crate reported an error.
     Audit(AuditError),
 }
@@ -45,7 +50,8 @@ impl From<std::io::Error> for Failure {
 impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::NotFound(_) => 1,
+            Self::NotFound(_) | Self::Found(_) => 1,
+            Self::Unanchored(_) => 5,
             Self::Usage(_) => 2,
             Self::Audit(error) if error.is_query() || error.is_config() || error.is_cursor() => 2,
             Self::Audit(error) if error.is_output() => 4,
@@ -56,7 +62,11 @@ impl Failure {
 
     pub(crate) fn message(&self) -> String {
         match self {
-            Self::NotFound(message) | Self::Usage(message) | Self::Lost(message) => message.clone(),
+            Self::NotFound(message)
+            | Self::Usage(message)
+            | Self::Lost(message)
+            | Self::Found(message)
+            | Self::Unanchored(message) => message.clone(),
             Self::NoLog(db) => {
                 format!("the database holds no audit log: {db}. Is this the right file, database or schema?")
             }

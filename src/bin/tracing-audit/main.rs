@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use commands::{
-    Completions, Export, Get, Index, MigrateTables, Quarantine, Query, Queue, Reads, Stats, Tail,
-    list_ledgers, print_man_page,
+    Checkpoint, Completions, Export, Get, Index, LedgerAction, MigrateTables, Quarantine, Query, Queue,
+    Reads, Stats, Tail, Verify, list_ledgers, print_man_page,
 };
 use failure::{EXIT_CODES, Failure};
 use input::Database;
@@ -69,6 +69,17 @@ enum Command {
     /// database and ledger commits what it holds, and meanwhile it is `adopted`. One that is `refused` is not believed.
     /// Sentences on standard error say why, and how much journals of dead processes hold.
     Queue(Queue),
+    /// Verify that no entry was changed, removed or added since a checkpoint was kept elsewhere.
+    ///
+    /// It reads the whole ledger, repairs nothing, and names what it finds. Services can write meanwhile.
+    Verify(Verify),
+    /// Print the checkpoint of the ledger, three lines to be kept elsewhere: `verify` holds the ledger against them.
+    Checkpoint(Checkpoint),
+    /// Show the state of a ledger's tree.
+    Ledger {
+        #[command(subcommand)]
+        action: LedgerAction,
+    },
     /// Print a completion script for a shell.
     Completions(Completions),
     /// Print the manual page.
@@ -120,6 +131,9 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Quarantine { action } => action.run(database).await,
         Command::Migrate(migrate) => migrate.run(database).await,
         Command::Queue(queue) => queue.run(),
+        Command::Verify(verify) => verify.run(database).await,
+        Command::Checkpoint(checkpoint) => checkpoint.run(database).await,
+        Command::Ledger { action } => action.run(database).await,
         Command::Completions(completions) => completions.run(Arguments::command()),
         Command::Man => print_man_page(Arguments::command()),
     }

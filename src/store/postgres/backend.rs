@@ -3,16 +3,19 @@
 use std::{ops::Range, path::Path};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
+use uuid::Uuid;
 
 use super::{
-    by_time, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres, tree,
+    by_time, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres, tree,
 };
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
+use crate::ledger::Hash;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, BatchRow, Found, Group, Head, Index, LeavesRow, Migrate, Migration, NodeRow, Opening,
-    QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, TreeHead, backend::Indexes,
+    Appender, Backend, BatchRow, Evidence, Found, Group, Head, Index, LeavesRow, Migrate, Migration, NodeRow,
+    Opening, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead,
+    StoredLeaves, TreeHead, backend::Indexes, evidence::StoredRows,
 };
 
 impl Backend for Postgres {
@@ -46,6 +49,10 @@ impl Backend for Postgres {
     }
 
     fn reads(&self) -> Result<&dyn Reads, AuditError> {
+        Ok(self)
+    }
+
+    fn evidence(&self) -> Result<&dyn Evidence, AuditError> {
         Ok(self)
     }
 
@@ -174,5 +181,80 @@ impl Indexes for Postgres {
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
         Box::pin(indexes::list(self))
+    }
+}
+
+impl Evidence for Postgres {
+    fn ledgers(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
+        Box::pin(evidence::ledgers(self))
+    }
+
+    fn head<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<StoredHead, AuditError>> {
+        Box::pin(evidence::head(self, ledger))
+    }
+
+    fn leaves<'a>(
+        &'a self,
+        ledger: &'a str,
+        range: Range<i64>,
+    ) -> BoxFuture<'a, Result<StoredLeaves, AuditError>> {
+        Box::pin(evidence::leaves(self, ledger, range))
+    }
+
+    fn batches<'a>(
+        &'a self,
+        ledger: &'a str,
+        range: Range<i64>,
+    ) -> BoxFuture<'a, Result<Vec<StoredBatch>, AuditError>> {
+        Box::pin(evidence::batches(self, ledger, range))
+    }
+
+    fn nodes<'a>(
+        &'a self,
+        ledger: &'a str,
+        level: u8,
+        range: Range<i64>,
+    ) -> BoxFuture<'a, Result<Vec<(i64, Option<Hash>)>, AuditError>> {
+        Box::pin(evidence::nodes(self, ledger, level, range))
+    }
+
+    fn foreign_nodes<'a>(
+        &'a self,
+        ledger: &'a str,
+        size: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<(i64, i64)>, AuditError>> {
+        Box::pin(evidence::foreign_nodes(self, ledger, size, most))
+    }
+
+    fn rows<'a>(
+        &'a self,
+        ledger: &'a str,
+        range: Range<i64>,
+        most: u32,
+    ) -> BoxFuture<'a, Result<StoredRows, AuditError>> {
+        Box::pin(evidence::rows(self, ledger, range, most))
+    }
+
+    fn beyond<'a>(
+        &'a self,
+        ledger: &'a str,
+        from: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<StoredRows, AuditError>> {
+        Box::pin(evidence::beyond(self, ledger, from, most))
+    }
+
+    fn first_from<'a>(&'a self, ledger: &'a str, at: i64) -> BoxFuture<'a, Result<Option<i64>, AuditError>> {
+        Box::pin(evidence::first_from(self, ledger, at))
+    }
+
+    fn quarantined<'a>(
+        &'a self,
+        ledger: &'a str,
+        writer: Uuid,
+        positions: (i64, i64),
+    ) -> BoxFuture<'a, Result<u64, AuditError>> {
+        Box::pin(evidence::quarantined(self, ledger, writer, positions))
     }
 }

@@ -21,6 +21,7 @@
 //! | `plan.rs` | plans a query before it is asked: ledgers, ranges, indexes |
 //! | `read.rs` | reads pages, counts and the heads of ledgers |
 //! | `by_time.rs` | reads entries in the order of time, window by window |
+//! | `evidence.rs` | reads what proves the ledger, whatever its tables hold |
 //! | `rows.rs` | the columns of an entry, and an entry from them |
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
@@ -36,6 +37,7 @@ mod by_time;
 mod conditions;
 mod copy;
 mod error;
+mod evidence;
 mod guard;
 mod hold;
 mod indexes;

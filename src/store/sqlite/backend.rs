@@ -6,19 +6,22 @@ use std::{
 };
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
+use uuid::Uuid;
 
 use super::{
-    by_time, indexes, migrate, open, plan, quarantine, read, recorded_reads,
+    by_time, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads,
     source::{Source, Sqlite},
     tree,
 };
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
+use crate::ledger::Hash;
 use crate::platform::{is_same_file, real_path, shared_file_system};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, BatchRow, Found, Group, Head, Index, LeavesRow, Migrate, Migration, NodeRow, Opening,
-    QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, TreeHead, backend::Indexes,
+    Appender, Backend, BatchRow, Evidence, Found, Group, Head, Index, LeavesRow, Migrate, Migration, NodeRow,
+    Opening, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead,
+    StoredLeaves, TreeHead, backend::Indexes, evidence::StoredRows,
 };
 
 impl Backend for Sqlite {
@@ -73,6 +76,10 @@ impl Backend for Sqlite {
     }
 
     fn reads(&self) -> Result<&dyn Reads, AuditError> {
+        Ok(self)
+    }
+
+    fn evidence(&self) -> Result<&dyn Evidence, AuditError> {
         Ok(self)
     }
 
@@ -195,5 +202,80 @@ impl Indexes for Sqlite {
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
         Box::pin(indexes::list(self))
+    }
+}
+
+impl Evidence for Sqlite {
+    fn ledgers(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
+        Box::pin(evidence::ledgers(self))
+    }
+
+    fn head<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<StoredHead, AuditError>> {
+        Box::pin(evidence::head(self))
+    }
+
+    fn leaves<'a>(
+        &'a self,
+        _: &'a str,
+        range: Range<i64>,
+    ) -> BoxFuture<'a, Result<StoredLeaves, AuditError>> {
+        Box::pin(evidence::leaves(self, range))
+    }
+
+    fn batches<'a>(
+        &'a self,
+        _: &'a str,
+        range: Range<i64>,
+    ) -> BoxFuture<'a, Result<Vec<StoredBatch>, AuditError>> {
+        Box::pin(evidence::batches(self, range))
+    }
+
+    fn nodes<'a>(
+        &'a self,
+        _: &'a str,
+        level: u8,
+        range: Range<i64>,
+    ) -> BoxFuture<'a, Result<Vec<(i64, Option<Hash>)>, AuditError>> {
+        Box::pin(evidence::nodes(self, level, range))
+    }
+
+    fn foreign_nodes<'a>(
+        &'a self,
+        _: &'a str,
+        size: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<(i64, i64)>, AuditError>> {
+        Box::pin(evidence::foreign_nodes(self, size, most))
+    }
+
+    fn rows<'a>(
+        &'a self,
+        _: &'a str,
+        range: Range<i64>,
+        most: u32,
+    ) -> BoxFuture<'a, Result<StoredRows, AuditError>> {
+        Box::pin(evidence::rows(self, range, most))
+    }
+
+    fn beyond<'a>(
+        &'a self,
+        _: &'a str,
+        from: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<StoredRows, AuditError>> {
+        Box::pin(evidence::beyond(self, from, most))
+    }
+
+    fn first_from<'a>(&'a self, _: &'a str, at: i64) -> BoxFuture<'a, Result<Option<i64>, AuditError>> {
+        Box::pin(evidence::first_from(self, at))
+    }
+
+    fn quarantined<'a>(
+        &'a self,
+        _: &'a str,
+        writer: Uuid,
+        positions: (i64, i64),
+    ) -> BoxFuture<'a, Result<u64, AuditError>> {
+        Box::pin(evidence::quarantined(self, writer, positions))
     }
 }

@@ -27,6 +27,7 @@
 //! | `plan.rs` | chooses the index before a query is asked |
 //! | `read.rs` | pages, counts, ledgers |
 //! | `by_time.rs` | queries and exports in the order of time, window by window |
+//! | `evidence.rs` | reads what proves the ledger, whatever its tables hold |
 //! | `rows.rs` | the columns of an entry, and an entry from them |
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
@@ -43,6 +44,7 @@ mod cancel;
 mod conditions;
 mod damage;
 mod error;
+mod evidence;
 mod files;
 mod guard;
 mod hold;

@@ -13,6 +13,7 @@
 //! | `quarantine.rs` | lists, exports and retries quarantined entries |
 //! | `migrate.rs` | creates and updates the tables |
 //! | `queue.rs` | lists the journals in a directory |
+//! | `verify.rs` | verifies a ledger, prints checkpoints and the state of the tree |
 //! | `shell.rs` | prints completions and the manual page |
 
 mod export;
@@ -27,6 +28,7 @@ mod reads;
 mod shell;
 mod stats;
 mod tail;
+mod verify;
 
 pub(crate) use export::Export;
 pub(crate) use get::Get;
@@ -40,3 +42,4 @@ pub(crate) use reads::Reads;
 pub(crate) use shell::{Completions, print_man_page};
 pub(crate) use stats::Stats;
 pub(crate) use tail::Tail;
+pub(crate) use verify::{Checkpoint, LedgerAction, Verify};

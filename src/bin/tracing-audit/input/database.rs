@@ -115,6 +115,15 @@ impl Database {
         files.filter_map(|file| directory_of(&at_end_of_links(&file))).find(|place| may_write(place))
     }
 
+    /// A reader of the database, for a command that takes only one and looks itself at what it holds.
+    pub(crate) fn reader(&self) -> Result<AuditReader, Failure> {
+        let reader = AuditReader::new(self.store()?);
+        Ok(match &self.recorded_as {
+            Some(name) => reader.recorded_as(name),
+            None => reader,
+        })
+    }
+
     fn store_of(&self, db: &str) -> Result<Store, Failure> {
         let kind = db.split_once("://").map(|(kind, _)| kind.to_ascii_lowercase());
         match kind.as_deref() {

@@ -29,6 +29,11 @@ impl Progress {
         }
     }
 
+    /// Shows that the ledger was read up to this `seq`.
+    pub(crate) fn at(&mut self, seq: u64) {
+        self.bar.set_position(seq.saturating_sub(self.from));
+    }
+
     pub(crate) fn reached(&mut self, chunk: &ExportChunk) {
         self.entries += chunk.entries;
         self.bar.set_message(format!("{} entries", self.entries));

@@ -1,0 +1,320 @@
+//! The commands `verify`, `checkpoint` and `ledger status`: whether a ledger is as it was, and what is to be kept of it.
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use tracing_audit::{
+    AuditReader,
+    evidence::{Anchor, Finding, Verification, Verified, VerifyState},
+};
+
+use crate::{
+    failure::Failure,
+    input::Database,
+    output::{self, NewFile, Progress, with_path},
+};
+
+/// How often the state is written at most.
+const STATE_EVERY: Duration = Duration::from_secs(1);
+
+/// The ledger of a database.
+#[derive(Args)]
+pub(crate) struct OfLedger {
+    /// The ledger, if the database holds several.
+    #[arg(long, value_name = "NAME")]
+    ledger: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    ledger: OfLedger,
+    /// A checkpoint that was kept outside of the database: a file, or its text, or "SIZE ROOT". May be repeated.
+    ///
+    /// A file may hold several, each on a line with its size and root.
+    #[arg(long, value_name = "FILE_OR_TEXT")]
+    checkpoint: Vec<String>,
+    /// A file that says how far earlier runs have come: the next one begins there, also after an interruption.
+    ///
+    /// It is a checkpoint too, as good as the place where it is kept.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Begin with the first entry, also if there is a state.
+    #[arg(long)]
+    full: bool,
+    /// How many parts of the ledger are read at the same time, 1 to 4.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    jobs: Option<u8>,
+    /// Fail with exit code 5 if fewer entries are covered by a checkpoint.
+    #[arg(long, value_name = "N")]
+    require_size: Option<u64>,
+    /// The form of the output: one line for each finding and a summary, or one JSON object.
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    format: Form,
+    /// Print findings only, without what is only worth knowing, the summary and the progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+pub(crate) struct Checkpoint {
+    #[command(flatten)]
+    ledger: OfLedger,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum LedgerAction {
+    /// Show the size and the root of the ledger's tree, and whether it is catching up.
+    Status(OfLedger),
+}
+
+impl OfLedger {
+    /// A reader of the ledger that was named, or of the only one.
+    async fn reader(&self, database: &Database) -> Result<AuditReader, Failure> {
+        let reader = database.reader()?;
+        let names = reader.ledger_names().await?;
+        match (&self.ledger, &*names) {
+            (Some(name), _) if names.contains(name) => Ok(reader.of_ledger(name.clone())),
+            (Some(name), [_, ..]) => {
+                Err(Failure::Usage(format!("there is no ledger {name:?}; choose from {}", names.join(", "))))
+            }
+            // Its head is gone, which is for the command to find.
+            (Some(name), []) => Ok(reader.of_ledger(name.clone())),
+            (None, [only]) => Ok(reader.of_ledger(only.clone())),
+            (None, []) => Ok(reader),
+            (None, _) => Err(Failure::Usage(format!(
+                "the database holds several ledgers: choose one by --ledger, from {}",
+                names.join(", ")
+            ))),
+        }
+    }
+}
+
+impl Checkpoint {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let checkpoint = self.ledger.reader(database).await?.checkpoint().await?.to_string();
+        output::print_line(checkpoint.trim_end())
+    }
+}
+
+impl LedgerAction {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let Self::Status(ledger) = self;
+        let status = ledger.reader(database).await?.ledger_status().await?;
+        if !output::is_terminal() {
+            return output::print_json(&status);
+        }
+        let behind = status.next_seq.saturating_sub(status.tree_size);
+        let catching_up = if behind == 0 { String::new() } else { format!(", {behind} entries behind") };
+        let origin = status.origin.unwrap_or_else(|| "none yet".to_owned());
+        for (name, value) in [
+            ("ledger", output::harmless(&status.ledger).into_owned()),
+            ("origin", output::harmless(&origin).into_owned()),
+            ("entries", status.next_seq.to_string()),
+            ("tree", format!("{} leaves{catching_up}", status.tree_size)),
+            ("root", status.root),
+        ] {
+            output::print_line(&format!("{name:8} {value}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    ledger: &'a str,
+    /// The entries of the ledger, those that were read, and those that a checkpoint covers.
+    size: u64,
+    read: u64,
+    covered: u64,
+    anchored: bool,
+    intact: bool,
+    /// Of what was read. `null` if leaf hashes are missing.
+    checkpoint: Option<String>,
+    findings: &'a [Finding],
+    /// Findings beyond those.
+    more: u64,
+    seconds: f64,
+}
+
+impl Verify {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let mut verification = Verification::of_itself();
+        for given in &self.checkpoint {
+            for anchor in anchors(given)? {
+                verification = verification.and(anchor);
+            }
+        }
+        if let Some(jobs) = self.jobs {
+            verification = verification.jobs(jobs.into());
+        }
+        if self.full {
+            verification = verification.whole();
+        }
+        let failed = Arc::new(Mutex::new(None));
+        if let Some(path) = &self.state {
+            database.refuse_output(path)?;
+            if let Some(state) = read_state(path)? {
+                verification = verification.state(state);
+            }
+            verification = verification.on_state(writes_state(path.clone(), Arc::clone(&failed)));
+        }
+        let reader = self.ledger.reader(database).await?;
+        let shown = !self.quiet && io::stderr().is_terminal();
+        let (mut progress, mut begun) = (Progress::new(shown), false);
+        verification = verification.on_progress(move |at| {
+            if !begun {
+                progress.begin("", 0, at.until);
+                begun = true;
+            }
+            progress.at(at.reached);
+        });
+        let start = Instant::now();
+        let verified = reader.verify(verification).await?;
+        if let Some(failure) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(Failure::Output(failure));
+        }
+        if let (Some(path), Some(state)) = (&self.state, verified.state()) {
+            save_state(path, state)?;
+        }
+        self.print(&verified, start.elapsed())?;
+        self.judge(&verified)
+    }
+
+    fn print(&self, verified: &Verified, took: Duration) -> Result<(), Failure> {
+        let checkpoint = verified.checkpoint().map(ToString::to_string);
+        if self.format == Form::Json {
+            return output::print_json(&Shown {
+                ledger: verified.ledger(),
+                size: verified.size(),
+                read: verified.entries(),
+                covered: verified.covered(),
+                anchored: verified.is_anchored(),
+                intact: verified.is_intact(),
+                checkpoint,
+                findings: verified.findings(),
+                more: verified.more(),
+                seconds: took.as_secs_f64(),
+            });
+        }
+        let told = verified.findings().iter().filter(|found| !self.quiet || !found.kind.is_information());
+        for found in told {
+            output::print_line(&output::harmless(&found.to_string()))?;
+        }
+        if verified.more() > 0 {
+            output::print_line(&format!("and {} more findings", verified.more()))?;
+        }
+        if self.quiet {
+            return Ok(());
+        }
+        output::print_line(&format!(
+            "{}: {} of {} entries read, {} covered by a checkpoint, {:.1} s",
+            output::harmless(verified.ledger()),
+            verified.entries(),
+            verified.size(),
+            verified.covered(),
+            took.as_secs_f64()
+        ))?;
+        match verified.checkpoint().filter(|_| verified.is_intact()) {
+            Some(read) => {
+                let root = checkpoint.as_deref().and_then(|text| text.lines().nth(2)).unwrap_or_default();
+                output::print_line(&format!("to be kept elsewhere: {} {root}", read.size()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The failure that the command ends with, if it does not end well.
+    fn judge(&self, verified: &Verified) -> Result<(), Failure> {
+        let signs = verified.findings().iter().filter(|found| !found.kind.is_information()).count() as u64;
+        if !verified.is_intact() {
+            let count = signs + verified.more();
+            return Err(Failure::Found(format!("the ledger is not as it was: {count} findings")));
+        }
+        if !verified.is_anchored() {
+            let message = "nothing was found, and there was no checkpoint from outside to hold the ledger against: keep the \
+                           output of `tracing-audit checkpoint` elsewhere, and give it by --checkpoint";
+            return Err(Failure::Unanchored(message.to_owned()));
+        }
+        match self.require_size {
+            Some(required) if verified.covered() < required => Err(Failure::Unanchored(format!(
+                "nothing was found, and the newest checkpoint covers {} entries, fewer than {required}",
+                verified.covered()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The checkpoints that an argument gives: those of a file, or the text itself.
+fn anchors(given: &str) -> Result<Vec<Anchor>, Failure> {
+    let path = Path::new(given);
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(_) if !path.exists() => given.to_owned(),
+        Err(error) => {
+            return Err(Failure::Usage(format!("cannot read the checkpoint: {}", with_path(path, &error))));
+        }
+    };
+    let whole = text.parse::<Anchor>();
+    let lines = || -> Option<Vec<Anchor>> {
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        let read: Option<Vec<Anchor>> = lines.map(|line| line.parse().ok()).collect();
+        read.filter(|read| !read.is_empty())
+    };
+    match (whole, lines()) {
+        (Ok(one), _) => Ok(vec![one]),
+        (Err(_), Some(several)) => Ok(several),
+        (Err(error), None) => {
+            let is_file = if path.exists() { format!("{given}: ") } else { String::new() };
+            Err(Failure::Usage(format!("{is_file}{error}")))
+        }
+    }
+}
+
+fn read_state(path: &Path) -> Result<Option<VerifyState>, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let state = text.trim_end().parse::<VerifyState>();
+            state.map(Some).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::Output(with_path(path, &error))),
+    }
+}
+
+fn save_state(path: &Path, state: &VerifyState) -> Result<(), Failure> {
+    let mut file = NewFile::create(path)?;
+    file.write_all(format!("{state}\n").as_bytes())?;
+    Ok(file.finish()?)
+}
+
+/// Writes states to a file, not each of them. The first failure stays in `failed`.
+fn writes_state(
+    path: PathBuf,
+    failed: Arc<Mutex<Option<io::Error>>>,
+) -> impl FnMut(&VerifyState) + Send + 'static {
+    let mut last = Instant::now();
+    move |state| {
+        if last.elapsed() < STATE_EVERY {
+            return;
+        }
+        last = Instant::now();
+        if let Err(Failure::Output(error)) = save_state(&path, state) {
+            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+}

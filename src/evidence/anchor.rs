@@ -1,0 +1,110 @@
+//! `Anchor`: a size and a root from outside of the database.
+
+use std::str::FromStr;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::error::{AuditError, ErrorKind};
+use crate::ledger::{Checkpoint, Frontier, Hash, LedgerError, Origin};
+
+/// The size and the root of a ledger's tree, kept outside of the database: a [`Checkpoint`], or the two alone.
+///
+/// `FromStr` reads the three lines of a checkpoint, or the size and the root on one line.
+///
+/// ```
+/// use tracing_audit::evidence::Anchor;
+///
+/// let anchor: Anchor = "7 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".parse()?;
+/// assert_eq!((anchor.size(), anchor.origin()), (7, None));
+/// # Ok::<(), tracing_audit::AuditError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    origin: Option<Origin>,
+    size: u64,
+    root: Hash,
+}
+
+impl Anchor {
+    pub(super) fn of(origin: Option<Origin>, frontier: &Frontier) -> Self {
+        Self { origin, size: frontier.size(), root: frontier.root() }
+    }
+
+    /// The number of entries that it covers.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The root of the tree over these entries.
+    #[must_use]
+    pub fn root(&self) -> &Hash {
+        &self.root
+    }
+
+    /// The name of the ledger that it is of, if it says one.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+}
+
+impl From<Checkpoint> for Anchor {
+    fn from(checkpoint: Checkpoint) -> Self {
+        let (size, root) = (checkpoint.size(), *checkpoint.root());
+        Self { origin: Some(checkpoint.origin().clone()), size, root }
+    }
+}
+
+impl FromStr for Anchor {
+    type Err = AuditError;
+
+    fn from_str(text: &str) -> Result<Self, AuditError> {
+        let malformed = |cause: LedgerError| {
+            AuditError::new(
+                ErrorKind::Config,
+                format!("not a checkpoint that can be verified against: {cause}"),
+            )
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if let [size, root] = *words {
+            // Read as a checkpoint of some ledger, so that both forms have the same rules.
+            let checkpoint: Checkpoint = format!("any\n{size}\n{root}\n").parse().map_err(malformed)?;
+            return Ok(Self { origin: None, ..checkpoint.into() });
+        }
+        text.parse::<Checkpoint>().map(Self::from).map_err(malformed)
+    }
+}
+
+/// A root as it is written.
+pub(super) fn spelled(root: &Hash) -> String {
+    STANDARD.encode(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+    #[test]
+    fn a_checkpoint_is_read_with_and_without_its_origin() {
+        let whole: Anchor = format!("audit.example.com\n7\n{ROOT}\n").parse().unwrap();
+        assert_eq!(whole.origin().map(Origin::as_str), Some("audit.example.com"));
+        for short in [format!("7 {ROOT}"), format!(" 7\t{ROOT}\n"), format!("7\n{ROOT}\n")] {
+            let short: Anchor = short.parse().unwrap();
+            assert_eq!((short.origin(), short.size(), short.root()), (None, 7, whole.root()));
+        }
+        for (wrong, why) in [
+            (String::new(), "cut off"),
+            (format!("07 {ROOT}"), "not a decimal number"),
+            (format!("-1 {ROOT}"), "not a decimal number"),
+            ("7 root".to_owned(), "not 32 bytes in base64"),
+            (format!("7 {ROOT} more"), "cut off"),
+            (format!("a\n7\n{ROOT}\n\n\u{2014} a AAAA\n"), "signed"),
+        ] {
+            let error = wrong.parse::<Anchor>().unwrap_err();
+            assert!(error.is_config() && error.to_string().contains(why), "{wrong:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Reads the ranges of a ledger one by one, and single hashes of its tree.
+
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use super::{
+    anchor::Anchor,
+    chunk::{self, CHUNK, Chunk, signed},
+    course::Part,
+    ends::Ends,
+    judge::{Edge, edges, judge},
+    state::VerifyState,
+};
+use crate::error::AuditError;
+use crate::ledger::{Frontier, ProofShape, Seeds, Subtree, verify_consistency};
+use crate::store::Evidence;
+
+/// The part of a tree's right edge that is in its last range, with the size of the tree.
+pub(super) fn local(frontier: &Frontier) -> Option<(u64, Frontier)> {
+    let size = frontier.size() % CHUNK;
+    let first = frontier.peaks().len().checked_sub(size.count_ones() as usize)?;
+    let local = Frontier::from_bytes(size, frontier.peaks().get(first..)?.as_flattened()).ok()?;
+    (size > 0).then_some((frontier.size(), local))
+}
+
+/// What does not change while a ledger is read.
+pub(super) struct Plan<'a> {
+    pub(super) evidence: &'a dyn Evidence,
+    pub(super) ledger: String,
+    pub(super) ends: Ends,
+    pub(super) anchors: Vec<Anchor>,
+    /// The sizes of anchors and of the head's tree.
+    pub(super) sizes: Vec<u64>,
+    pub(super) head: Option<(u64, Frontier)>,
+}
+
+/// What a range adds.
+pub(super) struct Looked {
+    pub(super) part: Part,
+    pub(super) edges: Vec<Edge>,
+    pub(super) writers: Vec<(Uuid, Range<u64>)>,
+    pub(super) gaps: u64,
+}
+
+impl Plan<'_> {
+    pub(super) async fn read(&self, range: Range<u64>) -> Result<Chunk, AuditError> {
+        chunk::read(self.evidence, &self.ledger, range, self.ends.tree_until).await
+    }
+
+    /// Reads a range, and once more if something is wrong there.
+    pub(super) async fn look(&self, range: Range<u64>) -> Result<Looked, AuditError> {
+        let mut chunk = self.read(range.clone()).await?;
+        let mut findings = judge(&chunk, None);
+        if !findings.is_empty() {
+            chunk = self.read(range).await?;
+            findings = judge(&chunk, None);
+        }
+        Ok(Looked {
+            edges: edges(&chunk),
+            writers: chunk.writers(),
+            gaps: chunk.gaps,
+            part: Part::of(&chunk, findings, &self.sizes, self.head.as_ref()),
+        })
+    }
+
+    /// The next range to read, from `at` on, and the entries before it of which there is nothing at all.
+    pub(super) async fn next(&self, at: u64) -> Result<Option<(Range<u64>, Range<u64>)>, AuditError> {
+        if at >= self.ends.until {
+            return Ok(None);
+        }
+        let first = self.evidence.first_from(&self.ledger, signed(at)).await?;
+        let begins = match first.and_then(|first| u64::try_from(first).ok()) {
+            Some(first) if first - at > u64::from(Seeds::MOST_ENTRIES) => first - first % CHUNK,
+            None if at >= self.ends.known_until => self.ends.until,
+            _ => at,
+        };
+        if begins >= self.ends.until {
+            return Ok(Some((at..self.ends.until, self.ends.until..self.ends.until)));
+        }
+        Ok(Some((at..begins, begins..(begins + CHUNK).min(self.ends.until))))
+    }
+
+    /// The root over a full subtree, by the stored nodes or leaf hashes.
+    async fn root_over(&self, subtree: Subtree) -> Result<Option<[u8; 32]>, AuditError> {
+        let (level, indexes) = subtree.stored();
+        let range = signed(indexes.start)..signed(indexes.end);
+        let hashes: Option<Vec<_>> = if level == 0 {
+            let leaves = self.evidence.leaves(&self.ledger, range).await?;
+            Some(leaves.hashes)
+        } else {
+            let nodes = self.evidence.nodes(&self.ledger, level, range).await?;
+            nodes.into_iter().map(|(_, hash)| hash).collect()
+        };
+        let wanted = indexes.end - indexes.start;
+        let hashes = hashes.filter(|hashes| hashes.len() as u64 == wanted);
+        Ok(hashes.map(|hashes| chunk::frontier_over(&hashes).root()))
+    }
+
+    /// Whether a tree that ends before the one of an earlier run is the beginning of that.
+    pub(super) async fn is_beginning(
+        &self,
+        anchor: &Anchor,
+        whole: &VerifyState,
+    ) -> Result<bool, AuditError> {
+        let Ok(shape) = ProofShape::consistency(anchor.size(), whole.size()) else { return Ok(false) };
+        let mut hashes = Vec::new();
+        let subtrees: Vec<Subtree> = shape.subtrees().collect();
+        for subtree in subtrees {
+            hashes.push((subtree, self.root_over(subtree).await?));
+        }
+        let of = |subtree: Subtree| {
+            let found = hashes.iter().find(|(of, _)| *of == subtree).and_then(|(_, hash)| *hash);
+            found.ok_or(())
+        };
+        let Ok(proof) = shape.hashes(of) else { return Ok(false) };
+        let root = whole.frontier.root();
+        Ok(verify_consistency(anchor.size(), whole.size(), &proof, anchor.root(), &root).is_ok())
+    }
+}

@@ -1,0 +1,98 @@
+//! `Verification`: against what a ledger is verified, and how.
+
+use std::fmt;
+
+use super::{anchor::Anchor, state::VerifyState};
+
+/// Against what a ledger is verified, and how: see [`AuditReader::verify`](crate::AuditReader::verify).
+///
+/// ```
+/// use tracing_audit::evidence::{Anchor, Verification};
+///
+/// let kept: Anchor = "7 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".parse()?;
+/// let verification = Verification::against(kept).jobs(2);
+/// # Ok::<(), tracing_audit::AuditError>(())
+/// ```
+#[must_use]
+pub struct Verification {
+    pub(super) anchors: Vec<Anchor>,
+    pub(super) state: Option<VerifyState>,
+    pub(super) whole: bool,
+    pub(super) jobs: usize,
+    pub(super) on_progress: Box<dyn FnMut(VerifyProgress) + Send>,
+    pub(super) on_state: Box<dyn FnMut(&VerifyState) + Send>,
+}
+
+/// How far verification has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyProgress {
+    /// The `seq` after the last entry that was read.
+    pub reached: u64,
+    /// The `seq` at which reading ends.
+    pub until: u64,
+}
+
+impl Verification {
+    /// Against nothing from outside: only whether all that the database holds fits together.
+    pub fn of_itself() -> Self {
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+        Self {
+            anchors: Vec::new(),
+            state: None,
+            whole: false,
+            jobs,
+            on_progress: Box::new(|_| ()),
+            on_state: Box::new(|_| ()),
+        }
+    }
+
+    /// Against a checkpoint that was kept outside of the database.
+    pub fn against(anchor: impl Into<Anchor>) -> Self {
+        Self::of_itself().and(anchor)
+    }
+
+    /// Also against this checkpoint. The more there are, the closer a change is located that reached up to the root.
+    pub fn and(mut self, anchor: impl Into<Anchor>) -> Self {
+        self.anchors.push(anchor.into());
+        self
+    }
+
+    /// Continues where an earlier run has ended, which is an anchor too: only what was committed since is read, and up to 65 535
+    /// entries before it.
+    pub fn state(self, state: VerifyState) -> Self {
+        Self { state: Some(state), ..self }
+    }
+
+    /// Begins with the first entry, also if there is a state, which then is an anchor only.
+    pub fn whole(self) -> Self {
+        Self { whole: true, ..self }
+    }
+
+    /// How many ranges of 65 536 entries are read at the same time, each on a connection of its own. Default: the number of
+    /// cores, at most 4, which is also the most. Each takes some 20 MiB at most.
+    pub fn jobs(self, jobs: usize) -> Self {
+        Self { jobs: jobs.clamp(1, 4), ..self }
+    }
+
+    /// Calls this after each range.
+    pub fn on_progress(self, on_progress: impl FnMut(VerifyProgress) + Send + 'static) -> Self {
+        Self { on_progress: Box::new(on_progress), ..self }
+    }
+
+    /// Calls this after each range with the state in which an interrupted run can be continued.
+    pub fn on_state(self, on_state: impl FnMut(&VerifyState) + Send + 'static) -> Self {
+        Self { on_state: Box::new(on_state), ..self }
+    }
+}
+
+impl fmt::Debug for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verification")
+            .field("anchors", &self.anchors)
+            .field("state", &self.state.as_ref().map(VerifyState::size))
+            .field("whole", &self.whole)
+            .field("jobs", &self.jobs)
+            .finish_non_exhaustive()
+    }
+}

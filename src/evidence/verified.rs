@@ -1,0 +1,82 @@
+//! `Verified`: what was verified, and what was found.
+
+use super::{finding::Finding, state::VerifyState};
+use crate::ledger::Checkpoint;
+
+/// What was verified, and what was found. A change that was found is no error: see [`findings`](Self::findings).
+#[derive(Clone, Debug)]
+pub struct Verified {
+    pub(super) ledger: String,
+    pub(super) size: u64,
+    pub(super) covered: u64,
+    pub(super) anchored: bool,
+    pub(super) entries: u64,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) more: u64,
+    pub(super) state: Option<VerifyState>,
+}
+
+impl Verified {
+    /// The name of the ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &str {
+        &self.ledger
+    }
+
+    /// The number of entries that the head of the ledger counts.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The number of entries, from the first, that the largest anchor covers to whose root the ledger leads. 0 if there is none.
+    #[must_use]
+    pub fn covered(&self) -> u64 {
+        self.covered
+    }
+
+    /// Whether the ledger leads to the root of an anchor.
+    #[must_use]
+    pub fn is_anchored(&self) -> bool {
+        self.anchored
+    }
+
+    /// The number of entries that were read. Those before a state were not.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// The checkpoint of the tree that was read: keep it outside of the database if nothing was found. `None` if a leaf hash is
+    /// missing, or if the ledger has no name in checkpoints.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
+    }
+
+    /// What is not as it was, in the order of the entries; then what is worth knowing. Those of the state come along.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// The number of findings beyond the ten thousand that are kept.
+    #[must_use]
+    pub fn more(&self) -> u64 {
+        self.more
+    }
+
+    /// Whether nothing was found that is a sign of a change. It says nothing of entries that no anchor covers:
+    /// [`covered`](Self::covered).
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.more == 0 && self.findings.iter().all(|found| found.kind.is_information())
+    }
+
+    /// Where the next run begins. `None` if leaf hashes are missing.
+    #[must_use]
+    pub fn state(&self) -> Option<&VerifyState> {
+        self.state.as_ref()
+    }
+}

@@ -1,0 +1,93 @@
+//! `AuditReader::verify`.
+
+use serde_json::Map;
+
+use super::{
+    anchor::Anchor,
+    chunk::CHUNK,
+    ends::Ends,
+    plan::{Plan, local},
+    run::Run,
+    state::VerifyState,
+    status::has_ledger,
+    verification::Verification,
+    verified::Verified,
+};
+use crate::error::AuditError;
+use crate::ledger::Frontier;
+use crate::reader::AuditReader;
+
+impl AuditReader {
+    /// Verifies the ledger: reads every entry, computes its leaf again, and leads all of them to the roots of what was kept outside
+    /// of the database. It reads only, repairs nothing, and goes on whatever it finds.
+    ///
+    /// Ranges of 65 536 entries are read in parallel. Memory does not grow with the ledger. Writers may go on meanwhile: what
+    /// they commit is not looked at. What is not as it should be is read once more before it is told.
+    ///
+    /// ```
+    /// # #[cfg(feature = "_sqlite")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
+    /// use tracing_audit::evidence::Verification;
+    ///
+    /// let kept = log.reader().checkpoint().await?;
+    /// let verified = log.reader().verify(Verification::against(kept)).await?;
+    /// assert!(verified.is_intact() && verified.is_anchored());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "_sqlite"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// [`is_schema`](AuditError::is_schema) if there are no tables, [`is_config`](AuditError::is_config) if there is no such
+    /// ledger, [`is_store`](AuditError::is_store) if the database cannot be read. A change is a
+    /// [finding](Verified::findings), not an error.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing. What was verified until then is in the last state that
+    /// [`on_state`](Verification::on_state) was given.
+    pub async fn verify(&self, verification: Verification) -> Result<Verified, AuditError> {
+        let evidence = self.store.backend().evidence()?;
+        let ledger = self.ledger.clone();
+        let head = evidence.head(&ledger).await?;
+        let mut anchors = verification.anchors.clone();
+        if let Some(state) = &verification.state {
+            anchors.push(anchor_of(state));
+        }
+        anchors.sort_by_key(Anchor::size);
+        if anchors.is_empty() {
+            has_ledger(&head, &ledger)?;
+        }
+        let ends = Ends::of(&head, &anchors);
+        let base = base(&verification, &ends);
+        let mut sizes: Vec<u64> = anchors.iter().map(Anchor::size).collect();
+        sizes.extend(ends.frontier.as_ref().map(Frontier::size));
+        sizes.sort_unstable();
+        let plan =
+            Plan { evidence, ledger, head: ends.frontier.as_ref().and_then(local), ends, anchors, sizes };
+        let mut run = Run { verification, findings: Vec::new(), ..Run::from(base) };
+        run.go(&plan).await?;
+        let verified = run.conclude(&plan).await?;
+        self.recording("verify", Map::new()).record_answer(verified.entries()).await?;
+        Ok(verified)
+    }
+}
+
+/// The state of an earlier run as an anchor.
+fn anchor_of(state: &VerifyState) -> Anchor {
+    Anchor::of(state.origin.clone(), &state.frontier)
+}
+
+/// The right edge of the tree before the range in which reading begins.
+fn base(verification: &Verification, ends: &Ends) -> Frontier {
+    let Some(state) = verification.state.as_ref().filter(|_| !verification.whole) else {
+        return Frontier::new();
+    };
+    let size = state.size() - state.size() % CHUNK;
+    let peaks = state.frontier.peaks().get(..size.count_ones() as usize).unwrap_or_default();
+    let base = Frontier::from_bytes(size, peaks.as_flattened()).ok();
+    base.filter(|base| base.size() <= ends.tree_until).unwrap_or_default()
+}
