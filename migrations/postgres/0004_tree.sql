@@ -6,7 +6,7 @@ ALTER TABLE tracing_audit_heads ADD COLUMN tree_size bigint NOT NULL DEFAULT 0;
 ALTER TABLE tracing_audit_heads ADD COLUMN frontier  bytea NOT NULL DEFAULT '';
 
 -- What proves the entries of a batch: one row beside each row of tracing_audit_batches, with a seed of 16 bytes and 32
--- bytes for each entry. Hashes are not compressed, because they do not become smaller.
+-- bytes for each entry. A range of numbers that no batch has added has a row without a seed. Hashes are not compressed, because they do not become smaller.
 CREATE TABLE tracing_audit_leaves (
     ledger    text COLLATE "C" NOT NULL,
     first_seq bigint NOT NULL,

@@ -6,7 +6,7 @@ ALTER TABLE tracing_audit_head ADD COLUMN tree_size INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tracing_audit_head ADD COLUMN frontier  BLOB NOT NULL DEFAULT x'';
 
 -- What proves the entries of a batch: one row beside each row of tracing_audit_batches, with a seed of 16 bytes and 32
--- bytes for each entry.
+-- bytes for each entry. A range of numbers that no batch has added has a row without a seed.
 CREATE TABLE tracing_audit_leaves (
     first_seq INTEGER PRIMARY KEY,
     seeds     BLOB NOT NULL,

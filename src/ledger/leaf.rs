@@ -31,7 +31,8 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// A leaf of no entry yet, whose data are a label and nothing else.
+    /// A leaf of no entry, whose data are a label and nothing else. It stands in the tree for a number that no entry has,
+    /// because somebody had removed the entry, or its batch, before the tree came that far.
     #[must_use]
     pub fn new() -> Self {
         let mut leaf = Self::default();

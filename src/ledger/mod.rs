@@ -24,6 +24,9 @@
 //! | `origin` | the name of a ledger in its checkpoints |
 //! | `checkpoint` | the size and the root of a tree as a text |
 //!
+//! A leaf without fields stands for a number that no entry has, because somebody had removed the entry before the tree came
+//! that far.
+//!
 //! Nothing here does I/O, waits, or panics, whatever it is given. What is made here can be verified by any other implementation of
 //! RFC 6962. Only the leaf is this crate's own:
 //!

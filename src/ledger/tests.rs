@@ -442,3 +442,11 @@ fn published_leaves_have_the_published_roots() {
     }
     assert_eq!(frontier.size(), 8);
 }
+
+#[test]
+fn the_leaf_of_no_entry_has_its_label_alone() {
+    let leaf = Leaf::new();
+    assert_eq!((leaf.data(), leaf.commitments().count()), (&b"tracing-audit/entry@v1\n"[..], 0));
+    let expected = "7bc849bfbd5248827b9bc6733ee702511a7b24b79e7610f2e130ed59cb28a4cc";
+    assert_eq!(leaf.hash(), hash(&Json::from(expected)));
+}

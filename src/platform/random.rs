@@ -36,7 +36,7 @@ impl Seeded {
 /// Returns random bytes that nobody can guess, from the operating system.
 pub(crate) fn secret() -> std::io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
+    getrandom::fill(&mut bytes).map_err(|cause| std::io::Error::other(cause.to_string()))?;
     Ok(bytes)
 }
 

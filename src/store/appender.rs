@@ -6,8 +6,6 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::end::{Altered, Left};
-#[cfg(any(feature = "_sqlite", feature = "postgres"))]
-use super::growth::Failed;
 use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::Origin;
@@ -250,19 +248,6 @@ pub(crate) enum Fault {
 pub(crate) struct AppendError {
     pub(crate) fault: Fault,
     pub(crate) error: AuditError,
-}
-
-/// The answer about a doubted row, which was tried after rows that the database accepts.
-#[cfg(any(feature = "_sqlite", feature = "postgres"))]
-pub(super) fn doubted(tried: Result<(), Failed>) -> Failed {
-    let doubted = |refused, error| AppendError { fault: Fault::Doubted { refused }, error }.into();
-    match tried {
-        Ok(()) => doubted(false, AuditError::new(ErrorKind::Store, "the database accepts this entry now")),
-        Err(Failed::Append(AppendError { fault: Fault::Entry | Fault::Duplicate, error })) => {
-            doubted(true, error)
-        }
-        Err(failed) => failed,
-    }
 }
 
 /// The error of a database that has stored other rows than it was sent. `why` names what may be the cause.

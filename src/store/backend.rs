@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    ops::{ControlFlow, Range},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,6 @@ use super::{
     growth::Integrity,
     index::Index,
     migration::{Migrate, Migration},
-    tree::{BatchRow, LeavesRow, NodeRow, TreeHead},
 };
 use crate::entry::LedgerRow;
 use crate::entry::Row;
@@ -152,39 +151,6 @@ pub(crate) trait Reads: Send + Sync {
         query: &'a AuditQuery,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<RecordedReadRow>, AuditError>>;
-
-    /// What the head of this ledger says of the tree over its entries. `None` if there is no such ledger, or if its tables are
-    /// of a version that knew no tree.
-    fn tree<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<TreeHead>, AuditError>>;
-
-    /// The batches that begin within this range of `seq`, in its order.
-    fn batches<'a>(
-        &'a self,
-        ledger: &'a str,
-        seqs: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<BatchRow>, AuditError>>;
-
-    /// The rows of leaves that begin within this range of `seq`, in its order.
-    fn leaves<'a>(
-        &'a self,
-        ledger: &'a str,
-        seqs: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<LeavesRow>, AuditError>>;
-
-    /// The nodes of a level whose index is within this range, in its order.
-    fn nodes<'a>(
-        &'a self,
-        ledger: &'a str,
-        level: u8,
-        indexes: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<NodeRow>, AuditError>>;
-
-    /// The entries with a `seq` within this range, in its order, each with its `seq`. Their texts are as they are stored.
-    fn entries<'a>(
-        &'a self,
-        ledger: &'a str,
-        seqs: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<(i64, Row)>, AuditError>>;
 
     /// Whether an index on request serves a query that no built-in index serves.
     fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>>;

@@ -2,7 +2,10 @@
 
 use uuid::Uuid;
 
-use super::{appender::AppendError, tree::columns};
+use super::{
+    appender::{AppendError, Fault},
+    tree::columns,
+};
 use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
 use crate::ledger::{Committed, Frontier, Hash, Leaf, Node, Seed, Seeds, SeedsInOrder};
@@ -150,6 +153,18 @@ impl BatchLeaves {
 /// A seed from the operating system's random source.
 pub(super) fn new_seed() -> Result<Seed, Failed> {
     secret().map_err(|cause| Failed::Tree(format!("the operating system gives no random bytes ({cause})")))
+}
+
+/// The answer about a doubted row, which was tried after rows that the database accepts.
+pub(super) fn doubted(tried: Result<(), Failed>) -> Failed {
+    let doubted = |refused, error| AppendError { fault: Fault::Doubted { refused }, error }.into();
+    match tried {
+        Ok(()) => doubted(false, AuditError::new(ErrorKind::Store, "the database accepts this entry now")),
+        Err(Failed::Append(AppendError { fault: Fault::Entry | Fault::Duplicate, error })) => {
+            doubted(true, error)
+        }
+        Err(failed) => failed,
+    }
 }
 
 /// The error of a tree that is not as it was left, or that cannot be added to.

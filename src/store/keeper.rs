@@ -131,6 +131,12 @@ impl Keeper {
         )));
     }
 
+    /// Without the tree it fails as well: something else is at fault.
+    pub(super) fn is_not_at_fault(&mut self) {
+        self.given_up = None;
+        self.noticed.pop();
+    }
+
     /// The tree that the head names, or the one that it should name.
     async fn found(
         &mut self,
@@ -141,6 +147,14 @@ impl Keeper {
         let named = head.frontier().ok().filter(|named| named.size() <= next_seq);
         let changed = "the head of the ledger does not name the tree that was left there: somebody has changed it, or \
                        restored a part of the database";
+        let named = match named {
+            // With leaves beyond its end, it was not left so: whoever adds leaves changes the head too.
+            Some(named) if named.size() < next_seq => {
+                let end = tables.leaves_end().await?;
+                Some(named).filter(|named| end <= named.size().cast_signed())
+            }
+            named => named,
+        };
         match (&self.left, named) {
             (None, Some(named)) => Ok(named),
             (Some(left), Some(named)) if named.size() > left.size() || named == *left => Ok(named),

@@ -69,4 +69,4 @@ pub use index::Index;
 pub use migration::{Migrate, Migration};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
-pub(crate) use tree::{BatchRow, LeavesRow, NodeRow, TreeHead, columns};
+pub(crate) use tree::columns;

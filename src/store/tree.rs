@@ -9,15 +9,13 @@ use crate::ledger::{Columns, Frontier, LedgerError};
 
 /// What the head of a ledger says of the tree over its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TreeHead {
-    /// Names the ledger in its checkpoints. `None` if no log has named it yet, or if what stands there is no name.
-    pub(crate) log_id: Option<Uuid>,
+pub(super) struct TreeHead {
     /// The `seq` of the next entry.
-    pub(crate) next_seq: i64,
+    pub(super) next_seq: i64,
     /// The number of leaves. Less than `next_seq` while the tree is catching up.
-    pub(crate) size: i64,
+    pub(super) size: i64,
     /// The bytes of the frontier.
-    pub(crate) frontier: Vec<u8>,
+    pub(super) frontier: Vec<u8>,
 }
 
 impl TreeHead {
@@ -25,7 +23,7 @@ impl TreeHead {
     ///
     /// # Errors
     /// If it has another length than one for this size.
-    pub(crate) fn frontier(&self) -> Result<Frontier, LedgerError> {
+    pub(super) fn frontier(&self) -> Result<Frontier, LedgerError> {
         // A size below zero becomes one that is too large.
         Frontier::from_bytes(self.size.cast_unsigned(), &self.frontier)
     }
@@ -33,40 +31,37 @@ impl TreeHead {
 
 /// A row of the batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BatchRow {
-    pub(crate) first_seq: i64,
-    pub(crate) entries: i64,
+pub(super) struct BatchRow {
+    pub(super) first_seq: i64,
+    pub(super) entries: i64,
     /// `None` if what stands there is no id.
-    pub(crate) writer: Option<Uuid>,
-    pub(crate) position: i64,
-    /// Microseconds since 1970, as the next ones are.
-    pub(crate) committed_at: i64,
-    pub(crate) least_ts: i64,
-    pub(crate) greatest_ts: i64,
+    pub(super) writer: Option<Uuid>,
+    pub(super) position: i64,
+    /// Microseconds since 1970.
+    pub(super) committed_at: i64,
 }
 
 /// A row of the leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LeavesRow {
-    pub(crate) first_seq: i64,
+pub(super) struct LeavesRow {
+    pub(super) first_seq: i64,
     /// The bytes of the batch's seeds.
-    pub(crate) seeds: Vec<u8>,
+    pub(super) seeds: Vec<u8>,
     /// The hashes of the leaves, one after the other. Never more than [`MOST_BYTES`](Self::MOST_BYTES) of them are read.
-    pub(crate) leaves: Vec<u8>,
+    pub(super) leaves: Vec<u8>,
 }
 
 impl LeavesRow {
     /// The most bytes of leaves that are read: twice as many as any batch has.
-    pub(crate) const MOST_BYTES: i32 = 8 << 20;
+    pub(super) const MOST_BYTES: i32 = 8 << 20;
 }
 
 /// A row of the nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NodeRow {
-    pub(crate) level: i64,
-    pub(crate) index: i64,
+pub(super) struct NodeRow {
+    pub(super) index: i64,
     /// 32 bytes, if nobody has changed it.
-    pub(crate) hash: Vec<u8>,
+    pub(super) hash: Vec<u8>,
 }
 
 /// A range of `seq` or of indexes, as the databases count.

@@ -20,7 +20,7 @@ const FLOORS: [(&str, &[&str]); 18] = [
     ("queue", &["error", "platform", "entry"]),
     ("store", &["error", "platform", "entry", "ledger", "query"]),
     ("engine", &["error", "platform", "defaults", "entry", "query", "queue", "store"]),
-    ("reader", &["error", "platform", "defaults", "entry", "ledger", "query", "store"]),
+    ("reader", &["error", "platform", "defaults", "entry", "query", "store"]),
     ("layer", &["error", "platform", "entry", "engine"]),
     ("export", &["error", "platform", "entry", "query", "store", "reader"]),
     ("evidence", &["error", "platform", "entry", "ledger", "store", "reader"]),

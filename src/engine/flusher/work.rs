@@ -72,6 +72,10 @@ pub(in crate::engine) async fn run(
         // It has the file open: the last connection must be the writer's.
         drop(tidying.await);
     }
+    if !engine.status.failing() {
+        // What is left of it the next log adds.
+        flusher.catch_up().await;
+    }
     flusher.committer.look_back().await;
     flusher.committer.take_leave().await;
     flusher.committer.disconnect().await;

@@ -12,8 +12,8 @@ use super::{
     tree::PostgresTree,
 };
 use crate::error::AuditError;
-use crate::store::appender::{doubted, moved};
-use crate::store::growth::Failed;
+use crate::store::appender::moved;
+use crate::store::growth::{Failed, doubted};
 use crate::store::keeper::Keeper;
 use crate::store::{
     Append, AppendError, Appender, Applied, Fault, KnownWriter, OfWriters, QuarantineRetried,
@@ -124,12 +124,21 @@ async fn append(
     keeper: &mut Keeper,
     (ledger, batch): (&str, Append<'_>),
 ) -> Result<Applied, AppendError> {
+    let mut has_given_up = false;
     loop {
         match try_append(connection, statements, guard, keeper, (ledger, batch)).await {
             Ok(applied) => return Ok(applied),
-            Err(Failed::Append(failed)) => return Err(failed),
+            Err(Failed::Append(failed)) => {
+                if has_given_up {
+                    keeper.is_not_at_fault();
+                }
+                return Err(failed);
+            }
             // Without the tree nothing fails because of it.
-            Err(Failed::Tree(why)) => keeper.give_up(&why),
+            Err(Failed::Tree(why)) => {
+                keeper.give_up(&why);
+                has_given_up = true;
+            }
         }
     }
 }
@@ -217,13 +226,11 @@ async fn catch_up(
     // Others write while this reads: what is committed does not change.
     let head = tables.head(false).await?;
     let mut step = keeper.prepare(&mut tables, head).await?;
-    let is_taken = match &mut step {
-        Some(step) => {
-            let head = tables.head(true).await?;
-            step.take(&mut tables, head).await?
-        }
-        None => true,
-    };
+    let mut is_taken = false;
+    if let Some(step) = &mut step {
+        let head = tables.head(true).await?;
+        is_taken = step.take(&mut tables, head).await?;
+    }
     // Dropping the transaction would hold the ledger until the connection is used again.
     let ended = if is_taken { transaction.commit().await } else { transaction.rollback().await };
     ended.map_err(append_error)?;

@@ -6,16 +6,16 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
 
 use super::{
-    by_time, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres, tree,
+    by_time, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres,
 };
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
 use crate::ledger::Hash;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, BatchRow, Evidence, Found, Group, Head, Index, LeavesRow, Migrate, Migration, NodeRow,
-    Opening, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead,
-    StoredLeaves, TreeHead, backend::Indexes, evidence::StoredRows,
+    Appender, Backend, Evidence, Found, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
+    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes,
+    evidence::StoredRows,
 };
 
 impl Backend for Postgres {
@@ -116,49 +116,6 @@ impl Reads for Postgres {
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
         quarantine::rows(self)
-    }
-
-    fn tree<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<TreeHead>, AuditError>> {
-        Box::pin(tree::read(self, async move |tree, connection| tree.head(connection, ledger).await))
-    }
-
-    fn batches<'a>(
-        &'a self,
-        ledger: &'a str,
-        seqs: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<BatchRow>, AuditError>> {
-        Box::pin(tree::read(self, async move |tree, connection| {
-            tree.batches(connection, ledger, &seqs).await
-        }))
-    }
-
-    fn leaves<'a>(
-        &'a self,
-        ledger: &'a str,
-        seqs: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<LeavesRow>, AuditError>> {
-        Box::pin(tree::read(self, async move |tree, connection| tree.leaves(connection, ledger, &seqs).await))
-    }
-
-    fn nodes<'a>(
-        &'a self,
-        ledger: &'a str,
-        level: u8,
-        indexes: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<NodeRow>, AuditError>> {
-        Box::pin(tree::read(self, async move |tree, connection| {
-            tree.nodes(connection, ledger, level, &indexes).await
-        }))
-    }
-
-    fn entries<'a>(
-        &'a self,
-        ledger: &'a str,
-        seqs: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<(i64, Row)>, AuditError>> {
-        Box::pin(tree::read(self, async move |tree, connection| {
-            tree.entries(connection, ledger, &seqs).await
-        }))
     }
 
     fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {

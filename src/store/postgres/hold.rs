@@ -11,7 +11,8 @@ use super::{
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::store::end::{End, SEQ_LIMIT};
-use crate::store::{Altered, Append, AppendError, Applied, Fault, Left, TreeHead};
+use crate::store::tree::TreeHead;
+use crate::store::{Altered, Append, AppendError, Applied, Fault, Left};
 
 /// The statements about the head and the positions.
 pub(super) struct HoldStatements {
@@ -129,12 +130,7 @@ impl HoldStatements {
                 last: found.try_get(4)?,
             };
             let position = found.try_get::<Option<i64>, _>(5)?.map_or(0, i64::cast_unsigned);
-            let tree = TreeHead {
-                log_id: None,
-                next_seq: end.head,
-                size: found.try_get(7)?,
-                frontier: found.try_get(8)?,
-            };
+            let tree = TreeHead { next_seq: end.head, size: found.try_get(7)?, frontier: found.try_get(8)? };
             Ok(Held { next_seq: end.next_seq(left), position, committed_at: found.try_get(6)?, tree })
         };
         read().map_err(append_error)

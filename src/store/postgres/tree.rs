@@ -6,14 +6,12 @@ use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{
-    borrowed::within,
-    error::{append_error, code_of, store_error},
+    error::{append_error, code_of},
     rows::{ROW, decode, micros},
     source::Postgres,
-    sql::{Sql, bounded, has_table},
+    sql::{Sql, bounded},
 };
 use crate::entry::Row;
-use crate::error::AuditError;
 use crate::ledger::Node;
 use crate::store::end::SEQ_LIMIT;
 use crate::store::growth::{Failed, Growing, NewLeaves};
@@ -35,7 +33,7 @@ pub(super) struct TreeStatements {
     set_head: Sql,
 }
 
-const HEAD: &str = "SELECT log_id, next_seq, tree_size, frontier FROM @tracing_audit_heads WHERE ledger = $1";
+const HEAD: &str = "SELECT next_seq, tree_size, frontier FROM @tracing_audit_heads WHERE ledger = $1";
 
 impl TreeStatements {
     pub(super) fn new(postgres: &Postgres) -> Self {
@@ -44,7 +42,7 @@ impl TreeStatements {
             head: sql(HEAD),
             hold: sql(&[HEAD, " FOR UPDATE"].concat()),
             batches: sql(
-                "SELECT first_seq, entries, writer, position, committed_at, least_ts, greatest_ts
+                "SELECT first_seq, entries, writer, position, committed_at
                  FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq >= $2 AND first_seq < $3 ORDER BY first_seq",
             ),
             next_batch: sql(
@@ -57,7 +55,7 @@ impl TreeStatements {
             leaves_end: sql("SELECT first_seq + length(leaves) / 32 FROM @tracing_audit_leaves
                  WHERE ledger = $1 AND first_seq < $2 ORDER BY first_seq DESC LIMIT 1"),
             nodes: sql(
-                "SELECT level::bigint, idx, hash FROM @tracing_audit_nodes
+                "SELECT idx, hash FROM @tracing_audit_nodes
                  WHERE ledger = $1 AND level = $4 AND idx >= $2 AND idx < $3 ORDER BY idx",
             ),
             entries: sql(&format!(
@@ -76,16 +74,7 @@ impl TreeStatements {
         }
     }
 
-    /// What the head of the ledger says of its tree. `None` if there is no such ledger.
-    pub(super) async fn head(
-        &self,
-        connection: &mut PgConnection,
-        ledger: &str,
-    ) -> sqlx::Result<Option<TreeHead>> {
-        head_of(self.head.query().bind(ledger.to_owned()).fetch_optional(connection).await?)
-    }
-
-    pub(super) async fn batches(
+    async fn batches(
         &self,
         connection: &mut PgConnection,
         ledger: &str,
@@ -98,8 +87,6 @@ impl TreeStatements {
                 writer: row.try_get(2)?,
                 position: row.try_get(3)?,
                 committed_at: micros(row, 4)?,
-                least_ts: micros(row, 5)?,
-                greatest_ts: micros(row, 6)?,
             })
         };
         let (from, before) = bounds(range);
@@ -107,7 +94,7 @@ impl TreeStatements {
         select.fetch_all(connection).await?.iter().map(batch).collect()
     }
 
-    pub(super) async fn leaves(
+    async fn leaves(
         &self,
         connection: &mut PgConnection,
         ledger: &str,
@@ -121,58 +108,25 @@ impl TreeStatements {
         select.bind(LeavesRow::MOST_BYTES).fetch_all(connection).await?.iter().map(leaves).collect()
     }
 
-    pub(super) async fn nodes(
+    async fn nodes(
         &self,
         connection: &mut PgConnection,
         ledger: &str,
         level: u8,
         range: &Range<u64>,
     ) -> sqlx::Result<Vec<NodeRow>> {
-        let node = |row: &PgRow| {
-            Ok(NodeRow { level: row.try_get(0)?, index: row.try_get(1)?, hash: row.try_get(2)? })
-        };
+        let node = |row: &PgRow| Ok(NodeRow { index: row.try_get(0)?, hash: row.try_get(1)? });
         let (from, before) = bounds(range);
         let select = self.nodes.query().bind(ledger.to_owned()).bind(from).bind(before);
         select.bind(i16::from(level)).fetch_all(connection).await?.iter().map(node).collect()
-    }
-
-    pub(super) async fn entries(
-        &self,
-        connection: &mut PgConnection,
-        ledger: &str,
-        range: &Range<u64>,
-    ) -> sqlx::Result<Vec<(i64, Row)>> {
-        let (from, before) = bounds(range);
-        let select = self.entries.query().bind(ledger.to_owned()).bind(from).bind(before);
-        let rows = select.fetch_all(connection).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, decode(row)))).collect()
     }
 }
 
 fn head_of(row: Option<PgRow>) -> sqlx::Result<Option<TreeHead>> {
     let head = |row: PgRow| {
-        Ok(TreeHead {
-            log_id: row.try_get(0)?,
-            next_seq: row.try_get(1)?,
-            size: row.try_get(2)?,
-            frontier: row.try_get(3)?,
-        })
+        Ok(TreeHead { next_seq: row.try_get(0)?, size: row.try_get(1)?, frontier: row.try_get(2)? })
     };
     row.map(head).transpose()
-}
-
-/// What this reads on a connection for readers. Nothing if the tables do not exist, or are of a version that knew no tree.
-pub(super) async fn read<T: Default>(
-    postgres: &Postgres,
-    read: impl AsyncFnOnce(&TreeStatements, &mut PgConnection) -> sqlx::Result<T>,
-) -> Result<T, AuditError> {
-    within(postgres.readers().await?, async |connection| {
-        if !has_table(postgres, connection, "tracing_audit_leaves").await.map_err(store_error)? {
-            return Ok(T::default());
-        }
-        read(&TreeStatements::new(postgres), connection).await.map_err(store_error)
-    })
-    .await
 }
 
 /// The tables of a ledger's tree over a connection, within a transaction.

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::error::AuditError;
 use crate::platform::{FileLook, Turns};
-use crate::store::appender::{doubted, moved};
-use crate::store::growth::{Failed, Integrity};
+use crate::store::appender::moved;
+use crate::store::growth::{Failed, Integrity, doubted};
 use crate::store::keeper::Keeper;
 use crate::store::{
     Append, AppendError, Appender, Applied, Fault, KnownWriter, OfWriters, QuarantineRetried,
@@ -258,12 +258,21 @@ async fn append(
     keeper: &mut Keeper,
     batch: Append<'_>,
 ) -> Result<Applied, AppendError> {
+    let mut has_given_up = false;
     loop {
         match try_append(connection, guard, keeper, batch).await {
             Ok(applied) => return Ok(applied),
-            Err(Failed::Append(failed)) => return Err(failed),
+            Err(Failed::Append(failed)) => {
+                if has_given_up {
+                    keeper.is_not_at_fault();
+                }
+                return Err(failed);
+            }
             // Without the tree nothing fails because of it.
-            Err(Failed::Tree(why)) => keeper.give_up(&why),
+            Err(Failed::Tree(why)) => {
+                keeper.give_up(&why);
+                has_given_up = true;
+            }
         }
     }
 }
@@ -293,10 +302,10 @@ async fn try_append(
     }
     let told = held.next_seq.err().map(|found| batch.tells_of(found)).transpose()?;
     let mut first_seq = held.next_seq.unwrap_or_else(|found| found.until.cast_signed());
-    let mut tree = match batch.grows() {
-        true => keeper.begin(&mut SqliteTree(&mut transaction), &held.tree, first_seq).await?,
-        false => None,
-    };
+    let mut tree = None;
+    if batch.grows() {
+        tree = keeper.begin(&mut SqliteTree(&mut transaction), &held.tree, first_seq).await?;
+    }
     if let Some(row) = told {
         let writer = (Uuid::new_v4(), 1);
         add_rows(&mut transaction, first_seq, &[row], writer, tree.as_mut(), guard).await?;

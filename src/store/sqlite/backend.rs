@@ -11,7 +11,6 @@ use uuid::Uuid;
 use super::{
     by_time, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads,
     source::{Source, Sqlite},
-    tree,
 };
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
@@ -19,9 +18,9 @@ use crate::ledger::Hash;
 use crate::platform::{is_same_file, real_path, shared_file_system};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, BatchRow, Evidence, Found, Group, Head, Index, LeavesRow, Migrate, Migration, NodeRow,
-    Opening, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead,
-    StoredLeaves, TreeHead, backend::Indexes, evidence::StoredRows,
+    Appender, Backend, Evidence, Found, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
+    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes,
+    evidence::StoredRows,
 };
 
 impl Backend for Sqlite {
@@ -143,43 +142,6 @@ impl Reads for Sqlite {
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
         quarantine::rows(self)
-    }
-
-    fn tree<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<TreeHead>, AuditError>> {
-        Box::pin(tree::head(self, ledger))
-    }
-
-    fn batches<'a>(
-        &'a self,
-        _: &'a str,
-        seqs: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<BatchRow>, AuditError>> {
-        Box::pin(tree::all(self, tree::select_batches(&seqs), tree::batch))
-    }
-
-    fn leaves<'a>(
-        &'a self,
-        _: &'a str,
-        seqs: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<LeavesRow>, AuditError>> {
-        Box::pin(tree::all(self, tree::select_leaves(&seqs), tree::leaves))
-    }
-
-    fn nodes<'a>(
-        &'a self,
-        _: &'a str,
-        level: u8,
-        indexes: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<NodeRow>, AuditError>> {
-        Box::pin(tree::all(self, tree::select_nodes(level, &indexes), tree::node))
-    }
-
-    fn entries<'a>(
-        &'a self,
-        _: &'a str,
-        seqs: Range<u64>,
-    ) -> BoxFuture<'a, Result<Vec<(i64, Row)>, AuditError>> {
-        Box::pin(tree::all(self, tree::select_entries(&seqs), tree::entry))
     }
 
     fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {

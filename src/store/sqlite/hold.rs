@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::writers::{Reached, write_down};
 use crate::store::end::{End, SEQ_LIMIT};
-use crate::store::{Altered, Append, Applied, Left, TreeHead};
+use crate::store::tree::TreeHead;
+use crate::store::{Altered, Append, Applied, Left};
 
 /// What a transaction finds when it begins.
 pub(super) struct Held {
@@ -61,12 +62,7 @@ pub(super) async fn hold(
         position,
         schema: found.try_get(6)?,
         committed_at: found.try_get(7)?,
-        tree: TreeHead {
-            log_id: None,
-            next_seq: end.head,
-            size: found.try_get(8)?,
-            frontier: found.try_get(9)?,
-        },
+        tree: TreeHead { next_seq: end.head, size: found.try_get(8)?, frontier: found.try_get(9)? },
     })
 }
 

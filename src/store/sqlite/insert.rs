@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     error::{append_error, insert_error},
     guard::Guard,
-    tree::SqliteTree,
+    tree::{SqliteTree, failed},
 };
 use crate::entry::{Moment, Row};
 use crate::store::growth::{BatchLeaves, Failed, Growing};
@@ -26,6 +26,13 @@ const COLUMN_COUNT: usize = 14;
 /// because the transaction is rolled back anyway: the default keeps a journal for undoing the one statement, which costs
 /// a tenth.
 const SHAPES: [usize; 4] = [256, 32, 8, 1];
+
+/// The batch and the head. Statements that are run at once cost two hops between threads together, not each.
+const BATCH: &str = "INSERT INTO tracing_audit_batches VALUES (?, ?, ?, ?, ?, ?, ?);
+                     UPDATE tracing_audit_head SET next_seq = ?, given = ?";
+const PROVEN_BATCH: &str = "INSERT INTO tracing_audit_batches VALUES (?, ?, ?, ?, ?, ?, ?);
+                            INSERT INTO tracing_audit_leaves (first_seq, seeds, leaves) VALUES (?, ?, ?);
+                            UPDATE tracing_audit_head SET next_seq = ?, given = ?, tree_size = ?, frontier = ?";
 
 static STATEMENTS: LazyLock<[Arc<str>; SHAPES.len()]> = LazyLock::new(|| {
     SHAPES.map(|rows| {
@@ -54,37 +61,30 @@ pub(super) async fn add_rows(
     if stored != rows.len() as u64 {
         return Err(guard.not_as_sent().into());
     }
-    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    if let (Some(least), Some(greatest)) =
+    let (Some(least), Some(greatest)) =
         (rows.iter().map(|row| row.ts).min(), rows.iter().map(|row| row.ts).max())
-    {
-        sqlx::query("INSERT INTO tracing_audit_batches VALUES (?, ?, ?, ?, ?, ?, ?)")
-            .bind(first_seq)
-            .bind(count)
-            .bind(writer)
-            .bind(until.cast_signed())
-            .bind(committed_at)
-            .bind(least)
-            .bind(greatest)
-            .execute(&mut *connection)
-            .await
-            .map_err(append_error)?;
-        let moved = sqlx::query("UPDATE tracing_audit_head SET next_seq = ?1, given = ?1")
-            .bind(first_seq.saturating_add(count))
-            .execute(&mut *connection)
-            .await
-            .map_err(append_error)?;
-        if moved.rows_affected() != 1 {
-            return Err(guard.not_as_sent().into());
-        }
-        if let (Some(leaves), Some(tree)) = (leaves, tree) {
-            let mut tables = SqliteTree(connection);
-            tables.add_leaves(&[leaves.finish(first_seq, tree)]).await?;
-            tables.add_nodes(&tree.take_full()).await?;
-            tables.set_head(tree).await?;
-        }
+    else {
+        return Ok(());
+    };
+    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    let next_seq = first_seq.saturating_add(count);
+    let batch = |statements: &'static str| {
+        let batch =
+            sqlx::query(statements).bind(first_seq).bind(count).bind(writer).bind(until.cast_signed());
+        batch.bind(committed_at).bind(least).bind(greatest)
+    };
+    let (Some(leaves), Some(tree)) = (leaves, tree) else {
+        let batch = batch(BATCH).bind(next_seq).bind(next_seq).execute(connection).await;
+        let stored = batch.map_err(append_error)?.rows_affected();
+        return if stored == 2 { Ok(()) } else { Err(guard.not_as_sent().into()) };
+    };
+    let leaves = leaves.finish(first_seq, tree);
+    let batch = batch(PROVEN_BATCH).bind(first_seq).bind(&leaves.seeds).bind(leaves.bytes());
+    let batch = batch.bind(next_seq).bind(next_seq).bind(tree.size()).bind(tree.frontier().to_bytes());
+    if batch.execute(&mut *connection).await.map_err(failed)?.rows_affected() != 3 {
+        return Err(Failed::Tree("something keeps rows out of the tables".to_owned()));
     }
-    Ok(())
+    SqliteTree(connection).add_nodes(&tree.take_full()).await
 }
 
 /// Inserts rows, and returns how many SQLite has stored. While SQLite's thread works on one statement, the leaves of its rows

@@ -11,14 +11,11 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{
-    cancel::fetch_all,
     error::{append_error, code_of},
     rows::{ROW, decode},
-    source::Sqlite,
     sql::bounded,
 };
 use crate::entry::Row;
-use crate::error::AuditError;
 use crate::ledger::Node;
 use crate::store::end::SEQ_LIMIT;
 use crate::store::growth::{Failed, Growing, NewLeaves};
@@ -29,29 +26,27 @@ type Select = Query<'static, sqlx::Sqlite, SqliteArguments>;
 
 // The statements, each for a range of `seq` or of indexes, and what their rows are.
 
-pub(super) fn select_batches(range: &Range<u64>) -> Select {
+fn select_batches(range: &Range<u64>) -> Select {
     let (from, before) = bounds(range);
     sqlx::query(
-        "SELECT first_seq, entries, writer, position, committed_at, least_ts, greatest_ts FROM tracing_audit_batches
+        "SELECT first_seq, entries, writer, position, committed_at FROM tracing_audit_batches
          WHERE first_seq >= ? AND first_seq < ? ORDER BY first_seq",
     )
     .bind(from)
     .bind(before)
 }
 
-pub(super) fn batch(row: &SqliteRow) -> sqlx::Result<BatchRow> {
+fn batch(row: &SqliteRow) -> sqlx::Result<BatchRow> {
     Ok(BatchRow {
         first_seq: row.try_get(0)?,
         entries: row.try_get(1)?,
         writer: id(row, 2)?,
         position: row.try_get(3)?,
         committed_at: row.try_get(4)?,
-        least_ts: row.try_get(5)?,
-        greatest_ts: row.try_get(6)?,
     })
 }
 
-pub(super) fn select_leaves(range: &Range<u64>) -> Select {
+fn select_leaves(range: &Range<u64>) -> Select {
     let (from, before) = bounds(range);
     sqlx::query(
         "SELECT first_seq, seeds, substr(leaves, 1, ?) FROM tracing_audit_leaves
@@ -62,31 +57,31 @@ pub(super) fn select_leaves(range: &Range<u64>) -> Select {
     .bind(before)
 }
 
-pub(super) fn leaves(row: &SqliteRow) -> sqlx::Result<LeavesRow> {
+fn leaves(row: &SqliteRow) -> sqlx::Result<LeavesRow> {
     Ok(LeavesRow { first_seq: row.try_get(0)?, seeds: row.try_get(1)?, leaves: row.try_get(2)? })
 }
 
-pub(super) fn select_nodes(level: u8, range: &Range<u64>) -> Select {
+fn select_nodes(level: u8, range: &Range<u64>) -> Select {
     let (from, before) = bounds(range);
     sqlx::query(
-        "SELECT level, idx, hash FROM tracing_audit_nodes WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx",
+        "SELECT idx, hash FROM tracing_audit_nodes WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx",
     )
     .bind(i64::from(level))
     .bind(from)
     .bind(before)
 }
 
-pub(super) fn node(row: &SqliteRow) -> sqlx::Result<NodeRow> {
-    Ok(NodeRow { level: row.try_get(0)?, index: row.try_get(1)?, hash: row.try_get(2)? })
+fn node(row: &SqliteRow) -> sqlx::Result<NodeRow> {
+    Ok(NodeRow { index: row.try_get(0)?, hash: row.try_get(1)? })
 }
 
-pub(super) fn select_entries(range: &Range<u64>) -> Select {
+fn select_entries(range: &Range<u64>) -> Select {
     let (from, before) = bounds(range);
     let sql = format!("{ROW} FROM tracing_audit_entries e WHERE e.seq >= ? AND e.seq < ? ORDER BY e.seq");
     sqlx::query(AssertSqlSafe(sql).into_sql_str()).bind(from).bind(before)
 }
 
-pub(super) fn entry(row: &SqliteRow) -> sqlx::Result<(i64, Row)> {
+fn entry(row: &SqliteRow) -> sqlx::Result<(i64, Row)> {
     Ok((row.try_get(0)?, decode(row)))
 }
 
@@ -94,35 +89,10 @@ fn id(row: &SqliteRow, index: usize) -> sqlx::Result<Option<Uuid>> {
     Ok(row.try_get::<Option<Vec<u8>>, _>(index)?.and_then(|bytes| Uuid::from_slice(&bytes).ok()))
 }
 
-const HEAD: &str = "SELECT log_id, next_seq, tree_size, frontier FROM tracing_audit_head";
+const HEAD: &str = "SELECT next_seq, tree_size, frontier FROM tracing_audit_head";
 
 fn head_of(row: &SqliteRow) -> sqlx::Result<TreeHead> {
-    Ok(TreeHead {
-        log_id: id(row, 0)?,
-        next_seq: row.try_get(1)?,
-        size: row.try_get(2)?,
-        frontier: row.try_get(3)?,
-    })
-}
-
-/// What the head of this ledger says of its tree. `None` if there is no such ledger, or if its tables are of a version that
-/// knew no tree.
-pub(super) async fn head(sqlite: &Sqlite, ledger: &str) -> Result<Option<TreeHead>, AuditError> {
-    let select = sqlx::query(AssertSqlSafe([HEAD, " WHERE ledger = ?"].concat()).into_sql_str());
-    Ok(all(sqlite, select.bind(ledger.to_owned()), head_of).await?.pop())
-}
-
-/// The rows of a statement, each turned into what it is. None if there is no tree.
-pub(super) async fn all<T>(
-    sqlite: &Sqlite,
-    select: Select,
-    read: impl Fn(&SqliteRow) -> sqlx::Result<T>,
-) -> Result<Vec<T>, AuditError> {
-    if !sqlite.has_table("tracing_audit_leaves").await? {
-        return Ok(Vec::new());
-    }
-    let rows = async { fetch_all(sqlite, select).await?.iter().map(read).collect::<sqlx::Result<_>>() };
-    rows.await.map_err(|cause| sqlite.store_error(cause))
+    Ok(TreeHead { next_seq: row.try_get(0)?, size: row.try_get(1)?, frontier: row.try_get(2)? })
 }
 
 /// The tables of the tree over a connection, within a transaction or without.
@@ -130,7 +100,7 @@ pub(super) struct SqliteTree<'c>(pub(super) &'c mut SqliteConnection);
 
 /// Turns an error of a statement about the tree into one that blames the tree, if it says that the statement can never
 /// succeed, or else the database.
-fn failed(cause: sqlx::Error) -> Failed {
+pub(super) fn failed(cause: sqlx::Error) -> Failed {
     match code_of(&cause) {
         // SQLITE_ERROR, such as a table or a column that is not there; SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
         Some(1 | 18..=20) => Failed::Tree(cause.to_string()),

@@ -207,7 +207,7 @@ pub(crate) fn an_older_version_is_brought_up_to_date(store: &dyn Fn() -> Store) 
             .open()
     };
     let error = open(Migrate::Check).unwrap_err();
-    assert!(error.is_schema() && error.to_string().contains("version 1 and 3 is needed"), "{error}");
+    assert!(error.is_schema() && error.to_string().contains("version 1 and 4 is needed"), "{error}");
     let log = open(Migrate::Auto).unwrap();
     log.writer().blocking().commit(AuditEntry::new(Uuid::nil(), "a", "r")).unwrap();
     assert_eq!(recorded.blocking().count(AuditFilter::default()).unwrap(), 1);
