@@ -58,6 +58,8 @@
 //! # Invariants
 //!
 //! - `entry`, `ledger` and `query` do no I/O, read no clock (but `entry/moment.rs`) and know no database.
+//! - The tree over a ledger's entries is made of what is stored, in the transaction that stores it. Nothing fails because of it:
+//!   what cannot be added to it is committed without.
 //! - The bytes of `ledger` are for ever: a change of them is a new version beside the old one.
 //! - Only `layer`, `log` and `testing` name `tracing_subscriber`. Only `store` names `sqlx`. Only `platform` has `unsafe` and
 //!   code for one operating system.

@@ -9,6 +9,7 @@
 //! | [`durability`](crate::AuditLogBuilder::durability) | survives a crash of the process, not a loss of power | costs no sync; committed entries are synced in any case |
 //! | the queue of a PostgreSQL server | none: choose one | a server can be away for long, and how much that may cost is your decision |
 //! | [`in_memory_queue`](crate::AuditLogBuilder::in_memory_queue), of a SQLite pool | 100 000 entries, 64 MiB | about a second of SQLite at its fastest |
+//! | [`integrity`](crate::AuditLogBuilder::integrity) | [`Inline`](crate::Integrity::Inline): each entry is in the tree when it is committed | it cannot be had for the past afterwards, and an event costs nothing more |
 //! | [`when_full`](crate::AuditLogBuilder::when_full) | block for 1 s, then reject | outlasts a slow commit, and is short enough for a request |
 //! | [`batch_entries`](crate::AuditLogBuilder::batch_entries) | 512 entries | makes the fixed cost of a transaction negligible |
 //! | [`flush_interval`](crate::AuditLogBuilder::flush_interval) | 100 ms | a person who looks for what just happened does not notice it |

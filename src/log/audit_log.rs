@@ -11,6 +11,7 @@ use crate::engine::EngineHandle;
 use crate::engine::{Health, Stats};
 use crate::error::AuditError;
 use crate::layer::{AuditLayer, Destination, Emitter, Interests, NotAudit, Protect, WiringReport};
+use crate::ledger::Checkpoint;
 use crate::reader::AuditReader;
 
 /// An audit log: opens a store, runs the thread that writes to it, and hands out layers, writers and readers.
@@ -225,6 +226,20 @@ impl AuditLog {
     /// `emit` runs when the future is first polled. Dropping it after that withdraws nothing.
     pub async fn committed(&self, emit: impl FnOnce()) -> Result<Vec<u64>, AuditError> {
         self.writer.engine().committed(emit).await
+    }
+
+    /// The size and the root of the tree over all entries that are committed in this log's ledger, also those of others:
+    /// [`AuditReader::checkpoint`]. Call [`flush`](Self::flush) first to have this log's own entries in it. With
+    /// [`Integrity::Deferred`](crate::Integrity::Deferred) they come into the tree a moment later.
+    ///
+    /// # Errors
+    /// [`is_store`](AuditError::is_store) if the database cannot be read or no log has written to the ledger yet,
+    /// [`is_altered`](AuditError::is_altered) if what the ledger's head holds of the tree is malformed.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn checkpoint(&self) -> Result<Checkpoint, AuditError> {
+        self.reader.checkpoint().await
     }
 
     /// Accepts nothing more, commits pending entries for at most `deadline`, and ends the log's thread, which closes

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::entry::AuditEntry;
 use crate::error::AuditError;
-use crate::platform::block_on;
+use crate::ledger::Checkpoint;
+use crate::platform::{block_on, on_own_runtime};
 use crate::store::QuarantineRetried;
 
 impl AuditLogBuilder {
@@ -99,6 +100,14 @@ impl BlockingLog<'_> {
     /// The errors are those of that call.
     pub fn committed(&self, emit: impl FnOnce()) -> Result<Vec<u64>, AuditError> {
         block_on(self.0.committed(emit))
+    }
+
+    /// Calls [`AuditLog::checkpoint`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn checkpoint(&self) -> Result<Checkpoint, AuditError> {
+        on_own_runtime(self.0.checkpoint())
     }
 
     /// Calls [`AuditLog::shutdown`] and blocks until it is done.

@@ -21,6 +21,9 @@ macro_rules! suite {
         mod reading {
             include!("reading.rs");
         }
+        mod tree {
+            include!("tree.rs");
+        }
         mod writing {
             include!("writing.rs");
         }

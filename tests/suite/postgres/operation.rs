@@ -550,6 +550,7 @@ fn server_ends(test: &str, rounds: usize) {
     }
     // The entries of each writer are in order, each once.
     assert!(writers.len() == 4 && writers.values().all(|numbers| (0..).zip(numbers).all(|(a, b)| a == *b)));
+    assert_eq!(support::assert_tree(&url), 0);
     println!("3 x {rounds} ends of the server, {accepted} accepted by four processes, 0 lost, 0 doubled");
 }
 
@@ -645,6 +646,7 @@ fn answers_lost(most: u64) {
     let mut other = block_on(PgConnection::connect(&server.database("postgres"))).unwrap();
     let free = sqlx::raw_sql("SELECT 1 FROM tracing_audit_heads FOR UPDATE NOWAIT");
     block_on(free.execute(&mut other)).unwrap();
+    assert_eq!(support::assert_tree(&server.database("postgres")), 0);
     println!("{most} answers to a COMMIT lost, {written} entries, 0 lost, 0 doubled");
 }
 

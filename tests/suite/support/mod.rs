@@ -7,6 +7,7 @@
 //! | `fixture` | a log on a fresh database, what it holds, and SQL beside it |
 //! | `fuse` | a directory that is mounted a second time, through FUSE |
 //! | `postgres` | a PostgreSQL server of the tests' own |
+//! | `tree` | what a database holds of the tree, and the same made anew from the rows |
 
 mod books;
 mod fixture;
@@ -14,6 +15,7 @@ mod fuse;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod process;
+mod tree;
 
 pub(crate) use books::{assert_balanced, balanced};
 pub(crate) use fixture::{
@@ -25,3 +27,4 @@ pub(crate) use process::{
     PATIENCE, again, child, heavy, in_own_mounts, in_own_process, is_in_own_process, is_root, mount, only,
     test_of, this_test, wait, wait_until,
 };
+pub(crate) use tree::{Stored, assert_tree};

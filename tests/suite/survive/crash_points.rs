@@ -143,6 +143,7 @@ fn run(test: &str, (call, of_database): (&str, bool), what: &str, when: &str, ta
     assert_balanced(&books);
     assert_eq!((books.damaged, books.quarantined), (0, 0), "{call} {what} {when}: {books:?}");
     drop(next);
+    assert_eq!(support::assert_tree(file.to_str().unwrap()), 0);
     tally.runs += 1;
     tally.announced += announced.len() as u64;
     tally.recovered += books.recovered;

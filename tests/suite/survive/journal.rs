@@ -135,6 +135,7 @@ fn kill_again_and_again(test: &str, kills: usize) {
         // In order, without a hole, each once; one more may have been accepted than announced.
         assert_eq!(numbers, (0..found.len() as u64).collect::<Vec<_>>());
         assert!(found.len() as u64 >= announced, "{announced} announced, {} there", found.len());
+        assert_eq!(support::assert_tree(directory.path().join("audit.db").to_str().unwrap()), 0);
         announced_in_all += announced;
     }
     println!(

@@ -26,6 +26,7 @@ fn together(test: &str, count: usize) -> Vec<SequencedEntry> {
         let status = wait(child);
         assert!(status.success(), "{test}: {status}");
     }
+    assert_eq!(support::assert_tree(file.to_str().unwrap()), 0);
     all_in(file.to_str().unwrap())
 }
 
