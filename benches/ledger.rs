@@ -1,10 +1,18 @@
 //! What the tree costs an entry: its seed, its leaf, its place in the tree; and what a proof costs whoever verifies it. Beside
-//! each stands plain SHA-256 of as many bytes in one message.
+//! each stands plain SHA-256 of as many bytes in one message. And what it costs a log, from the event to the committed row,
+//! and at the commit of a single entry: with the tree beside without.
 //!
-//! All take turns in one process, so that whatever else the machine does meets both sides of a ratio.
+//! All take turns in one process, so that whatever else the machine does meets both sides of a ratio. With the feature
+//! `postgres`, a server of PostgreSQL is measured too.
 #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
 mod common;
+#[path = "common/ingest.rs"]
+mod ingest;
+#[cfg(feature = "postgres")]
+#[path = "../tests/suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "each benchmark uses its part")]
+mod support;
 
 use std::{hint::black_box, time::Instant};
 
@@ -164,4 +172,5 @@ fn main() {
     for (a, b, goal) in ratios {
         common::ratio(&a, &b, goal);
     }
+    ingest::run();
 }

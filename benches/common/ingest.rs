@@ -1,0 +1,116 @@
+//! From the event to the committed row with the tree and without, in parts that take turns; and a commit of one entry.
+
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tracing::{Dispatch, dispatcher, info};
+use tracing_audit::{AuditEntry, AuditLog, Integrity, Store, WhenFull};
+use tracing_subscriber::{prelude::*, registry};
+use uuid::Uuid;
+
+use crate::common;
+
+const PART: u64 = 20_000;
+const PARTS: u64 = 10;
+const SINGLE: u64 = 300;
+
+fn emit(i: u64, members: u64) {
+    let at = |n: u64, of: u64| Uuid::from_u128(u128::from(n.wrapping_mul(2_654_435_761) % of) << 64 | 7);
+    let (workspace, session, agent) = (at(i, 50), at(i / 20, 5000), at(i, 500));
+    let (decision, risk) = (if i % 50 == 0 { "Deny" } else { "Allow" }, (i % 100) as f64 / 100.0);
+    if members == 2 {
+        info!(target: "audit", workspace_id = %workspace, session_id = %session, agent_id = %agent,
+            action = "document.read", resource = "document", resource_id = i, decision, risk_score = risk,
+            reason = "default policy matched", ip = "10.1.2.3", latency_ms = i % 500);
+    } else {
+        info!(target: "audit", workspace_id = %workspace, session_id = %session, agent_id = %agent,
+            action = "document.read", resource = "document", resource_id = i, decision, risk_score = risk,
+            reason = "default policy matched", ip = "10.1.2.3", latency_ms = i % 500, method = "GET",
+            path = "/documents/123", status = 200, agent = "browser");
+    }
+}
+
+/// The CPU time that the threads of this process have had.
+fn cpu() -> Duration {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return Duration::ZERO };
+    let of_one = |thread: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    };
+    Duration::from_nanos(threads.flatten().filter_map(of_one).sum())
+}
+
+struct Side {
+    name: String,
+    log: AuditLog,
+    subscriber: Dispatch,
+    _directory: TempDir,
+}
+
+impl Side {
+    fn new(name: String, integrity: Integrity, store: impl FnOnce(&TempDir) -> Store) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = AuditLog::builder()
+            .store(store(&directory))
+            .integrity(integrity)
+            .in_memory_queue()
+            .when_full(WhenFull::Block { timeout: Duration::from_secs(60) })
+            .commit_timeout(Duration::from_secs(60))
+            .blocking()
+            .open()
+            .unwrap();
+        let subscriber = Dispatch::new(registry().with(log.layer()));
+        Self { name, log, subscriber, _directory: directory }
+    }
+
+    fn part(&self, from: u64, members: u64) {
+        let (began, before) = (Instant::now(), cpu());
+        dispatcher::with_default(&self.subscriber, || (from..from + PART).for_each(|i| emit(i, members)));
+        self.log.blocking().flush().unwrap();
+        assert_eq!(self.log.stats().committed, from + PART);
+        common::note(&self.name, PART, began.elapsed());
+        common::note(&format!("{}, CPU", self.name), PART, cpu() - before);
+    }
+
+    fn single(&self) {
+        let writer = self.log.writer();
+        let began = Instant::now();
+        writer.blocking().commit(AuditEntry::new(Uuid::nil(), "document.read", "document")).unwrap();
+        common::note(&format!("{}, one entry", self.name), 1, began.elapsed());
+    }
+}
+
+/// Measures both, with this many members of the metadata.
+fn compare(database: &str, members: u64, goal: &str, store: impl Fn(&TempDir) -> Store) {
+    let sides = [("without", Integrity::Off), ("with", Integrity::Inline)];
+    let sides = sides.map(|(which, integrity)| {
+        Side::new(format!("{database}, {members} members, {which} the tree"), integrity, &store)
+    });
+    for part in 0..PARTS {
+        // Who goes first takes turns too.
+        for side in [part % 2, 1 - part % 2] {
+            sides[side as usize].part(part * PART, members);
+        }
+    }
+    let [without, with] = &sides.each_ref().map(|side| side.name.clone());
+    common::ratio(without, with, goal);
+    common::ratio(&format!("{without}, CPU"), &format!("{with}, CPU"), goal);
+    for turn in 0..SINGLE {
+        for side in [turn % 2, 1 - turn % 2] {
+            sides[side as usize].single();
+        }
+    }
+    common::ratio(&format!("{without}, one entry"), &format!("{with}, one entry"), ">= 0.95");
+}
+
+pub(crate) fn run() {
+    for (members, goal) in [(2, ">= 0.85"), (6, ">= 0.8")] {
+        compare("SQLite", members, goal, |directory| {
+            Store::sqlite(directory.path().join("audit.db")).unwrap()
+        });
+        #[cfg(feature = "postgres")]
+        compare("PostgreSQL", members, goal, |_| {
+            Store::postgres(&crate::support::postgres::server().create_database()).unwrap().into()
+        });
+    }
+}
