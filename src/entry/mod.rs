@@ -39,7 +39,6 @@ pub use audit_entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, aud
 pub(crate) use debug_text::{is_debug, is_typed};
 pub(crate) use encoder::{FieldEncoder, Limits};
 pub(crate) use interpret::{EventDefaults, interpret};
-pub(crate) use json_text::plain;
 #[cfg(feature = "_sqlite")]
 pub(crate) use moment::{MAX_TS, MIN_TS};
 pub(crate) use moment::{Moment, from_micros};

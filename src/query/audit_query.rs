@@ -7,14 +7,12 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    column::Column,
-    condition::{Condition, as_json},
-    filter::AuditFilter,
+    column::Column, condition::Condition, criterion::Criterion, filter::AuditFilter, operand::Operand,
     path::steps,
 };
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 use crate::entry::from_micros;
-use crate::entry::{Decision, audit_id, is_namelike, storable};
+use crate::entry::{Decision, storable};
 
 /// A question to the log, built step by step. Each call adds a condition, and all conditions must hold. Without any,
 /// all entries match.
@@ -66,9 +64,15 @@ impl AuditQuery {
         self.has_times() && !self.pruned
     }
 
-    /// The number of values that all its conditions together compare with.
-    pub(crate) fn values(&self) -> usize {
-        self.conditions.iter().map(Condition::values).sum()
+    /// The number of conditions, and of values that all of them together compare with.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let values = self.conditions.iter().map(Condition::values).sum();
+        (self.conditions.iter().map(Condition::count).sum(), values)
+    }
+
+    /// Why it cannot be asked, if one of its conditions cannot.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.conditions.iter().find_map(|condition| condition.fault(0, false))
     }
 
     fn with(mut self, condition: Condition) -> Self {
@@ -153,23 +157,11 @@ impl AuditQuery {
     }
 
     fn set<T: Into<String>>(self, column: Column, values: impl IntoIterator<Item = T>, within: bool) -> Self {
-        let values = values.into_iter().map(Into::into);
-        self.with(if column.holds_ids() {
-            let of = |text: String| match text.parse::<Uuid>() {
-                Ok(id) if column != Column::Id && is_namelike(id) => {
-                    [Some(id), Some(audit_id(&id.to_string()))]
-                }
-                Ok(id) => [Some(id), None],
-                Err(_) => [Some(audit_id(&text)), None],
-            };
-            Condition::Ids { column, ids: values.flat_map(of).flatten().collect(), within }
-        } else {
-            Condition::Texts { column, texts: values.map(storable).collect(), within }
-        })
+        self.with(Condition::of_column(column, values.into_iter().map(Into::into).collect(), within))
     }
 
     /// Entries with one of these values at this path in their metadata: `userIdentity.arn`, `tags[0]`. A value matches
-    /// the string, and also the number, `true`, `false` or `null` that is written like it.
+    /// the string, and also `true`, `false` or `null` that is written like it, and a number that is equal to it: 5 is 5.0.
     ///
     /// A dot leads into an object or stands in a key: `client.ip` finds the field `client.ip` of an event, and `ip` in
     /// `client` of a JSON document; `attributes.http.route` finds the key `http.route` in `attributes`. Where an entry has
@@ -194,8 +186,29 @@ impl AuditQuery {
         values: impl IntoIterator<Item = T>,
         within: bool,
     ) -> Self {
-        let values = values.into_iter().flat_map(|value| as_json(&storable(value.into()))).collect();
+        let values = values.into_iter().flat_map(|value| Operand::word(value).as_json()).collect();
         self.with(Condition::Metadata { path: steps(path), values, within })
+    }
+
+    /// Entries that meet this criterion: comparisons, patterns, and combinations of them.
+    ///
+    /// Each criterion has its documentation at [`Field`](super::Field). What cannot be asked, such as the order of two ids, a
+    /// number that is not finite or more than eight criteria within each other, is an error of the read:
+    /// [`is_query`](crate::AuditError::is_query).
+    ///
+    /// ```
+    /// use tracing_audit::{AuditQuery, query::{Column, Field}};
+    ///
+    /// let slow = AuditQuery::new().matching(Field::metadata("ms").greater_than(499.5));
+    /// let created = AuditQuery::new().matching(Field::from(Column::Action).like("*:Create*"));
+    /// let no_ip = AuditQuery::new().matching(!Field::metadata("client.ip").exists());
+    /// ```
+    #[must_use]
+    pub fn matching(self, criterion: Criterion) -> Self {
+        match criterion.0 {
+            Condition::All(all) => all.into_iter().fold(self, Self::with),
+            condition => self.with(condition),
+        }
     }
 
     /// Entries whose action, resource or reason contains this text. The case of ASCII letters is ignored. No index

@@ -6,6 +6,10 @@
 //! | `audit_query` | `AuditQuery`: the builder, the bounds in time, the description for the record of reads |
 //! | `column` | the columns that are compared with values |
 //! | `condition` | one condition, in addition to ledger, time and `seq` |
+//! | `field` | a column, the risk score, or a path in the metadata |
+//! | `criterion` | a condition as a value, which can be negated and combined; the criteria of a field |
+//! | `operand` | what a field is compared with |
+//! | `decimal` | decimal numbers, compared exactly |
 //! | `path` | paths into the metadata: parsed, spelled, and the places that they lead to |
 //! | `count_by` | the properties that entries can be counted by |
 //! | `served` | the indexes that serve each condition: built-in ones and those on request |
@@ -14,18 +18,27 @@ mod audit_query;
 mod column;
 mod condition;
 mod count_by;
+mod criterion;
+mod decimal;
+mod field;
 mod filter;
+mod operand;
 mod path;
 mod served;
 
 pub use audit_query::AuditQuery;
 pub use column::Column;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
-pub(crate) use condition::{Condition, after_prefix};
+pub(crate) use condition::{Bound, Condition, Order, Pattern, after_prefix};
 pub use count_by::CountBy;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use count_by::spelled;
+pub use criterion::Criterion;
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(crate) use decimal::Decimal;
+pub use field::Field;
 pub use filter::AuditFilter;
+pub use operand::Operand;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use path::PathStep;
 pub(crate) use path::{places, steps, value_at};

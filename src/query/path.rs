@@ -58,6 +58,57 @@ pub(crate) fn steps(path: &str) -> Vec<PathStep> {
     }
 }
 
+/// Why this path cannot be meant as it is written: [`steps`] takes what does not end, or is no index, for a key.
+pub(super) fn check_path(path: &str) -> Result<(), String> {
+    let mut rest = path;
+    loop {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let Some((_, after)) = quoted.split_once('"') else {
+                return Err("a quotation mark is missing at the end of a key".to_owned());
+            };
+            if !after.is_empty() && !after.starts_with(['.', '[']) {
+                return Err("after a key in quotation marks comes a dot, an index or the end".to_owned());
+            }
+            rest = after;
+        } else {
+            let (key, after) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
+            if key.is_empty() {
+                return Err("a key is empty; one that is meant so is written \"\"".to_owned());
+            }
+            if key.contains('"') {
+                return Err("a quotation mark stands before and after a whole key".to_owned());
+            }
+            if key.contains(']') {
+                return Err(format!("{key:?} is no index, and a key with ] needs quotation marks"));
+            }
+            if key.trim() != key {
+                return Err("a key with a blank at its end needs quotation marks".to_owned());
+            }
+            rest = after;
+        }
+        while let Some(bracket) = rest.strip_prefix('[') {
+            let (index, after) = bracket.split_once(']').unwrap_or((bracket, ""));
+            if !bracket.contains(']') || !is_index(index) {
+                let shown = rest.get(..rest.len() - after.len()).unwrap_or(rest);
+                return Err(format!(
+                    "{shown} is no index: the first of a list is [0]; a key with brackets needs quotation marks"
+                ));
+            }
+            rest = after;
+        }
+        match rest.strip_prefix('.') {
+            Some(after) => rest = after,
+            None if rest.is_empty() => return Ok(()),
+            None => return Err("after an index comes a dot, another index or the end".to_owned()),
+        }
+    }
+}
+
+fn is_index(text: &str) -> bool {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits && text.parse().is_ok_and(|index: u32| index <= MAX_INDEX)
+}
+
 /// The path as text. [`steps`] reads it back as the same path, unless a key contains a quotation mark.
 pub(crate) fn spelled_path(path: &[PathStep]) -> String {
     let mut text = String::new();

@@ -59,10 +59,13 @@ impl AuditReader {
         RecordingRead::new(&self.store, self.recorded_as.as_deref(), action, query)
     }
 
-    /// The query, or an error if it is too large to be asked.
+    /// The query, or an error if it is too large to be asked, or nothing that can be.
     pub(crate) fn asked(query: impl Into<AuditQuery>) -> Result<AuditQuery, AuditError> {
         let query = query.into();
-        let (values, conditions) = (query.values(), query.conditions.len());
+        if let Some(fault) = query.fault() {
+            return Err(AuditError::new(ErrorKind::Query, fault));
+        }
+        let (conditions, values) = query.size();
         if values > MAX_VALUES || conditions > MAX_CONDITIONS {
             let message = format!(
                 "the query has {conditions} conditions with {values} values: \

@@ -162,7 +162,40 @@ impl Statement<'_> {
                 }
                 self.push(")");
             }
+            Condition::Compared { field, order, bound } => self.compared(field, *order, bound),
+            Condition::Like { field, pattern } => self.like(field, pattern),
+            Condition::Holds { field, text } => self.holds(field, text),
+            Condition::Exists(field) => self.exists(field),
+            Condition::Not(inner) => {
+                self.push(" AND (");
+                self.all(std::slice::from_ref(inner));
+                self.push(" IS NOT TRUE)");
+            }
+            Condition::All(inner) => {
+                self.push(" AND ");
+                self.all(inner);
+            }
+            Condition::Any(inner) => {
+                self.push(" AND (FALSE");
+                for one in inner {
+                    self.push(" OR ");
+                    self.all(std::slice::from_ref(one));
+                }
+                self.push(")");
+            }
+            Condition::Refused(_) => {
+                self.push(" AND FALSE");
+            }
         }
+    }
+
+    /// Appends the expression that all of these conditions hold. No index serves them.
+    fn all(&mut self, conditions: &[Condition]) {
+        self.push("(TRUE");
+        for condition in conditions {
+            self.condition(condition, &IndexNames(Vec::new()));
+        }
+        self.push(")");
     }
 
     /// Appends the condition that this text is one of these, or none of them. If an index on request serves it, also

@@ -18,6 +18,7 @@
 //! | `quarantine.rs` | reads quarantined entries, and tries them again |
 //! | `sql.rs` | statements and their parameters; literals and paths as SQL |
 //! | `conditions.rs` | a query's conditions as SQL |
+//! | `fields.rs` | comparisons of one field, patterns and parts of its text, as SQL |
 //! | `plan.rs` | plans a query before it is asked: ledgers, ranges, indexes |
 //! | `read.rs` | reads pages, counts and the heads of ledgers |
 //! | `by_time.rs` | reads entries in the order of time, window by window |
@@ -38,6 +39,7 @@ mod conditions;
 mod copy;
 mod error;
 mod evidence;
+mod fields;
 mod guard;
 mod hold;
 mod indexes;

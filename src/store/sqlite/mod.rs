@@ -24,6 +24,7 @@
 //! | `quarantine.rs` | reads quarantined entries, and retries them |
 //! | `sql.rs` | statements and their parameters; literals and paths as SQL |
 //! | `conditions.rs` | a query's conditions as SQL |
+//! | `fields.rs` | comparisons of one field, patterns and parts of its text, as SQL |
 //! | `plan.rs` | chooses the index before a query is asked |
 //! | `read.rs` | pages, counts, ledgers |
 //! | `by_time.rs` | queries and exports in the order of time, window by window |
@@ -45,6 +46,7 @@ mod conditions;
 mod damage;
 mod error;
 mod evidence;
+mod fields;
 mod files;
 mod guard;
 mod hold;

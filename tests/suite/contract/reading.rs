@@ -883,7 +883,7 @@ fn a_recorded_read_holds_its_reader_its_query_and_the_number_of_its_entries() {
             (
                 "count",
                 &json!({ "conditions": [
-                    { "field": "metadata.client.ip", "none_of": ["10.0.0.1", "7", 7] },
+                    { "field": "metadata.client.ip", "none_of": ["10.0.0.1", "7", 7, 7.0] },
                     { "field": "agent_id", "any_of": [alice] },
                     { "risk_at_least": 0.5 },
                 ] }),
