@@ -142,3 +142,40 @@
 //! tracing-audit --as ada query --workspace 111122223333
 //! tracing-audit reads --since 7d
 //! ```
+//!
+//! # How conditions are written
+//!
+//! `--where` takes a condition: a field, an operator and a value. Fields are the columns, `risk_score`, and `metadata.PATH`, whose
+//! paths are those of [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of). If the option is repeated, all its
+//! conditions must hold.
+//!
+//! | condition | entries that match | in code |
+//! |---|---|---|
+//! | `reason=expired` | have exactly this value | [`any_of`](crate::AuditQuery::any_of), [`is`](crate::query::Field::is) |
+//! | `metadata.n=5` | have the text `5` at this path, or a number that is equal to 5 | [`Operand::word`](crate::query::Operand::word) |
+//! | `metadata.n="5"` | have this text, and no number | `Field::is(["5"])` |
+//! | `action=login,logout` | have one of these values | the same |
+//! | `agent_id!=healthcheck` | do not have the value, or have none | [`none_of`](crate::AuditQuery::none_of), `!` |
+//! | `action=*:CreateUser`, `action=s3:*`, `action=*user*` | are like the pattern: `*` stands for any text, also for none | [`like`](crate::query::Field::like) |
+//! | `metadata.client.ip=*`, `metadata.client.ip!=*` | have a value there, or have none; a null is a value | [`exists`](crate::query::Field::exists) |
+//! | `metadata.ms>=500`, also `<`, `<=`, `>` | have a value of the same type in this order to it | [`at_least`](crate::query::Field::at_least) and so on |
+//! | `reason~expired`, `reason!~expired` | contain the text, or do not; `~=` is `~` | [`contains`](crate::query::Field::contains) |
+//! | `action=login OR metadata.ms>500` | meet one of the conditions | [`Criterion::any`](crate::query::Criterion::any) |
+//!
+//! - **Types.** `<`, `<=`, `>` and `>=` compare numbers with numbers, by value and exactly, whatever their size, and texts with texts,
+//!   by their code points. A value that JSON writes as a number is one, and every other value, such as `2026-11-01`, is a text. A
+//!   stored value of the other type does not match: `metadata.status>=400` does not find the text `404`, and
+//!   `metadata.status>="400"` does. Columns hold texts, and `risk_score` numbers. An id has no order.
+//! - **Case** counts, except for the ASCII letters of `~`, `!~` and `--text`, and for the decisions Allow, Deny and Mask.
+//! - **Text of a value.** Patterns and `~` take a string as it is, and any other value of the metadata as its JSON: `true`, `5`,
+//!   `["a","b"]`. Of a column of ids they take the UUID and the name that the entry keeps in its metadata. Nobody has checked that
+//!   name against the id, so entries cannot be left out by it.
+//! - **Quotation marks**, with the escapes of JSON, make any text a value that stands for itself: `reason="a, b"`, `action="*"`,
+//!   `resource="=cmd"`, `reason=""`. They make any key one key: `metadata."client.ip"`.
+//! - **Options** for columns, such as `--action` and `--agent`, take `*` and quotation marks too. A comma is part of their value;
+//!   repeat the option to give alternatives.
+//! - **Cost.** An index serves `=` without `*` on a column or path that [has one](crate::guide::indexes), and the beginning of the
+//!   action (`action=s3:*`). All else looks at each entry in the range of time, so give one.
+//! - **What cannot be meant** is refused with one sentence and exit code 2: an operator that does not exist (`agent_id==x`), an unknown
+//!   field, with the nearest known one, an unfinished quotation, an index that is no number (`metadata.tags[-1]`), `*` where it is no
+//!   wildcard, an empty value without quotation marks, a score that is not finite, a range that is upside down.

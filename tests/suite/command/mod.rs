@@ -2,6 +2,7 @@
 //!
 //! | file | what it tests |
 //! |---|---|
+//! | `conditions` | what each condition finds, and what cannot be meant |
 //! | `export` | an export that is interrupted and resumed |
 //! | `operator` | tables, indexes, the queue, completions and the manual |
 //! | `outputs` | the files that it writes: who may read them, what exists already, devices, pipes, links, signals |
@@ -10,6 +11,7 @@
 //! | `stats` | counts over time |
 //! | `tail` | a copy that is killed amid its work |
 
+mod conditions;
 mod export;
 mod operator;
 #[cfg(unix)]

@@ -1,28 +1,33 @@
 //! Makes a query of the options that select entries.
 
 use clap::Args;
-use tracing_audit::{AuditQuery, Decision, query::Column, reader::Ledger};
+use tracing_audit::{AuditQuery, query::Column, reader::Ledger};
 
-use super::period::Period;
+use super::{
+    criteria::{LANGUAGE, criterion, of_option, part_of_text},
+    period::Period,
+};
 use crate::failure::Failure;
 
-/// The options that select entries. Values of one option are alternatives; different options must all hold.
+/// The options that select entries. Values of one option are alternatives; different options must all hold. In the values for
+/// columns, `*` stands for any text.
 #[derive(Args)]
 #[command(next_help_heading = "Conditions (all must hold; repeat an option to give alternatives)")]
 pub(crate) struct Conditions {
     /// Entries of this ledger [default: all ledgers; tail reads one, and needs this if there are several].
     #[arg(long, value_name = "NAME")]
     pub(crate) ledger: Option<String>,
-    /// Entries of this workspace: a UUID, or the name that the service gave.
+    /// Entries of this workspace: a UUID, or the name that the service gave; `acme-*` selects by a part of the name.
     #[arg(long, value_name = "ID")]
     workspace: Vec<String>,
-    /// Entries of this session: a UUID, or the name that the service gave.
+    /// Entries of this session: a UUID, or the name that the service gave, with `*` for any text.
     #[arg(long, value_name = "ID")]
     session: Vec<String>,
-    /// Entries of this agent: a UUID, or the name that the service gave.
+    /// Entries of this agent: a UUID, or the name that the service gave; `arn:*` selects by a part of the name.
     #[arg(long, value_name = "ID")]
     agent: Vec<String>,
-    /// Entries with this action; `document.*` selects every action that begins with `document.`.
+    /// Entries with this action; `document.*` selects every action that begins with `document.`, `*:CreateUser` every one that
+    /// ends so.
     #[arg(long)]
     action: Vec<String>,
     /// Entries about this kind of resource.
@@ -34,11 +39,8 @@ pub(crate) struct Conditions {
     /// Entries with this decision: Allow, Deny, Mask, or another word that the service gave.
     #[arg(long)]
     decision: Vec<String>,
-    /// Entries in which a column or `metadata.PATH` has this value, or with != does not have it.
-    ///
-    /// Examples: `reason=expired`, `agent_id!=healthcheck`, `metadata.client.ip=10.0.0.1`. Values are compared exactly:
-    /// there are no wildcards and no ranges. If this option is repeated, all its conditions must hold.
-    #[arg(long = "where", value_name = "FIELD=VALUE")]
+    /// Entries that meet a condition on a field, such as `metadata.ms>=500`, `reason~expired`, `action!=login`; more in --help.
+    #[arg(long = "where", value_name = "CONDITION", long_help = LANGUAGE, verbatim_doc_comment)]
     fields: Vec<String>,
     /// Entries whose action, resource or reason contains this text.
     ///
@@ -46,10 +48,10 @@ pub(crate) struct Conditions {
     #[arg(long)]
     text: Option<String>,
     /// Entries with at least this risk score.
-    #[arg(long, value_name = "SCORE")]
+    #[arg(long, value_name = "SCORE", value_parser = score)]
     risk_min: Option<f64>,
     /// Entries with at most this risk score.
-    #[arg(long, value_name = "SCORE")]
+    #[arg(long, value_name = "SCORE", value_parser = score)]
     risk_max: Option<f64>,
     /// Entries with problems, such as a field that was not valid.
     #[arg(long)]
@@ -80,39 +82,29 @@ impl Conditions {
 
     /// The query without its range of time.
     pub(crate) fn timeless(&self) -> Result<AuditQuery, Failure> {
+        self.check_ranges()?;
         let mut query = AuditQuery::new();
         if let Some(ledger) = &self.ledger {
             query = query.ledger(ledger);
         }
-        for (column, values) in [
-            (Column::WorkspaceId, &self.workspace),
-            (Column::SessionId, &self.session),
-            (Column::AgentId, &self.agent),
-            (Column::Resource, &self.resource),
-            (Column::ResourceId, &self.resource_id),
+        for (option, column, values) in [
+            ("--workspace", Column::WorkspaceId, &self.workspace),
+            ("--session", Column::SessionId, &self.session),
+            ("--agent", Column::AgentId, &self.agent),
+            ("--resource", Column::Resource, &self.resource),
+            ("--resource-id", Column::ResourceId, &self.resource_id),
+            ("--action", Column::Action, &self.action),
+            ("--decision", Column::Decision, &self.decision),
         ] {
             if !values.is_empty() {
-                query = query.any_of(column, values);
+                query = query.matching(of_option(option, column, values)?);
             }
-        }
-        query = match self.action.as_slice() {
-            [] => query,
-            [action] if action.ends_with('*') => query.action_prefix(action.trim_end_matches('*')),
-            actions if actions.iter().any(|action| action.ends_with('*')) => {
-                return Err(Failure::Usage(
-                    "an --action that ends with * cannot be combined with another --action".to_owned(),
-                ));
-            }
-            actions => query.any_of(Column::Action, actions),
-        };
-        if !self.decision.is_empty() {
-            query = query.any_of(Column::Decision, self.decision.iter().map(|word| decision(word)));
         }
         for field in &self.fields {
-            query = with_field(query, field)?;
+            query = query.matching(criterion(field)?);
         }
         if let Some(text) = &self.text {
-            query = query.containing(text);
+            query = query.containing(&part_of_text("--text", text)?);
         }
         if let Some(least) = self.risk_min {
             query = query.risk_at_least(least);
@@ -131,6 +123,23 @@ impl Conditions {
         }
         Ok(query)
     }
+
+    fn check_ranges(&self) -> Result<(), Failure> {
+        let message = match (self.risk_min, self.risk_max, self.from_seq, self.before_seq) {
+            (Some(least), Some(greatest), ..) if least > greatest => {
+                "--risk-min must not be greater than --risk-max"
+            }
+            (_, _, Some(from), Some(before)) if from >= before => "--from-seq must be less than --before-seq",
+            _ => return Ok(()),
+        };
+        Err(Failure::Usage(message.to_owned()))
+    }
+}
+
+/// A risk score. No entry has one that is not finite.
+fn score(text: &str) -> Result<f64, String> {
+    let score = text.parse().ok().filter(|score: &f64| score.is_finite());
+    score.ok_or_else(|| "a risk score is a finite number, such as 0.8".to_owned())
 }
 
 /// The ledger that is named, or the only one if none is named.
@@ -147,34 +156,4 @@ pub(crate) fn one_of(named: Option<&String>, all: &[Ledger]) -> Result<String, F
             Err(Failure::Usage(format!("choose a ledger with --ledger: {}", there.join(", "))))
         }
     }
-}
-
-/// The decision as entries spell it: the case of the given word does not matter.
-fn decision(word: &str) -> String {
-    word.parse::<Decision>().map_or_else(|_| word.to_owned(), Into::into)
-}
-
-fn with_field(query: AuditQuery, field: &str) -> Result<AuditQuery, Failure> {
-    let Some((name, value)) = field.split_once('=') else {
-        return Err(Failure::Usage(format!("{field:?} is not FIELD=VALUE or FIELD!=VALUE")));
-    };
-    let (name, within) = name.strip_suffix('!').map_or((name, true), |name| (name, false));
-    if let Some(path) = name.strip_prefix("metadata.") {
-        return Ok(if within {
-            query.metadata_any_of(path, [value])
-        } else {
-            query.metadata_none_of(path, [value])
-        });
-    }
-    let column: Column = name
-        .parse()
-        .map_err(|_| Failure::Usage(format!("there is no field {name:?}: there are {}", fields())))?;
-    let value = if column == Column::Decision { decision(value) } else { value.to_owned() };
-    Ok(if within { query.any_of(column, [value]) } else { query.none_of(column, [value]) })
-}
-
-/// The fields that can be named, for messages.
-pub(crate) fn fields() -> String {
-    let columns = Column::ALL.map(Column::name).join(", ");
-    format!("{columns} and metadata.PATH")
 }

@@ -4,12 +4,15 @@
 //! |---|---|
 //! | `database.rs` | opens the databases of `--db`, and selects their ledgers |
 //! | `conditions.rs` | makes a query of the options that select entries |
+//! | `criteria.rs` | reads the language of `--where`, and the values of options, in which `*` stands for any text |
 //! | `period.rs` | makes a range of time of `--on`, `--month`, `--since` and `--before`, in the zone of `--tz` |
 
 mod conditions;
+mod criteria;
 mod database;
 mod period;
 
-pub(crate) use conditions::{Conditions, fields, one_of};
+pub(crate) use conditions::{Conditions, one_of};
+pub(crate) use criteria::fields;
 pub(crate) use database::{Database, Log, Source, sources};
 pub(crate) use period::{Period, Range};
