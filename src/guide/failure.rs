@@ -70,6 +70,7 @@
 //! | entries are long | readers hold 4 MiB of text and a few entries, whatever the number of entries | `contract::going_on`: `pages_of_long_entries_…`, `the_command_needs_no_more_memory_…` |
 //! | a reader's server cannot be reached | an error with the connection's own cause after a second, or after eleven if the server is silent; a follower repeats it and goes on when the server is back | `postgres::away` |
 //! | the SQLite file of a reader or a follower is replaced (rotated) | the new file is read; a follower goes on if it is the same log, and an error says so if that is shorter or has another entry in place of the last one: begin anew with `follow(0)` | `command::tail`: `a_tail_that_waits_notices_…` |
+//! | a query holds what cannot be asked (the order of two ids, a number that is not finite, 17 `*` in a pattern, more than 200 conditions) | the read is an error that says which, [`is_query`](crate::AuditError::is_query); the command refuses it with exit code 2 before it answers | `contract::questions`: `values_are_compared_…`; `command::conditions`: `a_condition_that_cannot_be_meant_…` |
 //! | a read that must be recorded cannot be | the read is not answered | `postgres::operation`: `a_writer_with_the_documented_grants_…`; `sqlite::operation`: `tables_of_the_first_version_…` |
 //! | the log's thread panics (a bug) | counted in [`panics`](crate::Stats::panics), survived | `flusher`: `a_panic_of_the_log_s_thread_…` |
 //! | all of this, in any order | the books balance, every accepted entry is in one place | `flusher`: `whatever_happens_…` |

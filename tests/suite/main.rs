@@ -16,6 +16,7 @@
 //! | tells when it is sick | `survive::faults`, `emit::committed`, `postgres::faults` |
 //! | cannot be silenced by accident | `emit::stackings`, `tests/compiled_out.rs` |
 //! | costs nothing when off | `emit::wiring` (a healthy flush shows nothing); the figure is `benches/emit.rs` |
+//! | any question has the answer of a plain scan | `contract::questions`, `contract::reading` |
 //! | order is provable | `survive::processes`, `contract::reading`, `postgres::operation` |
 //!
 //! Tests run in the threads of one process. A test that installs a global subscriber, mounts a file system, forks or

@@ -1,4 +1,5 @@
-//! Requirements for every database, word for word the same for each.
+//! Requirements for every database, word for word the same for each. `questions` asks both the same random questions, which
+//! `scan` answers in memory.
 
 /// The tests, against the database that `log` and `log_with` give.
 macro_rules! suite {
@@ -29,6 +30,11 @@ macro_rules! suite {
         }
     };
 }
+
+#[cfg(feature = "postgres")]
+mod questions;
+#[cfg(feature = "postgres")]
+mod scan;
 
 mod sqlite {
     use crate::support::{log, log_with};
