@@ -172,8 +172,9 @@ impl AuditReader {
     ///
     /// An `Err` does not end the stream: when the database answers again, the stream continues from the same entry.
     /// The error repeats for as long as the ledger ends before the follower's `seq`, or has another entry in place of the
-    /// one that was returned last, which means that the database was restored from a backup or is another one. A SQLite
-    /// file that was replaced is noticed, and the new one is read. (A query that is refused as too large ends the stream.)
+    /// last one that was looked at, which means that the database was restored from a backup or is another one. A follower
+    /// that begins at a later `seq` than 0 remembers the entry before that when it first looks. A SQLite file that was
+    /// replaced is noticed, and the new one is read. (A query that is refused as too large ends the stream.)
     ///
     /// # Cancel safety
     /// Dropping the stream, or a future that waits for its next item, loses nothing.
@@ -220,6 +221,7 @@ impl AuditReader {
                 query,
                 pieces: None,
                 last: None,
+                has_looked: false,
                 next: from_seq,
                 head: from_seq,
                 pause: None,
@@ -242,8 +244,10 @@ struct Follower {
     query: AuditQuery,
     /// What is being read before the head.
     pieces: Option<Pieces>,
-    /// The last entry that was returned.
+    /// The last entry that was looked at, by which the log is recognised.
     last: Option<(u64, Uuid)>,
+    /// Whether the head was read, and with it the entry before the first one to return.
+    has_looked: bool,
     /// The first `seq` that was not yet looked at.
     next: u64,
     /// The next `seq` of the ledger, when its head was last read.
@@ -276,14 +280,21 @@ impl Follower {
                     );
                     return Err(AuditError::new(ErrorKind::Store, message));
                 }
-                if self.next < self.head {
-                    self.check_last().await?;
+                if !self.has_looked {
+                    self.last = self.entry_before(self.next).await?;
+                    self.has_looked = true;
                 }
             }
             if self.next < self.head {
-                let before = self.next;
+                let (next, last) = (self.next, self.last);
                 let found = self.page().await?;
-                if self.next > before {
+                // Afterwards: what was read comes from this log also if the file was replaced meanwhile.
+                if let Err(error) = self.check(last).await {
+                    // Look at everything again before anything is returned.
+                    (self.next, self.head, self.last, self.pieces) = (next, next, last, None);
+                    return Err(error);
+                }
+                if self.next > next {
                     self.pause = None;
                 }
                 if !found.is_empty() {
@@ -293,22 +304,27 @@ impl Follower {
         }
     }
 
-    /// Checks that the ledger still has the entry that was returned last. It may have been removed, but not replaced.
-    async fn check_last(&mut self) -> Result<(), AuditError> {
-        let Some((seq, id)) = self.last else { return Ok(()) };
-        let query = AuditQuery { ledger: self.query.ledger.clone(), ..AuditQuery::new() };
-        let query = query.from_seq(seq).before_seq(seq + 1);
-        let found = self.reader.store.backend().reads()?.page(&query, Span::After(None), 1).await?.rows;
-        if found.first().is_none_or(|found| found.row.id == id) {
+    /// Checks that the ledger still has this entry, the last one that was looked at. It may have been removed, but not
+    /// replaced.
+    async fn check(&self, last: Option<(u64, Uuid)>) -> Result<(), AuditError> {
+        let Some((seq, id)) = last else { return Ok(()) };
+        if self.entry_before(seq.saturating_add(1)).await?.is_none_or(|found| found.1 == id) {
             return Ok(());
         }
-        // Look again before anything is returned.
-        self.head = self.next;
         let message = format!(
             "the ledger has another entry at seq {seq} than the one that was followed: the database is another one. To \
              follow it, begin anew"
         );
         Err(AuditError::new(ErrorKind::Store, message))
+    }
+
+    /// The entry before this `seq`, whether or not it matches.
+    async fn entry_before(&self, seq: u64) -> Result<Option<(u64, Uuid)>, AuditError> {
+        let Some(before) = seq.checked_sub(1) else { return Ok(None) };
+        let query = AuditQuery { ledger: self.query.ledger.clone(), ..AuditQuery::new() };
+        let query = query.from_seq(before).before_seq(seq);
+        let found = self.reader.store.backend().reads()?.page(&query, Span::After(None), 1).await?.rows;
+        Ok(found.first().map(|found| (found.seq, found.row.id)))
     }
 
     /// The next matching entries before the head. The answer may be empty although more follow.
@@ -328,7 +344,10 @@ impl Follower {
             _ => self.head,
         };
         let found: Vec<_> = rows.into_iter().map(sequenced).collect();
-        self.last = found.last().map(|last| (last.seq, last.entry.id)).or(self.last);
+        let returned = found.last().map(|last| (last.seq, last.entry.id));
+        // Where the last ones do not match, the one before the next is the one to recognise the log by.
+        let seen = if last == Some(next) { None } else { self.entry_before(next).await? };
+        self.last = seen.or(returned).or(self.last);
         self.pieces = (!pieces.is_done()).then_some(pieces);
         self.next = next;
         Ok(found)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::SequencedEntry;
 use crate::error::{AuditError, ErrorKind};
-use crate::query::AuditQuery;
+use crate::query::{AuditFilter, AuditQuery};
 use crate::store::Span;
 
 /// One page of a query's entries, in the query's direction.
@@ -168,12 +168,24 @@ fn identity(entry: &SequencedEntry) -> u64 {
 
 /// Hash of everything that decides which entries a query has, and in which order. Times count to the nanosecond.
 fn fingerprint(query: &AuditQuery) -> u64 {
-    let AuditQuery { filter, ledger, before, from_seq, before_seq, conditions, newest_first, .. } = query;
+    // Each field by its name: one that is added must be decided on here.
+    let AuditQuery {
+        filter: AuditFilter { workspace_id, session_id, decision, resource, start_time, end_time, limit: _ },
+        ledger,
+        before,
+        committed_since,
+        committed_before,
+        from_seq,
+        before_seq,
+        conditions,
+        newest_first,
+        pruned: _,
+    } = query;
     hash((
         ledger,
-        (filter.workspace_id, filter.session_id, &filter.decision, &filter.resource),
-        (filter.start_time, filter.end_time, before, from_seq, before_seq, newest_first),
-        (query.committed_since, query.committed_before),
+        (workspace_id, session_id, decision, resource),
+        (start_time, end_time, before, from_seq, before_seq, newest_first),
+        (committed_since, committed_before),
         // Conditions hold floating-point numbers, which do not implement `Hash`.
         format!("{conditions:?}"),
     ))
