@@ -10,4 +10,4 @@ mod csv;
 mod ocsf;
 mod stream;
 
-pub use stream::{ExportChunk, ExportFormat};
+pub use stream::{ExportChunk, ExportFormat, csv_lines};

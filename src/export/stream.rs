@@ -9,7 +9,7 @@ use super::{
     csv::{HEADER, write_row},
     ocsf,
 };
-use crate::entry::SequencedEntry;
+use crate::entry::{SequencedEntry, row_of};
 use crate::error::AuditError;
 use crate::platform::on_own_runtime;
 use crate::query::AuditQuery;
@@ -70,6 +70,22 @@ impl ExportFormat {
             Self::Ocsf => "export_ocsf",
         }
     }
+}
+
+/// These entries as lines of [`ExportFormat::Csv`], in the order in which they are given; after the header, if `header`.
+///
+/// # Errors
+/// [`is_output`](AuditError::is_output) if there is not enough memory for the lines.
+pub fn csv_lines(entries: &[SequencedEntry], header: bool) -> Result<Vec<u8>, AuditError> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    if header {
+        csv.write_record(HEADER).map_err(|cause| output_error(cause.into()))?;
+    }
+    for found in entries {
+        let row = row_of(found.entry.clone());
+        write_row(&mut csv, &row, true).map_err(|cause| output_error(cause.into()))?;
+    }
+    csv.into_inner().map_err(|cause| output_error(cause.into_error()))
 }
 
 /// One piece of an export. Concatenated, the chunks' bytes are the whole file.

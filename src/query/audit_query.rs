@@ -323,8 +323,17 @@ impl AuditQuery {
 }
 
 impl AuditQuery {
-    /// The query as JSON, for the record of reads. Conditions that are not set are left out.
-    pub(crate) fn described(&self) -> Map<String, Value> {
+    /// The query as JSON, as the record of reads has it: to keep beside an answer what was asked. Conditions that are not
+    /// set are left out; times are RFC 3339. Two queries that are the same have the same description.
+    ///
+    /// ```
+    /// use tracing_audit::{AuditQuery, Decision};
+    ///
+    /// let described = AuditQuery::new().decision(Decision::Deny).from_seq(7).described();
+    /// assert_eq!(serde_json::Value::from(described), serde_json::json!({ "from_seq": 7, "decision": "Deny" }));
+    /// ```
+    #[must_use]
+    pub fn described(&self) -> Map<String, Value> {
         let AuditQuery { filter, ledger, before, conditions, newest_first, .. } = self;
         let mut described = Map::new();
         let mut add = |name: &str, value: Value| {

@@ -8,6 +8,7 @@
 //! | `outputs` | the files that it writes: who may read them, what exists already, devices, pipes, links, signals |
 //! | `query` | several ledgers, several databases, hostile text, a reader of the output that ends early |
 //! | `refusals` | errors: one clear sentence, and the exit code |
+//! | `spliced` | two logs, or the answers of two questions, are never in one file |
 //! | `stats` | counts over time |
 //! | `tail` | a copy that is killed amid its work |
 
@@ -18,6 +19,7 @@ mod operator;
 mod outputs;
 mod query;
 mod refusals;
+mod spliced;
 mod stats;
 mod tail;
 

@@ -132,7 +132,7 @@ fn the_latest_and_the_earliest_of_several_databases_are_so_by_their_own_time() {
         .map(|line| line.split(',').nth(10).unwrap().parse::<chrono::DateTime<chrono::Utc>>());
     assert!(csv.map(|ts| (ts.unwrap() - at(0)).num_seconds()).eq(of_second));
     // The order of commit is that of the commands that say so.
-    assert_eq!(seqs(&answer(&second.db, "tail")), (0..211).collect::<Vec<_>>());
+    assert_eq!(seqs(&answer(&second.db, "tail -n all")), (0..211).collect::<Vec<_>>());
     assert_eq!(seqs(&answer(&second.db, "export")), (0..211).collect::<Vec<_>>());
     let help = answer(&second.db, "query --help");
     assert!(

@@ -33,7 +33,11 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
         fails(db, &[command, " --ledger mian"].concat(), 2, "there is no ledger \"mian\"; choose from main");
     }
     fails(db, "tail -f --before-seq 5", 2, "--before-seq cannot be combined with --follow");
-    fails(db, "tail --format csv", 2, "invalid value 'csv'");
+    fails(db, "query --as ''", 2, "recorded by a name");
+    fails(db, "query --as '\u{200b} \u{2060}'", 2, "recorded by a name");
+    fails(db, "tail -n few", 2, "give a number of entries, or all");
+    fails(db, "tail -n 3 --from-seq 1", 2, "cannot be used with");
+    fails(db, "tail -F --state s", 2, "cannot be used with");
     fails(db, "stats --format csv", 2, "invalid value 'csv'");
     fails(db, "query --format csv --oldest-first", 2, "CSV is the latest first");
     assert_eq!(seqs(&answer(db, "tail --from-seq 11")), [11, 12]);

@@ -149,3 +149,65 @@ fn a_tail_that_waits_notices_that_the_file_was_replaced_and_goes_on_when_it_is_b
     let told = read(&err);
     assert!(told.lines().count() <= 6, "{told}");
 }
+
+#[test]
+fn tail_begins_with_the_last_entries_and_gives_them_in_every_format() {
+    let fixture = super::filled(log());
+    let db = &fixture.db;
+    let shown = |arguments: &str| seqs(&answer(db, arguments));
+    assert_eq!(shown("tail"), (3..13).collect::<Vec<_>>());
+    assert_eq!(shown("tail -n 2"), [11, 12]);
+    assert_eq!(shown("tail -n 0"), [0; 0]);
+    for all in ["tail -n all", "tail --lines 100", "tail --from-seq 0", "tail --since 5200w", "tail -o -"] {
+        assert_eq!(shown(all).len(), 13, "{all}");
+    }
+    // Of those that match, before a seq.
+    let denied = shown("tail -n all --decision Deny");
+    assert_eq!(shown("tail -n 2 --decision Deny"), denied[denied.len() - 2..]);
+    assert_eq!(shown("tail -n 2 --before-seq 5"), [3, 4]);
+    // A first run may begin there too, and later ones go on.
+    let state = format!("tail -n 3 --state {}", fixture.directory.path().join("state").display());
+    assert_eq!((shown(&state), shown(&state)), (vec![10, 11, 12], vec![]));
+
+    let csv = answer(db, "tail -n 2 --format csv");
+    let of_export = answer(db, "export --format csv --from-seq 11");
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!((csv.lines().next(), sorted(&csv)), (of_export.lines().next(), sorted(&of_export)));
+    assert_eq!(answer(db, "tail -n 0 --format csv").lines().count(), 1);
+    // A file that has a header gets no second one.
+    let file = fixture.directory.path().join("appended.csv");
+    for _ in 0..2 {
+        let appended = std::fs::OpenOptions::new().create(true).append(true).open(&file).unwrap();
+        let mut tail = command(db);
+        assert!(
+            tail.args(["tail", "-n", "1", "--format", "csv"]).stdout(appended).status().unwrap().success()
+        );
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 3);
+
+    // The last ones, and then what comes.
+    let mut tail = command(db);
+    let mut tail = tail.args(["tail", "-n", "1", "-f"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(tail.stdout.take().unwrap()));
+    let mut next = || seqs(&lines.next().unwrap().unwrap());
+    assert_eq!(next(), [12]);
+    emit(&fixture.log, &EVENTS[0]);
+    fixture.settle();
+    assert_eq!(next(), [13]);
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+
+    // Elsewhere 0 is all, too.
+    for _ in 0..101 {
+        let reader = fixture.log.reader().recorded_as("ada");
+        crate::support::block_on(reader.count(tracing_audit::AuditQuery::new())).unwrap();
+    }
+    assert_eq!(
+        (answer(db, "reads").lines().count(), answer(db, "reads --limit 0").lines().count()),
+        (100, 101)
+    );
+}

@@ -271,7 +271,7 @@ fn in_the_command(fixture: &Fixture) {
     use crate::command::{answer, seqs};
     let file = |name: &str| fixture.directory.path().join(name).display().to_string();
     let all: Vec<u64> = (0..40).collect();
-    for arguments in ["tail", "tail --state STATE", "export", "query --limit 0"] {
+    for arguments in ["tail -n all", "tail --state STATE", "export", "query --limit 0"] {
         let mut found = seqs(&answer(&fixture.db, &arguments.replace("STATE", &file("state"))));
         found.sort_unstable();
         assert_eq!(found, all, "{arguments}");
@@ -470,7 +470,7 @@ fn the_command_needs_no_more_memory_for_long_entries_than_for_as_many_bytes_of_s
     fixture.settle();
     for (arguments, lines) in [
         ("export --format csv", 41),
-        ("tail", 40),
+        ("tail -n all", 40),
         ("query --limit 0 --oldest-first --format table", 41),
     ] {
         // The limit is one of private memory, and exceeding it ends the command.

@@ -1,27 +1,25 @@
 //! The command `export`: writes entries to a file, with a manifest; resumes an interrupted export.
 
 use std::{
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{SecondsFormat, Utc};
 use clap::{Args, ValueEnum};
 use futures_util::{Stream, TryStreamExt};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tracing_audit::{
-    AuditError, AuditQuery, AuditReader, SequencedEntry,
+    AuditError, AuditQuery, AuditReader,
     export::{ExportChunk, ExportFormat},
-    reader::Ledger,
 };
 
+use super::manifest::{Manifest, Plan};
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Log, Range},
+    input::{Conditions, Database, Log},
     output::{
-        self, GzipIf, Hashing, Lines, NewFile, Progress, Stdout, at_end_of_links, is_stream, replace,
-        save_json, with_path, with_suffix,
+        self, GzipIf, Hashing, NewFile, Progress, Resumed, Stdout, at_end_of_links, hex, is_stream,
+        refuse_of_others, replace, save_json, with_path, with_suffix,
     },
 };
 
@@ -41,24 +39,30 @@ pub(crate) struct Export {
     /// Compress the output with gzip, whatever the file's name.
     #[arg(long)]
     gzip: bool,
-    /// Also write FILE.manifest.json, with the number of rows, the query, the ledgers and the file's SHA-256.
+    /// Also write FILE.manifest.json: what was asked, of what, and the file's SHA-256.
+    ///
+    /// It holds every condition and option, each range of time as absolute times, the order, the columns, the kind of the
+    /// database, the length and the last entry of each ledger when the export began, the number of rows, and the version of
+    /// this command. `compare --against FILE` uses it.
     #[arg(long, requires = "output")]
     manifest: bool,
     /// Continue an export to this file that was interrupted, or begin one that can be continued.
     ///
-    /// The entries are kept in FILE.partial until the export is complete. The file is then the same, byte for byte, as
-    /// without an interruption. Only for JSON Lines that are not compressed.
+    /// The entries are kept in FILE.partial until the export is complete, and FILE.partial.json says what was asked, of
+    /// which log, and when: times such as 30d count from then. The file is the same, byte for byte, as without an
+    /// interruption. Its beginning is read again from the database and compared with FILE.partial: what was changed, or
+    /// is of another log or question, is refused. Only for JSON Lines that are not compressed.
     #[arg(long, requires = "output", conflicts_with = "gzip")]
     resume: bool,
     /// Write CSV for programs: without the ' that stops a spreadsheet from running a text as a formula.
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
-    conditions: Conditions,
+    pub(crate) conditions: Conditions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
+pub(crate) enum Kind {
     /// JSON Lines, ordered by ledger and seq.
     Jsonl,
     /// CSV, ordered by time, latest first.
@@ -67,47 +71,41 @@ enum Kind {
     Ocsf,
 }
 
-/// The manifest, which describes an exported file.
-#[derive(Serialize)]
-struct Manifest<'a> {
-    file: String,
-    rows: u64,
-    /// The SHA-256 of the file's bytes, after compression.
-    sha256: String,
-    bytes: u64,
-    /// The command's options, without those that name the database.
-    query: Vec<String>,
-    /// The ranges of time that the options gave.
-    #[serde(flatten)]
-    range: Range,
-    exported_at: DateTime<Utc>,
-    /// The length of each ledger when the export began: later entries are not in the file.
-    ledgers: &'a [Ledger],
-    tracing_audit: &'static str,
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Jsonl => "JSON Lines",
+            Self::Csv => "CSV",
+            Self::Ocsf => "OCSF 1.8.0 API Activity, as JSON Lines",
+        }
+    }
+
+    fn order(self) -> &'static str {
+        match self {
+            Self::Jsonl | Self::Ocsf => "by ledger, then seq, ascending",
+            Self::Csv => "by ts, then seq, descending",
+        }
+    }
 }
 
 impl Export {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let output = self.output(database)?;
-        let Log { reader, ledgers, .. } = database.open_one().await?;
-        let asked = self.conditions.ledgers(&ledgers)?;
-        let mut query = self.conditions.query()?;
-        output::warn_if_it_scans(&query, &ledgers);
-        if self.format == Kind::Csv {
-            query = match asked.as_slice() {
-                [one] => query.before_seq(self.end(one, &ledgers)),
-                _ if self.manifest => {
-                    return Err(Failure::Usage(
-                        "a CSV file with a manifest covers one ledger: choose it with --ledger".to_owned(),
-                    ));
-                }
-                _ => query,
-            };
+        let log = database.open_one().await?;
+        let asked = self.conditions.ledgers(&log.ledgers)?;
+        let ledgers = log.ledgers.iter().filter(|ledger| asked.contains(&ledger.name)).cloned().collect();
+        let plan = Plan::new(&log.unrecorded(), self.conditions.period.range()?, ledgers).await?;
+        let query = self.query(&plan)?;
+        output::warn_if_it_scans(&query, &log.ledgers);
+        if self.format == Kind::Csv && self.manifest && plan.ledgers.len() != 1 {
+            return Err(Failure::Usage(
+                "a CSV file with a manifest covers one ledger: choose it with --ledger".to_owned(),
+            ));
         }
         let Some(path) = output else {
             output::refuse_terminal()?;
             let mut out = GzipIf::new(Stdout::default(), self.gzip);
-            self.write(&reader, &query, &ledgers, None, &mut out).await?;
+            self.write(&log.reader, &query, &plan, &mut out).await?;
             return Ok(out.finish()?.flush()?);
         };
         let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
@@ -117,13 +115,13 @@ impl Export {
                     choose --format jsonl and a name without .gz";
                 return Err(Failure::Usage(message.to_owned()));
             }
-            return self.resume(path, &reader, ledgers).await;
+            return self.resume(path, database, &log, plan).await;
         }
         let mut out = GzipIf::new(Hashing::new(NewFile::create(path)?), gzip);
-        let rows = self.write(&reader, &query, &ledgers, None, &mut out).await?;
-        let Hashing { inner, hash, bytes } = out.finish()?;
-        self.manifest(path, &ledgers, self.conditions.period.range()?, rows, (hash, bytes))?;
-        Ok(inner.finish()?)
+        let written = self.write(&log.reader, &query, &plan, &mut out).await?;
+        let out = out.finish()?;
+        self.tell(path, database, plan, written, &out)?;
+        Ok(out.inner.finish()?)
     }
 
     /// The file to write; `None` for standard output.
@@ -145,87 +143,116 @@ impl Export {
         Ok(Some(path))
     }
 
-    /// Continues after the last entry of the partial file, up to where the ledgers ended when the export began.
-    async fn resume(&self, path: &Path, reader: &AuditReader, ledgers: Vec<Ledger>) -> Result<(), Failure> {
+    /// Writes the whole export anew, of which the partial file may hold the beginning already.
+    async fn resume(&self, path: &Path, database: &Database, log: &Log, new: Plan) -> Result<(), Failure> {
         // Links stay: the file takes its place where they lead.
         let to = at_end_of_links(path);
         let (partial, plan) = (with_suffix(&to, ".partial"), with_suffix(&to, ".partial.json"));
+        refuse_of_others(&partial)?;
+        refuse_of_others(&plan)?;
+        let has_begun = partial.exists();
         // This locks the partial file until the export ends.
-        let mut lines = Lines::open(&partial)?;
-        let Plan { range, ledgers, .. } = match std::fs::read(&plan) {
-            Ok(bytes) => Plan::parse(&bytes, &plan, &ledgers)?,
+        let file = Resumed::open(&partial)?;
+        let found = match std::fs::read(&plan) {
+            // An export removes its plan last: this one was completed.
+            Ok(_) if !has_begun => None,
+            Ok(bytes) => Some(Plan::parse(&bytes, &plan)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_empty() => None,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Without a plan nothing says which export the partial file belongs to: begin it again.
-                lines.file.set_len(0)?;
-                let range = self.conditions.period.range()?;
-                let made = Plan { options: options(), range, ledgers };
-                save_json(&plan, &made)?;
-                made
+                return Err(Failure::Usage(format!(
+                    "{} says nothing of which export it is a part, because {} is missing: remove it, or name another file",
+                    partial.display(),
+                    plan.display()
+                )));
             }
             Err(error) => return Err(with_path(&plan, &error).into()),
         };
-        let query = range.add(self.conditions.timeless()?);
-        let last = lines.last()?;
-        lines.file.seek(SeekFrom::Start(0))?;
-        let mut known = Hashing::new(io::sink());
-        let mut rows = 0;
-        for line in BufReader::new(&lines.file).split(b'\n') {
-            known.write_all(&line?)?;
-            known.write_all(b"\n")?;
-            rows += 1;
-        }
-        let out = Hashing { inner: lines, hash: known.hash, bytes: known.bytes };
-        let mut out = GzipIf::new(out, false);
-        rows += self.write(reader, &query, &ledgers, last.as_ref(), &mut out).await?;
-        let Hashing { inner, hash, bytes } = out.finish()?;
-        inner.file.sync_all()?;
-        self.manifest(path, &ledgers, range, rows, (hash, bytes))?;
-        // If the command is killed between these two steps, the partial file has no plan, and the next run begins
-        // again.
+        let settled = if let Some(found) = found {
+            found.check(&plan, &log.unrecorded(), &log.ledgers).await?;
+            let began_at = found.began_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+            output::remark(&format!(
+                "continues the export that began at {began_at}: later entries are not in it"
+            ));
+            found
+        } else {
+            save_json(&plan, &new)?;
+            new
+        };
+        let query = self.query(&settled)?;
+        let mut out = GzipIf::new(Hashing::new(file), false);
+        let differs = |error: io::Error| match error.kind() {
+            io::ErrorKind::InvalidData => Failure::Lost(format!(
+                "{error} from what the database has there: it was changed, is of another log, or the log was changed since. \
+                 To export what the database holds now, remove {} and {}",
+                partial.display(),
+                plan.display()
+            )),
+            _ => error.into(),
+        };
+        let written = self.write(&log.reader, &query, &settled, &mut out).await;
+        let written = written.map_err(|failure| match failure {
+            Failure::Output(error) => differs(error),
+            other => other,
+        })?;
+        let Hashing { inner, hash, bytes } = out.finish().map_err(differs)?;
+        let file = inner.finish().map_err(differs)?;
+        file.sync_all()?;
+        self.tell(path, database, settled, written, &Hashing { inner: (), hash, bytes })?;
+        replace(&partial, &file, &to).map_err(|error| with_path(&to, &error))?;
         std::fs::remove_file(&plan)?;
-        replace(&partial, &inner.file, &to).map_err(|error| with_path(&to, &error))?;
         Ok(())
     }
 
-    fn manifest(
+    /// What the plan asks. A CSV file has one ledger, or is not described by a manifest.
+    fn query(&self, plan: &Plan) -> Result<AuditQuery, Failure> {
+        let query = plan.range.add(self.conditions.timeless()?);
+        Ok(match plan.ledgers.as_slice() {
+            [one] if self.format == Kind::Csv => query.before_seq(self.end(one.ledger.next_seq)),
+            _ => query,
+        })
+    }
+
+    /// Writes the manifest, if it is asked for.
+    fn tell<W>(
         &self,
         path: &Path,
-        ledgers: &[Ledger],
-        range: Range,
-        rows: u64,
-        (hash, bytes): (Sha256, u64),
+        database: &Database,
+        plan: Plan,
+        written: Written,
+        out: &Hashing<W>,
     ) -> Result<(), Failure> {
         if !self.manifest {
             return Ok(());
         }
         let manifest = Manifest {
             file: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
-            rows,
-            sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
-            bytes,
-            query: options(),
-            range,
+            rows: written.rows,
+            sha256: hex(&out.hash),
+            bytes: out.bytes,
+            format: self.format.name().to_owned(),
+            order: self.format.order().to_owned(),
+            header: written.header,
+            database: database.kind()?.to_owned(),
+            asked: plan.range.add(self.conditions.timeless()?).described(),
+            plan,
             exported_at: Utc::now(),
-            ledgers,
-            tracing_audit: env!("CARGO_PKG_VERSION"),
+            tracing_audit: env!("CARGO_PKG_VERSION").to_owned(),
         };
         save_json(&with_suffix(path, ".manifest.json"), &manifest)
     }
 
-    /// The `seq` at which the ledger's export ends: its length when the export began, or less if the options say so.
-    fn end(&self, ledger: &str, ledgers: &[Ledger]) -> u64 {
-        let head = ledgers.iter().find(|one| one.name == ledger).map_or(0, |one| one.next_seq);
-        self.conditions.before_seq.map_or(head, |before| before.min(head))
+    /// The `seq` at which the export of a ledger of this length ends: there, or before if the options say so.
+    fn end(&self, next_seq: u64) -> u64 {
+        self.conditions.before_seq.map_or(next_seq, |before| before.min(next_seq))
     }
 
     async fn write(
         &self,
         reader: &AuditReader,
         query: &AuditQuery,
-        ledgers: &[Ledger],
-        after: Option<&SequencedEntry>,
+        plan: &Plan,
         out: &mut impl Write,
-    ) -> Result<u64, Failure> {
+    ) -> Result<Written, Failure> {
         let mut progress = Progress::new(self.output.is_some());
         let format = match self.format {
             Kind::Csv if self.raw => ExportFormat::CsvUnescaped,
@@ -234,87 +261,38 @@ impl Export {
             Kind::Ocsf => ExportFormat::Ocsf,
         };
         if self.format == Kind::Csv {
-            add(reader.export_stream(query, format), out, &mut progress).await?;
-            return Ok(progress.entries);
+            let header = add(reader.export_stream(query, format), out, &mut progress).await?;
+            return Ok(Written { rows: progress.entries, header });
         }
-        let all = match &self.conditions.ledger {
-            Some(one) => vec![one.clone()],
-            None => ledgers.iter().map(|ledger| ledger.name.clone()).collect(),
-        };
-        let done = |ledger: &String| after.is_some_and(|after| after.ledger == *ledger);
-        let first = all.iter().position(done).unwrap_or(0);
-        for ledger in all.into_iter().skip(first) {
-            let end = self.end(&ledger, ledgers);
-            let after = after.filter(|after| after.ledger == ledger).map(|after| after.seq + 1);
-            let from = after.or(self.conditions.from_seq).unwrap_or(0);
-            progress.begin(&ledger, from, end);
-            let one = query.clone().from_seq(from).before_seq(end).ledger(ledger);
+        for part in &plan.ledgers {
+            let (from, end) = (self.conditions.from_seq.unwrap_or(0), self.end(part.ledger.next_seq));
+            progress.begin(&part.ledger.name, from, end);
+            let one = query.clone().from_seq(from).before_seq(end).ledger(&part.ledger.name);
             add(reader.export_stream(one, format), out, &mut progress).await?;
         }
-        Ok(progress.entries)
+        Ok(Written { rows: progress.entries, header: None })
     }
 }
 
+/// What was written.
+struct Written {
+    rows: u64,
+    /// The first line of a CSV file, which names its columns.
+    header: Option<String>,
+}
+
+/// Writes the chunks, and returns the first line.
 async fn add(
     chunks: impl Stream<Item = Result<ExportChunk, AuditError>>,
     out: &mut impl Write,
     progress: &mut Progress,
-) -> Result<(), Failure> {
+) -> Result<Option<String>, Failure> {
     let mut chunks = std::pin::pin!(chunks);
+    let mut first = None;
     while let Some(chunk) = chunks.try_next().await? {
+        first = first.or_else(|| Some(String::from_utf8_lossy(&chunk.bytes).lines().next()?.to_owned()));
         out.write_all(&chunk.bytes)?;
         progress.reached(&chunk);
     }
-    Ok(())
-}
-
-/// The command's options, without those that name the database, which may hold a password.
-fn options() -> Vec<String> {
-    let mut options = Vec::new();
-    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    while let Some(argument) = arguments.next() {
-        if argument == "--db" {
-            arguments.next();
-        } else if !argument.starts_with("--db=") {
-            options.push(argument);
-        }
-    }
-    options
-}
-
-/// The plan of an export that can be resumed: its options, and where each ledger ended when it began.
-#[derive(Serialize, Deserialize)]
-struct Plan {
-    options: Vec<String>,
-    #[serde(flatten)]
-    range: Range,
-    ledgers: Vec<Ledger>,
-}
-
-impl Plan {
-    /// Reads the plan of an interrupted export, which must have had the same options. The ledgers must still be as long
-    /// as they were.
-    fn parse(bytes: &[u8], path: &Path, ledgers: &[Ledger]) -> Result<Self, Failure> {
-        let path = path.display();
-        let plan: Self = serde_json::from_slice(bytes).map_err(|_| {
-            Failure::Usage(format!(
-                "{path} is not a plan of this command: remove it, or name another output file"
-            ))
-        })?;
-        if plan.options != options() {
-            return Err(Failure::Usage(format!(
-                "the interrupted export had other options: repeat those, or remove {path} to begin again"
-            )));
-        }
-        let is_complete = |planned: &Ledger| {
-            ledgers.iter().any(|now| now.name == planned.name && now.next_seq >= planned.next_seq)
-        };
-        if !plan.ledgers.iter().all(is_complete) {
-            return Err(Failure::Lost(format!(
-                "a ledger is shorter than when the export began: the database was restored from a backup, \
-                 or is another one. To export what it holds now, remove {path}"
-            )));
-        }
-        Ok(plan)
-    }
+    Ok(first)
 }

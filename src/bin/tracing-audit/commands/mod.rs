@@ -5,8 +5,9 @@
 //! | `query.rs` | shows matching entries |
 //! | `get.rs` | shows one entry, field by field |
 //! | `tail.rs` | shows or copies entries in the order of their commit, continuing where the last run ended |
-//! | `stats.rs` | counts entries, and compares two periods |
 //! | `export.rs` | writes entries to a file, with a manifest; resumes an interrupted export |
+//! | `manifest.rs` | what an export consists of: its plan and its manifest |
+//! | `position.rs` | how far `tail` has come, in which log, with which question |
 //! | `ledgers.rs` | lists the ledgers |
 //! | `reads.rs` | shows the record of who read the log |
 //! | `index.rs` | lists, adds and drops indexes |
@@ -20,7 +21,9 @@ mod export;
 mod get;
 mod index;
 mod ledgers;
+mod manifest;
 mod migrate;
+mod position;
 mod quarantine;
 mod query;
 mod queue;

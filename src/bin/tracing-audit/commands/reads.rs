@@ -15,7 +15,7 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Reads {
-    /// Show at most this many reads of each database.
+    /// Show at most this many reads of each database, the latest; 0 shows all of them.
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     limit: u32,
     #[command(flatten)]
@@ -25,8 +25,9 @@ pub(crate) struct Reads {
 impl Reads {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let (range, logs, mut reads) = (self.period.range()?, database.open().await?, Vec::new());
+        let limit = if self.limit == 0 { u32::MAX } else { self.limit };
         for log in &logs {
-            let found = log.reader.reads(range, self.limit).await?;
+            let found = log.reader.reads(range, limit).await?;
             reads.extend(found.into_iter().map(|read| (log.db(&logs), read)));
         }
         reads.sort_by_key(|(_, read)| Reverse(read.at));

@@ -3,18 +3,21 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, TryStreamExt};
-use serde::{Deserialize, Serialize};
-use tracing_audit::{AuditQuery, AuditReader, SequencedEntry};
+use tracing_audit::{AuditQuery, AuditReader, SequencedEntry, export::csv_lines};
 
+use super::position::{Known, Question, State, source_of};
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Log, one_of},
-    output::{self, Entries, FilePlace, Format, Lines, NewFile, Unfinished, is_stream, with_path},
+    input::{Conditions, Database, Place, entry_at, one_of},
+    output::{
+        self, Entries, FilePlace, Format, Lines, Stdout, Unfinished, is_stream, save_json, stdout_place,
+        with_path,
+    },
 };
 
 #[derive(Args)]
@@ -23,15 +26,27 @@ pub(crate) struct Tail {
     ///
     /// A server or a file that is away is reported once and waited for. A file that was replaced is read anew: the entries
     /// go on if it is the same log, and an error says so if it is another one.
-    ///
-    /// Entries that exist already are shown first only with --state, --output or --from-seq.
     #[arg(short, long)]
     follow: bool,
+    /// As -f, but go on with another log that takes the place of this one, from its beginning.
+    ///
+    /// A line on standard error says so. For a log that is rotated.
+    #[arg(short = 'F', long, conflicts_with_all = ["state", "output"])]
+    follow_name: bool,
+    /// Begin with the last COUNT entries; 0 shows none of those that exist, `all` shows every one [default: 10].
+    ///
+    /// Without this option, all entries are shown with --state, --output, --from-seq, and where an option gives a range of
+    /// time. If --state or --output continue an earlier run, it has no effect.
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = last, conflicts_with = "from_seq")]
+    lines: Option<Last>,
     /// Begin where the last run with this file ended, and keep the position in it.
     ///
     /// No entry is left out, whenever the command is killed and started again. On Linux, if standard output is appended
     /// as JSON Lines to a file that this command may also read, each entry is in that file exactly once. Elsewhere, an
     /// entry that was written just before the command was killed may be written again.
+    ///
+    /// The file also holds the question and the last entry that was read. A run that asks something else, or finds another
+    /// log, is refused. Times such as 30d count from the first run.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Append to this file, as JSON Lines, the entries that follow its last one.
@@ -39,64 +54,109 @@ pub(crate) struct Tail {
     /// Each entry is in the file exactly once, whenever the command is killed and started again. A file that does not
     /// exist is made for this user alone. A device or a pipe is written to as it is, and keeps no position; - means
     /// standard output.
+    ///
+    /// FILE.source.json says what was asked. A run that asks something else, or whose log does not have the last entry of
+    /// FILE as it is there, is refused. `compare --against FILE` compares the others. Times such as 30d count from the
+    /// first run.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["state", "format"])]
     output: Option<PathBuf>,
     /// The output format [default: a table on a terminal, JSON Lines elsewhere].
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<TailFormat>,
     #[command(flatten)]
-    conditions: Conditions,
+    pub(crate) conditions: Conditions,
 }
 
-/// The content of the state file.
-#[derive(Serialize, Deserialize)]
-struct State {
-    ledger: String,
-    next_seq: u64,
-    /// Standard output and its length, if it is a file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    output: Option<FilePlace>,
+/// The entries with which to begin.
+#[derive(Clone, Copy)]
+enum Last {
+    All,
+    Count(u32),
 }
 
-impl State {
-    fn new(ledger: String, next_seq: u64) -> Self {
-        Self { ledger, next_seq, output: None }
+fn last(text: &str) -> Result<Last, String> {
+    if text == "all" {
+        return Ok(Last::All);
     }
+    text.parse().map(Last::Count).map_err(|_| "give a number of entries, or all".to_owned())
+}
+
+/// The number of entries with which to begin if nothing says where, as for `tail` of files.
+const LAST: u32 = 10;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TailFormat {
+    /// A table for people.
+    Table,
+    /// JSON Lines: one object in each line.
+    Jsonl,
+    /// CSV with the columns of an export, in the order of commit. The header comes first, except in a file that is not empty.
+    Csv,
 }
 
 impl Tail {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        for path in self.output.iter().chain(&self.state) {
+        for path in self.output.iter().map(|path| source_of(path)).chain(self.output.clone()) {
+            database.refuse_output(&path)?;
+        }
+        if let Some(path) = &self.state {
             database.refuse_output(path)?;
         }
-        let Log { reader, ledgers, .. } = database.open_one().await?;
-        let ledger = one_of(self.conditions.ledger.as_ref(), &ledgers)?;
-        let head = ledgers.iter().find(|one| one.name == ledger).map_or(0, |one| one.next_seq);
-        let query = self.conditions.query()?.ledger(&ledger);
-        let (mut to, known) = self.destination(&ledger)?;
-        if self.follow && self.conditions.before_seq.is_some() {
+        let log = database.open_one().await?;
+        let ledger = one_of(self.conditions.ledger.as_ref(), &log.ledgers)?;
+        let head = log.ledgers.iter().find(|one| one.name == ledger).map_or(0, |one| one.next_seq);
+        let is_followed = self.follow || self.follow_name;
+        if is_followed && self.conditions.before_seq.is_some() {
             return Err(Failure::Usage("--before-seq cannot be combined with --follow".to_owned()));
         }
-        let from = self.first_seq(known, &ledger, head)?;
-        to.save_position(ledger.clone(), from)?;
-        if self.follow {
-            return follow(&reader, query, from, &ledger, &mut to).await;
+        // For what is looked at and not shown.
+        let unrecorded = log.unrecorded();
+        let mut question = Question::new(&self.conditions, &ledger, self.format_in_pipes())?;
+        let (mut to, known) = self.destination(&ledger)?;
+        if let Some(known) = &known {
+            question = known.check(question, &unrecorded, head).await?;
         }
-        let head = self.conditions.before_seq.map_or(head, |before| before.min(head));
-        let entries = reader.stream(query.from_seq(from).before_seq(head)).try_ready_chunks(ENTRIES_AT_ONCE);
-        let mut entries = std::pin::pin!(entries);
+        let query = question.range.add(self.conditions.timeless()?).ledger(&ledger);
+        let (from, last) = if let Some(known) = &known {
+            (known.next_seq.max(self.conditions.from_seq.unwrap_or(0)), known.last)
+        } else {
+            let from = self.first_seq(&unrecorded, &query, head).await?;
+            (from, Place::before(&unrecorded, &ledger, from.min(head)).await?)
+        };
+        to.begin(&question, from.min(head), last)?;
+        if is_followed {
+            let last = Place::before(&unrecorded, &ledger, head).await?;
+            let followed = Followed { query, ledger, from, last, by_name: self.follow_name, unrecorded };
+            return followed.run(&log.reader, &question, &mut to).await;
+        }
+        let end = self.conditions.before_seq.map_or(head, |before| before.min(head));
+        let entries = log.reader.stream(query.from_seq(from).before_seq(end));
+        let mut entries = std::pin::pin!(entries.try_ready_chunks(ENTRIES_AT_ONCE));
         while let Some(found) = entries.try_next().await.map_err(|failed| failed.1)? {
             to.add(&found)?;
             if let Some(last) = found.last() {
-                to.save_position(ledger.clone(), last.seq + 1)?;
+                to.save_position(&question, last.seq + 1, Some(Place::of(last)))?;
             }
         }
-        to.save_position(ledger, head.max(from))
+        // Also what does not match was looked at.
+        let end = end.max(from.min(head));
+        to.save_position(&question, end, Place::before(&unrecorded, &ledger, end).await?)
+    }
+
+    /// The format of standard output, unless that is a terminal.
+    fn format_in_pipes(&self) -> Option<&'static str> {
+        if self.output.is_some() || output::is_terminal() {
+            return None;
+        }
+        Some(match self.format {
+            None | Some(TailFormat::Jsonl) => "JSON Lines",
+            Some(TailFormat::Csv) => "CSV",
+            Some(TailFormat::Table) => "a table",
+        })
     }
 
     /// The destination of the entries, and the position where the last run ended, if there was one.
-    fn destination(&self, ledger: &str) -> Result<(Destination, Option<State>), Failure> {
-        let begin = || State::new(ledger.to_owned(), 0);
+    fn destination(&self, ledger: &str) -> Result<(Destination, Option<Known>), Failure> {
         if let Some(path) = self.output.as_ref().filter(|path| path.as_os_str() != "-") {
             if is_stream(path) {
                 let file = OpenOptions::new().append(true).open(path);
@@ -104,78 +164,132 @@ impl Tail {
                 return Ok((Destination::Stream(file), None));
             }
             let mut lines = Lines::open(path)?;
-            let last = lines.last()?.map(|last| State::new(last.ledger, last.seq + 1));
-            return Ok((Destination::File(lines), Some(last.unwrap_or_else(begin))));
+            let known = lines.last()?.map(|last| Known::of_copy(path, last)).transpose()?;
+            let source = known.is_none().then(|| source_of(path));
+            return Ok((Destination::File { lines, source }, known));
         }
-        let shown = Entries::new(self.format, self.conditions.period.tz);
-        let Some(path) = &self.state else {
-            return Ok((Destination::Shown { shown, state: None, unfinished: None }, None));
+        let format = match self.format {
+            None => None,
+            Some(TailFormat::Table) => Some(Format::Table),
+            Some(TailFormat::Jsonl) => Some(Format::Jsonl),
+            Some(TailFormat::Csv) => {
+                output::refuse_terminal()?;
+                Some(Format::Jsonl)
+            }
         };
-        let state = load(path)?;
-        let output = state.as_ref().and_then(|state| state.output);
+        let is_csv = self.format == Some(TailFormat::Csv);
+        let shown = (!is_csv).then(|| Entries::new(format, self.conditions.period.tz));
+        let state = self.state.as_deref().map(State::load).transpose()?.flatten();
+        let output = state.as_ref().and_then(|state| state.output).filter(|_| !is_csv);
         let unfinished = output.and_then(|place| Unfinished::since(place, ledger));
-        let to = Destination::Shown { shown, state: Some(path.clone()), unfinished };
-        Ok((to, Some(state.unwrap_or_else(begin))))
+        let to = Destination::Shown { shown, state: self.state.clone(), unfinished };
+        let known = self.state.as_ref().zip(state).map(|(path, state)| Known::of_state(path, state));
+        Ok((to, known))
     }
 
-    /// The `seq` at which to begin.
-    fn first_seq(&self, known: Option<State>, ledger: &str, head: u64) -> Result<u64, Failure> {
-        match known {
-            Some(state) if state.ledger != ledger => {
-                let message = format!(
-                    "the last run read the ledger {:?}, not {ledger:?}: name another file for this ledger",
-                    state.ledger
-                );
-                Err(Failure::Usage(message))
-            }
-            Some(state) if state.next_seq > head => Err(Failure::Lost(format!(
-                "the ledger {ledger:?} ends at seq {head}, before {}, where the last run ended: the database was \
-                 restored from a backup, or is another one. To read it from the beginning, name another file",
-                state.next_seq
-            ))),
-            Some(state) => Ok(state.next_seq.max(self.conditions.from_seq.unwrap_or(0))),
-            // Without an earlier run, follow only new entries, or show all that exist.
-            None if self.follow => Ok(self.conditions.from_seq.unwrap_or(head)),
-            None => Ok(self.conditions.from_seq.unwrap_or(0)),
+    /// The `seq` at which a first run begins.
+    async fn first_seq(&self, reader: &AuditReader, query: &AuditQuery, head: u64) -> Result<u64, Failure> {
+        if let Some(from) = self.conditions.from_seq {
+            return Ok(from);
         }
+        let is_kept = self.state.is_some() || self.output.is_some();
+        let count = match self.lines {
+            Some(Last::Count(count)) => count,
+            None if !is_kept && self.conditions.period.given().is_empty() => LAST,
+            Some(Last::All) | None => return Ok(0),
+        };
+        let mut first = self.conditions.before_seq.map_or(head, |before| before.min(head));
+        if count > 0 {
+            let latest = query.clone().newest_first().before_seq(first).limit(count);
+            let mut latest = std::pin::pin!(reader.stream(latest));
+            while let Some(found) = latest.try_next().await? {
+                first = found.seq;
+            }
+        }
+        Ok(first)
     }
 }
 
-/// Waits for new entries and adds them to the destination. Errors of the database are reported, and the wait goes on.
-async fn follow(
-    reader: &AuditReader,
+/// A log whose new entries are waited for.
+struct Followed {
     query: AuditQuery,
+    ledger: String,
     from: u64,
-    ledger: &str,
-    to: &mut Destination,
-) -> Result<(), Failure> {
-    let mut entries = std::pin::pin!(reader.follow_matching(query, from).ready_chunks(ENTRIES_AT_ONCE));
-    // The error that was reported since the last entry. It repeats for as long as its cause lasts.
-    let mut reported = None;
-    while let Some(found) = entries.next().await {
-        let mut whole = Vec::with_capacity(found.len());
-        for entry in found {
-            match entry {
-                Ok(entry) => whole.push(entry),
-                Err(error) if error.is_query() => return Err(error.into()),
-                // The database may be reachable again later.
-                Err(error) => {
-                    let failure = Failure::from(error);
-                    let message = failure.message();
-                    if reported.as_ref() != Some(&message) {
-                        output::report(&failure);
-                        reported = Some(message);
+    /// An entry of this log: the last one when the wait began, and then the last one that was shown.
+    last: Option<Place>,
+    /// Whether another log that takes the place of this one is followed from its beginning.
+    by_name: bool,
+    unrecorded: AuditReader,
+}
+
+impl Followed {
+    /// Waits for new entries and adds them to the destination.
+    async fn run(
+        mut self,
+        reader: &AuditReader,
+        question: &Question,
+        to: &mut Destination,
+    ) -> Result<(), Failure> {
+        while self.until_replaced(reader, question, to).await? {
+            output::remark("the database holds another log now, which follows from its beginning");
+            (self.from, self.last) = (0, None);
+        }
+        Ok(())
+    }
+
+    /// The same, until another log has taken the place of this one; `false` if that is not to be followed. Errors of the
+    /// database are reported, and the wait goes on.
+    async fn until_replaced(
+        &mut self,
+        reader: &AuditReader,
+        question: &Question,
+        to: &mut Destination,
+    ) -> Result<bool, Failure> {
+        let entries = reader.follow_matching(self.query.clone(), self.from);
+        let mut entries = std::pin::pin!(entries.ready_chunks(ENTRIES_AT_ONCE));
+        // The error that was reported since the last entry. It repeats for as long as its cause lasts.
+        let mut reported = None;
+        while let Some(found) = entries.next().await {
+            let mut whole = Vec::with_capacity(found.len());
+            for entry in found {
+                match entry {
+                    Ok(entry) => whole.push(entry),
+                    Err(error) if error.is_query() => return Err(error.into()),
+                    // The database may be reachable again later.
+                    Err(error) => {
+                        let failure = Failure::from(error);
+                        let message = failure.message();
+                        if reported.as_ref() != Some(&message) {
+                            output::report(&failure);
+                            reported = Some(message);
+                        }
                     }
                 }
             }
+            if let Some(last) = whole.last() {
+                reported = None;
+                self.last = Some(Place::of(last));
+                to.add(&whole)?;
+                to.save_position(question, last.seq + 1, self.last)?;
+            } else if self.by_name && self.is_replaced().await {
+                return Ok(true);
+            }
         }
-        if let Some(last) = whole.last() {
-            reported = None;
-            to.add(&whole)?;
-            to.save_position(ledger.to_owned(), last.seq + 1)?;
+        Ok(false)
+    }
+
+    /// Whether the database answers, and is another log.
+    async fn is_replaced(&self) -> bool {
+        let Some(last) = &self.last else { return false };
+        match entry_at(&self.unrecorded, &self.ledger, last.seq).await {
+            Ok(Some(found)) => found.entry.id != last.id,
+            // Removed, or not there yet.
+            Ok(None) => self.unrecorded.ledgers().await.is_ok_and(|ledgers| {
+                ledgers.iter().all(|ledger| ledger.name != self.ledger || ledger.next_seq <= last.seq)
+            }),
+            Err(_) => false,
         }
     }
-    Ok(())
 }
 
 /// The number of entries that are written at a time, before the state is saved.
@@ -183,10 +297,10 @@ const ENTRIES_AT_ONCE: usize = 500;
 
 /// The destination of the entries, which also keeps the position.
 enum Destination {
-    /// Standard output, with the position in a state file, if there is one.
-    Shown { shown: Entries, state: Option<PathBuf>, unfinished: Option<Unfinished> },
-    /// A file, whose last line is the position.
-    File(Lines),
+    /// Standard output, as CSV without `shown`; with the position in a state file, if there is one.
+    Shown { shown: Option<Entries>, state: Option<PathBuf>, unfinished: Option<Unfinished> },
+    /// A file, whose last line is the position. `source` is to say what was asked, if the file is empty.
+    File { lines: Lines, source: Option<PathBuf> },
     /// A device or a pipe, without a position.
     Stream(File),
 }
@@ -201,9 +315,23 @@ fn as_lines(found: &[SequencedEntry]) -> Result<Vec<u8>, Failure> {
 }
 
 impl Destination {
+    /// Keeps what is asked, and where it begins.
+    fn begin(&mut self, question: &Question, next_seq: u64, last: Option<Place>) -> Result<(), Failure> {
+        if let Self::File { source: Some(path), .. } = self {
+            save_json(path, question)?;
+        }
+        if let Self::Shown { shown: None, .. } = self
+            && stdout_place().is_none_or(FilePlace::is_empty)
+        {
+            Stdout::default().write_all(&csv_lines(&[], true)?)?;
+        }
+        self.save_position(question, next_seq, last)
+    }
+
     fn add(&mut self, found: &[SequencedEntry]) -> Result<(), Failure> {
         match self {
-            Self::Shown { shown, unfinished, .. } => {
+            Self::Shown { shown: None, .. } => Ok(Stdout::default().write_all(&csv_lines(found, false)?)?),
+            Self::Shown { shown: Some(shown), unfinished, .. } => {
                 for entry in found {
                     if unfinished.as_ref().is_some_and(|unfinished| unfinished.holds(entry)) {
                         continue;
@@ -216,42 +344,30 @@ impl Destination {
                 }
                 Ok(())
             }
-            Self::File(lines) => Ok(lines.write_all(&as_lines(found)?)?),
+            Self::File { lines, .. } => Ok(lines.write_all(&as_lines(found)?)?),
             Self::Stream(file) => Ok(file.write_all(&as_lines(found)?)?),
         }
     }
 
-    fn save_position(&mut self, ledger: String, next_seq: u64) -> Result<(), Failure> {
+    fn save_position(
+        &mut self,
+        question: &Question,
+        next_seq: u64,
+        last: Option<Place>,
+    ) -> Result<(), Failure> {
         if let Self::Shown { shown, state, unfinished } = self {
-            shown.flush()?;
+            match shown {
+                Some(shown) => shown.flush()?,
+                None => Stdout::default().flush()?,
+            }
             if let Some(path) = state {
                 // Some of the entries already written are still to come: keep the earlier length, to recognise them
                 // again.
-                let output = unfinished
-                    .as_ref()
-                    .map_or_else(output::stdout_place, |unfinished| Some(unfinished.place));
-                save(path, &State { ledger, next_seq, output })?;
+                let output =
+                    unfinished.as_ref().map_or_else(stdout_place, |unfinished| Some(unfinished.place));
+                State::new(question, next_seq, last, output).save(path)?;
             }
         }
         Ok(())
     }
-}
-
-fn load(path: &Path) -> Result<Option<State>, Failure> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|_| {
-            Failure::Usage(format!(
-                "{} is not a state file of this command: name another file",
-                path.display()
-            ))
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(with_path(path, &error).into()),
-    }
-}
-
-fn save(path: &Path, state: &State) -> Result<(), Failure> {
-    let mut file = NewFile::create(path)?;
-    file.write_all(&serde_json::to_vec(state).map_err(std::io::Error::from)?)?;
-    Ok(file.finish()?)
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tracing_audit::{AuditLog, AuditReader, Store, migrate::Migrate, reader::Ledger};
+use unicode_width::UnicodeWidthChar;
 
 use super::conditions::Conditions;
 use crate::{
@@ -26,7 +27,13 @@ pub(crate) struct Database {
     /// Your name, under which each read is recorded in the database; the command `reads` shows the record.
     ///
     /// A read that cannot be recorded is not answered.
-    #[arg(long = "as", env = "TRACING_AUDIT_AS", value_name = "NAME", global = true)]
+    #[arg(
+        long = "as",
+        env = "TRACING_AUDIT_AS",
+        value_name = "NAME",
+        global = true,
+        value_parser = visible_name
+    )]
     recorded_as: Option<String>,
 }
 
@@ -40,6 +47,11 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// A reader whose reads are not recorded: for what is looked at and not shown.
+    pub(crate) fn unrecorded(&self) -> AuditReader {
+        AuditReader::new(self.store.clone())
+    }
+
     /// The database's name, if `all` are several.
     pub(crate) fn db(&self, all: &[Self]) -> Option<&str> {
         (all.len() > 1).then_some(&*self.name)
@@ -63,6 +75,11 @@ impl Database {
             [one] => Ok(one),
             _ => Err(Failure::Usage("this command takes one --db at a time".to_owned())),
         }
+    }
+
+    /// Which kind of database it is.
+    pub(crate) fn kind(&self) -> Result<&'static str, Failure> {
+        Ok(if own_files(self.one()?).is_some() { "SQLite" } else { "PostgreSQL" })
     }
 
     fn named(&self) -> Result<Vec<&str>, Failure> {
@@ -209,6 +226,17 @@ pub(crate) fn sources<'a>(logs: &'a [Log], conditions: &Conditions) -> Result<Ve
         only.label.clear();
     }
     Ok(sources)
+}
+
+/// A name that the record of reads shows.
+fn visible_name(name: &str) -> Result<String, String> {
+    let is_visible = |c: char| !c.is_whitespace() && !c.is_control() && UnicodeWidthChar::width(c) > Some(0);
+    if name.chars().any(is_visible) {
+        return Ok(name.to_owned());
+    }
+    Err("a reader is recorded by a name, and this one is empty: give yours, or leave the option out and the variable \
+         TRACING_AUDIT_AS unset"
+        .to_owned())
 }
 
 /// The database's name without parts that may be secret: the file, or the URL's host, port and path.

@@ -5,14 +5,17 @@
 //! | `database.rs` | opens the databases of `--db`, and selects their ledgers |
 //! | `conditions.rs` | makes a query of the options that select entries |
 //! | `criteria.rs` | reads the language of `--where`, and the values of options, in which `*` stands for any text |
+//! | `place.rs` | an entry by which a log is recognised again |
 //! | `period.rs` | makes a range of time of `--on`, `--month`, `--since` and `--before`, in the zone of `--tz` |
 
 mod conditions;
 mod criteria;
 mod database;
 mod period;
+mod place;
 
 pub(crate) use conditions::{Conditions, one_of};
 pub(crate) use criteria::fields;
 pub(crate) use database::{Database, Log, Source, sources};
 pub(crate) use period::{Period, Range};
+pub(crate) use place::{Place, entry_at};

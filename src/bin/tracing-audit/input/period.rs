@@ -37,7 +37,7 @@ pub(crate) struct Period {
 }
 
 /// A range of time that includes `since` and excludes `before`, and such a range of the time of commit.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Range {
     pub(crate) since: Option<DateTime<Utc>>,
     pub(crate) before: Option<DateTime<Utc>>,
@@ -122,6 +122,25 @@ impl Period {
         let length = before.unwrap_or_else(Utc::now) - since;
         let earlier = since.checked_sub_signed(length).ok_or_else(beyond)?;
         Ok(range(Some(earlier), Some(since)))
+    }
+
+    /// The options as they were given, each with its value.
+    pub(crate) fn given(&self) -> Vec<String> {
+        let options = [
+            ("--on", &self.on),
+            ("--month", &self.month),
+            ("--since", &self.since),
+            ("--before", &self.before),
+            ("--committed-since", &self.committed_since),
+            ("--committed-before", &self.committed_before),
+        ];
+        let given =
+            options.into_iter().filter_map(|(name, value)| Some([name, " ", value.as_deref()?].concat()));
+        let mut given: Vec<_> = given.collect();
+        if !given.is_empty() {
+            given.push(format!("--tz {}", self.tz));
+        }
+        given
     }
 
     fn midnight(&self, day: NaiveDate) -> Result<DateTime<Utc>, Failure> {

@@ -139,6 +139,45 @@ pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
     .map_err(|error| with_path(path, &error))
 }
 
+/// Refuses a file that this command may not have made: one that belongs to another user or that others may change, a link,
+/// a pipe.
+pub(crate) fn refuse_of_others(path: &Path) -> Result<(), Failure> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    let fault = if !found.is_file() {
+        "is not a file"
+    } else if is_of_another(&found) {
+        "belongs to another user"
+    } else if others_may_change(&found) {
+        "may be changed by others"
+    } else {
+        return Ok(());
+    };
+    let path = path.display();
+    Err(Failure::Usage(format!(
+        "{path} {fault}, so nothing is continued from it: remove it, or name another file"
+    )))
+}
+
+#[cfg(unix)]
+fn is_of_another(found: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::uid(found) != rustix::process::geteuid().as_raw()
+}
+
+#[cfg(unix)]
+fn others_may_change(found: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::mode(found) & 0o022 != 0
+}
+
+#[cfg(not(unix))]
+fn is_of_another(_found: &Metadata) -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn others_may_change(_found: &Metadata) -> bool {
+    false
+}
+
 /// The error, with the name of the file in its message.
 pub(crate) fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))

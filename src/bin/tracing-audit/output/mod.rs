@@ -12,6 +12,7 @@
 //! | `files.rs` | writes files that appear only when they are complete; what exists keeps its owner and its mode |
 //! | `temporary.rs` | temporary files, which also a signal that ends the command removes |
 //! | `lines.rs` | appends to a JSON Lines file whose last line says where to continue |
+//! | `resumed.rs` | continues a file whose beginning must be what is written |
 //! | `unfinished.rs` | finds the entries that a killed command had already written to standard output |
 //! | `progress.rs` | shows how far an export has come |
 //! | `sinks.rs` | hashes and compresses an export on its way to the file |
@@ -22,6 +23,7 @@ mod files;
 mod json;
 mod lines;
 mod progress;
+mod resumed;
 mod sinks;
 mod stderr;
 mod stdout;
@@ -32,11 +34,14 @@ mod unfinished;
 
 pub(crate) use chart::{chart_width, print_chart};
 pub(crate) use entries::{Entries, Format};
-pub(crate) use files::{NewFile, at_end_of_links, is_stream, replace, save_json, with_path, with_suffix};
+pub(crate) use files::{
+    NewFile, at_end_of_links, is_stream, refuse_of_others, replace, save_json, with_path, with_suffix,
+};
 pub(crate) use json::{FromDatabase, print_json};
 pub(crate) use lines::Lines;
 pub(crate) use progress::Progress;
-pub(crate) use sinks::{GzipIf, Hashing};
+pub(crate) use resumed::Resumed;
+pub(crate) use sinks::{GzipIf, Hashing, hex};
 pub(crate) use stderr::{remark, report, tell_order, warn_if_it_scans};
 pub(crate) use stdout::{Stdout, print_line, print_styled};
 pub(crate) use table::{Cells, print_table, print_table_by_database, shown_time};

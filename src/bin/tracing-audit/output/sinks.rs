@@ -31,6 +31,12 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// The hash as hexadecimal digits.
+pub(crate) fn hex(hash: &Sha256) -> String {
+    let digest = hash.clone().finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
 pub(crate) enum GzipIf<W: Write> {
     Plain(io::BufWriter<W>),
     Gzip(io::BufWriter<GzEncoder<W>>),

@@ -38,6 +38,10 @@ impl FilePlace {
         found.is_file().then_some(place)
     }
 
+    pub(crate) fn is_empty(self) -> bool {
+        self.length == 0
+    }
+
     /// Whether the path names this file, whatever its length is now.
     pub(crate) fn is_of(self, path: &Path) -> bool {
         Self::of(path).is_some_and(|found| (found.device, found.inode) == (self.device, self.inode))

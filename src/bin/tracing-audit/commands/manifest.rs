@@ -1,0 +1,134 @@
+//! What an export consists of: settled when it begins, kept in its plan while it runs, told in its manifest.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tracing_audit::{AuditReader, reader::Ledger};
+
+use crate::{
+    failure::Failure,
+    input::{Place, Range},
+};
+
+/// A ledger as far as it is exported.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Part {
+    /// The ledger, and its length when the export began: later entries are not in the file.
+    #[serde(flatten)]
+    pub(crate) ledger: Ledger,
+    /// Its last entry at that time. `None` if that was removed, or there was none.
+    last: Option<Place>,
+}
+
+/// What an export consists of. It is settled once, when the export begins: a time such as `30d` is the same moment in the
+/// file, in the plan and in the manifest, whenever the export is continued.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// The command's options, without those that name the database.
+    pub(crate) query: Vec<String>,
+    #[serde(flatten)]
+    pub(crate) range: Range,
+    pub(crate) began_at: DateTime<Utc>,
+    pub(crate) ledgers: Vec<Part>,
+}
+
+impl Plan {
+    /// The plan of an export of these ledgers that begins now. The reader should be one whose reads are not recorded.
+    pub(crate) async fn new(
+        reader: &AuditReader,
+        range: Range,
+        ledgers: Vec<Ledger>,
+    ) -> Result<Self, Failure> {
+        let mut parts = Vec::new();
+        for ledger in ledgers {
+            let last = Place::before(reader, &ledger.name, ledger.next_seq).await?;
+            parts.push(Part { ledger, last });
+        }
+        Ok(Self { query: options(), range, began_at: Utc::now(), ledgers: parts })
+    }
+
+    /// Reads the plan of an interrupted export.
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Self, Failure> {
+        serde_json::from_slice(bytes).map_err(|_| {
+            let path = path.display();
+            Failure::Usage(format!(
+                "{path} is not a plan of this command: remove it, or name another output file"
+            ))
+        })
+    }
+
+    /// Refuses to continue by other options, or with another log than the one with which the export began.
+    pub(crate) async fn check(
+        &self,
+        path: &Path,
+        reader: &AuditReader,
+        now: &[Ledger],
+    ) -> Result<(), Failure> {
+        let path = path.display();
+        if self.query != options() {
+            return Err(Failure::Usage(format!(
+                "the interrupted export had other options ({}): repeat those, or remove {path} to begin again",
+                self.query.join(" ")
+            )));
+        }
+        let remedy =
+            format!("Give the database with which the export began, or remove {path} to export this one");
+        for Part { ledger, last } in &self.ledgers {
+            let (name, planned) = (&ledger.name, ledger.next_seq);
+            let next_seq = now.iter().find(|one| one.name == *name).map_or(0, |one| one.next_seq);
+            if next_seq < planned {
+                return Err(Failure::Lost(format!(
+                    "the ledger {name:?} ends at seq {next_seq}, and ended at {planned} when the export began: the \
+                     database was restored from a backup, or is another one. {remedy}"
+                )));
+            }
+            if let Some(last) = last {
+                last.check(reader, name, "the last one when the export began", &remedy).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The manifest, which describes an exported file.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) file: String,
+    pub(crate) rows: u64,
+    /// The SHA-256 of the file's bytes, after compression.
+    pub(crate) sha256: String,
+    pub(crate) bytes: u64,
+    /// What the file's lines are.
+    pub(crate) format: String,
+    /// The order of the entries.
+    pub(crate) order: String,
+    /// The first line, if it names the columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) header: Option<String>,
+    /// The database's kind.
+    pub(crate) database: String,
+    /// Every condition, as the record of reads has it.
+    pub(crate) asked: Map<String, Value>,
+    /// The options, the ranges of time that they gave, when it began, and the length of each ledger then.
+    #[serde(flatten)]
+    pub(crate) plan: Plan,
+    pub(crate) exported_at: DateTime<Utc>,
+    /// The version of this crate.
+    pub(crate) tracing_audit: String,
+}
+
+/// The command's options, without those that name the database, which may hold a password.
+pub(crate) fn options() -> Vec<String> {
+    let mut options = Vec::new();
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    while let Some(argument) = arguments.next() {
+        if argument == "--db" {
+            arguments.next();
+        } else if !argument.starts_with("--db=") {
+            options.push(argument);
+        }
+    }
+    options
+}
