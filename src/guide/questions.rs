@@ -136,6 +136,12 @@
 //! tracing-audit tail --state seen
 //! ```
 //!
+//! And whether all that was handed out then is there, unchanged and in the same order; its manifest says what was asked.
+//!
+//! ```sh
+//! tracing-audit compare --against acme.jsonl.gz
+//! ```
+//!
 //! # 15. Who looked at this log, if readers give their names (`--as`, or the variable `TRACING_AUDIT_AS`).
 //!
 //! ```sh

@@ -10,8 +10,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use commands::{
-    Checkpoint, Completions, Export, Get, Index, LedgerAction, MigrateTables, Quarantine, Query, Queue,
-    Reads, Stats, Tail, Verify, list_ledgers, print_man_page,
+    Checkpoint, Compare, Completions, Export, Get, Index, LedgerAction, MigrateTables, Quarantine, Query, Queue, Reads, Stats, Tail, Verify, list_ledgers, print_man_page,
 };
 use failure::{EXIT_CODES, Failure};
 use input::Database;
@@ -43,6 +42,12 @@ enum Command {
     ///
     /// The file appears under its name only when it is complete.
     Export(Export),
+    /// Compare an earlier export with what the database holds now.
+    ///
+    /// Says that every entry of the file is there, unchanged and in the same order, or names each that is missing or
+    /// changed, and how many came since. The exit code is 0 if nothing differs, and 1 otherwise. Both sides are read once,
+    /// and memory is constant.
+    Compare(Compare),
     /// List the ledgers, their sizes, and when each was last written.
     Ledgers,
     /// Show who read the log, latest read first.
@@ -125,6 +130,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Tail(tail) => tail.run(database).await,
         Command::Stats(stats) => stats.run(database).await,
         Command::Export(export) => export.run(database).await,
+        Command::Compare(compare) => compare.run(database).await,
         Command::Ledgers => list_ledgers(database).await,
         Command::Reads(reads) => reads.run(database).await,
         Command::Index { action } => action.run(database).await,

@@ -3,6 +3,7 @@
 //! | file | what it tests |
 //! |---|---|
 //! | `conditions` | what each condition finds, and what cannot be meant |
+//! | `compare` | an earlier export, compared with what the database holds now |
 //! | `export` | an export that is interrupted and resumed |
 //! | `operator` | tables, indexes, the queue, completions and the manual |
 //! | `outputs` | the files that it writes: who may read them, what exists already, devices, pipes, links, signals |
@@ -13,6 +14,7 @@
 //! | `tail` | a copy that is killed amid its work |
 
 mod conditions;
+mod compare;
 mod export;
 mod operator;
 #[cfg(unix)]

@@ -5,7 +5,9 @@
 //! | `query.rs` | shows matching entries |
 //! | `get.rs` | shows one entry, field by field |
 //! | `tail.rs` | shows or copies entries in the order of their commit, continuing where the last run ended |
+//! | `stats.rs` | counts entries, and compares two periods |
 //! | `export.rs` | writes entries to a file, with a manifest; resumes an interrupted export |
+//! | `compare.rs` | compares an earlier export with what the database holds now |
 //! | `manifest.rs` | what an export consists of: its plan and its manifest |
 //! | `position.rs` | how far `tail` has come, in which log, with which question |
 //! | `ledgers.rs` | lists the ledgers |
@@ -17,6 +19,7 @@
 //! | `verify.rs` | verifies a ledger, prints checkpoints and the state of the tree |
 //! | `shell.rs` | prints completions and the manual page |
 
+mod compare;
 mod export;
 mod get;
 mod index;
@@ -33,6 +36,7 @@ mod stats;
 mod tail;
 mod verify;
 
+pub(crate) use compare::Compare;
 pub(crate) use export::Export;
 pub(crate) use get::Get;
 pub(crate) use index::Action as Index;

@@ -1,0 +1,422 @@
+//! The command `compare`: compares an earlier export with what the database holds now.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Parser, Subcommand};
+use flate2::bufread::MultiGzDecoder;
+use futures_util::TryStreamExt;
+use serde::Serialize;
+use serde_json::Value;
+use tracing_audit::{AuditQuery, SequencedEntry, reader::Ledger};
+use uuid::Uuid;
+
+use super::{
+    export::{Export, Kind},
+    manifest::{Manifest, Plan},
+    position::{load_source, source_of},
+    tail::Tail,
+};
+use crate::{
+    failure::Failure,
+    input::{Conditions, Database, Log},
+    output::{self, Hashing, harmless, hex, with_path, with_suffix},
+};
+
+#[derive(Args)]
+pub(crate) struct Compare {
+    /// What was handed out: JSON Lines of `export`, compressed by gzip or not, or a copy of `tail --output`.
+    #[arg(long, value_name = "FILE")]
+    against: PathBuf,
+    /// The manifest of that export [default: FILE.manifest.json, if there is one].
+    ///
+    /// It says what was asked and how long the ledgers were. Without one, give the conditions of the export again; what the
+    /// database holds behind the last entry of FILE then counts as new.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Print each difference, and the counts at the end, as JSON Lines.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    conditions: Conditions,
+}
+
+/// The differences of each kind that are shown to people.
+const SHOWN: u64 = 20;
+
+/// The most bytes of a line. No entry has as many.
+const LONGEST: u64 = 1 << 28;
+
+/// What was asked when the file was written.
+struct Asked {
+    query: AuditQuery,
+    /// The length of each ledger then, if it is known.
+    plan: Option<Plan>,
+    /// The file's SHA-256, if it is known.
+    sha256: Option<String>,
+}
+
+/// An earlier command line.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    _database: Database,
+    #[command(subcommand)]
+    command: Earlier,
+}
+
+#[derive(Subcommand)]
+enum Earlier {
+    Export(Export),
+    Tail(Tail),
+}
+
+/// A difference.
+#[derive(Serialize)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+enum Finding<'a> {
+    /// The ledger has another entry at this place, or other contents.
+    Changed { ledger: &'a str, seq: u64, id: Uuid, fields: Vec<String> },
+    /// The ledger has no entry at this place.
+    Missing { ledger: &'a str, seq: u64, id: Uuid },
+    /// The file lacks an entry that lies between its own.
+    Added { ledger: &'a str, seq: u64, id: Uuid },
+    /// A line of the file is not an entry, or not in the order of an export.
+    Line { line: u64, fault: &'a str },
+    /// The file is not the one that its manifest describes.
+    File { sha256: &'a str, manifest: &'a str },
+}
+
+impl Compare {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let asked = self.asked()?;
+        let log = database.open_one().await?;
+        let mut report = Report::new(self.json);
+        if let Some(manifest) = &asked.sha256 {
+            let found = sha256_of(&self.against)?;
+            if found != *manifest {
+                report.add(&Finding::File { sha256: &found, manifest })?;
+            }
+        }
+        let mut file = Entries::open(&self.against)?;
+        file.advance(&mut report)?;
+        let mut seen = HashSet::new();
+        while let Some(next) = &file.next {
+            let ledger = next.ledger.clone();
+            if seen.insert(ledger.clone()) {
+                compare_ledger(&log, &asked, &ledger, &mut file, &mut report).await?;
+            } else {
+                let fault = "it is of a ledger that came before another one";
+                report.add(&Finding::Line { line: file.line, fault })?;
+                file.advance(&mut report)?;
+            }
+        }
+        let described = asked.query.described();
+        let named = described.get("ledger").and_then(Value::as_str);
+        for Ledger { name, .. } in &log.ledgers {
+            if !seen.contains(name) && named.is_none_or(|named| named == name) {
+                compare_ledger(&log, &asked, name, &mut file, &mut report).await?;
+            }
+        }
+        report.end(&self.against)
+    }
+
+    /// What was asked, by the manifest or by the options.
+    fn asked(&self) -> Result<Asked, Failure> {
+        let given = self.conditions.timeless()?;
+        let beside = with_suffix(&self.against, ".manifest.json");
+        let path = self.manifest.clone().or_else(|| beside.exists().then_some(beside));
+        let (options, range, plan, sha256) = if let Some(path) = path {
+            let manifest = read_manifest(&path)?;
+            let (options, range) = (manifest.plan.query.clone(), manifest.plan.range);
+            (options, range, Some(manifest.plan), Some(manifest.sha256))
+        } else if let Some(source) = load_source(&source_of(&self.against))? {
+            (source.query, source.range, None, None)
+        } else {
+            let query = self.conditions.period.range()?.add(given);
+            return Ok(Asked { query, plan: None, sha256: None });
+        };
+        let asked = timeless(&options)?;
+        let is_given = !given.described().is_empty() || !self.conditions.period.given().is_empty();
+        if is_given && given.described() != asked.described() {
+            return Err(Failure::Usage(format!(
+                "the file was written with other conditions ({}), which are known: leave the conditions out",
+                options.join(" ")
+            )));
+        }
+        Ok(Asked { query: range.add(asked), plan, sha256 })
+    }
+}
+
+/// Compares one ledger. The file is at its first entry of it, if it has any.
+async fn compare_ledger(
+    log: &Log,
+    asked: &Asked,
+    ledger: &str,
+    file: &mut Entries,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    // Where that export ended, if it is known. Of a ledger that it did not have, everything is new.
+    let end = asked.plan.as_ref().map(|plan| {
+        let part = plan.ledgers.iter().find(|part| part.ledger.name == ledger);
+        part.map_or(0, |part| part.ledger.next_seq)
+    });
+    let mut query = asked.query.clone().ledger(ledger);
+    let first = file.next_of(ledger).map(|first| first.seq);
+    if end.is_none()
+        && !asked.query.described().contains_key("from_seq")
+        && let Some(first) = first
+    {
+        // Nothing says whether the export began before.
+        query = query.from_seq(first);
+    }
+    let mut there = std::pin::pin!(log.reader.stream(query));
+    let mut now = there.try_next().await?;
+    loop {
+        let (then, found) = (file.next_of(ledger), now.as_ref());
+        let (old, new) = (then.map(|then| then.seq), found.map(|found| found.seq));
+        if let (Some(then), Some(found), true) = (then, found, old == new) {
+            report.pair(then, found)?;
+        } else if let Some(then) = then.filter(|then| new.is_none_or(|new| then.seq < new)) {
+            report.add(&Finding::Missing { ledger, seq: then.seq, id: then.entry.id })?;
+            file.advance(report)?;
+            continue;
+        } else if let Some(found) = found {
+            // Behind the last entry of the file, and behind where the export ended.
+            if then.is_none() && end.is_none_or(|end| found.seq >= end) {
+                report.since += 1;
+            } else {
+                report.add(&Finding::Added { ledger, seq: found.seq, id: found.entry.id })?;
+            }
+            now = there.try_next().await?;
+            continue;
+        } else {
+            return Ok(());
+        }
+        file.advance(report)?;
+        now = there.try_next().await?;
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| {
+        Failure::Usage(format!("{} is not a manifest of this command: name another one", path.display()))
+    })?;
+    if manifest.format == Kind::Jsonl.name() {
+        return Ok(manifest);
+    }
+    let (path, format) = (path.display(), manifest.format);
+    Err(Failure::Usage(format!(
+        "{path} describes a file of {format}: only JSON Lines of entries are compared"
+    )))
+}
+
+/// The conditions of an earlier command line.
+fn timeless(options: &[String]) -> Result<AuditQuery, Failure> {
+    let line = Line::try_parse_from(options).map_err(|_| {
+        let options = options.join(" ");
+        Failure::Usage(format!("the options with which the file was written are not known here: {options}"))
+    })?;
+    match line.command {
+        Earlier::Export(export) => export.conditions.timeless(),
+        Earlier::Tail(tail) => tail.conditions.timeless(),
+    }
+}
+
+/// The entries of the file, in its order.
+struct Entries {
+    path: PathBuf,
+    lines: Box<dyn BufRead>,
+    /// The number of the line that was read last.
+    line: u64,
+    /// The entry in it; `None` at the end.
+    next: Option<SequencedEntry>,
+}
+
+impl Entries {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        let begin = file.fill_buf().map_err(|error| unreadable(path, &error))?;
+        let lines: Box<dyn BufRead> = if begin.starts_with(&[0x1f, 0x8b]) {
+            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
+        } else {
+            Box::new(file)
+        };
+        Ok(Self { path: path.to_owned(), lines, line: 0, next: None })
+    }
+
+    /// The next entry, if it is of this ledger.
+    fn next_of(&self, ledger: &str) -> Option<&SequencedEntry> {
+        self.next.as_ref().filter(|next| next.ledger == ledger)
+    }
+
+    /// Goes to the next entry. What is none, or is not in the order of `seq`, is reported and passed over.
+    fn advance(&mut self, report: &mut Report) -> Result<(), Failure> {
+        let last = self.next.take();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = (&mut self.lines).take(LONGEST).read_until(b'\n', &mut line);
+            self.line += 1;
+            match read {
+                Ok(0) => return Ok(()),
+                Ok(_) if line.len() as u64 == LONGEST => {
+                    return Err(Failure::Usage(format!(
+                        "line {} of {} is longer than any entry: name an export as JSON Lines",
+                        self.line,
+                        self.path.display()
+                    )));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    let fault = "the compressed file ends in the middle";
+                    return report.add(&Finding::Line { line: self.line, fault });
+                }
+                Err(error) => return Err(unreadable(&self.path, &error)),
+            }
+            let fault = match serde_json::from_slice::<SequencedEntry>(&line) {
+                Err(_) => "it is not an entry",
+                Ok(next)
+                    if last
+                        .as_ref()
+                        .is_some_and(|last| last.ledger == next.ledger && last.seq >= next.seq) =>
+                {
+                    "it is not in the order of seq"
+                }
+                Ok(next) => {
+                    self.next = Some(next);
+                    return Ok(());
+                }
+            };
+            report.add(&Finding::Line { line: self.line, fault })?;
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::Usage(format!("cannot read {}", with_path(path, error)))
+}
+
+fn sha256_of(path: &Path) -> Result<String, Failure> {
+    let mut hashed = Hashing::new(io::sink());
+    let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hashed));
+    copied.map_err(|error| unreadable(path, &error))?;
+    Ok(hex(&hashed.hash))
+}
+
+/// Prints the differences as they are found, and counts them.
+struct Report {
+    json: bool,
+    /// Entries that are there, unchanged, in the order of the file.
+    same: u64,
+    /// Entries that came since.
+    since: u64,
+    /// The number of findings of each kind.
+    found: BTreeMap<&'static str, u64>,
+}
+
+impl Report {
+    fn new(json: bool) -> Self {
+        let kinds = ["changed", "missing", "added", "line", "file"];
+        Self { json, same: 0, since: 0, found: kinds.map(|kind| (kind, 0)).into() }
+    }
+
+    /// An entry of the file, and the one that is in its place now.
+    fn pair(&mut self, then: &SequencedEntry, now: &SequencedEntry) -> Result<(), Failure> {
+        if then == now {
+            self.same += 1;
+            return Ok(());
+        }
+        let fields = |found: &SequencedEntry| match serde_json::to_value(found) {
+            Ok(Value::Object(fields)) => Ok(fields),
+            Ok(_) => Ok(serde_json::Map::new()),
+            Err(error) => Err(io::Error::from(error)),
+        };
+        let (old, new) = (fields(then)?, fields(now)?);
+        let names: HashSet<&String> = old.keys().chain(new.keys()).collect();
+        let names = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
+        let mut fields: Vec<String> = names.cloned().collect();
+        fields.sort_unstable();
+        self.add(&Finding::Changed { ledger: &then.ledger, seq: then.seq, id: then.entry.id, fields })
+    }
+
+    fn add(&mut self, finding: &Finding<'_>) -> Result<(), Failure> {
+        let kind = finding.kind();
+        let count = self.found.entry(kind).or_default();
+        *count += 1;
+        match (self.json, *count) {
+            (true, _) => output::print_json(finding),
+            (false, count) if count <= SHOWN => output::print_line(&harmless(&finding.text())),
+            (false, count) if count == SHOWN + 1 => {
+                output::print_line(&format!("{kind:<8} ... and more, which --json prints"))
+            }
+            (false, _) => Ok(()),
+        }
+    }
+
+    /// Prints the counts. An error if there was a difference.
+    fn end(self, path: &Path) -> Result<(), Failure> {
+        let count = |kind: &str| self.found.get(kind).copied().unwrap_or(0);
+        let Self { json, same, since, .. } = self;
+        if json {
+            let mut counts = serde_json::Map::new();
+            let all = self
+                .found
+                .iter()
+                .map(|(kind, count)| (*kind, *count))
+                .chain([("same", same), ("since", since)]);
+            counts.extend(all.map(|(name, count)| (name.to_owned(), count.into())));
+            output::print_json(&serde_json::json!({ "compared": counts }))?;
+        } else {
+            output::print_line(&format!(
+                "{same} entries are there, unchanged and in the same order; {} changed, {} missing, {} added among them; \
+                 {since} came since",
+                count("changed"),
+                count("missing"),
+                count("added")
+            ))?;
+        }
+        if self.found.values().all(|count| *count == 0) {
+            return Ok(());
+        }
+        Err(Failure::Differs(format!("the database does not hold what {} holds", path.display())))
+    }
+}
+
+impl Finding<'_> {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Changed { .. } => "changed",
+            Self::Missing { .. } => "missing",
+            Self::Added { .. } => "added",
+            Self::Line { .. } => "line",
+            Self::File { .. } => "file",
+        }
+    }
+
+    fn text(&self) -> String {
+        let kind = self.kind();
+        match self {
+            Self::Changed { ledger, seq, id, fields } => {
+                format!("{kind:<8} {ledger} {seq} {id}: {}", fields.join(", "))
+            }
+            Self::Missing { ledger, seq, id } => {
+                format!("{kind:<8} {ledger} {seq} {id}: the database has no entry there")
+            }
+            Self::Added { ledger, seq, id } => {
+                format!("{kind:<8} {ledger} {seq} {id}: the file has no such entry, and others behind it")
+            }
+            Self::Line { line, fault } => format!("{kind:<8} {line}: {fault}"),
+            Self::File { sha256, manifest } => {
+                format!("{kind:<8} its SHA-256 is {sha256}, and {manifest} by its manifest: it was changed")
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! An earlier export, compared with what the database holds now.
+
+use std::{fs, io::Write};
+
+use flate2::{Compression, write::GzEncoder};
+use serde_json::{Value, json};
+
+use super::{EVENTS, answer, emit, filled, run};
+use crate::support::log;
+
+#[test]
+fn an_earlier_export_is_compared_with_the_log_and_each_difference_is_named() {
+    let fixture = filled(log());
+    let at = |name: &str| fixture.directory.path().join(name).display().to_string();
+    let read = |name: &str| fs::read_to_string(at(name)).unwrap();
+    for options in [
+        "export --manifest -o PLAIN",
+        "export --manifest -o SMALL.gz",
+        "export --decision Deny --since 5200w --manifest -o DENIED",
+        "export --from-seq 3 -o BARE",
+        "tail --decision Allow -o COPY",
+    ] {
+        let names = ["PLAIN", "SMALL.gz", "DENIED", "BARE", "COPY"];
+        let options = names.iter().fold(options.to_owned(), |all, name| all.replace(name, &at(name)));
+        assert_eq!(answer(&fixture.db, &options), "");
+    }
+    for _ in 0..2 {
+        emit(&fixture.log, &EVENTS[0]);
+    }
+    fixture.settle();
+    let compare = |name: &str| format!("compare --against '{}'", at(name));
+    // Two came since, which are allowed.
+    for (name, same, since) in
+        [("PLAIN", 13, 2), ("SMALL.gz", 13, 2), ("DENIED", 4, 0), ("BARE", 10, 2), ("COPY", 7, 2)]
+    {
+        let told = answer(&fixture.db, &compare(name));
+        let is_said = told
+            .starts_with(&format!("{same} entries are there, unchanged and in the same order; 0 changed"));
+        assert!(is_said && told.trim_end().ends_with(&format!("{since} came since")), "{name}: {told}");
+        assert_eq!(told.lines().count(), 1);
+    }
+    let same = answer(&fixture.db, &format!("{} --json", compare("PLAIN")));
+    let counts =
+        json!({ "same": 13, "since": 2, "changed": 0, "missing": 0, "added": 0, "line": 0, "file": 0 });
+    assert_eq!(serde_json::from_str::<Value>(&same).unwrap(), json!({ "compared": counts }));
+
+    // The file is not what it was.
+    let plain = read("PLAIN");
+    let lines: Vec<&str> = plain.split_inclusive('\n').collect();
+    let differs = |name: &str, says: &[&str]| {
+        let told = run(&fixture.db, &compare(name));
+        assert_eq!(told.status.code(), Some(1), "{name}");
+        let out = String::from_utf8(told.stdout).unwrap();
+        assert!(says.iter().all(|says| out.contains(says)), "{name}: {out}");
+        assert!(String::from_utf8(told.stderr).unwrap().contains("does not hold what"));
+        out
+    };
+    let write = |name: &str, contents: &[&str]| fs::write(at(name), contents.concat()).unwrap();
+    write("forged", &[&plain.replace("s3:GetObject", "s3:PutObject")]);
+    assert!(differs("forged", &["changed  main "]).contains(": action"));
+    write("swapped", &[lines[1], lines[0], &lines[2..].concat()]);
+    differs("swapped", &["line     2: it is not in the order of seq"]);
+    write("twice", &[&plain, lines[12]]);
+    differs("twice", &["line     14: it is not in the order of seq"]);
+    write("torn", &[plain.strip_suffix("}\n").unwrap()]);
+    differs("torn", &["line     13: it is not an entry"]);
+    write("foreign", &[&plain, "something else\n"]);
+    differs("foreign", &["line     14: it is not an entry"]);
+    write("left out", &[lines[0], &lines[2..].concat()]);
+    differs("left out", &["added    main 1 "]);
+    let elsewhere = log();
+    emit(&elsewhere.log, &EVENTS[0]);
+    elsewhere.settle();
+    differs_in(&elsewhere.db, &at("PLAIN"), "missing  main 1 ");
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(plain.as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    fs::write(at("packed"), &packed[..packed.len() / 2]).unwrap();
+    differs("packed", &["the compressed file ends in the middle"]);
+    fs::write(at("SMALL.gz"), [packed, vec![0]].concat()).unwrap();
+    let told = run(&fixture.db, &compare("SMALL.gz"));
+    assert!(String::from_utf8_lossy(&told.stdout).contains("by its manifest: it was changed"));
+    fs::write(at("SMALL.gz"), "").unwrap();
+    differs("SMALL.gz", &["its SHA-256 is", "added    main 0 ", "added    main 12 ", "2 came since"]);
+
+    // The log is not what it was.
+    fixture.run("update tracing_audit_entries set action = 'x', decision = 'Allow' where seq = 4");
+    fixture.run("delete from tracing_audit_entries where seq = 6");
+    let id: Value = serde_json::from_str(lines[6]).unwrap();
+    differs(
+        "PLAIN",
+        &[
+            "changed  main 4 ",
+            "action",
+            &format!("missing  main 6 {}: the database has no entry there", id["id"].as_str().unwrap()),
+            "11 entries are there, unchanged and in the same order; 1 changed, 1 missing, 0 added among them; 2 came since",
+        ],
+    );
+    let told = run(&fixture.db, &format!("{} --json", compare("PLAIN")));
+    let told: Vec<Value> = String::from_utf8(told.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (&told[1]["finding"], &told[1]["seq"], &told[1]["id"]),
+        (&json!("missing"), &json!(6), &id["id"])
+    );
+    assert_eq!(told[2]["compared"]["same"], 11);
+
+    for (arguments, says) in [
+        (compare("nothing"), "cannot read"),
+        (format!("{} --decision Allow", compare("DENIED")), "with other conditions"),
+        (format!("{} --manifest {}", compare("BARE"), at("PLAIN")), "is not a manifest"),
+    ] {
+        let refused = run(&fixture.db, &arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(says), "{arguments}");
+    }
+}
+
+/// Checks that this is said of a file without a manifest.
+#[track_caller]
+fn differs_in(db: &str, file: &str, says: &str) {
+    let told = run(db, &format!("compare --against '{file}'"));
+    let out = String::from_utf8(told.stdout).unwrap();
+    assert!(told.status.code() == Some(1) && out.contains(says), "{file}: {out}");
+}
