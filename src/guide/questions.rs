@@ -33,7 +33,7 @@
 //! 5    2026-11-17 00:30:00  alice  s3:GetObject     s3/D      Allow     0.10
 //! ```
 //!
-//! # 4. Denials as they happen.
+//! # 4. Denials as they happen, after the last ten.
 //!
 //! ```sh
 //! tracing-audit tail -f --decision Deny

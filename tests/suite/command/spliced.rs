@@ -250,6 +250,14 @@ fn a_copy_or_a_state_that_says_nothing_of_its_log_is_refused() {
     logs.refused("other", &copy, 2, "copy.source.json is missing", &["copy"]);
     fs::remove_file(logs.path("copy")).unwrap();
     assert_eq!(answer(&logs.db("a"), &copy), "");
+    let files = ["copy", "copy.source.json"];
+    logs.refused(
+        "a",
+        &format!("export -o {}", logs.at("copy")),
+        2,
+        "a copy that `tail -o` continues",
+        &files,
+    );
     // The last line was changed since, or is of another log.
     let whole = logs.read("copy");
     let forged = whole.replace("a.act", "b.act");
@@ -258,7 +266,7 @@ fn a_copy_or_a_state_that_says_nothing_of_its_log_is_refused() {
         [(forged, "one of the two was changed"), ([whole.clone(), foreign].concat(), "another one")]
     {
         fs::write(logs.path("copy"), planted).unwrap();
-        logs.refused("a", &copy, 3, says, &["copy", "copy.source.json"]);
+        logs.refused("a", &copy, 3, says, &files);
     }
     fs::write(logs.path("copy"), &whole).unwrap();
     fs::write(logs.path("copy.source.json"), "{}").unwrap();

@@ -74,11 +74,11 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     let whole: SequencedEntry =
         serde_json::from_str(&answer(db, &format!("get {}", added.entry.id))).unwrap();
     assert_eq!(whole, added);
-    // 4. Denials as they happen.
+    // 4. Denials as they happen, after the four that there are.
     let mut tail =
         command(db).args(["tail", "-f", "--decision", "Deny"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
-    let told = std::thread::spawn(move || lines.next().unwrap().unwrap());
+    let told = std::thread::spawn(move || lines.nth(4).unwrap().unwrap());
     wait_until("the denial is told", || {
         emit(log, &EVENTS[0]);
         emit(log, &EVENTS[2]);

@@ -13,7 +13,10 @@ use tracing_audit::{
     export::{ExportChunk, ExportFormat},
 };
 
-use super::manifest::{Manifest, Plan};
+use super::{
+    manifest::{Manifest, Plan},
+    position::source_of,
+};
 use crate::{
     failure::Failure,
     input::{Conditions, Database, Log},
@@ -139,6 +142,15 @@ impl Export {
         }
         for suffix in ["", ".manifest.json", ".partial", ".partial.json"] {
             database.refuse_output(&with_suffix(path, suffix))?;
+        }
+        let source = source_of(path);
+        if source.exists() {
+            return Err(Failure::Usage(format!(
+                "{} is a copy that `tail -o` continues, which an export would break off: name another file, or remove {} to \
+                 end the copy",
+                path.display(),
+                source.display()
+            )));
         }
         Ok(Some(path))
     }
