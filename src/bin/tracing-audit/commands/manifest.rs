@@ -1,4 +1,4 @@
-//! What an export consists of: settled when it begins, kept in its plan while it runs, told in its manifest.
+//! The plan of an export, which is settled when it begins, and the manifest, which tells it.
 
 use std::path::Path;
 
