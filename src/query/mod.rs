@@ -12,6 +12,7 @@
 //! | `decimal` | decimal numbers, compared exactly |
 //! | `path` | paths into the metadata: parsed, spelled, and the places that they lead to |
 //! | `count_by` | the properties that entries can be counted by |
+//! | `zone_offsets` | `ZoneOffsets`: how far a clock is from UTC, and when that changes |
 //! | `served` | the indexes that serve each condition: built-in ones and those on request |
 
 mod audit_query;
@@ -25,6 +26,7 @@ mod filter;
 mod operand;
 mod path;
 mod served;
+mod zone_offsets;
 
 pub use audit_query::AuditQuery;
 pub use column::Column;
@@ -32,16 +34,18 @@ pub use column::Column;
 pub(crate) use condition::{Bound, Condition, Order, Pattern, after_prefix};
 pub use count_by::CountBy;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
-pub(crate) use count_by::spelled;
 pub use criterion::Criterion;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use decimal::Decimal;
 pub use field::Field;
+pub(crate) use count_by::{spelled, spelled_date};
 pub use filter::AuditFilter;
 pub use operand::Operand;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use path::PathStep;
-pub(crate) use path::{places, steps, value_at};
+pub use path::value_at;
+pub(crate) use path::{places, steps};
 pub use served::IndexOn;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use served::Served;
+pub use zone_offsets::ZoneOffsets;

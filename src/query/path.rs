@@ -164,8 +164,17 @@ fn divisions(run: &[&str]) -> Vec<Vec<PathStep>> {
     divisions
 }
 
-/// The value that this path leads to.
-pub(crate) fn value_at<'a>(metadata: &'a Value, path: &str) -> Option<&'a Value> {
+/// The value that this path leads to, spelled as in
+/// [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of). `None` if there is none.
+///
+/// ```
+/// use tracing_audit::query::value_at;
+///
+/// let metadata = serde_json::json!({ "client": { "ip": "10.0.0.1" } });
+/// assert_eq!(value_at(&metadata, "client.ip").and_then(|ip| ip.as_str()), Some("10.0.0.1"));
+/// ```
+#[must_use]
+pub fn value_at<'a>(metadata: &'a Value, path: &str) -> Option<&'a Value> {
     let step = |value: &'a Value, step: &PathStep| match step {
         PathStep::Key(key) | PathStep::Exact(key) => value.get(key),
         PathStep::Index(index) => value.get(usize::try_from(*index).ok()?),

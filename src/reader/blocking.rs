@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     audit_reader::AuditReader,
-    counts::{Change, Counted, Ledger},
+    counts::{Change, Counted, Counts, Ledger},
     page::{Cursor, Page},
     quarantine::QuarantinedEntry,
     recorded_reads::RecordedRead,
@@ -95,6 +95,23 @@ impl BlockingReader<'_> {
     pub fn count_by(&self, query: impl Into<AuditQuery>, by: CountBy) -> Result<Vec<Counted>, AuditError> {
         let query = query.into();
         on_own_runtime(self.0.count_by(query, by))
+    }
+
+    /// Calls [`AuditReader::counts`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn counts(&self, query: impl Into<AuditQuery>, by: &[CountBy]) -> Result<Counts, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.counts(query, by))
+    }
+
+    /// Calls [`AuditReader::get_by_prefix`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn get_by_prefix(&self, prefix: &str, most: u32) -> Result<Vec<SequencedEntry>, AuditError> {
+        on_own_runtime(self.0.get_by_prefix(prefix, most))
     }
 
     /// Calls [`AuditReader::compare`] and blocks until it is done.

@@ -1,4 +1,4 @@
-//! Counts by hour or by value and comparisons of two counts, computed in the database; ledgers.
+//! Counts by hour, by value or by two values, and comparisons of two counts, computed in the database; ledgers.
 
 use std::collections::HashMap;
 
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use super::audit_reader::AuditReader;
 use crate::entry::{audit_id, from_micros};
-use crate::error::AuditError;
+use crate::error::{AuditError, ErrorKind};
 use crate::query::{AuditQuery, CountBy};
-use crate::store::Group;
+use crate::store::{Group, GroupKey};
 
 /// The number of entries that have one value in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counted {
-    /// The value that the entries have in common: for an hour or a day its beginning in RFC 3339, for an id the UUID,
-    /// for a text the text, for any other value in the metadata its JSON. `None` for the entries that have no value
-    /// there.
+    /// The value that the entries have in common: for an hour or a day its beginning in RFC 3339, for a day of a zone its
+    /// date, for an id the UUID, for a text the text, for any other value in the metadata its JSON. `None` for the entries
+    /// that have no value there.
     pub key: Option<String>,
     /// The name that the id was made from, if it was made from one and the entries hold the name.
     pub name: Option<String>,
@@ -27,6 +27,42 @@ pub struct Counted {
     pub first: DateTime<Utc>,
     /// The greatest `ts` of these entries.
     pub last: DateTime<Utc>,
+}
+
+/// The counts of entries by one property or several, and their sums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// The counts, at most as many as the query's limit says.
+    pub counted: Vec<CountedBy>,
+    /// The number of counts that there are without that limit.
+    pub distinct: u64,
+    /// The number of entries that match, in all counts together.
+    pub entries: u64,
+}
+
+/// The number of entries that have several values in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CountedBy {
+    /// The values, one for each property that was counted by, in the same order.
+    pub keys: Vec<CountKey>,
+    /// The number of these entries.
+    pub entries: u64,
+    /// The least `ts` of these entries.
+    pub first: DateTime<Utc>,
+    /// The greatest `ts` of these entries.
+    pub last: DateTime<Utc>,
+}
+
+/// A value that entries have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CountKey {
+    /// As in [`Counted`].
+    pub key: Option<String>,
+    /// As in [`Counted`].
+    pub name: Option<String>,
 }
 
 /// The change of a count from an earlier period to a later one.
@@ -85,22 +121,62 @@ impl AuditReader {
         query: impl Into<AuditQuery>,
         by: CountBy,
     ) -> Result<Vec<Counted>, AuditError> {
+        let counts = self.counts(query, &[by]).await?.counted.into_iter();
+        let one = |counted: CountedBy| {
+            let CountKey { key, name } = counted.keys.into_iter().next()?;
+            Some(Counted { key, name, entries: counted.entries, first: counted.first, last: counted.last })
+        };
+        Ok(counts.filter_map(one).collect())
+    }
+
+    /// The number of entries that match, for each combination of values that they have in common, and the sums. If the
+    /// first property is a time, the counts come in its order, otherwise the most frequent combinations come first. The
+    /// query's limit bounds the number of counts, and not the sums.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
+    /// use tracing_audit::{AuditQuery, query::{Column, CountBy}};
+    ///
+    /// let by = [CountBy::Column(Column::Action), CountBy::Column(Column::Decision)];
+    /// let counts = log.reader().counts(AuditQuery::new().limit(20), &by).await?;
+    /// println!("{} of {} combinations, {} entries", counts.counted.len(), counts.distinct, counts.entries);
+    /// # assert_eq!(counts.entries, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values, and if there are no
+    /// properties to count by or more than 8, [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn counts(&self, query: impl Into<AuditQuery>, by: &[CountBy]) -> Result<Counts, AuditError> {
         let query = Self::asked(query)?;
-        let groups = self.store.backend().reads()?.count_by(&query, &by).await?;
+        if by.is_empty() || by.len() > 8 {
+            let message = format!("entries are counted by 1 to 8 properties, not by {}", by.len());
+            return Err(AuditError::new(ErrorKind::Query, message));
+        }
+        let groups = self.store.backend().reads()?.count_by(&query, by).await?;
         // A text in the metadata is the id's name only if the id was made from it.
         let is_of = |name: &String, key: &Option<String>| Some(audit_id(name).to_string()) == *key;
-        let counted = |group: Group| Counted {
-            name: group.name.filter(|name| is_of(name, &group.key)),
-            key: group.key,
+        let key =
+            |GroupKey { value, name }| CountKey { name: name.filter(|name| is_of(name, &value)), key: value };
+        let counted = |group: Group| CountedBy {
+            keys: group.keys.into_iter().map(key).collect(),
             entries: group.entries,
             first: from_micros(group.least_ts),
             last: from_micros(group.greatest_ts),
         };
-        let counts: Vec<_> = groups.into_iter().map(counted).collect();
+        let counted: Vec<_> = groups.found.into_iter().map(counted).collect();
         let mut asked = query.described();
-        asked.insert("by".to_owned(), by.to_string().into());
-        self.recording("count_by", asked).record_answer(counts.len() as u64).await?;
-        Ok(counts)
+        let by: Vec<_> = by.iter().map(ToString::to_string).collect();
+        asked.insert("by".to_owned(), by.join(", ").into());
+        self.recording("count_by", asked).record_answer(counted.len() as u64).await?;
+        Ok(Counts { counted, distinct: groups.distinct, entries: groups.entries })
     }
 
     /// The changes of the counts, from the entries that match `before` to the entries that match `query`. The

@@ -42,6 +42,31 @@ impl AuditReader {
         Ok(found)
     }
 
+    /// The entries whose id begins with these hexadecimal digits, in the order of their ids, at most this many. There must
+    /// be 8 digits at least; the hyphens of a UUID between them do not matter.
+    ///
+    /// # Errors
+    /// [`is_query`](AuditError::is_query) if the text is not the beginning of a UUID with 8 digits or more,
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn get_by_prefix(&self, prefix: &str, most: u32) -> Result<Vec<SequencedEntry>, AuditError> {
+        let digits = prefix.replace('-', "");
+        let end =
+            |rest: &str| [&*digits, rest.get(digits.len()..).unwrap_or_default()].concat().parse::<Uuid>();
+        let ends = (digits.len() >= 8).then(|| (end(&"0".repeat(32)), end(&"f".repeat(32))));
+        let Some((Ok(first), Ok(last))) = ends else {
+            let message = format!("{prefix:?} is not the beginning of a UUID with 8 digits or more");
+            return Err(AuditError::new(ErrorKind::Query, message));
+        };
+        let found = self.store.backend().reads()?.with_ids(first, last, most).await?;
+        let found: Vec<_> = found.into_iter().map(sequenced).collect();
+        let asked = [("id_prefix".to_owned(), prefix.into())].into_iter().collect();
+        self.recording("get", asked).record_answer(found.len() as u64).await?;
+        Ok(found)
+    }
+
     /// The entries of one ledger that match, within the query's limit. They come in the order of `seq`, or in the
     /// reverse order if the query is [`newest_first`](AuditQuery::newest_first). Memory stays constant, and no read
     /// transaction stays open between two entries, so a slow consumer holds nobody up. The ledger is the same as for

@@ -24,7 +24,7 @@ mod recorded_reads;
 mod recording;
 
 pub use audit_reader::AuditReader;
-pub use counts::{Change, Counted, Ledger};
+pub use counts::{Change, CountKey, Counted, CountedBy, Counts, Ledger};
 pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;
 pub(crate) use quarantine::output_error;

@@ -128,13 +128,21 @@ pub(crate) trait Reads: Send + Sync {
     /// The number of rows that match, without regard to the query's limit.
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>>;
 
-    /// The number of rows that match for each value that they have in common, within the query's limit: times in
-    /// their order, other values the most frequent first.
+    /// The number of rows that match for each combination of values that they have in common, within the query's limit:
+    /// times in their order if they are the first of these values, otherwise the most frequent combinations first.
     fn count_by<'a>(
         &'a self,
         query: &'a AuditQuery,
-        by: &'a CountBy,
-    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>>;
+        by: &'a [CountBy],
+    ) -> BoxFuture<'a, Result<Groups, AuditError>>;
+
+    /// The rows whose ids are in this range, which includes both ends, of all ledgers, at most this many.
+    fn with_ids(
+        &self,
+        first: Uuid,
+        last: Uuid,
+        most: u32,
+    ) -> BoxFuture<'_, Result<Vec<LedgerRow>, AuditError>>;
 
     /// The ledgers by name, or this one alone.
     fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>>;
@@ -263,11 +271,27 @@ pub(crate) struct Head {
     pub(crate) last_committed_at: Option<i64>,
 }
 
-/// The number of rows that have a key in common.
+/// The groups of rows that have their keys in common, within a limit, and the sums without it.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    pub(crate) found: Vec<Group>,
+    /// The number of all groups.
+    pub(crate) distinct: u64,
+    /// The number of rows in all groups.
+    pub(crate) entries: u64,
+}
+
+/// A value that rows have in common, and the name that it was made from, if it is an id and some row says so.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupKey {
+    pub(crate) value: Option<String>,
+    pub(crate) name: Option<String>,
+}
+
+/// The number of rows that have these keys in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
-    pub(crate) key: Option<String>,
-    pub(crate) name: Option<String>,
+    pub(crate) keys: Vec<GroupKey>,
     pub(crate) entries: u64,
     pub(crate) least_ts: i64,
     pub(crate) greatest_ts: i64,

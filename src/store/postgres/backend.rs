@@ -6,16 +6,14 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
 
 use super::{
-    by_time, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres,
+    by_time, counts, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres,
 };
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
 use crate::ledger::Hash;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, Evidence, Found, Group, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
-    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes,
-    evidence::StoredRows,
+    Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes, evidence::StoredRows,
 };
 
 impl Backend for Postgres {
@@ -93,9 +91,18 @@ impl Reads for Postgres {
     fn count_by<'a>(
         &'a self,
         query: &'a AuditQuery,
-        by: &'a CountBy,
-    ) -> BoxFuture<'a, Result<Vec<Group>, AuditError>> {
-        Box::pin(read::count_by(self, query, by))
+        by: &'a [CountBy],
+    ) -> BoxFuture<'a, Result<Groups, AuditError>> {
+        Box::pin(counts::count_by(self, query, by))
+    }
+
+    fn with_ids(
+        &self,
+        first: Uuid,
+        last: Uuid,
+        most: u32,
+    ) -> BoxFuture<'_, Result<Vec<LedgerRow>, AuditError>> {
+        Box::pin(read::with_ids(self, first, last, most))
     }
 
     fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {

@@ -20,7 +20,8 @@
 //! | `conditions.rs` | a query's conditions as SQL |
 //! | `fields.rs` | comparisons of one field, patterns and parts of its text, as SQL |
 //! | `plan.rs` | plans a query before it is asked: ledgers, ranges, indexes |
-//! | `read.rs` | reads pages, counts and the heads of ledgers |
+//! | `read.rs` | reads pages and the heads of ledgers |
+//! | `counts.rs` | counts entries by what they have in common |
 //! | `by_time.rs` | reads entries in the order of time, window by window |
 //! | `evidence.rs` | reads what proves the ledger, whatever its tables hold |
 //! | `rows.rs` | the columns of an entry, and an entry from them |
@@ -37,6 +38,7 @@ mod borrowed;
 mod by_time;
 mod conditions;
 mod copy;
+mod counts;
 mod error;
 mod evidence;
 mod fields;

@@ -1,4 +1,4 @@
-//! Reads pages, counts and the heads of ledgers.
+//! Reads pages, the heads of ledgers, and entries by their ids.
 
 use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
@@ -11,14 +11,15 @@ use super::{
     plan::{index_names, scope},
     rows::{LEDGER, ROW, decode_ledger, micros_or_none},
     source::Postgres,
-    sql::{ENTRIES, Statement, has_table, if_readable, plain},
+    sql::{ENTRIES, Statement, has_table},
 };
+use crate::entry::LedgerRow;
 use crate::error::AuditError;
-use crate::query::{AuditQuery, Column, CountBy, spelled, steps};
-use crate::store::{Found, Group, Head, Span};
+use crate::query::AuditQuery;
+use crate::store::{Found, Head, Span};
 
 /// Plans a query and asks it, in one transaction. `None` if the tables do not exist.
-async fn plan_and_ask<T>(
+pub(super) async fn plan_and_ask<T>(
     postgres: &Postgres,
     query: &AuditQuery,
     ask: impl AsyncFnOnce(&Scope, &IndexNames, &mut PgConnection) -> Result<T, AuditError>,
@@ -100,62 +101,24 @@ pub(super) async fn count(postgres: &Postgres, query: &AuditQuery) -> Result<u64
     row.map_or(Ok(0), |row| row.try_get::<i64, _>(0).map(i64::cast_unsigned)).map_err(store_error)
 }
 
-pub(super) async fn count_by(
+/// The rows whose ids are in this range.
+pub(super) async fn with_ids(
     postgres: &Postgres,
-    query: &AuditQuery,
-    by: &CountBy,
-) -> Result<Vec<Group>, AuditError> {
-    let rows = plan_and_ask(postgres, query, async |scope, indexes, connection| {
-        let mut statement = Statement::new(postgres, "SELECT ");
-        match by {
-            CountBy::Hour => statement.push(&rounded_down("hour")),
-            CountBy::Day => statement.push(&rounded_down("day")),
-            CountBy::Ledger => statement.push("e.ledger"),
-            CountBy::Column(column) => statement.push(&format!("e.{column}")),
-            CountBy::Metadata(path) => statement.push(&if_readable(&plain(&steps(path)))),
-        };
-        match by {
-            // If the application gave a name instead of an id, the id was made from it, and the name is in the
-            // metadata.
-            CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
-                let name = if_readable(&format!("e.metadata ->> '{column}' COLLATE \"C\""));
-                statement.push(&format!(", max({name})"));
-            }
-            _ => {
-                statement.push(", NULL::text");
-            }
+    first: Uuid,
+    last: Uuid,
+    most: u32,
+) -> Result<Vec<LedgerRow>, AuditError> {
+    let rows = within(postgres.readers().await?, async |connection| {
+        if !has_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
+            return Ok(Vec::new());
         }
-        statement.push(", count(*), min(e.ts), max(e.ts)");
-        statement.filter(query, scope, indexes);
-        statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
-        if let Some(limit) = query.filter.limit {
-            statement.push(" LIMIT ").bind(i64::from(limit));
-        }
+        let mut statement = Statement::new(postgres, ROW);
+        statement.push(LEDGER).push(" FROM @tracing_audit_entries e WHERE e.id BETWEEN ").bind(first);
+        statement.push(" AND ").bind(last).push(" ORDER BY e.id, e.ledger LIMIT ").bind(i64::from(most));
         statement.into_query()?.fetch_all(connection).await.map_err(store_error)
     })
     .await?;
-    let group = |row: &PgRow| {
-        let key = match by {
-            CountBy::Hour | CountBy::Day => micros_or_none(row, 0)?.map(spelled),
-            CountBy::Column(column) if column.holds_ids() => {
-                row.try_get::<Option<Uuid>, _>(0)?.map(|id| id.to_string())
-            }
-            _ => row.try_get(0)?,
-        };
-        Ok(Group {
-            key,
-            name: row.try_get(1)?,
-            entries: row.try_get::<i64, _>(2)?.cast_unsigned(),
-            least_ts: micros_or_none(row, 3)?.unwrap_or_default(),
-            greatest_ts: micros_or_none(row, 4)?.unwrap_or_default(),
-        })
-    };
-    rows.iter().flatten().map(group).collect::<sqlx::Result<_>>().map_err(store_error)
-}
-
-/// The expression of an entry's time, rounded down in UTC, whatever the session's time zone is.
-fn rounded_down(unit: &str) -> String {
-    format!("date_trunc('{unit}', e.ts, 'UTC')")
+    rows.iter().map(decode_ledger).collect()
 }
 
 pub(super) async fn heads(postgres: &Postgres, ledger: Option<&str>) -> Result<Vec<Head>, AuditError> {

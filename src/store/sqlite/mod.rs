@@ -26,7 +26,8 @@
 //! | `conditions.rs` | a query's conditions as SQL |
 //! | `fields.rs` | comparisons of one field, patterns and parts of its text, as SQL |
 //! | `plan.rs` | chooses the index before a query is asked |
-//! | `read.rs` | pages, counts, ledgers |
+//! | `read.rs` | pages, ledgers, entries by id |
+//! | `counts.rs` | counts entries by what they have in common |
 //! | `by_time.rs` | queries and exports in the order of time, window by window |
 //! | `evidence.rs` | reads what proves the ledger, whatever its tables hold |
 //! | `rows.rs` | the columns of an entry, and an entry from them |
@@ -43,6 +44,7 @@ mod belongs;
 mod by_time;
 mod cancel;
 mod conditions;
+mod counts;
 mod damage;
 mod error;
 mod evidence;

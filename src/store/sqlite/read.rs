@@ -1,4 +1,4 @@
-//! Reads pages, counts and the ledger.
+//! Reads pages, the ledger, and entries by their ids.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 use uuid::Uuid;
@@ -6,14 +6,14 @@ use uuid::Uuid;
 use super::{
     cancel::{fetch_all, fetch_while},
     plan::rarest,
-    rows::{Held, LEDGER, ROW, decode_ledger},
+    rows::{LEDGER, ROW, decode_ledger},
     source::Sqlite,
-    sql::{ENTRIES, Statement, bounded, if_json, plain},
+    sql::{ENTRIES, Statement, bounded},
 };
-use crate::entry::{MAX_TS, MIN_TS};
+use crate::entry::LedgerRow;
 use crate::error::AuditError;
-use crate::query::{AuditQuery, Column, CountBy, spelled, steps};
-use crate::store::{Found, Group, Head, Span};
+use crate::query::AuditQuery;
+use crate::store::{Found, Head, Span};
 
 /// At most `size` rows that match.
 pub(super) async fn page(
@@ -96,73 +96,22 @@ pub(super) async fn count(sqlite: &Sqlite, query: &AuditQuery) -> Result<u64, Au
     Ok(count.cast_unsigned())
 }
 
-/// The number of rows that match, by what they have in common.
-pub(super) async fn count_by(
+/// The rows whose ids are in this range.
+pub(super) async fn with_ids(
     sqlite: &Sqlite,
-    query: &AuditQuery,
-    by: &CountBy,
-) -> Result<Vec<Group>, AuditError> {
+    first: Uuid,
+    last: Uuid,
+    most: u32,
+) -> Result<Vec<LedgerRow>, AuditError> {
     if !sqlite.has_tables().await? {
         return Ok(Vec::new());
     }
-    sqlite.check_sorting().await?;
-    let mut statement = Statement::new("SELECT ");
-    match by {
-        CountBy::Hour => statement.push(&rounded_down(HOUR)),
-        CountBy::Day => statement.push(&rounded_down(24 * HOUR)),
-        CountBy::Ledger => statement.push("(SELECT ledger FROM tracing_audit_head)"),
-        CountBy::Column(column) => statement.push(&format!("e.{column}")),
-        CountBy::Metadata(path) => statement.push(&if_json(&plain(&steps(path)))),
-    };
-    match by {
-        // If an id was made from a name, the name is in the metadata.
-        CountBy::Column(column) if column.holds_ids() && *column != Column::Id => {
-            let name = if_json(&format!("CAST(e.metadata ->> '{column}' AS TEXT)"));
-            statement.push(&format!(", max({name})"));
-        }
-        _ => {
-            statement.push(", NULL");
-        }
-    }
-    statement.push(", count(*), min(e.ts), max(e.ts)");
-    statement.push(ENTRIES);
-    statement.filter(query, rarest(sqlite, query).await?);
-    statement.prune(query);
-    statement.push(" GROUP BY 1 ORDER BY ").push(if by.is_time() { "1" } else { "3 DESC, 1 NULLS LAST" });
-    if let Some(limit) = query.filter.limit {
-        statement.push(" LIMIT ?").bind(i64::from(limit));
-    }
+    let mut statement = Statement::new(ROW);
+    statement.push(LEDGER).push(ENTRIES).push(" AND e.id BETWEEN ? AND ? ORDER BY e.id LIMIT ?");
+    statement.bind(first).bind(last).bind(i64::from(most));
     let store_error = |cause| sqlite.store_error(cause);
     let rows = fetch_all(sqlite, statement.into_query().map_err(store_error)?).await.map_err(store_error)?;
-    let group = |row: &SqliteRow| {
-        let key = match by {
-            CountBy::Hour | CountBy::Day => row.try_get::<Option<i64>, _>(0)?.map(spelled),
-            CountBy::Column(column) if column.holds_ids() => match row.try_get::<Option<Uuid>, _>(0) {
-                Ok(id) => id.map(|id| id.to_string()),
-                // Somebody has changed it to what is no id.
-                Err(_) => Some(Held::at(row, 0).to_string()),
-            },
-            _ => Held::at(row, 0).text(),
-        };
-        Ok(Group {
-            key,
-            name: Held::at(row, 1).text(),
-            entries: row.try_get::<i64, _>(2)?.cast_unsigned(),
-            least_ts: row.try_get(3).unwrap_or_default(),
-            greatest_ts: row.try_get(4).unwrap_or_default(),
-        })
-    };
-    rows.iter().map(group).collect::<sqlx::Result<_>>().map_err(store_error)
-}
-
-/// An hour in microseconds.
-const HOUR: i64 = 3_600_000_000;
-
-/// The expression for `ts` rounded down to this unit, also before 1970. A time that no entry can have becomes the nearest
-/// one that it can have, before it exceeds what SQLite computes with.
-fn rounded_down(unit: i64) -> String {
-    let ts = format!("min(max(e.ts, {MIN_TS}), {MAX_TS})");
-    format!("{ts} - (({ts} % {unit}) + {unit}) % {unit}")
+    rows.iter().map(decode_ledger).collect()
 }
 
 /// The ledger of the file, unless another one is meant.
@@ -194,7 +143,7 @@ mod tests {
         *,
     };
     use crate::entry::Decision;
-    use crate::query::IndexOn;
+    use crate::query::{Column, IndexOn};
 
     #[tokio::test]
     async fn each_query_is_answered_by_its_index_in_the_order_of_seq() {

@@ -19,7 +19,7 @@ use sqlx::{Connection, PgConnection, postgres::PgPoolOptions};
 use tracing_audit::{
     AuditEntry, AuditFilter, AuditQuery, AuditReader, Decision, SequencedEntry,
     export::ExportFormat,
-    query::{Column, CountBy},
+    query::{Column, CountBy, ZoneOffsets},
 };
 use uuid::Uuid;
 
@@ -256,7 +256,15 @@ fn changed(changes: &[(&str, &str, &str, &str)], before: &[&str]) {
     let of_ip = AuditQuery::new().metadata_any_of("ip", ["10.0.0.1"]);
     let counted = block_on(reader.count(of_ip)).unwrap();
     assert!((20..=40).contains(&counted), "{counted}");
-    let others = [CountBy::Hour, CountBy::Day, CountBy::Ledger, CountBy::Metadata("ip".to_owned())];
+    let berlin = ZoneOffsets::new(3600).since("2026-03-29T01:00:00Z".parse().unwrap(), 7200);
+    let others = [
+        CountBy::Hour,
+        CountBy::Day,
+        CountBy::HourIn(berlin.clone()),
+        CountBy::DayIn(berlin),
+        CountBy::Ledger,
+        CountBy::Metadata("ip".to_owned()),
+    ];
     for by in Column::ALL.into_iter().map(CountBy::Column).chain(others) {
         let counts = block_on(reader.count_by(AuditQuery::new(), by)).unwrap();
         assert_eq!(counts.iter().map(|counted| counted.entries).sum::<u64>(), 40);

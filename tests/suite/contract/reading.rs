@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use super::log;
 use crate::support::{Fixture, block_on, heavy};
-use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, AuditReader, Decision, SequencedEntry, export::ExportFormat, query::{Column, CountBy}, reader::{Counted, Cursor, Page}};
+use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, AuditReader, Decision, SequencedEntry, export::ExportFormat, query::{Column, CountBy, ZoneOffsets}, reader::{Counted, Cursor, Page}};
 use uuid::Uuid;
 
 fn time(micros: i64) -> DateTime<Utc> {
@@ -456,6 +456,21 @@ proptest! {
                 let found = block_on(reader.count_by(&query, by.clone())).unwrap();
                 prop_assert_eq!(found, counted(&expected, &by, limit));
             }
+            let two = [CountBy::Column(Column::Decision), CountBy::DayIn(zone())];
+            let found = block_on(reader.counts(&query, &two)).unwrap();
+            let mut pairs: BTreeMap<_, u64> = BTreeMap::new();
+            for found in &expected {
+                let day = time(zone_time(found.entry.ts).0 * 1_000_000).format("%Y-%m-%d").to_string();
+                *pairs.entry((found.entry.decision.clone(), day)).or_default() += 1;
+            }
+            prop_assert_eq!((found.distinct, found.entries), if found.counted.is_empty() { (0, 0) } else {
+                (pairs.len() as u64, expected.len() as u64)
+            });
+            prop_assert_eq!(found.counted.len(), pairs.len().min(limit));
+            for one in found.counted {
+                let key = |index: usize| one.keys[index].key.clone().unwrap();
+                prop_assert_eq!(pairs.get(&(key(0), key(1))), Some(&one.entries));
+            }
 
             newest_first(&mut expected);
             let by_time = |latest| block_on(reader.stream_by_time(asked(latest)).try_collect::<Vec<_>>()).unwrap();
@@ -477,7 +492,24 @@ fn any_commits() -> impl Strategy<Value = Option<(usize, bool)>> {
 fn counts() -> Vec<CountBy> {
     let columns = Column::ALL.into_iter().map(CountBy::Column);
     let paths = PATHS.iter().take(2).map(|(path, _)| CountBy::Metadata((*path).to_owned()));
-    [CountBy::Hour, CountBy::Day, CountBy::Ledger].into_iter().chain(columns).chain(paths).collect()
+    let times = [CountBy::Hour, CountBy::Day, CountBy::Ledger, CountBy::HourIn(zone()), CountBy::DayIn(zone())];
+    times.into_iter().chain(columns).chain(paths).collect()
+}
+
+/// The offsets of a clock that is set at some moments, in seconds. Until the first of them it is behind UTC.
+const OFFSETS: [(i64, i32); 5] =
+    [(i64::MIN, -12_600), (-2_208_988_800, 20_712), (946_684_800, 19_800), (1_774_746_000, 23_400), (1_792_890_000, 19_800)];
+
+fn zone() -> ZoneOffsets {
+    let [(_, first), changes @ ..] = OFFSETS;
+    let since = |zone: ZoneOffsets, (moment, offset): (i64, i32)| zone.since(time(moment * 1_000_000), offset);
+    changes.into_iter().fold(ZoneOffsets::new(first), since)
+}
+
+/// What that clock shows, in seconds since 1970, and its offset.
+fn zone_time(ts: DateTime<Utc>) -> (i64, i64) {
+    let offset = OFFSETS.into_iter().rev().find(|(moment, _)| ts.timestamp() >= *moment).unwrap().1;
+    (ts.timestamp() + i64::from(offset), i64::from(offset))
 }
 
 /// Key, name, entries, first and last of what is counted by a plain scan.
@@ -493,6 +525,14 @@ fn counted(entries: &[SequencedEntry], by: &CountBy, limit: usize) -> Vec<Counte
         let key = match by {
             CountBy::Hour => rounded(3600),
             CountBy::Day => rounded(86_400),
+            CountBy::HourIn(_) => {
+                let (shown, offset) = zone_time(entry.ts);
+                let begin = (shown.div_euclid(3600) * 3600 - offset).max(-62_135_596_800);
+                Some(time(begin * 1_000_000).to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+            }
+            CountBy::DayIn(_) => {
+                Some(time(zone_time(entry.ts).0 * 1_000_000).format("%Y-%m-%d").to_string())
+            }
             CountBy::Ledger => Some(found.ledger.clone()),
             CountBy::Column(Column::Id) => id(entry.id),
             CountBy::Column(Column::WorkspaceId) => id(entry.workspace_id),
@@ -525,7 +565,9 @@ fn counted(entries: &[SequencedEntry], by: &CountBy, limit: usize) -> Vec<Counte
             serde_json::from_value(parts).unwrap()
         })
         .collect();
-    if !matches!(by, CountBy::Hour | CountBy::Day) {
+    if matches!(by, CountBy::HourIn(_) | CountBy::DayIn(_)) {
+        counted.sort_by_key(|one| one.first);
+    } else if !matches!(by, CountBy::Hour | CountBy::Day) {
         counted.sort_by_key(|one| std::cmp::Reverse(one.entries));
     }
     counted.truncate(limit);
@@ -779,6 +821,13 @@ fn an_entry_is_found_by_its_id_and_its_ledger_listed() {
     let found = block_on(reader.get(entry.id)).unwrap();
     assert_eq!((found.len(), found[0].seq, &found[0].entry), (1, 1, &entry));
     assert_eq!(block_on(reader.get(Uuid::max())).unwrap(), []);
+    let digits = entry.id.to_string();
+    assert_eq!(block_on(reader.get_by_prefix(&digits, 10)).unwrap(), found);
+    assert!(block_on(reader.get_by_prefix(digits.to_uppercase().get(..9).unwrap(), 10)).unwrap().contains(&found[0]));
+    assert_eq!(block_on(reader.get_by_prefix("00000000", 10)).unwrap(), []);
+    for wrong in ["", digits.get(..7).unwrap(), "0000000g", "00000000-0000-0000-0000-0000000000000"] {
+        assert!(block_on(reader.get_by_prefix(wrong, 10)).unwrap_err().is_query(), "{wrong}");
+    }
     let ledgers = block_on(reader.ledgers()).unwrap();
     assert_eq!((ledgers.len(), &*ledgers[0].name, ledgers[0].next_seq), (1, "main", 2));
     assert_eq!(ledgers[0].last_committed_at, Some(found[0].committed_at));
