@@ -62,6 +62,7 @@
 //! | the password changes | requested again for each connection: `PostgresStore::password`, or the options of the pool | `postgres::faults`: `a_password_that_changes_…` |
 //! | the tables do not exist or are older, and [`Migrate::Check`](crate::migrate::Migrate::Check) forbids creating them | an error; with a journal and a server, reported until somebody has created them | `postgres::faults`: `a_log_that_may_not_create_the_tables_…`; `survive::processes`: `tables_made_in_the_shell_…` |
 //! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres::operation`: `an_impossible_store_is_refused_…` |
+//! | the URL of a PostgreSQL database has a parameter that nothing knows, such as a misspelled `sslmode` | an error that names the parameter; nothing connects, encrypted or not | `store::postgres`: `a_misspelled_parameter_…` |
 //! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres::tls`: `a_server_that_is_not_the_one_meant_is_refused` |
 //! | the SQLite library has the [WAL-reset bug](https://www.sqlite.org/wal.html#walresetbug) | one notice names the remedy; health stays `Healthy` | `flusher`: `a_defect_of_the_database_s_library_…`; `sqlite::library`: `an_old_version_is_reported_…` |
 //! | a requested index cannot be created | reported, and retried after 1 s, eventually every minute; meanwhile entries are committed, and found by a scan | `contract::indexes`: `a_log_that_may_not_create_an_index_…` |

@@ -67,6 +67,15 @@ pub(super) fn is_of_files(error: &sqlx::Error) -> bool {
     matches!(code_of(error), Some(10 | 11 | 15 | 26))
 }
 
+/// The first of the directories on the way to this file that does not exist, if there is one.
+fn missing_directory(path: &Path) -> Option<&Path> {
+    let is_missing = |directory: &&Path| {
+        !directory.as_os_str().is_empty()
+            && directory.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    path.ancestors().skip(1).filter(is_missing).last()
+}
+
 /// Turns an error of SQLite on the database at `path` into one that names the remedy, where there is one.
 pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
     let shown = path.display();
@@ -78,6 +87,7 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
         }
         _ => {}
     }
+    let missing = missing_directory(path);
     let message = match code_of(&cause) {
         Some(26) => format!("{shown} is not a SQLite database: choose another path or move that file away"),
         Some(14) if path.is_dir() => format!("{shown} is a directory: give the path of a file in it"),
@@ -85,6 +95,17 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
             "{shown} cannot be opened, and part of it is in {shown}-wal: copy both files to a directory that this process \
              may write, and open the copy; or open it once where it can be written"
         ),
+        Some(14) if missing.is_some() => format!(
+            "{shown} cannot be opened: there is no directory {}",
+            missing.map_or(String::new(), |directory| directory.display().to_string())
+        ),
+        Some(14)
+            if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) =>
+        {
+            format!(
+                "{shown} cannot be opened: there is no such file. To create it, this process must be allowed to write its directory"
+            )
+        }
         Some(14) => format!(
             "{shown} cannot be opened: its directory must exist and this process must be allowed to read and write it"
         ),
