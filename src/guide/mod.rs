@@ -9,6 +9,7 @@
 //! | [`postgres`] | PostgreSQL in operation: services, roles, poolers, retention, more than one machine |
 //! | [`indexes`] | which index serves which query, and what each costs |
 //! | [`questions`] | what an audit log is asked, and the command that answers it |
+//! | [`operator`] | the command in the hand: output, tables, times, counts, and what others have |
 //! | [`performance`] | measured figures, each with the command that prints it |
 //! | [`compatibility`] | which crates it resolves beside, and which SQLite library a program then has |
 //! | [`comparison`] | what other crates do with the same events, and what they lose |
@@ -22,6 +23,7 @@ pub mod defaults;
 pub mod events;
 pub mod failure;
 pub mod indexes;
+pub mod operator;
 pub mod performance;
 pub mod postgres;
 pub mod questions;

@@ -9,28 +9,28 @@
 //!
 //! ```text
 //! $ tracing-audit query --action s3:GetObject --resource-id D
-//! seq  time                 agent  action        resource  decision  risk  reason
-//! 6    2026-11-17 12:00:00  bob    s3:GetObject  s3/D      Mask      0.85  personal data
-//! 5    2026-11-16 23:30:00  alice  s3:GetObject  s3/D      Allow     0.10
-//! 0    2026-10-05 08:00:00  alice  s3:GetObject  s3/D      Allow     0.10
+//! seq  time                  agent  action        resource  decision  risk  reason
+//! 6    2026-11-17 12:00:00Z  bob    s3:GetObject  s3/D      Mask      0.85  personal data
+//! 5    2026-11-16 23:30:00Z  alice  s3:GetObject  s3/D      Allow     0.10
+//! 0    2026-10-05 08:00:00Z  alice  s3:GetObject  s3/D      Allow     0.10
 //! ```
 //!
 //! # 2. Everything session S did, in order.
 //!
 //! ```text
 //! $ tracing-audit query --session s1 --oldest-first
-//! seq  time                 agent  action           resource  decision  risk  reason
-//! 0    2026-10-05 08:00:00  alice  s3:GetObject     s3/D      Allow     0.10
-//! 1    2026-10-05 08:01:00  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company
+//! seq  time                  agent  action           resource  decision  risk  reason
+//! 0    2026-10-05 08:00:00Z  alice  s3:GetObject     s3/D      Allow     0.10
+//! 1    2026-10-05 08:01:00Z  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company
 //! ```
 //!
 //! # 3. Everything agent X did last Tuesday, Berlin time.
 //!
 //! ```text
 //! $ tracing-audit query --agent alice --on 2026-11-17 --tz Europe/Berlin
-//! seq  time                 agent  action           resource  decision  risk  reason
-//! 7    2026-11-17 13:05:00  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold
-//! 5    2026-11-17 00:30:00  alice  s3:GetObject     s3/D      Allow     0.10
+//! seq  time                       agent  action           resource  decision  risk  reason
+//! 7    2026-11-17 13:05:00+01:00  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold
+//! 5    2026-11-17 00:30:00+01:00  alice  s3:GetObject     s3/D      Allow     0.10
 //! ```
 //!
 //! # 4. Denials as they happen, after the last ten.
@@ -43,6 +43,7 @@
 //!
 //! ```text
 //! $ tracing-audit stats --decision deny --by action --month 2026-11 --compare
+//! now: 2026-11-01 00:00:00Z to 2026-12-01 00:00:00Z (30 days); before: from 2026-10-01 00:00:00Z (31 days)
 //! action           before  now  change
 //! s3:DeleteObject  1       2    +1
 //! s3:PutObjectAcl  1       0    -1
@@ -52,16 +53,18 @@
 //!
 //! ```text
 //! $ tracing-audit query --decision mask --risk-min 0.8
-//! seq  time                 agent  action        resource  decision  risk  reason
-//! 6    2026-11-17 12:00:00  bob    s3:GetObject  s3/D      Mask      0.85  personal data
+//! seq  time                  agent  action        resource  decision  risk  reason
+//! 6    2026-11-17 12:00:00Z  bob    s3:GetObject  s3/D      Mask      0.85  personal data
 //! ```
 //!
 //! # 7. First and last seen of an agent.
 //!
 //! ```text
 //! $ tracing-audit stats --agent alice --by agent_id
-//! agent_id  entries                        first                last
-//! alice     7        ████████████████████  2026-10-05 08:00:00  2026-11-18 11:00:00
+//! agent_id  entries  %                            first                 last
+//! alice     7        100.0  ████████████████████  2026-10-05 08:00:00Z  2026-11-18 11:00:00Z
+//!
+//! 1 count, 7 entries
 //! ```
 //!
 //! # 8. All rows of one customer, nothing of the others, with a manifest.
@@ -74,34 +77,34 @@
 //!
 //! ```text
 //! $ tracing-audit query --where metadata.sourceIPAddress=10.0.0.2 --since 2026-11-01
-//! seq  time                 agent  action               resource  decision  risk  reason
-//! 10   2026-11-18 10:01:00         signin:ConsoleLogin  signin    Allow
-//! 9    2026-11-18 10:00:00  bob    s3:DeleteObject      s3/F      Deny      0.90  not the owner
-//! 6    2026-11-17 12:00:00  bob    s3:GetObject         s3/D      Mask      0.85  personal data
+//! seq  time                  agent  action               resource  decision  risk  reason
+//! 10   2026-11-18 10:01:00Z         signin:ConsoleLogin  signin    Allow
+//! 9    2026-11-18 10:00:00Z  bob    s3:DeleteObject      s3/F      Deny      0.90  not the owner
+//! 6    2026-11-17 12:00:00Z  bob    s3:GetObject         s3/D      Mask      0.85  personal data
 //! ```
 //!
 //! ```text
 //! $ tracing-audit query --where metadata.requestID=r7
-//! seq  time                 agent  action           resource  decision  risk  reason
-//! 7    2026-11-17 12:05:00  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold
+//! seq  time                  agent  action           resource  decision  risk  reason
+//! 7    2026-11-17 12:05:00Z  alice  s3:DeleteObject  s3/D      Deny      0.95  legal hold
 //! ```
 //!
 //! # 10. All but agent healthcheck.
 //!
 //! ```text
 //! $ tracing-audit query --where agent_id!=healthcheck --before 2026-11-01
-//! seq  time                 agent  action           resource  decision  risk  reason
-//! 2    2026-10-06 09:00:00  bob    s3:DeleteObject  s3/D      Deny      0.90  not the owner
-//! 1    2026-10-05 08:01:00  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company
-//! 0    2026-10-05 08:00:00  alice  s3:GetObject     s3/D      Allow     0.10
+//! seq  time                  agent  action           resource  decision  risk  reason
+//! 2    2026-10-06 09:00:00Z  bob    s3:DeleteObject  s3/D      Deny      0.90  not the owner
+//! 1    2026-10-05 08:01:00Z  alice  s3:PutObjectAcl  s3/D      Deny      0.70  outside of the company
+//! 0    2026-10-05 08:00:00Z  alice  s3:GetObject     s3/D      Allow     0.10
 //! ```
 //!
 //! # 11. Entries with problems, and quarantined ones.
 //!
 //! ```text
 //! $ tracing-audit query --problems
-//! seq  time                 agent  action               resource  decision  risk  reason
-//! 10   2026-11-18 10:01:00         signin:ConsoleLogin  signin    Allow
+//! seq  time                  action               resource  decision
+//! 10   2026-11-18 10:01:00Z  signin:ConsoleLogin  signin    Allow
 //! ```
 //!
 //! ```sh
@@ -118,12 +121,14 @@
 //!
 //! ```text
 //! $ tracing-audit stats --by metadata.eventSource
-//! metadata.eventSource  entries                        first                last
-//! s3.amazonaws.com      9        ████████████████████  2026-10-05 08:00:00  2026-11-18 10:00:00
-//! kms.amazonaws.com     1        ███                   2026-11-18 11:00:00  2026-11-18 11:00:00
-//! signin.amazonaws.com  1        ███                   2026-11-18 10:01:00  2026-11-18 10:01:00
-//! sts.amazonaws.com     1        ███                   2026-10-06 09:30:00  2026-10-06 09:30:00
-//! (none)                1        ███                   2026-11-19 00:00:00  2026-11-19 00:00:00
+//! metadata.eventSource  entries  %                           first                 last
+//! s3.amazonaws.com      9        69.2  ████████████████████  2026-10-05 08:00:00Z  2026-11-18 10:00:00Z
+//! kms.amazonaws.com     1        7.7   ███                   2026-11-18 11:00:00Z  2026-11-18 11:00:00Z
+//! signin.amazonaws.com  1        7.7   ███                   2026-11-18 10:01:00Z  2026-11-18 10:01:00Z
+//! sts.amazonaws.com     1        7.7   ███                   2026-10-06 09:30:00Z  2026-10-06 09:30:00Z
+//! (none)                1        7.7   ███                   2026-11-19 00:00:00Z  2026-11-19 00:00:00Z
+//!
+//! 5 counts, 13 entries
 //! ```
 //!
 //! ```sh

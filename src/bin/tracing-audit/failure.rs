@@ -78,9 +78,20 @@ impl Failure {
                 format!("the database holds no audit log: {db}. Is this the right file, database or schema?")
             }
             Self::Output(error) => format!("cannot write the output: {error}"),
-            Self::Audit(error) => with_causes(error),
+            Self::Audit(error) => for_operators(with_causes(error)),
         }
     }
+}
+
+/// What the library tells programmers to do, and what an operator does instead.
+const REMEDIES: [(&str, &str); 3] = [
+    ("run what Store::migrations gives, or open with Migrate::Auto", "run `tracing-audit migrate`"),
+    ("open a log with this version, or run what Store::migrations gives", "run `tracing-audit migrate`"),
+    ("open a log first", "run `tracing-audit migrate`"),
+];
+
+fn for_operators(message: String) -> String {
+    REMEDIES.iter().fold(message, |message, (of_library, here)| message.replace(of_library, here))
 }
 
 /// The error's message, followed by those of its causes.

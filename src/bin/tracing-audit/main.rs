@@ -4,13 +4,14 @@ mod commands;
 mod failure;
 mod input;
 mod output;
+mod zone;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    Checkpoint, Compare, Completions, Export, Get, Index, LedgerAction, MigrateTables, Quarantine, Query, Queue, Reads, Stats, Tail, Verify, list_ledgers, print_man_page,
+    Checkpoint, Compare, Completions, Export, Get, Index, LedgerAction, Ledgers, Man, MigrateTables, Quarantine, Query, Queue, Reads, Stats, Tail, Verify, complete, with_examples,
 };
 use failure::{EXIT_CODES, Failure};
 use input::Database;
@@ -21,6 +22,9 @@ use input::Database;
 struct Arguments {
     #[command(flatten)]
     database: Database,
+    /// Do not show tables page by page.
+    #[arg(long, global = true)]
+    no_pager: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,7 +53,7 @@ enum Command {
     /// and memory is constant.
     Compare(Compare),
     /// List the ledgers, their sizes, and when each was last written.
-    Ledgers,
+    Ledgers(Ledgers),
     /// Show who read the log, latest read first.
     ///
     /// A read is recorded if the reader gave a name with --as.
@@ -86,22 +90,51 @@ enum Command {
         action: LedgerAction,
     },
     /// Print a completion script for a shell.
+    ///
+    /// The script asks this program, which completes commands, options, fields, time zones and the names of ledgers.
     Completions(Completions),
-    /// Print the manual page.
-    Man,
+    /// Print a manual page, or write those of all commands to a directory.
+    Man(Man),
+}
+
+impl Command {
+    /// Whether people may want to turn the pages of what the command prints.
+    fn has_pages(&self) -> bool {
+        matches!(
+            self,
+            Self::Query(_)
+                | Self::Get(_)
+                | Self::Stats(_)
+                | Self::Ledgers(_)
+                | Self::Reads(_)
+                | Self::Index { action: Index::List { .. } }
+                | Self::Quarantine { action: Quarantine::List { .. } }
+                | Self::Queue(_)
+        )
+    }
+}
+
+fn command() -> clap::Command {
+    with_examples(Arguments::command())
 }
 
 fn main() -> ExitCode {
-    let Arguments { database, command } = Arguments::parse();
+    complete(command);
+    let Arguments { database, no_pager, command } =
+        Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     #[cfg(unix)]
     if let Some(directory) = database.temporary_directory() {
         begin_again(&directory);
+    }
+    if !no_pager && command.has_pages() {
+        output::page();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(&database, command)),
         Err(error) => Err(error.into()),
     };
+    output::end_pager();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -131,7 +164,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Stats(stats) => stats.run(database).await,
         Command::Export(export) => export.run(database).await,
         Command::Compare(compare) => compare.run(database).await,
-        Command::Ledgers => list_ledgers(database).await,
+        Command::Ledgers(ledgers) => ledgers.run(database).await,
         Command::Reads(reads) => reads.run(database).await,
         Command::Index { action } => action.run(database).await,
         Command::Quarantine { action } => action.run(database).await,
@@ -140,7 +173,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Verify(verify) => verify.run(database).await,
         Command::Checkpoint(checkpoint) => checkpoint.run(database).await,
         Command::Ledger { action } => action.run(database).await,
-        Command::Completions(completions) => completions.run(Arguments::command()),
-        Command::Man => print_man_page(Arguments::command()),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(self::command()),
     }
 }

@@ -52,6 +52,119 @@ fn an_operator_creates_the_tables_and_indexes_and_inspects_the_queue() {
     assert!(listed.contains("left behind") && listed.contains("refused"), "{listed}");
     assert!(said.contains("1 journal of dead processes holds at most 3 entries"), "{said}");
     assert!(said.contains("not a file: remove it"), "{said}");
-    assert!(answer(db, "completions bash").contains("complete -F"));
-    assert!(answer(db, "man").starts_with(".ie"));
+    manuals(directory.path());
+}
+
+/// Every command has a page, whose examples are command lines that the command understands.
+fn manuals(directory: &std::path::Path) {
+    assert!(
+        answer("", "man").contains(".TH tracing\\-audit 1")
+            || answer("", "man").contains(".TH tracing-audit 1")
+    );
+    let pages = directory.join("man1");
+    assert_eq!(answer("", &format!("man --out {}", pages.display())), "");
+    let mut named = 0;
+    for page in std::fs::read_dir(&pages).unwrap() {
+        let page = page.unwrap();
+        let text = std::fs::read_to_string(page.path()).unwrap();
+        assert!(
+            text.contains(".SH ENVIRONMENT") && text.contains(".SH \"EXIT STATUS\"")
+                || text.contains(".SH EXIT STATUS")
+        );
+        // The pages that a page refers to are there.
+        for other in text.split("tracing\\-audit\\-").skip(1).filter_map(|rest| rest.split_once("(1)")) {
+            let other = format!("tracing-audit-{}.1", other.0.replace("\\-", "-"));
+            if !other.contains([' ', '\n']) {
+                assert!(pages.join(&other).exists(), "{other}");
+                named += 1;
+            }
+        }
+        let examples =
+            text.split(".nf\ntracing\\-audit ").skip(1).filter_map(|rest| rest.split_once("\n.fi"));
+        for (example, _) in examples {
+            let example = example.replace("\\-", "-").replace("\\e", "\\");
+            let line = example.split(['|', '>']).next().unwrap().to_owned();
+            // A database that does not exist ends each of them after its arguments are understood.
+            let output = run("none.db", &[&line.replace("--db audit.db", ""), " --help"].concat());
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    assert!(named > 10, "{named}");
+}
+
+#[test]
+#[cfg(unix)]
+fn bash_completes_commands_fields_and_ledgers() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = directory.path().join("a.db").display().to_string();
+    assert_eq!(answer(&db, "migrate --ledger payments"), "");
+    let script = answer("", "completions bash");
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_tracing-audit"));
+    let completed = |line: &str| {
+        let words: Vec<_> = line.split(' ').collect();
+        let last = words.last().unwrap();
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({}); COMP_CWORD={}; COMP_TYPE=9; _clap_complete_tracing_audit tracing-audit '{last}' x; \
+             printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
+            words.len() - 1
+        );
+        let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-c", &ask]).env("PATH", path);
+        let output = bash.env("TRACING_AUDIT_DB", &db).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(completed("tracing-audit qu").contains(&"quarantine".to_owned()));
+    assert!(completed("tracing-audit query --res").contains(&"--resource-id".to_owned()));
+    assert_eq!(completed("tracing-audit query --ledger "), ["payments"]);
+    assert_eq!(completed("tracing-audit stats --by action,deci"), ["action,decision"]);
+    assert_eq!(completed("tracing-audit query --tz Europe/Berl"), ["Europe/Berlin"]);
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        assert!(answer("", &format!("completions {shell}")).contains("TRACING_AUDIT_COMPLETE"), "{shell}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_pager_gets_the_tables_of_a_terminal() {
+    let fixture = super::filled(log());
+    let paged = fixture.directory.path().join("paged");
+    let on_a_terminal = |arguments: &str, pager: &str, variable: (&str, &str)| {
+        let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_tracing-audit"));
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).stdin(std::process::Stdio::null());
+        script
+            .env("TERM", "xterm")
+            .env("PAGER", pager)
+            .env("TRACING_AUDIT_DB", &fixture.db)
+            .env_remove("NO_COLOR");
+        let output = script.env(variable.0, variable.1).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{arguments}: {text}");
+        (text, std::fs::read_to_string(&paged).ok().inspect(|_| std::fs::remove_file(&paged).unwrap()))
+    };
+    let tee = format!("tee {}", paged.display());
+    let (shown, in_pager) = on_a_terminal("query", &tee, ("A", ""));
+    let in_pager = in_pager.unwrap();
+    assert!(shown.contains("s3:GetObject") && in_pager.contains("s3:GetObject"), "{shown}");
+    assert!(in_pager.contains("\u{1b}[1m") && in_pager.contains("\u{1b}[31mDeny"), "{in_pager}");
+    // What is said beside the output comes after the pager.
+    assert!(!in_pager.contains("by time (ts)"), "{in_pager}");
+    let (_, in_pager) = on_a_terminal("query", &tee, ("NO_COLOR", "1"));
+    assert!(!in_pager.unwrap().contains('\u{1b}'));
+    for (arguments, pager, variable) in [
+        ("--no-pager query", &*tee, ("A", "")),
+        ("query", &*tee, ("TERM", "dumb")),
+        ("query", "cat", ("A", "")),
+        ("query", "", ("A", "")),
+        ("query", "no-such-program-as-this", ("A", "")),
+        ("query --limit 0", "true", ("A", "")),
+    ] {
+        let (shown, in_pager) = on_a_terminal(arguments, pager, variable);
+        assert_eq!(in_pager, None, "{arguments}");
+        let is_shown = shown.contains("s3:GetObject");
+        assert_eq!(is_shown, !["true", "no-such-program-as-this"].contains(&pager), "{pager}: {shown}");
+    }
 }

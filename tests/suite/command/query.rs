@@ -168,21 +168,23 @@ fn several_databases_are_queried_as_one() {
     };
     let table = answer("--db a --db b query --limit 4 --format table");
     let expected = "
-seq  time                 agent        action                 resource  decision  risk  reason
-a/2  2026-11-17 12:05:00  alice        s3:DeleteObject        s3/D      Deny      0.95  legal hold
-b/2  2026-11-16 23:30:00  alice        s3:GetObject           s3/D      Allow     0.10
-b/1  2026-10-06 09:30:00  healthcheck  sts:GetCallerIdentity  sts       Allow
-a/1  2026-10-06 09:00:00  bob          s3:DeleteObject        s3/D      Deny      0.90  not the owner
+seq  time                  agent        action                 resource  decision  risk  reason
+a/2  2026-11-17 12:05:00Z  alice        s3:DeleteObject        s3/D      Deny      0.95  legal hold
+b/2  2026-11-16 23:30:00Z  alice        s3:GetObject           s3/D      Allow     0.10
+b/1  2026-10-06 09:30:00Z  healthcheck  sts:GetCallerIdentity  sts       Allow
+a/1  2026-10-06 09:00:00Z  bob          s3:DeleteObject        s3/D      Deny      0.90  not the owner
 ";
     assert_eq!(table.trim(), expected.trim(), "{table}");
     let lines = answer("query --db a --db b --limit 1 --oldest-first");
     assert!(lines.starts_with("{\"db\":\"a\",\"ledger\":\"main\",\"seq\":0"), "{lines}");
     let counts = answer("--db a --db b stats --by agent_id --format table");
     let expected = "
-agent_id     entries                        first                last
-alice        4        ████████████████████  2026-10-05 08:00:00  2026-11-17 12:05:00
-healthcheck  1        █████                 2026-10-06 09:30:00  2026-10-06 09:30:00
-bob          1        █████                 2026-10-06 09:00:00  2026-10-06 09:00:00
+agent_id     entries  %                           first                 last
+alice        4        66.7  ████████████████████  2026-10-05 08:00:00Z  2026-11-17 12:05:00Z
+healthcheck  1        16.7  █████                 2026-10-06 09:30:00Z  2026-10-06 09:30:00Z
+bob          1        16.7  █████                 2026-10-06 09:00:00Z  2026-10-06 09:00:00Z
+
+3 counts, 6 entries
 ";
     assert_eq!(counts.trim(), expected.trim(), "{counts}");
     let changes = answer("--db a --db b stats --month 2026-11 --compare --by decision");
@@ -222,12 +224,16 @@ fn entries_of_several_ledgers_are_shown_in_the_order_of_time_within_one_limit() 
         &url,
         "query --limit 3",
         "
-seq  time                 agent        action                 resource  decision  risk  reason
-b/1  2026-10-06 09:30:00  healthcheck  sts:GetCallerIdentity  sts       Allow
-a/0  2026-10-06 09:00:00  bob          s3:DeleteObject        s3/D      Deny      0.90  not the owner
-b/0  2026-10-05 08:01:00  alice        s3:PutObjectAcl        s3/D      Deny      0.70  outside of the company",
+seq  time                  agent        action                 resource  decision  risk  reason
+b/1  2026-10-06 09:30:00Z  healthcheck  sts:GetCallerIdentity  sts       Allow
+a/0  2026-10-06 09:00:00Z  bob          s3:DeleteObject        s3/D      Deny      0.90  not the owner
+b/0  2026-10-05 08:01:00Z  alice        s3:PutObjectAcl        s3/D      Deny      0.70  outside of the company",
     );
     let lines = answer(&url, "export");
     assert_eq!(seqs(&lines), [0, 1, 0, 1]);
     assert!(lines.starts_with("{\"ledger\":\"a\""));
+    // A server has any number of ledgers.
+    assert_eq!(answer(&url, "migrate --ledger c"), "");
+    let ledgers = answer(&url, "ledgers");
+    assert_eq!(ledgers.lines().count(), 3, "{ledgers}");
 }

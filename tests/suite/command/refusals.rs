@@ -24,11 +24,23 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
     fails(db, "query --where colour", 2, "is not FIELD=VALUE");
     fails(db, "stats --by colour", 2, "cannot count by \"colour\"");
     fails(db, "query --since 2026-11-02 --before 2026-11-01", 2, "--since must be earlier than --before");
-    fails(db, "query --since yesterday", 2, "is not a time; give one as 2h, 7d, ");
+    fails(db, "query --since gestern", 2, "is not a time; give one as 2h, 7d, yesterday, ");
     fails(db, "query --on 2026-11-31", 2, "is not a date");
     assert_eq!(answer(db, "query --since '+262142-12-31 23:30' --tz Pacific/Apia"), "");
     assert_eq!(answer(db, "query --on 2011-12-30 --tz Pacific/Apia"), "");
-    fails(db, "get 1", 2, "an id is a UUID");
+    fails(db, "get x", 2, "\"x\" is no entry: give its seq, LEDGER:SEQ, its id");
+    fails(db, "query --as ''", 2, "a reader has a name");
+    fails(db, "query --as ' '", 2, "a reader has a name");
+    fails(db, "stats --by action,decision,reason", 2, "give one field, or two");
+    fails(db, "stats --by action,", 2, "give one field, or two");
+    fails(db, "stats --by day --compare", 2, "--compare needs a period");
+    fails(
+        db,
+        "migrate --ledger other",
+        2,
+        "this file has the ledger \"main\", and a SQLite file has one ledger",
+    );
+    assert_eq!(answer(db, "migrate --ledger main"), "");
     for command in ["query", "query --format csv", "tail -f", "stats", "export", "quarantine retry"] {
         fails(db, &[command, " --ledger mian"].concat(), 2, "there is no ledger \"mian\"; choose from main");
     }
@@ -62,10 +74,21 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
         assert!(!String::from_utf8_lossy(&refused.stderr).contains("secret"), "{url}");
     }
     fails(db, "query --schema audit", 2, "only a PostgreSQL database has schemas");
-    fails(db, "query --tz Mars/Olympus", 2, "invalid value 'Mars/Olympus'");
+    for zone in ["Mars/Olympus", "+25:00", "''"] {
+        fails(db, &format!("query --tz {zone}"), 2, "no time zone has this name");
+    }
     fails("", "query", 2, "which database?");
     fails("postgres://user:secret@host:port/db", "query", 2, "not a valid PostgreSQL URL");
-    fails(directory.join("none.db").to_str().unwrap(), "query", 3, "cannot be opened");
+    fails(
+        "postgres://user:secret@host/db?sslmod=require",
+        "query",
+        2,
+        "a parameter \"sslmod\", which this crate does not",
+    );
+    fails(directory.join("none.db").to_str().unwrap(), "query", 3, "cannot be opened: there is no such file");
+    let nowhere = directory.join("no/where/none.db");
+    let message = ["there is no directory ", directory.join("no").to_str().unwrap(), ": "].concat();
+    fails(nowhere.to_str().unwrap(), "query", 3, &message);
     assert!(!directory.join("none.db").exists());
     let (empty, other) = (directory.join("empty.db"), directory.join("other.db"));
     std::fs::write(&empty, "").unwrap();

@@ -22,7 +22,9 @@ const ACME: &str = "111122223333";
 /// The questions of the documentation, each with the table that answers it there.
 fn answers() -> Vec<(String, String)> {
     let text = |line: &'static str| line.strip_prefix("//! ").unwrap_or_default();
-    let text: Vec<_> = include_str!("../../../src/guide/questions.rs").lines().map(text).collect();
+    let pages =
+        [include_str!("../../../src/guide/questions.rs"), include_str!("../../../src/guide/operator.rs")];
+    let text: Vec<_> = pages.into_iter().flat_map(str::lines).map(text).collect();
     let answer = |block: &str| {
         let (asked, answer) = block.split("\n```").next().unwrap().split_once('\n').unwrap();
         (asked.to_owned(), answer.to_owned())
@@ -32,7 +34,7 @@ fn answers() -> Vec<(String, String)> {
 
 fn questions(db: &str, log: &AuditLog, directory: &Path) {
     let answers = answers();
-    assert_eq!(answers.len(), 11);
+    assert_eq!(answers.len(), 14);
     for (arguments, expected) in answers {
         shows(db, &arguments, &expected);
     }
@@ -52,7 +54,7 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     let denied = answer(db, "export --format ocsf --decision Deny");
     let kind = |line| serde_json::from_str::<Value>(line).unwrap()["type_uid"].take();
     assert_eq!(denied.lines().map(kind).collect::<Vec<_>>(), [600_303, 600_304, 600_304, 600_304]);
-    let quarantined = answer(db, "quarantine list");
+    let quarantined = answer(db, "quarantine list --format table");
     assert!(
         quarantined.contains("00000000-0000-0000-0000-000000000007  twice   the ledger holds an entry"),
         "{quarantined}"

@@ -6,13 +6,17 @@ use tracing_audit::index::{Index, IndexOn};
 use crate::{
     failure::Failure,
     input::Database,
-    output::{self, Cells, FromDatabase, harmless, print_table_by_database},
+    output::{self, Cells, Format, FromDatabase, harmless, print_table_as},
 };
 
 #[derive(Subcommand)]
 pub(crate) enum Action {
     /// List the indexes: what each serves, its size, and how often PostgreSQL has used it.
-    List,
+    List {
+        /// The output format [default: a table on a terminal, JSON Lines elsewhere].
+        #[arg(short = 'o', long, value_enum)]
+        format: Option<Format>,
+    },
     /// Add indexes, unless they exist.
     ///
     /// Services can write meanwhile. In PostgreSQL nothing waits; in SQLite, accepted entries stay in the queue until
@@ -36,13 +40,13 @@ pub(crate) enum Action {
 impl Action {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         match self {
-            Self::List => {
+            Self::List { format } => {
                 let (logs, mut indexes) = (database.open().await?, Vec::new());
                 for log in &logs {
                     let found = log.store.indexes().await?;
                     indexes.extend(found.into_iter().map(|index| (log.db(&logs), index)));
                 }
-                print_indexes(&indexes)
+                print_indexes(&indexes, format)
             }
             Self::Add { on, print: true } => {
                 let store = database.store()?;
@@ -69,8 +73,8 @@ impl Action {
     }
 }
 
-fn print_indexes(indexes: &[(Option<&str>, Index)]) -> Result<(), Failure> {
-    if !output::is_terminal() {
+fn print_indexes(indexes: &[(Option<&str>, Index)], format: Option<Format>) -> Result<(), Failure> {
+    if !Format::is_table(format) {
         return indexes
             .iter()
             .try_for_each(|(db, found)| output::print_json(&FromDatabase { db: *db, found }));
@@ -92,12 +96,12 @@ fn print_indexes(indexes: &[(Option<&str>, Index)]) -> Result<(), Failure> {
         ]
     };
     let columns = [
-        ("", Cells::Cut),
+        ("database", Cells::Cut),
         ("serves", Cells::Cut),
-        ("", Cells::Whole),
+        ("state", Cells::Whole),
         ("KiB", Cells::Whole),
         ("used", Cells::Whole),
         ("name", Cells::Cut),
     ];
-    print_table_by_database(&columns, &indexes.iter().map(row).collect::<Vec<_>>())
+    print_table_as(format, &columns, &indexes.iter().map(row).collect::<Vec<_>>())
 }

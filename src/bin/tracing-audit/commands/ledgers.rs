@@ -1,29 +1,45 @@
 //! The command `ledgers`: lists the ledgers.
 
-use chrono_tz::Tz;
+use clap::Args;
 use tracing_audit::reader::Ledger;
 
 use crate::{
     failure::Failure,
     input::{Database, Log},
-    output::{self, Cells, FromDatabase, harmless, print_table, shown_time},
+    output::{self, Cells, Format, FromDatabase, harmless, print_table_as, shown_time},
+    zone::Zone,
 };
 
-pub(crate) async fn list_ledgers(database: &Database) -> Result<(), Failure> {
-    let logs = database.open().await?;
-    let several = logs.len() > 1;
-    let all = || logs.iter().flat_map(|log| log.ledgers.iter().map(move |ledger| (log, ledger)));
-    if !output::is_terminal() {
-        return all().try_for_each(|(log, found)| {
-            output::print_json(&FromDatabase { db: several.then_some(&*log.name), found })
-        });
+#[derive(Args)]
+pub(crate) struct Ledgers {
+    /// The output format [default: a table on a terminal, JSON Lines elsewhere].
+    #[arg(short = 'o', long, value_enum)]
+    format: Option<Format>,
+}
+
+impl Ledgers {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let logs = database.open().await?;
+        let all = || logs.iter().flat_map(|log| log.ledgers.iter().map(move |ledger| (log, ledger)));
+        if !Format::is_table(self.format) {
+            return all()
+                .try_for_each(|(log, found)| output::print_json(&FromDatabase { db: log.db(&logs), found }));
+        }
+        let row = |(log, one): (&Log, &Ledger)| {
+            let last = one.last_committed_at.map(|last| shown_time(last, Zone::Utc));
+            vec![
+                harmless(log.db(&logs).unwrap_or_default()).into_owned(),
+                harmless(&one.name).into_owned(),
+                one.next_seq.to_string(),
+                last.unwrap_or_default(),
+            ]
+        };
+        let columns = [
+            ("database", Cells::Cut),
+            ("ledger", Cells::Cut),
+            ("entries", Cells::Whole),
+            ("last committed", Cells::Whole),
+        ];
+        print_table_as(self.format, &columns, &all().map(row).collect::<Vec<_>>())
     }
-    let row = |(log, one): (&Log, &Ledger)| {
-        let last = one.last_committed_at.map(|last| shown_time(last, Tz::UTC));
-        let rest = [harmless(&one.name).into_owned(), one.next_seq.to_string(), last.unwrap_or_default()];
-        several.then(|| harmless(&log.name).into_owned()).into_iter().chain(rest).collect()
-    };
-    let columns = [("ledger", Cells::Cut), ("entries", Cells::Whole), ("last committed", Cells::Whole)];
-    let columns: Vec<_> = several.then_some(("database", Cells::Cut)).into_iter().chain(columns).collect();
-    print_table(&columns, &all().map(row).collect::<Vec<_>>())
 }

@@ -15,9 +15,11 @@ pub(crate) struct MigrateTables {
     /// Print the SQL instead of running it.
     #[arg(long)]
     print: bool,
-    /// The ledger to create, if the database has none.
-    #[arg(long, default_value = "main", value_name = "NAME")]
-    ledger: String,
+    /// The ledger to create [default: main, if the database has none].
+    ///
+    /// A SQLite file has one ledger, a PostgreSQL database any number.
+    #[arg(long, value_name = "NAME")]
+    ledger: Option<String>,
 }
 
 impl MigrateTables {
@@ -33,12 +35,23 @@ impl MigrateTables {
                 .map(script)
                 .try_for_each(|sql| output::print_line(&sql));
         }
-        // A database that has a ledger keeps it: no second one is created.
         let store = database.store()?;
         let db = database.one()?;
+        let is_file = !db.contains(':') || db.starts_with("sqlite:");
         let is_new = !db.contains(':') && !Path::new(db).exists();
         let existing = if is_new { Vec::new() } else { AuditReader::new(store).ledgers().await? };
-        let ledger = existing.into_iter().next().map_or(self.ledger, |existing| existing.name);
+        let ledger = match (self.ledger, existing.as_slice()) {
+            (Some(ledger), [only, ..]) if is_file && only.name != ledger => {
+                return Err(Failure::Usage(format!(
+                    "this file has the ledger {:?}, and a SQLite file has one ledger: name another file for the ledger \
+                     {ledger:?}, or leave out --ledger",
+                    only.name
+                )));
+            }
+            (Some(ledger), _) => ledger,
+            (None, [first, ..]) => first.name.clone(),
+            (None, []) => "main".to_owned(),
+        };
         database.open_log(&ledger, Migrate::Auto).await.map(drop)
     }
 }

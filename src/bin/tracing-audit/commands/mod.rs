@@ -6,6 +6,7 @@
 //! | `get.rs` | shows one entry, field by field |
 //! | `tail.rs` | shows or copies entries in the order of their commit, continuing where the last run ended |
 //! | `stats.rs` | counts entries, and compares two periods |
+//! | `spans.rs` | counts by hours and days of a zone: names, chart, comparison |
 //! | `export.rs` | writes entries to a file, with a manifest; resumes an interrupted export |
 //! | `compare.rs` | compares an earlier export with what the database holds now |
 //! | `manifest.rs` | what an export consists of: its plan and its manifest |
@@ -17,9 +18,12 @@
 //! | `migrate.rs` | creates and updates the tables |
 //! | `queue.rs` | lists the journals in a directory |
 //! | `verify.rs` | verifies a ledger, prints checkpoints and the state of the tree |
-//! | `shell.rs` | prints completions and the manual page |
+//! | `shell.rs` | prints completions and the manual pages |
+//! | `examples.rs` | examples of each command, for its help and its manual page |
+//! | `values.rs` | the values of options that a shell completes |
 
 mod compare;
+mod examples;
 mod export;
 mod get;
 mod index;
@@ -32,21 +36,23 @@ mod query;
 mod queue;
 mod reads;
 mod shell;
+mod spans;
 mod stats;
 mod tail;
 mod verify;
+mod values;
 
 pub(crate) use compare::Compare;
 pub(crate) use export::Export;
 pub(crate) use get::Get;
 pub(crate) use index::Action as Index;
-pub(crate) use ledgers::list_ledgers;
+pub(crate) use ledgers::Ledgers;
 pub(crate) use migrate::MigrateTables;
 pub(crate) use quarantine::Action as Quarantine;
 pub(crate) use query::Query;
 pub(crate) use queue::Queue;
 pub(crate) use reads::Reads;
-pub(crate) use shell::{Completions, print_man_page};
+pub(crate) use shell::{Completions, Man, complete, with_examples};
 pub(crate) use stats::Stats;
 pub(crate) use tail::Tail;
 pub(crate) use verify::{Checkpoint, LedgerAction, Verify};

@@ -1,19 +1,23 @@
 //! The command `quarantine`: lists, exports and retries entries that the database refused.
 
-use chrono_tz::Tz;
 use clap::Subcommand;
 use tracing_audit::{migrate::Migrate, reader::QuarantinedEntry};
 
 use crate::{
     failure::Failure,
     input::{Database, one_of},
-    output::{self, Cells, Stdout, harmless, print_table, shown_time},
+    output::{self, Cells, Format, FromDatabase, Stdout, harmless, print_table_as, sentence, shown_time},
+    zone::Zone,
 };
 
 #[derive(Subcommand)]
 pub(crate) enum Action {
     /// List the quarantined entries and the errors that the database gave.
-    List,
+    List {
+        /// The output format [default: a table on a terminal, JSON Lines elsewhere].
+        #[arg(short = 'o', long, value_enum)]
+        format: Option<Format>,
+    },
     /// Write the quarantined entries as JSON Lines, in full.
     Export,
     /// Try to add each quarantined entry to its ledger again, once the cause has been removed.
@@ -27,12 +31,13 @@ pub(crate) enum Action {
 impl Action {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         match self {
-            Self::List => {
-                let mut found = Vec::new();
-                for log in database.open().await? {
-                    found.extend(log.reader.quarantined().await?);
+            Self::List { format } => {
+                let (logs, mut found) = (database.open().await?, Vec::new());
+                for log in &logs {
+                    let entries = log.reader.quarantined().await?;
+                    found.extend(entries.into_iter().map(|entry| (log.db(&logs), entry)));
                 }
-                print_entries(&found)
+                print_entries(&found, format)
             }
             Self::Export => {
                 let reader = database.open_one().await?.reader;
@@ -54,21 +59,31 @@ impl Action {
     }
 }
 
-fn print_entries(entries: &[QuarantinedEntry]) -> Result<(), Failure> {
-    let row = |one: &QuarantinedEntry| {
+fn print_entries(
+    entries: &[(Option<&str>, QuarantinedEntry)],
+    format: Option<Format>,
+) -> Result<(), Failure> {
+    if !Format::is_table(format) {
+        return entries
+            .iter()
+            .try_for_each(|(db, found)| output::print_json(&FromDatabase { db: *db, found }));
+    }
+    let row = |(db, one): &(Option<&str>, QuarantinedEntry)| {
         let action = one.entry.as_ref().map_or("(unreadable)", |entry| &entry.action);
-        let id = one.id.map(|id| id.to_string()).unwrap_or_default();
         vec![
-            shown_time(one.quarantined_at, Tz::UTC),
-            id,
+            harmless(db.unwrap_or_default()).into_owned(),
+            shown_time(one.quarantined_at, Zone::Utc),
+            one.id.map(|id| id.to_string()).unwrap_or_default(),
             harmless(action).into_owned(),
-            harmless(&one.error).into_owned(),
+            sentence(&one.error).into_owned(),
         ]
     };
-    if entries.is_empty() {
-        return Ok(());
-    }
-    let columns =
-        [("quarantined", Cells::Whole), ("id", Cells::Whole), ("action", Cells::Cut), ("error", Cells::Cut)];
-    print_table(&columns, &entries.iter().map(row).collect::<Vec<_>>())
+    let columns = [
+        ("database", Cells::Cut),
+        ("quarantined", Cells::Whole),
+        ("id", Cells::Whole),
+        ("action", Cells::Cut),
+        ("error", Cells::Text),
+    ];
+    print_table_as(format, &columns, &entries.iter().map(row).collect::<Vec<_>>())
 }

@@ -9,7 +9,7 @@ use tracing_audit::{AuditError, AuditQuery, SequencedEntry};
 use crate::{
     failure::Failure,
     input::{Conditions, Database, Source, sources},
-    output::{self, Entries, Format, Stdout},
+    output::{self, Entries, Field, Format, Stdout},
 };
 
 #[derive(Args)]
@@ -23,8 +23,14 @@ pub(crate) struct Query {
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     limit: u32,
     /// The output format [default: a table on a terminal, JSON Lines elsewhere].
-    #[arg(long, value_enum)]
+    #[arg(short = 'o', long, value_enum)]
     format: Option<QueryFormat>,
+    /// Show these columns, such as `seq,time,agent,metadata.client.ip`; in JSON Lines, these fields.
+    ///
+    /// There are all fields of an entry, any `metadata.PATH`, and `agent`, `session` and `workspace`: the names that the ids
+    /// were made from.
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',', value_parser = Field::parse)]
+    columns: Vec<Field>,
     #[command(flatten)]
     conditions: Conditions,
 }
@@ -33,6 +39,8 @@ pub(crate) struct Query {
 enum QueryFormat {
     /// A table for people.
     Table,
+    /// A table with more columns, in which nothing is cut: its lines may be longer than the terminal's.
+    Wide,
     /// JSON Lines: one object in each line.
     Jsonl,
     /// CSV, ordered by time, latest first.
@@ -53,13 +61,19 @@ impl Query {
         let format = match self.format {
             None => None,
             Some(QueryFormat::Table) => Some(Format::Table),
+            Some(QueryFormat::Wide) => Some(Format::Wide),
             Some(QueryFormat::Jsonl) => Some(Format::Jsonl),
             Some(QueryFormat::Csv) => return self.print_csv(database, &sources, query).await,
         };
         if !self.oldest_first {
             query = query.newest_first();
         }
-        let mut shown = Entries::new(format, self.conditions.period.tz);
+        let zone = self.conditions.period.tz;
+        let mut shown = if self.columns.is_empty() {
+            Entries::new(format, zone)
+        } else {
+            Entries::with_columns(format, zone, self.columns.clone())
+        };
         let mut found = Vec::new();
         for log in &logs {
             let of_log = |source: &&Source<'_>| std::ptr::eq(source.reader, &raw const log.reader);
@@ -100,6 +114,11 @@ impl Query {
         sources: &[Source<'_>],
         query: AuditQuery,
     ) -> Result<(), Failure> {
+        if !self.columns.is_empty() {
+            return Err(Failure::Usage(
+                "CSV has all columns: leave out --columns, or choose another --format".to_owned(),
+            ));
+        }
         if self.oldest_first {
             return Err(Failure::Usage(
                 "CSV is the latest first: leave out --oldest-first, or choose another --format".to_owned(),

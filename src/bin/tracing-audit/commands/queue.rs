@@ -3,23 +3,45 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use tracing_audit::journal::{Journal, inspect};
 
 use crate::{
     failure::Failure,
-    output::{Cells, harmless, print_table, remark},
+    output::{Cells, Format, harmless, print_json, print_table_as, remark},
 };
 
 #[derive(Args)]
 pub(crate) struct Queue {
     /// The queue directory; for the SQLite file `audit.db` it is `audit.db.queue`.
     directory: PathBuf,
+    /// The output format [default: a table on a terminal, JSON Lines elsewhere].
+    #[arg(short = 'o', long, value_enum)]
+    format: Option<Format>,
+}
+
+/// A journal as JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    journal: String,
+    process: Option<u32>,
+    state: &'static str,
+    records: u64,
+    ledger: Option<&'a str>,
+    database: Option<&'a str>,
+    directory: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
 }
 
 impl Queue {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let journals = inspect(&self.directory)?;
-        print_journals(&journals)?;
+        if Format::is_table(self.format) {
+            print_journals(&journals, self.format)?;
+        } else {
+            journals.iter().try_for_each(|journal| print_json(&line(journal)))?;
+        }
         remark_on(&journals);
         Ok(())
     }
@@ -61,7 +83,20 @@ fn state(journal: &Journal) -> &'static str {
     }
 }
 
-fn print_journals(journals: &[Journal]) -> Result<(), Failure> {
+fn line(journal: &Journal) -> Line<'_> {
+    Line {
+        journal: journal.writer.to_string(),
+        process: journal.owner,
+        state: state(journal),
+        records: records(journal),
+        ledger: journal.ledger.as_deref(),
+        database: journal.database.as_deref(),
+        directory: journal.directory.display().to_string(),
+        refused: journal.refused.as_deref(),
+    }
+}
+
+fn print_journals(journals: &[Journal], format: Option<Format>) -> Result<(), Failure> {
     let row = |journal: &Journal| {
         let unknown = |text: &Option<String>| harmless(text.as_deref().unwrap_or("unknown")).into_owned();
         vec![
@@ -76,10 +111,10 @@ fn print_journals(journals: &[Journal]) -> Result<(), Failure> {
     let columns = [
         ("journal", Cells::Whole),
         ("process", Cells::Whole),
-        ("", Cells::Whole),
+        ("state", Cells::Whole),
         ("records", Cells::Whole),
         ("ledger", Cells::Cut),
         ("database", Cells::Cut),
     ];
-    print_table(&columns, &journals.iter().map(row).collect::<Vec<_>>())
+    print_table_as(format, &columns, &journals.iter().map(row).collect::<Vec<_>>())
 }

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 
-use chrono_tz::Tz;
 use clap::Args;
 use serde_json::Value;
 use tracing_audit::reader::RecordedRead;
@@ -11,6 +10,7 @@ use crate::{
     failure::Failure,
     input::{Database, Period},
     output::{self, Cells, FromDatabase, harmless, print_table_by_database, shown_time},
+    zone::Zone,
 };
 
 #[derive(Args)]
@@ -35,7 +35,7 @@ impl Reads {
     }
 }
 
-fn print_reads(reads: &[(Option<&str>, RecordedRead)], tz: Tz) -> Result<(), Failure> {
+fn print_reads(reads: &[(Option<&str>, RecordedRead)], tz: Zone) -> Result<(), Failure> {
     if !output::is_terminal() {
         return reads.iter().try_for_each(|(db, found)| output::print_json(&FromDatabase { db: *db, found }));
     }

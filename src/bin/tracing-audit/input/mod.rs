@@ -7,12 +7,14 @@
 //! | `criteria.rs` | reads the language of `--where`, and the values of options, in which `*` stands for any text |
 //! | `place.rs` | an entry by which a log is recognised again |
 //! | `period.rs` | makes a range of time of `--on`, `--month`, `--since` and `--before`, in the zone of `--tz` |
+//! | `words.rs` | times in words: `7d ago`, `yesterday 17:30`, `last week` |
 
 mod conditions;
 mod criteria;
 mod database;
 mod period;
 mod place;
+mod words;
 
 pub(crate) use conditions::{Conditions, one_of};
 pub(crate) use criteria::fields;

@@ -2,24 +2,30 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, Utc};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use tracing_audit::AuditQuery;
 
-use crate::failure::Failure;
+use super::words;
+use crate::{
+    failure::Failure,
+    zone::{Zone, now},
+};
 
 #[derive(Args)]
 #[command(next_help_heading = "Time")]
 pub(crate) struct Period {
-    /// Only this day, such as 2026-11-24.
+    /// Only this day: 2026-11-24, today, yesterday, monday.
     #[arg(long, value_name = "DATE", conflicts_with_all = ["month", "since", "before"])]
     on: Option<String>,
-    /// Only this month, such as 2026-11.
+    /// Only this month: 2026-11, 'this month', 'last month'.
     #[arg(long, value_name = "MONTH", conflicts_with_all = ["since", "before"])]
     month: Option<String>,
-    /// From this time on: 30m, 2h, 7d or 4w (that long ago), a date, a date and time, or RFC 3339.
+    /// From this time on: 30m, '7d ago', yesterday, 'last week', a date, a date and time, or RFC 3339.
+    ///
+    /// Units are s, m, h, d, w, months and years. Words for a day, a week, a month or a year mean its beginning: `last week`
+    /// is the Monday of the week before this one, at midnight. `yesterday 17:30` is possible too.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Up to this time, but not including it.
@@ -31,9 +37,9 @@ pub(crate) struct Period {
     /// Only entries that were committed before this time.
     #[arg(long, value_name = "TIME")]
     committed_before: Option<String>,
-    /// The time zone in which dates and times are given and shown, such as Europe/Berlin.
-    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone)]
-    pub(crate) tz: Tz,
+    /// The time zone in which dates and times are given and shown: Europe/Berlin, +02:00, local or UTC.
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = Zone::parse, allow_hyphen_values = true)]
+    pub(crate) tz: Zone,
 }
 
 /// A range of time that includes `since` and excludes `before`, and such a range of the time of commit.
@@ -75,6 +81,31 @@ impl Range {
     }
 }
 
+impl Range {
+    /// The two periods that are compared, in words; the earlier one ends where the later one begins.
+    pub(crate) fn against(&self, before: &Self, zone: Zone) -> String {
+        let (Some(since), Some(earlier)) = (self.since, before.since) else { return String::new() };
+        let until = self.before.unwrap_or_else(now);
+        let length = |since: DateTime<Utc>, until: DateTime<Utc>| match (until - since).num_hours() {
+            hours if hours < 48 => format!("{hours} h"),
+            hours => format!("{} days", (hours + 12) / 24),
+        };
+        let so_far = if (since..until).contains(&now()) && self.before.is_some() {
+            format!(", {} so far", length(since, now()))
+        } else {
+            String::new()
+        };
+        format!(
+            "now: {} to {} ({}{so_far}); before: from {} ({})",
+            zone.shown(since),
+            zone.shown(until),
+            length(since, until),
+            zone.shown(earlier),
+            length(earlier, since),
+        )
+    }
+}
+
 impl Period {
     pub(crate) fn range(&self) -> Result<Range, Failure> {
         self.range_at(0)
@@ -96,19 +127,12 @@ impl Period {
             "--committed-since must be earlier than --committed-before",
         )?;
         let range = |since, before| Range { since, before, committed_since, committed_before };
-        let beyond = || Failure::Usage("this time is outside of the supported range".to_owned());
         if let Some(text) = &self.on {
-            let day: NaiveDate =
-                text.parse().map_err(|_| not_valid(text, "a date; give one as 2026-11-24"))?;
-            let first = day.checked_sub_days(Days::new(back.into())).ok_or_else(beyond)?;
-            let end = first.checked_add_days(Days::new(1)).ok_or_else(beyond)?;
+            let (first, end) = self.day(text, back)?;
             return Ok(range(Some(self.midnight(first)?), Some(self.midnight(end)?)));
         }
         if let Some(text) = &self.month {
-            let day = NaiveDate::parse_from_str(&[text, "-01"].concat(), "%Y-%m-%d");
-            let first = day.map_err(|_| not_valid(text, "a month; give one as 2026-11"))?;
-            let first = first.checked_sub_months(Months::new(back)).ok_or_else(beyond)?;
-            let end = first.checked_add_months(Months::new(1)).ok_or_else(beyond)?;
+            let (first, end) = self.months(text, back)?;
             return Ok(range(Some(self.midnight(first)?), Some(self.midnight(end)?)));
         }
         let (since, before) = (moment(&self.since)?, moment(&self.before)?);
@@ -119,7 +143,7 @@ impl Period {
         let Some(since) = since else {
             return Err(Failure::Usage("--compare needs a period: give --on, --month or --since".to_owned()));
         };
-        let length = before.unwrap_or_else(Utc::now) - since;
+        let length = before.unwrap_or_else(now) - since;
         let earlier = since.checked_sub_signed(length).ok_or_else(beyond)?;
         Ok(range(Some(earlier), Some(since)))
     }
@@ -143,19 +167,31 @@ impl Period {
         given
     }
 
+    /// The day that is meant, or the one that many days before it, and the day after.
+    fn day(&self, text: &str, back: u32) -> Result<(NaiveDate, NaiveDate), Failure> {
+        let day = text.parse().ok().or_else(|| words::day(text, self.tz));
+        let day = day.ok_or_else(|| not_valid(text, "a date; give one as 2026-11-24, today or yesterday"))?;
+        let first = day.checked_sub_days(Days::new(back.into())).ok_or_else(beyond)?;
+        Ok((first, first.checked_add_days(Days::new(1)).ok_or_else(beyond)?))
+    }
+
+    /// The first day of the month that is meant, or of that many months before it, and of the month after.
+    fn months(&self, text: &str, back: u32) -> Result<(NaiveDate, NaiveDate), Failure> {
+        let day = NaiveDate::parse_from_str(&[text, "-01"].concat(), "%Y-%m-%d").ok();
+        let day = day.or_else(|| words::month(text, self.tz));
+        let day =
+            day.ok_or_else(|| not_valid(text, "a month; give one as 2026-11, this month or last month"))?;
+        let first = day.checked_sub_months(Months::new(back)).ok_or_else(beyond)?;
+        Ok((first, first.checked_add_months(Months::new(1)).ok_or_else(beyond)?))
+    }
+
     fn midnight(&self, day: NaiveDate) -> Result<DateTime<Utc>, Failure> {
         self.local(day.into())
     }
 
-    /// The moment of a local time. A time that the clock skips when it is set forward means the moment of that change;
-    /// one that occurs twice, when the clock is set back, means its first occurrence.
     fn local(&self, time: NaiveDateTime) -> Result<DateTime<Utc>, Failure> {
-        // The longest time that a zone has ever skipped is a day.
-        let steps = (0..=24).filter_map(|hours| time.checked_add_signed(TimeDelta::hours(hours)));
-        let found = steps.into_iter().find_map(|time| self.tz.from_local_datetime(&time).earliest());
-        let found =
-            found.ok_or_else(|| Failure::Usage(format!("the time {time} does not exist in {}", self.tz)))?;
-        Ok(found.with_timezone(&Utc))
+        let found = self.tz.moment(time);
+        found.ok_or_else(|| Failure::Usage(format!("the time {time} does not exist in {}", self.tz)))
     }
 
     fn moment(&self, text: &str) -> Result<DateTime<Utc>, Failure> {
@@ -170,21 +206,17 @@ impl Period {
         if let Ok(day) = text.parse() {
             return self.midnight(day);
         }
-        let seconds = text.char_indices().next_back().and_then(|(at, unit)| {
-            let unit = match unit {
-                's' => 1,
-                'm' => 60,
-                'h' => 3600,
-                'd' => 86_400,
-                'w' => 7 * 86_400,
-                _ => return None,
-            };
-            text.get(..at)?.parse::<u32>().ok().map(|count| i64::from(count) * unit)
-        });
-        seconds.and_then(|seconds| Utc::now().checked_sub_signed(TimeDelta::seconds(seconds))).ok_or_else(
-            || not_valid(text, "a time; give one as 2h, 7d, 2026-11-24, \"2026-11-24 17:30\" or in RFC 3339"),
-        )
+        words::moment(text, self.tz).ok_or_else(|| {
+            not_valid(
+                text,
+                "a time; give one as 2h, 7d, yesterday, 2026-11-24, \"2026-11-24 17:30\" or in RFC 3339",
+            )
+        })
     }
+}
+
+fn beyond() -> Failure {
+    Failure::Usage("this time is outside of the supported range".to_owned())
 }
 
 fn ordered(
@@ -196,10 +228,6 @@ fn ordered(
         (Some(since), Some(before)) if since >= before => Err(Failure::Usage(message.to_owned())),
         _ => Ok(()),
     }
-}
-
-fn zone(name: &str) -> Result<Tz, String> {
-    name.parse().map_err(|_| "no time zone has this name; give one as Europe/Berlin".to_owned())
 }
 
 fn not_valid(text: &str, expected: &str) -> Failure {

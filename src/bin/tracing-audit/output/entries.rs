@@ -2,56 +2,83 @@
 
 use std::io::Write;
 
-use chrono_tz::Tz;
 use clap::ValueEnum;
-use serde_json::Value;
-use tracing_audit::{AuditEntry, SequencedEntry, audit_id};
+use tracing_audit::SequencedEntry;
 
 use super::{
+    columns::{Field, USUAL, WIDE},
     json::{FromDatabase, print_json, to_json},
-    stdout::Stdout,
-    table::{Cells, Column, Table, shown_time},
-    terminal::{harmless, is_terminal},
+    stdout::{Stdout, print_line},
+    table::{Column, Table},
+    terminal::{is_terminal, width},
+    text::harmless,
 };
-use crate::failure::Failure;
+use crate::{failure::Failure, zone::Zone};
 
 /// The output format of entries and counts.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// A table for people.
     Table,
+    /// A table with more columns, in which nothing is cut: its lines may be longer than the terminal's.
+    Wide,
     /// JSON Lines: one object in each line.
     Jsonl,
 }
 
-/// Prints entries as they are added.
-pub(crate) struct Entries {
-    table: bool,
-    tz: Tz,
-    /// Rows of the table that are not printed yet.
-    waiting: Vec<Vec<String>>,
-    /// The layout, once the first rows have decided it.
-    layout: Option<Table>,
+impl Format {
+    /// Whether this is a table. Without a format, it is one on a terminal.
+    pub(crate) fn is_table(format: Option<Self>) -> bool {
+        format.map_or_else(is_terminal, |format| format != Self::Jsonl)
+    }
+
+    /// The width of a table's lines; `None` if there is no limit.
+    fn room(format: Option<Self>) -> Option<usize> {
+        if format == Some(Self::Wide) { None } else { width() }
+    }
 }
 
-/// The number of rows that are printed at a time. The first of them decide the widths of the columns.
+/// Prints a table whole. In a wide one nothing is cut.
+pub(crate) fn print_table_as(
+    format: Option<Format>,
+    columns: &[Column<'_>],
+    rows: &[Vec<String>],
+) -> Result<(), Failure> {
+    Table::new(columns, Format::room(format)).show(rows)
+}
+
+/// Prints entries as they are added.
+pub(crate) struct Entries {
+    /// `None` if entries are printed as JSON.
+    table: Option<Box<Table>>,
+    columns: Vec<Field>,
+    /// Whether only these columns are printed as JSON.
+    is_chosen: bool,
+    zone: Zone,
+    /// Rows of the table that are not printed yet.
+    waiting: Vec<Vec<String>>,
+}
+
+/// The number of rows that are printed at a time. They decide the widths of the columns, which only grow later.
 const ROWS_AT_ONCE: usize = 200;
 
-const COLUMNS: [Column<'_>; 8] = [
-    ("seq", Cells::Whole),
-    ("time", Cells::Whole),
-    ("agent", Cells::Cut),
-    ("action", Cells::Cut),
-    ("resource", Cells::Cut),
-    ("decision", Cells::Whole),
-    ("risk", Cells::Whole),
-    ("reason", Cells::Cut),
-];
-
 impl Entries {
-    pub(crate) fn new(format: Option<Format>, tz: Tz) -> Self {
-        let table = format.map_or_else(is_terminal, |format| format == Format::Table);
-        Self { table, tz, waiting: Vec::new(), layout: None }
+    pub(crate) fn new(format: Option<Format>, zone: Zone) -> Self {
+        let columns = if format == Some(Format::Wide) { WIDE.to_vec() } else { USUAL.to_vec() };
+        Self::of(format, zone, columns, false)
+    }
+
+    /// As [`new`](Self::new), with these columns, which then also are the only fields of the JSON.
+    pub(crate) fn with_columns(format: Option<Format>, zone: Zone, columns: Vec<Field>) -> Self {
+        Self::of(format, zone, columns, true)
+    }
+
+    fn of(format: Option<Format>, zone: Zone, columns: Vec<Field>, is_chosen: bool) -> Self {
+        let heads: Vec<_> = columns.iter().map(Field::head).collect();
+        let of_table: Vec<Column<'_>> =
+            heads.iter().zip(&columns).map(|(head, field)| (&**head, field.cells())).collect();
+        let table = Format::is_table(format).then(|| Box::new(Table::new(&of_table, Format::room(format))));
+        Self { table, columns, is_chosen, zone, waiting: Vec::new() }
     }
 
     /// Adds an entry. If several databases or ledgers are asked, `label` is written before its `seq` in a table, and
@@ -62,21 +89,35 @@ impl Entries {
         db: Option<&str>,
         label: &str,
     ) -> Result<(), Failure> {
-        if !self.table {
-            return print_json(&FromDatabase { db, found });
+        if self.table.is_none() {
+            return if self.is_chosen {
+                self.print_chosen(found, db)
+            } else {
+                print_json(&FromDatabase { db, found })
+            };
         }
-        let mut row = row(found, self.tz);
-        if let Some(seq) = row.first_mut() {
-            seq.insert_str(0, &harmless(label));
-        }
-        self.waiting.push(row);
+        let cell = |field: &Field| match (field, field.cell(found, self.zone)) {
+            (Field::Seq, seq) => [&harmless(label), &*seq].concat(),
+            (_, cell) => cell,
+        };
+        self.waiting.push(self.columns.iter().map(cell).collect());
         if self.waiting.len() < ROWS_AT_ONCE { Ok(()) } else { self.show() }
+    }
+
+    fn print_chosen(&self, found: &SequencedEntry, db: Option<&str>) -> Result<(), Failure> {
+        let whole = serde_json::to_value(found).map_err(std::io::Error::from)?;
+        let db = db.map(|db| ("db".into(), db.into()));
+        let members = db.into_iter().chain(self.columns.iter().map(|field| field.json(found, &whole)));
+        let member =
+            |(name, value): (_, serde_json::Value)| Ok([&to_json(&name)?, ":", &to_json(&value)?].concat());
+        let members = members.map(member).collect::<Result<Vec<String>, Failure>>()?;
+        print_line(&["{", &members.join(","), "}"].concat())
     }
 
     /// Completes the line of this entry, of which `begun` is already written. Writes nothing and returns `false` if its
     /// line does not begin with `begun`.
     pub(crate) fn add_rest(&mut self, found: &SequencedEntry, begun: &[u8]) -> Result<bool, Failure> {
-        if self.table {
+        if self.table.is_some() {
             return Ok(false);
         }
         let line = to_json(&FromDatabase { db: None, found })? + "\n";
@@ -87,53 +128,20 @@ impl Entries {
 
     fn show(&mut self) -> Result<(), Failure> {
         let rows = std::mem::take(&mut self.waiting);
-        let is_first = self.layout.is_none() && !rows.is_empty();
-        let table = self.layout.take().unwrap_or_else(|| Table::new(&COLUMNS, &rows));
-        let shown = table.show(&rows, is_first);
-        self.layout = (is_first || !rows.is_empty()).then_some(table);
-        shown
+        self.table.as_mut().map_or(Ok(()), |table| table.show(&rows))
     }
 
-    /// Prints the rows that are still waiting.
+    /// Prints the rows that are still waiting. Others are expected later.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        if self.table && !self.waiting.is_empty() {
+        if let Some(table) = self.table.as_mut().filter(|_| !self.waiting.is_empty()) {
+            table.grows = true;
             self.show()?;
         }
         Ok(Stdout::default().flush()?)
     }
 
     pub(crate) fn end(mut self) -> Result<(), Failure> {
-        self.flush()
-    }
-}
-
-/// The cells of an entry in the table.
-fn row(found: &SequencedEntry, tz: Tz) -> Vec<String> {
-    let entry = &found.entry;
-    let resource = match &entry.resource_id {
-        Some(id) => [&entry.resource, "/", id].concat(),
-        None => entry.resource.clone(),
-    };
-    let risk = if entry.risk_score == 0.0 { String::new() } else { format!("{:.2}", entry.risk_score) };
-    [
-        found.seq.to_string(),
-        shown_time(entry.ts, tz),
-        name_of(entry, "agent_id", entry.agent_id),
-        entry.action.clone(),
-        resource,
-        entry.decision.clone(),
-        risk,
-        entry.reason.clone().unwrap_or_default(),
-    ]
-    .iter()
-    .map(|cell| harmless(cell).into_owned())
-    .collect()
-}
-
-/// The name that the id was derived from, if the metadata has it; else the id.
-fn name_of(entry: &AuditEntry, field: &str, id: Option<uuid::Uuid>) -> String {
-    match (entry.metadata.get(field), id) {
-        (Some(Value::String(name)), Some(id)) if audit_id(name) == id => name.clone(),
-        (_, id) => id.map(|id| id.to_string()).unwrap_or_default(),
+        self.show()?;
+        Ok(Stdout::default().flush()?)
     }
 }

@@ -4,23 +4,38 @@ use std::io;
 
 use serde::Serialize;
 
-use super::{stdout::print_line, terminal::controls_terminal};
+use super::{stdout::print_line, text::is_hidden};
 use crate::failure::Failure;
 
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print_line(&to_json(value)?)
 }
 
-/// The value as one line of JSON. Characters that a terminal would act on, and that JSON allows unescaped, are escaped.
+/// The value as one line of JSON. Characters that a terminal would act on, or that cannot be seen, and that JSON allows
+/// unescaped, are escaped.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    let json = serde_json::to_string(value).map_err(io::Error::from)?;
-    if !json.contains(controls_terminal) {
-        return Ok(json);
+    Ok(visible(serde_json::to_string(value).map_err(io::Error::from)?))
+}
+
+/// The JSON with such characters escaped. They are within strings: what stands between these is ASCII.
+pub(crate) fn visible(json: String) -> String {
+    if json.is_ascii() && !json.contains('\u{7f}') || !json.contains(is_hidden_in_line) {
+        return json;
     }
-    let escaped = |c: char| {
-        if controls_terminal(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }
-    };
-    Ok(json.chars().map(escaped).collect::<Vec<_>>().concat())
+    let mut escaped = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if is_hidden_in_line(c) {
+            escaped.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// Line breaks that stand unescaped are those of the JSON itself.
+fn is_hidden_in_line(c: char) -> bool {
+    c != '\n' && is_hidden(c)
 }
 
 /// A result together with the database that it comes from, if several were asked.

@@ -2,12 +2,15 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `terminal.rs` | looks whether standard output is a terminal, and how wide; makes text harmless to it |
+//! | `terminal.rs` | looks whether standard output is a terminal, and how wide |
+//! | `text.rs` | makes text harmless to a terminal and distinct to people |
+//! | `pager.rs` | sends the output through a pager |
 //! | `stdout.rs` | writes to standard output; a closed pipe ends the command |
 //! | `stderr.rs` | reports failures and warnings |
 //! | `json.rs` | prints values as JSON Lines |
 //! | `table.rs` | prints tables that fit the terminal |
 //! | `chart.rs` | draws counts over time |
+//! | `columns.rs` | the columns that a table of entries can have |
 //! | `entries.rs` | prints entries, as a table or as JSON Lines |
 //! | `files.rs` | writes files that appear only when they are complete; what exists keeps its owner and its mode |
 //! | `temporary.rs` | temporary files, which also a signal that ends the command removes |
@@ -18,10 +21,12 @@
 //! | `sinks.rs` | hashes and compresses an export on its way to the file |
 
 mod chart;
+mod columns;
 mod entries;
 mod files;
 mod json;
 mod lines;
+mod pager;
 mod progress;
 mod resumed;
 mod sinks;
@@ -30,20 +35,24 @@ mod stdout;
 mod table;
 mod temporary;
 mod terminal;
+mod text;
 mod unfinished;
 
-pub(crate) use chart::{chart_width, print_chart};
-pub(crate) use entries::{Entries, Format};
+pub(crate) use chart::{print_chart, steps};
+pub(crate) use columns::{Field, name_of};
+pub(crate) use entries::{Entries, Format, print_table_as};
 pub(crate) use files::{
     NewFile, at_end_of_links, is_stream, refuse_of_others, replace, save_json, with_path, with_suffix,
 };
-pub(crate) use json::{FromDatabase, print_json};
+pub(crate) use json::{FromDatabase, print_json, visible};
 pub(crate) use lines::Lines;
+pub(crate) use pager::{end_pager, page};
 pub(crate) use progress::Progress;
 pub(crate) use resumed::Resumed;
 pub(crate) use sinks::{GzipIf, Hashing, hex};
 pub(crate) use stderr::{remark, report, tell_order, warn_if_it_scans};
 pub(crate) use stdout::{Stdout, print_line, print_styled};
-pub(crate) use table::{Cells, print_table, print_table_by_database, shown_time};
-pub(crate) use terminal::{harmless, is_narrow, is_terminal, refuse_terminal};
+pub(crate) use table::{Cells, print_table_by_database, print_wrapped, shown_time};
+pub(crate) use terminal::{is_terminal, refuse_terminal};
+pub(crate) use text::{columns, harmless, isolated, sentence};
 pub(crate) use unfinished::{FilePlace, Unfinished, stdout_place};

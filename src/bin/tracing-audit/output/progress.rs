@@ -3,7 +3,7 @@
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use tracing_audit::export::ExportChunk;
 
-use super::terminal::harmless;
+use super::text::harmless;
 
 /// The progress of an export, shown on standard error if that is a terminal.
 pub(crate) struct Progress {

@@ -4,15 +4,17 @@ use std::io::{self, IsTerminal};
 
 use tracing_audit::{AuditQuery, reader::Ledger};
 
-use super::terminal::harmless;
+use super::{pager::end_pager, text::harmless};
 use crate::failure::Failure;
 
 pub(crate) fn report(failure: &Failure) {
+    end_pager();
     anstream::eprintln!("tracing-audit: {}", harmless(&failure.message()));
 }
 
 /// Says something beside the output.
 pub(crate) fn remark(text: &str) {
+    end_pager();
     anstream::eprintln!("tracing-audit: {}", harmless(text));
 }
 
@@ -31,6 +33,7 @@ pub(crate) fn warn_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
 /// Tells a person at a terminal in which order the entries above are.
 pub(crate) fn tell_order(oldest_first: bool) {
     if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        end_pager();
         let first = if oldest_first { "earliest" } else { "latest" };
         anstream::eprintln!("{first} first by time (ts); tail and export give the order of commit (seq)");
     }

@@ -1,10 +1,13 @@
-//! Writes to standard output; a closed pipe ends the command.
+//! Writes to standard output, or to the pager before it; a closed pipe ends the command.
 
 use std::io::{self, Write};
 
+use anstream::{AutoStream, ColorChoice, adapter::strip_str};
+
+use super::pager;
 use crate::failure::Failure;
 
-/// Standard output. When its reader has closed the pipe, a write ends the command with success.
+/// Standard output, or the pager. When its reader has closed the pipe, a write ends the command with success.
 #[derive(Debug)]
 pub(crate) struct Stdout(io::Stdout);
 
@@ -16,7 +19,7 @@ impl Default for Stdout {
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        end_if_closed(self.0.write(bytes))
+        end_if_closed(pager::write(bytes).unwrap_or_else(|| self.0.write(bytes)))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -27,6 +30,7 @@ impl Write for Stdout {
 /// Ends the command if the pipe is closed: its reader has seen enough, which is not an error.
 fn end_if_closed<T>(done: io::Result<T>) -> io::Result<T> {
     if done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        pager::end_pager();
         std::process::exit(0);
     }
     done
@@ -38,6 +42,8 @@ pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
 
 /// Prints a line with its colours, or without them if standard output does not show colours.
 pub(crate) fn print_styled(text: &str) -> Result<(), Failure> {
-    let mut out = anstream::AutoStream::auto(io::stdout());
-    Ok(end_if_closed(writeln!(out, "{text}"))?)
+    if AutoStream::choice(&io::stdout()) == ColorChoice::Never {
+        return print_line(&strip_str(text).to_string());
+    }
+    print_line(text)
 }

@@ -1,9 +1,6 @@
-//! Looks whether standard output is a terminal, and how wide; makes text harmless to it.
+//! Looks whether standard output is a terminal, and how wide.
 
-use std::{
-    borrow::Cow,
-    io::{self, IsTerminal},
-};
+use std::io::{self, IsTerminal};
 
 use crate::failure::Failure;
 
@@ -11,16 +8,15 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// The number of columns: of the terminal, else of the variable `COLUMNS`, else 80.
-pub(crate) fn width() -> usize {
-    let from_environment = || std::env::var("COLUMNS").ok()?.parse().ok();
-    let from_terminal = terminal_size::terminal_size().map(|(width, _)| width.0.into());
-    from_terminal.or_else(from_environment).unwrap_or(80)
-}
-
-/// Whether some columns must be shortened: the year of a time, and the bars of counts.
-pub(crate) fn is_narrow() -> bool {
-    width() < 100
+/// The number of columns that a line may have: those of the variable `COLUMNS`, else those of the terminal. `None` if
+/// there is no terminal either: a pipe takes lines of any length.
+pub(crate) fn width() -> Option<usize> {
+    let given: Option<usize> = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
+    let of_terminal = || {
+        let size = terminal_size::terminal_size_of(io::stdout()).or_else(terminal_size::terminal_size);
+        is_terminal().then(|| size.map_or(80, |(width, _)| width.0.into()))
+    };
+    given.or_else(of_terminal).filter(|columns| *columns > 0)
 }
 
 /// Refuses to print unescaped data to a terminal.
@@ -32,18 +28,4 @@ pub(crate) fn refuse_terminal() -> Result<(), Failure> {
         "this output may contain characters that control a terminal: redirect it to a file, or pipe it"
             .to_owned(),
     ))
-}
-
-/// Whether a terminal would act on this character: control characters, and those that change the direction of writing.
-pub(crate) fn controls_terminal(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// The text, with every character that a terminal would act on escaped.
-pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
-    if !text.contains(controls_terminal) {
-        return Cow::Borrowed(text);
-    }
-    let shown = |c: char| if controls_terminal(c) { c.escape_default().to_string() } else { c.to_string() };
-    Cow::Owned(text.chars().map(shown).collect::<Vec<_>>().concat())
 }

@@ -1,0 +1,119 @@
+//! Examples of each command, for its help and its manual page.
+
+/// What an example does, and its command line.
+type Example = (&'static str, &'static str);
+
+pub(super) const NONE: &[Example] = &[];
+
+/// The examples of the command with this path, such as `quarantine list`; an empty one is the whole.
+pub(super) fn examples_of(path: &str) -> &'static [Example] {
+    EXAMPLES.iter().find(|(known, _)| *known == path).map_or(NONE, |(_, examples)| examples)
+}
+
+const EXAMPLES: &[(&str, &[Example])] = &[
+    (
+        "",
+        &[
+            ("Show the latest entries.", "tracing-audit --db audit.db query"),
+            (
+                "Follow what is denied, in the zone of this computer.",
+                "tracing-audit tail -f --decision Deny --tz local",
+            ),
+            ("Install the manual pages.", "tracing-audit man --out ~/.local/share/man/man1"),
+        ],
+    ),
+    (
+        "query",
+        &[
+            ("Who read document D?", "tracing-audit query --action document.read --resource-id D"),
+            (
+                "What Alice did yesterday, in Berlin.",
+                "tracing-audit query --agent alice --on yesterday --tz Europe/Berlin",
+            ),
+            ("Everything about each entry, in lines of any length.", "tracing-audit query -o wide"),
+            (
+                "Columns of your own.",
+                "tracing-audit query --columns seq,time,agent,metadata.client.ip --since '7d ago'",
+            ),
+            (
+                "For a program.",
+                "tracing-audit query --limit 0 --since 'last month' --columns ts,agent | jq -r .agent",
+            ),
+        ],
+    ),
+    (
+        "get",
+        &[
+            ("By the number in the first column of a table.", "tracing-audit get 2026"),
+            ("In one of several ledgers.", "tracing-audit get payments:2026"),
+            ("By the first digits of its id.", "tracing-audit get 019a2b3c"),
+        ],
+    ),
+    (
+        "tail",
+        &[
+            ("Follow new entries, until Ctrl-C.", "tracing-audit tail -f"),
+            ("Keep a copy up to date, each entry exactly once.", "tracing-audit tail -f -o copy.jsonl"),
+        ],
+    ),
+    (
+        "stats",
+        &[
+            (
+                "The most frequent actions, and how they were decided.",
+                "tracing-audit stats --by action,decision --since 30d",
+            ),
+            (
+                "Days of a zone, with a chart.",
+                "tracing-audit stats --by day --tz Europe/Berlin --month 2026-11",
+            ),
+            ("What grew since the month before.", "tracing-audit stats --month 'last month' --compare"),
+        ],
+    ),
+    (
+        "export",
+        &[
+            (
+                "All entries of a month, with a manifest.",
+                "tracing-audit export --month 2026-11 --manifest -o november.jsonl.gz",
+            ),
+            ("For a spreadsheet.", "tracing-audit export --format csv -o all.csv"),
+        ],
+    ),
+    ("ledgers", &[("The ledgers of two databases.", "tracing-audit ledgers --db a.db --db b.db")]),
+    ("reads", &[("Who looked at this log this week.", "tracing-audit reads --since 'this week'")]),
+    (
+        "index add",
+        &[("Make searches for a client's address fast.", "tracing-audit index add metadata.client.ip")],
+    ),
+    ("index list", &[("The indexes, and their sizes.", "tracing-audit index list")]),
+    ("index drop", &[("Remove that index.", "tracing-audit index drop metadata.client.ip")]),
+    ("index", &[("The indexes, and their sizes.", "tracing-audit index list")]),
+    ("quarantine list", &[("What the database refused, and why.", "tracing-audit quarantine list")]),
+    ("quarantine export", &[("The refused entries, whole.", "tracing-audit quarantine export")]),
+    ("quarantine retry", &[("Once the cause is removed.", "tracing-audit quarantine retry --ledger main")]),
+    ("quarantine", &[("What the database refused, and why.", "tracing-audit quarantine list")]),
+    (
+        "migrate",
+        &[
+            ("Create or update the tables.", "tracing-audit migrate --db audit.db"),
+            ("Show the SQL of it instead.", "tracing-audit migrate --db audit.db --print"),
+        ],
+    ),
+    ("queue", &[("What waits for a database.", "tracing-audit queue audit.db.queue")]),
+    (
+        "completions",
+        &[
+            ("In ~/.bashrc.", "source <(tracing-audit completions bash)"),
+            ("In ~/.zshrc, after compinit.", "source <(tracing-audit completions zsh)"),
+            ("For fish.", "tracing-audit completions fish > ~/.config/fish/completions/tracing-audit.fish"),
+        ],
+    ),
+    (
+        "man",
+        &[
+            ("Read a page.", "tracing-audit man query | man -l -"),
+            ("Install all pages.", "tracing-audit man --out ~/.local/share/man/man1"),
+        ],
+    ),
+];
