@@ -33,12 +33,12 @@ pub use column::Column;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use condition::{Bound, Condition, Order, Pattern, after_prefix};
 pub use count_by::CountBy;
+pub(crate) use count_by::{spelled, spelled_date};
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub use criterion::Criterion;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use decimal::Decimal;
 pub use field::Field;
-pub(crate) use count_by::{spelled, spelled_date};
 pub use filter::AuditFilter;
 pub use operand::Operand;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]

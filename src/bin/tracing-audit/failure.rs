@@ -8,8 +8,7 @@ use tracing_audit::AuditError;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  success, also if nothing matches
-  1  no entry has the given id; verify has found something
-  1  no entry has the given id, or compare found a difference
+  1  no entry has the given id; verify or compare has found something
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log
   4  the output cannot be written
@@ -20,8 +19,6 @@ Exit codes:
 pub(crate) enum Failure {
     /// No entry has the id that was asked for.
     NotFound(String),
-    /// The database differs from what was compared with it.
-    Differs(String),
     /// The command line is not valid.
     Usage(String),
     /// The output, or a file that the command keeps beside it, cannot be read or written.
@@ -30,7 +27,7 @@ pub(crate) enum Failure {
     NoLog(String),
     /// The ledger is shorter than at an earlier run.
     Lost(String),
-    /// Verification has found something.
+    /// Verification has found something, or the database differs from what was compared with it.
     Found(String),
     /// Verification has found nothing, and has nothing from outside that covers enough.
     Unanchored(String),
@@ -55,7 +52,6 @@ impl Failure {
         match self {
             Self::NotFound(_) | Self::Found(_) => 1,
             Self::Unanchored(_) => 5,
-            Self::NotFound(_) | Self::Differs(_) => 1,
             Self::Usage(_) => 2,
             Self::Audit(error) if error.is_query() || error.is_config() || error.is_cursor() => 2,
             Self::Audit(error) if error.is_output() => 4,
@@ -71,9 +67,6 @@ impl Failure {
             | Self::Lost(message)
             | Self::Found(message)
             | Self::Unanchored(message) => message.clone(),
-            Self::NotFound(message) | Self::Differs(message) | Self::Usage(message) | Self::Lost(message) => {
-                message.clone()
-            }
             Self::NoLog(db) => {
                 format!("the database holds no audit log: {db}. Is this the right file, database or schema?")
             }

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    Checkpoint, Compare, Completions, Export, Get, Index, LedgerAction, Ledgers, Man, MigrateTables, Quarantine, Query, Queue, Reads, Stats, Tail, Verify, complete, with_examples,
+    Checkpoint, Compare, Completions, Export, Get, Index, LedgerAction, Ledgers, Man, MigrateTables,
+    Quarantine, Query, Queue, Reads, Stats, Tail, Verify, complete, with_examples,
 };
 use failure::{EXIT_CODES, Failure};
 use input::Database;

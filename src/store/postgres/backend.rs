@@ -6,14 +6,17 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
 
 use super::{
-    by_time, counts, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads, source::Postgres,
+    by_time, counts, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads,
+    source::Postgres,
 };
 use crate::entry::{LedgerRow, Row};
 use crate::error::AuditError;
 use crate::ledger::Hash;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes, evidence::StoredRows,
+    Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
+    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes,
+    evidence::StoredRows,
 };
 
 impl Backend for Postgres {

@@ -18,7 +18,9 @@ use crate::ledger::Hash;
 use crate::platform::{is_same_file, real_path, shared_file_system};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow, QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes, evidence::StoredRows,
+    Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
+    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes,
+    evidence::StoredRows,
 };
 
 impl Backend for Sqlite {

@@ -14,8 +14,8 @@
 //! | `tables` | hostile text in tables of several widths |
 //! | `tail` | a copy that is killed amid its work |
 
-mod conditions;
 mod compare;
+mod conditions;
 mod export;
 mod operator;
 #[cfg(unix)]

@@ -386,7 +386,7 @@ impl Report {
         if self.found.values().all(|count| *count == 0) {
             return Ok(());
         }
-        Err(Failure::Differs(format!("the database does not hold what {} holds", path.display())))
+        Err(Failure::Found(format!("the database does not hold what {} holds", path.display())))
     }
 }
 

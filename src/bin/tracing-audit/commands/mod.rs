@@ -39,8 +39,8 @@ mod shell;
 mod spans;
 mod stats;
 mod tail;
-mod verify;
 mod values;
+mod verify;
 
 pub(crate) use compare::Compare;
 pub(crate) use export::Export;
