@@ -14,7 +14,8 @@ GRANT SELECT, INSERT, UPDATE ON tracing_audit_heads, tracing_audit_positions, tr
 -- record.
 CREATE ROLE audit_reader NOLOGIN;
 GRANT SELECT ON tracing_audit_entries, tracing_audit_batches, tracing_audit_heads, tracing_audit_quarantine,
-    tracing_audit_leaves, tracing_audit_nodes, tracing_audit_log TO audit_reader;
+    tracing_audit_leaves, tracing_audit_nodes, tracing_audit_writers, tracing_audit_migrations, tracing_audit_log
+    TO audit_reader;
 GRANT SELECT, INSERT (id, ends, reader, action, query, entries) ON tracing_audit_reads TO audit_reader;
 
 -- An operator tries quarantined entries again, which takes them out of quarantine, and may do what a writer may.

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::{
     audit_reader::AuditReader,
+    check::{Checked, Finding},
     counts::{Change, Counted, Counts, Ledger},
+    coverage::Coverage,
     page::{Cursor, Page},
     quarantine::QuarantinedEntry,
     recorded_reads::RecordedRead,
@@ -134,6 +136,32 @@ impl BlockingReader<'_> {
     /// The errors are those of that call.
     pub fn ledgers(&self) -> Result<Vec<Ledger>, AuditError> {
         on_own_runtime(self.0.ledgers())
+    }
+
+    /// Calls [`AuditReader::coverage`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn coverage(&self, query: impl Into<AuditQuery>, at_most: u64) -> Result<Coverage, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.coverage(query, at_most))
+    }
+
+    /// Calls [`AuditReader::page_coverage`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn page_coverage(&self, query: impl Into<AuditQuery>, page: &Page) -> Result<Coverage, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.page_coverage(query, page))
+    }
+
+    /// Calls [`AuditReader::check`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn check(&self, found: impl FnMut(Finding) + Send) -> Result<Checked, AuditError> {
+        on_own_runtime(self.0.check(found))
     }
 
     /// Calls [`AuditReader::reads`] and blocks until it is done.

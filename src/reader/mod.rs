@@ -7,6 +7,10 @@
 //! | `pieces` | the matches of one ledger, piece by piece |
 //! | `follow` | entries in the order of commit: get, stream, follow |
 //! | `counts` | counts, ledgers |
+//! | `coverage` | `Coverage`: what an answer has looked at, and what is missing there |
+//! | `survey` | surveys the part of each ledger that can hold matches, for a coverage |
+//! | `check` | checks a whole log, and names each finding |
+//! | `tally` | compares entries and batches piece by piece |
 //! | `quarantine` | lists and exports quarantined entries |
 //! | `recording` | a read in progress, to be recorded |
 //! | `recorded_reads` | the record of who read the log |
@@ -15,17 +19,24 @@
 
 mod audit_reader;
 pub(crate) mod blocking;
+mod check;
 mod counts;
+mod coverage;
 mod follow;
 mod page;
 mod pieces;
 mod quarantine;
 mod recorded_reads;
 mod recording;
+mod survey;
+mod tally;
 
 pub use audit_reader::AuditReader;
 pub use counts::{Change, CountKey, Counted, CountedBy, Counts, Ledger};
+pub use check::{Checked, Finding, FindingKind};
+pub use coverage::{Coverage, Hole, LedgerCoverage, SilentWriter};
 pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;
 pub(crate) use quarantine::output_error;
 pub use recorded_reads::RecordedRead;
+pub use tally::SeqRange;

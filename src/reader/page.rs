@@ -23,6 +23,8 @@ pub struct Page {
     pub next: Option<Cursor>,
     /// The cursor of the page before this one. `None` on the first page.
     pub prev: Option<Cursor>,
+    /// The numbers that were looked at: the first, and the one after the last. `None`: to the end of what was asked for.
+    pub(super) looked_at: (Option<u64>, Option<u64>),
 }
 
 /// A place between two entries of one query. Opaque; its text form fits into a URL.
@@ -143,6 +145,12 @@ impl Position {
             entries.pop();
         }
         let more = exceeds || cut;
+        let at = self.cursor.as_ref().map(|at| at.seq);
+        let last = entries.last().map(|last| last.seq).filter(|_| more);
+        let looked_at = match self.span {
+            Span::After(_) => (at.map(|seq| seq.saturating_add(1)), last.map(|seq| seq.saturating_add(1))),
+            Span::Before(_) => (last, at),
+        };
         if self.backwards {
             entries.reverse();
         }
@@ -157,7 +165,7 @@ impl Position {
         };
         let (next, prev) = (cursor(entries.last(), false), cursor(entries.first(), true));
         let (has_next, has_prev) = if self.backwards { (true, more) } else { (more, self.cursor.is_some()) };
-        Ok(Page { next: next.filter(|_| has_next), prev: prev.filter(|_| has_prev), entries })
+        Ok(Page { next: next.filter(|_| has_next), prev: prev.filter(|_| has_prev), entries, looked_at })
     }
 }
 

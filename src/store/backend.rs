@@ -15,6 +15,7 @@ use super::{
     growth::Integrity,
     index::Index,
     migration::{Migrate, Migration},
+    survey::Surveys,
 };
 use crate::entry::LedgerRow;
 use crate::entry::Row;
@@ -69,6 +70,11 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// What proves the ledgers of the database. An error if the store is not a database.
     fn evidence(&self) -> Result<&dyn Evidence, AuditError> {
+        Err(not_a_database())
+    }
+
+    /// The database as one that can be surveyed. An error if the store is not a database.
+    fn surveys(&self) -> Result<&dyn Surveys, AuditError> {
         Err(not_a_database())
     }
 

@@ -13,6 +13,7 @@
 //! | `tree.rs` | what a database holds of the tree over a ledger's entries |
 //! | `growth.rs` | `Integrity`; adds leaves to the tree within a transaction |
 //! | `keeper.rs` | which tree a writer adds to, and how it catches up |
+//! | `survey.rs` | the contract of a survey: `Surveys`, and the rows by which a ledger and its batches are compared |
 //! | `walk.rs` | reads newest first without an index on `ts`: windows over commit batches |
 //! | `sqlite`, `postgres` | one database each; neither knows the other |
 
@@ -44,6 +45,7 @@ mod sqlite;
     allow(dead_code, reason = "only a database holds a tree")
 )]
 mod tree;
+mod survey;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 mod walk;
 
@@ -72,3 +74,4 @@ pub use migration::{Migrate, Migration};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub(crate) use tree::columns;
+pub(crate) use survey::{BatchRow, COUNTED, Ends, PIECE, Piece, SilentRow, Surveys, WritersKnown};

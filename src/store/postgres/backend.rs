@@ -15,7 +15,7 @@ use crate::ledger::Hash;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
     Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
-    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes,
+    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys, backend::Indexes,
     evidence::StoredRows,
 };
 
@@ -54,6 +54,10 @@ impl Backend for Postgres {
     }
 
     fn evidence(&self) -> Result<&dyn Evidence, AuditError> {
+        Ok(self)
+    }
+
+    fn surveys(&self) -> Result<&dyn Surveys, AuditError> {
         Ok(self)
     }
 

@@ -27,6 +27,8 @@
 //! | `rows.rs` | the columns of an entry, and an entry from them |
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
+//! | `survey.rs` | compares the entries, the batches and the head of a ledger with each other, piece by piece |
+//! | `schema.rs` | compares the tables and what hangs on them with those that this crate makes |
 //! | `borrowed.rs` | a pooled connection that goes back only outside of a transaction |
 //! | `tree.rs` | reads what is stored of the tree over the entries |
 //! | `writers.rs` | what the ledger knows of each writer |
@@ -54,9 +56,11 @@ mod quarantine;
 mod read;
 mod recorded_reads;
 mod rows;
+mod schema;
 mod source;
 mod sql;
 mod tree;
+mod survey;
 mod writers;
 
 pub use postgres_store::PostgresStore;

@@ -19,7 +19,7 @@ use crate::platform::{is_same_file, real_path, shared_file_system};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
     Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
-    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, backend::Indexes,
+    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys, backend::Indexes,
     evidence::StoredRows,
 };
 
@@ -79,6 +79,10 @@ impl Backend for Sqlite {
     }
 
     fn evidence(&self) -> Result<&dyn Evidence, AuditError> {
+        Ok(self)
+    }
+
+    fn surveys(&self) -> Result<&dyn Surveys, AuditError> {
         Ok(self)
     }
 

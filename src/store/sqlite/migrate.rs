@@ -147,6 +147,16 @@ pub(super) async fn file_of(connection: &mut SqliteConnection) -> sqlx::Result<P
     Ok(PathBuf::from(file))
 }
 
+/// A database in memory that has the tables of this version, or of the latest that is known, and no ledger.
+pub(super) async fn tables_of_version(version: usize) -> sqlx::Result<SqliteConnection> {
+    let mut connection = SqliteConnection::connect(":memory:").await?;
+    sqlx::raw_sql(CREATE_MIGRATIONS).execute(&mut connection).await?;
+    for sql in MIGRATIONS.into_iter().take(version) {
+        sqlx::raw_sql(sql).execute(&mut connection).await?;
+    }
+    Ok(connection)
+}
+
 /// A database in memory that has the tables and no ledger.
 #[cfg(test)]
 pub(super) async fn migrated_in_memory() -> sqlx::Result<SqliteConnection> {

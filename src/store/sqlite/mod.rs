@@ -33,6 +33,8 @@
 //! | `rows.rs` | the columns of an entry, and an entry from them |
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
+//! | `survey.rs` | compares the entries, the batches and the head with each other, piece by piece |
+//! | `schema.rs` | compares the tables, indexes, triggers and views with those that this crate makes |
 //! | `cancel.rs` | ends a statement when the caller drops its future |
 //! | `tree.rs` | reads what is stored of the tree over the entries |
 //! | `writers.rs` | what the ledger knows of each writer |
@@ -66,9 +68,11 @@ mod read;
 mod recorded_reads;
 mod room;
 mod rows;
+mod schema;
 mod sealed;
 mod source;
 mod sql;
+mod survey;
 mod tidy;
 mod tree;
 mod wal;

@@ -4,6 +4,9 @@
 /// The tests, against the database that `log` and `log_with` give.
 macro_rules! suite {
     () => {
+        mod covering {
+            include!("covering.rs");
+        }
         mod fields {
             include!("fields.rs");
         }

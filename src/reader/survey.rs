@@ -1,0 +1,311 @@
+//! Surveys the part of each ledger that can hold a query's matches, for its `Coverage`.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{
+    audit_reader::AuditReader,
+    coverage::{Coverage, Hole, LedgerCoverage, SilentWriter},
+    page::Page,
+    tally::{SeqRange, Tally},
+};
+use crate::entry::{SequencedEntry, from_micros, sequenced};
+use crate::error::AuditError;
+use crate::query::AuditQuery;
+use crate::store::{COUNTED, Ends, Span, Surveys};
+
+/// The most ranges that a coverage lists. Their numbers are all counted.
+const LISTED: usize = 100;
+
+/// The most silent writers that a coverage lists.
+const WRITERS: u32 = 20;
+
+/// The most `audit.gap` entries that a coverage looks at, latest first.
+const GAPS: u32 = 1000;
+const GAPS_OF_PAGE: u32 = 100;
+
+/// The most numbers that [`AuditReader::page_coverage`] looks at. They take less than 2 ms.
+const OF_PAGE: u64 = 1000;
+
+impl AuditReader {
+    /// What a query has looked at, and what is missing there: holes in `seq`, entries that no batch holds, declared losses,
+    /// quarantine, the latest commit, silent writers. An answer of [`query`](Self::query), [`count`](Self::count), a stream
+    /// or an export is complete if this is [whole](Coverage::is_whole) and does not [lack](Coverage::lacks) anything; it
+    /// is asked after the answer, and the query's limit is ignored.
+    ///
+    /// Entries and batches are compared for at most `at_most` numbers, those at the beginning of the query's direction:
+    /// some 10 million in a second or two, and memory stays constant. What cannot hold matches by the query's ranges of
+    /// `seq` and time is left out, with the entries around it that no batch holds. The bytes of the entries are not read,
+    /// and neither are the indexes: the command `check` has SQLite read all of its file.
+    ///
+    /// This call returns no entries and is not recorded as a read.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
+    /// use tracing_audit::{AuditEntry, AuditQuery};
+    ///
+    /// log.writer().commit(AuditEntry::new(uuid::Uuid::nil(), "document.read", "document")).await?;
+    /// let query = AuditQuery::new().action("document.delete");
+    /// assert_eq!(log.reader().count(&query).await?, 0);
+    /// let coverage = log.reader().coverage(&query, u64::MAX).await?;
+    /// assert!(coverage.is_whole() && !coverage.lacks()); // really nothing
+    /// assert_eq!(coverage.ledgers[0].asked.numbers(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000 values,
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn coverage(&self, query: impl Into<AuditQuery>, at_most: u64) -> Result<Coverage, AuditError> {
+        let query = Self::asked(query)?;
+        let surveys = self.store.backend().surveys()?;
+        let mut coverage = Coverage { altered: surveys.veils().await?, ..Coverage::default() };
+        let mut left = at_most;
+        for ledger in self.ledgers_of(&query).await? {
+            let query = query.clone().ledger(&ledger);
+            if let Some(ends) = surveys.ends(&ledger).await? {
+                let found = self.ledger_coverage(&query, ledger, &ends, left).await?;
+                left = left.saturating_sub(found.compared.numbers());
+                coverage.ledgers.push(found);
+            }
+        }
+        // A single ledger that is there was asked for: the others do not matter.
+        if query.ledger.is_none() || coverage.ledgers.is_empty() {
+            let headless = surveys.headless().await?;
+            let asked = headless.iter().filter(|name| query.ledger.as_ref().is_none_or(|one| one == *name));
+            coverage.altered.extend(asked.map(|name| headless_ledger(name)));
+        }
+        Ok(coverage)
+    }
+
+    /// The coverage of a [`page`](Self::page) of this query: of the numbers between those of the pages before and after, and
+    /// to the end of the ledger where no page is. The pages of a query together cover all of it. At most 1000 numbers are compared, which takes less than 2 ms;
+    /// of more, those at the beginning of the query's direction.
+    ///
+    /// # Errors
+    /// As [`coverage`](Self::coverage).
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn page_coverage(
+        &self,
+        query: impl Into<AuditQuery>,
+        page: &Page,
+    ) -> Result<Coverage, AuditError> {
+        let mut query = query.into();
+        query.ledger.get_or_insert_with(|| self.ledger.clone());
+        let (from, before) = page.looked_at;
+        if let Some(before) = before {
+            query.before_seq = Some(query.before_seq.unwrap_or(u64::MAX).min(before));
+        }
+        if let Some(from) = from {
+            query.from_seq = Some(query.from_seq.unwrap_or(0).max(from));
+        }
+        self.coverage(query, OF_PAGE).await
+    }
+
+    async fn ledgers_of(&self, query: &AuditQuery) -> Result<Vec<String>, AuditError> {
+        if let Some(ledger) = &query.ledger {
+            return Ok(vec![ledger.clone()]);
+        }
+        let heads = self.store.backend().reads()?.heads(None).await?;
+        Ok(heads.into_iter().map(|head| head.ledger).collect())
+    }
+
+    async fn ledger_coverage(
+        &self,
+        query: &AuditQuery,
+        ledger: String,
+        ends: &Ends,
+        at_most: u64,
+    ) -> Result<LedgerCoverage, AuditError> {
+        let surveys = self.store.backend().surveys()?;
+        let (from, before) = self.can_match(query, ends).await?;
+        let most = i64::try_from(at_most).unwrap_or(i64::MAX);
+        let (least, greatest) = if query.newest_first {
+            (from.max(before.saturating_sub(most)), before)
+        } else {
+            (from, before.min(from.saturating_add(most)))
+        };
+        let tally = compare(surveys, &ledger, (least, greatest, ends.next_seq)).await?;
+        let gaps =
+            self.gaps(query, (from, before), if at_most > OF_PAGE { GAPS } else { GAPS_OF_PAGE }).await?;
+        let writers = surveys.writers(&ledger, from, WRITERS).await?;
+        let uncovered = tally.uncovered.without(&tally.holes);
+        let declared = |range: &SeqRange| gaps.ranges.iter().any(|gap| range.is_in(gap));
+        let of_gaps = |range: &&SeqRange| declared(range);
+        let as_declared: u64 = tally.holes.kept.iter().filter(of_gaps).map(SeqRange::numbers).sum();
+        let hole = |range: &SeqRange| Hole { range: *range, declared: declared(range) };
+        let first = |ranges: &[SeqRange]| ranges.iter().take(LISTED).copied().collect();
+        let compared = SeqRange::new(least, greatest);
+        let asked = SeqRange::new(from, before);
+        let found = asked.numbers().checked_sub(tally.holes.numbers);
+        Ok(LedgerCoverage {
+            matching: found.filter(|_| query.takes_all() && asked == compared),
+            holes: tally.holes.kept.iter().take(LISTED).map(hole).collect(),
+            missing: tally.holes.numbers - as_declared,
+            missing_as_declared: as_declared,
+            uncovered: first(&uncovered.kept),
+            uncovered_entries: uncovered.numbers,
+            faulty_batches: first(&tally.faulty.kept),
+            disorder: first(&tally.disorder.kept),
+            outside: (ends.beyond + ends.below + ends.batches_beyond).cast_unsigned(),
+            declared_gaps: gaps.count,
+            declared_losses: gaps.losses,
+            quarantined: ends.quarantined.map(i64::cast_unsigned),
+            last_committed_at: ends.last_committed_at.map(from_micros),
+            greatest_lag_micros: tally.lag,
+            head_was: writers.as_ref().and_then(|writers| writers.head_was).map(i64::cast_unsigned),
+            silent_writers: writers
+                .map(|writers| writers.silent.into_iter().map(SilentWriter::from).collect()),
+            next_seq: ends.next_seq.max(0).cast_unsigned(),
+            asked,
+            compared,
+            ledger,
+        })
+    }
+
+    /// The part of the ledger that can hold matches, by the batches, and what lies beside it without a batch.
+    async fn can_match(&self, query: &AuditQuery, ends: &Ends) -> Result<(i64, i64), AuditError> {
+        let bounded = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        let head = ends.next_seq.max(0);
+        let (mut from, mut before) = (0, head);
+        if query.has_times() {
+            let found = self.store.backend().reads()?.seqs_in_time(query).await?;
+            let beside = self.store.backend().surveys()?.between(query).await?;
+            // Batches that are gone have left nothing by which their time can be known but those around them.
+            from = beside.0.unwrap_or(0);
+            before = beside.1.unwrap_or(head);
+            if let Some((first, end)) = found {
+                (from, before) = (from.min(bounded(first)), before.max(bounded(end)));
+            }
+        }
+        from = from.max(query.from_seq.map_or(0, bounded)).clamp(0, head);
+        before = before.min(query.before_seq.map_or(head, bounded)).clamp(from, head);
+        Ok((from, before))
+    }
+
+    /// The log's own `audit.gap` entries that concern this query and this part of the ledger.
+    async fn gaps(
+        &self,
+        query: &AuditQuery,
+        (from, before): (i64, i64),
+        most: u32,
+    ) -> Result<Gaps, AuditError> {
+        let ledger = query.ledger.clone().unwrap_or_default();
+        let of_gaps = AuditQuery::new().ledger(&ledger).action("audit.gap").from_seq(0);
+        let found = self.store.backend().reads()?.page(&of_gaps, Span::Before(None), most).await?;
+        let found = found.rows.into_iter().map(sequenced).filter(SequencedEntry::is_own);
+        let found: Vec<Told> = found.map(|entry| Told::by(&entry)).collect();
+        // Without a time of its own, a loss lies between the beginning of the writer and the entry.
+        let unknown: Vec<Uuid> = found.iter().filter_map(|told| told.writer).collect();
+        let began = self.store.backend().surveys()?.began(&ledger, &unknown).await?;
+        let period = period(query);
+        let numbers = SeqRange::new(from, before);
+        let concerns = |told: &&Told| {
+            if !query.has_times() {
+                return numbers.from_seq <= told.seq && told.seq < numbers.before_seq;
+            }
+            let began = || {
+                let (_, began) = began.iter().find(|(writer, _)| Some(*writer) == told.writer)?;
+                Some(from_micros(*began))
+            };
+            let first = told.first.or_else(began);
+            period.0.is_none_or(|since| told.last >= since)
+                && period.1.is_none_or(|until| first.is_none_or(|first| first <= until))
+        };
+        let mut gaps = Gaps::default();
+        for told in &found {
+            gaps.ranges.extend(told.range);
+        }
+        for told in found.iter().filter(concerns) {
+            gaps.count += 1;
+            gaps.losses = gaps.losses.saturating_add(told.losses);
+        }
+        Ok(gaps)
+    }
+}
+
+/// Compares the entries and the batches of a part of a ledger.
+pub(super) async fn compare(
+    surveys: &dyn Surveys,
+    ledger: &str,
+    (from, before, head): (i64, i64, i64),
+) -> Result<Tally, AuditError> {
+    let mut tally = Tally::new(from, before, head);
+    while let Some(part) = tally.next() {
+        let piece = surveys.piece(ledger, part.0, part.1).await?;
+        let full = Tally::is_full(part, &piece);
+        let seqs = if full { None } else { Some(surveys.seqs(ledger, part.0, part.1).await?) };
+        tally.add(part, &piece, seqs.as_deref());
+    }
+    Ok(tally)
+}
+
+/// The sentence about a ledger without a head.
+pub(super) fn headless_ledger(name: &str) -> String {
+    format!(
+        "the ledger {name:?} has entries or batches and no row in the table of heads, so that no answer has them"
+    )
+}
+
+/// The most that is counted one by one, for messages.
+pub(super) fn is_counted_to_the_end(count: i64) -> bool {
+    count < COUNTED
+}
+
+/// Losses that the log has declared.
+#[derive(Default)]
+struct Gaps {
+    count: u64,
+    losses: u64,
+    /// The numbers that are gone as they tell, whatever the period.
+    ranges: Vec<SeqRange>,
+}
+
+/// What one `audit.gap` entry tells.
+struct Told {
+    seq: u64,
+    losses: u64,
+    /// When the first and the last of the lost entries can have been. The first is not always known.
+    first: Option<DateTime<Utc>>,
+    last: DateTime<Utc>,
+    /// The writer whose entries they were, if its beginning has to say when they can have been.
+    writer: Option<Uuid>,
+    range: Option<SeqRange>,
+}
+
+impl Told {
+    fn by(found: &SequencedEntry) -> Self {
+        let metadata = &found.entry.metadata;
+        let number = |name: &str| metadata.get(name).and_then(serde_json::Value::as_u64);
+        let text = |name: &str| metadata.get(name).and_then(serde_json::Value::as_str);
+        let time = |name: &str| text(name)?.parse::<DateTime<Utc>>().ok();
+        let first = time("from");
+        let range = number("from_seq").zip(number("until_seq"));
+        Self {
+            seq: found.seq,
+            losses: number("rejected").or(number("lost")).unwrap_or(0),
+            first,
+            last: time("until").unwrap_or(found.entry.ts),
+            writer: text("queue").and_then(|id| id.parse().ok()).filter(|_| first.is_none()),
+            range: range.map(|(from_seq, before_seq)| SeqRange { from_seq, before_seq }),
+        }
+    }
+}
+
+/// The range of time that the query asks for, by `ts` or else by the commit.
+fn period(query: &AuditQuery) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    let until = [query.filter.end_time, query.before].into_iter().flatten().min();
+    match (query.filter.start_time, until) {
+        (None, None) => (query.committed_since, query.committed_before),
+        bounds => bounds,
+    }
+}

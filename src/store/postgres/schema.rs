@@ -1,0 +1,150 @@
+//! Compares the tables and what hangs on them with those that this crate makes.
+
+use super::{
+    borrowed::within,
+    error::store_error,
+    source::Postgres,
+    sql::{ENTRIES, has_table},
+};
+use crate::error::AuditError;
+
+/// The tables that readers read, which every version has.
+const READ: [&str; 4] = [ENTRIES, "tracing_audit_batches", "tracing_audit_heads", "tracing_audit_quarantine"];
+
+/// All tables, each with the version that makes it, its columns in the order of their names, and what is unique in it.
+const TABLES: [(&str, i64, &str, &str); 8] = [
+    (
+        ENTRIES,
+        1,
+        "action text!, agent_id uuid, decision text!, id uuid!, ledger text!, metadata json!, problems json, reason text, \
+         resource text!, resource_id text, risk_score double precision, seq bigint!, session_id uuid, \
+         ts timestamp with time zone!, workspace_id uuid!",
+        "(ledger, id); (ledger, seq)",
+    ),
+    (
+        "tracing_audit_batches",
+        1,
+        "committed_at timestamp with time zone!, entries bigint!, first_seq bigint!, \
+         greatest_ts timestamp with time zone!, least_ts timestamp with time zone!, ledger text!, position bigint!, \
+         writer uuid!",
+        "(ledger, first_seq)",
+    ),
+    ("tracing_audit_heads", 1, "ledger text!, next_seq bigint!", "(ledger)"),
+    ("tracing_audit_positions", 1, "ledger text!, position bigint!, writer uuid!", "(ledger, writer)"),
+    (
+        "tracing_audit_quarantine",
+        1,
+        "error text!, id uuid, ledger text!, position bigint!, quarantined_at timestamp with time zone!, record bytea!, \
+         writer uuid!",
+        "(ledger, writer, \"position\")",
+    ),
+    ("tracing_audit_migrations", 1, "applied_at timestamp with time zone!, version bigint!", "(version)"),
+    (
+        "tracing_audit_reads",
+        2,
+        "action text!, at timestamp with time zone!, ends uuid, entries bigint, id uuid!, query json!, reader text!, \
+         role text!",
+        "(id)",
+    ),
+    (
+        "tracing_audit_writers",
+        3,
+        "accepted bigint, ended_at timestamp with time zone, home text, host text, ledger text!, mounts text, \
+         next_seq bigint, parent text, process text, quarantined bigint, said_at timestamp with time zone, \
+         started_at timestamp with time zone, writer uuid!",
+        "(ledger, writer)",
+    ),
+];
+
+/// What a relation is that is no table, and what hides rows of a table or adds rows of another one to it. The role that asks
+/// may be one that such a policy does not concern.
+const VEILS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
+     SELECT format('a %s stands in the place of the table %s',
+                   CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
+                                  ELSE 'relation' END, c.oid::regclass)
+     FROM pg_class c JOIN ours ON c.oid = ours.oid WHERE c.relkind NOT IN ('r', 'p')
+     UNION ALL
+     SELECT format('row-level security hides rows of %s (ALTER TABLE %s DISABLE ROW LEVEL SECURITY)', c.oid::regclass,
+                   c.oid::regclass)
+     FROM pg_class c JOIN ours ON c.oid = ours.oid WHERE c.relrowsecurity
+     UNION ALL
+     SELECT format('the table %s adds its rows to those of %s (ALTER TABLE %s NO INHERIT %s)', i.inhrelid::regclass,
+                   i.inhparent::regclass, i.inhrelid::regclass, i.inhparent::regclass)
+     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent JOIN ours ON c.oid = ours.oid WHERE c.relkind = 'r'
+     ORDER BY 1";
+
+/// What changes rows when they are written, and tables that a crash of the server empties.
+const CHANGERS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
+     SELECT format('the trigger %s is on %s (DROP TRIGGER %I ON %s)', t.tgname, t.tgrelid::regclass, t.tgname,
+                   t.tgrelid::regclass)
+     FROM pg_trigger t JOIN ours ON t.tgrelid = ours.oid WHERE NOT t.tgisinternal
+     UNION ALL
+     SELECT format('the rule %s is on %s (DROP RULE %I ON %s)', r.rulename, r.ev_class::regclass, r.rulename,
+                   r.ev_class::regclass)
+     FROM pg_rewrite r JOIN ours ON r.ev_class = ours.oid WHERE r.ev_type <> '1'
+     UNION ALL
+     SELECT format('%s is emptied when the server crashes (ALTER TABLE %s SET LOGGED)', c.oid::regclass, c.oid::regclass)
+     FROM pg_class c JOIN ours ON c.oid = ours.oid WHERE c.relpersistence <> 'p'
+     ORDER BY 1";
+
+/// Of one table: whether it exists, its columns, and what is unique in it.
+const SHAPE: &str = "SELECT to_regclass($1) IS NOT NULL,
+     (SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN '!' END),
+                        ', ' ORDER BY attname COLLATE \"C\")
+      FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped),
+     (SELECT string_agg(substring(pg_get_indexdef(indexrelid) FROM '\\(.*'), '; '
+                        ORDER BY substring(pg_get_indexdef(indexrelid) FROM '\\(.*') COLLATE \"C\")
+      FROM pg_index WHERE indrelid = to_regclass($1) AND indisunique AND indisvalid)";
+
+fn names(postgres: &Postgres, tables: impl IntoIterator<Item = &'static str>) -> Vec<String> {
+    tables.into_iter().map(|table| postgres.table(table)).collect()
+}
+
+/// What stands in the place of a table that readers read, or hides rows of it, in words.
+pub(super) async fn veils(postgres: &Postgres) -> Result<Vec<String>, AuditError> {
+    let veils = postgres.statement(VEILS).scalar().bind(names(postgres, READ));
+    within(postgres.readers().await?, async |connection| {
+        veils.fetch_all(connection).await.map_err(store_error)
+    })
+    .await
+}
+
+/// Everything that is not as this crate makes it, in words. Columns and indexes may be added to what it makes.
+pub(super) async fn differences(postgres: &Postgres) -> Result<Vec<String>, AuditError> {
+    let all = || names(postgres, TABLES.map(|(table, ..)| table));
+    let (veils, changers) = (postgres.statement(VEILS), postgres.statement(CHANGERS));
+    let (veils, changers) = (veils.scalar::<String>().bind(all()), changers.scalar::<String>().bind(all()));
+    let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
+    within(postgres.readers().await?, async |connection| {
+        if !has_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
+            return Ok(Vec::new());
+        }
+        let mut told = veils.fetch_all(&mut *connection).await.map_err(store_error)?;
+        told.extend(changers.fetch_all(&mut *connection).await.map_err(store_error)?);
+        let version = match postgres.may_read(&mut *connection, "tracing_audit_migrations").await {
+            Ok(true) => version.scalar::<i64>().fetch_one(&mut *connection).await,
+            other => other.map(|_| 1),
+        };
+        let version = version.map_err(store_error)?;
+        for (table, _, columns, unique) in TABLES.into_iter().filter(|(_, since, ..)| *since <= version) {
+            let shape = postgres.statement(SHAPE).row::<(bool, Option<String>, Option<String>)>();
+            let shape = shape.bind(postgres.table(table)).fetch_one(&mut *connection).await;
+            let (exists, found, keys) = shape.map_err(store_error)?;
+            if !exists {
+                told.push(format!("the table {table} is missing"));
+                continue;
+            }
+            let found = found.unwrap_or_default();
+            let has = |column: &&str| found.split(", ").any(|one| one == *column);
+            if let Some(column) = columns.split(", ").find(|column| !has(column)) {
+                told.push(format!("{table} has no column \"{column}\" any more: it has {found}"));
+            }
+            let keys = keys.unwrap_or_default();
+            if keys != unique {
+                told.push(format!("what is unique in {table} should be {unique}, and is {keys}"));
+            }
+        }
+        Ok(told)
+    })
+    .await
+}

@@ -1,0 +1,318 @@
+// What an answer covers: holes, entries without a batch, declared losses, silent writers; and a check of the whole log.
+
+use std::time::Duration;
+
+use tracing_audit::{
+    AuditQuery, WhenFull,
+    reader::{Checked, Coverage, Finding, FindingKind, LedgerCoverage, Page, SeqRange},
+};
+
+use super::{log, log_with};
+use crate::support::{Fixture, block_on, builder, commit, entry, settle, texts};
+
+/// Twenty batches of three entries or less.
+fn filled() -> Fixture {
+    let fixture = log();
+    for number in 0..60 {
+        fixture.log.writer().blocking().write(entry(format!("a{}", number % 4))).unwrap();
+        if number % 3 == 2 {
+            settle(&fixture.log.writer());
+        }
+    }
+    fixture
+}
+
+fn heads(fixture: &Fixture) -> &'static str {
+    if fixture.db.starts_with("postgres:") { "tracing_audit_heads" } else { "tracing_audit_head" }
+}
+
+fn coverage(fixture: &Fixture, query: &AuditQuery) -> Coverage {
+    fixture.log.reader().blocking().coverage(query, u64::MAX).unwrap()
+}
+
+fn of_all(fixture: &Fixture) -> LedgerCoverage {
+    let mut found = coverage(fixture, &AuditQuery::new());
+    assert_eq!(found.altered, Vec::<String>::new());
+    found.ledgers.remove(0)
+}
+
+/// The kind of each finding, and the numbers that it names.
+type Findings = Vec<(FindingKind, Option<(u64, u64)>)>;
+
+fn check(fixture: &Fixture) -> (Checked, Findings) {
+    let mut found = Vec::new();
+    let tell = |finding: Finding| {
+        assert!(finding.message.len() > 10, "{finding:?}");
+        found.push((finding.kind, finding.range.map(|range| (range.from_seq, range.before_seq))));
+    };
+    let checked = fixture.log.reader().blocking().check(tell).unwrap();
+    assert_eq!(checked.findings, found.len() as u64);
+    (checked, found)
+}
+
+fn bounds(range: &SeqRange) -> (u64, u64) {
+    (range.from_seq, range.before_seq)
+}
+
+fn holes(found: &LedgerCoverage) -> Vec<(u64, u64)> {
+    found.holes.iter().map(|hole| bounds(&hole.range)).collect()
+}
+
+#[test]
+fn a_whole_log_lacks_nothing_and_says_what_was_looked_at() {
+    let fixture = filled();
+    let found = of_all(&fixture);
+    assert!(!found.lacks() && found.is_whole(), "{found:?}");
+    assert_eq!((bounds(&found.asked), found.next_seq, found.matching), ((0, 60), 60, Some(60)));
+    assert_eq!((found.quarantined, found.declared_gaps, found.declared_losses), (Some(0), 0, 0));
+    assert!(found.last_committed_at.is_some() && found.greatest_lag_micros.is_some(), "{found:?}");
+    assert_eq!(found.silent_writers.as_deref(), Some(&[][..]));
+    assert_eq!(found.to_string().split(';').next(), Some("seq 0 to 59 of 60"));
+    let json = serde_json::to_string(&found).unwrap();
+    assert_eq!(serde_json::from_str::<LedgerCoverage>(&json).unwrap(), found);
+
+    let part = coverage(&fixture, &AuditQuery::new().from_seq(7).before_seq(12)).ledgers.remove(0);
+    assert_eq!((bounds(&part.asked), part.matching, part.lacks()), ((7, 12), Some(5), false));
+    // A condition leaves open how many match; a bound on the numbers, what was compared.
+    assert_eq!(coverage(&fixture, &AuditQuery::new().action("a1")).ledgers[0].matching, None);
+    let few = |query: AuditQuery| fixture.log.reader().blocking().coverage(query, 10).unwrap();
+    for (query, compared) in [(AuditQuery::new(), (0, 10)), (AuditQuery::new().newest_first(), (50, 60))] {
+        let found = few(query);
+        assert_eq!((bounds(&found.ledgers[0].compared), found.is_whole()), (compared, false));
+        assert!(found.ledgers[0].to_string().contains("50 of them not compared"), "{}", found.ledgers[0]);
+    }
+    assert_eq!(coverage(&fixture, &AuditQuery::new().ledger("no such")).ledgers, []);
+
+    let (checked, findings) = check(&fixture);
+    assert_eq!((checked.ledgers, checked.entries, findings), (1, 60, vec![]));
+    assert!(checked.batches >= 20, "{checked:?}");
+}
+
+/// Changes the log, looks, and changes it back.
+#[track_caller]
+fn changed(fixture: &Fixture, change: &str, back: &str) -> (Coverage, Findings) {
+    fixture.run(change);
+    let found = coverage(fixture, &AuditQuery::new());
+    let (_, findings) = check(fixture);
+    fixture.run(back);
+    assert!(!of_all(fixture).lacks(), "{change}");
+    assert_eq!(check(fixture).1, [], "{change}");
+    (found, findings)
+}
+
+#[test]
+fn every_change_of_entries_batches_and_heads_is_found_and_named() {
+    let fixture = filled();
+    let heads = heads(&fixture);
+    let found = |change: &str, back: &str| {
+        let (mut found, findings) = changed(&fixture, change, back);
+        assert!(found.lacks(), "{change}: {found:?}");
+        assert_eq!(found.altered, Vec::<String>::new());
+        (found.ledgers.remove(0), findings)
+    };
+    let moved = |from: i64, to: i64| format!("UPDATE tracing_audit_entries SET seq = {to} WHERE seq = {from}");
+
+    // Another number: a hole, and an entry where none can be.
+    for to in [-1, 60, 1 << 40] {
+        let (found, findings) = found(&moved(13, to), &moved(to, 13));
+        assert_eq!((holes(&found), found.missing, found.outside), (vec![(13, 14)], 1, 1));
+        assert_eq!(findings, [(FindingKind::Missing, Some((13, 14))), (FindingKind::Outside, None)]);
+    }
+    // The head raised, also far beyond what anybody could look through.
+    for by in [5, 100, 1 << 60] {
+        let change = format!("UPDATE {heads} SET next_seq = next_seq + {by}");
+        let (found, findings) = found(&change, &format!("UPDATE {heads} SET next_seq = next_seq - {by}"));
+        assert_eq!((holes(&found), found.missing), (vec![(60, 60 + by)], by));
+        assert_eq!(findings, [(FindingKind::Missing, Some((60, 60 + by)))]);
+    }
+    // The head lowered.
+    let lowered = format!("UPDATE {heads} SET next_seq = next_seq - 5");
+    let (of_lowered, findings) = found(&lowered, &format!("UPDATE {heads} SET next_seq = next_seq + 5"));
+    assert_eq!((of_lowered.head_was, of_lowered.next_seq), (Some(60), 55));
+    assert!(of_lowered.outside > 5, "{of_lowered:?}");
+    assert!(findings.contains(&(FindingKind::Outside, None)) && findings.contains(&(FindingKind::Head, None)));
+    // A batch that holds fewer or more than it did, or begins elsewhere.
+    let batches = "UPDATE tracing_audit_batches SET";
+    let batch: u64 = texts(
+        &fixture.db,
+        "SELECT CAST(max(first_seq) AS varchar(20)) FROM tracing_audit_batches WHERE first_seq BETWEEN 20 AND 30 AND entries > 1",
+    )[0]
+    .parse()
+    .unwrap();
+    let at = format!("WHERE first_seq = {batch}");
+    let (fewer, findings) = found(
+        &format!("{batches} entries = entries - 1 {at}"),
+        &format!("{batches} entries = entries + 1 {at}"),
+    );
+    assert_eq!((fewer.uncovered_entries, fewer.missing), (1, 0));
+    let lost = bounds(&fewer.uncovered[0]);
+    assert_eq!(findings, [(FindingKind::NoBatch, Some(lost))]);
+    let (more, findings) = found(
+        &format!("{batches} entries = entries + 1 {at}"),
+        &format!("{batches} entries = entries - 1 {at}"),
+    );
+    assert_eq!((more.uncovered_entries, more.faulty_batches.len()), (0, 1));
+    assert_eq!(findings[0].0, FindingKind::Batch);
+    // Times. The entries are all there.
+    let year = |sign: &str| {
+        if fixture.db.starts_with("postgres:") {
+            format!("{sign} interval '400 days'")
+        } else {
+            format!("{sign} 34560000000000")
+        }
+    };
+    let of_entry = |sign: &str| format!("UPDATE tracing_audit_entries SET ts = ts {} WHERE seq = 15", year(sign));
+    let (timed, findings) = changed(&fixture, &of_entry("+"), &of_entry("-"));
+    assert_eq!((timed.lacks(), findings), (false, vec![(FindingKind::Time, Some((15, 16)))]));
+    let of_batch = |sign: &str| format!("{batches} committed_at = committed_at {} {at}", year(sign));
+    let (_, findings) = changed(&fixture, &of_batch("-"), &of_batch("+"));
+    assert_eq!(findings, [(FindingKind::Clock, Some((batch, batch + 1)))]);
+}
+
+#[test]
+fn a_deleted_row_is_a_hole_for_every_question_that_it_could_answer_and_for_no_other() {
+    let fixture = filled();
+    let entries = fixture.entries();
+    let first_of_batch: u64 = texts(
+        &fixture.db,
+        "SELECT CAST(min(first_seq) AS varchar(20)) FROM tracing_audit_batches WHERE first_seq >= 40",
+    )[0]
+    .parse()
+    .unwrap();
+    fixture.run("DELETE FROM tracing_audit_entries WHERE seq IN (10, 11, 25)");
+    fixture.run(&format!("DELETE FROM tracing_audit_batches WHERE first_seq = {first_of_batch}"));
+    let found = of_all(&fixture);
+    assert_eq!((holes(&found), found.missing, found.matching), (vec![(10, 12), (25, 26)], 3, Some(57)));
+    assert_eq!(found.uncovered.len(), 1);
+    let (first, end) = bounds(&found.uncovered[0]);
+    assert!(first == first_of_batch && end > first && found.uncovered_entries == end - first, "{found:?}");
+    let line = found.to_string();
+    assert!(line.contains("; 3 missing (seq 10 to 11, 25); ") && line.contains(" in no batch (seq "), "{line}");
+
+    let lacks = |query: AuditQuery| coverage(&fixture, &query).lacks();
+    let all = AuditQuery::new;
+    assert!(lacks(all().from_seq(11).before_seq(20)) && lacks(all().action("a1").before_seq(26)));
+    assert!(!lacks(all().from_seq(12).before_seq(25)) && !lacks(all().from_seq(end)));
+    // By time, of `ts` and of the commit: also where nothing is left that has the time.
+    for (seq, expected) in [(10_u64, true), (first, true), (5, false), (33, false), (55, false)] {
+        let at = &entries[usize::try_from(seq).unwrap()];
+        assert_eq!(lacks(all().since(at.entry.ts).until(at.entry.ts)), expected, "{seq}");
+        assert_eq!(lacks(all().since(at.entry.ts)), expected || seq < 33 || seq == 33, "{seq}");
+    }
+    let (since, until) = (entries[0].entry.ts, entries[5].entry.ts);
+    assert!(!lacks(all().since(since).until(until)) && !lacks(all().before(since)));
+
+    // Pages: each says what it covers, and all of them together cover all.
+    let reader = fixture.log.reader();
+    let reader = reader.blocking();
+    for query in [all(), all().newest_first(), all().action("a2")] {
+        let (mut cursor, mut lacking, mut covered) = (None, 0, 0);
+        loop {
+            let page: Page = reader.page(&query, cursor, 7).unwrap();
+            let of_page = reader.page_coverage(&query, &page).unwrap();
+            assert!(of_page.is_whole());
+            lacking += of_page.ledgers[0].missing;
+            covered += of_page.ledgers[0].asked.numbers();
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!((lacking, covered), (3, 60), "{query:?}");
+    }
+}
+
+#[test]
+fn a_view_in_the_place_of_a_table_and_a_trigger_are_named() {
+    let fixture = filled();
+    let away = "ALTER TABLE tracing_audit_entries RENAME TO hidden;
+                CREATE VIEW tracing_audit_entries AS SELECT * FROM hidden WHERE seq <> 20";
+    fixture.run(away);
+    let found = coverage(&fixture, &AuditQuery::new());
+    assert!(found.lacks() && found.altered.len() == 1, "{found:?}");
+    assert!(found.altered[0].contains("view stands in the place of the table"), "{found:?}");
+    assert_eq!(holes(&found.ledgers[0]), [(20, 21)]);
+    // Even if no number is missing.
+    assert!(coverage(&fixture, &AuditQuery::new().from_seq(30)).lacks());
+    assert!(check(&fixture).1.iter().any(|(kind, _)| *kind == FindingKind::Schema));
+    fixture.run("DROP VIEW tracing_audit_entries; ALTER TABLE hidden RENAME TO tracing_audit_entries");
+    assert!(!coverage(&fixture, &AuditQuery::new()).lacks());
+    assert_eq!(check(&fixture).1, []);
+
+    let (trigger, drop) = if fixture.db.starts_with("postgres:") {
+        (
+            "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+             CREATE TRIGGER meddler BEFORE INSERT ON tracing_audit_batches FOR EACH ROW EXECUTE FUNCTION nothing()",
+            "DROP TRIGGER meddler ON tracing_audit_batches",
+        )
+    } else {
+        (
+            "CREATE TRIGGER meddler AFTER INSERT ON tracing_audit_batches BEGIN SELECT 1; END",
+            "DROP TRIGGER meddler",
+        )
+    };
+    let (found, findings) = changed(&fixture, trigger, drop);
+    assert!(!found.lacks());
+    assert_eq!(findings, [(FindingKind::Schema, None)]);
+    let unique = "CREATE UNIQUE INDEX odd ON tracing_audit_quarantine (writer)";
+    assert_eq!(changed(&fixture, unique, "DROP INDEX odd").1.len(), 1);
+    // An index that somebody needs is nobody's fault.
+    assert_eq!(changed(&fixture, "CREATE INDEX odd ON tracing_audit_entries (reason)", "DROP INDEX odd").1, []);
+}
+
+#[test]
+fn what_the_log_has_declared_is_counted_and_what_others_say_is_not() {
+    let fixture = log();
+    let writer = fixture.log.writer();
+    commit(&fixture.log, entry("before"));
+    // Somebody who wants to be taken for the log.
+    commit(&fixture.log, entry("audit.gap"));
+    let small = builder(fixture.store()).in_memory_queue().queue_max_entries(1).queue_max_bytes(1 << 20);
+    let small = small.when_full(WhenFull::Reject).on_notice(|_| {}).blocking().open().unwrap();
+    for _ in 0..50 {
+        drop(small.writer().try_write(entry("some are too many")));
+    }
+    let rejected = small.blocking().shutdown(Duration::from_mins(3)).unwrap().stats.rejected;
+    assert!(rejected > 0);
+    let found = of_all(&fixture);
+    assert_eq!((found.declared_losses, found.declared_gaps > 0), (rejected, true), "{found:?}");
+    let before = found.last_committed_at.unwrap() - chrono::TimeDelta::days(1);
+    let of = |query: AuditQuery| coverage(&fixture, &query).ledgers.remove(0).declared_losses;
+    assert_eq!((of(AuditQuery::new().since(before)), of(AuditQuery::new().before(before))), (rejected, 0));
+    assert_eq!(of(AuditQuery::new().before_seq(2)), 0);
+
+    // Rows that go from the end are told by the next commit. From then on, their numbers are a hole that is declared.
+    let last = commit(&fixture.log, entry("last"));
+    fixture.run(&format!("DELETE FROM tracing_audit_entries WHERE seq >= {}", last - 1));
+    assert_eq!((of_all(&fixture).missing, of_all(&fixture).lacks()), (2, true));
+    commit(&fixture.log, entry("after"));
+    settle(&writer);
+    let found = of_all(&fixture);
+    assert_eq!((found.missing, found.missing_as_declared, found.lacks()), (0, 2, false), "{found:?}");
+    assert!(found.holes.iter().all(|hole| hole.declared), "{found:?}");
+    assert_eq!(check(&fixture).1, [(FindingKind::Missing, Some((last - 1, last + 1)))]);
+}
+
+#[test]
+fn a_writer_that_has_committed_nothing_in_the_period_is_named() {
+    let fixture = log_with(|builder| builder.on_notice(|_| {}));
+    let silent = |query: AuditQuery| {
+        let silent = coverage(&fixture, &query).ledgers.remove(0).silent_writers.unwrap();
+        silent.into_iter().map(|silent| silent.writer).collect::<Vec<_>>()
+    };
+    commit(&fixture.log, entry("a"));
+    let other = builder(fixture.store()).in_memory_queue().queue_max_entries(10).queue_max_bytes(1 << 20);
+    let other = other.blocking().open().unwrap();
+    commit(&other, entry("b"));
+    assert!(silent(AuditQuery::new()).is_empty());
+    let first = silent(AuditQuery::new().from_seq(1));
+    assert_eq!(first.len(), 1);
+    assert_eq!(silent(AuditQuery::new().from_seq(2)).len(), 2);
+    commit(&other, entry("c"));
+    assert_eq!(silent(AuditQuery::new().from_seq(2)), first);
+    // One that has ended is not expected to commit anything.
+    commit(&fixture.log, entry("d"));
+    assert_ne!(silent(AuditQuery::new().from_seq(3)), first);
+    drop(block_on(other.shutdown(Duration::from_mins(3))).unwrap());
+    assert!(silent(AuditQuery::new().from_seq(3)).is_empty());
+}
