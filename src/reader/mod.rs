@@ -32,8 +32,8 @@ mod survey;
 mod tally;
 
 pub use audit_reader::AuditReader;
-pub use counts::{Change, CountKey, Counted, CountedBy, Counts, Ledger};
 pub use check::{Checked, Finding, FindingKind};
+pub use counts::{Change, CountKey, Counted, CountedBy, Counts, Ledger};
 pub use coverage::{Coverage, Hole, LedgerCoverage, SilentWriter};
 pub use page::{Cursor, Page};
 pub use quarantine::QuarantinedEntry;

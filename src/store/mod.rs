@@ -40,12 +40,12 @@ mod migration;
 mod postgres;
 #[cfg(feature = "_sqlite")]
 mod sqlite;
+mod survey;
 #[cfg_attr(
     not(any(feature = "_sqlite", feature = "postgres")),
     allow(dead_code, reason = "only a database holds a tree")
 )]
 mod tree;
-mod survey;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 mod walk;
 
@@ -73,5 +73,5 @@ pub use index::Index;
 pub use migration::{Migrate, Migration};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
-pub(crate) use tree::columns;
 pub(crate) use survey::{BatchRow, COUNTED, Ends, PIECE, Piece, SilentRow, Surveys, WritersKnown};
+pub(crate) use tree::columns;

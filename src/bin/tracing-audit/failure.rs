@@ -8,11 +8,12 @@ use tracing_audit::AuditError;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  success, also if nothing matches
-  1  no entry has the given id; verify or compare has found something
+  1  no entry has the given id; check, compare or verify has found something
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log
   4  the output cannot be written
-  5  verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against
+  5  the answer may lack entries: standard error says which, and why;
+     verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against
 128 and the number of the signal, if one ended it while it had a temporary file, which it has removed";
 
 /// A failure that ends the command.
@@ -27,10 +28,12 @@ pub(crate) enum Failure {
     NoLog(String),
     /// The ledger is shorter than at an earlier run.
     Lost(String),
-    /// Verification has found something, or the database differs from what was compared with it.
+    /// A check or a verification has found something, or the database differs from what was compared with it.
     Found(String),
     /// Verification has found nothing, and has nothing from outside that covers enough.
     Unanchored(String),
+    /// The answer was given, and may lack entries.
+    Lacking(String),
     /// The crate reported an error.
     Audit(AuditError),
 }
@@ -51,7 +54,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::NotFound(_) | Self::Found(_) => 1,
-            Self::Unanchored(_) => 5,
+            Self::Unanchored(_) | Self::Lacking(_) => 5,
             Self::Usage(_) => 2,
             Self::Audit(error) if error.is_query() || error.is_config() || error.is_cursor() => 2,
             Self::Audit(error) if error.is_output() => 4,
@@ -66,7 +69,8 @@ impl Failure {
             | Self::Usage(message)
             | Self::Lost(message)
             | Self::Found(message)
-            | Self::Unanchored(message) => message.clone(),
+            | Self::Unanchored(message)
+            | Self::Lacking(message) => message.clone(),
             Self::NoLog(db) => {
                 format!("the database holds no audit log: {db}. Is this the right file, database or schema?")
             }

@@ -15,8 +15,8 @@ use crate::ledger::Hash;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
     Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
-    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys, backend::Indexes,
-    evidence::StoredRows,
+    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys,
+    backend::Indexes, evidence::StoredRows,
 };
 
 impl Backend for Postgres {

@@ -59,8 +59,8 @@ mod rows;
 mod schema;
 mod source;
 mod sql;
-mod tree;
 mod survey;
+mod tree;
 mod writers;
 
 pub use postgres_store::PostgresStore;

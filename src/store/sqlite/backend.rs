@@ -19,8 +19,8 @@ use crate::platform::{is_same_file, real_path, shared_file_system};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
     Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
-    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys, backend::Indexes,
-    evidence::StoredRows,
+    QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys,
+    backend::Indexes, evidence::StoredRows,
 };
 
 impl Backend for Sqlite {

@@ -11,10 +11,12 @@ use futures_util::{Stream, TryStreamExt};
 use tracing_audit::{
     AuditError, AuditQuery, AuditReader,
     export::{ExportChunk, ExportFormat},
+    reader::Coverage,
 };
 
 use super::{
-    manifest::{Manifest, Plan},
+    covered::{of_export, verdict_of_export},
+    manifest::{Manifest, Part, Plan},
     position::source_of,
 };
 use crate::{
@@ -108,8 +110,9 @@ impl Export {
         let Some(path) = output else {
             output::refuse_terminal()?;
             let mut out = GzipIf::new(Stdout::default(), self.gzip);
-            self.write(&log.reader, &query, &plan, &mut out).await?;
-            return Ok(out.finish()?.flush()?);
+            let written = self.write(&log.reader, &query, &plan, &mut out).await?;
+            out.finish()?.flush()?;
+            return verdict_of_export(&self.coverage(&log.reader, &query, &plan).await?, written.rows);
         };
         let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
         if self.resume {
@@ -123,8 +126,22 @@ impl Export {
         let mut out = GzipIf::new(Hashing::new(NewFile::create(path)?), gzip);
         let written = self.write(&log.reader, &query, &plan, &mut out).await?;
         let out = out.finish()?;
-        self.tell(path, database, plan, written, &out)?;
-        Ok(out.inner.finish()?)
+        let (coverage, rows) = (self.coverage(&log.reader, &query, &plan).await?, written.rows);
+        self.tell(path, database, (plan, &coverage), written, &out)?;
+        out.inner.finish()?;
+        verdict_of_export(&coverage, rows)
+    }
+
+    /// What the export covers.
+    async fn coverage(
+        &self,
+        reader: &AuditReader,
+        query: &AuditQuery,
+        plan: &Plan,
+    ) -> Result<Coverage, Failure> {
+        let end = |part: &Part| (part.ledger.name.clone(), self.end(part.ledger.next_seq));
+        let ends: Vec<_> = plan.ledgers.iter().map(end).collect();
+        of_export(reader, query, &ends).await
     }
 
     /// The file to write; `None` for standard output.
@@ -209,10 +226,11 @@ impl Export {
         let Hashing { inner, hash, bytes } = out.finish().map_err(differs)?;
         let file = inner.finish().map_err(differs)?;
         file.sync_all()?;
-        self.tell(path, database, settled, written, &Hashing { inner: (), hash, bytes })?;
+        let (coverage, rows) = (self.coverage(&log.reader, &query, &settled).await?, written.rows);
+        self.tell(path, database, (settled, &coverage), written, &Hashing { inner: (), hash, bytes })?;
         replace(&partial, &file, &to).map_err(|error| with_path(&to, &error))?;
         std::fs::remove_file(&plan)?;
-        Ok(())
+        verdict_of_export(&coverage, rows)
     }
 
     /// What the plan asks. A CSV file has one ledger, or is not described by a manifest.
@@ -229,7 +247,7 @@ impl Export {
         &self,
         path: &Path,
         database: &Database,
-        plan: Plan,
+        (plan, coverage): (Plan, &Coverage),
         written: Written,
         out: &Hashing<W>,
     ) -> Result<(), Failure> {
@@ -247,6 +265,7 @@ impl Export {
             database: database.kind()?.to_owned(),
             asked: plan.range.add(self.conditions.timeless()?).described(),
             plan,
+            coverage: serde_json::to_value(coverage).map_err(io::Error::from)?,
             exported_at: Utc::now(),
             tracing_audit: env!("CARGO_PKG_VERSION").to_owned(),
         };

@@ -114,6 +114,9 @@ pub(crate) struct Manifest {
     /// The options, the ranges of time that they gave, when it began, and the length of each ledger then.
     #[serde(flatten)]
     pub(crate) plan: Plan,
+    /// What was looked at, and what is missing there. Manifests of before have none.
+    #[serde(default)]
+    pub(crate) coverage: Value,
     pub(crate) exported_at: DateTime<Utc>,
     /// The version of this crate.
     pub(crate) tracing_audit: String,

@@ -11,6 +11,8 @@
 //! | `compare.rs` | compares an earlier export with what the database holds now |
 //! | `manifest.rs` | what an export consists of: its plan and its manifest |
 //! | `position.rs` | how far `tail` has come, in which log, with which question |
+//! | `check.rs` | checks that nothing is missing, and that the tables are those of this crate |
+//! | `covered.rs` | tells what an answer covers, beside it |
 //! | `ledgers.rs` | lists the ledgers |
 //! | `reads.rs` | shows the record of who read the log |
 //! | `index.rs` | lists, adds and drops indexes |
@@ -22,7 +24,9 @@
 //! | `examples.rs` | examples of each command, for its help and its manual page |
 //! | `values.rs` | the values of options that a shell completes |
 
+mod check;
 mod compare;
+mod covered;
 mod examples;
 mod export;
 mod get;
@@ -42,6 +46,7 @@ mod tail;
 mod values;
 mod verify;
 
+pub(crate) use check::Check;
 pub(crate) use compare::Compare;
 pub(crate) use export::Export;
 pub(crate) use get::Get;

@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 
 use clap::{Args, ValueEnum};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
-use tracing_audit::{AuditError, AuditQuery, SequencedEntry};
+use tracing_audit::{AuditError, AuditQuery, AuditReader, SequencedEntry};
 
+use super::covered::{Covered, matching};
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Source, sources},
+    input::{Conditions, Cursor, Database, Log, Source, sources},
     output::{self, Entries, Field, Format, Stdout},
 };
 
@@ -22,6 +23,11 @@ pub(crate) struct Query {
     /// The entries of several ledgers and databases are merged by time.
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     limit: u32,
+    /// Begin after the entries of an earlier answer, which has shown this as its next one.
+    ///
+    /// The conditions and the order must be the same. Entries that were committed since are shown where their time is.
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<Cursor>,
     /// The output format [default: a table on a terminal, JSON Lines elsewhere].
     #[arg(short = 'o', long, value_enum)]
     format: Option<QueryFormat>,
@@ -55,15 +61,20 @@ impl Query {
         for log in &logs {
             output::warn_if_it_scans(&query, &log.ledgers);
         }
+        let asked = query.clone();
+        let passed = self.cursor.map_or(0, Cursor::shown);
+        if let Some(cursor) = self.cursor {
+            query = cursor.add(query, self.oldest_first);
+        }
         if self.limit > 0 {
-            query = query.limit(self.limit);
+            query = query.limit(self.limit.saturating_add(passed));
         }
         let format = match self.format {
             None => None,
             Some(QueryFormat::Table) => Some(Format::Table),
             Some(QueryFormat::Wide) => Some(Format::Wide),
             Some(QueryFormat::Jsonl) => Some(Format::Jsonl),
-            Some(QueryFormat::Csv) => return self.print_csv(database, &sources, query).await,
+            Some(QueryFormat::Csv) => return self.print_csv(&logs, &sources, query).await,
         };
         if !self.oldest_first {
             query = query.newest_first();
@@ -82,6 +93,17 @@ impl Query {
                 found.push(OfLog::new(ledgers, log.reader.stream_by_time(&query)).await?);
             }
         }
+        let mut last = None;
+        for _ in 0..passed {
+            last = match self.next(&mut found) {
+                Some(next) => next.take().await?,
+                None => None,
+            };
+        }
+        if let Some(cursor) = self.cursor {
+            cursor.check(last.as_ref())?;
+        }
+        let (mut at, mut count) = (self.cursor, 0);
         let mut left = if self.limit > 0 { u64::from(self.limit) } else { u64::MAX };
         while left > 0
             && let Some(next) = self.next(&mut found)
@@ -90,11 +112,51 @@ impl Query {
             let source = next.ledgers.iter().find(|source| source.ledger == entry.ledger);
             let (db, label) = source.map_or((None, ""), |source| (source.db, &source.label));
             shown.add(&entry, db, label)?;
-            left -= 1;
+            (at, count, left) = (Some(Cursor::after(at, &entry)), count + 1, left - 1);
         }
         shown.end()?;
         output::tell_order(self.oldest_first);
-        Ok(())
+        drop(found);
+        let table = Format::is_table(format);
+        self.covered(&logs, &asked, at.filter(|_| left == 0), count).await?.tell(table)
+    }
+
+    /// What an answer covers that has shown this many entries, and has ended here for its limit.
+    async fn covered(
+        &self,
+        logs: &[Log],
+        asked: &AuditQuery,
+        end: Option<Cursor>,
+        count: u64,
+    ) -> Result<Covered, Failure> {
+        let mut narrow = if self.oldest_first { asked.clone() } else { asked.clone().newest_first() };
+        if let Some(cursor) = self.cursor {
+            narrow = cursor.add(narrow, self.oldest_first);
+        }
+        let following = match end {
+            Some(end) => self.following(logs, &narrow, end).await?,
+            None => 0,
+        };
+        let Some(end) = end.filter(|end| following > u64::from(end.shown())) else {
+            let covered = Covered::by(logs, &narrow).await?;
+            return Ok(if self.cursor.is_some() { covered.shows(count) } else { covered.shows_all(count) });
+        };
+        let covered = Covered::by(logs, &end.up_to(narrow, self.oldest_first)).await?;
+        let matching = matching(logs, asked).await?;
+        Ok(covered.shows(count).of_more(matching, Some(format!("--cursor {end}"))))
+    }
+
+    /// The number of entries from the time of this place on, up to one more than were shown.
+    async fn following(&self, logs: &[Log], narrow: &AuditQuery, end: Cursor) -> Result<u64, Failure> {
+        let mut following = 0;
+        for log in logs {
+            let rest = end.add(narrow.clone(), self.oldest_first).limit(end.shown().saturating_add(1));
+            // It is no read of its own: the record of reads has the query.
+            let reader = AuditReader::new(log.store.clone());
+            let rest = reader.stream_by_time(rest).try_fold(0_u64, |sum, _| std::future::ready(Ok(sum + 1)));
+            following += rest.await?;
+        }
+        Ok(following)
     }
 
     /// The database whose next entry comes first; the first one of them if several are at the same time.
@@ -110,7 +172,7 @@ impl Query {
 
     async fn print_csv(
         &self,
-        database: &Database,
+        logs: &[Log],
         sources: &[Source<'_>],
         query: AuditQuery,
     ) -> Result<(), Failure> {
@@ -124,12 +186,28 @@ impl Query {
                 "CSV is the latest first: leave out --oldest-first, or choose another --format".to_owned(),
             ));
         }
-        database.one()?;
-        output::refuse_terminal()?;
-        if let Some(source) = sources.first() {
-            source.reader.export_csv(query, Stdout::default()).await?;
+        if logs.len() > 1 {
+            return Err(Failure::Usage("this command takes one --db at a time".to_owned()));
         }
-        Ok(())
+        if self.cursor.is_some() {
+            let message = "CSV begins with the latest entry: leave out --cursor, or choose another --format";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        output::refuse_terminal()?;
+        let Some(source) = sources.first() else { return Ok(()) };
+        let rows = source.reader.export_csv(&query, Stdout::default()).await?;
+        let covered = Covered::by(logs, &query).await?;
+        let more = self.limit > 0 && rows >= u64::from(self.limit);
+        if !more {
+            return covered.shows_all(rows).tell(false);
+        }
+        let matching = matching(logs, &query).await?;
+        let covered = covered.shows(rows);
+        match matching {
+            Some(matching) if matching <= rows => covered,
+            matching => covered.of_more(matching, None),
+        }
+        .tell(false)
     }
 }
 

@@ -11,6 +11,7 @@ use tracing_audit::{
     reader::{CountKey, CountedBy, Counts},
 };
 
+use super::covered::Covered;
 use super::spans::{ByTime, Change, Unit};
 use crate::{
     failure::Failure,
@@ -73,13 +74,17 @@ impl Stats {
                 None => by_growth(counts.0, counts.1),
             };
             changes.truncate(limit as usize);
-            return shown.print_changes(&changes, &now.against(&then, zone));
+            shown.print_changes(&changes, &now.against(&then, zone))?;
+            let mut covered = Covered::by(&logs, &query).await?;
+            covered.and(Covered::by(&logs, &before).await?);
+            return covered.tell(Format::is_table(self.format));
         }
         // Ask several databases for all their counts: what is frequent in all of them together may be rare in each.
-        let query = if logs.len() == 1 { query.limit(limit) } else { query };
-        let mut counts = counts(&logs, &query, &by, time).await?;
+        let limited = if logs.len() == 1 { query.clone().limit(limit) } else { query.clone() };
+        let mut counts = counts(&logs, &limited, &by, time).await?;
         counts.counted.truncate(limit as usize);
-        shown.print_counts(&counts)
+        shown.print_counts(&counts)?;
+        Covered::by(&logs, &query).await?.tell(Format::is_table(self.format))
     }
 }
 

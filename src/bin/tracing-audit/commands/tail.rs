@@ -10,7 +10,10 @@ use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, TryStreamExt};
 use tracing_audit::{AuditQuery, AuditReader, SequencedEntry, export::csv_lines};
 
-use super::position::{Known, Question, State, source_of};
+use super::{
+    covered::Covered,
+    position::{Known, Question, State, source_of},
+};
 use crate::{
     failure::Failure,
     input::{Conditions, Database, Place, entry_at, one_of},
@@ -130,17 +133,23 @@ impl Tail {
             return followed.run(&log.reader, &question, &mut to).await;
         }
         let end = self.conditions.before_seq.map_or(head, |before| before.min(head));
-        let entries = log.reader.stream(query.from_seq(from).before_seq(end));
-        let mut entries = std::pin::pin!(entries.try_ready_chunks(ENTRIES_AT_ONCE));
+        let query = query.from_seq(from).before_seq(end);
+        let entries = log.reader.stream(&query).try_ready_chunks(ENTRIES_AT_ONCE);
+        let (mut entries, mut count) = (std::pin::pin!(entries), 0);
         while let Some(found) = entries.try_next().await.map_err(|failed| failed.1)? {
             to.add(&found)?;
+            count += found.len() as u64;
             if let Some(last) = found.last() {
                 to.save_position(&question, last.seq + 1, Some(Place::of(last)))?;
             }
         }
         // Also what does not match was looked at.
         let end = end.max(from.min(head));
-        to.save_position(&question, end, Place::before(&unrecorded, &ledger, end).await?)
+        to.save_position(&question, end, Place::before(&unrecorded, &ledger, end).await?)?;
+        let table = self.format.map_or_else(output::is_terminal, |format| format == TailFormat::Table);
+        let covered = Covered::wholly(&log, &query).await?.shows_all(count);
+        // A copy that is made now and then says something only if something is missing.
+        if self.output.is_some() { covered.verdict() } else { covered.tell(table) }
     }
 
     /// The format of standard output, unless that is a terminal.

@@ -44,7 +44,7 @@ pub(crate) use entries::{Entries, Format, print_table_as};
 pub(crate) use files::{
     NewFile, at_end_of_links, is_stream, refuse_of_others, replace, save_json, with_path, with_suffix,
 };
-pub(crate) use json::{FromDatabase, print_json, visible};
+pub(crate) use json::{FromDatabase, print_json, to_json, visible};
 pub(crate) use lines::Lines;
 pub(crate) use pager::{end_pager, page};
 pub(crate) use progress::Progress;
