@@ -1,8 +1,10 @@
 //! SQLite alone: an application's pool, a database in memory, files that cannot be a ledger, and files that change while
-//! they are open; where a database lies, and whose it is.
+//! they are open; where a database lies, and whose it is; pages that were overwritten.
 
 #[cfg(target_os = "linux")]
 mod files;
 mod operation;
+#[cfg(feature = "cli")]
+mod pages;
 #[cfg(target_os = "linux")]
 mod places;
