@@ -206,7 +206,11 @@ impl AuditReader {
         let found: Vec<Told> = found.map(|entry| Told::by(&entry)).collect();
         // Without a time of its own, a loss lies between the beginning of the writer and the entry.
         let unknown: Vec<Uuid> = found.iter().filter_map(|told| told.writer).collect();
-        let began = self.store.backend().surveys()?.began(&ledger, &unknown).await?;
+        let began = if unknown.is_empty() {
+            Vec::new()
+        } else {
+            self.store.backend().surveys()?.began(&ledger, &unknown).await?
+        };
         let period = period(query);
         let numbers = SeqRange::new(from, before);
         let concerns = |told: &&Told| {

@@ -83,18 +83,13 @@ impl Postgres {
         may.scalar().bind(self.table(table)).fetch_one(connection).await
     }
 
-    /// Reads something, if there are tables.
-    async fn surveyed<T: Default>(
+    /// Reads something in a transaction. Whoever asks knows by the ends of a ledger that there are tables.
+    async fn surveyed<T>(
         &self,
         read: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, AuditError> {
-        within(self.readers().await?, async |connection| {
-            if !has_table(self, &mut *connection, ENTRIES).await.map_err(store_error)? {
-                return Ok(T::default());
-            }
-            read(connection).await.map_err(store_error)
-        })
-        .await
+        let read = async |connection: &mut PgConnection| read(connection).await.map_err(store_error);
+        within(self.readers().await?, read).await
     }
 }
 
@@ -103,6 +98,9 @@ impl Surveys for Postgres {
         let ends = self.statement(ENDS).query().bind(ledger.to_owned()).bind(COUNTED);
         let quarantined = self.statement(QUARANTINED).scalar().bind(ledger.to_owned()).bind(COUNTED);
         Box::pin(self.surveyed(async move |connection| {
+            if !has_table(self, &mut *connection, ENTRIES).await? {
+                return Ok(None);
+            }
             let row = ends.fetch_optional(&mut *connection).await?;
             let may = self.may_read(&mut *connection, QUARANTINE).await?;
             let quarantined = if may { Some(quarantined.fetch_one(connection).await?) } else { None };
@@ -238,6 +236,12 @@ impl Surveys for Postgres {
 
     fn headless(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
         let headless = self.statement(HEADLESS).scalar();
-        Box::pin(self.surveyed(async move |connection| headless.fetch_all(connection).await))
+        Box::pin(self.surveyed(async move |connection| {
+            if has_table(self, &mut *connection, ENTRIES).await? {
+                headless.fetch_all(connection).await
+            } else {
+                Ok(Vec::new())
+            }
+        }))
     }
 }
