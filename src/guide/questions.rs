@@ -158,7 +158,7 @@
 //!
 //! `--where` takes a condition: a field, an operator and a value. Fields are the columns, `risk_score`, and `metadata.PATH`, whose
 //! paths are those of [`AuditQuery::metadata_any_of`](crate::AuditQuery::metadata_any_of). If the option is repeated, all its
-//! conditions must hold.
+//! conditions must hold. A shell needs `'...'` around a condition with `<`, `>`, `!`, `*` or a blank.
 //!
 //! | condition | entries that match | in code |
 //! |---|---|---|

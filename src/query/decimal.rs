@@ -115,6 +115,7 @@ impl Decimal {
     /// them, and a float from which on all others are.
     ///
     /// A database that reads the text of a float not quite exactly takes it at most for its second neighbour.
+    #[cfg(any(feature = "_sqlite", test))]
     pub(crate) fn floats_from(&self, may_be_equal: bool) -> (Vec<String>, f64) {
         let nearest = self.nearest_float();
         let is_in = match Self::read(&spelled(nearest)).map(|nearest| nearest.cmp(self)) {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::{AuditError, ErrorKind};
 
-/// What a [`Criterion`] looks at in an entry. Its text form is that of the command: `agent_id`, `risk_score`,
+/// What a [`Criterion`](super::Criterion) looks at in an entry. Its text form is that of the command: `agent_id`, `risk_score`,
 /// `metadata.client.ip`.
 ///
 /// A column of ids is compared by [`is`](Self::is) with UUIDs and names, as in

@@ -36,7 +36,7 @@ pub use count_by::CountBy;
 pub(crate) use count_by::{spelled, spelled_date};
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub use criterion::Criterion;
-#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+#[cfg(feature = "_sqlite")]
 pub(crate) use decimal::Decimal;
 pub use field::Field;
 pub use filter::AuditFilter;

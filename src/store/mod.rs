@@ -56,7 +56,7 @@ pub(crate) use appender::{
 #[cfg(any(test, feature = "_sqlite", feature = "postgres", feature = "testing"))]
 pub(crate) use backend::{Backend, Opening, Reads};
 pub(crate) use backend::{
-    Found, Group, GroupKey, Groups, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span,
+    Found, Group, GroupKey, Head, QuarantinedRow, QueueByDefault, RecordedReadRow, Span,
 };
 pub use blocking::BlockingStore;
 pub(crate) use end::{Altered, Left};

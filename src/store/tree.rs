@@ -1,4 +1,4 @@
-//! What a database holds of the tree over a ledger's entries: its head, its leaves, its nodes. Nothing of it is believed.
+//! Rows of the tree over a ledger's entries as a database holds them: head, batches, leaves, nodes. Nothing of them is believed.
 
 use std::ops::Range;
 

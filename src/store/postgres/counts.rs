@@ -12,7 +12,7 @@ use super::{
 };
 use crate::error::AuditError;
 use crate::query::{AuditQuery, Column, CountBy, ZoneOffsets, spelled, spelled_date, steps};
-use crate::store::{Group, GroupKey, Groups};
+use crate::store::{Group, GroupKey, backend::Groups};
 
 /// The number of rows that match, by what they have in common.
 pub(super) async fn count_by(

@@ -108,7 +108,7 @@ async fn readmit_next(
     let key = (time, writer, position);
     let Ok(row) = interpret(&record, &EventDefaults::default()) else { return Ok(Some((key, false))) };
     // The batch has a new writer: the position of the writer that quarantined the entry must not change.
-    let mut tables = PostgresTree { connection: &mut *transaction, statements: &statements.tree, ledger };
+    let mut tables = PostgresTree { connection: &mut transaction, statements: &statements.tree, ledger };
     let mut tree = keeper.begin(&mut tables, &head, first_seq).await?;
     let at = (ledger, first_seq);
     match statements.add_rows(&mut transaction, at, &[&row], (added_as, 1), tree.as_mut(), guard).await {

@@ -90,19 +90,25 @@ pub(super) struct SqliteAppender {
 }
 
 impl SqliteAppender {
-    pub(super) fn new(
-        connected: Connected,
-        defect: Option<AuditError>,
-        guard: Guard,
-        integrity: Integrity,
-    ) -> Self {
-        let keeper = Keeper::new(integrity);
-        Self { connected, defect, concerns: Vec::new(), guard, keeper, room: Room::default() }
+    pub(super) fn plain(connected: Connected, integrity: Integrity) -> Self {
+        Self {
+            connected,
+            defect: None,
+            concerns: Vec::new(),
+            guard: Guard::default(),
+            keeper: Keeper::new(integrity),
+            room: Room::default(),
+        }
     }
 
-    /// To be told: these prevent no commit.
-    pub(super) fn concerned(self, concerns: Vec<AuditError>) -> Self {
-        Self { concerns, ..self }
+    /// To be told: a defect of the library, and concerns. These prevent no commit.
+    pub(super) fn concerned(
+        self,
+        defect: Option<AuditError>,
+        guard: Guard,
+        concerns: Vec<AuditError>,
+    ) -> Self {
+        Self { defect, concerns, guard, ..self }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::entry::{MAX_TS, MIN_TS};
 use crate::error::AuditError;
 use crate::query::{AuditQuery, Column, CountBy, ZoneOffsets, spelled, spelled_date, steps};
-use crate::store::{Group, GroupKey, Groups};
+use crate::store::{Group, GroupKey, backend::Groups};
 
 /// An hour and a day in microseconds.
 const HOUR: i64 = 3_600_000_000;

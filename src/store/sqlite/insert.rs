@@ -109,7 +109,9 @@ async fn insert_rows(
         let execute = sqlx::query_with(AssertSqlSafe(sql), arguments?).execute(&mut *connection);
         let meanwhile = async {
             if let Some(leaves) = &mut leaves {
-                rows.iter().for_each(|row| leaves.add(row));
+                for row in rows {
+                    leaves.add(row);
+                }
             }
             prepare()
         };

@@ -50,8 +50,7 @@ pub(super) async fn connect(
         Source::Pool { pool, in_memory } => {
             if is_in_memory(pool, in_memory).await? {
                 migrate_in_memory(pool, ledger, may).await?;
-                let borrowed = Connected::Borrowed(pool.clone());
-                return Ok(SqliteAppender::new(borrowed, None, Guard::default(), opening.integrity));
+                return Ok(SqliteAppender::plain(Connected::Borrowed(pool.clone()), opening.integrity));
             }
             (pool.connect_options().as_ref().clone(), false)
         }
@@ -63,7 +62,7 @@ pub(super) async fn connect(
             sqlite.kept.put(own);
             return Err(error);
         }
-        return Ok(SqliteAppender::new(Connected::Own(own), None, Guard::default(), opening.integrity));
+        return Ok(SqliteAppender::plain(Connected::Own(own), opening.integrity));
     }
     if let Some(file) = sqlite.file.get() {
         // A file that existed and is gone is a fault to report, not a reason to begin a new ledger at 0.
@@ -105,8 +104,7 @@ pub(super) async fn connect(
     let told = concerns(&path, &mut connection, opening).await;
     let (pools, kept) = (sqlite.own_pools(), Arc::clone(&sqlite.kept));
     let own = Own { connection, options, files, turns, pools, kept };
-    let own = Connected::Own(Box::new(own));
-    Ok(SqliteAppender::new(own, defect, guard, opening.integrity).concerned(told))
+    Ok(SqliteAppender::plain(Connected::Own(Box::new(own)), opening.integrity).concerned(defect, guard, told))
 }
 
 /// Brings the tables of a pool's database in memory up to date, on a connection of the pool.

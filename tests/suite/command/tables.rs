@@ -162,6 +162,26 @@ fn tables_of_hostile_text_fit_and_cut_no_id() {
 }
 
 #[test]
+fn rows_that_come_later_and_are_wider_are_whole_too() {
+    let fixture = log();
+    for number in 0..1100 {
+        let action = if number == 1050 { "document.read.of.another.kind" } else { "a" };
+        fixture.log.writer().blocking().write(AuditEntry::new(Uuid::nil(), action, "r")).unwrap();
+    }
+    fixture.log.blocking().flush().unwrap();
+    for arguments in ["query --oldest-first --limit 0", "tail"] {
+        let table = shown(&fixture.db, arguments, Some(80));
+        let (heads, rows): (Vec<_>, Vec<_>) =
+            first_words(&table).into_iter().partition(|word| *word == "seq");
+        assert_eq!(rows, (0..1100).map(|seq| seq.to_string()).collect::<Vec<_>>());
+        assert!(
+            (2..5).contains(&heads.len()) && table.contains("document.read.of.another.kind"),
+            "{heads:?}"
+        );
+    }
+}
+
+#[test]
 fn columns_without_content_take_no_room_and_others_can_be_chosen() {
     let fixture = log();
     let entry = AuditEntry {

@@ -610,7 +610,7 @@ fn seed() -> u64 {
 
 #[test]
 fn random_questions_over_hostile_data_have_the_answers_of_a_scan_in_every_store() {
-    ask(seed(), 150, 200);
+    ask(seed(), 100, 200);
 }
 
 #[test]

@@ -108,7 +108,9 @@ fn the_tree_is_that_of_the_rows_read_back_whatever_they_hold() {
          BEGIN SELECT RAISE(ABORT, 'no'); END"
     };
     fixture.run(poison);
-    ["a", "poison", "b"].into_iter().for_each(|action| writer.try_write(entry(action)).unwrap());
+    for action in ["a", "poison", "b"] {
+        writer.try_write(entry(action)).unwrap();
+    }
     settle(&writer);
     fixture.run(if is_postgres(&fixture) {
         "ALTER TABLE tracing_audit_entries DROP CONSTRAINT no_poison"

@@ -159,25 +159,22 @@ pub(crate) fn assert_tree(db: &str) -> usize {
         assert_eq!(*first_seq, tree.size().cast_signed(), "{db}: the leaves follow each other");
         let (leaves, rest) = leaves.as_chunks::<32>();
         assert!(rest.is_empty() && !leaves.is_empty());
-        match batches.remove(first_seq) {
-            Some(batch) => {
-                assert_eq!(
-                    (leaves.len(), seeds.len()),
-                    (usize::try_from(batch.1).unwrap(), 16),
-                    "{db}: {first_seq}"
-                );
-                let seeds = Seeds::from_bytes(seeds).unwrap();
-                for (seq, leaf) in (*first_seq..).zip(leaves) {
-                    assert_eq!(*leaf, stored.leaf(seq, batch, &seeds), "{db}: the leaf of {seq}");
-                }
+        if let Some(batch) = batches.remove(first_seq) {
+            assert_eq!(
+                (leaves.len(), seeds.len()),
+                (usize::try_from(batch.1).unwrap(), 16),
+                "{db}: {first_seq}"
+            );
+            let seeds = Seeds::from_bytes(seeds).unwrap();
+            for (seq, leaf) in (*first_seq..).zip(leaves) {
+                assert_eq!(*leaf, stored.leaf(seq, batch, &seeds), "{db}: the leaf of {seq}");
             }
-            None => {
-                assert!(
-                    seeds.is_empty() && leaves.iter().all(|leaf| *leaf == Leaf::new().hash()),
-                    "{db}: {first_seq}"
-                );
-                absent += leaves.len();
-            }
+        } else {
+            assert!(
+                seeds.is_empty() && leaves.iter().all(|leaf| *leaf == Leaf::new().hash()),
+                "{db}: {first_seq}"
+            );
+            absent += leaves.len();
         }
         tree.append(leaves, &mut full);
     }

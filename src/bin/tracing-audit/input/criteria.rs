@@ -10,25 +10,31 @@ use crate::failure::Failure;
 
 /// The language, for the help text.
 pub(super) const LANGUAGE: &str = "\
-Entries that meet a condition on a field.
+Entries that meet a condition on a field, such as `metadata.ms>=500`, `reason~expired`, `action!=login`.
 
-A condition is FIELD, an operator and a value. Fields are id, workspace_id, session_id, agent_id, action, resource,
+A condition is a field, an operator and a value. Fields are id, workspace_id, session_id, agent_id, action, resource, \
 resource_id, decision, reason, risk_score, and metadata.PATH, such as metadata.client.ip or metadata.tags[0].
 
-  reason=expired             has this value; metadata.n=5 finds the text 5 and the numbers 5 and 5.0
-  action=login,logout        has one of these values
-  action!=login              does not have it, or has no value
-  action=*:Create*           is like this, where * stands for any text
-  metadata.ip=*              has a value; metadata.ip!=* has none
-  metadata.ms>=500           also <, <= and >: numbers with numbers by value, texts with texts by code point
-  reason~expired             contains this text, whatever the case of ASCII letters; !~ does not contain it
-  action=login OR reason~ip  meets one of several conditions
+  reason=expired         has this value
+  metadata.n=5           has the text 5, or a number equal to 5
+  action=login,logout    has one of these values
+  action!=login          has another value, or none
+  action=*:Create*       is like this: * stands for any text
+  metadata.ip=*          has a value; metadata.ip!=* has none
+  metadata.ms>=500       also <, <= and >
+  reason~expired         contains this text; !~ does not
+  action=a OR reason~b   meets one of several conditions
 
-If the option is repeated, all its conditions must hold. A value in quotation marks, with JSON's escapes, is that text and
-nothing else: reason=\"a, b\", metadata.n=\"5\", action=\"*\", reason=\"\". So is a key: metadata.\"a.b\". Case counts, except for ~ and
-for the words Allow, Deny and Mask. A value of another type meets no <, <=, > and >=: neither the text \"404\" nor null is less
-than 500. Only = on a field that has an index, and action=document.* are served by an index; everything else looks at each
-entry, so give a range of time too.";
+If the option is repeated, all its conditions must hold. A shell needs '...' around a condition with <, >, !, * or a blank.
+
+<, <=, > and >= compare numbers with numbers by value, and texts with texts by code point: neither the text \"404\" nor null \
+is less than 500. Case counts, except for ASCII letters in ~ and for the words Allow, Deny and Mask.
+
+A value in quotation marks, with JSON's escapes, is that text and nothing else: reason=\"a, b\", metadata.n=\"5\", \
+action=\"*\", reason=\"\". So is a key: metadata.\"a.b\".
+
+An index serves = without * on a field that has one, and the beginning of the action, as in action=s3:*. All else looks at \
+each entry: give a range of time too.";
 
 /// Reads one `--where`.
 pub(super) fn criterion(text: &str) -> Result<Criterion, Failure> {
