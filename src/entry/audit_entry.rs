@@ -91,7 +91,8 @@ pub(super) fn is_reserved(action: &str) -> bool {
 
 /// An entry of the ledger, with its place in the order of commit.
 ///
-/// Serialized, it is one flat object: the fields of the entry stand beside those of this struct.
+/// Serialized, it is one flat object: the fields of the entry stand beside those of this struct. The field `risk_score` is
+/// left out if nobody gave a score, and read back as such.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SequencedEntry {
@@ -109,9 +110,18 @@ pub struct SequencedEntry {
     /// as others are: what its columns hold is in these problems and in the metadata, as text. Metadata that are not JSON,
     /// or are nested deeper than 127 levels, or have a number beyond `f64`, are a string.
     pub problems: Vec<String>,
+    /// Whether nobody gave a risk score.
+    pub(crate) unscored: bool,
 }
 
 impl SequencedEntry {
+    /// The risk score that the application gave. `None` if it gave none: the entry's own
+    /// [`risk_score`](AuditEntry::risk_score) is then 0.0.
+    #[must_use]
+    pub fn risk_score(&self) -> Option<f64> {
+        (!self.unscored).then_some(self.entry.risk_score)
+    }
+
     /// Whether the log itself made this entry: one with the action `audit.gap`, which reports what the log does not
     /// hold. An event or a written entry that uses an action beginning with `audit.` is stored, and lists that as a
     /// problem, which nobody can keep it from.

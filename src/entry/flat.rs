@@ -23,7 +23,8 @@ struct Borrowed<'a> {
     resource_id: Option<&'a str>,
     decision: &'a str,
     reason: Option<&'a str>,
-    risk_score: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk_score: Option<f64>,
     metadata: &'a Value,
     ts: DateTime<Utc>,
     committed_at: DateTime<Utc>,
@@ -43,7 +44,8 @@ struct Owned {
     resource_id: Option<String>,
     decision: String,
     reason: Option<String>,
-    risk_score: f64,
+    #[serde(default)]
+    risk_score: Option<f64>,
     metadata: Value,
     ts: DateTime<Utc>,
     committed_at: DateTime<Utc>,
@@ -52,7 +54,7 @@ struct Owned {
 
 impl Serialize for SequencedEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { ledger, seq, entry, committed_at, problems } = self;
+        let Self { ledger, seq, entry, committed_at, problems, .. } = self;
         Borrowed {
             ledger,
             seq: *seq,
@@ -65,7 +67,7 @@ impl Serialize for SequencedEntry {
             resource_id: entry.resource_id.as_deref(),
             decision: &entry.decision,
             reason: entry.reason.as_deref(),
-            risk_score: entry.risk_score,
+            risk_score: self.risk_score(),
             metadata: &entry.metadata,
             ts: entry.ts,
             committed_at: *committed_at,
@@ -91,12 +93,13 @@ impl<'de> Deserialize<'de> for SequencedEntry {
                 resource_id: flat.resource_id,
                 decision: flat.decision,
                 reason: flat.reason,
-                risk_score: flat.risk_score,
+                risk_score: flat.risk_score.unwrap_or(0.0),
                 metadata: flat.metadata,
                 ts: flat.ts,
             },
             committed_at: flat.committed_at,
             problems: flat.problems,
+            unscored: flat.risk_score.is_none(),
         })
     }
 }

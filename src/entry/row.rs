@@ -97,7 +97,8 @@ pub(crate) fn sequenced(found: LedgerRow) -> SequencedEntry {
         problems.push(told.to_owned());
         entry.ts
     };
-    SequencedEntry { ledger: found.ledger, seq: found.seq, committed_at, problems, entry }
+    let unscored = found.row.risk_score.is_none();
+    SequencedEntry { ledger: found.ledger, seq: found.seq, committed_at, problems, unscored, entry }
 }
 
 fn entry_and_problems(row: &Row) -> (AuditEntry, Vec<String>) {

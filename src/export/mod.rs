@@ -3,11 +3,18 @@
 //! | file | what it does |
 //! |---|---|
 //! | `stream` | exports, in chunks or written to a file |
-//! | `csv` | a row as a line of CSV, safe for spreadsheets |
+//! | `csv` | the layout of a CSV file, and a row as a line of it |
+//! | `formulas` | guards cells against spreadsheets, in a way that can be taken back |
+//! | `one_line` | a value as a line of JSON that is one line for every program |
 //! | `ocsf` | an entry as an OCSF event; a pure mapping |
 
 mod csv;
+mod formulas;
 mod ocsf;
+mod one_line;
 mod stream;
 
 pub use stream::{ExportChunk, ExportFormat, csv_lines};
+pub use self::csv::Csv;
+pub use one_line::write_json_line;
+pub use stream::{ExportChunk, ExportFormat, FileFormat};

@@ -1,7 +1,7 @@
 //! Maps an entry to an event of the Open Cybersecurity Schema Framework (OCSF), which security tools of all makers
 //! read.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
@@ -31,55 +31,38 @@ const ACTIVITIES: [(u32, &str, &[&str]); 4] = [
 ];
 
 /// The paths into the metadata that may hold the client's address, the preferred one first. Those with dots are also the
-/// names of OpenTelemetry's attributes.
-const ADDRESSES: [&str; 10] = [
+/// names of OpenTelemetry's attributes; others are those of Kubernetes, Vault, GitHub and AWS.
+const ADDRESSES: [&str; 16] = [
     "ip",
     "client_ip",
     "client.ip",
     "client.address",
     "remote_addr",
+    "remote_address",
+    "remote_ip",
     "source_ip",
     "source.ip",
     "source.address",
     "sourceIPAddress",
+    "sourceIPs",
+    "actor_ip",
+    "request.remote_address",
+    "x_forwarded_for",
     "network.peer.address",
 ];
 
-/// The paths that may hold the names of the service and of the machine.
+/// The paths that may hold the names of the service and of the machine, and the ids of the request and of the trace.
 const SERVICES: [&str; 2] = ["service", "service.name"];
 const HOSTS: [&str; 2] = ["host", "host.name"];
+const REQUESTS: [&str; 4] = ["request_id", "request.id", "requestId", "requestID"];
+const TRACES: [&str; 3] = ["trace_id", "trace.id", "traceId"];
 
 /// The OCSF event of an entry: class API Activity, profile Security Control.
 pub(super) fn event(found: &SequencedEntry) -> Value {
-    let SequencedEntry { ledger, seq, entry, committed_at, problems } = found;
-    let text = |path: &str| value_at(&entry.metadata, path).and_then(Value::as_str);
-    let host = HOSTS.into_iter().find_map(text).unwrap_or("unknown");
+    let entry = &found.entry;
     let (activity, activity_name) = activity(&entry.action);
     let (action, status) = outcome(&entry.decision);
-    let (severity, severity_name) = severity(entry.risk_score);
-
-    let mut api = object(json!({ "operation": said(&entry.action) }));
-    if let Some(request) = text("request_id") {
-        api.insert("request".to_owned(), json!({ "uid": request }));
-    }
-    if let Some(service) = SERVICES.into_iter().find_map(text) {
-        api.insert("service".to_owned(), json!({ "name": service }));
-    }
-    let mut log = object(json!({
-        "version": VERSION,
-        "profiles": ["security_control"],
-        "product": {
-            "name": env!("CARGO_PKG_NAME"), "vendor_name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"),
-        },
-        "uid": entry.id,
-        "sequence": seq,
-        "log_name": ledger,
-        "logged_time": committed_at.timestamp_millis(),
-        "original_time": entry.ts.with_timezone(&Utc).to_rfc3339_opts(SecondsFormat::Micros, true),
-    }));
-    if let Some(trace) = text("trace_id") {
-        log.insert("correlation_uid".to_owned(), json!(trace));
-    }
+    let (severity, severity_name) = severity(found.risk_score());
     let mut event = object(json!({
         "category_uid": CATEGORY,
         "category_name": "Application Activity",
@@ -96,15 +79,17 @@ pub(super) fn event(found: &SequencedEntry) -> Value {
         "status": status.1,
         "action_id": action.0,
         "action": action.1,
-        "metadata": log,
-        "api": api,
+        "metadata": metadata(found),
+        "api": api(entry),
         "actor": actor(entry),
-        "src_endpoint": address(entry).map_or_else(|| json!({ "name": host }), |ip| json!({ "ip": ip })),
+        "src_endpoint": source(entry),
         "unmapped": {
-            "workspace_id": entry.workspace_id, "risk_score": entry.risk_score, "problems": problems,
-            "metadata": entry.metadata,
+            "workspace_id": entry.workspace_id, "problems": found.problems, "metadata": entry.metadata,
         },
     }));
+    if let (Some(score), Some(Value::Object(unmapped))) = (found.risk_score(), event.get_mut("unmapped")) {
+        unmapped.insert("risk_score".to_owned(), json!(score));
+    }
     if !entry.resource.is_empty() || entry.resource_id.is_some() {
         let mut resource = object(json!({ "type": entry.resource, "name": said(&entry.resource) }));
         if let Some(id) = &entry.resource_id {
@@ -133,18 +118,83 @@ fn said(text: &str) -> &str {
     if text.is_empty() { "unknown" } else { text }
 }
 
+/// The first of these paths at which there is an id or a name: a text, or a number of any size.
+fn named(entry: &AuditEntry, paths: &[&str]) -> Option<String> {
+    paths.iter().find_map(|path| spelled(value_at(&entry.metadata, path)?))
+}
+
+fn spelled(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => (!text.is_empty()).then(|| text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(bool) => Some(bool.to_string()),
+        Value::Array(several) => {
+            let several: Vec<String> = several.iter().filter_map(spelled).collect();
+            (!several.is_empty()).then(|| several.join(", "))
+        }
+        Value::Null | Value::Object(_) => None,
+    }
+}
+
+fn metadata(found: &SequencedEntry) -> Value {
+    let entry = &found.entry;
+    let mut log = object(json!({
+        "version": VERSION,
+        "profiles": ["security_control"],
+        "product": {
+            "name": env!("CARGO_PKG_NAME"), "vendor_name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"),
+        },
+        "uid": entry.id,
+        "sequence": found.seq,
+        "log_name": found.ledger,
+        "logged_time": found.committed_at.timestamp_millis(),
+        "original_time": entry.ts.with_timezone(&Utc).to_rfc3339_opts(SecondsFormat::Micros, true),
+    }));
+    if !entry.workspace_id.is_nil() {
+        log.insert("tenant_uid".to_owned(), json!(entry.workspace_id));
+    }
+    if let Some(trace) = named(entry, &TRACES) {
+        log.insert("correlation_uid".to_owned(), json!(trace));
+    }
+    log.into()
+}
+
+fn api(entry: &AuditEntry) -> Value {
+    let mut api = object(json!({ "operation": said(&entry.action) }));
+    if let Some(request) = named(entry, &REQUESTS) {
+        api.insert("request".to_owned(), json!({ "uid": request }));
+    }
+    if let Some(service) = named(entry, &SERVICES) {
+        api.insert("service".to_owned(), json!({ "name": service }));
+    }
+    api.into()
+}
+
 fn actor(entry: &AuditEntry) -> Value {
+    // The text that an id was made from, if the metadata has it.
+    let name_of = |id, field| named(entry, &[field]).filter(|name| audit_id(name) == id);
     let mut actor = Map::new();
+    let user = named(entry, &["user_id"]);
     if let Some(agent) = entry.agent_id {
-        let name = entry.metadata.get("agent_id").and_then(Value::as_str);
-        let user = match name.filter(|name| audit_id(name) == agent) {
-            Some(name) => json!({ "uid": agent, "name": name }),
-            None => json!({ "uid": agent }),
-        };
-        actor.insert("user".to_owned(), user);
+        let mut agent_fields = object(json!({ "uid": agent }));
+        let name = name_of(agent, "agent_id");
+        // A user beside the agent is another name for whoever acted.
+        if let Some(user) = user.filter(|user| name.as_ref() != Some(user)) {
+            agent_fields.insert("uid_alt".to_owned(), json!(user));
+        }
+        if let Some(name) = name {
+            agent_fields.insert("name".to_owned(), json!(name));
+        }
+        actor.insert("user".to_owned(), agent_fields.into());
+    } else if let Some(user) = user {
+        actor.insert("user".to_owned(), json!({ "uid": user }));
     }
     if let Some(session) = entry.session_id {
-        actor.insert("session".to_owned(), json!({ "uid": session }));
+        let mut fields = object(json!({ "uid": session }));
+        if let Some(name) = name_of(session, "session_id") {
+            fields.insert("uid_alt".to_owned(), json!(name));
+        }
+        actor.insert("session".to_owned(), fields.into());
     }
     if actor.is_empty() {
         actor.insert("user".to_owned(), json!({ "name": "unknown", "type_id": 0, "type": "Unknown" }));
@@ -152,8 +202,80 @@ fn actor(entry: &AuditEntry) -> Value {
     actor.into()
 }
 
-fn address(entry: &AuditEntry) -> Option<IpAddr> {
-    ADDRESSES.iter().find_map(|path| value_at(&entry.metadata, path)?.as_str()?.parse().ok())
+/// Where the request came from: its addresses, each once, and a name if there is no address.
+fn source(entry: &AuditEntry) -> Value {
+    let (mut ips, mut first, mut hostname): (Vec<IpAddr>, Map<String, Value>, Option<String>) =
+        (Vec::new(), Map::new(), None);
+    for value in ADDRESSES.iter().filter_map(|path| value_at(&entry.metadata, path)) {
+        let texts = match value {
+            Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+            value => value.as_str().into_iter().collect::<Vec<_>>(),
+        };
+        for text in texts.into_iter().flat_map(|text| text.split(',')).map(str::trim) {
+            match address(text) {
+                Some(Address { ip, port, zone }) if !ips.contains(&ip) => {
+                    ips.push(ip);
+                    if ips.len() == 1 {
+                        let fields =
+                            [("port", port.map(Value::from)), ("interface_name", zone.map(Value::from))];
+                        first.extend(
+                            fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))),
+                        );
+                    }
+                }
+                None if hostname.is_none() && is_hostname(text) => hostname = Some(text.to_owned()),
+                Some(_) | None => {}
+            }
+        }
+    }
+    let mut endpoint = first;
+    if let Some((ip, others)) = ips.split_first() {
+        endpoint.insert("ip".to_owned(), json!(ip));
+        if !others.is_empty() {
+            endpoint.insert("intermediate_ips".to_owned(), json!(others));
+        }
+    }
+    if let Some(hostname) = hostname {
+        endpoint.insert("hostname".to_owned(), json!(hostname));
+    }
+    if endpoint.is_empty() {
+        let host = named(entry, &HOSTS).unwrap_or_else(|| "unknown".to_owned());
+        endpoint.insert("name".to_owned(), json!(host));
+    }
+    endpoint.into()
+}
+
+/// An address as it was given.
+struct Address<'a> {
+    ip: IpAddr,
+    port: Option<u16>,
+    /// The interface to which an address of IPv6 belongs.
+    zone: Option<&'a str>,
+}
+
+/// The address in this text: `10.0.0.1`, `10.0.0.1:443`, `2001:db8::1`, `[2001:db8::1]:443`, `fe80::1%eth0`.
+fn address(text: &str) -> Option<Address<'_>> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, after) = rest.split_once(']')?;
+        (host, after.strip_prefix(':').and_then(|port| port.parse().ok()))
+    } else if let Ok(socket) = text.parse::<SocketAddrV4>() {
+        return Some(Address { ip: (*socket.ip()).into(), port: Some(socket.port()), zone: None });
+    } else {
+        (text, None)
+    };
+    let (host, zone) = host.split_once('%').map_or((host, None), |(host, zone)| (host, Some(zone)));
+    Some(Address { ip: host.parse().ok()?, port, zone: zone.filter(|zone| !zone.is_empty()) })
+}
+
+/// Whether the text can be the name of a machine: words of letters, digits and hyphens between dots.
+fn is_hostname(text: &str) -> bool {
+    let is_word = |word: &str| {
+        word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !word.is_empty()
+            && !word.starts_with('-')
+            && !word.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_word)
 }
 
 fn activity(action: &str) -> (u32, &'static str) {
@@ -178,7 +300,8 @@ fn outcome(decision: &str) -> ((u32, &str), (u32, &str)) {
     }
 }
 
-fn severity(risk: f64) -> (u32, &'static str) {
+fn severity(risk: Option<f64>) -> (u32, &'static str) {
+    let Some(risk) = risk else { return (0, "Unknown") };
     match risk {
         risk if risk >= 0.8 => (5, "Critical"),
         risk if risk >= 0.6 => (4, "High"),
@@ -250,7 +373,14 @@ mod tests {
     fn entry(action: &str, decision: &str) -> SequencedEntry {
         let entry =
             AuditEntry { decision: decision.to_owned(), ..AuditEntry::new(Uuid::nil(), action, "document") };
-        SequencedEntry { ledger: "main".into(), seq: 7, committed_at: entry.ts, problems: Vec::new(), entry }
+        SequencedEntry {
+            ledger: "main".into(),
+            seq: 7,
+            committed_at: entry.ts,
+            problems: Vec::new(),
+            unscored: false,
+            entry,
+        }
     }
 
     proptest! {
@@ -259,14 +389,23 @@ mod tests {
             (action, resource) in ("[a-z.:]{0,12}", "[a-z]{0,3}"), resource_id in proptest::option::of("[a-z]{0,3}"),
             decision in prop_oneof![Just("Allow"), Just("Deny"), Just("Mask"), Just(""), Just("Perhaps")],
             risk in any::<f64>(), reason in proptest::option::of(".*"), agent: Option<bool>, session: Option<u128>,
-            ip in prop_oneof![Just(Value::Null), Just(json!("10.0.0.1")), Just(json!("nowhere")), Just(json!(5))],
-            context in proptest::option::of("[a-z]{0,3}"),
+            ip in prop_oneof![
+                Just(Value::Null), Just(json!("10.0.0.1")), Just(json!("nowhere")), Just(json!(5)), Just(json!("no where")),
+                Just(json!(["10.0.0.1", "fe80::1%eth0", 5])), Just(json!("[2001:db8::1]:443, 10.0.0.2"))
+            ],
+            context in prop_oneof![
+                Just(Value::Null), "[a-z]{0,3}".prop_map(Value::from), any::<u64>().prop_map(Value::from),
+                Just(json!(["a", 1])), Just(json!({ "a": 1 }))
+            ],
+            unscored: bool,
         ) {
             let mut found = entry(&action, decision);
             let named = agent.map(|named| if named { audit_id("alice") } else { Uuid::nil() });
+            found.unscored = unscored;
             found.entry = AuditEntry {
                 resource, resource_id, reason, risk_score: risk, agent_id: named, session_id: session.map(Uuid::from_u128),
-                metadata: json!({ "ip": ip, "agent_id": "alice", "request_id": context, "service": context, "trace_id": context }),
+                metadata: json!({ "ip": ip, "agent_id": "alice", "request_id": context, "service": context, "trace_id": context,
+                    "user_id": context, "session_id": context }),
                 ..found.entry
             };
             check(&schema(), "api_activity", &event(&found));
@@ -295,6 +434,74 @@ mod tests {
         let actions =
             ["user.create", "ec2.amazonaws.com:DescribeVpcs", "key.rename", "document.delete", "login", ""];
         assert_eq!(actions.map(of), [1, 2, 3, 4, 99, 0]);
+    }
+
+    #[test]
+    fn no_id_and_no_address_is_lost_whatever_its_form() {
+        let wide = "340282366920938463463374607431768211455";
+        let mut found = entry("document.read", "Allow");
+        let of = |found: &mut SequencedEntry, metadata: Value| {
+            found.entry.metadata = metadata;
+            let event = event(found);
+            check(&schema(), "api_activity", &event);
+            event
+        };
+        for (given, expected) in [
+            (json!(42), "42"),
+            (json!(u64::MAX), "18446744073709551615"),
+            (json!(-7), "-7"),
+            (json!(wide), wide),
+        ] {
+            for (request, trace) in
+                [("request_id", "trace_id"), ("request.id", "trace.id"), ("requestID", "traceId")]
+            {
+                let event = of(&mut found, json!({ (request): given, (trace): given, "user_id": given }));
+                assert_eq!(event["api"]["request"]["uid"], expected, "{request}");
+                assert_eq!(event["metadata"]["correlation_uid"], expected, "{trace}");
+                assert_eq!(event["actor"]["user"], json!({ "uid": expected }));
+            }
+        }
+        for (metadata, expected) in [
+            (json!({ "ip": "2001:db8::1" }), json!({ "ip": "2001:db8::1" })),
+            (json!({ "ip": "[2001:DB8::1]:443" }), json!({ "ip": "2001:db8::1", "port": 443 })),
+            (json!({ "ip": "fe80::1%eth0" }), json!({ "ip": "fe80::1", "interface_name": "eth0" })),
+            (json!({ "client.address": "10.0.0.1:80" }), json!({ "ip": "10.0.0.1", "port": 80 })),
+            (
+                json!({ "sourceIPs": ["10.0.0.1", "10.0.0.2", "10.0.0.1"] }),
+                json!({ "ip": "10.0.0.1", "intermediate_ips": ["10.0.0.2"] }),
+            ),
+            (
+                json!({ "x_forwarded_for": "10.0.0.1, 2001:db8::2", "network.peer.address": "10.0.0.3" }),
+                json!({ "ip": "10.0.0.1", "intermediate_ips": ["2001:db8::2", "10.0.0.3"] }),
+            ),
+            (json!({ "sourceIPAddress": "s3.amazonaws.com" }), json!({ "hostname": "s3.amazonaws.com" })),
+            (json!({ "ip": "/run/socket", "host": 7 }), json!({ "name": "7" })),
+            (json!({}), json!({ "name": "unknown" })),
+        ] {
+            assert_eq!(of(&mut found, metadata)["src_endpoint"], expected);
+        }
+        found.entry.workspace_id = Uuid::from_u128(1);
+        found.entry.agent_id = Some(audit_id("7"));
+        found.entry.session_id = Some(audit_id("s-1"));
+        let event = of(&mut found, json!({ "agent_id": 7, "session_id": "s-1", "user_id": "bob" }));
+        let expected = json!({ "uid": audit_id("7"), "name": "7", "uid_alt": "bob" });
+        assert_eq!(event["actor"]["user"], expected);
+        assert_eq!(event["actor"]["session"], json!({ "uid": audit_id("s-1"), "uid_alt": "s-1" }));
+        assert_eq!(event["metadata"]["tenant_uid"], json!(Uuid::from_u128(1)));
+    }
+
+    #[test]
+    fn a_score_that_nobody_gave_is_absent_and_its_severity_unknown() {
+        let mut found = entry("document.read", "Allow");
+        let scored = event(&found);
+        assert_eq!(
+            (&scored["severity"], &scored["unmapped"]["risk_score"]),
+            (&json!("Informational"), &json!(0.0))
+        );
+        found.unscored = true;
+        let unscored = event(&found);
+        assert_eq!((&unscored["severity_id"], &unscored["severity"]), (&json!(0), &json!("Unknown")));
+        assert_eq!(unscored["unmapped"].get("risk_score"), None);
     }
 
     #[test]

@@ -5,11 +5,8 @@ use std::{io::Write, pin::pin};
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::{
-    csv::{HEADER, write_row},
-    ocsf,
-};
-use crate::entry::{SequencedEntry, row_of};
+use super::{csv::Csv, ocsf, one_line::write_json_line};
+use crate::entry::{Row, SequencedEntry, row_of};
 use crate::error::AuditError;
 use crate::platform::on_own_runtime;
 use crate::query::AuditQuery;
@@ -27,18 +24,19 @@ pub enum ExportFormat {
     ///
     /// The format is RFC 4180 with LF: the header
     /// `id,session_id,workspace_id,agent_id,action,resource,resource_id,decision,reason,risk_score,ts,metadata`,
-    /// `risk_score` with four decimals, `ts` as RFC 3339 in UTC with microseconds, `metadata` as JSON. A text that a
-    /// spreadsheet would run as a formula (one that begins with `=`, `+`, `-`, `@`, tab or carriage return) gets a
-    /// `'` in front. A text that already begins with `'`s and then such a character gets one more, so that removing
-    /// one `'` gives the original in each case.
+    /// `risk_score` with four decimals, or empty if nobody gave one, `ts` as RFC 3339 in UTC with microseconds, `metadata`
+    /// as JSON. What a spreadsheet would run as a formula gets a `'` in front, which can be taken away again:
+    /// [`Csv`](super::Csv#formulas) says how. That type also writes other columns, among them the ledger and the `seq`,
+    /// with other separators.
     Csv,
     /// [`Csv`](Self::Csv) without the `'` in front of formulas: for programs, not for spreadsheets.
     CsvUnescaped,
     /// JSON Lines, one object per line, in the order of `seq`, ledger by ledger if the query names no ledger. No read
     /// transaction stays open between two pages.
     ///
-    /// Each line is a [`SequencedEntry`] as serde writes it, and reads back as the same entry. A later export continues
-    /// this one with [`from_seq`](AuditQuery::from_seq).
+    /// Each line is a [`SequencedEntry`] as [`write_json_line`](super::write_json_line) writes it, and reads back as the
+    /// same entry. It is one line for every program: U+2028 and its like are escaped. A later export continues this one
+    /// with [`from_seq`](AuditQuery::from_seq).
     JsonLines,
     /// JSON Lines of OCSF 1.8.0 events, class API Activity (6003) with the profile Security Control, in the order of
     /// [`JsonLines`](Self::JsonLines).
@@ -46,29 +44,58 @@ pub enum ExportFormat {
     /// | OCSF | from |
     /// |---|---|
     /// | `api.operation`, `activity_id` | the action; its verb, the part after the last `.`, `:` or `/`, decides: 1 create, 2 read, 3 update, 4 delete, 99 another verb, 0 no action |
-    /// | `actor.user`, `actor.session` | the agent, with the name that its id was made from, and the session |
+    /// | `actor.user`, `actor.session` | the agent and the session; `name` and `uid_alt` are the texts that their ids were made from. Without an agent the user is `user_id` of the metadata |
     /// | `resources` | the resource and its id |
     /// | `action_id`, `status_id` | `Allow`: 1 allowed, 1 success. `Deny`: 2 denied, 2 failure. `Mask`: 4 modified, 1 success. No decision: 0, 0. Another word: 99, 99 |
-    /// | `severity_id` | the risk score: from 1 informational below 0.2, in steps of 0.2, to 5 critical from 0.8 on |
+    /// | `severity_id` | the risk score: from 1 informational below 0.2, in steps of 0.2, to 5 critical from 0.8 on; 0 unknown if nobody gave one |
     /// | `status_detail` | the reason |
-    /// | `src_endpoint.ip` | `ip`, `client_ip`, `client.ip`, `remote_addr`, `source_ip` or `sourceIPAddress` of the metadata |
-    /// | `metadata` | `uid` the entry's id, `sequence` its `seq`, `log_name` its ledger, `logged_time` its commit, `correlation_uid` the metadata's `trace_id` |
-    /// | `api.request.uid`, `api.service.name` | `request_id` and `service` of the metadata |
-    /// | `unmapped` | the workspace, the risk score, the problems, and all of the metadata |
+    /// | `src_endpoint` | `ip` is the first address of the metadata's `ip`, `client_ip`, `client.ip`, `client.address`, `remote_addr`, `remote_address`, `remote_ip`, `source_ip`, `source.ip`, `source.address`, `sourceIPAddress`, `sourceIPs`, `actor_ip`, `request.remote_address`, `x_forwarded_for` or `network.peer.address`; `intermediate_ips` are the others. Lists, ports, brackets and zones are read; a name is the `hostname` |
+    /// | `metadata` | `uid` the entry's id, `sequence` its `seq`, `log_name` its ledger, `logged_time` its commit, `tenant_uid` its workspace, `correlation_uid` the metadata's `trace_id`, `trace.id` or `traceId` |
+    /// | `api.request.uid` | the metadata's `request_id`, `request.id`, `requestId` or `requestID` |
+    /// | `api.service.name` | the metadata's `service` or `service.name` |
+    /// | `unmapped` | the workspace, the risk score if there is one, the problems, and all of the metadata |
     ///
-    /// An attribute that the class requires and the entry does not have is `unknown`.
+    /// Ids may be texts or numbers of any size. An attribute that the class requires and the entry does not have is `unknown`.
     Ocsf,
 }
 
-impl ExportFormat {
+/// The format of an export: an [`ExportFormat`], or a [`Csv`] with a layout of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFormat(Kind);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Csv(Csv),
+    JsonLines,
+    Ocsf,
+}
+
+impl FileFormat {
     /// The name under which an export in this format is recorded.
-    fn action(self) -> &'static str {
-        match self {
-            Self::Csv => "export_csv",
-            Self::CsvUnescaped => "export_csv_unescaped",
-            Self::JsonLines => "export_json_lines",
-            Self::Ocsf => "export_ocsf",
+    fn action(&self) -> &'static str {
+        match &self.0 {
+            Kind::Csv(layout) if layout.is_raw() => "export_csv_unescaped",
+            Kind::Csv(_) => "export_csv",
+            Kind::JsonLines => "export_json_lines",
+            Kind::Ocsf => "export_ocsf",
         }
+    }
+}
+
+impl From<ExportFormat> for FileFormat {
+    fn from(format: ExportFormat) -> Self {
+        Self(match format {
+            ExportFormat::Csv => Kind::Csv(Csv::of_entry()),
+            ExportFormat::CsvUnescaped => Kind::Csv(Csv::of_entry().raw()),
+            ExportFormat::JsonLines => Kind::JsonLines,
+            ExportFormat::Ocsf => Kind::Ocsf,
+        })
+    }
+}
+
+impl From<Csv> for FileFormat {
+    fn from(layout: Csv) -> Self {
+        Self(Kind::Csv(layout))
     }
 }
 
@@ -77,13 +104,12 @@ impl ExportFormat {
 /// # Errors
 /// [`is_output`](AuditError::is_output) if there is not enough memory for the lines.
 pub fn csv_lines(entries: &[SequencedEntry], header: bool) -> Result<Vec<u8>, AuditError> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    if header {
-        csv.write_record(HEADER).map_err(|cause| output_error(cause.into()))?;
-    }
+    let layout = Csv::of_entry();
+    let head = if header { layout.head() } else { Ok(Vec::new()) };
+    let mut csv = layout.writer(head.map_err(|cause| output_error(cause.into()))?);
     for found in entries {
-        let row = row_of(found.entry.clone());
-        write_row(&mut csv, &row, true).map_err(|cause| output_error(cause.into()))?;
+        let row = Row { risk_score: found.risk_score(), ..row_of(found.entry.clone()) };
+        layout.write(&mut csv, &row, None).map_err(|cause| output_error(cause.into()))?;
     }
     csv.into_inner().map_err(|cause| output_error(cause.into_error()))
 }
@@ -140,9 +166,9 @@ impl AuditReader {
     pub fn export_stream(
         &self,
         query: impl Into<AuditQuery>,
-        format: ExportFormat,
+        format: impl Into<FileFormat>,
     ) -> impl Stream<Item = Result<ExportChunk, AuditError>> + Send + 'static {
-        let (reader, query) = (self.clone(), Self::asked(query));
+        let (reader, query, format) = (self.clone(), Self::asked(query), format.into());
         let (to, mut chunks) = mpsc::channel(1);
         let export = async move {
             if let Err(error) = reader.send_export(query, format, &to).await {
@@ -158,22 +184,17 @@ impl AuditReader {
     async fn send_export(
         &self,
         query: Result<AuditQuery, AuditError>,
-        format: ExportFormat,
+        format: FileFormat,
         to: &mpsc::Sender<Result<ExportChunk, AuditError>>,
     ) -> Result<(), AuditError> {
         let query = query?;
         let recording = self.recording(format.action(), query.described());
         recording.record_start().await?;
-        let lines = match format {
-            ExportFormat::Csv => return recording.record_end(self.csv(&query, true, to).await?).await,
-            ExportFormat::CsvUnescaped => {
-                return recording.record_end(self.csv(&query, false, to).await?).await;
-            }
-            ExportFormat::JsonLines => {
-                |line: &mut Vec<u8>, entry: &SequencedEntry| serde_json::to_writer(line, entry)
-            }
-            ExportFormat::Ocsf => {
-                |line: &mut Vec<u8>, entry: &SequencedEntry| serde_json::to_writer(line, &ocsf::event(entry))
+        let lines = match &format.0 {
+            Kind::Csv(layout) => return recording.record_end(self.csv(query, layout, to).await?).await,
+            Kind::JsonLines => |line: &mut Vec<u8>, entry: &SequencedEntry| write_json_line(line, entry),
+            Kind::Ocsf => {
+                |line: &mut Vec<u8>, entry: &SequencedEntry| write_json_line(line, &ocsf::event(entry))
             }
         };
         recording.record_end(self.lines(&query, lines, to).await?).await
@@ -208,7 +229,7 @@ impl AuditReader {
     pub async fn export(
         &self,
         query: impl Into<AuditQuery>,
-        format: ExportFormat,
+        format: impl Into<FileFormat>,
         mut out: impl Write,
     ) -> Result<u64, AuditError> {
         let mut chunks = pin!(self.export_stream(query, format));
@@ -236,7 +257,7 @@ impl AuditReader {
     async fn lines(
         &self,
         query: &AuditQuery,
-        write: fn(&mut Vec<u8>, &SequencedEntry) -> serde_json::Result<()>,
+        write: fn(&mut Vec<u8>, &SequencedEntry) -> std::io::Result<()>,
         to: &mpsc::Sender<Result<ExportChunk, AuditError>>,
     ) -> Result<u64, AuditError> {
         let ledgers = match &query.ledger {
@@ -255,7 +276,7 @@ impl AuditReader {
             let new = || ExportChunk { ledger: Some(ledger.clone()), ..ExportChunk::default() };
             let mut chunk = new();
             while let Some(entry) = entries.try_next().await? {
-                write(&mut chunk.bytes, &entry).map_err(|cause| output_error(cause.into()))?;
+                write(&mut chunk.bytes, &entry).map_err(output_error)?;
                 chunk.bytes.push(b'\n');
                 chunk.entries += 1;
                 chunk.last_seq = Some(entry.seq);
@@ -271,36 +292,40 @@ impl AuditReader {
         Ok(count)
     }
 
-    /// Sends the entries as CSV, newest first, and returns their number. `guard`: whether cells that a spreadsheet
-    /// would run as formulas get a `'`.
+    /// Sends the entries as CSV, newest first, and returns their number.
     async fn csv(
         &self,
-        query: &AuditQuery,
-        guard: bool,
+        query: AuditQuery,
+        layout: &Csv,
         to: &mpsc::Sender<Result<ExportChunk, AuditError>>,
     ) -> Result<u64, AuditError> {
-        let new = || csv::Writer::from_writer(Vec::with_capacity(CHUNK));
+        let csv_error = |cause: csv::Error| output_error(cause.into());
+        let new = || layout.writer(Vec::with_capacity(CHUNK));
         let bytes =
             |csv: csv::Writer<Vec<u8>>| csv.into_inner().map_err(|cause| output_error(cause.into_error()));
-        let mut csv = new();
-        csv.write_record(HEADER).map_err(|cause| output_error(cause.into()))?;
-        let mut rows = self.store.backend().reads()?.rows(query);
+        let hand_over = async |bytes, entries| {
+            drop(to.send(Ok(ExportChunk { bytes, entries, ..ExportChunk::default() })).await);
+        };
+        let query = query.newest_first();
+        let reads = self.store.backend().reads()?;
+        // The place of an entry is read only for columns that need it.
+        let mut rows = if layout.needs_place() {
+            reads.rows_in_time(&query).map_ok(|found| (None, Some(found))).boxed()
+        } else {
+            reads.rows(&query).map_ok(|row| (Some(row), None)).boxed()
+        };
+        let mut csv = layout.writer(layout.head().map_err(csv_error)?);
         let (mut count, mut sent) = (0, 0);
-        while let Some(row) = rows.try_next().await? {
-            write_row(&mut csv, &row, guard).map_err(|cause| output_error(cause.into()))?;
+        while let Some((row, place)) = rows.try_next().await? {
+            let Some(row) = row.as_ref().or_else(|| place.as_ref().map(|found| &found.row)) else { continue };
+            layout.write(&mut csv, row, place.as_ref()).map_err(csv_error)?;
             count += 1;
             if csv.get_ref().len() >= CHUNK {
-                let bytes = bytes(std::mem::replace(&mut csv, new()))?;
-                drop(
-                    to.send(Ok(ExportChunk { bytes, entries: count - sent, ..ExportChunk::default() })).await,
-                );
+                hand_over(bytes(std::mem::replace(&mut csv, new()))?, count - sent).await;
                 sent = count;
             }
         }
-        drop(
-            to.send(Ok(ExportChunk { bytes: bytes(csv)?, entries: count - sent, ..ExportChunk::default() }))
-                .await,
-        );
+        hand_over(bytes(csv)?, count - sent).await;
         Ok(count)
     }
 }
@@ -313,10 +338,10 @@ impl BlockingReader<'_> {
     pub fn export(
         &self,
         query: impl Into<AuditQuery>,
-        format: ExportFormat,
+        format: impl Into<FileFormat>,
         out: impl Write,
     ) -> Result<u64, AuditError> {
-        let query = query.into();
+        let (query, format) = (query.into(), format.into());
         on_own_runtime(self.0.export(query, format, out))
     }
 

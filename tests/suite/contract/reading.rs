@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use super::log;
 use crate::support::{Fixture, block_on, heavy};
-use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, AuditReader, Decision, SequencedEntry, export::ExportFormat, query::{Column, CountBy, ZoneOffsets}, reader::{Counted, Cursor, Page}};
+use tracing_audit::{AuditEntry, AuditFilter, AuditQuery, AuditReader, Decision, SequencedEntry, export::{Csv, ExportFormat}, query::{Column, CountBy, ZoneOffsets}, reader::{Counted, Cursor, Page}};
 use uuid::Uuid;
 
 fn time(micros: i64) -> DateTime<Utc> {
@@ -73,10 +73,9 @@ fn write(fixture: &Fixture, entries: &[AuditEntry]) {
     writer.blocking().flush().unwrap();
 }
 
-/// Removes the `'` that guards a formula.
-fn unguarded(text: &str) -> &str {
-    let run = text.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r']);
-    if run { text.strip_prefix('\'').unwrap() } else { text }
+/// The cell without the `'`s that guard formulas.
+fn unguarded(text: &str) -> String {
+    Csv::new().original(text).into_owned()
 }
 
 fn from_csv(row: &csv::StringRecord) -> AuditEntry {
@@ -87,14 +86,14 @@ fn from_csv(row: &csv::StringRecord) -> AuditEntry {
         session_id: id(1),
         workspace_id: id(2).unwrap(),
         agent_id: id(3),
-        action: unguarded(&row[4]).to_owned(),
-        resource: unguarded(&row[5]).to_owned(),
-        resource_id: optional(unguarded(&row[6])),
-        decision: unguarded(&row[7]).to_owned(),
-        reason: optional(unguarded(&row[8])),
+        action: unguarded(&row[4]),
+        resource: unguarded(&row[5]),
+        resource_id: optional(&unguarded(&row[6])),
+        decision: unguarded(&row[7]),
+        reason: optional(&unguarded(&row[8])),
         risk_score: row[9].parse().unwrap(),
         ts: row[10].parse().unwrap(),
-        metadata: serde_json::from_str(unguarded(&row[11])).unwrap(),
+        metadata: serde_json::from_str(&unguarded(&row[11])).unwrap(),
     }
 }
 

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use futures_util::{Stream, TryStreamExt};
 use tracing_audit::{
     AuditError, AuditQuery, AuditReader,
-    export::{ExportChunk, ExportFormat},
+    export::{ExportChunk, ExportFormat, FileFormat},
     reader::Coverage,
 };
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Log},
+    input::{Conditions, CsvOptions, Database, Log},
     output::{
         self, GzipIf, Hashing, NewFile, Progress, Resumed, Stdout, at_end_of_links, hex, is_stream,
         refuse_of_others, replace, save_json, with_path, with_suffix,
@@ -29,7 +29,6 @@ use crate::{
 };
 
 #[derive(Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Export {
     /// The file format.
     #[arg(long, value_enum, default_value_t = Kind::Jsonl)]
@@ -59,9 +58,8 @@ pub(crate) struct Export {
     /// is of another log or question, is refused. Only for JSON Lines that are not compressed.
     #[arg(long, requires = "output", conflicts_with = "gzip")]
     resume: bool,
-    /// Write CSV for programs: without the ' that stops a spreadsheet from running a text as a formula.
-    #[arg(long)]
-    raw: bool,
+    #[command(flatten)]
+    csv: CsvOptions,
     #[command(flatten)]
     pub(crate) conditions: Conditions,
 }
@@ -96,6 +94,11 @@ impl Kind {
 impl Export {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let output = self.output(database)?;
+        if self.format == Kind::Csv {
+            self.csv.layout()?;
+        } else {
+            self.csv.refuse()?;
+        }
         let log = database.open_one().await?;
         let asked = self.conditions.ledgers(&log.ledgers)?;
         let ledgers = log.ledgers.iter().filter(|ledger| asked.contains(&ledger.name)).cloned().collect();
@@ -285,11 +288,10 @@ impl Export {
         out: &mut impl Write,
     ) -> Result<Written, Failure> {
         let mut progress = Progress::new(self.output.is_some());
-        let format = match self.format {
-            Kind::Csv if self.raw => ExportFormat::CsvUnescaped,
-            Kind::Csv => ExportFormat::Csv,
-            Kind::Jsonl => ExportFormat::JsonLines,
-            Kind::Ocsf => ExportFormat::Ocsf,
+        let format: FileFormat = match self.format {
+            Kind::Csv => self.csv.layout()?.into(),
+            Kind::Jsonl => ExportFormat::JsonLines.into(),
+            Kind::Ocsf => ExportFormat::Ocsf.into(),
         };
         if self.format == Kind::Csv {
             let header = add(reader.export_stream(query, format), out, &mut progress).await?;
@@ -299,7 +301,7 @@ impl Export {
             let (from, end) = (self.conditions.from_seq.unwrap_or(0), self.end(part.ledger.next_seq));
             progress.begin(&part.ledger.name, from, end);
             let one = query.clone().from_seq(from).before_seq(end).ledger(&part.ledger.name);
-            add(reader.export_stream(one, format), out, &mut progress).await?;
+            add(reader.export_stream(one, format.clone()), out, &mut progress).await?;
         }
         Ok(Written { rows: progress.entries, header: None })
     }

@@ -7,12 +7,14 @@
 //! | `criteria.rs` | reads the language of `--where`, and the values of options, in which `*` stands for any text |
 //! | `place.rs` | an entry by which a log is recognised again |
 //! | `cursor.rs` | the place in a query's answer at which the next one begins |
+//! | `csv_options.rs` | makes the layout of a CSV file of its options |
 //! | `period.rs` | makes a range of time of `--on`, `--month`, `--since` and `--before`, in the zone of `--tz` |
 //! | `words.rs` | times in words: `7d ago`, `yesterday 17:30`, `last week` |
 
 mod conditions;
 mod criteria;
 mod cursor;
+mod csv_options;
 mod database;
 mod period;
 mod place;
@@ -21,6 +23,7 @@ mod words;
 pub(crate) use conditions::{Conditions, one_of};
 pub(crate) use criteria::fields;
 pub(crate) use cursor::Cursor;
+pub(crate) use csv_options::CsvOptions;
 pub(crate) use database::{Database, Log, Source, sources};
 pub(crate) use period::{Period, Range};
 pub(crate) use place::{Place, entry_at};

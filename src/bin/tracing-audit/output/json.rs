@@ -3,6 +3,7 @@
 use std::io;
 
 use serde::Serialize;
+use tracing_audit::export::write_json_line;
 
 use super::{stdout::print_line, text::is_hidden};
 use crate::failure::Failure;
@@ -14,7 +15,9 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 /// The value as one line of JSON. Characters that a terminal would act on, or that cannot be seen, and that JSON allows
 /// unescaped, are escaped.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    Ok(visible(serde_json::to_string(value).map_err(io::Error::from)?))
+    let mut json = Vec::new();
+    write_json_line(&mut json, value)?;
+    Ok(visible(String::from_utf8(json).map_err(io::Error::other)?))
 }
 
 /// The JSON with such characters escaped. They are within strings: what stands between these is ASCII.
