@@ -114,6 +114,8 @@ pub use store::{Integrity, QuarantineRetried, Store};
 /// The method `blocking` of a type gives them. They have the names of the async calls. Each blocks the thread until it is
 /// done. They work on any thread, also on one of an async runtime, whose other tasks wait meanwhile.
 pub mod blocking {
+    #[cfg(feature = "_sqlite")]
+    pub use crate::export::opened::open_export;
     pub use crate::{
         log::{BlockingBuilder, BlockingLog, BlockingWriter},
         reader::blocking::BlockingReader,

@@ -34,7 +34,7 @@ pub(super) fn read(text: &str) -> Result<Json, Kept> {
 }
 
 /// What a parser would change in this text. Of a text that is not JSON, the answer means nothing.
-fn change(text: &str) -> Option<&'static str> {
+pub(super) fn change(text: &str) -> Option<&'static str> {
     // The keys of all objects that are open, and where those of each begin.
     let (mut keys, mut open): (Vec<Cow<'_, str>>, Vec<usize>) = (Vec::new(), Vec::new());
     let mut rest = text;

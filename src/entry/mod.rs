@@ -6,6 +6,7 @@
 //! | `moment` | one reading of the clock: `ts`, and the UUIDv7 of it |
 //! | `normal` | the normal form in which an entry is stored |
 //! | `flat` | an entry and its place in the ledger as one flat object |
+//! | `line` | an entry from the line as which it was exported |
 //! | `row` | a row of the ledger, and the way between it and an entry |
 //! | `record` | the bytes that a queue holds, and how they are read |
 //! | `encoder` | encodes the fields of an event, within limits |
@@ -26,6 +27,8 @@ mod flat;
 mod float;
 mod interpret;
 mod json_text;
+#[cfg(feature = "_sqlite")]
+mod line;
 mod moment;
 mod normal;
 mod record;
@@ -39,6 +42,8 @@ pub use audit_entry::{AuditEntry, Decision, SequencedEntry, UnknownDecision, aud
 pub(crate) use debug_text::{is_debug, is_typed};
 pub(crate) use encoder::{FieldEncoder, Limits};
 pub(crate) use interpret::{EventDefaults, interpret};
+#[cfg(feature = "_sqlite")]
+pub(crate) use line::row_of_line;
 #[cfg(feature = "_sqlite")]
 pub(crate) use moment::{MAX_TS, MIN_TS};
 pub(crate) use moment::{Moment, from_micros};

@@ -36,7 +36,7 @@ pub enum ExportFormat {
     ///
     /// Each line is a [`SequencedEntry`] as [`write_json_line`](super::write_json_line) writes it, and reads back as the
     /// same entry. It is one line for every program: U+2028 and its like are escaped. A later export continues this one
-    /// with [`from_seq`](AuditQuery::from_seq).
+    /// with [`from_seq`](AuditQuery::from_seq), and `AuditReader::open_export` reads such a file as a log.
     JsonLines,
     /// JSON Lines of OCSF 1.8.0 events, class API Activity (6003) with the profile Security Control, in the order of
     /// [`JsonLines`](Self::JsonLines).

@@ -1,6 +1,6 @@
 //! `Store`: a database that holds a ledger, and whether a log may create and migrate its tables.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 
 use super::{
     appender::Appender,
@@ -22,6 +22,9 @@ use crate::query::IndexOn;
 pub struct Store {
     backend: Arc<dyn Backend>,
     opening: Opening,
+    /// What must exist for as long as the store.
+    #[expect(dead_code, reason = "it is kept, and has no other use")]
+    kept: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl fmt::Debug for Store {
@@ -36,7 +39,13 @@ impl Store {
         allow(dead_code, reason = "without a database there is none to make a store of")
     )]
     pub(crate) fn of(backend: impl Backend) -> Self {
-        Self { backend: Arc::new(backend), opening: Opening::default() }
+        Self { backend: Arc::new(backend), opening: Opening::default(), kept: None }
+    }
+
+    /// The same store, which drops this when its last clone is dropped.
+    #[cfg(feature = "_sqlite")]
+    pub(super) fn kept_with(self, kept: impl Any + Send + Sync) -> Self {
+        Self { kept: Some(Arc::new(kept)), ..self }
     }
 
     /// Sets whether a log may create and change the tables. Default: [`Migrate::Auto`].

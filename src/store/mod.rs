@@ -75,3 +75,5 @@ pub use migration::{Migrate, Migration};
 pub use postgres::PostgresStore;
 pub(crate) use survey::{BatchRow, COUNTED, Ends, PIECE, Piece, SilentRow, Surveys, WritersKnown};
 pub(crate) use tree::columns;
+#[cfg(feature = "_sqlite")]
+pub(crate) use sqlite::{NotAdded, PrivateDatabase};

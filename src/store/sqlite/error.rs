@@ -34,7 +34,7 @@ fn lacks_room(error: &sqlx::Error) -> bool {
 
 /// Whether there may have been no room: SQLite has the same code, `SQLITE_IOERR_WRITE`, for a quota, a limit on the size of
 /// files, and a disk that has failed.
-fn may_lack_room(error: &sqlx::Error) -> bool {
+pub(super) fn may_lack_room(error: &sqlx::Error) -> bool {
     lacks_room(error) || extended(error) == Some(778)
 }
 

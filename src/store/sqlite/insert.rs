@@ -57,7 +57,7 @@ pub(super) async fn add_rows(
         Some(_) => Some(BatchLeaves::new((writer, until), rows.len(), committed_at)?),
         None => None,
     };
-    let stored = insert_rows(connection, first_seq, rows, leaves.as_mut()).await.map_err(insert_error)?;
+    let stored = insert_rows(connection, first_seq.., rows, leaves.as_mut()).await.map_err(insert_error)?;
     if stored != rows.len() as u64 {
         return Err(guard.not_as_sent().into());
     }
@@ -87,21 +87,19 @@ pub(super) async fn add_rows(
     SqliteTree(connection).add_nodes(&tree.take_full()).await
 }
 
-/// Inserts rows, and returns how many SQLite has stored. While SQLite's thread works on one statement, the leaves of its rows
-/// are made, and the parameters of the next are bound.
-async fn insert_rows(
+/// Inserts rows, each with one of these `seq`s, and returns how many SQLite has stored. While SQLite's thread works on one
+/// statement, the leaves of its rows are made, and the parameters of the next are bound.
+pub(super) async fn insert_rows(
     connection: &mut SqliteConnection,
-    first_seq: i64,
+    mut seqs: impl Iterator<Item = i64>,
     rows: &[&Row],
     mut leaves: Option<&mut BatchLeaves>,
 ) -> sqlx::Result<u64> {
     let mut stored = 0;
     let mut chunks = chunks(rows);
-    let mut seq = first_seq;
     let mut prepare = || {
         let (sql, rows) = chunks.next()?;
-        let arguments = bind(seq, rows);
-        seq = seq.saturating_add(i64::try_from(rows.len()).unwrap_or(i64::MAX));
+        let arguments = bind(&mut seqs, rows);
         Some((sql, rows, arguments))
     };
     let mut next = prepare();
@@ -132,12 +130,13 @@ fn chunks<'a>(mut rows: &'a [&'a Row]) -> impl Iterator<Item = (Arc<str>, &'a [&
     })
 }
 
-fn bind(first_seq: i64, rows: &[&Row]) -> sqlx::Result<SqliteArguments> {
+fn bind(seqs: &mut impl Iterator<Item = i64>, rows: &[&Row]) -> sqlx::Result<SqliteArguments> {
     let mut arguments = SqliteArguments::default();
     arguments.reserve(rows.len() * COLUMN_COUNT, 0);
-    (first_seq..)
-        .zip(rows)
-        .try_for_each(|(seq, row)| bind_row(&mut arguments, seq, row))
+    // The rows first: none may be missing when a `seq` is taken.
+    rows.iter()
+        .zip(seqs)
+        .try_for_each(|(row, seq)| bind_row(&mut arguments, seq, row))
         .map_err(sqlx::Error::Encode)?;
     Ok(arguments)
 }

@@ -31,6 +31,7 @@
 //! | `by_time.rs` | queries and exports in the order of time, window by window |
 //! | `evidence.rs` | reads what proves the ledger, whatever its tables hold |
 //! | `rows.rs` | the columns of an entry, and an entry from them |
+//! | `private.rs` | a database of this process alone, for entries that are read from elsewhere |
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
 //! | `survey.rs` | compares the entries, the batches and the head with each other, piece by piece |
@@ -63,6 +64,7 @@ mod open;
 mod opened;
 mod places;
 mod plan;
+mod private;
 mod quarantine;
 mod read;
 mod recorded_reads;
@@ -77,3 +79,5 @@ mod tidy;
 mod tree;
 mod wal;
 mod writers;
+
+pub(crate) use private::{NotAdded, PrivateDatabase};

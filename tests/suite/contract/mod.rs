@@ -6,6 +6,8 @@ macro_rules! suite {
     () => {
         mod covering {
             include!("covering.rs");
+        mod exported {
+            include!("exported.rs");
         }
         mod fields {
             include!("fields.rs");
