@@ -17,9 +17,8 @@ mod one_line;
 pub(crate) mod opened;
 mod stream;
 
-pub use stream::{ExportChunk, ExportFormat, csv_lines};
 pub use self::csv::Csv;
 pub use one_line::write_json_line;
 #[cfg(feature = "_sqlite")]
 pub use opened::{ExportedLedger, OpenedExport};
-pub use stream::{ExportChunk, ExportFormat, FileFormat};
+pub use stream::{ExportChunk, ExportFormat, FileFormat, csv_lines};

@@ -213,3 +213,6 @@
 //! compares all entries, batches and heads with each other and the tables with those that tracing-audit makes, has SQLite
 //! check its file and its indexes, prints each finding as a line, and then has exit code 1. It reads the whole database.
 //! Whoever may change all of this can change it so that it fits together: that is not found.
+//! # 16. The same questions, asked of an exported file or of a copy.
+//! tracing-audit --db acme.jsonl.gz query --decision deny
+//! The file is checked first: its lines, and its bytes against `acme.jsonl.gz.manifest.json`.

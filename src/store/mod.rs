@@ -73,7 +73,7 @@ pub use index::Index;
 pub use migration::{Migrate, Migration};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
-pub(crate) use survey::{BatchRow, COUNTED, Ends, PIECE, Piece, SilentRow, Surveys, WritersKnown};
-pub(crate) use tree::columns;
 #[cfg(feature = "_sqlite")]
 pub(crate) use sqlite::{NotAdded, PrivateDatabase};
+pub(crate) use survey::{BatchRow, COUNTED, Ends, PIECE, Piece, SilentRow, Surveys, WritersKnown};
+pub(crate) use tree::columns;

@@ -1,6 +1,6 @@
 //! The failures that end the command, with their messages and exit codes.
 
-use std::error::Error;
+use std::{error::Error, path::PathBuf};
 
 use tracing_audit::AuditError;
 
@@ -10,7 +10,7 @@ Exit codes:
   0  success, also if nothing matches
   1  no entry has the given id; check, compare or verify has found something
   2  the command line or the query is not valid
-  3  the database cannot be read, or holds no audit log
+  3  the database cannot be read, or holds no audit log; an exported file is not whole, or not as its manifest says
   4  the output cannot be written
   5  the answer may lack entries: standard error says which, and why;
      verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against
@@ -26,7 +26,7 @@ pub(crate) enum Failure {
     Output(std::io::Error),
     /// The database of this name exists but holds no audit log.
     NoLog(String),
-    /// The ledger is shorter than at an earlier run.
+    /// The ledger is shorter than at an earlier run, or an exported file is not as it was made.
     Lost(String),
     /// A check or a verification has found something, or the database differs from what was compared with it.
     Found(String),
@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     Unanchored(String),
     /// The answer was given, and may lack entries.
     Lacking(String),
+    /// The exported file of this name cannot be opened.
+    Exported(PathBuf, AuditError),
     /// The crate reported an error.
     Audit(AuditError),
 }
@@ -58,7 +60,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Audit(error) if error.is_query() || error.is_config() || error.is_cursor() => 2,
             Self::Audit(error) if error.is_output() => 4,
-            Self::NoLog(_) | Self::Lost(_) | Self::Audit(_) => 3,
+            Self::NoLog(_) | Self::Lost(_) | Self::Exported(..) | Self::Audit(_) => 3,
             Self::Output(_) => 4,
         }
     }
@@ -76,6 +78,7 @@ impl Failure {
             }
             Self::Output(error) => format!("cannot write the output: {error}"),
             Self::Audit(error) => for_operators(with_causes(error)),
+            Self::Exported(path, error) => format!("{}: {}", path.display(), with_causes(error)),
         }
     }
 }

@@ -14,9 +14,10 @@ use crate::error::AuditError;
 use crate::ledger::Hash;
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
+    Appender, Backend, Evidence, Found, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
     QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys,
-    backend::Indexes, evidence::StoredRows,
+    backend::{Groups, Indexes},
+    evidence::StoredRows,
 };
 
 impl Backend for Postgres {

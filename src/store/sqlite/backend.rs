@@ -18,9 +18,10 @@ use crate::ledger::Hash;
 use crate::platform::{is_same_file, real_path, shared_file_system};
 use crate::query::{AuditQuery, CountBy, IndexOn};
 use crate::store::{
-    Appender, Backend, Evidence, Found, Groups, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
+    Appender, Backend, Evidence, Found, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
     QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys,
-    backend::Indexes, evidence::StoredRows,
+    backend::{Groups, Indexes},
+    evidence::StoredRows,
 };
 
 impl Backend for Sqlite {

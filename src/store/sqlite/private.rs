@@ -135,7 +135,7 @@ impl PrivateDatabase {
     pub(crate) async fn add(&mut self, rows: &[(i64, Row, i64)]) -> Result<(), NotAdded> {
         let seqs = rows.iter().map(|(seq, ..)| *seq);
         let only_rows: Vec<&Row> = rows.iter().map(|(_, row, _)| row).collect();
-        if let Err(cause) = insert_rows(&mut self.loader, seqs, &only_rows).await {
+        if let Err(cause) = insert_rows(&mut self.loader, seqs, &only_rows, None).await {
             // SQLITE_CONSTRAINT: two entries have the same id.
             if code_of(&cause) == Some(19)
                 && let Some(twice) = self.duplicate(rows).await

@@ -6,6 +6,7 @@
 //! | `compare` | an earlier export, compared with what the database holds now |
 //! | `coverage` | what an answer covers, holes in it, exit codes, the next page, `check` |
 //! | `export` | an export that is interrupted and resumed |
+//! | `exported` | exported files and copies in place of a database; the layout of CSV |
 //! | `operator` | tables, indexes, the queue, completions and the manual |
 //! | `outputs` | the files that it writes: who may read them, what exists already, devices, pipes, links, signals |
 //! | `query` | several ledgers, several databases, hostile text, a reader of the output that ends early |
@@ -19,6 +20,8 @@ mod compare;
 mod conditions;
 mod coverage;
 mod export;
+#[cfg(unix)]
+mod exported;
 mod operator;
 #[cfg(unix)]
 mod outputs;

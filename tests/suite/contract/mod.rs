@@ -6,6 +6,7 @@ macro_rules! suite {
     () => {
         mod covering {
             include!("covering.rs");
+        }
         mod exported {
             include!("exported.rs");
         }

@@ -99,7 +99,7 @@ impl Export {
         } else {
             self.csv.refuse()?;
         }
-        let log = database.open_one().await?;
+        let log = database.open_one_with(self.conditions.ledger.as_deref()).await?;
         let asked = self.conditions.ledgers(&log.ledgers)?;
         let ledgers = log.ledgers.iter().filter(|ledger| asked.contains(&ledger.name)).cloned().collect();
         let plan = Plan::new(&log.unrecorded(), self.conditions.period.range()?, ledgers).await?;

@@ -41,9 +41,11 @@ impl Action {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         match self {
             Self::List { format } => {
+                database.refuse_exported()?;
                 let (logs, mut indexes) = (database.open().await?, Vec::new());
                 for log in &logs {
-                    let found = log.store.indexes().await?;
+                    let Some(store) = &log.store else { continue };
+                    let found = store.indexes().await?;
                     indexes.extend(found.into_iter().map(|index| (log.db(&logs), index)));
                 }
                 print_indexes(&indexes, format)
@@ -54,16 +56,16 @@ impl Action {
                 statements.map(|sql| [&sql, ";"].concat()).try_for_each(|sql| output::print_line(&sql))
             }
             Self::Add { on, print: false } => {
-                database.open_one().await?;
                 let store = database.store()?;
+                database.open_one().await?;
                 for on in &on {
                     store.create_index(on).await?;
                 }
                 Ok(())
             }
             Self::Drop { on } => {
-                database.open_one().await?;
                 let store = database.store()?;
+                database.open_one().await?;
                 for on in &on {
                     store.drop_index(on).await?;
                 }

@@ -30,6 +30,7 @@ pub(crate) enum Action {
 
 impl Action {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        database.refuse_exported()?;
         match self {
             Self::List { format } => {
                 let (logs, mut found) = (database.open().await?, Vec::new());

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use clap::{Args, ValueEnum};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
-use tracing_audit::{AuditError, AuditQuery, AuditReader, SequencedEntry};
+use tracing_audit::{AuditError, AuditQuery, SequencedEntry};
 
 use super::covered::{Covered, matching};
 use crate::{
@@ -152,7 +152,7 @@ impl Query {
         for log in logs {
             let rest = end.add(narrow.clone(), self.oldest_first).limit(end.shown().saturating_add(1));
             // It is no read of its own: the record of reads has the query.
-            let reader = AuditReader::new(log.store.clone());
+            let reader = log.unrecorded();
             let rest = reader.stream_by_time(rest).try_fold(0_u64, |sum, _| std::future::ready(Ok(sum + 1)));
             following += rest.await?;
         }
@@ -186,8 +186,17 @@ impl Query {
                 "CSV is the latest first: leave out --oldest-first, or choose another --format".to_owned(),
             ));
         }
-        if logs.len() > 1 {
+        if logs.iter().any(|log| log.db(logs).is_some()) {
             return Err(Failure::Usage("this command takes one --db at a time".to_owned()));
+        }
+        if sources
+            .iter()
+            .zip(sources.iter().skip(1))
+            .any(|(one, next)| !std::ptr::eq(one.reader, next.reader))
+        {
+            return Err(Failure::Usage(
+                "CSV has the entries of one ledger of an exported file: choose it with --ledger".to_owned(),
+            ));
         }
         if self.cursor.is_some() {
             let message = "CSV begins with the latest entry: leave out --cursor, or choose another --format";

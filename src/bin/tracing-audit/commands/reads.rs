@@ -24,6 +24,7 @@ pub(crate) struct Reads {
 
 impl Reads {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        database.refuse_exported()?;
         let (range, logs, mut reads) = (self.period.range()?, database.open().await?, Vec::new());
         let limit = if self.limit == 0 { u32::MAX } else { self.limit };
         for log in &logs {

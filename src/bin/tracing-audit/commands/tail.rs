@@ -105,7 +105,10 @@ impl Tail {
         if let Some(path) = &self.state {
             database.refuse_output(path)?;
         }
-        let log = database.open_one().await?;
+        if self.follow || self.follow_name {
+            database.refuse_exported()?;
+        }
+        let log = database.open_one_with(self.conditions.ledger.as_deref()).await?;
         let ledger = one_of(self.conditions.ledger.as_ref(), &log.ledgers)?;
         let head = log.ledgers.iter().find(|one| one.name == ledger).map_or(0, |one| one.next_seq);
         let is_followed = self.follow || self.follow_name;

@@ -1,26 +1,37 @@
 //! Opens the databases of `--db`, and selects their ledgers.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use tracing_audit::{AuditLog, AuditReader, Store, migrate::Migrate, reader::Ledger};
 use unicode_width::UnicodeWidthChar;
 
-use super::conditions::Conditions;
+use super::{conditions::Conditions, exported};
 use crate::{
     failure::Failure,
-    output::{FilePlace, at_end_of_links, stdout_place, with_suffix},
+    output::{FilePlace, TemporaryDirectory, at_end_of_links, stdout_place, with_suffix},
 };
 
 #[derive(Args)]
 #[command(next_help_heading = "Database")]
 pub(crate) struct Database {
-    /// A SQLite file, or the postgres:// URL of a PostgreSQL database.
+    /// A SQLite file, the postgres:// URL of a PostgreSQL database, or an exported file of JSON Lines.
+    ///
+    /// An exported file (also compressed, also a copy that tail -o made, also a pipe) is one whose name ends with .jsonl or
+    /// .jsonl.gz, or that begins as one. Its lines are checked, and its bytes against FILE.manifest.json if that exists;
+    /// if anything is wrong, nothing is answered. While it is read, its entries are in a temporary database, which needs
+    /// as much room as the file without compression.
     ///
     /// May be repeated: query, get, stats, ledgers, reads, index list and quarantine list then answer for all the
     /// databases.
     #[arg(long, env = "TRACING_AUDIT_DB", hide_env_values = true, global = true, value_name = "FILE_OR_URL")]
     db: Vec<String>,
+    /// The manifest of the exported file [default: FILE.manifest.json, if it exists].
+    #[arg(long, global = true, value_name = "FILE")]
+    db_manifest: Option<PathBuf>,
     /// The schema of the audit tables in a PostgreSQL database.
     #[arg(long, global = true)]
     schema: Option<String>,
@@ -35,13 +46,17 @@ pub(crate) struct Database {
         value_parser = visible_name
     )]
     recorded_as: Option<String>,
+    /// Where the entries of exported files are, until the command ends.
+    #[arg(skip)]
+    places: RefCell<Vec<TemporaryDirectory>>,
 }
 
-/// A database that holds an audit log.
+/// A database that holds an audit log, or one ledger of an exported file.
 pub(crate) struct Log {
     /// The file, or the URL without its secrets.
     pub(crate) name: String,
-    pub(crate) store: Store,
+    /// `None` for an exported file.
+    pub(crate) store: Option<Store>,
     pub(crate) reader: AuditReader,
     pub(crate) ledgers: Vec<Ledger>,
 }
@@ -49,12 +64,13 @@ pub(crate) struct Log {
 impl Log {
     /// A reader whose reads are not recorded: for what is looked at and not shown.
     pub(crate) fn unrecorded(&self) -> AuditReader {
-        AuditReader::new(self.store.clone())
+        self.store.clone().map_or_else(|| self.reader.clone(), AuditReader::new)
     }
 
     /// The database's name, if `all` are several.
     pub(crate) fn db(&self, all: &[Self]) -> Option<&str> {
-        (all.len() > 1).then_some(&*self.name)
+        let is_only = |other: &Self| other.store.is_none() && other.name == self.name;
+        (all.len() > 1 && !all.iter().all(is_only)).then_some(&*self.name)
     }
 }
 
@@ -79,7 +95,12 @@ impl Database {
 
     /// Which kind of database it is.
     pub(crate) fn kind(&self) -> Result<&'static str, Failure> {
-        Ok(if own_files(self.one()?).is_some() { "SQLite" } else { "PostgreSQL" })
+        let db = self.one()?;
+        Ok(match own_files(db) {
+            _ if exported::is_exported(db) => "an exported file",
+            Some(_) => "SQLite",
+            None => "PostgreSQL",
+        })
     }
 
     fn named(&self) -> Result<Vec<&str>, Failure> {
@@ -98,7 +119,19 @@ impl Database {
     }
 
     pub(crate) fn store(&self) -> Result<Store, Failure> {
+        self.refuse_exported()?;
         self.store_of(self.one()?)
+    }
+
+    /// Refuses exported files, for a command that needs more than entries.
+    pub(crate) fn refuse_exported(&self) -> Result<(), Failure> {
+        match self.named()?.into_iter().find(|db| exported::is_exported(db)) {
+            None => Ok(()),
+            Some(db) => Err(Failure::Usage(format!(
+                "{db} is an exported file, which has entries that do not become more, and nothing else: give a database, \
+                 or use query, get, stats, tail, export or ledgers"
+            ))),
+        }
     }
 
     /// Refuses to write to a file of the databases, under whatever name.
@@ -175,21 +208,68 @@ impl Database {
     pub(crate) async fn open(&self) -> Result<Vec<Log>, Failure> {
         let mut logs = Vec::new();
         for db in self.named()? {
-            logs.push(self.open_named(db).await?);
+            logs.extend(self.open_named(db).await?);
         }
         Ok(logs)
     }
 
     /// Opens the database, for a command that takes only one.
     pub(crate) async fn open_one(&self) -> Result<Log, Failure> {
-        self.open_named(self.one()?).await
+        self.open_one_with(None).await
     }
 
-    async fn open_named(&self, db: &str) -> Result<Log, Failure> {
+    /// Opens the database that has this ledger, for a command that takes only one.
+    pub(crate) async fn open_one_with(&self, ledger: Option<&str>) -> Result<Log, Failure> {
+        let db = self.one()?;
+        let mut logs = self.open_named(db).await?;
+        // Each ledger of an exported file is a log of its own.
+        let has = |log: &Log| log.ledgers.iter().any(|one| Some(&*one.name) == ledger);
+        let place = if logs.len() > 1 { logs.iter().position(has) } else { Some(0) };
+        match place {
+            Some(place) if place < logs.len() => Ok(logs.swap_remove(place)),
+            _ if logs.is_empty() => Err(Failure::Lost(format!("{db} is an exported file without entries"))),
+            _ => {
+                let names: Vec<_> = logs.iter().flat_map(|log| &log.ledgers).map(|one| &*one.name).collect();
+                Err(Failure::Usage(format!(
+                    "{db} has entries of several ledgers: choose one with --ledger: {}",
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// The ledgers of an exported file, each as a log.
+    async fn open_exported(&self, db: &str) -> Result<Vec<Log>, Failure> {
+        if self.recorded_as.is_some() {
+            return Err(Failure::Usage(format!(
+                "{db} is an exported file, in which no read can be recorded: leave out --as, and unset TRACING_AUDIT_AS"
+            )));
+        }
+        let place = TemporaryDirectory::new().map_err(|error| {
+            Failure::Lost(format!("no temporary directory can be made for {db}: {error}. Name one by TMPDIR"))
+        })?;
+        let opened = exported::open(Path::new(db), self.db_manifest.as_deref(), &place).await;
+        self.places.borrow_mut().push(place);
+        let mut logs = Vec::new();
+        for ledger in opened? {
+            let ledgers = ledger.reader.ledgers().await?;
+            logs.push(Log { name: db.to_owned(), store: None, reader: ledger.reader, ledgers });
+        }
+        Ok(logs)
+    }
+
+    async fn open_named(&self, db: &str) -> Result<Vec<Log>, Failure> {
         let stdout = stdout_place();
         let is_stdout = |own: &PathBuf| stdout.is_some_and(|stdout| stdout.is_of(own));
         if let Some(own) = own_files(db).into_iter().flatten().find(is_stdout) {
             return Err(would_destroy(Path::new("standard output"), &own));
+        }
+        if exported::is_exported(db) {
+            return self.open_exported(db).await;
+        }
+        if self.db_manifest.is_some() {
+            let message = format!("{db} is no exported file, and only such a file has a manifest");
+            return Err(Failure::Usage(message));
         }
         let store = self.store_of(db)?;
         let reader = AuditReader::new(store.clone());
@@ -201,7 +281,7 @@ impl Database {
         if ledgers.is_empty() {
             return Err(Failure::NoLog(without_secrets(db)));
         }
-        Ok(Log { name: without_secrets(db), store, reader, ledgers })
+        Ok(vec![Log { name: without_secrets(db), store: Some(store), reader, ledgers }])
     }
 }
 
@@ -212,7 +292,9 @@ pub(crate) fn sources<'a>(logs: &'a [Log], conditions: &Conditions) -> Result<Ve
     let mut sources = Vec::new();
     for log in logs {
         for ledger in log.ledgers.iter().filter(|ledger| asked.contains(&ledger.name)) {
-            let name = (log.ledgers.len() > 1).then_some(&*ledger.name);
+            let of_log: usize =
+                logs.iter().filter(|other| other.name == log.name).map(|other| other.ledgers.len()).sum();
+            let name = (of_log > 1).then_some(&*ledger.name);
             let label = [log.db(logs), name].into_iter().flatten().map(|part| [part, "/"].concat()).collect();
             sources.push(Source {
                 reader: &log.reader,
@@ -259,7 +341,8 @@ fn own_files(db: &str) -> Option<Vec<PathBuf>> {
     // The others are beside the file itself, or beside the name that it was given by.
     let names = [at_end_of_links(&file), file];
     let files = names.iter().flat_map(|file| {
-        ["", "-wal", "-shm", "-journal", ".turn", ".queue"].map(|suffix| with_suffix(file, suffix))
+        ["", "-wal", "-shm", "-journal", ".turn", ".queue", ".manifest.json"]
+            .map(|suffix| with_suffix(file, suffix))
     });
     Some(files.collect())
 }

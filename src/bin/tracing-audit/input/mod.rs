@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `database.rs` | opens the databases of `--db`, and selects their ledgers |
+//! | `exported.rs` | opens an exported file in place of a database |
 //! | `conditions.rs` | makes a query of the options that select entries |
 //! | `criteria.rs` | reads the language of `--where`, and the values of options, in which `*` stands for any text |
 //! | `place.rs` | an entry by which a log is recognised again |
@@ -13,17 +14,18 @@
 
 mod conditions;
 mod criteria;
-mod cursor;
 mod csv_options;
+mod cursor;
 mod database;
+mod exported;
 mod period;
 mod place;
 mod words;
 
 pub(crate) use conditions::{Conditions, one_of};
 pub(crate) use criteria::fields;
-pub(crate) use cursor::Cursor;
 pub(crate) use csv_options::CsvOptions;
+pub(crate) use cursor::Cursor;
 pub(crate) use database::{Database, Log, Source, sources};
 pub(crate) use period::{Period, Range};
 pub(crate) use place::{Place, entry_at};

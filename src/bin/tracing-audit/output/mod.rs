@@ -53,6 +53,7 @@ pub(crate) use sinks::{GzipIf, Hashing, hex};
 pub(crate) use stderr::{remark, report, tell_order, warn_if_it_scans};
 pub(crate) use stdout::{Stdout, print_line, print_styled};
 pub(crate) use table::{Cells, print_table_by_database, print_wrapped, shown_time};
+pub(crate) use temporary::TemporaryDirectory;
 pub(crate) use terminal::{is_terminal, refuse_terminal};
 pub(crate) use text::{columns, harmless, isolated, sentence};
 pub(crate) use unfinished::{FilePlace, Unfinished, stdout_place};

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice, adapter::strip_str};
 
-use super::pager;
+use super::{pager, temporary::remove_temporary};
 use crate::failure::Failure;
 
 /// Standard output, or the pager. When its reader has closed the pipe, a write ends the command with success.
@@ -31,6 +31,7 @@ impl Write for Stdout {
 fn end_if_closed<T>(done: io::Result<T>) -> io::Result<T> {
     if done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         pager::end_pager();
+        remove_temporary();
         std::process::exit(0);
     }
     done

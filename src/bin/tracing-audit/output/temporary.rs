@@ -7,9 +7,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
-/// The temporary files that exist at the moment.
+/// The temporary files and directories that exist at the moment.
 static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn made() -> MutexGuard<'static, Vec<PathBuf>> {
@@ -49,6 +49,55 @@ impl Drop for Temporary {
     }
 }
 
+/// Removes the temporary files and directories, before the process ends at once.
+pub(crate) fn remove_temporary() {
+    remove(&made());
+}
+
+fn remove(made: &[PathBuf]) {
+    for path in made {
+        // One that has just got its name is gone.
+        drop(std::fs::remove_file(path));
+        drop(std::fs::remove_dir_all(path));
+    }
+}
+
+/// A temporary directory for this user alone. It is removed when it is dropped.
+pub(crate) struct TemporaryDirectory(TempDir);
+
+impl TemporaryDirectory {
+    /// Makes one where SQLite makes its temporary files.
+    pub(crate) fn new() -> io::Result<Self> {
+        remove_all_on_signals()?;
+        let set = ["SQLITE_TMPDIR", "TMPDIR"].into_iter().filter_map(std::env::var_os);
+        let places = set.chain(["/var/tmp", "/usr/tmp", "/tmp", "."].map(Into::into));
+        let mut made = made();
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for place in places {
+            match tempfile::Builder::new().prefix(".tracing-audit-").tempdir_in(&place) {
+                Ok(directory) => {
+                    made.push(directory.path().to_owned());
+                    return Ok(Self(directory));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        let mut made = made();
+        drop(std::fs::remove_dir_all(self.path()));
+        made.retain(|made| made != self.0.path());
+    }
+}
+
 /// From the first call on, SIGINT, SIGTERM and SIGHUP remove the temporary files before they end the command. A signal
 /// that the caller has chosen to ignore stays ignored.
 #[cfg(unix)]
@@ -84,10 +133,7 @@ fn remove_all_on_signals() -> io::Result<()> {
             let (kind, ..) = runtime.block_on(select_all(any));
             // Held until the end: no other one is made.
             let made = made();
-            for path in &*made {
-                // One that has just got its name is gone.
-                drop(std::fs::remove_file(path));
-            }
+            remove(&made);
             std::process::exit(128 + kind.as_raw_value());
         })?;
     }
