@@ -42,6 +42,10 @@ pub(super) enum Source {
     Head,
 }
 
+/// The stored node over a whole range. `None` if it is gone, or is no hash.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OverChunk(pub(super) Option<Hash>);
+
 /// A range of entries that was read.
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -60,7 +64,7 @@ pub(super) struct Chunk {
     /// The stored nodes of the tiles that are full.
     pub(super) tiles: Vec<Option<Hash>>,
     /// The stored node over the range, if it is full.
-    pub(super) node: Option<Option<Hash>>,
+    pub(super) node: Option<OverChunk>,
 }
 
 /// Reads a range of a ledger whose tree ends at `tree_until`.
@@ -86,7 +90,7 @@ pub(super) async fn read(
     let node = if tree_until - range.start == CHUNK {
         let index = signed(range.start / CHUNK);
         let found = evidence.nodes(ledger, OVER_CHUNK, index..index + 1).await?;
-        Some(found.first().and_then(|(_, hash)| *hash))
+        Some(OverChunk(found.first().and_then(|(_, hash)| *hash)))
     } else {
         None
     };
@@ -179,7 +183,7 @@ impl Chunk {
             }
             Some(frontier)
         };
-        let node = || full(OVER_CHUNK, &self.node.flatten()?).filter(|_| until - self.range.start == CHUNK);
+        let node = || full(OVER_CHUNK, &self.node?.0?).filter(|_| until - self.range.start == CHUNK);
         let mut found: Vec<(Source, Frontier)> = Vec::new();
         for (source, frontier) in [
             (Source::Leaves, over(&self.stored)),
@@ -216,7 +220,9 @@ impl Chunk {
 /// The right edge of the tree over these leaves.
 pub(super) fn frontier_over(leaves: &[Hash]) -> Frontier {
     let mut frontier = Frontier::new();
-    leaves.iter().for_each(|leaf| frontier.push(*leaf));
+    for leaf in leaves {
+        frontier.push(*leaf);
+    }
     frontier
 }
 

@@ -44,7 +44,7 @@ impl Run {
         cut_off(&mut findings, plan);
         findings.extend(self.information(plan, outcome.held).await?);
         findings.sort_by_key(|found| (found.kind.is_information(), found.from, found.kind));
-        findings.dedup();
+        let mut findings = joined(findings);
         let more = findings.len().saturating_sub(MOST_FINDINGS);
         findings.truncate(MOST_FINDINGS);
         let checkpoint = plan.ends.origin.clone().zip(state.as_ref());
@@ -99,12 +99,11 @@ impl Run {
                 Led::Unknown => {}
             }
         }
-        if let Some(anchor) = failed {
-            outcome.findings.push(forked(anchor, outcome.held, plan));
-        }
         let short = plan.anchors.iter().find(|anchor| anchor.size() > plan.ends.tree_until);
         if let Some(anchor) = short {
             outcome.findings.push(short_of(anchor, failed.is_some(), outcome.held, plan));
+        } else if let Some(anchor) = failed {
+            outcome.findings.push(forked(anchor, outcome.held, plan));
         }
         self.lead_to_head(plan, &outcome, wrong);
         Ok(outcome)
@@ -244,6 +243,22 @@ fn short_of(anchor: &Anchor, failed: bool, held: u64, plan: &Plan<'_>) -> Findin
         "the end was cut off: a checkpoint is of {size} entries, and {has} are left in the tree{other}"
     );
     Finding::new(FindingKind::Truncated, has..size, text)
+}
+
+/// The findings in their order, each once; those about entries that follow each other as one.
+fn joined(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut joined: Vec<Finding> = Vec::new();
+    for found in findings {
+        let is_of_entries = matches!(found.kind, FindingKind::Missing | FindingKind::Modified);
+        let same =
+            joined.iter_mut().rev().take(4).find(|last| last.kind == found.kind && last.text == found.text);
+        match same {
+            Some(last) if *last == found => {}
+            Some(last) if is_of_entries && last.until == found.from => last.until = found.until,
+            _ => joined.push(found),
+        }
+    }
+    joined
 }
 
 /// Says that the end was cut off, if nothing is left of the entries that the head does not count any more.

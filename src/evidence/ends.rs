@@ -44,13 +44,12 @@ impl Ends {
         let (leaves, batches) =
             (count(head.leaves_until).unwrap_or(0), count(head.batches_until).unwrap_or(0));
         ends.known_until = leaves.max(batches);
-        match count(head.next_seq) {
-            Some(next_seq) => ends.next_seq = next_seq,
-            None => {
-                ends.next_seq = ends.known_until;
-                if head.heads > 0 {
-                    ends.wrong.push("its next_seq is no number of entries".to_owned());
-                }
+        if let Some(next_seq) = count(head.next_seq) {
+            ends.next_seq = next_seq;
+        } else {
+            ends.next_seq = ends.known_until;
+            if head.heads > 0 {
+                ends.wrong.push("its next_seq is no number of entries".to_owned());
             }
         }
         let size = ends.tree(head);

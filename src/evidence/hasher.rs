@@ -28,6 +28,13 @@ pub(super) enum RowState {
     Differs,
 }
 
+impl RowState {
+    /// Whether there is a row.
+    pub(super) fn is_row(self) -> bool {
+        !matches!(self, Self::Missing | Self::Absent)
+    }
+}
+
 /// Takes the rows of a range, page by page in the order of `seq`.
 #[derive(Debug)]
 pub(super) struct Hasher {

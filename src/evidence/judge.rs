@@ -21,7 +21,7 @@ const HASHES_ALONE: &str =
 pub(super) fn judge(chunk: &Chunk, authority: Option<&Frontier>) -> Vec<Finding> {
     let tiles = chunk.tile_ranges().map(|range| {
         let leaves = chunk.fold(&chunk.stored, range.clone());
-        Tile { rows: None, right: leaves, leaves, range }
+        Tile { right: leaves, leaves, range }
     });
     let mut judge = Judge { chunk, tiles: tiles.collect(), doubtful: Vec::new(), findings: Vec::new() };
     if let Some(authority) = authority {
@@ -36,9 +36,8 @@ pub(super) fn judge(chunk: &Chunk, authority: Option<&Frontier>) -> Vec<Finding>
 
 struct Tile {
     range: Range<u64>,
-    /// What the stored leaf hashes fold to, and what those of the rows do, once they are asked.
+    /// What the stored leaf hashes fold to.
     leaves: Option<Hash>,
-    rows: Option<Option<Hash>>,
     /// What they must fold to, if that is known.
     right: Option<Hash>,
 }
@@ -77,11 +76,15 @@ impl Judge<'_> {
 
     /// The leaf hashes of these entries, which are a tile or a part of one, do not fold to this.
     fn alter(&mut self, range: Range<u64>, right: &Hash) {
-        let rows = self.chunk.fold(&self.chunk.computed, range.clone());
-        let text = if rows == Some(*right) { HASHES_ALONE } else { ENTRIES_TOO };
         if let Some(tile) = self.tiles.iter_mut().find(|tile| tile.range == range) {
             tile.right = Some(*right);
         }
+        if self.chunk.fold(&self.chunk.stored, range.clone()).is_none() {
+            // Leaf hashes are gone, which was told where they should be.
+            return;
+        }
+        let rows = self.chunk.fold(&self.chunk.computed, range.clone());
+        let text = if rows == Some(*right) { HASHES_ALONE } else { ENTRIES_TOO };
         self.find(FindingKind::TileAltered, range.clone(), text);
         self.doubtful.push(range);
     }
@@ -89,14 +92,14 @@ impl Judge<'_> {
     fn descend_to_tiles(&mut self, range: Range<u64>, peak: &Hash) {
         let first = usize::try_from((range.start - self.chunk.range.start) / TILE).unwrap_or_default();
         let count = usize::try_from((range.end - range.start) / TILE).unwrap_or_default();
-        let (chunk, tiles) = (self.chunk, &mut self.tiles);
-        let tiles = tiles.get_mut(first..first + count).unwrap_or_default();
+        let (chunk, tiles) = (self.chunk, &self.tiles);
+        let tiles = tiles.get(first..first + count).unwrap_or_default();
         let stored = chunk.tiles.get(first..first + count).unwrap_or_default();
         let candidates: Vec<Vec<Hash>> = tiles
-            .iter_mut()
+            .iter()
             .zip(stored)
             .map(|(tile, node)| {
-                let rows = *tile.rows.get_or_insert_with(|| chunk.fold(&chunk.computed, tile.range.clone()));
+                let rows = chunk.fold(&chunk.computed, tile.range.clone());
                 let mut found: Vec<Hash> = Vec::new();
                 for hash in [tile.leaves, *node, rows].into_iter().flatten() {
                     if !found.contains(&hash) {
@@ -146,10 +149,10 @@ impl Judge<'_> {
         }
         let right: Option<Vec<Hash>> = self.tiles.iter().map(|tile| tile.right).collect();
         if let (Some(node), Some(right)) = (self.chunk.node, right)
-            && node != Some(frontier_over(&right).root())
+            && node.0 != Some(frontier_over(&right).root())
         {
             let range = self.chunk.range.start..self.chunk.range.start + CHUNK;
-            let text = if node.is_some() {
+            let text = if node.0.is_some() {
                 "the node over these 65536 entries is not what they fold to"
             } else {
                 GONE
@@ -165,8 +168,7 @@ impl Judge<'_> {
             let is_complete = span.range == (span.first..span.first + span.count);
             let times = self.chunk.times.get(index).copied().flatten();
             if all_differ {
-                let text = "no entry of this batch fits its leaf hash: its row or its seed was changed, or all of them were";
-                self.find(FindingKind::BatchAltered, span.first..span.first + span.count, text);
+                self.find(FindingKind::BatchAltered, span.first..span.first + span.count, ALL_DIFFER);
             } else if is_whole && is_complete && !span.is_bare && times != span.batch.map(|batch| batch.times)
             {
                 let range = span.range.clone();
@@ -199,7 +201,7 @@ impl Judge<'_> {
         for seq in span.range.clone() {
             let doubtful = is_doubtful(&self.doubtful, seq);
             match chunk.state(seq) {
-                RowState::Missing => runs.add(FindingKind::Missing, seq, "the entry is gone"),
+                RowState::Missing => runs.add(FindingKind::Missing, seq, ENTRY_GONE),
                 RowState::Extra => {
                     let text = "a row stands where there was none when the tree over the entries was made";
                     runs.add(FindingKind::Added, seq, text);
@@ -229,6 +231,11 @@ impl Judge<'_> {
         (self.chunk.state(*belongs_at) != RowState::Same).then_some(*belongs_at)
     }
 }
+
+pub(super) const ALL_DIFFER: &str =
+    "no entry of this batch fits its leaf hash: its row or its seed was changed, or all of them were";
+
+pub(super) const ENTRY_GONE: &str = "the entry is gone";
 
 const GONE: &str = "the node over these entries is gone, or is no hash";
 

@@ -102,6 +102,8 @@ impl Work<'_> {
         while at < self.range.end {
             at = if let Some(index) = self.leaves_over(at) {
                 self.with_leaves(index, at)
+            } else if let Some((index, count)) = self.misplaced(at) {
+                self.with_misplaced(index, at, count)
             } else {
                 self.without(at)
             };
@@ -137,6 +139,49 @@ impl Work<'_> {
             return Some(first);
         }
         Some(found.find(is_known).unwrap_or(first))
+    }
+
+    /// The leaf hashes of the batch that begins here, if their row says that they begin a little further on.
+    fn misplaced(&self, at: u64) -> Option<(usize, u64)> {
+        let first = i64::try_from(at).ok()?;
+        let batch = self.batches.binary_search_by_key(&first, |batch| batch.first_seq).ok()?;
+        let count = possible(self.batches.get(batch)?.entries?)?;
+        let index = self.leaves.rows.partition_point(|row| row.first_seq <= first);
+        let row = self.leaves.rows.get(index)?;
+        let is_its = row.bytes == Some(count.cast_signed() * 32) && row.from == row.first_seq;
+        let is_free =
+            self.exact(index).is_none() && row.first_seq < first.saturating_add(count.cast_signed());
+        (is_its && is_free).then_some((index, count))
+    }
+
+    fn with_misplaced(&mut self, index: usize, at: u64, count: u64) -> u64 {
+        let Some(row) = self.leaves.rows.get(index).copied() else { return self.range.end };
+        if let Some(used) = self.used_leaves.get_mut(index) {
+            *used = true;
+        }
+        let until = (at + count).min(self.range.end);
+        self.store(&LeafRow { from: at.cast_signed(), ..row }, at, count);
+        let found = self.batches.binary_search_by_key(&at.cast_signed(), |batch| batch.first_seq).ok();
+        let batch = found.and_then(|found| {
+            if let Some(used) = self.used_batches.get_mut(found) {
+                *used = true;
+            }
+            known(self.batches.get(found)?)
+        });
+        self.altered(
+            at,
+            count,
+            format!("the leaf hashes of this batch say that they begin at {}", row.first_seq),
+        );
+        self.layout.spans.push(Span {
+            range: at..until,
+            first: at,
+            count,
+            seed: row.seed,
+            batch,
+            is_bare: false,
+        });
+        until
     }
 
     /// The place of the batch that begins with the first entry of a row of leaf hashes.
@@ -335,7 +380,7 @@ mod tests {
         let mut leaves = StoredLeaves::default();
         for (first, count) in rows {
             let bytes = vec![u8::try_from(*first).unwrap_or(255); count * 32];
-            leaves.add((*first, *first), Some(bytes.len() as i64), &bytes, Some(&[7; 16]));
+            leaves.add((*first, *first), i64::try_from(bytes.len()).ok(), &bytes, Some(&[7; 16]));
         }
         leaves
     }
@@ -354,8 +399,10 @@ mod tests {
             .collect()
     }
 
+    type Shown = (Range<u64>, bool, bool);
+
     /// The entries of each span, whether they have a batch and leaf hashes, and what was found.
-    fn shown(stored: &[(i64, usize)], rows: &[(i64, i64)]) -> (Vec<(Range<u64>, bool, bool)>, Vec<String>) {
+    fn shown(stored: &[(i64, usize)], rows: &[(i64, i64)]) -> (Vec<Shown>, Vec<String>) {
         let layout = lay_out(&(0..10), 10, &leaves(stored), &batches(rows));
         let spans = layout.spans.iter().map(|span| {
             let hash = layout.stored[usize::try_from(span.range.start).unwrap()];
@@ -389,6 +436,10 @@ mod tests {
             let told = vec!["BatchAltered 3".to_owned()];
             assert_eq!(shown(&stored, &rows), (without.clone(), told), "{stored:?}");
         }
+        assert_eq!(
+            shown(&[(1, 3), (3, 1), (4, 6)], &rows),
+            (whole.clone(), vec!["BatchAltered 0".to_owned()])
+        );
         // Cut off, or too long: the next row says how many there must be.
         let unknown = vec![(0..3, true, false), (3..4, true, true), (4..10, true, true)];
         for length in [2, 4] {

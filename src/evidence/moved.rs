@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     finding::{Finding, FindingKind},
     hasher::is_leaf,
-    judge::moved_to,
+    judge::{ALL_DIFFER, moved_to},
     layout::{Layout, lay_out},
 };
 use crate::error::AuditError;
@@ -41,9 +41,12 @@ pub(super) async fn find_moved(
 fn suspects(findings: &[Finding]) -> Option<BTreeSet<i64>> {
     use FindingKind::{Added, BatchAltered, Missing, Modified};
     let mut suspects = BTreeSet::new();
-    for found in
-        findings.iter().filter(|found| matches!(found.kind, Added | BatchAltered | Missing | Modified))
-    {
+    let is_suspect = |found: &&Finding| match found.kind {
+        Added | Missing | Modified => true,
+        BatchAltered => found.text == ALL_DIFFER,
+        _ => false,
+    };
+    for found in findings.iter().filter(is_suspect) {
         let count = usize::try_from(found.until.saturating_sub(found.from)).ok()?;
         if count > MOST {
             return None;
@@ -152,7 +155,7 @@ mod tests {
             Finding::new(Modified, 20..21, ""),
         ];
         // Entry 10 was removed, and those after it renumbered.
-        let moved: Vec<_> = (10..14).map(|seq| (seq, seq as u64 + 1)).collect();
+        let moved: Vec<_> = (10..14_i64).map(|seq| (seq, seq.cast_unsigned() + 1)).collect();
         assert_eq!(
             shown(explain(findings.clone(), &moved, 15)),
             [

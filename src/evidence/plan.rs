@@ -41,6 +41,8 @@ pub(super) struct Looked {
     pub(super) edges: Vec<Edge>,
     pub(super) writers: Vec<(Uuid, Range<u64>)>,
     pub(super) gaps: u64,
+    /// The number of rows.
+    pub(super) rows: u64,
 }
 
 impl Plan<'_> {
@@ -60,6 +62,7 @@ impl Plan<'_> {
             edges: edges(&chunk),
             writers: chunk.writers(),
             gaps: chunk.gaps,
+            rows: chunk.states.iter().filter(|state| state.is_row()).count() as u64,
             part: Part::of(&chunk, findings, &self.sizes, self.head.as_ref()),
         })
     }

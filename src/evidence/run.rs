@@ -6,7 +6,7 @@ use super::{
     chunk::signed,
     course::Course,
     finding::{Finding, FindingKind},
-    judge::{Edge, WRONG_TIMES},
+    judge::{ENTRY_GONE, Edge, WRONG_TIMES},
     plan::{Looked, Plan},
     state::VerifyState,
     verification::{Verification, VerifyProgress},
@@ -60,8 +60,7 @@ impl Run {
                 let Some((nothing, range)) = plan.next(at).await? else { break };
                 at = range.end;
                 if !nothing.is_empty() {
-                    let text = "these entries are gone, with all that proves them";
-                    self.findings.push(Finding::new(FindingKind::Missing, nothing, text));
+                    self.findings.push(Finding::new(FindingKind::Missing, nothing, ENTRY_GONE));
                 }
                 if !range.is_empty() {
                     looking.push_back(Box::pin(plan.look(range)));
@@ -73,7 +72,7 @@ impl Run {
     }
 
     fn take(&mut self, plan: &Plan<'_>, looked: Looked) {
-        let Looked { mut part, edges, writers, gaps } = looked;
+        let Looked { mut part, edges, writers, gaps, rows } = looked;
         for edge in edges {
             match self.edge.take() {
                 Some(mut open) if open.range == edge.range => {
@@ -93,7 +92,7 @@ impl Run {
         }
         self.writers.add(writers);
         self.gaps += gaps;
-        self.entries += part.range.end - part.range.start;
+        self.entries += rows;
         let stored = part.stored();
         self.reached = self.reached.take().and_then(|mut reached| {
             reached.extend(&stored?).ok()?;

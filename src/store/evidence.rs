@@ -38,7 +38,7 @@ pub(crate) trait Evidence: Send + Sync {
         ledger: &'a str,
         level: u8,
         range: Range<i64>,
-    ) -> BoxFuture<'a, Result<Vec<(i64, Option<Hash>)>, AuditError>>;
+    ) -> BoxFuture<'a, Result<Vec<StoredNode>, AuditError>>;
 
     /// The level and the index of nodes that no tree of this size has, at most `most` of them. What writers have added since
     /// counts for the size.
@@ -76,6 +76,9 @@ pub(crate) trait Evidence: Send + Sync {
         positions: (i64, i64),
     ) -> BoxFuture<'a, Result<u64, AuditError>>;
 }
+
+/// A node's index, and its hash.
+pub(crate) type StoredNode = (i64, Option<Hash>);
 
 /// The head of a ledger, as it is stored.
 #[derive(Clone, Debug, Default)]

@@ -83,7 +83,7 @@ pub(super) async fn head(postgres: &Postgres, ledger: &str) -> Result<StoredHead
         if has_tree { "h.log_id::uuid, h.tree_size::int8, h.frontier::bytea" } else { "NULL, NULL, NULL" };
     let until = |has: bool, table: &str, count: &str| {
         let last = format!(
-            "(SELECT least(first_seq::numeric + {count}, {})::int8 FROM @{table} WHERE ledger = h.ledger
+            "(SELECT least(first_seq::numeric + {count}, {})::int8 FROM @{table} WHERE ledger = $1
               ORDER BY first_seq DESC LIMIT 1)",
             i64::MAX
         );
@@ -91,22 +91,32 @@ pub(super) async fn head(postgres: &Postgres, ledger: &str) -> Result<StoredHead
     };
     let (leaves, batches) =
         (until(has(2), LEAVES, "octet_length(leaves) / 32"), until(has(3), BATCHES, "entries"));
-    let statement = format!(
-        "SELECT h.next_seq::int8, {tree}, {leaves}, {batches} FROM @tracing_audit_heads h WHERE h.ledger = $1"
-    );
+    // A row also if there is no head.
+    let (head, from) = if has(0) {
+        (
+            format!("h.ledger IS NOT NULL, h.next_seq::int8, {tree}"),
+            "LEFT JOIN @tracing_audit_heads h ON h.ledger = $1",
+        )
+    } else {
+        ("FALSE, NULL, NULL, NULL, NULL".to_owned(), "")
+    };
+    let statement =
+        format!("SELECT {head}, {leaves}, {batches} FROM (SELECT 1 WHERE $1::text IS NOT NULL) one {from}");
     let statement = postgres.statement(&statement).query().bind(ledger.to_owned());
-    each(postgres, HEADS, statement, |row| {
-        found.heads += 1;
-        if found.heads == 1 {
-            found.next_seq = value(&row, 0);
-            found.tree = has_tree.then(|| StoredTree {
-                log_id: value(&row, 1),
-                size: value(&row, 2),
-                frontier: value(&row, 3),
-            });
-            (found.leaves_until, found.batches_until) = (value(&row, 4), value(&row, 5));
+    within(postgres.readers().await?, async |connection| {
+        for row in statement.fetch_all(connection).await.map_err(store_error)? {
+            found.heads += i64::from(value(&row, 0).unwrap_or(false));
+            if found.heads <= 1 {
+                found.next_seq = value(&row, 1);
+                found.tree = (has_tree && found.heads == 1).then(|| StoredTree {
+                    log_id: value(&row, 2),
+                    size: value(&row, 3),
+                    frontier: value(&row, 4),
+                });
+                (found.leaves_until, found.batches_until) = (value(&row, 5), value(&row, 6));
+            }
         }
-        true
+        Ok(())
     })
     .await?;
     Ok(found)

@@ -54,7 +54,7 @@ pub(super) async fn head(sqlite: &Sqlite) -> Result<StoredHead, AuditError> {
     .fetch_one(sqlite.readers())
     .await
     .map_err(store_error)?;
-    let tree = if has_tree { "log_id, tree_size, frontier" } else { "NULL, NULL, NULL" };
+    let tree = if has_tree { "h.log_id, h.tree_size, h.frontier" } else { "NULL, NULL, NULL" };
     let until = async |table: &str, until: &str| {
         let last = format!("(SELECT {until} FROM {table} ORDER BY first_seq DESC LIMIT 1)");
         Ok::<_, AuditError>(if sqlite.has_table(table).await? { last } else { "NULL".to_owned() })
@@ -62,21 +62,28 @@ pub(super) async fn head(sqlite: &Sqlite) -> Result<StoredHead, AuditError> {
     let leaves = until("tracing_audit_leaves", "first_seq + length(leaves) / 32").await?;
     let batches = until("tracing_audit_batches", "first_seq + entries").await?;
     let mut found = StoredHead { has_tables, ..StoredHead::default() };
-    let statement = format!("SELECT next_seq, {tree}, {leaves}, {batches} FROM tracing_audit_head");
-    each(sqlite, "tracing_audit_head", sqlx::query(AssertSqlSafe(statement)), |row| {
-        found.heads += 1;
-        if found.heads == 1 {
-            found.next_seq = integer(&row, 0);
-            found.tree = has_tree.then(|| StoredTree {
-                log_id: id(&row, 1),
-                size: integer(&row, 2),
-                frontier: bytes(&row, 3).map(<[u8]>::to_vec),
+    // A row also if there is no head.
+    let (head, from) = if sqlite.has_table("tracing_audit_head").await? {
+        (format!("h.rowid IS NOT NULL, h.next_seq, {tree}"), "LEFT JOIN tracing_audit_head h ON TRUE")
+    } else {
+        ("FALSE, NULL, NULL, NULL, NULL".to_owned(), "")
+    };
+    let statement = format!("SELECT {head}, {leaves}, {batches} FROM (SELECT 1) {from}");
+    fetch_while(sqlite, sqlx::query(AssertSqlSafe(statement)), |row| {
+        found.heads += integer(&row, 0).unwrap_or(0);
+        if found.heads <= 1 {
+            found.next_seq = integer(&row, 1);
+            found.tree = (has_tree && found.heads == 1).then(|| StoredTree {
+                log_id: id(&row, 2),
+                size: integer(&row, 3),
+                frontier: bytes(&row, 4).map(<[u8]>::to_vec),
             });
-            (found.leaves_until, found.batches_until) = (integer(&row, 4), integer(&row, 5));
+            (found.leaves_until, found.batches_until) = (integer(&row, 5), integer(&row, 6));
         }
         true
     })
-    .await?;
+    .await
+    .map_err(store_error)?;
     Ok(found)
 }
 
