@@ -14,6 +14,7 @@
 //! | `spliced` | two logs, or the answers of two questions, are never in one file |
 //! | `stats` | counts over time |
 //! | `tables` | hostile text in tables of several widths |
+//! | `verify` | verification, and a second program that must agree |
 //! | `tail` | a copy that is killed amid its work |
 
 mod compare;
@@ -31,6 +32,7 @@ mod spliced;
 mod stats;
 mod tables;
 mod tail;
+mod verify;
 
 use std::{
     process::{Command, Output, Stdio},

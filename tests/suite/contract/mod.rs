@@ -9,6 +9,8 @@ macro_rules! suite {
         }
         mod exported {
             include!("exported.rs");
+        mod evidence {
+            include!("evidence.rs");
         }
         mod fields {
             include!("fields.rs");
