@@ -51,6 +51,7 @@
 //! - [`defaults`](guide::defaults): every default and its reason.
 //! - [`cookbook`](guide::cookbook): common things, each as a short program.
 //! - [`failure`](guide::failure): what happens when something fails, each case with its test.
+//! - [`integrity`](guide::integrity): how a change of what was committed is found, and what that does not promise.
 //! - [`postgres`](guide::postgres), [`indexes`](guide::indexes): running it with many services and entries.
 //! - [`questions`](guide::questions): the command `tracing-audit`, and what it answers.
 //! - [`performance`](guide::performance), [`compatibility`](guide::compatibility), [`comparison`](guide::comparison),

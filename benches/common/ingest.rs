@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tracing::{Dispatch, dispatcher, info};
-use tracing_audit::{AuditEntry, AuditLog, Integrity, Store, WhenFull};
+use tracing_audit::{AuditEntry, AuditLog, Integrity, Store, WhenFull, evidence::Verification};
 use tracing_subscriber::{prelude::*, registry};
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ fn cpu() -> Duration {
         let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
         text.split(' ').next()?.parse::<u64>().ok()
     };
-    Duration::from_nanos(threads.flatten().filter_map(of_one).sum())
+    Duration::from_nanos(threads.flatten().filter_map(of_one).sum::<u64>())
 }
 
 struct Side {
@@ -72,6 +72,17 @@ impl Side {
         common::note(&format!("{}, CPU", self.name), PART, cpu() - before);
     }
 
+    /// Rows per second, when everything is read and hashed again.
+    fn verify(&self) {
+        for _ in 0..5 {
+            let began = Instant::now();
+            let verified = self.log.reader().blocking().verify(Verification::of_itself()).unwrap();
+            assert!(verified.is_intact(), "{verified:?}");
+            let (took, rows) = (began.elapsed(), verified.entries());
+            println!("{}: verified {rows} rows, {:.0} rows/s", self.name, rows as f64 / took.as_secs_f64());
+        }
+    }
+
     fn single(&self) {
         let writer = self.log.writer();
         let began = Instant::now();
@@ -92,6 +103,7 @@ fn compare(database: &str, members: u64, goal: &str, store: impl Fn(&TempDir) ->
             sides[side as usize].part(part * PART, members);
         }
     }
+    sides[1].verify();
     let [without, with] = &sides.each_ref().map(|side| side.name.clone());
     common::ratio(without, with, goal);
     common::ratio(&format!("{without}, CPU"), &format!("{with}, CPU"), goal);

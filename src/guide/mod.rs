@@ -7,6 +7,7 @@
 //! | [`cookbook`] | how to do common things, each as a short program |
 //! | [`failure`] | what happens when something fails, case by case, and what a service can do about it |
 //! | [`postgres`] | PostgreSQL in operation: services, roles, poolers, retention, more than one machine |
+//! | [`integrity`] | how a change of what was committed is found, and what that does not promise |
 //! | [`indexes`] | which index serves which query, and what each costs |
 //! | [`questions`] | what an audit log is asked, and the command that answers it |
 //! | [`operator`] | the command in the hand: output, tables, times, counts, and what others have |
@@ -24,6 +25,7 @@ pub mod events;
 pub mod failure;
 pub mod indexes;
 pub mod operator;
+pub mod integrity;
 pub mod performance;
 pub mod postgres;
 pub mod questions;

@@ -1,0 +1,78 @@
+//! Integrity: how a change of what was committed is found, what that promises, and what it does not.
+//!
+//! Whoever may write to a database can change, remove, add or exchange entries of an audit log in it. That cannot be prevented by
+//! the database itself, but it can be made to show. Two lines that are kept somewhere else are enough, and no key is needed:
+//!
+//! ```text
+//!  the database                                                    elsewhere
+//! ┌────────────────────────────────────────────────────┐         ┌─────────────────────────┐
+//! │                       root ────────────────────────┼─ size ─►│ the checkpoint:         │
+//! │                     ┌──┴──────────┐                │  root   │ a ticket, a mail, a     │
+//! │  nodes         ┌────┴───┐     ┌───┴────┐           │         │ printed page, the log   │
+//! │  leaf hashes  h0   h1 .. h255 h256 ..  h511   ..   │         │ of another system       │
+//! │                ▲    ▲          ▲                   │         └────────────┬────────────┘
+//! │  entries      e0   e1 ..      e256 ..              │◄──── verify ─────────┘
+//! └────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Each entry has a leaf in one tree over the whole ledger, that of RFC 6962 with SHA-256. The leaf commits to every column of the
+//! entry, and to what its batch says of it: the writer, its number, the time of commit. The tree grows in the transaction that
+//! commits the entries ([`Integrity`](crate::Integrity) says when it does not). The root depends on every entry before it, so the
+//! root of yesterday proves all entries of yesterday, whatever happens to the database today. The bytes are in
+//! [`ledger`](crate::ledger); a leaf shows no value to whoever has only the tree.
+//!
+//! # What to do
+//!
+//! ```sh
+//! tracing-audit checkpoint > /mnt/elsewhere/audit.checkpoint               # three lines: the ledger, its size, its root
+//! tracing-audit verify --checkpoint /mnt/elsewhere/audit.checkpoint        # from cron; exit code 0 if all is as it was
+//! tracing-audit verify --checkpoint "600 0uDqzrIr3bvCXn0VNjEfZuHVFzhyQr1UBPBpRrVhDDw="   # or from a note
+//! tracing-audit verify --state /mnt/elsewhere/audit.state                  # only what is new since the last time
+//! tracing-audit ledger status                                              # the size, the root, whether the tree is catching up
+//! ```
+//!
+//! In code these are [`AuditReader::checkpoint`](crate::AuditReader::checkpoint) and
+//! [`AuditReader::verify`](crate::AuditReader::verify). Keep checkpoints often, and where whoever may write to the database may
+//! not write: what was committed after the newest one is not covered. Several are better than one, because they narrow down
+//! where a change is that reached up to the root.
+//!
+//! # What is promised
+//!
+//! From a checkpoint kept elsewhere, every change of an entry before its size is found, whoever made it and whatever rights they have
+//! in the database. `verify` decides from the top which bytes are wrong: the root by the checkpoint, nodes by the root, leaf
+//! hashes by their node, entries by their leaf hash. It goes on whatever it finds, and names it:
+//!
+//! | finding | what was changed |
+//! |---|---|
+//! | `Modified` | the entry |
+//! | `Missing` | the entry is gone |
+//! | `Added` | a row that no writer has committed |
+//! | `Moved` | the entry stands at the number of another one |
+//! | `BatchAltered` | the row of the batch, its seed or its leaf hashes; or every entry of it |
+//! | `TileAltered` | leaf hashes, and perhaps entries: up to 256 of them, among which it cannot be said which |
+//! | `NodeAltered` | the hash over 256 entries or more, and nothing else |
+//! | `HeadAltered` | the number of entries, the size, the frontier or the name of the tree, and nothing else |
+//! | `Truncated` | the end was cut off |
+//! | `RolledBack` | the end was cut off, and others were committed since |
+//! | `Forked` | all that proves these entries was changed along with them, or the whole ledger was replaced |
+//!
+//! In a batch of a single entry `Modified` may also mean the row of the batch. `NotCovered`, `WriterGap`, `Quarantined` and
+//! `Losses` are worth knowing and no signs of a change.
+//!
+//! The exit codes: 0 all is as it was, up to a checkpoint; 1 something was found; 2 the command line is not valid; 3 the database
+//! cannot be read; 4 the output cannot be written; 5 nothing was found, and no checkpoint, or one of fewer entries than
+//! `--require-size`, to hold the ledger against.
+//!
+//! # What is not
+//!
+//! - **The end.** What was committed after the newest checkpoint outside can be changed, removed or added without a trace, by
+//!   whoever may write to the database and makes the tree fit.
+//! - **The whole**, if nothing is kept outside. Then `verify` says whether the tables fit together, and exits with 5.
+//! - That an entry was true when it was emitted, or that everything was emitted.
+//! - What is not of an entry: the quarantine (a record that is removed there leaves a `WriterGap`), the record of reads, positions and
+//!   what is known of writers, indexes, and the name of the ledger in the database.
+//! - Entries that are older than the tree: what it says of them is how they were when it caught up with them. A number that had no
+//!   entry then has an empty leaf.
+//! - Secrecy: whoever reads the database reads the entries.
+//!
+//! A second program, `tests/verify_db.py` in the repository, verifies a SQLite file with nothing but Python's standard library.
