@@ -107,8 +107,8 @@ impl Subject {
     /// The statements that make all as it was.
     fn restored(&self) -> String {
         let changes = self.changes.take();
-        let changed = TABLES.iter().filter(|table| changes.contains(&table.to_uppercase()));
-        let statements: Vec<_> = changed.map(|table| {
+        let tables = TABLES.iter().filter(|table| changes.contains(&table.to_uppercase()));
+        let statements: Vec<_> = tables.map(|table| {
             let table = self.table(table);
             format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM saved_{table};")
         }).collect();

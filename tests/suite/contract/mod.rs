@@ -7,10 +7,11 @@ macro_rules! suite {
         mod covering {
             include!("covering.rs");
         }
-        mod exported {
-            include!("exported.rs");
         mod evidence {
             include!("evidence.rs");
+        }
+        mod exported {
+            include!("exported.rs");
         }
         mod fields {
             include!("fields.rs");
