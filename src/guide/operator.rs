@@ -97,24 +97,24 @@
 //!
 //! | feature | who has it | here |
 //! |---|---|---|
-//! | "showing 100 of N", next page | gh, CloudTrail, kubectl | `stats` says it of its counts |
+//! | "showing 100 of N", next page | gh, CloudTrail, kubectl | `query`, with `next: --cursor …` under it; `stats` says it of its counts |
 //! | columns, wide, metadata as a column | kubectl, gh, journalctl | `--columns`, `-o wide` |
 //! | open by what is on the screen | git, docker, `ausearch -a` | `get SEQ`, `get LEDGER:SEQ`, short ids |
-//! | last N, then follow; follow by name | tail, journalctl | `tail -f`, which also follows a file that is replaced |
+//! | last N, then follow; follow by name | tail, journalctl | `tail -n 20 -f`; `tail -F` |
 //! | today, yesterday, local zone by default or on request | ausearch, journalctl | words for days, weeks, months; `--tz local` |
-//! | regular expressions, numeric comparison, exists, OR | jq, lnav, CloudTrail Lake, `tctl audit query` | exact values, sets, `!=`, `--text`; otherwise jq on JSON Lines |
-//! | suffix and infix wildcards | gh, Kibana, aureport | `--text`; prefixes of actions |
+//! | regular expressions, numeric comparison, exists, OR | jq, lnav, CloudTrail Lake, `tctl audit query` | `--where` with `<`, `<=`, `>`, `>=`, `!=`, `~`, lists, `=*` for exists, `OR`; no regular expressions: jq on JSON Lines |
+//! | suffix and infix wildcards | gh, Kibana, aureport | `action=*:CreateUser`, `action=*user*`; they scan |
 //! | counts by two fields, totals, per cent, distinct values | aureport, SQL, `journalctl -F` | `stats --by action,decision` |
 //! | days in my zone | psql, Kibana | `--by day --tz` |
 //! | sessions as objects; a sentence per event | `aureport -au`, tsh, `ausearch --format text`, Retraced | no; `query --session` |
 //! | anomalies, first-ever | `aureport --anomaly`, CloudTrail Insights | `stats --compare`, and the first time of each count |
 //! | browser with a histogram that zooms; a pager by itself | lnav; gh, git, journalctl | a pager, and a chart by hour or day |
 //! | saved questions | CloudTrail Lake, tctl | no; aliases of the shell |
-//! | verify | `journalctl --verify`, `aws cloudtrail validate-logs` | a hash of each export in its manifest |
+//! | verify | `journalctl --verify`, `aws cloudtrail validate-logs` | `verify` against a checkpoint kept elsewhere; `check` without one; `compare` with an earlier export |
 //! | hash a known secret to look for it | Vault `sys/audit-hash` | names are hashed by themselves: `--agent NAME` |
 //! | exit code "nothing found" on request | grep, ausearch | `get`: 1; otherwise count the lines |
 //! | man page for each subcommand, EXAMPLES, ENVIRONMENT; completion of values | all of them | `man`, `completions` |
-//! | read a copy on a read-only medium | `ausearch -if`, `journalctl --file`, lnav | yes |
+//! | read a copy on a read-only medium | `ausearch -if`, `journalctl --file`, lnav | yes; also an exported file: `--db FILE.jsonl.gz` |
 //! | who read the log, and no answer if that cannot be recorded | | `--as`, `reads` |
 //! | a copy with each entry exactly once, also after `kill -9` | | `tail -o`, `tail --state` |
 //! | an interrupted export continues to the same bytes | | `export --resume` |

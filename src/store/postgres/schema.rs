@@ -12,7 +12,7 @@ use crate::error::AuditError;
 const READ: [&str; 4] = [ENTRIES, "tracing_audit_batches", "tracing_audit_heads", "tracing_audit_quarantine"];
 
 /// All tables, each with the version that makes it, its columns in the order of their names, and what is unique in it.
-const TABLES: [(&str, i64, &str, &str); 8] = [
+const TABLES: [(&str, i64, &str, &str); 10] = [
     (
         ENTRIES,
         1,
@@ -53,6 +53,18 @@ const TABLES: [(&str, i64, &str, &str); 8] = [
          next_seq bigint, parent text, process text, quarantined bigint, said_at timestamp with time zone, \
          started_at timestamp with time zone, writer uuid!",
         "(ledger, writer)",
+    ),
+    (
+        "tracing_audit_leaves",
+        4,
+        "first_seq bigint!, leaves bytea!, ledger text!, seeds bytea!",
+        "(ledger, first_seq)",
+    ),
+    (
+        "tracing_audit_nodes",
+        4,
+        "hash bytea!, idx bigint!, ledger text!, level smallint!",
+        "(ledger, level, idx)",
     ),
 ];
 
