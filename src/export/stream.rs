@@ -6,7 +6,7 @@ use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::{csv::Csv, ocsf, one_line::write_json_line};
-use crate::entry::{Row, SequencedEntry, row_of};
+use crate::entry::{LedgerRow, Row, SequencedEntry, row_of};
 use crate::error::AuditError;
 use crate::platform::on_own_runtime;
 use crate::query::AuditQuery;
@@ -99,17 +99,24 @@ impl From<Csv> for FileFormat {
     }
 }
 
-/// These entries as lines of [`ExportFormat::Csv`], in the order in which they are given; after the header, if `header`.
+/// These entries as lines of a CSV file of this layout, in the order in which they are given; after the header, if `header`.
 ///
 /// # Errors
 /// [`is_output`](AuditError::is_output) if there is not enough memory for the lines.
-pub fn csv_lines(entries: &[SequencedEntry], header: bool) -> Result<Vec<u8>, AuditError> {
-    let layout = Csv::of_entry();
+pub fn csv_lines(entries: &[SequencedEntry], layout: &Csv, header: bool) -> Result<Vec<u8>, AuditError> {
     let head = if header { layout.head() } else { Ok(Vec::new()) };
     let mut csv = layout.writer(head.map_err(|cause| output_error(cause.into()))?);
     for found in entries {
-        let row = Row { risk_score: found.risk_score(), ..row_of(found.entry.clone()) };
-        layout.write(&mut csv, &row, None).map_err(|cause| output_error(cause.into()))?;
+        let problems =
+            (!found.problems.is_empty()).then(|| serde_json::Value::from(found.problems.as_slice()));
+        let row = Row {
+            risk_score: found.risk_score(),
+            problems: problems.map(|problems| problems.to_string().into()),
+            ..row_of(found.entry.clone())
+        };
+        let committed_at = Some(found.committed_at.timestamp_micros());
+        let place = LedgerRow { ledger: found.ledger.clone(), seq: found.seq, row, committed_at };
+        layout.write(&mut csv, &place.row, Some(&place)).map_err(|cause| output_error(cause.into()))?;
     }
     csv.into_inner().map_err(|cause| output_error(cause.into_error()))
 }

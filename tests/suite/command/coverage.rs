@@ -37,7 +37,9 @@ fn beside(db: &str, arguments: &str) -> (Value, Option<i32>, String, String) {
 fn every_answer_says_what_it_covers_and_one_that_may_lack_entries_fails() {
     let fixture = filled(40);
     let db = &*fixture.db;
-    for arguments in ["query", "query --format csv", "tail", "stats", "stats --by day", "query --action a1"] {
+    for arguments in
+        ["query", "query --format csv", "tail -n all", "stats", "stats --by day", "query --action a1"]
+    {
         let (told, code, ..) = beside(db, arguments);
         assert_eq!(code, Some(0), "{arguments}: {told}");
         let ledger = &told["ledgers"][0];
@@ -60,9 +62,15 @@ fn every_answer_says_what_it_covers_and_one_that_may_lack_entries_fails() {
     fixture.run("DELETE FROM tracing_audit_entries WHERE seq BETWEEN 11 AND 21");
     let file = fixture.directory.path().join("export.jsonl");
     let export = format!("export --manifest -o {}", file.display());
-    for arguments in
-        ["query", "query --format csv", "query --format table", "tail", "stats", "query --limit 30", &export]
-    {
+    for arguments in [
+        "query",
+        "query --format csv",
+        "query --format table",
+        "tail -n all",
+        "stats",
+        "query --limit 30",
+        &export,
+    ] {
         let (_, code, stdout, stderr) = beside(db, arguments);
         assert_eq!(code, Some(5), "{arguments}: {stderr}");
         assert!(

@@ -29,8 +29,6 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
     assert_eq!(answer(db, "query --since '+262142-12-31 23:30' --tz Pacific/Apia"), "");
     assert_eq!(answer(db, "query --on 2011-12-30 --tz Pacific/Apia"), "");
     fails(db, "get x", 2, "\"x\" is no entry: give its seq, LEDGER:SEQ, its id");
-    fails(db, "query --as ''", 2, "a reader has a name");
-    fails(db, "query --as ' '", 2, "a reader has a name");
     fails(db, "stats --by action,decision,reason", 2, "give one field, or two");
     fails(db, "stats --by action,", 2, "give one field, or two");
     fails(db, "stats --by day --compare", 2, "--compare needs a period");

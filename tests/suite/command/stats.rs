@@ -225,8 +225,8 @@ b       Deny      1        16.7  ███████               2026-11-03 
     );
     let output = run(&fixture.db, "stats --by action,decision --limit 1");
     assert_eq!(
-        String::from_utf8(output.stderr).unwrap(),
-        "tracing-audit: 1 of 4 counts, 4 of 10 entries (40.0 %); --limit 0 shows all\n"
+        String::from_utf8(output.stderr).unwrap().lines().next().unwrap(),
+        "tracing-audit: 1 of 4 counts, 4 of 10 entries (40.0 %); --limit 0 shows all"
     );
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(line["keys"], serde_json::json!([{ "key": "a", "name": null }, { "key": "", "name": null }]));

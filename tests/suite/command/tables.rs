@@ -169,7 +169,7 @@ fn rows_that_come_later_and_are_wider_are_whole_too() {
         fixture.log.writer().blocking().write(AuditEntry::new(Uuid::nil(), action, "r")).unwrap();
     }
     fixture.log.blocking().flush().unwrap();
-    for arguments in ["query --oldest-first --limit 0", "tail"] {
+    for arguments in ["query --oldest-first --limit 0", "tail -n all"] {
         let table = shown(&fixture.db, arguments, Some(80));
         let (heads, rows): (Vec<_>, Vec<_>) =
             first_words(&table).into_iter().partition(|word| *word == "seq");

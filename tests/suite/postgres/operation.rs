@@ -234,7 +234,7 @@ fn migrations_of_an_application_and_of_the_log_do_not_touch_each_other() {
                                    (SELECT count(*) FROM tracing_audit_migrations),
                                    (SELECT string_agg(note, ',') FROM audit_log)";
             let found: (i64, i64, String) = sqlx::query_as(versions).fetch_one(&pool).await.unwrap();
-            assert_eq!(found, (1, 3, "mine".to_owned()));
+            assert_eq!(found, (1, 4, "mine".to_owned()));
         });
     }
 }

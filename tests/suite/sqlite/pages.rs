@@ -88,7 +88,7 @@ fn pages(rounds: u64, seed: u64) {
         let asked: [&[&str]; 5] = [
             &["query", "--limit", "0"],
             &export,
-            &["tail"],
+            &["tail", "-n", "all"],
             &["stats", "--by", "action"],
             &["query", "--limit", "0", "--since", "52w", "--oldest-first"],
         ];

@@ -353,7 +353,7 @@ impl Report {
         *count += 1;
         match (self.json, *count) {
             (true, _) => output::print_json(finding),
-            (false, count) if count <= SHOWN => output::print_line(&harmless(&finding.text())),
+            (false, count) if count <= SHOWN => output::print_line(&finding.text()),
             (false, count) if count == SHOWN + 1 => {
                 output::print_line(&format!("{kind:<8} ... and more, which --json prints"))
             }
@@ -405,16 +405,20 @@ impl Finding<'_> {
         let kind = self.kind();
         match self {
             Self::Changed { ledger, seq, id, fields } => {
-                format!("{kind:<8} {ledger} {seq} {id}: {}", fields.join(", "))
+                let (ledger, fields) = (harmless(ledger), fields.join(", "));
+                format!("{kind:<8} {ledger} {seq} {id}: {}", harmless(&fields))
             }
             Self::Missing { ledger, seq, id } => {
+                let ledger = harmless(ledger);
                 format!("{kind:<8} {ledger} {seq} {id}: the database has no entry there")
             }
             Self::Added { ledger, seq, id } => {
+                let ledger = harmless(ledger);
                 format!("{kind:<8} {ledger} {seq} {id}: the file has no such entry, and others behind it")
             }
-            Self::Line { line, fault } => format!("{kind:<8} {line}: {fault}"),
+            Self::Line { line, fault } => format!("{kind:<8} {line}: {}", harmless(fault)),
             Self::File { sha256, manifest } => {
+                let manifest = harmless(manifest);
                 format!("{kind:<8} its SHA-256 is {sha256}, and {manifest} by its manifest: it was changed")
             }
         }

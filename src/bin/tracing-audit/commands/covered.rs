@@ -42,6 +42,9 @@ struct OfLedger {
     /// The entries that matched at least, if that is known: those of the ledger when it was opened.
     #[serde(skip)]
     at_least: Option<u64>,
+    /// Whether it is known why entries are not there.
+    #[serde(skip)]
+    is_part: bool,
     #[serde(flatten)]
     coverage: LedgerCoverage,
 }
@@ -73,7 +76,7 @@ impl Covered {
                 let since = coverage.asked.before_seq.saturating_sub(opened.next_seq);
                 matching.saturating_sub(since)
             });
-            self.ledgers.push(OfLedger { db: db.clone(), at_least, coverage });
+            self.ledgers.push(OfLedger { db: db.clone(), at_least, is_part: log.is_part, coverage });
         }
     }
 
@@ -122,7 +125,7 @@ impl Covered {
 
     /// A failure, if the answer may lack entries.
     pub(crate) fn verdict(&self) -> Result<(), Failure> {
-        let lacking = self.ledgers.iter().filter(|ledger| ledger.coverage.lacks());
+        let lacking = self.ledgers.iter().filter(|ledger| !ledger.is_part && ledger.coverage.lacks());
         let found: Vec<_> = self.altered.iter().cloned().chain(lacking.map(OfLedger::in_words)).collect();
         if found.is_empty() {
             return Ok(());
@@ -171,12 +174,12 @@ pub(crate) async fn of_export(
 }
 
 /// A failure, if an export of this many rows may lack entries.
-pub(crate) fn verdict_of_export(coverage: &Coverage, rows: u64) -> Result<(), Failure> {
+pub(crate) fn verdict_of_export(coverage: &Coverage, rows: u64, log: &Log) -> Result<(), Failure> {
     let mut covered = Covered::default();
     covered.altered.clone_from(&coverage.altered);
     for one in &coverage.ledgers {
         let at_least = one.matching;
-        covered.ledgers.push(OfLedger { db: None, at_least, coverage: one.clone() });
+        covered.ledgers.push(OfLedger { db: None, at_least, is_part: log.is_part, coverage: one.clone() });
     }
     covered.shows_all(rows).verdict()
 }

@@ -115,7 +115,7 @@ impl Export {
             let mut out = GzipIf::new(Stdout::default(), self.gzip);
             let written = self.write(&log.reader, &query, &plan, &mut out).await?;
             out.finish()?.flush()?;
-            return verdict_of_export(&self.coverage(&log.reader, &query, &plan).await?, written.rows);
+            return verdict_of_export(&self.coverage(&log.reader, &query, &plan).await?, written.rows, &log);
         };
         let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
         if self.resume {
@@ -132,7 +132,7 @@ impl Export {
         let (coverage, rows) = (self.coverage(&log.reader, &query, &plan).await?, written.rows);
         self.tell(path, database, (plan, &coverage), written, &out)?;
         out.inner.finish()?;
-        verdict_of_export(&coverage, rows)
+        verdict_of_export(&coverage, rows, &log)
     }
 
     /// What the export covers.
@@ -233,7 +233,7 @@ impl Export {
         self.tell(path, database, (settled, &coverage), written, &Hashing { inner: (), hash, bytes })?;
         replace(&partial, &file, &to).map_err(|error| with_path(&to, &error))?;
         std::fs::remove_file(&plan)?;
-        verdict_of_export(&coverage, rows)
+        verdict_of_export(&coverage, rows, log)
     }
 
     /// What the plan asks. A CSV file has one ledger, or is not described by a manifest.

@@ -8,7 +8,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, TryStreamExt};
-use tracing_audit::{AuditQuery, AuditReader, SequencedEntry, export::csv_lines};
+use tracing_audit::{
+    AuditQuery, AuditReader, SequencedEntry,
+    export::{Csv, csv_lines},
+};
 
 use super::{
     covered::Covered,
@@ -335,14 +338,16 @@ impl Destination {
         if let Self::Shown { shown: None, .. } = self
             && stdout_place().is_none_or(FilePlace::is_empty)
         {
-            Stdout::default().write_all(&csv_lines(&[], true)?)?;
+            Stdout::default().write_all(&csv_lines(&[], &Csv::new(), true)?)?;
         }
         self.save_position(question, next_seq, last)
     }
 
     fn add(&mut self, found: &[SequencedEntry]) -> Result<(), Failure> {
         match self {
-            Self::Shown { shown: None, .. } => Ok(Stdout::default().write_all(&csv_lines(found, false)?)?),
+            Self::Shown { shown: None, .. } => {
+                Ok(Stdout::default().write_all(&csv_lines(found, &Csv::new(), false)?)?)
+            }
             Self::Shown { shown: Some(shown), unfinished, .. } => {
                 for entry in found {
                     if unfinished.as_ref().is_some_and(|unfinished| unfinished.holds(entry)) {

@@ -57,6 +57,8 @@ pub(crate) struct Log {
     pub(crate) name: String,
     /// `None` for an exported file.
     pub(crate) store: Option<Store>,
+    /// Whether it is an exported file whose manifest tells why it has a part of the entries only.
+    pub(crate) is_part: bool,
     pub(crate) reader: AuditReader,
     pub(crate) ledgers: Vec<Ledger>,
 }
@@ -251,9 +253,10 @@ impl Database {
         let opened = exported::open(Path::new(db), self.db_manifest.as_deref(), &place).await;
         self.places.borrow_mut().push(place);
         let mut logs = Vec::new();
-        for ledger in opened? {
+        let (opened, is_part) = opened?;
+        for ledger in opened {
             let ledgers = ledger.reader.ledgers().await?;
-            logs.push(Log { name: db.to_owned(), store: None, reader: ledger.reader, ledgers });
+            logs.push(Log { name: db.to_owned(), store: None, is_part, reader: ledger.reader, ledgers });
         }
         Ok(logs)
     }
@@ -281,7 +284,7 @@ impl Database {
         if ledgers.is_empty() {
             return Err(Failure::NoLog(without_secrets(db)));
         }
-        Ok(vec![Log { name: without_secrets(db), store: Some(store), reader, ledgers }])
+        Ok(vec![Log { name: without_secrets(db), store: Some(store), is_part: false, reader, ledgers }])
     }
 }
 

@@ -63,11 +63,12 @@ pub(crate) fn manifest_beside(path: &Path) -> PathBuf {
 }
 
 /// Opens the file and checks it against its manifest, if it has one. Its entries are in this directory while it is open.
+/// Also returns whether there is a manifest, which tells why entries are not in the file.
 pub(crate) async fn open(
     path: &Path,
     manifest: Option<&Path>,
     place: &TemporaryDirectory,
-) -> Result<Vec<ExportedLedger>, Failure> {
+) -> Result<(Vec<ExportedLedger>, bool), Failure> {
     let unread = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::Lost(format!("cannot read {}: {error}", path.display()))
     };
@@ -103,7 +104,7 @@ pub(crate) async fn open(
         said.check(entries, &sum, (path, manifest))?;
     }
     tell_missing(path, &ledgers, said.as_ref().map(|(_, said)| &said.query));
-    Ok(ledgers)
+    Ok((ledgers, said.is_some()))
 }
 
 impl Manifest {
