@@ -33,8 +33,8 @@ pub use column::Column;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use condition::{Bound, Condition, Order, Pattern, after_prefix};
 pub use count_by::CountBy;
-pub(crate) use count_by::{spelled, spelled_date};
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(crate) use count_by::{spelled, spelled_date};
 pub use criterion::Criterion;
 #[cfg(feature = "_sqlite")]
 pub(crate) use decimal::Decimal;

@@ -93,6 +93,7 @@ impl Growing {
 }
 
 /// Rows hashed before the database gets its turn on the thread.
+#[cfg(feature = "postgres")]
 const HASH_STEP: usize = 64;
 
 /// The leaves of a batch while they are made.
@@ -134,6 +135,7 @@ impl BatchLeaves {
     }
 
     /// Makes the leaves of these rows, and lets others have the thread in between.
+    #[cfg(feature = "postgres")]
     pub(super) async fn add_all(&mut self, rows: &[&Row]) {
         for (index, row) in rows.iter().enumerate() {
             if index % HASH_STEP == HASH_STEP - 1 {

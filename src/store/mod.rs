@@ -75,5 +75,7 @@ pub use migration::{Migrate, Migration};
 pub use postgres::PostgresStore;
 #[cfg(feature = "_sqlite")]
 pub(crate) use sqlite::{NotAdded, PrivateDatabase};
-pub(crate) use survey::{BatchRow, COUNTED, Ends, PIECE, Piece, SilentRow, Surveys, WritersKnown};
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(crate) use survey::WritersKnown;
+pub(crate) use survey::{BatchRow, COUNTED, Ends, PIECE, Piece, SilentRow, Surveys};
 pub(crate) use tree::columns;
