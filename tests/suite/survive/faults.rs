@@ -295,8 +295,8 @@ fn a_full_file_system_keeps_everything_queued_until_there_is_room() {
         let mut accepted = 0;
         balanced(&writer, || {
             wait_until("the file system is full", || {
-                // The last room is used a few entries at a time. By then the queue must not be full.
-                for _ in 0..if accepted < 50_000 { 200 } else { 0 } {
+                // The last room is used a few entries at a time. All of them fit once the filler is gone.
+                for _ in 0..if accepted < 8_000 { 200 } else { 0 } {
                     writer.blocking().write(entry(accepted.to_string())).unwrap();
                     accepted += 1;
                 }
