@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     borrowed::{Borrowed, within},
     error::store_error,
-    rows::{ROW, micros, micros_or_none},
+    rows::{ROW, micros_or_none, read},
     source::Postgres,
     sql::has_table,
 };
@@ -312,24 +312,7 @@ pub(super) async fn quarantined(
 /// The entry of a row that starts with [`ROW`]. `None` if a column is NULL that must not be, which only a table that somebody
 /// has altered can have.
 fn entry(row: &PgRow) -> Option<Row> {
-    let read = || {
-        Ok::<_, sqlx::Error>(Row {
-            id: row.try_get_unchecked(1)?,
-            ts: micros(row, 2)?,
-            workspace_id: row.try_get_unchecked(3)?,
-            session_id: row.try_get_unchecked(4)?,
-            agent_id: row.try_get_unchecked(5)?,
-            action: row.try_get_unchecked::<&str, _>(6)?.into(),
-            resource: row.try_get_unchecked::<&str, _>(7)?.into(),
-            resource_id: row.try_get_unchecked::<Option<&str>, _>(8)?.map(Into::into),
-            decision: row.try_get_unchecked::<&str, _>(9)?.into(),
-            reason: row.try_get_unchecked::<Option<&str>, _>(10)?.map(Into::into),
-            risk_score: row.try_get_unchecked(11)?,
-            metadata: row.try_get_unchecked::<&str, _>(12)?.into(),
-            problems: row.try_get_unchecked::<Option<&str>, _>(13)?.map(Into::into),
-        })
-    };
-    read().ok()
+    read(row).ok()
 }
 
 /// The value of a column, if it has one of this type.

@@ -27,24 +27,26 @@ pub(super) fn text_bytes(row: &PgRow) -> usize {
 
 /// The entry of a row that starts with [`ROW`].
 pub(super) fn decode(row: &PgRow) -> Row {
-    let read = || {
-        Ok::<_, sqlx::Error>(Row {
-            id: row.try_get_unchecked(1)?,
-            ts: micros(row, 2)?,
-            workspace_id: row.try_get_unchecked(3)?,
-            session_id: row.try_get_unchecked(4)?,
-            agent_id: row.try_get_unchecked(5)?,
-            action: row.try_get_unchecked::<&str, _>(6)?.into(),
-            resource: row.try_get_unchecked::<&str, _>(7)?.into(),
-            resource_id: row.try_get_unchecked::<Option<&str>, _>(8)?.map(Into::into),
-            decision: row.try_get_unchecked::<&str, _>(9)?.into(),
-            reason: row.try_get_unchecked::<Option<&str>, _>(10)?.map(Into::into),
-            risk_score: row.try_get_unchecked(11)?,
-            metadata: row.try_get_unchecked::<&str, _>(12)?.into(),
-            problems: row.try_get_unchecked::<Option<&str>, _>(13)?.map(Into::into),
-        })
-    };
-    read().unwrap_or_else(|_| decode_changed(row))
+    read(row).unwrap_or_else(|_| decode_changed(row))
+}
+
+/// The same. An error if a column holds what it cannot hold unless somebody has altered the table.
+pub(super) fn read(row: &PgRow) -> sqlx::Result<Row> {
+    Ok(Row {
+        id: row.try_get_unchecked(1)?,
+        ts: micros(row, 2)?,
+        workspace_id: row.try_get_unchecked(3)?,
+        session_id: row.try_get_unchecked(4)?,
+        agent_id: row.try_get_unchecked(5)?,
+        action: row.try_get_unchecked::<&str, _>(6)?.into(),
+        resource: row.try_get_unchecked::<&str, _>(7)?.into(),
+        resource_id: row.try_get_unchecked::<Option<&str>, _>(8)?.map(Into::into),
+        decision: row.try_get_unchecked::<&str, _>(9)?.into(),
+        reason: row.try_get_unchecked::<Option<&str>, _>(10)?.map(Into::into),
+        risk_score: row.try_get_unchecked(11)?,
+        metadata: row.try_get_unchecked::<&str, _>(12)?.into(),
+        problems: row.try_get_unchecked::<Option<&str>, _>(13)?.map(Into::into),
+    })
 }
 
 /// The entry of a row with nothing where an entry has something. Only a table that somebody has altered can have it.

@@ -9,7 +9,11 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{cancel::fetch_while, rows::ROW, source::Sqlite};
+use super::{
+    cancel::fetch_while,
+    rows::{ROW, read},
+    source::Sqlite,
+};
 use crate::entry::Row;
 use crate::error::AuditError;
 use crate::ledger::{Hash, Seeds};
@@ -243,24 +247,7 @@ const KINDS: [&str; 13] = [
 /// The entry of a row that starts with [`ROW`], if each column has the type that this crate writes.
 fn entry(row: &SqliteRow) -> Option<Row> {
     let is_of = |(index, kind): (usize, &&str)| is_of_kind(row, index, kind);
-    let read = || {
-        Ok::<_, sqlx::Error>(Row {
-            id: row.try_get(1)?,
-            ts: row.try_get(2)?,
-            workspace_id: row.try_get(3)?,
-            session_id: row.try_get(4)?,
-            agent_id: row.try_get(5)?,
-            action: row.try_get::<&str, _>(6)?.into(),
-            resource: row.try_get::<&str, _>(7)?.into(),
-            resource_id: row.try_get::<Option<&str>, _>(8)?.map(Into::into),
-            decision: row.try_get::<&str, _>(9)?.into(),
-            reason: row.try_get::<Option<&str>, _>(10)?.map(Into::into),
-            risk_score: row.try_get(11)?,
-            metadata: row.try_get::<&str, _>(12)?.into(),
-            problems: row.try_get::<Option<&str>, _>(13)?.map(Into::into),
-        })
-    };
-    if (1..).zip(&KINDS).all(is_of) { read().ok() } else { None }
+    if (1..).zip(&KINDS).all(is_of) { read(row).ok() } else { None }
 }
 
 /// Whether a column is of this type, or NULL.

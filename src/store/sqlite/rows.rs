@@ -19,24 +19,26 @@ pub(super) const LEDGER: &str = ", (SELECT ledger FROM tracing_audit_head), (SEL
 
 /// The entry of a row that starts with [`ROW`].
 pub(super) fn decode(row: &SqliteRow) -> Row {
-    let read = || {
-        Ok::<_, sqlx::Error>(Row {
-            id: row.try_get(1)?,
-            ts: row.try_get(2)?,
-            workspace_id: row.try_get(3)?,
-            session_id: row.try_get(4)?,
-            agent_id: row.try_get(5)?,
-            action: row.try_get::<&str, _>(6)?.into(),
-            resource: row.try_get::<&str, _>(7)?.into(),
-            resource_id: row.try_get::<Option<&str>, _>(8)?.map(Into::into),
-            decision: row.try_get::<&str, _>(9)?.into(),
-            reason: row.try_get::<Option<&str>, _>(10)?.map(Into::into),
-            risk_score: row.try_get(11)?,
-            metadata: row.try_get::<&str, _>(12)?.into(),
-            problems: row.try_get::<Option<&str>, _>(13)?.map(Into::into),
-        })
-    };
-    read().unwrap_or_else(|_| Changed::new(row).read())
+    read(row).unwrap_or_else(|_| Changed::new(row).read())
+}
+
+/// The same. An error if a column holds what it cannot hold unless somebody has altered the table.
+pub(super) fn read(row: &SqliteRow) -> sqlx::Result<Row> {
+    Ok(Row {
+        id: row.try_get(1)?,
+        ts: row.try_get(2)?,
+        workspace_id: row.try_get(3)?,
+        session_id: row.try_get(4)?,
+        agent_id: row.try_get(5)?,
+        action: row.try_get::<&str, _>(6)?.into(),
+        resource: row.try_get::<&str, _>(7)?.into(),
+        resource_id: row.try_get::<Option<&str>, _>(8)?.map(Into::into),
+        decision: row.try_get::<&str, _>(9)?.into(),
+        reason: row.try_get::<Option<&str>, _>(10)?.map(Into::into),
+        risk_score: row.try_get(11)?,
+        metadata: row.try_get::<&str, _>(12)?.into(),
+        problems: row.try_get::<Option<&str>, _>(13)?.map(Into::into),
+    })
 }
 
 /// The entry of a row that starts with [`ROW`] and [`LEDGER`], with its place in the ledger.
