@@ -24,7 +24,7 @@ pub(crate) use fixture::{
 };
 pub(crate) use fuse::Fuse;
 pub(crate) use process::{
-    PATIENCE, again, child, heavy, in_own_mounts, in_own_process, is_in_own_process, is_root, mount, only,
-    test_of, this_test, wait, wait_until,
+    PATIENCE, again, child, heavy, in_own_mounts, in_own_mounts_with, in_own_process, is_in_own_process,
+    is_root, mount, only, test_of, this_test, wait, wait_until,
 };
 pub(crate) use tree::{Stored, assert_tree};

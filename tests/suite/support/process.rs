@@ -95,6 +95,11 @@ pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
 
 /// Runs the body in a process whose mounts are its own and go with it.
 pub(crate) fn in_own_mounts(test: &str, body: impl FnOnce(&Path)) {
+    in_own_mounts_with(test, &[], body);
+}
+
+/// Runs the body in a process whose mounts are its own, with more variables in its environment.
+pub(crate) fn in_own_mounts_with(test: &str, variables: &[(&str, &str)], body: impl FnOnce(&Path)) {
     if let (Some(directory), Some(finished)) = (std::env::var_os(MOUNTED), std::env::var_os(FINISHED)) {
         return finish(Path::new(&finished), || body(Path::new(&directory)));
     }
@@ -102,6 +107,7 @@ pub(crate) fn in_own_mounts(test: &str, body: impl FnOnce(&Path)) {
     let mut command = Command::new("unshare");
     command.args(if is_root() { &["--mount"][..] } else { &["--mount", "--user", "--map-root-user"] });
     command.arg(std::env::current_exe().unwrap()).args(only(test)).env(MOUNTED, directory.path());
+    command.envs(variables.iter().copied());
     finished(test, command);
 }
 

@@ -5,25 +5,42 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
+    ops::Range,
     os::unix::fs::{PermissionsExt, symlink},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver},
+    },
     time::{Duration, Instant},
 };
 
 use tracing_audit::{AuditEntry, AuditLog, AuditReader, Health, SequencedEntry, Store};
 
 use crate::support::{
-    PATIENCE, block_on, entry, heavy, in_own_mounts, is_in_own_process, mount, only, this_test, wait_until,
+    PATIENCE, block_on, entry, heavy, in_own_mounts, in_own_mounts_with, is_in_own_process, mount, only,
+    this_test, wait_until,
 };
 
 /// The directory of the child's log.
 const DIRECTORY: &str = "TRACING_AUDIT_ACTS_DIRECTORY";
 
+/// The seed of the sweep's first round: each round has the next one. Chosen at random by default.
+const SEED: &str = "ACTS_SEED";
+
+/// The rounds of the sweep: 1 000 by default.
+const ROUNDS: &str = "ACTS_ROUNDS";
+
+/// The processes of the sweep that run side by side: twice as many as processors by default, since rounds mostly wait.
+const PROCESSES: &str = "ACTS_PROCESSES";
+
+/// The file in which a process of the sweep writes a line for each round.
+const OUTCOMES: &str = "TRACING_AUDIT_ACTS_OUTCOMES";
+
 /// The rounds of one process of the sweep, which is given some minutes for them.
-const ROUNDS_OF_PROCESS: usize = 50;
+const ROUNDS_OF_PROCESS: u64 = 25;
 
 /// The limit of each call of the child's log.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -419,48 +436,108 @@ async fn read(reader: &AuditReader) -> Result<Vec<SequencedEntry>, tracing_audit
     reader.stream(tracing_audit::AuditQuery::new()).try_collect().await
 }
 
-/// Does rounds of acts: the same ones each time, or others.
-fn act_again_and_again(test: &str, rounds: usize, same: bool) {
+/// Does the rounds of these seeds. Returns what came of each.
+fn acted(test: &str, directory: &Path, seeds: Range<u64>) -> Vec<(u64, String)> {
+    let rounds = seeds.map(|seed| {
+        fastrand::seed(seed);
+        let place = directory.join(seed.to_string());
+        fs::create_dir(&place).unwrap();
+        assert!(mount("size=256m", &place), "'mount' is refused");
+        // A round that fails must not hide what the others find: the panic hook has shown the reason.
+        let outcome = match catch_unwind(AssertUnwindSafe(|| one_round(test, &place))) {
+            Ok((round, found)) => {
+                println!("seed {seed}: {round}: {found:?}");
+                format!("{found:?}")
+            }
+            Err(_) => {
+                println!("seed {seed}: failed, {}", kept(seed, &place));
+                FAILED.to_owned()
+            }
+        };
+        drop(run("umount", &[Path::new("-l"), &place]));
+        (seed, outcome)
+    });
+    rounds.collect()
+}
+
+/// The outcome of a round in which an entry vanished in silence, a call outlasted its limit, or the test itself failed.
+const FAILED: &str = "Failed";
+
+/// Copies the files of a round that failed to a place that outlives it, and says which they are.
+fn kept(seed: u64, place: &Path) -> String {
+    let at = std::env::temp_dir().join(format!("tracing-audit-acts-{seed}"));
+    let copied = run("cp", &[Path::new("-a"), place, &at]);
+    let files = Command::new("ls").arg("-lAR").arg(place).output().unwrap().stdout;
+    format!("files kept in {} ({copied:?}):\n{}", at.display(), String::from_utf8_lossy(&files))
+}
+
+/// Does the rounds of these seeds in a process with mounts of its own.
+fn act_again_and_again(test: &str, seeds: Range<u64>) {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         return confirm(Path::new(&directory));
     }
     let _heavy = heavy();
     in_own_mounts(test, |directory| {
-        let (mut outcomes, mut failures) = (BTreeMap::<Found, usize>::new(), Vec::new());
-        for number in 0..rounds {
-            if same {
-                fastrand::seed(number as u64);
-            }
-            let place = directory.join(number.to_string());
-            fs::create_dir(&place).unwrap();
-            assert!(mount("size=256m", &place), "'mount' is refused");
-            // A round that fails must not hide what the others find: the panic hook has shown the reason.
-            match catch_unwind(AssertUnwindSafe(|| one_round(test, &place))) {
-                Ok((round, found)) => {
-                    println!("round {number}: {round}: {found:?}");
-                    *outcomes.entry(found).or_default() += 1;
-                }
-                Err(_) => failures.push(number),
-            }
-            drop(run("umount", &[Path::new("-l"), &place]));
+        let outcomes = acted(test, directory, seeds);
+        if let Some(file) = std::env::var_os(OUTCOMES) {
+            let lines: String = outcomes.iter().map(|(_, outcome)| format!("{outcome}\n")).collect();
+            return fs::write(file, lines).unwrap();
         }
-        println!("{rounds} rounds: {outcomes:?}, failed: {failures:?}");
-        assert!(failures.is_empty());
+        let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome == FAILED).collect();
+        assert!(failed.is_empty(), "rounds with these seeds failed: {failed:?}");
     });
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
 }
 
 #[test]
 fn what_was_confirmed_is_there_or_told_whatever_is_done_to_the_files() {
-    act_again_and_again(this_test!(), 12, true);
+    act_again_and_again(this_test!(), 0..12);
 }
 
 #[test]
-#[ignore = "takes an hour: .ci/sweep files"]
+#[ignore = "takes a quarter of an hour: .ci/sweep files"]
 fn what_was_confirmed_is_there_or_told_after_a_thousand_acts() {
-    for _ in 0..1000 / ROUNDS_OF_PROCESS {
-        act_again_and_again(this_test!(), ROUNDS_OF_PROCESS, false);
-        if is_in_own_process() {
-            break;
+    let (first, rounds) = (number(SEED, u64::from(fastrand::u32(..)) << 16), number(ROUNDS, 1000));
+    if std::env::var_os(DIRECTORY).is_some() || is_in_own_process() {
+        return act_again_and_again(this_test!(), first..first + rounds);
+    }
+    let processors = std::thread::available_parallelism().unwrap().get() as u64;
+    let processes = number(PROCESSES, 2 * processors);
+    println!("{rounds} rounds from seed {first}, {processes} processes side by side");
+    let (outcomes, next, start) = (tempfile::tempdir().unwrap(), AtomicU64::new(0), Instant::now());
+    let work = || {
+        while let begin = next.fetch_add(ROUNDS_OF_PROCESS, Ordering::Relaxed)
+            && begin < rounds
+        {
+            let (seed, count) = (first + begin, ROUNDS_OF_PROCESS.min(rounds - begin));
+            let file = outcomes.path().join(seed.to_string());
+            let variables = [
+                (SEED, &*seed.to_string()),
+                (ROUNDS, &*count.to_string()),
+                (OUTCOMES, file.to_str().unwrap()),
+            ];
+            // A process that ends without its outcomes is found by their number.
+            drop(catch_unwind(AssertUnwindSafe(|| {
+                in_own_mounts_with(this_test!(), &variables, |_| unreachable!("this is the parent"));
+            })));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..processes {
+            scope.spawn(work);
+        }
+    });
+    let mut counts = BTreeMap::<String, u64>::new();
+    for file in fs::read_dir(outcomes.path()).unwrap() {
+        for outcome in fs::read_to_string(file.unwrap().path()).unwrap().lines() {
+            *counts.entry(outcome.to_owned()).or_default() += 1;
         }
     }
+    println!("{rounds} rounds from seed {first} in {:?}: {counts:?}", start.elapsed());
+    assert_eq!(counts.values().sum::<u64>(), rounds, "a process ended before it had done its rounds");
+    assert!(!counts.contains_key(FAILED), "rounds failed: see above for their seeds and files");
 }
