@@ -199,10 +199,22 @@ impl AuditReader {
                 }
                 _ => part.saturating_mul(4).min(SCANNED),
             };
+            let found_none = next.rows.is_empty();
             found.append(next);
             match span {
                 Span::After(_) => first = end,
                 Span::Before(_) => after = begin,
+            }
+            if found_none && first < after {
+                // The next entry that is there: a head or an entry that somebody has changed may lie any number of parts
+                // further on, with nothing in between.
+                let rest = AuditQuery { ledger: query.ledger.clone(), ..AuditQuery::new() };
+                let nearest = reads.page(&rest.from_seq(first).before_seq(after), span, 1).await?;
+                match (span, nearest.rows.first()) {
+                    (_, None) => return Ok(found),
+                    (Span::After(_), Some(nearest)) => first = nearest.seq,
+                    (Span::Before(_), Some(nearest)) => after = nearest.seq.saturating_add(1),
+                }
             }
         }
     }

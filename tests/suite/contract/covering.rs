@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use tracing_audit::{
     AuditQuery, WhenFull,
     reader::{Checked, Coverage, Finding, FindingKind, LedgerCoverage, Page, SeqRange},
@@ -167,6 +168,29 @@ fn every_change_of_entries_batches_and_heads_is_found_and_named() {
     let of_batch = |sign: &str| format!("{batches} committed_at = committed_at {} {at}", year(sign));
     let (_, findings) = changed(&fixture, &of_batch("-"), &of_batch("+"));
     assert_eq!(findings, [(FindingKind::Clock, Some((batch, batch + 1)))]);
+}
+
+#[test]
+fn every_read_ends_whatever_number_a_head_or_an_entry_has() {
+    let fixture = filled();
+    let heads = heads(&fixture);
+    let reader = fixture.log.reader();
+    // No index serves these, so that they look through the ledger part by part.
+    let queries = || [AuditQuery::new(), AuditQuery::new().newest_first()].map(|query| query.action("a1"));
+    let far = [i64::MAX, 1 << 62, i64::MIN].map(|head| {
+        let other = "UPDATE tracing_audit_entries SET seq = 4611686018427387000 WHERE seq = 13";
+        [format!("UPDATE {heads} SET next_seq = {head}"), other.to_owned()]
+    });
+    for change in far.iter().flatten() {
+        fixture.run(change);
+        for query in queries() {
+            let streamed = block_on(reader.stream(query.clone()).try_collect::<Vec<_>>()).unwrap();
+            assert_eq!(streamed.len(), 15, "{change}");
+            let page = block_on(reader.page(query.clone(), None, 100)).unwrap();
+            assert_eq!(page.entries.len(), 15, "{change}");
+            assert_eq!(block_on(reader.count(query)).unwrap(), 15, "{change}");
+        }
+    }
 }
 
 #[test]
