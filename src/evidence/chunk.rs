@@ -1,8 +1,12 @@
 //! Reads a range of entries with all that proves it.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use uuid::Uuid;
 
 use super::{
@@ -11,8 +15,9 @@ use super::{
     layout::{Span, lay_out},
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::ledger::{Frontier, Hash};
-use crate::store::Evidence;
+use crate::ledger::{Columns, Frontier, Hash};
+use crate::platform::lock;
+use crate::store::{Evidence, StoredRow, columns};
 
 /// The entries of a range, which begins at a multiple of it.
 pub(super) const CHUNK: u64 = 1 << 16;
@@ -99,6 +104,11 @@ pub(super) async fn read(
     findings.extend(hashed.doubled.iter().map(|seq| {
         Finding::new(FindingKind::Added, *seq..seq + 1, "a second row has the number of this entry")
     }));
+    findings.extend(hashed.unnumbered.iter().map(|seq| {
+        let text =
+            "after this entry there is a row whose number is no integer, which no writer has committed";
+        Finding::new(FindingKind::Added, *seq..seq + 1, text)
+    }));
     Ok(Chunk {
         range,
         tree_until,
@@ -115,18 +125,47 @@ pub(super) async fn read(
     })
 }
 
-/// Reads the rows, and hashes each page on another thread while the next one is read.
+/// Hashes the rows where they lie, or else reads them and hashes each page on another thread while the next one is read.
 async fn hash(evidence: &dyn Evidence, ledger: &str, hasher: Hasher) -> Result<Hasher, AuditError> {
-    let (mut next, until) = (signed(hasher.range.start), signed(hasher.range.end));
-    let mut work: JoinHandle<Hasher> = tokio::task::spawn_blocking(move || hasher);
-    loop {
+    let until = signed(hasher.range.end);
+    let all = signed(hasher.range.start)..until;
+    let hasher = Arc::new(Mutex::new(hasher));
+    let takes = Arc::clone(&hasher);
+    let take = Box::new(move |seq, row: Option<&Columns<'_>>| lock(&takes).take(seq, row));
+    let mut next = evidence.rows_in_place(ledger, all, take).await?;
+    let ended = |cause: Option<JoinError>| {
+        let error = AuditError::new(ErrorKind::Store, "the thread that verifies entries has ended");
+        match cause {
+            Some(cause) => error.because(cause),
+            None => error,
+        }
+    };
+    let mut work: Option<JoinHandle<()>> = None;
+    while next < until {
         let page = evidence.rows(ledger, next..until, PAGE).await?.rows;
-        let hasher = work.await.map_err(|cause| {
-            AuditError::new(ErrorKind::Store, "the thread that verifies entries has ended").because(cause)
-        })?;
-        let Some(last) = page.last() else { return Ok(hasher) };
-        next = last.seq.saturating_add(1).max(next.saturating_add(1));
-        work = tokio::task::spawn_blocking(move || hasher.take(&page));
+        if let Some(work) = work.take() {
+            work.await.map_err(|cause| ended(Some(cause)))?;
+        }
+        if page.is_empty() {
+            break;
+        }
+        // In a table that somebody has made anew it may be the number of no entry.
+        let last = page.iter().rev().map(|row| row.seq).find(|seq| *seq < until);
+        next = last.map_or(next, |seq| seq.saturating_add(1)).max(next.saturating_add(1));
+        let hasher = Arc::clone(&hasher);
+        work = Some(tokio::task::spawn_blocking(move || take_all(&hasher, &page)));
+    }
+    if let Some(work) = work {
+        work.await.map_err(|cause| ended(Some(cause)))?;
+    }
+    let hasher = Arc::into_inner(hasher).ok_or_else(|| ended(None))?;
+    Ok(hasher.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn take_all(hasher: &Mutex<Hasher>, rows: &[StoredRow]) {
+    let mut hasher = lock(hasher);
+    for found in rows {
+        hasher.take(found.seq, found.row.as_ref().map(columns).as_ref());
     }
 }
 
@@ -189,7 +228,7 @@ impl Chunk {
             (Source::Leaves, over(&self.stored)),
             (Source::Tiles, tiles()),
             (Source::Node, node()),
-            (Source::Rows, over(&self.computed)),
+            (Source::Rows, if self.computed == self.stored { None } else { over(&self.computed) }),
             (Source::Head, head.cloned()),
         ] {
             let is_new = |frontier: &Frontier| found.iter().all(|(_, known)| known != frontier);

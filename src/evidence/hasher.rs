@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use super::layout::{Layout, Span, absent};
-use crate::ledger::{Hash, Leaf, Seeds, SeedsInOrder};
-use crate::store::{StoredRow, columns};
+use crate::ledger::{Columns, Hash, Leaf, Seeds, SeedsInOrder};
 
 /// The most attempts to find out that an entry was moved, in one range. Each costs some thirty hashes.
 const MOST_ATTEMPTS: u32 = 20_000;
@@ -35,7 +34,7 @@ impl RowState {
     }
 }
 
-/// Takes the rows of a range, page by page in the order of `seq`.
+/// Takes the rows of a range in the order of `seq`.
 #[derive(Debug)]
 pub(super) struct Hasher {
     pub(super) range: Range<u64>,
@@ -47,6 +46,9 @@ pub(super) struct Hasher {
     pub(super) moved: Vec<(u64, u64)>,
     /// A `seq` for each row that is there a second time.
     pub(super) doubled: Vec<u64>,
+    /// For each row whose number is no integer, the `seq` of the row before it.
+    pub(super) unnumbered: Vec<u64>,
+    last: u64,
     /// The least and the greatest `ts` of the rows of each span.
     pub(super) times: Vec<Option<(i64, i64)>>,
     /// The number of entries `audit.gap`.
@@ -65,11 +67,12 @@ impl Hasher {
         let is_absent = |stored: &Option<Hash>| *stored == Some(absent);
         let state = |stored| if is_absent(stored) { RowState::Absent } else { RowState::Missing };
         Self {
-            range,
             states: layout.stored.iter().map(state).collect(),
             computed: layout.stored.iter().map(|stored| stored.filter(|_| is_absent(stored))).collect(),
             moved: Vec::new(),
             doubled: Vec::new(),
+            unnumbered: Vec::new(),
+            last: range.start,
             times: vec![None; layout.spans.len()],
             gaps: 0,
             leaf: Leaf::new(),
@@ -78,21 +81,23 @@ impl Hasher {
             shift: 1,
             attempts: 0,
             layout,
+            range,
         }
     }
 
-    pub(super) fn take(mut self, rows: &[StoredRow]) -> Self {
-        for row in rows {
-            if let Ok(seq) = u64::try_from(row.seq)
-                && self.range.contains(&seq)
-            {
+    /// Takes the next row. `row` is `None` if a column has what no entry can have there.
+    pub(super) fn take(&mut self, seq: i64, row: Option<&Columns<'_>>) {
+        match u64::try_from(seq) {
+            Ok(seq) if self.range.contains(&seq) => {
+                self.last = seq;
                 self.take_one(seq, row);
             }
+            _ if self.unnumbered.last() == Some(&self.last) => {}
+            _ => self.unnumbered.push(self.last),
         }
-        self
     }
 
-    fn take_one(&mut self, seq: u64, found: &StoredRow) {
+    fn take_one(&mut self, seq: u64, row: Option<&Columns<'_>>) {
         let Ok(place) = usize::try_from(seq - self.range.start) else { return };
         match self.states.get(place) {
             Some(RowState::Missing) => {}
@@ -102,13 +107,13 @@ impl Hasher {
         while self.layout.spans.get(self.span).is_some_and(|span| span.range.end <= seq) {
             (self.span, self.seeds) = (self.span + 1, None);
         }
-        let Some(row) = &found.row else { return self.set(place, RowState::Unreadable) };
-        self.gaps += u64::from(&*row.action == "audit.gap");
+        let Some(row) = row else { return self.set(place, RowState::Unreadable) };
+        self.gaps += u64::from(row.action == "audit.gap");
         if let Some(times) = self.times.get_mut(self.span) {
             let (least, greatest) = times.unwrap_or((row.ts, row.ts));
             *times = Some((least.min(row.ts), greatest.max(row.ts)));
         }
-        let Some(leaf) = self.leaf_of(seq, found) else { return self.set(place, RowState::Unchecked) };
+        let Some(leaf) = self.leaf_of(seq, row) else { return self.set(place, RowState::Unchecked) };
         if let Some(computed) = self.computed.get_mut(place) {
             *computed = Some(leaf);
         }
@@ -117,7 +122,7 @@ impl Hasher {
             Some(stored) if stored == leaf => self.set(place, RowState::Same),
             Some(_) => {
                 self.set(place, RowState::Differs);
-                self.look_beside(seq, found);
+                self.look_beside(seq, row);
             }
         }
     }
@@ -129,21 +134,20 @@ impl Hasher {
     }
 
     /// The leaf of a row at its own place, whose span is the present one.
-    fn leaf_of(&mut self, seq: u64, found: &StoredRow) -> Option<Hash> {
+    fn leaf_of(&mut self, seq: u64, row: &Columns<'_>) -> Option<Hash> {
         let span = self.layout.spans.get(self.span)?;
         let (committed, root) = (span.committed(seq)?, span.seed?);
         let at = seq.checked_sub(span.first)?;
         let (seeds, next) = self.seeds.get_or_insert_with(|| (Seeds::of_root(root).iter(), 0));
         let (_, seed) = seeds.nth(usize::try_from(at.checked_sub(*next)?).ok()?)?;
         *next = at + 1;
-        let columns = columns(found.row.as_ref()?);
-        self.leaf.prepare(&columns, &seed);
-        Some(self.leaf.finish(&columns, &committed))
+        self.leaf.prepare(row, &seed);
+        Some(self.leaf.finish(row, &committed))
     }
 
     /// Looks whether the row is the entry that belongs beside it: if one entry was removed and those after it renumbered,
     /// that is so for all of these.
-    fn look_beside(&mut self, seq: u64, found: &StoredRow) {
+    fn look_beside(&mut self, seq: u64, row: &Columns<'_>) {
         for shift in [self.shift, 1, -1] {
             let Some(belongs) = seq.checked_add_signed(shift).filter(|seq| self.range.contains(seq)) else {
                 continue;
@@ -152,7 +156,7 @@ impl Hasher {
                 return;
             }
             self.attempts += 1;
-            if self.is_leaf_of(belongs, found) {
+            if self.is_leaf_of(belongs, row) {
                 self.shift = shift;
                 return self.moved.push((seq, belongs));
             }
@@ -160,26 +164,24 @@ impl Hasher {
     }
 
     /// Whether the row, if it stood at this `seq`, had the leaf hash that is stored there.
-    fn is_leaf_of(&mut self, seq: u64, found: &StoredRow) -> bool {
+    fn is_leaf_of(&mut self, seq: u64, row: &Columns<'_>) -> bool {
         let spans = &self.layout.spans;
         let span = spans.get(spans.partition_point(|span| span.range.end <= seq));
         let stored = usize::try_from(seq - self.range.start).ok();
         let stored = stored.and_then(|place| self.layout.stored.get(place).copied().flatten());
         match (span, stored) {
-            (Some(span), Some(stored)) => is_leaf(span, seq, found, &stored),
+            (Some(span), Some(stored)) => is_leaf(span, seq, row, &stored),
             _ => false,
         }
     }
 }
 
 /// Whether the row, if it stood at this `seq` of the span, had this leaf hash.
-pub(super) fn is_leaf(span: &Span, seq: u64, found: &StoredRow, stored: &Hash) -> bool {
+pub(super) fn is_leaf(span: &Span, seq: u64, row: &Columns<'_>, stored: &Hash) -> bool {
     let place = seq.checked_sub(span.first).and_then(|place| u32::try_from(place).ok());
     let seed = place.and_then(|place| Seeds::of_root(span.seed?).get(place));
-    match (seed, span.committed(seq), &found.row) {
-        (Some(seed), Some(committed), Some(row)) => {
-            Leaf::of(&columns(row), &committed, &seed).hash() == *stored
-        }
+    match (seed, span.committed(seq)) {
+        (Some(seed), Some(committed)) => Leaf::of(row, &committed, &seed).hash() == *stored,
         _ => false,
     }
 }

@@ -9,7 +9,7 @@ use super::{
     layout::{Layout, lay_out},
 };
 use crate::error::AuditError;
-use crate::store::{Evidence, StoredRow};
+use crate::store::{Evidence, StoredRow, columns};
 
 /// The most entries of which each is tried at the place of each other.
 const MOST: usize = 128;
@@ -81,12 +81,13 @@ async fn load(evidence: &dyn Evidence, ledger: &str, seq: i64) -> Result<Place, 
 fn pairs(places: &[Place]) -> Vec<(i64, u64)> {
     let mut found = Vec::new();
     for from in places {
-        let Some(row) = &from.row else { continue };
+        let Some(row) = from.row.as_ref().and_then(|found| found.row.as_ref()) else { continue };
+        let row = columns(row);
         let belongs = |to: &&Place| {
             let (span, stored) = (to.layout.spans.first(), to.layout.stored.first().copied().flatten());
             match (span, stored) {
                 (Some(span), Some(stored)) if to.seq != from.seq => {
-                    is_leaf(span, to.seq.cast_unsigned(), row, &stored)
+                    is_leaf(span, to.seq.cast_unsigned(), &row, &stored)
                 }
                 _ => false,
             }

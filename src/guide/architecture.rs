@@ -61,8 +61,8 @@
 //! - The tree over a ledger's entries is made of what is stored, in the transaction that stores it. Nothing fails because of it:
 //!   what cannot be added to it is committed without.
 //! - The bytes of `ledger` are for ever: a change of them is a new version beside the old one.
-//! - Only `layer`, `log` and `testing` name `tracing_subscriber`. Only `store` names `sqlx`. Only `platform` has `unsafe` and
-//!   code for one operating system.
+//! - Only `layer`, `log` and `testing` name `tracing_subscriber`. Only `store` names `sqlx`, and one file of
+//!   `platform` that reads SQLite's rows where they lie. Only `platform` has `unsafe` and code for one operating system.
 //! - `layer` and `engine` never emit events under the audit target, and hold no lock while the application's code runs.
 //! - `store/sqlite` and `store/postgres` do not know each other. Their files have the same names, and what they share
 //!   (contracts and pure algorithms) is in `store/`. Each has its own literal SQL.

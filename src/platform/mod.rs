@@ -10,6 +10,7 @@
 //! | `file_system` | recognises file systems whose locks not everybody sees, and those that do not last; says how much room there is |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
 //! | `identity` | tells whether a path still names an open file, whether two name the same, and whether that was changed |
+//! | `in_place` | reads rows of SQLite where they lie |
 //! | `origin` | tells which process this is, and whether another one is dead |
 //! | `random` | random bits, which a forked child does not share with its parent |
 //! | `runtime` | blocks a thread on a future, wherever the thread is |
@@ -27,6 +28,8 @@ mod file_system;
 mod fork;
 #[cfg(feature = "_sqlite")]
 mod identity;
+#[cfg(feature = "_sqlite")]
+mod in_place;
 mod origin;
 mod random;
 mod runtime;
@@ -47,6 +50,8 @@ pub(crate) use file_system::{is_mounted_alone, passing_file_system};
 pub(crate) use fork::Process;
 #[cfg(feature = "_sqlite")]
 pub(crate) use identity::{FileIdentity, FileLook, is_same_file, real_path};
+#[cfg(feature = "_sqlite")]
+pub(crate) use in_place::{InPlace, rows_in_place};
 pub(crate) use origin::Origin;
 pub(crate) use random::{random, secret};
 pub(crate) use runtime::*;

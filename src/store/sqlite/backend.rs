@@ -9,7 +9,7 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
 
 use super::{
-    by_time, counts, evidence, indexes, migrate, open, plan, quarantine, read, recorded_reads,
+    by_time, counts, evidence, in_place, indexes, migrate, open, plan, quarantine, read, recorded_reads,
     source::{Source, Sqlite},
 };
 use crate::entry::{LedgerRow, Row};
@@ -21,7 +21,7 @@ use crate::store::{
     Appender, Backend, Evidence, Found, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
     QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys,
     backend::{Groups, Indexes},
-    evidence::StoredRows,
+    evidence::{StoredRows, TakeRow},
 };
 
 impl Backend for Sqlite {
@@ -231,6 +231,15 @@ impl Evidence for Sqlite {
         most: u32,
     ) -> BoxFuture<'a, Result<StoredRows, AuditError>> {
         Box::pin(evidence::rows(self, range, most))
+    }
+
+    fn rows_in_place<'a>(
+        &'a self,
+        _: &'a str,
+        range: Range<i64>,
+        take: TakeRow,
+    ) -> BoxFuture<'a, Result<i64, AuditError>> {
+        Box::pin(in_place::rows(self, range, take))
     }
 
     fn beyond<'a>(

@@ -30,6 +30,7 @@
 //! | `counts.rs` | counts entries by what they have in common |
 //! | `by_time.rs` | queries and exports in the order of time, window by window |
 //! | `evidence.rs` | reads what proves the ledger, whatever its tables hold |
+//! | `in_place.rs` | hands over entries where they lie, to whoever computes their leaves |
 //! | `rows.rs` | the columns of an entry, and an entry from them |
 //! | `private.rs` | a database of this process alone, for entries that are read from elsewhere |
 //! | `recorded_reads.rs` | the record of who read the log |
@@ -55,6 +56,7 @@ mod fields;
 mod files;
 mod guard;
 mod hold;
+mod in_place;
 mod indexes;
 mod insert;
 mod kept;
