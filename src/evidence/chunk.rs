@@ -19,11 +19,10 @@ use crate::ledger::{Columns, Frontier, Hash};
 use crate::platform::lock;
 use crate::store::{Evidence, StoredRow, columns};
 
-/// The entries of a range, which begins at a multiple of it.
-pub(super) const CHUNK: u64 = 1 << 16;
-
-/// The level of the node over a whole range, and of those over 256 entries.
+/// The level of the node over a whole range, which has 65 536 entries and begins at a multiple of that.
 pub(super) const OVER_CHUNK: u8 = 16;
+
+/// The level of the nodes over 256 entries, the lowest that is stored.
 pub(super) const OVER_TILE: u8 = 8;
 
 /// The entries below one node of the lowest stored level.
@@ -55,6 +54,8 @@ pub(super) struct OverChunk(pub(super) Option<Hash>);
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) range: Range<u64>,
+    /// The level of the node over a whole range.
+    pub(super) level: u8,
     /// Where the tree ends in the range.
     pub(super) tree_until: u64,
     pub(super) spans: Vec<Span>,
@@ -72,12 +73,13 @@ pub(super) struct Chunk {
     pub(super) node: Option<OverChunk>,
 }
 
-/// Reads a range of a ledger whose tree ends at `tree_until`.
+/// Reads a range of a ledger whose tree ends at `tree_until`. `level` is that of the node over a whole range.
 pub(super) async fn read(
     evidence: &dyn Evidence,
     ledger: &str,
     range: Range<u64>,
     tree_until: u64,
+    level: u8,
 ) -> Result<Chunk, AuditError> {
     let tree_until = tree_until.clamp(range.start, range.end);
     let seqs = signed(range.start)..signed(range.end);
@@ -92,9 +94,10 @@ pub(super) async fn read(
     let found: BTreeMap<_, _> =
         evidence.nodes(ledger, OVER_TILE, indexes.clone()).await?.into_iter().collect();
     let tiles = indexes.map(|index| found.get(&index).copied().flatten()).collect();
-    let node = if tree_until - range.start == CHUNK {
-        let index = signed(range.start / CHUNK);
-        let found = evidence.nodes(ledger, OVER_CHUNK, index..index + 1).await?;
+    // Of the levels between those that are stored there is none.
+    let node = if tree_until - range.start == 1 << level && level.is_multiple_of(OVER_TILE) {
+        let index = signed(range.start >> level);
+        let found = evidence.nodes(ledger, level, index..index + 1).await?;
         Some(OverChunk(found.first().and_then(|(_, hash)| *hash)))
     } else {
         None
@@ -111,6 +114,7 @@ pub(super) async fn read(
     }));
     Ok(Chunk {
         range,
+        level,
         tree_until,
         spans: hashed.layout.spans,
         stored: hashed.layout.stored,
@@ -222,7 +226,8 @@ impl Chunk {
             }
             Some(frontier)
         };
-        let node = || full(OVER_CHUNK, &self.node?.0?).filter(|_| until - self.range.start == CHUNK);
+        let node =
+            || full(self.level, &self.node?.0?).filter(|_| until - self.range.start == 1 << self.level);
         let mut found: Vec<(Source, Frontier)> = Vec::new();
         for (source, frontier) in [
             (Source::Leaves, over(&self.stored)),

@@ -21,7 +21,7 @@ const MOST_FOREIGN: u32 = 1000;
 
 impl Run {
     /// Leads the ranges to the anchors, and says what was found.
-    pub(super) async fn conclude(mut self, plan: &Plan<'_>) -> Result<Verified, AuditError> {
+    pub(super) async fn conclude(&mut self, plan: &Plan<'_>) -> Result<Verified, AuditError> {
         let mut wrong = plan.ends.finding();
         let outcome = self.lead(plan, &mut wrong).await?;
         for index in 0..self.course.parts.len() {
@@ -31,7 +31,16 @@ impl Run {
                 part.findings = judge(&chunk, Some(&authority));
             }
         }
-        let state = self.state(plan);
+        let mut state = self.state(plan);
+        if let Some(state) = &mut state {
+            // What the checkpoints lead to, where leaf hashes were changed.
+            let right = self.course.frontier(state.size());
+            state.frontier = right.unwrap_or_else(|| state.frontier.clone());
+            // The next run may have the state alone, without the checkpoint by which these were found.
+            let new = outcome.findings.iter().filter(|found| !state.findings.contains(found)).cloned();
+            let new: Vec<Finding> = new.collect();
+            state.findings.extend(new);
+        }
         self.findings
             .extend(self.course.parts.iter_mut().flat_map(|part| std::mem::take(&mut part.findings)));
         self.findings.extend(plan.ends.findings.iter().cloned());
@@ -43,7 +52,8 @@ impl Run {
         findings.extend(wrong);
         cut_off(&mut findings, plan);
         findings.extend(self.information(plan, outcome.held).await?);
-        findings.sort_by_key(|found| (found.kind.is_information(), found.from, found.kind));
+        findings.sort_by_key(|found| (found.kind.is_information(), found.from, found.kind, found.until));
+        findings.dedup();
         let mut findings = joined(findings);
         let more = findings.len().saturating_sub(MOST_FINDINGS);
         findings.truncate(MOST_FINDINGS);

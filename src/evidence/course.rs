@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use super::{
     anchor::Anchor,
-    chunk::{CHUNK, Chunk, OVER_CHUNK, OVER_TILE, Source, frontier_over},
+    chunk::{Chunk, OVER_TILE, Source, frontier_over},
     finding::Finding,
     search::choose,
 };
@@ -80,6 +80,8 @@ impl Part {
 pub(super) struct Course {
     /// The right edge of the tree before the first range.
     pub(super) base: Frontier,
+    /// The level of the node over a whole range.
+    level: u8,
     pub(super) parts: Vec<Part>,
     /// The chosen candidate of each range, at its end.
     chosen: Vec<usize>,
@@ -95,8 +97,8 @@ pub(super) enum Led {
 }
 
 impl Course {
-    pub(super) fn from(base: Frontier) -> Self {
-        Self { base, ..Self::default() }
+    pub(super) fn from(base: Frontier, level: u8) -> Self {
+        Self { base, level, ..Self::default() }
     }
 
     pub(super) fn add(&mut self, part: Part) {
@@ -165,28 +167,30 @@ impl Course {
         self.lead(anchor.size(), anchor.root(), settled)
     }
 
-    /// The nodes over several ranges that must be stored, by their level, beginning with that over 256 ranges.
+    /// The nodes over several ranges that must be stored, by their level.
     pub(super) fn upper_nodes(&self) -> Vec<(u8, BTreeMap<u64, Hash>)> {
         let root = |(index, part): (usize, &Part)| {
             let (_, frontier) = part.end.get(*self.chosen.get(index)?).or(part.end.first())?;
-            (frontier.size() == CHUNK).then(|| (part.range.start / CHUNK, frontier.root()))
+            (frontier.size() == 1 << self.level).then(|| (part.range.start >> self.level, frontier.root()))
         };
         let mut below: BTreeMap<u64, Hash> = self.parts.iter().enumerate().filter_map(root).collect();
-        let mut found = Vec::new();
-        for level in (OVER_CHUNK + OVER_TILE..64).step_by(8) {
+        let (mut found, mut reached) = (Vec::new(), self.level);
+        let first = (self.level / OVER_TILE + 1) * OVER_TILE;
+        for level in (first..64).step_by(OVER_TILE.into()) {
+            let fan = 1_u64 << (level - reached);
             let groups: Vec<u64> =
-                below.keys().filter(|index| *index % 256 == 0).map(|index| index / 256).collect();
+                below.keys().filter(|index| *index % fan == 0).map(|index| index / fan).collect();
             let over = |group: u64| {
                 let hashes: Vec<Hash> =
-                    below.range(group * 256..(group + 1) * 256).map(|(_, hash)| *hash).collect();
-                (hashes.len() == 256).then(|| (group, frontier_over(&hashes).root()))
+                    below.range(group * fan..(group + 1) * fan).map(|(_, hash)| *hash).collect();
+                (hashes.len() as u64 == fan).then(|| (group, frontier_over(&hashes).root()))
             };
             let above: BTreeMap<u64, Hash> = groups.into_iter().filter_map(over).collect();
             if above.is_empty() {
                 break;
             }
             found.push((level, above.clone()));
-            below = above;
+            (below, reached) = (above, level);
         }
         found
     }

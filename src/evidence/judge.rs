@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    chunk::{CHUNK, Chunk, TILE, frontier_over},
+    chunk::{Chunk, TILE, frontier_over},
     finding::{Finding, FindingKind},
     hasher::RowState,
     layout::Span,
@@ -151,7 +151,7 @@ impl Judge<'_> {
         if let (Some(node), Some(right)) = (self.chunk.node, right)
             && node.0 != Some(frontier_over(&right).root())
         {
-            let range = self.chunk.range.start..self.chunk.range.start + CHUNK;
+            let range = self.chunk.range.start..self.chunk.range.start + (1 << self.chunk.level);
             let text = if node.0.is_some() {
                 "the node over these 65536 entries is not what they fold to"
             } else {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     anchor::Anchor,
-    chunk::{self, CHUNK, Chunk, signed},
+    chunk::{self, Chunk, signed},
     course::Part,
     ends::Ends,
     judge::{Edge, edges, judge},
@@ -17,8 +17,8 @@ use crate::ledger::{Frontier, ProofShape, Seeds, Subtree, verify_consistency};
 use crate::store::Evidence;
 
 /// The part of a tree's right edge that is in its last range, with the size of the tree.
-pub(super) fn local(frontier: &Frontier) -> Option<(u64, Frontier)> {
-    let size = frontier.size() % CHUNK;
+pub(super) fn local(frontier: &Frontier, level: u8) -> Option<(u64, Frontier)> {
+    let size = frontier.size() % (1 << level);
     let first = frontier.peaks().len().checked_sub(size.count_ones() as usize)?;
     let local = Frontier::from_bytes(size, frontier.peaks().get(first..)?.as_flattened()).ok()?;
     (size > 0).then_some((frontier.size(), local))
@@ -28,6 +28,8 @@ pub(super) fn local(frontier: &Frontier) -> Option<(u64, Frontier)> {
 pub(super) struct Plan<'a> {
     pub(super) evidence: &'a dyn Evidence,
     pub(super) ledger: String,
+    /// The level of the node over a whole range.
+    pub(super) level: u8,
     pub(super) ends: Ends,
     pub(super) anchors: Vec<Anchor>,
     /// The sizes of anchors and of the head's tree.
@@ -47,7 +49,7 @@ pub(super) struct Looked {
 
 impl Plan<'_> {
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Chunk, AuditError> {
-        chunk::read(self.evidence, &self.ledger, range, self.ends.tree_until).await
+        chunk::read(self.evidence, &self.ledger, range, self.ends.tree_until, self.level).await
     }
 
     /// Reads a range, and once more if something is wrong there.
@@ -67,6 +69,26 @@ impl Plan<'_> {
         })
     }
 
+    /// The batch that reaches over the beginning of the first range, as far as its entries are before it: an earlier run has
+    /// judged these, and only all together say whether the times of the batch are right.
+    pub(super) async fn edge_before(&self, base: u64, first: &[Edge]) -> Result<Option<Edge>, AuditError> {
+        let over = first.iter().map(|edge| edge.range.start).find(|start| *start < base);
+        let (start, mut edge) = (over.unwrap_or(base), None::<Edge>);
+        let mut at = start;
+        while at < base {
+            let until = base.min(at + (1 << self.level));
+            let chunk = self.read(at..until).await?;
+            for next in edges(&chunk).into_iter().filter(|edge| edge.range.start == start) {
+                match &mut edge {
+                    Some(edge) => edge.join(&next),
+                    None => edge = Some(next),
+                }
+            }
+            at = until;
+        }
+        Ok(edge)
+    }
+
     /// The next range to read, from `at` on, and the entries before it of which there is nothing at all.
     pub(super) async fn next(&self, at: u64) -> Result<Option<(Range<u64>, Range<u64>)>, AuditError> {
         if at >= self.ends.until {
@@ -74,14 +96,14 @@ impl Plan<'_> {
         }
         let first = self.evidence.first_from(&self.ledger, signed(at)).await?;
         let begins = match first.and_then(|first| u64::try_from(first).ok()) {
-            Some(first) if first - at > u64::from(Seeds::MOST_ENTRIES) => first - first % CHUNK,
+            Some(first) if first - at > u64::from(Seeds::MOST_ENTRIES) => first - first % (1 << self.level),
             None if at >= self.ends.known_until => self.ends.until,
             _ => at,
         };
         if begins >= self.ends.until {
             return Ok(Some((at..self.ends.until, self.ends.until..self.ends.until)));
         }
-        Ok(Some((at..begins, begins..(begins + CHUNK).min(self.ends.until))))
+        Ok(Some((at..begins, begins..(begins + (1 << self.level)).min(self.ends.until))))
     }
 
     /// The root over a full subtree, by the stored nodes or leaf hashes.

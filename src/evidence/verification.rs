@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{anchor::Anchor, state::VerifyState};
+use super::{anchor::Anchor, chunk::OVER_CHUNK, state::VerifyState};
 
 /// Against what a ledger is verified, and how: see [`AuditReader::verify`](crate::AuditReader::verify).
 ///
@@ -19,6 +19,8 @@ pub struct Verification {
     pub(super) state: Option<VerifyState>,
     pub(super) whole: bool,
     pub(super) jobs: usize,
+    /// The level of the node over a range.
+    pub(super) level: u8,
     pub(super) on_progress: Box<dyn FnMut(VerifyProgress) + Send>,
     pub(super) on_state: Box<dyn FnMut(&VerifyState) + Send>,
 }
@@ -42,6 +44,7 @@ impl Verification {
             state: None,
             whole: false,
             jobs,
+            level: OVER_CHUNK,
             on_progress: Box::new(|_| ()),
             on_state: Box::new(|_| ()),
         }
@@ -58,8 +61,9 @@ impl Verification {
         self
     }
 
-    /// Continues where an earlier run has ended, which is an anchor too: only what was committed since is read, and up to 65 535
-    /// entries before it.
+    /// Continues where an earlier run has ended or was interrupted, which is an anchor too: only what was committed since is read,
+    /// and up to 65 535 entries before it. What earlier runs have found is told again. If a checkpoint contradicts the state,
+    /// everything is read, and the state does not count.
     pub fn state(self, state: VerifyState) -> Self {
         Self { state: Some(state), ..self }
     }
@@ -69,10 +73,19 @@ impl Verification {
         Self { whole: true, ..self }
     }
 
-    /// How many ranges of 65 536 entries are read at the same time, each on a connection of its own. Default: the number of
-    /// cores, at most 4, which is also the most. Each takes some 20 MiB at most.
+    /// How many ranges of 65 536 entries are read at the same time, each on a connection and a thread of its own. Default: the
+    /// number of cores, at most 4, which is also the most. Each takes some 20 MiB at most.
     pub fn jobs(self, jobs: usize) -> Self {
         Self { jobs: jobs.clamp(1, 4), ..self }
+    }
+
+    /// Ranges of this many entries, a power of two from 512 to 65 536, so that a small ledger in a test has several.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn ranges_of(self, entries: u64) -> Self {
+        let level =
+            u8::try_from(entries.trailing_zeros()).map_or(OVER_CHUNK, |level| level.clamp(9, OVER_CHUNK));
+        Self { level, ..self }
     }
 
     /// Calls this after each range.

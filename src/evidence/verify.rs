@@ -4,8 +4,8 @@ use serde_json::Map;
 
 use super::{
     anchor::Anchor,
-    chunk::CHUNK,
     ends::Ends,
+    finding::{Finding, FindingKind},
     plan::{Plan, local},
     run::Run,
     state::VerifyState,
@@ -21,7 +21,7 @@ impl AuditReader {
     /// Verifies the ledger: reads every entry, computes its leaf again, and leads all of them to the roots of what was kept outside
     /// of the database. It reads only, repairs nothing, and goes on whatever it finds.
     ///
-    /// Ranges of 65 536 entries are read in parallel. Memory does not grow with the ledger. Writers may go on meanwhile: what
+    /// Ranges of 65 536 entries are read side by side. Memory does not grow with the ledger. Writers may go on meanwhile: what
     /// they commit is not looked at. What is not as it should be is read once more before it is told.
     ///
     /// ```
@@ -50,6 +50,23 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing. What was verified until then is in the last state that
     /// [`on_state`](Verification::on_state) was given.
     pub async fn verify(&self, verification: Verification) -> Result<Verified, AuditError> {
+        let (mut verified, verification) = self.verified_by(verification).await?;
+        let is_contradicted =
+            |found: &Finding| matches!(found.kind, FindingKind::Forked | FindingKind::RolledBack);
+        if verification.state.is_some()
+            && !verification.anchors.is_empty()
+            && verified.findings().iter().any(is_contradicted)
+        {
+            // An interrupted run leaves a state before it holds it against the checkpoints.
+            let verification = Verification { state: None, ..verification };
+            (verified, _) = self.verified_by(verification).await?;
+        }
+        self.recording("verify", Map::new()).record_answer(verified.entries()).await?;
+        Ok(verified)
+    }
+
+    /// Verifies the ledger once, and returns what it was to be verified by.
+    async fn verified_by(&self, verification: Verification) -> Result<(Verified, Verification), AuditError> {
         let evidence = self.store.backend().evidence()?;
         let ledger = self.ledger.clone();
         let head = evidence.head(&ledger).await?;
@@ -63,16 +80,16 @@ impl AuditReader {
         }
         let ends = Ends::of(&head, &anchors);
         let base = base(&verification, &ends);
+        let level = verification.level;
         let mut sizes: Vec<u64> = anchors.iter().map(Anchor::size).collect();
         sizes.extend(ends.frontier.as_ref().map(Frontier::size));
         sizes.sort_unstable();
-        let plan =
-            Plan { evidence, ledger, head: ends.frontier.as_ref().and_then(local), ends, anchors, sizes };
-        let mut run = Run { verification, findings: Vec::new(), ..Run::from(base) };
+        let head = ends.frontier.as_ref().and_then(|frontier| local(frontier, level));
+        let plan = Plan { evidence, ledger, level, head, ends, anchors, sizes };
+        let mut run = Run { verification, findings: Vec::new(), ..Run::from(base, level) };
         run.go(&plan).await?;
         let verified = run.conclude(&plan).await?;
-        self.recording("verify", Map::new()).record_answer(verified.entries()).await?;
-        Ok(verified)
+        Ok((verified, run.verification))
     }
 }
 
@@ -86,7 +103,7 @@ fn base(verification: &Verification, ends: &Ends) -> Frontier {
     let Some(state) = verification.state.as_ref().filter(|_| !verification.whole) else {
         return Frontier::new();
     };
-    let size = state.size() - state.size() % CHUNK;
+    let size = state.size() - state.size() % (1 << verification.level);
     let peaks = state.frontier.peaks().get(..size.count_ones() as usize).unwrap_or_default();
     let base = Frontier::from_bytes(size, peaks.as_flattened()).ok();
     base.filter(|base| base.size() <= ends.tree_until).unwrap_or_default()

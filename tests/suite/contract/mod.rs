@@ -22,6 +22,9 @@ macro_rules! suite {
         mod indexes {
             include!("indexes.rs");
         }
+        mod large_ledger {
+            include!("large_ledger.rs");
+        }
         mod meaning {
             include!("meaning.rs");
         }
