@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tracing::{Dispatch, dispatcher, info};
-use tracing_audit::{AuditEntry, AuditLog, Integrity, Store, WhenFull, evidence::Verification};
+use tracing_audit::{AuditEntry, AuditLog, AuditReader, Integrity, Store, WhenFull, evidence::Verification};
 use tracing_subscriber::{prelude::*, registry};
 use uuid::Uuid;
 
@@ -119,6 +119,48 @@ fn compare(database: &str, members: u64, goal: &str, store: impl Fn(&TempDir) ->
         }
     }
     common::ratio(&format!("{without}, one entry"), &format!("{with}, one entry"), ">= 0.95");
+}
+
+/// Says which database a process of its own verifies, whose memory is measured.
+const VERIFIED: &str = "TRACING_AUDIT_BENCH_VERIFIED";
+
+fn store_at(db: &str) -> Store {
+    #[cfg(feature = "postgres")]
+    if db.starts_with("postgres:") {
+        return Store::postgres(db).unwrap().into();
+    }
+    Store::sqlite(db).unwrap()
+}
+
+/// Verifies the database that the variable names, if there is one.
+pub(crate) fn verifies_alone() -> bool {
+    let Ok(db) = std::env::var(VERIFIED) else { return false };
+    let reader = AuditReader::new(store_at(&db));
+    assert!(reader.blocking().verify(Verification::of_itself()).unwrap().is_intact());
+    true
+}
+
+/// How fast a ledger of this many entries is verified, and in how much memory.
+pub(crate) fn large(entries: u64) {
+    let measure = |database: &str, db: Option<String>| {
+        let mut file = None;
+        let side = Side::new(format!("{database}, {entries} entries"), Integrity::Inline, |directory| {
+            let db = db.unwrap_or_else(|| directory.path().join("audit.db").to_str().unwrap().to_owned());
+            store_at(file.insert(db))
+        });
+        (0..entries / PART).for_each(|part| side.part(part * PART, 2));
+        drop(side.log.blocking().shutdown(Duration::from_secs(60)).unwrap());
+        let (before, began) = (cpu(), Instant::now());
+        side.verify();
+        let (took, rows) = (began.elapsed(), 5.0 * entries as f64);
+        let each = |time: Duration| common::show(time.as_secs_f64() / rows);
+        println!("{}: {} a row, {} of CPU", side.name, each(took), each(cpu() - before));
+        let most = common::most_memory(VERIFIED, file.unwrap().as_ref());
+        println!("{}: {:.1} MiB to verify it", side.name, most as f64 / f64::from(1 << 20));
+    };
+    measure("SQLite", None);
+    #[cfg(feature = "postgres")]
+    measure("PostgreSQL", Some(crate::support::postgres::server().create_database()));
 }
 
 pub(crate) fn run() {
