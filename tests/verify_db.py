@@ -9,7 +9,7 @@ It shares no code with the crate, and reads the whole ledger into memory. Its ou
     root       the root over them, in base64
     modified   numbers of entries that do not fit their leaf hash
     missing    numbers of entries that are gone
-    added      numbers of rows at no place of the ledger
+    added      numbers of rows at no place of the ledger, or where there was none when the tree was made
     batches    first numbers of batches that do not fit their entries
     nodes      [level, index] of nodes that are not what they are over
     head       whether the head is what the entries lead to
@@ -147,11 +147,13 @@ def main(path, checkpoints):
                 first + n for n, row in enumerate(there) if (row is None) == bool(len(seeds)) and (row or hashes[n] != ABSENT)]
             continue
         entries, writer, position, committed_at, least, greatest = batch
-        wrong = []
+        wrong, extra = [], []
         for place, (row, hash) in enumerate(zip(there, hashes)):
             if row is None:
                 if hash != ABSENT:
                     said["missing"].append(first + place)
+            elif hash == ABSENT:
+                extra.append(first + place)
             else:
                 try:
                     fits = leaf_of(fields_of(row, (writer, position, entries, committed_at), place), seed_of(seeds, place)) == hash
@@ -159,12 +161,13 @@ def main(path, checkpoints):
                     fits = False
                 if not fits:
                     wrong.append(first + place)
-        if len(wrong) > 1 and len(wrong) == sum(row is not None for row in there):
+        said["added"] += extra
+        if len(wrong) > 1 and len(wrong) == sum(row is not None for row in there) - len(extra):
             said["batches"].append(first)
         else:
             said["modified"] += wrong
         times = [row[2] for row in there if row is not None]
-        if not wrong and None not in there and (min(times), max(times)) != (least, greatest):
+        if not wrong and not extra and None not in there and (min(times), max(times)) != (least, greatest):
             said["batches"].append(first)
     # What is not in the tree yet has batches alone.
     said["batches"] += [first for first in batches if first < len(leaves)]

@@ -1,24 +1,23 @@
 //! Verification, as an operator runs it; and a second program that must agree.
 
 use std::{
-    path::Path,
-    process::{Command, Output},
+    cell::Cell,
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
 };
 
-use serde_json::Value;
-use tracing_audit::{AuditReader, Integrity};
+use serde_json::{Value, json};
+use tracing_audit::{
+    AuditLog, AuditReader, Integrity,
+    evidence::{FindingKind, Verification},
+    ledger::Checkpoint,
+};
 
 use super::{command, filled, run};
-use crate::support::{self, entry, log, log_with, settle, store};
-
-/// What the program in Python says of a SQLite file.
-fn second(db: &str, anchors: &[&str]) -> Value {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/verify_db.py");
-    let output = Command::new("python3").arg(program).arg(db).args(anchors).output();
-    let output = output.expect("'python3' is needed: on Debian, 'apt-get install python3'");
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
-}
+use crate::support::{self, entry, log, log_with, settle, store, texts, this_test, wait_until};
 
 fn verify(db: &str, arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command(db).arg("verify").args(arguments).output().unwrap();
@@ -36,7 +35,7 @@ fn a_ledger_is_verified_against_what_was_kept_elsewhere() {
     assert_eq!((lines.len(), lines[1]), (3, "13"));
     let short = [lines[1], lines[2]].join(" ");
     let file = directory.join("kept");
-    std::fs::write(&file, &kept).unwrap();
+    fs::write(&file, &kept).unwrap();
     let file = file.to_str().unwrap();
 
     for arguments in [
@@ -75,7 +74,7 @@ fn a_ledger_is_verified_against_what_was_kept_elsewhere() {
     fixture.run("UPDATE tracing_audit_entries SET decision = 'allow' WHERE seq = 7");
     let (code, out, err) = verify(db, &["--checkpoint", file, "--quiet"]);
     assert_eq!((code, &*out), (1, "Modified 7: the entry is not as it was committed\n"));
-    assert!(err.contains("the ledger is not as it was: 1 findings"), "{err}");
+    assert!(err.contains("the ledger is not as it was: 1 finding\n"), "{err}");
     let (code, out, _) = verify(db, &["--checkpoint", file, "--format", "json"]);
     let said: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &said["intact"], &said["covered"]), (1, &false.into(), &13.into()));
@@ -83,7 +82,7 @@ fn a_ledger_is_verified_against_what_was_kept_elsewhere() {
         (&said["findings"][0]["finding"], &said["findings"][0]["from"]),
         (&"Modified".into(), &7.into())
     );
-    assert_eq!(second(db, &[&short])["modified"], serde_json::json!([7]));
+    assert_eq!(support::second_program(db, &[&short])["modified"], serde_json::json!([7]));
 }
 
 #[test]
@@ -100,7 +99,7 @@ fn an_incremental_run_begins_where_the_last_one_ended_and_keeps_what_it_found() 
     assert_eq!(verify(&fixture.db, &["--state", state]).0, 5);
     write(300);
     assert_eq!(verify(&fixture.db, &["--state", state]).0, 0);
-    let text = std::fs::read_to_string(state).unwrap();
+    let text = fs::read_to_string(state).unwrap();
     assert!(text.contains("\"size\":600"), "{text}");
     fixture.run("UPDATE tracing_audit_entries SET action = '' WHERE seq = 299");
     write(1);
@@ -108,66 +107,273 @@ fn an_incremental_run_begins_where_the_last_one_ended_and_keeps_what_it_found() 
         let (code, out, _) = verify(&fixture.db, &[&["--state", state], more].concat());
         assert!(code == 1 && out.starts_with("Modified 299: "), "{code} {out}");
     }
-    std::fs::write(state, "{}").unwrap();
+    fs::write(state, "{}").unwrap();
     let (code, _, err) = verify(&fixture.db, &["--state", state]);
     assert!(code == 2 && err.contains("remove it to begin again"), "{code} {err}");
 }
 
-#[test]
-fn a_second_program_agrees_on_ledgers_that_were_written_caught_up_and_changed() {
-    let off = log_with(|builder| builder.integrity(Integrity::Off));
-    (0..300).for_each(|n| off.log.writer().try_write(entry(n.to_string())).unwrap());
-    settle(&off.log.writer());
-    drop(off.log.blocking().shutdown(support::PATIENCE).unwrap());
-    // Somebody has removed one before there was a tree.
-    off.run("DELETE FROM tracing_audit_entries WHERE seq = 17");
-    let inline = support::open(Path::new(&off.db));
-    support::wait_until("the tree has caught up", || {
-        inline.reader().blocking().ledger_status().unwrap().tree_size == 300
-    });
-    (0..300).for_each(|n| inline.writer().try_write(entry(n.to_string())).unwrap());
-    settle(&inline.writer());
-    drop(inline.blocking().shutdown(support::PATIENCE).unwrap());
+/// A ledger that was written, caught up and killed, as files with nothing beside them.
+struct Ledgers {
+    /// The ledger with its first 150 entries, with 300, and with all of them.
+    files: [PathBuf; 3],
+    /// The checkpoints of the last two.
+    kept: [Checkpoint; 2],
+    directory: tempfile::TempDir,
+    copies: Cell<u32>,
+}
 
-    let reader = AuditReader::new(store(&off.db));
-    let checkpoint = reader.blocking().checkpoint().unwrap().to_string();
-    let mut lines = checkpoint.lines().skip(1);
-    let (size, root) = (lines.next().unwrap(), lines.next().unwrap());
-    let short = format!("{size} {root}");
-    let agree = |kind: &str, found: &[i64]| {
-        let said = second(&off.db, &[&short]);
-        let (code, out, err) = verify(&off.db, &["--checkpoint", &short, "--format", "json"]);
-        let own: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{err}"));
-        assert_eq!(own["intact"], said["intact"], "{own} {said}");
-        assert_eq!(i32::from(!own["intact"].as_bool().unwrap()), code);
-        if kind.is_empty() {
-            assert_eq!((&said["root"], &said["anchors"][0]), (&root.into(), &true.into()), "{said}");
-            assert!(own["intact"].as_bool().unwrap(), "{own}");
-        } else {
-            assert_eq!(said[kind], serde_json::json!(found), "{said}");
-            let named: Vec<i64> = own["findings"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .filter(|found| {
-                    !["NotCovered", "Losses", "WriterGap"].contains(&found["finding"].as_str().unwrap())
-                })
-                .map(|found| found["from"].as_i64().unwrap())
-                .collect();
-            assert_eq!(named, found, "{own}");
-        }
-    };
-    agree("", &[]);
-    off.run("CREATE TABLE kept AS SELECT * FROM tracing_audit_entries");
-    for (sql, kind, found) in [
-        ("UPDATE tracing_audit_entries SET ts = ts - 1 WHERE seq = 5", "modified", &[5][..]),
-        ("UPDATE tracing_audit_entries SET metadata = '{ }' WHERE seq = 299", "modified", &[299]),
-        ("DELETE FROM tracing_audit_entries WHERE seq = 599", "missing", &[599]),
-        ("UPDATE tracing_audit_entries SET action = 'x' WHERE seq IN (3, 400)", "modified", &[3, 400]),
-    ] {
-        off.run(sql);
-        agree(kind, found);
-        off.run("DELETE FROM tracing_audit_entries; INSERT INTO tracing_audit_entries SELECT * FROM kept");
+fn write(log: &AuditLog, count: u32) {
+    (0..count).for_each(|n| log.writer().try_write(entry(n.to_string())).unwrap());
+    settle(&log.writer());
+}
+
+/// Closes the log, and returns the checkpoint of its ledger once all of it is in the tree.
+fn closed(log: &AuditLog) -> Checkpoint {
+    let reader = log.reader();
+    wait_until("the tree has caught up", || {
+        let status = reader.blocking().ledger_status().unwrap();
+        status.tree_size == status.next_seq
+    });
+    let kept = reader.blocking().checkpoint().unwrap();
+    assert_eq!(log.blocking().shutdown(support::PATIENCE).unwrap().stats.pending, 0);
+    kept
+}
+
+impl Ledgers {
+    /// The last entries are those of the process that runs this test again, which is killed amid them.
+    fn new(test: &str) -> Self {
+        let off = log_with(|builder| builder.integrity(Integrity::Off));
+        let (db, directory) = (PathBuf::from(&off.db), off.directory);
+        let files = ["earlier.db", "later.db", "whole.db"].map(|name| directory.path().join(name));
+        write(&off.log, 150);
+        // Somebody has removed one before there was a tree.
+        support::run(&off.db, "DELETE FROM tracing_audit_entries WHERE seq = 17");
+        assert_eq!(off.log.blocking().shutdown(support::PATIENCE).unwrap().stats.pending, 0);
+        closed(&support::open(&db));
+        fs::copy(&db, &files[0]).unwrap();
+        let inline = support::open(&db);
+        write(&inline, 150);
+        let later = closed(&inline);
+        fs::copy(&db, &files[1]).unwrap();
+
+        let mut child =
+            support::again(test).env(DB, &db).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines().any(|line| line.unwrap() == WRITTEN);
+        assert!(said, "the child has written");
+        std::thread::sleep(Duration::from_millis(fastrand::u64(0..30)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let last = support::open(&db);
+        last.blocking().recovered(support::PATIENCE).unwrap();
+        settle(&last.writer());
+        let whole = closed(&last);
+        assert!(whole.size() >= 350, "{whole:?}");
+        fs::copy(&db, &files[2]).unwrap();
+        Self { files, kept: [later, whole], directory, copies: Cell::default() }
     }
-    agree("", &[]);
+
+    /// One of the ledgers, and what was done to it.
+    fn copy(&self, number: usize, sql: &str) -> String {
+        self.copies.set(self.copies.get() + 1);
+        let file = self.directory.path().join(format!("copy-{}.db", self.copies.get()));
+        fs::copy(&self.files[number], &file).unwrap();
+        let db = file.to_str().unwrap();
+        // What is changed here need not survive a loss of power.
+        support::run(db, format!("PRAGMA synchronous = OFF; {sql}"));
+        db.to_owned()
+    }
+
+    /// What both say of a ledger, by the checkpoints that were kept.
+    fn said(&self, db: &str) -> (Vec<(FindingKind, i64, i64)>, Value) {
+        let short = self.kept.each_ref().map(|kept| {
+            let (size, root) = support::size_and_root(kept);
+            format!("{size} {root}")
+        });
+        let verification = Verification::against(self.kept[0].clone()).and(self.kept[1].clone());
+        let verified = AuditReader::new(store(db)).blocking().verify(verification.jobs(1)).unwrap();
+        let signs = verified.findings().iter().filter(|found| !found.kind.is_information());
+        let signs: Vec<_> = signs.map(|found| (found.kind, found.from, found.until)).collect();
+        let second = support::second_program(db, &short.each_ref().map(String::as_str));
+        assert_eq!(second["intact"], verified.is_intact(), "{signs:?} {second}");
+        (signs, second)
+    }
+}
+
+const DB: &str = "TRACING_AUDIT_TEST_DB";
+const WRITTEN: &str = "written";
+
+/// In a child: commits some entries, says so, and accepts others until it is killed.
+fn write_until_killed() -> bool {
+    let Some(db) = std::env::var_os(DB) else { return false };
+    let log = support::open(Path::new(&db));
+    write(&log, 50);
+    std::io::stdout().write_all(format!("\n{WRITTEN}\n").as_bytes()).unwrap();
+    let ended = std::thread::spawn(|| drop(std::io::stdin().read_line(&mut String::new())));
+    for n in 0..100 {
+        log.writer().try_write(entry(n.to_string())).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    ended.join().unwrap();
+    true
+}
+
+#[test]
+fn a_second_program_agrees_on_ledgers_that_were_written_killed_caught_up_restored_and_changed() {
+    use FindingKind::{
+        Added, BatchAltered, Forked, HeadAltered, Missing, Modified, Moved, NodeAltered, TileAltered,
+        Truncated,
+    };
+    if write_until_killed() {
+        return;
+    }
+    let ledgers = Ledgers::new(this_test!());
+    let size = i64::try_from(ledgers.kept[1].size()).unwrap();
+    let (_, root) = support::size_and_root(&ledgers.kept[1]);
+    let (signs, second) = ledgers.said(&ledgers.copy(2, ""));
+    assert_eq!((signs, &second["anchors"]), (vec![], &json!([true, true])), "{second}");
+    assert_eq!(second["root"], root, "{second}");
+
+    // Restored: an earlier state was put back, and then others were committed, first fewer than there were.
+    let (restored, more) = (ledgers.copy(1, ""), u32::try_from(size - 300).unwrap());
+    for (more, found) in [(0, (Truncated, 300)), (1, (Truncated, 301)), (more, (Forked, 300))] {
+        if more > 0 {
+            let log = support::open(Path::new(&restored));
+            write(&log, more);
+            closed(&log);
+        }
+        let (signs, second) = ledgers.said(&restored);
+        assert_eq!(signs, [(found.0, found.1, size)], "{more} {second}");
+        assert_eq!(second["anchors"][0], true, "{second}");
+    }
+    let (code, out, _) = verify(&restored, &["--checkpoint", &format!("{size} {root}"), "--quiet"]);
+    assert!(code == 1 && out.starts_with(&format!("Forked 0 to {}: ", size - 1)), "{code} {out}");
+    // One from before both checkpoints, and a ledger that is another one and longer.
+    let (signs, second) = ledgers.said(&ledgers.copy(0, ""));
+    assert_eq!((signs, &second["anchors"]), (vec![(Truncated, 150, 300)], &json!([null, null])), "{second}");
+    let other = log();
+    write(&other.log, 500);
+    closed(&other.log);
+    let (signs, second) = ledgers.said(&other.db);
+    assert_eq!((signs, &second["anchors"]), (vec![(Forked, 0, 300)], &json!([false, false])), "{second}");
+    // The tree was removed, so that the next log makes it anew over what was changed.
+    let anew = |change: &str| {
+        let db = ledgers.copy(
+            2,
+            &format!(
+                "{change}; DELETE FROM tracing_audit_leaves; DELETE FROM tracing_audit_nodes;
+                 UPDATE tracing_audit_head SET tree_size = 0, frontier = x''"
+            ),
+        );
+        assert_eq!(closed(&support::open(Path::new(&db))).size(), ledgers.kept[1].size());
+        ledgers.said(&db)
+    };
+    let (signs, second) = anew("UPDATE tracing_audit_entries SET decision = 'Deny' WHERE seq = 200");
+    assert_eq!((signs, &second["anchors"]), (vec![(Forked, 0, 300)], &json!([false, false])), "{second}");
+
+    // Changed. Each with what is found, and with what the second program says beside it.
+    let batch = texts(
+        ledgers.files[2].to_str().unwrap(),
+        "SELECT first_seq || ' ' || entries FROM tracing_audit_batches
+         WHERE entries > 2 AND (first_seq > 17 OR first_seq + entries <= 17) ORDER BY first_seq LIMIT 1",
+    );
+    let (first, entries) = batch[0].split_once(' ').unwrap();
+    let (first, entries): (i64, i64) = (first.parse().unwrap(), entries.parse().unwrap());
+    let of = format!("WHERE first_seq = {first}");
+    // A range that no batch accounts for has leaf hashes without a seed, and its entries are not proven.
+    let (signs, second) = anew(&format!("DELETE FROM tracing_audit_batches {of}"));
+    assert_eq!(signs, [(Forked, 0, 300), (Added, first, first + entries)], "{second}");
+    assert_eq!(second["added"], json!((first..first + entries).collect::<Vec<_>>()), "{second}");
+    let one = |kind, seq: i64| vec![(kind, seq, seq + 1)];
+    let altered = vec![(BatchAltered, first, first + entries)];
+    let nowhere = |sql: &str| (sql.to_owned(), vec![(HeadAltered, size, size)], "head", json!(false));
+    let modified = |set: &str, seq: i64| {
+        let sql = format!("UPDATE tracing_audit_entries SET {set} WHERE seq = {seq}");
+        (sql, one(Modified, seq), "modified", json!([seq]))
+    };
+    let insert = |seq: &str| {
+        let columns = "ts, workspace_id, action, resource, decision, metadata";
+        format!(
+            "INSERT INTO tracing_audit_entries (seq, id, {columns}) SELECT {seq}, randomblob(16), {columns}
+             FROM tracing_audit_entries WHERE seq = 5"
+        )
+    };
+    let cases = [
+        modified("ts = ts - 1", 5),
+        modified("metadata = '{ }'", 299),
+        (
+            "DELETE FROM tracing_audit_entries WHERE seq = 298".to_owned(),
+            one(Missing, 298),
+            "missing",
+            json!([298]),
+        ),
+        (
+            "UPDATE tracing_audit_entries SET seq = -seq WHERE seq IN (3, 250);
+             UPDATE tracing_audit_entries SET seq = seq + 253 WHERE seq IN (-3, -250)"
+                .to_owned(),
+            vec![(Moved, 3, 4), (Moved, 250, 251)],
+            "modified",
+            json!([3, 250]),
+        ),
+        (insert("-1"), one(Added, -1), "added", json!([-1])),
+        (insert(&size.to_string()), one(Added, size), "added", json!([size])),
+        // Where there was no entry when the tree was made.
+        (insert("17"), one(Added, 17), "added", json!([17])),
+        (
+            format!("UPDATE tracing_audit_batches SET committed_at = committed_at + 1 {of}"),
+            altered.clone(),
+            "batches",
+            json!([first]),
+        ),
+        (
+            format!("UPDATE tracing_audit_batches SET least_ts = least_ts - 1 {of}"),
+            altered.clone(),
+            "batches",
+            json!([first]),
+        ),
+        (format!("DELETE FROM tracing_audit_batches {of}"), altered.clone(), "batches", json!([first])),
+        (
+            format!("UPDATE tracing_audit_leaves SET seeds = zeroblob(16) {of}"),
+            altered,
+            "batches",
+            json!([first]),
+        ),
+        (
+            format!(
+                "UPDATE tracing_audit_leaves SET leaves = CAST(zeroblob(32) || substr(leaves, 33) AS BLOB) {of}"
+            ),
+            vec![(TileAltered, 0, 256)],
+            "modified",
+            json!([first]),
+        ),
+        (
+            "UPDATE tracing_audit_nodes SET hash = zeroblob(32)".to_owned(),
+            vec![(NodeAltered, 0, 256)],
+            "nodes",
+            json!([[8, 0]]),
+        ),
+        (
+            "INSERT INTO tracing_audit_nodes SELECT 8, 7, hash FROM tracing_audit_nodes".to_owned(),
+            vec![(NodeAltered, 0, 0)],
+            "nodes",
+            json!([[8, 7]]),
+        ),
+        nowhere("UPDATE tracing_audit_head SET next_seq = next_seq - 5"),
+        nowhere("UPDATE tracing_audit_head SET frontier = zeroblob(length(frontier))"),
+        (
+            "UPDATE tracing_audit_head SET next_seq = next_seq + 2".to_owned(),
+            vec![(Missing, size, size + 2)],
+            "missing",
+            json!([size, size + 1]),
+        ),
+    ];
+    for (sql, expected, says, said) in cases {
+        let (mut signs, second) = ledgers.said(&ledgers.copy(2, &sql));
+        for sign in &mut signs {
+            // The head is at no place of its own.
+            if sign.0 == HeadAltered {
+                (sign.1, sign.2) = (size, size);
+            }
+        }
+        assert_eq!((signs, &second[says]), (expected, &said), "{sql}: {second}");
+    }
 }

@@ -7,7 +7,7 @@
 //! | `fixture` | a log on a fresh database, what it holds, and SQL beside it |
 //! | `fuse` | a directory that is mounted a second time, through FUSE |
 //! | `postgres` | a PostgreSQL server of the tests' own |
-//! | `tree` | what a database holds of the tree, and the same made anew from the rows |
+//! | `tree` | what a database holds of the tree, and the same made anew from the rows, also by a second program |
 
 mod books;
 mod fixture;
@@ -27,4 +27,4 @@ pub(crate) use process::{
     PATIENCE, again, child, heavy, in_own_mounts, in_own_mounts_with, in_own_process, is_in_own_process,
     is_root, mount, only, test_of, this_test, wait, wait_until,
 };
-pub(crate) use tree::{Stored, assert_tree};
+pub(crate) use tree::{Stored, assert_tree, second_program, size_and_root};

@@ -1,7 +1,9 @@
 //! What a database holds of the tree over its entries, and the same made anew from the rows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, process::Command};
 
+use futures_util::TryStreamExt;
+use serde_json::Value;
 use sqlx::Row as _;
 use tracing_audit::ledger::{Checkpoint, Columns, Committed, Frontier, Hash, Leaf, Origin, Seeds};
 use uuid::Uuid;
@@ -54,13 +56,26 @@ macro_rules! read {
         let leaves = all("SELECT first_seq, seeds, leaves FROM tracing_audit_leaves ORDER BY first_seq").await;
         let nodes = "SELECT CAST(level AS bigint), idx, hash FROM tracing_audit_nodes ORDER BY level, idx";
         let nodes = all(nodes).await;
-        let entries = all(concat!(
+        // Row by row: there may be a million.
+        let sql = concat!(
             "SELECT seq, id, ",
             $ts,
             ", workspace_id, session_id, agent_id, action, resource, decision, CAST(metadata AS text), resource_id, reason,
                CAST(problems AS text), risk_score FROM tracing_audit_entries ORDER BY seq"
-        ))
-        .await;
+        );
+        let (mut entries, mut rows) = (BTreeMap::new(), sqlx::query(sql).fetch(&mut *connection));
+        while let Some(row) = rows.try_next().await.unwrap() {
+            let stored = StoredEntry {
+                id: row.get(1),
+                ts: row.get(2),
+                ids: (row.get(3), row.get(4), row.get(5)),
+                texts: [row.get(6), row.get(7), row.get(8), row.get(9)],
+                optional: [row.get(10), row.get(11), row.get(12)],
+                risk_score: row.get(13),
+            };
+            entries.insert(row.get(0), stored);
+        }
+        drop(rows);
         Stored {
             log_id: head[0].get(0),
             next_seq: head[0].get(1),
@@ -72,20 +87,7 @@ macro_rules! read {
                 .collect(),
             leaves: leaves.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect(),
             nodes: nodes.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect(),
-            entries: entries
-                .iter()
-                .map(|row| {
-                    let stored = StoredEntry {
-                        id: row.get(1),
-                        ts: row.get(2),
-                        ids: (row.get(3), row.get(4), row.get(5)),
-                        texts: [row.get(6), row.get(7), row.get(8), row.get(9)],
-                        optional: [row.get(10), row.get(11), row.get(12)],
-                        risk_score: row.get(13),
-                    };
-                    (row.get(0), stored)
-                })
-                .collect(),
+            entries,
         }
     }};
 }
@@ -146,6 +148,21 @@ impl Stored {
         let committed = Committed::in_batch(writer, position, entries, committed_at, place).unwrap();
         Leaf::of(&columns, &committed, &seeds.get(u32::try_from(place).unwrap()).unwrap()).hash()
     }
+}
+
+/// The size and the root of a checkpoint, as they are written.
+pub(crate) fn size_and_root(checkpoint: &Checkpoint) -> (u64, String) {
+    (checkpoint.size(), checkpoint.to_string().lines().nth(2).unwrap().to_owned())
+}
+
+/// What the program in Python says of a SQLite file. It shares no code with the crate.
+pub(crate) fn second_program(db: &str, checkpoints: &[&str]) -> Value {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/verify_db.py");
+    // Without what the machine has installed for Python, of which it needs nothing.
+    let output = Command::new("python3").args(["-S", "-E"]).arg(program).arg(db).args(checkpoints).output();
+    let output = output.expect("'python3' is needed: on Debian, 'apt-get install python3'");
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
 }
 
 /// Checks that every entry has its leaf, and that the tree of these leaves is what the head, the leaves and the nodes say.

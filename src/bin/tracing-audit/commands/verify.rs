@@ -242,7 +242,8 @@ impl Verify {
         let signs = verified.findings().iter().filter(|found| !found.kind.is_information()).count() as u64;
         if !verified.is_intact() {
             let count = signs + verified.more();
-            return Err(Failure::Found(format!("the ledger is not as it was: {count} findings")));
+            let findings = if count == 1 { "finding" } else { "findings" };
+            return Err(Failure::Found(format!("the ledger is not as it was: {count} {findings}")));
         }
         if !verified.is_anchored() {
             let message = "nothing was found, and there was no checkpoint from outside to hold the ledger against: keep the \
