@@ -11,6 +11,7 @@ mod gone;
 #[cfg(target_os = "linux")]
 mod hangs;
 mod journal;
+mod ledger;
 #[cfg(target_os = "linux")]
 mod power_loss;
 mod processes;
