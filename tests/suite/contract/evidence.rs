@@ -10,7 +10,7 @@ use tracing_audit::{
 use uuid::Uuid;
 
 use super::log;
-use crate::support::{self, Fixture, block_on, entry, settle, store, texts};
+use crate::support::{self, Fixture, block_on, commit, entry, settle, store, texts};
 
 const TABLES: [&str; 5] = ["entries", "batches", "leaves", "nodes", "head"];
 
@@ -162,18 +162,24 @@ impl Subject {
         cast[0].parse().unwrap()
     }
 
-    /// The first entry and the number of entries of two batches that have several, and are in the first 512 entries.
-    fn batches(&self) -> [(i64, i64); 2] {
+    /// The first entry and the number of entries of each batch.
+    fn all_batches(&self) -> Vec<(i64, i64)> {
         let found = texts(
             &self.fixture.db,
-            "SELECT CAST(first_seq AS text) || ' ' || CAST(entries AS text) FROM tracing_audit_batches
-             WHERE entries > 2 AND first_seq + entries < 500 ORDER BY first_seq",
+            "SELECT CAST(first_seq AS text) || ' ' || CAST(entries AS text) FROM tracing_audit_batches ORDER BY first_seq",
         );
         let batch = |text: &String| {
             let (first, entries) = text.split_once(' ').unwrap();
             (first.parse().unwrap(), entries.parse().unwrap())
         };
-        [batch(&found[0]), batch(&found[1])]
+        found.iter().map(batch).collect()
+    }
+
+    /// Two batches that have several entries, and are in the first 512 entries.
+    fn batches(&self) -> [(i64, i64); 2] {
+        let mut found = self.all_batches();
+        found.retain(|(first, entries)| *entries > 2 && first + entries < 500);
+        [found[0], found[1]]
     }
 }
 
@@ -300,6 +306,7 @@ fn every_change_of_every_column_is_found_and_named_and_nothing_else_is() {
     assert_eq!((verified.covered(), verified.size(), verified.entries()), (600, 600, 600));
     assert_eq!(verified.checkpoint(), Some(&subject.kept));
 
+    let all_batches = subject.all_batches();
     let [(first, count), (second, second_count)] = subject.batches();
     let (seq, after) = (first + 1, first + count);
     let at = format!("WHERE seq = {seq}");
@@ -317,6 +324,8 @@ fn every_change_of_every_column_is_found_and_named_and_nothing_else_is() {
     for column in ["session_id", "agent_id", "resource_id", "reason", "risk_score"] {
         subject.changed(&format!("UPDATE ENTRIES SET {column} = NULL {at}"), &here);
     }
+    let long_ago = if subject.postgres { "- interval '400 days'" } else { "- 34560000000000" };
+    subject.changed(&format!("UPDATE ENTRIES SET ts = ts {long_ago} {at}"), &here);
     subject.changed(&format!("DELETE FROM ENTRIES {at}"), &[(Missing, seq, seq + 1)]);
     subject.changed(&format!("DELETE FROM ENTRIES WHERE seq > {seq} AND seq < {seq} + 4"), &[(Missing, seq + 1, seq + 4)]);
     subject.changed("DELETE FROM ENTRIES WHERE seq >= 595", &[(Missing, 595, 600)]);
@@ -344,6 +353,14 @@ fn every_change_of_every_column_is_found_and_named_and_nothing_else_is() {
     expected.extend(&moved);
     expected.sort_by_key(|found| (found.1, found.0));
     subject.changed(renumber, &expected);
+    let (last, last_count) = *all_batches.last().unwrap();
+    expected.push((BatchAltered, last, last + last_count));
+    expected.sort_by_key(|found| (found.1, found.0));
+    expected.push((HeadAltered, 0, 0));
+    subject.changed(
+        &format!("{renumber}; UPDATE BATCHES SET entries = entries - 1 WHERE first_seq = {last}; UPDATE HEAD SET next_seq = 599"),
+        &expected,
+    );
 
     // Batches.
     let of = format!("WHERE first_seq = {first}");
@@ -356,6 +373,8 @@ fn every_change_of_every_column_is_found_and_named_and_nothing_else_is() {
         subject.changed(&format!("UPDATE BATCHES SET {set} {of}"), &batch);
     }
     subject.changed(&format!("DELETE FROM BATCHES {of}"), &batch);
+    let every: Vec<_> = all_batches.iter().map(|(first, count)| (BatchAltered, *first, first + count)).collect();
+    subject.changed("DELETE FROM BATCHES", &every);
     let extra = "entries, writer, position, committed_at, least_ts, greatest_ts";
     subject.changed(
         &format!("INSERT INTO BATCHES ({}first_seq, {extra}) SELECT {}{first} + 1, {extra} FROM BATCHES {of}", ledger.0, ledger.1),
@@ -404,6 +423,7 @@ fn every_change_of_every_column_is_found_and_named_and_nothing_else_is() {
     }
     subject.changed("DELETE FROM HEAD", &head);
     subject.changed("UPDATE HEAD SET next_seq = next_seq + 5", &[(Missing, 600, 605)]);
+    subject.changed("UPDATE HEAD SET next_seq = next_seq + 100", &[(Missing, 600, 700)]);
     subject.changed("UPDATE HEAD SET next_seq = 9223372036854775807", &[(Missing, 600, i64::MAX)]);
 
     // All of a table.
@@ -513,4 +533,66 @@ fn a_checkpoint_of_another_ledger_and_tables_that_are_gone_have_their_own_senten
                      UPDATE ENTRIES SET action = CAST(x'ff' AS text) WHERE seq = 7; INSERT INTO ENTRIES SELECT * FROM strict WHERE seq = 9");
         assert_eq!(subject.signs(&[&subject.kept]), [(Modified, 3, 4), (Modified, 5, 6), (Modified, 7, 8), (Added, 9, 10)]);
     }
+}
+
+#[test]
+fn what_no_leaf_commits_to_is_said_and_hides_no_change_of_an_entry() {
+    let fixture = log();
+    let twice = full(0);
+    for entry in [twice.clone(), full(1), full(2)] {
+        commit(&fixture.log, entry);
+    }
+    assert!(fixture.log.writer().blocking().commit(twice).unwrap_err().is_duplicate());
+    for number in 3..6 {
+        commit(&fixture.log, full(number));
+    }
+    let kept = fixture.log.reader().blocking().checkpoint().unwrap();
+    drop(fixture.log.blocking().shutdown(support::PATIENCE).unwrap());
+    let postgres = fixture.db.starts_with("postgres:");
+    let found = |ledger: &str| {
+        let reader = AuditReader::new(store(&fixture.db)).of_ledger(ledger);
+        let verified = reader.blocking().verify(Verification::against(kept.clone())).unwrap();
+        verified.findings().iter().map(|found| (found.kind, found.from, found.until)).collect::<Vec<_>>()
+    };
+    let kinds = |ledger: &str| found(ledger).iter().map(|found| found.0).collect::<Vec<_>>();
+    assert_eq!(kinds("main"), [FindingKind::Quarantined]);
+
+    // Records of the quarantine are removed.
+    fixture.run("DELETE FROM tracing_audit_quarantine");
+    assert_eq!(kinds("main"), [FindingKind::WriterGap]);
+    let gap = found("main")[0];
+
+    // The ledger gets another name. In a file, whose only ledger it is, the entries are as proven as before; and no log takes it
+    // for the one that it was.
+    let rename = |from: &str, to: &str| {
+        let head = if postgres { "heads" } else { "head" };
+        fixture.run(&format!("UPDATE tracing_audit_{head} SET ledger = '{to}' WHERE ledger = '{from}'"));
+    };
+    rename("main", "other");
+    if postgres {
+        assert!(kinds("main").contains(&FindingKind::HeadAltered));
+        assert!(kinds("other").iter().any(|kind| !kind.is_information()), "{:?}", found("other"));
+    } else {
+        assert_eq!(found("main"), [gap]);
+        assert!(support::builder(store(&fixture.db)).blocking().open().unwrap_err().is_schema());
+    }
+    rename("other", "main");
+
+    // An entry is forged behind the end, with a batch and a head that fit. It is behind every checkpoint.
+    let ledger = if postgres { "ledger, " } else { "" };
+    let columns = "workspace_id, action, resource, decision, metadata";
+    let times = "committed_at, least_ts, greatest_ts";
+    let (id, of_head) = if postgres { ("gen_random_uuid()", "heads") } else { ("randomblob(16)", "head") };
+    fixture.run(&format!(
+        "INSERT INTO tracing_audit_entries ({ledger}seq, id, ts, {columns}) SELECT {ledger}6, {id}, ts, {columns} FROM tracing_audit_entries WHERE seq = 5;
+         INSERT INTO tracing_audit_batches ({ledger}first_seq, entries, writer, position, {times})
+             SELECT {ledger}6, 1, {id}, 1, {times} FROM tracing_audit_batches WHERE first_seq = 5;
+         UPDATE tracing_audit_{of_head} SET next_seq = 7"
+    ));
+    assert_eq!(found("main").iter().filter(|found| **found != gap).collect::<Vec<_>>(), [&(FindingKind::NotCovered, 6, 7)]);
+
+    // A view stands in the place of the entries, which leaves one of them out.
+    fixture.run("ALTER TABLE tracing_audit_entries RENAME TO entries_themselves;
+                 CREATE VIEW tracing_audit_entries AS SELECT * FROM entries_themselves WHERE seq <> 4");
+    assert!(found("main").iter().any(|found| found.0 == FindingKind::Missing && (found.1..found.2).contains(&4)), "{:?}", found("main"));
 }
