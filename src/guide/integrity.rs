@@ -36,6 +36,31 @@
 //! not write: what was committed after the newest one is not covered. Several are better than one, because they narrow down
 //! where a change is that reached up to the root.
 //!
+//! # An example
+//!
+//! These are the records of a real trail of AWS CloudTrail, replayed by `examples/replay.rs`. The intruder deletes the trail in entry
+//! 788. Somebody who may write to the database changes one byte of it: the address that this came from.
+//!
+//! ```text
+//! $ tracing-audit checkpoint | tee /mnt/elsewhere/audit.checkpoint
+//! tracing-audit.invalid/6d48f77f-07ae-446d-b552-567d829f6cbe
+//! 2029
+//! Uz0iN+5IRDpE44nkK4WlDo/O+bkNaZ38ZrOoQLAIrA0=
+//! $ tracing-audit verify --checkpoint /mnt/elsewhere/audit.checkpoint; echo $?
+//! main: 2029 of 2029 entries read, 2029 covered by a checkpoint, 0.2 s
+//! to be kept elsewhere: 2029 Uz0iN+5IRDpE44nkK4WlDo/O+bkNaZ38ZrOoQLAIrA0=
+//! 0
+//! $ sqlite3 audit.db "SELECT action, metadata ->> 'sourceIPAddress' FROM tracing_audit_entries WHERE seq = 788"
+//! cloudtrail.amazonaws.com:DeleteTrail|192.168.10.20
+//! $ sqlite3 audit.db "UPDATE tracing_audit_entries
+//!                     SET metadata = replace(metadata, '\"192.168.10.20\"', '\"192.168.10.21\"') WHERE seq = 788"
+//! $ tracing-audit verify --checkpoint /mnt/elsewhere/audit.checkpoint; echo $?
+//! Modified 788: the entry is not as it was committed
+//! main: 2029 of 2029 entries read, 2029 covered by a checkpoint, 0.7 s
+//! tracing-audit: the ledger is not as it was: 1 finding
+//! 1
+//! ```
+//!
 //! # What is promised
 //!
 //! From a checkpoint kept elsewhere, every change of an entry before its size is found, whoever made it and whatever rights they have
@@ -72,7 +97,8 @@
 //! - What is not of an entry: the quarantine (a record that is removed there leaves a `WriterGap`), the record of reads, positions and
 //!   what is known of writers, indexes, and the name of the ledger in the database.
 //! - Entries that are older than the tree: what it says of them is how they were when it caught up with them. A number that had no
-//!   entry then has an empty leaf.
+//!   entry then has a leaf without fields, and a range that no batch accounted for has leaf hashes without a seed:
+//!   [`ledger`](crate::ledger) says what that means.
 //! - Secrecy: whoever reads the database reads the entries.
 //!
 //! A second program, `tests/verify_db.py` in the repository, verifies a SQLite file with nothing but Python's standard library.

@@ -24,8 +24,14 @@
 //! | `origin` | the name of a ledger in its checkpoints |
 //! | `checkpoint` | the size and the root of a tree as a text |
 //!
-//! A leaf without fields stands for a number that no entry has, because somebody had removed the entry before the tree came
-//! that far.
+//! Two decisions are about ledgers that are older than their tree, or were written beside it:
+//!
+//! - A number that has no entry when the tree comes that far, because somebody had removed the entry, has a leaf without fields:
+//!   `SHA-256(00, "tracing-audit/entry@v1\n")`. So the leaf with index *i* is always that of `seq` *i*, and an entry that is put there
+//!   later is found.
+//! - A range of numbers that no batch accounts for, because somebody had removed the row of the batch, has a row of leaf hashes with
+//!   empty seeds, and leaves without fields. Without the batch the writer, the position and the time of commit are unknown, so
+//!   entries that are left there cannot be proven: they are found as added.
 //!
 //! Nothing here does I/O, waits, or panics, whatever it is given. What is made here can be verified by any other implementation of
 //! RFC 6962. Only the leaf is this crate's own:
