@@ -15,11 +15,18 @@ pub(crate) trait Appender: Send {
     /// Commits rows, quarantined entries and the position that they reach in one transaction, or nothing.
     ///
     /// If an earlier attempt, whose answer was lost, has moved the writer's position beyond `batch.from`, this call does
-    /// nothing and returns what that attempt did. Dropping the future rolls back, or leaves such a lost answer.
+    /// nothing and returns what that attempt did. So it does if another process has the same writer, which the caller finds
+    /// out by [`holds`](Self::holds). Dropping the future rolls back, or leaves such a lost answer.
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>>;
 
     /// The position up to which the queue of this writer is committed.
     fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>>;
+
+    /// Whether the ledger, or its quarantine, has an entry with this `id`. True also if the ledger has no entry `at` the end of
+    /// a batch, which a writer and a position name: it was quarantined, or removed.
+    fn holds(&mut self, _id: Uuid, _at: Option<(Uuid, u64)>) -> BoxFuture<'_, Result<bool, AuditError>> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
 
     /// Asks, or says, what is known of writers. What it says is committed. Dropping the future may leave that undone.
     fn writers<'a>(&'a mut self, _: OfWriters<'a>) -> BoxFuture<'a, Result<Vec<KnownWriter>, AuditError>> {
@@ -150,7 +157,7 @@ impl Append<'_> {
         let error = |message| AuditError::new(ErrorKind::Store, message);
         if position > self.reachable {
             let error = error("the database knows positions of this writer that it never reached");
-            return Some(AppendError { fault: Fault::Store, error });
+            return Some(AppendError { fault: Fault::Taken, error });
         }
         if self.ends && position > self.reached && position <= self.from {
             // The last commit of a dead process has arrived only now: what is lost has to be counted again.
@@ -236,6 +243,12 @@ pub(crate) enum Fault {
     Doubted { refused: bool },
     /// Nobody: the database was restored from a backup, taken at this position.
     Restored { position: u64 },
+    /// Nobody: another process has the same writer, and has used its positions.
+    #[cfg_attr(
+        not(any(feature = "_sqlite", feature = "postgres")),
+        allow(dead_code, reason = "only a database is shared with other processes")
+    )]
+    Taken,
     /// Nobody: somebody has changed the end of the ledger. It has to be told with the next attempt.
     #[cfg_attr(
         not(any(feature = "_sqlite", feature = "postgres")),

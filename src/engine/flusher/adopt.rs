@@ -17,13 +17,16 @@ use futures_util::{
 };
 use uuid::Uuid;
 
-use super::{batch::Bounds, holdings::Holdings, strangers::Strangers};
+use super::{
+    holdings::Holdings,
+    reading::{self, ReadBacklog},
+    strangers::Strangers,
+};
 use crate::engine::Engine;
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::moment_after;
 use crate::queue::{
-    Backlog, Found, Journal, JournalEnd, JournalHome, Known, Records, Stranger, inspect_journal,
-    journal_error,
+    Backlog, Found, Journal, JournalEnd, JournalHome, Known, Stranger, inspect_journal, journal_error,
 };
 
 /// Pause after the first look for journals of dead processes. It doubles with each look, since a process that this one
@@ -57,14 +60,6 @@ struct Begun {
     since: Instant,
     is_late: bool,
     reads: bool,
-}
-
-/// A journal that was read, and what to commit.
-pub(super) struct ReadBacklog {
-    pub(super) backlog: Backlog,
-    /// The position after which the records were read.
-    pub(super) from: u64,
-    pub(super) records: Records,
 }
 
 /// The journals of dead processes, and what is being done with each.
@@ -243,14 +238,10 @@ impl Adoption {
     }
 
     /// Reads the next records of a journal, on another thread.
-    pub(super) fn begin_to_read(&mut self, mut backlog: Backlog, from: u64, known: Option<Known>) {
+    pub(super) fn begin_to_read(&mut self, backlog: Backlog, from: u64, known: Option<Known>) {
         let directory = backlog.directory().to_owned();
-        self.begin(directory, true, move || {
-            let bounds = Bounds::default();
-            let records = backlog.read_patiently(from, known, (bounds.entries, bounds.bytes));
-            // A journal that cannot be read is let go: the next look adopts it again.
-            Done::Read(records.map(|records| Box::new(ReadBacklog { backlog, from, records })))
-        });
+        // A journal that cannot be read is let go: the next look adopts it again.
+        self.begin(directory, true, move || Done::Read(reading::read(backlog, from, known)));
     }
 
     pub(super) fn next_read(&mut self) -> Option<ReadBacklog> {

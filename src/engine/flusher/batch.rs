@@ -120,6 +120,18 @@ impl Batch {
         if self.done == 0 { self.reached } else { self.from + self.done as u64 }
     }
 
+    /// The database has reached this position, which is not the one after which the records were read.
+    pub(super) fn follows(&mut self, reached: u64) {
+        self.reached = reached;
+    }
+
+    /// Leaves out so many items at the front.
+    pub(super) fn leave_out(&mut self, items: usize) {
+        self.items.drain(..items);
+        self.from += items as u64;
+        self.gaps = self.gaps.saturating_sub(items);
+    }
+
     /// Position after the last record.
     pub(super) fn end(&self) -> u64 {
         self.from + self.items.len() as u64

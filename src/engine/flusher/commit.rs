@@ -13,6 +13,7 @@ use super::{
 use crate::engine::Engine;
 use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
+use crate::platform::Origin;
 use crate::queue::Outcome;
 use crate::store::{Append, AppendError, Appender, Applied, Fault, KnownWriter, Left, OfWriters, Standing};
 
@@ -22,7 +23,16 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// The connection to the database, and the commits over it.
 pub(super) struct Committer<'e> {
     pub(super) engine: &'e Engine,
-    appender: Option<Box<dyn Appender>>,
+    pub(super) appender: Option<Box<dyn Appender>>,
+    /// The writer under which this log's entries are committed: its own, unless another process has used the positions of
+    /// that one.
+    pub(super) own: Uuid,
+    /// Nothing was committed under `own` yet, though the queue is further on.
+    pub(super) is_anew: bool,
+    /// What the ledger is told about `own`.
+    pub(super) origin: Origin,
+    /// Another process has used the positions of the dead writer whose entries were appended last.
+    pub(super) is_displaced: bool,
     /// No append of this log's own records has tried to get beyond this position.
     reachable: u64,
     /// The end of the ledger after the last rows that this log has added.
@@ -47,6 +57,10 @@ impl<'e> Committer<'e> {
         Self {
             engine,
             appender: None,
+            own: engine.settings.writer,
+            is_anew: false,
+            origin: engine.settings.origin.clone(),
+            is_displaced: false,
             reachable: 0,
             left: None,
             said: None,
@@ -152,14 +166,14 @@ impl<'e> Committer<'e> {
 
     /// Says in the ledger how far this log's writer has accepted entries.
     pub(super) async fn say(&mut self) -> Result<(), AuditError> {
-        let settings = &self.engine.settings;
+        let (own, origin) = (self.own, self.origin.clone());
         let accepted = self.engine.queue.counts().appended;
         if !self.is_connected() {
             return Ok(());
         }
         self.engine.known.store(true, Ordering::Release);
-        let standing = Standing { origin: &settings.origin, accepted };
-        self.writers(OfWriters::Goes(settings.writer, standing)).await?;
+        let standing = Standing { origin: &origin, accepted };
+        self.writers(OfWriters::Goes(own, standing)).await?;
         self.said = Some(accepted);
         Ok(())
     }
@@ -176,7 +190,12 @@ impl<'e> Committer<'e> {
             return;
         }
         // An error leaves the journal to the next log, which says it.
-        let ended = self.writers(OfWriters::Ended(engine.settings.writer));
+        let ended = async {
+            if self.own != engine.settings.writer {
+                self.writers(OfWriters::Ended(self.own)).await?;
+            }
+            self.writers(OfWriters::Ended(engine.settings.writer)).await
+        };
         if let Ok(Ok(_)) = tokio::time::timeout(LEAVE_WITHIN, ended).await {
             engine.known.store(false, Ordering::Release);
         }
@@ -206,8 +225,8 @@ impl<'e> Committer<'e> {
             self.engine.known.store(true, Ordering::Release);
         }
         let append = Append {
-            writer: batch.writer,
-            reached: batch.reached(),
+            writer: if own { self.own } else { batch.writer },
+            reached: if own && self.is_anew { 0 } else { batch.reached() },
             from: batch.from + batch.done as u64,
             quarantined: &batch.refused,
             reachable: if own { self.reachable } else { u64::MAX },
@@ -215,15 +234,26 @@ impl<'e> Committer<'e> {
             doubted,
             left: self.left,
             altered: batch.altered.as_ref().map(|(found, row)| (*found, row)),
-            standing: own.then_some(Standing { origin: &self.engine.settings.origin, accepted }),
+            standing: own.then_some(Standing { origin: &self.origin, accepted }),
             ends: batch.ends,
         };
         let applied = appender.append(append).await;
-        if own && doubted.is_none() && applied.is_ok() {
-            self.said = Some(accepted);
-        }
         if let Some(noticed) = appender.noticed() {
             self.engine.status.noticed(noticed);
+        }
+        let is_taken = match &applied {
+            Ok(applied) if applied.again => {
+                let holds = self.holds_up_to(batch, applied.until).await;
+                !holds.map_err(|error| AppendError { fault: Fault::Store, error })?
+            }
+            Ok(_) => false,
+            Err(failed) => failed.fault == Fault::Taken,
+        };
+        if is_taken {
+            return Err(self.taken(batch));
+        }
+        if own && doubted.is_none() && applied.is_ok() {
+            (self.said, self.is_anew) = (Some(accepted), false);
         }
         applied
     }

@@ -1,15 +1,18 @@
 //! Commits what the journals of dead processes hold, batch by batch between our own.
 
 use super::{
-    adopt::{Adoption, ReadBacklog},
+    adopt::Adoption,
     batch::interpreted,
     commit::Committer,
     pause::{Pause, watched},
+    reading::ReadBacklog,
+    writers::SILENT,
 };
 use crate::engine::Engine;
 use crate::error::AuditError;
 use crate::queue::{Backlog, Known};
 use crate::store::{KnownWriter, OfWriters};
+use uuid::Uuid;
 
 /// The most questions of a kind that are asked before entries are committed again.
 const ASKED_MAX: usize = 64;
@@ -82,6 +85,10 @@ impl Recovery {
 /// Commits what was read of one journal, and has another read. False: there was nothing to commit.
 async fn step(adoption: &mut Adoption, committer: &mut Committer<'_>) -> Result<bool, AuditError> {
     let is_done = match adoption.next_read() {
+        Some(ReadBacklog { backlog, reached, doubted: Some(id), .. }) => {
+            place(adoption, committer, backlog, (id, reached)).await?;
+            false
+        }
         Some(read) => recover_batch(adoption, committer, read).await?,
         None => false,
     };
@@ -91,22 +98,46 @@ async fn step(adoption: &mut Adoption, committer: &mut Committer<'_>) -> Result<
     Ok(is_done)
 }
 
+/// Finds out whether the positions of the journal's writer are those of this journal: then the ledger has this entry, if it
+/// has one at the position that it has reached.
+async fn place(
+    adoption: &mut Adoption,
+    committer: &mut Committer<'_>,
+    mut backlog: Backlog,
+    (id, reached): (Uuid, u64),
+) -> Result<(), AuditError> {
+    let at = Some((backlog.writer, reached));
+    let held = watched(committer.engine, committer.holds(id, at)).await;
+    match held {
+        Ok(true) => backlog.is_placed = true,
+        Ok(false) => committer.displace(&mut backlog),
+        Err(_) => {}
+    }
+    adoption.put_back(backlog);
+    held.map(drop)
+}
+
 /// Has the next records of a journal read, from the position that the database has reached.
 async fn read_next(
     adoption: &mut Adoption,
     committer: &mut Committer<'_>,
-    backlog: Backlog,
+    mut backlog: Backlog,
 ) -> Result<(), AuditError> {
     let engine = committer.engine;
     let asked = async {
-        let from = committer.position(backlog.journal).await?;
-        let known = committer.writers(OfWriters::Known(backlog.journal)).await?.pop();
-        Ok((from, known.map(|KnownWriter { accepted, ended, .. }| Known { accepted, ended })))
+        let from = committer.position(backlog.writer).await?;
+        let known = committer.writers(OfWriters::Known(backlog.writer)).await?.pop();
+        Ok((from, known))
     };
     match watched(engine, asked).await {
         Ok((from, known)) => {
             engine.status.answered();
-            adoption.holdings.reached(backlog.directory(), from);
+            adoption.holdings.reached(backlog.directory(), from.max(backlog.begin));
+            backlog.leaves_open = known.as_ref().is_some_and(|known| may_be_alive(engine, known));
+            let known = known.map(|KnownWriter { accepted, ended, .. }| Known {
+                accepted,
+                ended: ended || backlog.leaves_open,
+            });
             adoption.begin_to_read(backlog, from, known);
             Ok(())
         }
@@ -115,6 +146,17 @@ async fn read_next(
             Err(error)
         }
     }
+}
+
+/// Whether the writer of a journal that is here may be alive, so that this is a copy: it was heard of lately, and kept its
+/// journal elsewhere. If it is dead, the next notice about silent writers tells of what is in no copy.
+fn may_be_alive(engine: &Engine, KnownWriter { silent, origin, .. }: &KnownWriter) -> bool {
+    let (own, backend) = (&engine.settings.origin, engine.settings.store.backend());
+    *silent < SILENT
+        && origin.home.is_some()
+        && !own.shares_home(origin)
+        && !own.knows_dead(origin)
+        && !(own.is_of_another_boot(origin) && backend.has_one_machine())
 }
 
 /// Asks how far journals are committed that wait to be adopted, and whether the ledger knows the writers of those that name
@@ -153,18 +195,35 @@ async fn ask(adoption: &mut Adoption, committer: &mut Committer<'_>) -> Result<(
 async fn recover_batch(
     adoption: &mut Adoption,
     committer: &mut Committer<'_>,
-    ReadBacklog { mut backlog, from, records }: ReadBacklog,
+    ReadBacklog { mut backlog, reached, from, records, .. }: ReadBacklog,
 ) -> Result<bool, AuditError> {
     let engine = committer.engine;
-    let mut batch = interpreted(engine, backlog.journal, from, &records).await;
+    let mut batch = interpreted(engine, backlog.writer, from, &records).await;
+    batch.follows(reached);
     if batch.items.is_empty() {
         // First, so that a journal that is missing before its writer has ended was removed by somebody else.
-        if let Err(error) = watched(engine, committer.writers(OfWriters::Ended(backlog.journal))).await {
+        if let Err(error) = watched(engine, end(committer, &backlog)).await {
             adoption.put_back(backlog);
             return Err(error);
         }
         adoption.remove(backlog);
         return Ok(false);
+    }
+    if backlog.writer != backlog.journal && reached == 0 {
+        // What another copy of the journal has had committed.
+        match watched(engine, committer.held_before(&batch)).await {
+            Ok(held) => batch.leave_out(held),
+            Err(error) => {
+                adoption.put_back(backlog);
+                return Err(error);
+            }
+        }
+        backlog.begin = batch.from;
+        if batch.items.is_empty() {
+            adoption.holdings.reached(backlog.directory(), backlog.begin);
+            adoption.put_back(backlog);
+            return Ok(true);
+        }
     }
     batch.others_accepted_since =
         backlog.refused_at.is_some_and(|refused_at| committer.accepted > refused_at);
@@ -173,6 +232,20 @@ async fn recover_batch(
     if outcome.is_ok() {
         adoption.holdings.reached(backlog.directory(), batch.reached());
     }
+    if std::mem::take(&mut committer.is_displaced) {
+        committer.displace(&mut backlog);
+    }
     adoption.put_back(backlog);
     outcome.map(|()| true)
+}
+
+/// Says in the ledger that nothing of a journal's writer is left to settle.
+async fn end(committer: &mut Committer<'_>, backlog: &Backlog) -> Result<(), AuditError> {
+    if backlog.leaves_open {
+        return Ok(());
+    }
+    if backlog.writer != backlog.journal {
+        committer.writers(OfWriters::Ended(backlog.writer)).await?;
+    }
+    committer.writers(OfWriters::Ended(backlog.journal)).await.map(drop)
 }

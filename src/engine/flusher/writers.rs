@@ -31,7 +31,7 @@ const SAID_AGAIN: Duration = Duration::from_mins(10);
 
 /// A writer that has entries pending and has said nothing for this long is told of: far longer than one that is alive
 /// stays silent.
-const SILENT: Duration = Duration::from_hours(1);
+pub(super) const SILENT: Duration = Duration::from_hours(1);
 
 /// It is told of once this many looks have found it silent. After a failure of the database, a writer that is alive may be
 /// about to commit.
@@ -122,7 +122,8 @@ impl Writers {
     async fn begin(&mut self, committer: &mut Committer<'_>) -> Result<(), AuditError> {
         let settings = &committer.engine.settings;
         let mut open = committer.writers(OfWriters::Open).await?;
-        open.retain(|writer| writer.writer != settings.writer);
+        let own = [settings.writer, committer.own];
+        open.retain(|writer| !own.contains(&writer.writer));
         self.silent.retain(|silent, _| open.iter().any(|writer| writer.writer == *silent));
         if !open.is_empty() {
             let (own, store) = (settings.origin.clone(), settings.store.clone());

@@ -20,7 +20,7 @@ use super::{
         mark_adopted, segments_of, stranger_of, uuid_of,
     },
 };
-use crate::entry::EventDefaults;
+use crate::entry::{EventDefaults, interpret};
 use crate::platform::{Directory, Kind, is_unreadable, read_up_to};
 use crate::queue::{Durability, Records, gone};
 
@@ -56,6 +56,15 @@ pub(crate) struct JournalEnd {
 #[derive(Debug)]
 pub(crate) struct Backlog {
     pub(crate) journal: Uuid,
+    /// The writer under which its entries are committed: the journal's own, unless another process has used the positions of
+    /// that one.
+    pub(crate) writer: Uuid,
+    /// Nothing up to this position is read again.
+    pub(crate) begin: u64,
+    /// The positions of `writer` are known to be those of this journal.
+    pub(crate) is_placed: bool,
+    /// Its writer may be alive elsewhere, and this a copy: it is not for this log to say that the writer has ended.
+    pub(crate) leaves_open: bool,
     pub(crate) end: JournalEnd,
     /// The number of appends that the database had accepted when it refused every entry of a batch of this journal.
     pub(crate) refused_at: Option<u64>,
@@ -133,6 +142,10 @@ impl Backlog {
         };
         let mut backlog = Self {
             journal,
+            writer: journal,
+            begin: 0,
+            is_placed: false,
+            leaves_open: false,
             end: JournalEnd::default(),
             refused_at: None,
             home: home.clone(),
@@ -189,6 +202,28 @@ impl Backlog {
             last.size = end;
         }
         Ok(())
+    }
+
+    /// The `id` of the entry at this position, or of the last one if there are fewer. If the ledger has not got it, though it
+    /// has reached this position, another process has used the writer's positions: the journal, or the machine, was copied.
+    /// `None`: nothing to be found there, or no entry.
+    pub(crate) fn entry_at(&mut self, position: u64) -> io::Result<Option<Uuid>> {
+        let Some(before) = position.min(self.end.position).checked_sub(1) else { return Ok(None) };
+        let Some(segment) = self.segments.iter().rfind(|segment| segment.first <= before) else {
+            return Ok(None);
+        };
+        let file = segment.open(&self.directory, &mut self.open)?;
+        let extent = (segment.seed.start, segment.size);
+        let scan = scan_segment(&*file, segment.seed, extent, before, (1, usize::MAX), &mut self.scratch);
+        let scan = unless_unreadable(scan)?.filter(|scan| scan.skipped == 0 && !scan.block.ends.is_empty());
+        let row = scan.and_then(|scan| interpret(scan.block.record(0), &self.defaults).ok());
+        Ok(row.map(|row| row.id))
+    }
+
+    /// Another process has used the positions of the writer: all that is here is read again, for this one.
+    pub(crate) fn displaced(&mut self, writer: Uuid) {
+        (self.writer, self.is_placed, self.mark) = (writer, false, (u64::MAX, 0, 0));
+        self.begin = self.segments.first().map_or(0, |segment| segment.first);
     }
 
     /// Does as [`read`](Self::read) does. What a disk cannot read once it may read a moment later.

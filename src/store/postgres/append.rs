@@ -66,6 +66,20 @@ impl Appender for PostgresAppender {
         })
     }
 
+    fn holds(&mut self, id: Uuid, at: Option<(Uuid, u64)>) -> BoxFuture<'_, Result<bool, AuditError>> {
+        Box::pin(async move {
+            let answer = async {
+                let mut transaction =
+                    self.statements.begin(&mut self.connection).await.map_err(append_error)?;
+                let held = self.statements.hold.holds(&mut transaction, &self.ledger, id, at).await;
+                let held = held.map_err(append_error)?;
+                transaction.commit().await.map_err(append_error)?;
+                Ok::<_, AppendError>(held)
+            };
+            in_time(answer).await?.map_err(|cause| cause.error)
+        })
+    }
+
     fn writers<'a>(&'a mut self, call: OfWriters<'a>) -> BoxFuture<'a, Result<Vec<KnownWriter>, AuditError>> {
         Box::pin(async move {
             let answer = async {

@@ -20,6 +20,7 @@ pub(super) struct HoldStatements {
     end: Sql,
     position: Sql,
     backed: Sql,
+    holds: Sql,
     batch: Sql,
     reach: Sql,
     pub(super) writers: WriterStatements,
@@ -76,6 +77,12 @@ impl HoldStatements {
                      (SELECT quarantined FROM @tracing_audit_writers WHERE ledger = $1 AND writer = $2)), 0)
                  FROM @tracing_audit_heads WHERE ledger = $1",
             ),
+            holds: sql("SELECT EXISTS (SELECT 1 FROM @tracing_audit_entries WHERE ledger = $1 AND id = $2)
+                     OR EXISTS (SELECT 1 FROM @tracing_audit_quarantine WHERE ledger = $1 AND id = $2)
+                     OR $3::uuid IS NOT NULL AND NOT EXISTS (
+                         SELECT 1 FROM @tracing_audit_batches b JOIN @tracing_audit_entries e
+                             ON e.ledger = b.ledger AND e.seq = b.first_seq + b.entries - 1
+                         WHERE b.ledger = $1 AND b.writer = $3 AND b.position = $4)"),
             batch: sql("SELECT first_seq, entries FROM @tracing_audit_batches
                  WHERE ledger = $1 AND writer = $2 AND position = $3"),
             // One statement, and so one journey to the server.
@@ -146,6 +153,19 @@ impl HoldStatements {
     ) -> sqlx::Result<u64> {
         let backed = self.backed.scalar::<i64>().bind(ledger).bind(writer);
         Ok(backed.fetch_optional(connection).await?.map_or(0, i64::cast_unsigned))
+    }
+
+    /// Whether the ledger, or its quarantine, has an entry with this `id`, or none at the end of this batch.
+    pub(super) async fn holds(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &str,
+        id: Uuid,
+        at: Option<(Uuid, u64)>,
+    ) -> sqlx::Result<bool> {
+        let (writer, position) = at.unzip();
+        let held = self.holds.scalar::<bool>().bind(ledger).bind(id).bind(writer);
+        held.bind(position.map(u64::cast_signed)).fetch_one(connection).await
     }
 
     /// The position that a writer's row names, and the one that the batches and the quarantine account for.

@@ -10,7 +10,7 @@ use super::{
     error::append_error,
     files::Files,
     guard::Guard,
-    hold::{applied_before, backed, hold, position, reach},
+    hold::{applied_before, backed, hold, holds, position, reach},
     insert::add_rows,
     kept::Kept,
     quarantine,
@@ -158,6 +158,24 @@ impl Appender for SqliteAppender {
                 self.guard.noticed = Some(moved(writer, named, backed));
             }
             Ok(backed)
+        })
+    }
+
+    fn holds(&mut self, id: Uuid, at: Option<(Uuid, u64)>) -> BoxFuture<'_, Result<bool, AuditError>> {
+        Box::pin(async move {
+            let held = match &mut self.connected {
+                Connected::Own(own) => {
+                    own.check().await?;
+                    holds(&mut own.connection, id, at).await
+                }
+                Connected::Borrowed(pool) => {
+                    let mut connection = pool.acquire().await.map_err(|cause| append_error(cause).error)?;
+                    let held = holds(&mut connection, id, at).await;
+                    connection.return_to_pool().await;
+                    held
+                }
+            };
+            held.map_err(|cause| append_error(cause).error)
         })
     }
 

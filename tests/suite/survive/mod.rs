@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 mod acts;
 mod adoption;
+#[cfg(unix)]
+mod copies;
 mod crash_points;
 mod directory;
 mod faults;
