@@ -1,15 +1,19 @@
-//! Random questions over hostile data: every store answers as a scan in memory does, and as plain SQL on the raw tables
-//! where SQL can say it, in the same order.
+//! Random questions over hostile data: every store, also an exported file, answers as a scan in memory does, and as plain
+//! SQL on the raw tables where SQL can say it, in the same order.
 //!
 //! The variable `QUESTIONS_SEED` asks the questions of an earlier run again; each run prints its seed.
 
+use std::{fs::File, io::BufReader};
+
 use chrono::{DateTime, Utc};
 use fastrand::Rng;
+use flate2::{Compression, bufread::MultiGzDecoder, write::GzEncoder};
 use futures_util::TryStreamExt;
 use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tracing_audit::{
     AuditEntry, AuditQuery, AuditReader, Decision, SequencedEntry, audit_id,
+    export::ExportFormat,
     query::{Column, Criterion, Field, Operand},
 };
 use uuid::Uuid;
@@ -17,13 +21,13 @@ use uuid::Uuid;
 use super::scan::{Asked, Of, Step, With};
 use crate::support::{self, Fixture, block_on};
 
-/// A store that is asked. A store of another kind, such as an exported file that is opened as a database, is one more of
-/// these in [`stores`], without tables.
+/// A store that is asked. An exported file that is opened as a database is one too, without tables.
 struct Store {
     name: &'static str,
-    reader: AuditReader,
+    /// They take turns: what they read is the same.
+    readers: Vec<AuditReader>,
     tables: Option<Tables>,
-    _fixture: Fixture,
+    _fixture: Option<Fixture>,
 }
 
 enum Tables {
@@ -56,14 +60,46 @@ fn stores(entries: &[AuditEntry], batches: usize) -> Vec<Store> {
             }
         })
     };
-    [("SQLite", sqlite), ("PostgreSQL", postgres)]
-        .map(|(name, fixture)| Store {
-            name,
-            reader: fixture.log.reader(),
-            tables: Some(tables(&fixture)),
-            _fixture: fixture,
-        })
-        .into()
+    let files = exported(&sqlite);
+    let stores = [("SQLite", sqlite), ("PostgreSQL", postgres)].map(|(name, fixture)| Store {
+        name,
+        readers: vec![fixture.log.reader()],
+        tables: Some(tables(&fixture)),
+        _fixture: Some(fixture),
+    });
+    let files = Store { name: "an exported file", readers: files, tables: None, _fixture: None };
+    stores.into_iter().chain([files]).collect()
+}
+
+/// Readers of the log's entries as an exported file, and as a compressed one.
+fn exported(fixture: &Fixture) -> Vec<AuditReader> {
+    let (plain, compressed) =
+        (fixture.directory.path().join("all.jsonl"), fixture.directory.path().join("all.gz"));
+    let mut file = GzEncoder::new(File::create(&compressed).unwrap(), Compression::fast());
+    let reader = fixture.log.reader();
+    block_on(async {
+        let written =
+            reader.export(AuditQuery::new(), ExportFormat::JsonLines, File::create(&plain).unwrap());
+        written.await.unwrap();
+        reader.export(AuditQuery::new(), ExportFormat::JsonLines, &mut file).await.unwrap();
+    });
+    file.finish().unwrap();
+    let open = |path| BufReader::new(File::open(path).unwrap());
+    let opened = block_on(async {
+        [
+            AuditReader::open_export(open(&plain), None).await.unwrap(),
+            AuditReader::open_export(BufReader::new(MultiGzDecoder::new(open(&compressed))), None)
+                .await
+                .unwrap(),
+        ]
+    });
+    let readers = opened.map(|mut opened| opened.ledgers.remove(0).reader);
+    let all = block_on(support::all(&reader));
+    for reader in &readers {
+        // All of each entry, also the time of its commit and its problems.
+        assert!(block_on(support::all(reader)) == all);
+    }
+    readers.into()
 }
 
 const TEXTS: [&str; 50] = [
@@ -550,11 +586,13 @@ impl Store {
         Some(seqs.iter().map(|seq| seq.parse().unwrap()).collect())
     }
 
-    fn check(&mut self, question: &Question, all: &[SequencedEntry]) -> bool {
+    /// Asks the reader whose turn it is. Returns whether SQL was asked, too.
+    fn check(&mut self, turn: usize, question: &Question, all: &[SequencedEntry]) -> bool {
+        let reader = &self.readers[turn % self.readers.len()];
         let query = question.query();
         let mut expected: Vec<&SequencedEntry> = all.iter().filter(|found| question.holds(found)).collect();
         let name = self.name;
-        let count = block_on(self.reader.count(&query)).unwrap();
+        let count = block_on(reader.count(&query)).unwrap();
         assert_eq!(count, expected.len() as u64, "count, {name}: {question:?}");
         let limit = question.limit.map_or(usize::MAX, |limit| limit as usize);
         let seqs =
@@ -562,7 +600,7 @@ impl Store {
         if question.newest_first {
             expected.reverse();
         }
-        let streamed: Vec<SequencedEntry> = block_on(self.reader.stream(&query).try_collect()).unwrap();
+        let streamed: Vec<SequencedEntry> = block_on(reader.stream(&query).try_collect()).unwrap();
         let found: Vec<u64> = streamed.iter().map(|found| found.seq).collect();
         assert_eq!(found, seqs(&expected), "stream, {name}: {question:?}");
         for found in &streamed {
@@ -571,7 +609,7 @@ impl Store {
         expected.sort_by_key(|found| std::cmp::Reverse((found.entry.ts, found.seq)));
         let expected = seqs(&expected);
         let latest: Vec<SequencedEntry> =
-            block_on(self.reader.stream_by_time(query.clone().newest_first()).try_collect()).unwrap();
+            block_on(reader.stream_by_time(query.clone().newest_first()).try_collect()).unwrap();
         assert!(
             latest.iter().map(|found| found.seq).eq(expected.iter().copied()),
             "by time, {name}: {question:?}"
@@ -589,15 +627,15 @@ fn ask(seed: u64, entries: usize, questions: usize) {
     let rng = &mut Rng::with_seed(seed);
     let written: Vec<AuditEntry> = (0..entries).map(|number| entry(rng, number as u128)).collect();
     let mut stores = stores(&written, 5);
-    let all: Vec<SequencedEntry> = block_on(support::all(&stores[0].reader));
+    let all: Vec<SequencedEntry> = block_on(support::all(&stores[0].readers[0]));
     // The scan looks at what was written, and not at what a store returns.
     assert!(all.iter().map(|found| &found.entry).eq(&written));
     let (mut found, mut said) = (0, 0);
-    for _ in 0..questions {
+    for turn in 0..questions {
         let question = question(rng, entries as u64);
         found += usize::from(all.iter().any(|found| question.holds(found)));
         for store in &mut stores {
-            said += usize::from(store.check(&question, &all));
+            said += usize::from(store.check(turn, &question, &all));
         }
     }
     // The questions find something, and SQL can say some of them.
@@ -652,7 +690,8 @@ fn values_are_compared_by_their_type_in_every_store() {
     for store in stores(&written, 1) {
         let found = |criterion: Criterion| {
             let found: Vec<SequencedEntry> =
-                block_on(store.reader.stream(AuditQuery::new().matching(criterion)).try_collect()).unwrap();
+                block_on(store.readers[0].stream(AuditQuery::new().matching(criterion)).try_collect())
+                    .unwrap();
             found.into_iter().map(|found| found.seq).collect::<Vec<_>>()
         };
         for (criterion, expected) in [
@@ -698,7 +737,7 @@ fn values_are_compared_by_their_type_in_every_store() {
             (n().like("a".repeat(9000)), "8 KiB"),
             ((0..10).fold(n().exists(), |inner, _| Criterion::any([inner, n().is([1])])), "to a depth of 8"),
         ] {
-            let error = block_on(store.reader.count(AuditQuery::new().matching(criterion))).unwrap_err();
+            let error = block_on(store.readers[0].count(AuditQuery::new().matching(criterion))).unwrap_err();
             assert!(error.is_query() && error.to_string().contains(says), "{}: {error}", store.name);
         }
         let deep = (0..4).fold(n().is([5]), |inner, _| Criterion::any([!inner, n().is([77])]));
