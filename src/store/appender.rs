@@ -22,8 +22,8 @@ pub(crate) trait Appender: Send {
     /// The position up to which the queue of this writer is committed.
     fn position(&mut self, writer: Uuid) -> BoxFuture<'_, Result<u64, AuditError>>;
 
-    /// Whether the ledger, or its quarantine, has an entry with this `id`. True also if the ledger has no entry `at` the end of
-    /// a batch, which a writer and a position name: it was quarantined, or removed.
+    /// Whether the ledger, or its quarantine, has an entry with this `id`. With a writer and one of its positions: whether it has
+    /// no other entry `at` that position. It has none if that was quarantined, or removed.
     fn holds(&mut self, _id: Uuid, _at: Option<(Uuid, u64)>) -> BoxFuture<'_, Result<bool, AuditError>> {
         Box::pin(std::future::ready(Ok(true)))
     }

@@ -106,7 +106,7 @@ async fn place(
     mut backlog: Backlog,
     (id, reached): (Uuid, u64),
 ) -> Result<(), AuditError> {
-    let at = Some((backlog.writer, reached));
+    let at = Some((backlog.writer, reached.min(backlog.end.position)));
     let held = watched(committer.engine, committer.holds(id, at)).await;
     match held {
         Ok(true) => backlog.is_placed = true,

@@ -18,7 +18,7 @@ fn successor(writer: Uuid) -> Uuid {
 }
 
 impl Committer<'_> {
-    /// Whether the ledger, or its quarantine, has an entry with this `id`, or none at this writer's position.
+    /// Whether the ledger, or its quarantine, has an entry with this `id`, or no other one at this writer's position.
     pub(super) async fn holds(&mut self, id: Uuid, at: Option<(Uuid, u64)>) -> Result<bool, AuditError> {
         match &mut self.appender {
             Some(appender) => appender.holds(id, at).await,
@@ -28,8 +28,8 @@ impl Committer<'_> {
 
     /// Whether what was added up to this position are entries of the batch, as after an answer that was lost.
     pub(super) async fn holds_up_to(&mut self, batch: &Batch, until: u64) -> Result<bool, AuditError> {
-        let reached = until.saturating_sub(batch.from).min(batch.items.len() as u64);
-        let reached = usize::try_from(reached).unwrap_or(usize::MAX);
+        let until = until.min(batch.end());
+        let reached = usize::try_from(until.saturating_sub(batch.from)).unwrap_or(usize::MAX);
         let is_own = batch.writer == self.engine.settings.writer;
         let writer = if is_own { self.own } else { batch.writer };
         match batch.items.get(batch.gaps..reached).and_then(<[Item]>::last) {

@@ -21,6 +21,7 @@ pub(super) struct HoldStatements {
     position: Sql,
     backed: Sql,
     holds: Sql,
+    is_there: Sql,
     batch: Sql,
     reach: Sql,
     pub(super) writers: WriterStatements,
@@ -78,11 +79,18 @@ impl HoldStatements {
                  FROM @tracing_audit_heads WHERE ledger = $1",
             ),
             holds: sql("SELECT EXISTS (SELECT 1 FROM @tracing_audit_entries WHERE ledger = $1 AND id = $2)
-                     OR EXISTS (SELECT 1 FROM @tracing_audit_quarantine WHERE ledger = $1 AND id = $2)
-                     OR $3::uuid IS NOT NULL AND NOT EXISTS (
-                         SELECT 1 FROM @tracing_audit_batches b JOIN @tracing_audit_entries e
-                             ON e.ledger = b.ledger AND e.seq = b.first_seq + b.entries - 1
-                         WHERE b.ledger = $1 AND b.writer = $3 AND b.position = $4)"),
+                     OR EXISTS (SELECT 1 FROM @tracing_audit_quarantine WHERE ledger = $1 AND id = $2)"),
+            is_there: sql(
+                "SELECT EXISTS (SELECT 1 FROM @tracing_audit_entries e JOIN @tracing_audit_batches b
+                                    ON b.ledger = $1 AND b.first_seq =
+                                    (SELECT first_seq FROM @tracing_audit_batches
+                                     WHERE ledger = $1 AND first_seq <= e.seq ORDER BY first_seq DESC LIMIT 1)
+                                WHERE e.ledger = $1 AND e.id = $2 AND b.writer = $3)
+                     OR NOT EXISTS (SELECT 1 FROM @tracing_audit_batches b JOIN @tracing_audit_entries e
+                                        ON e.ledger = $1 AND e.seq = b.first_seq + b.entries - 1 - (b.position - $4)
+                                    WHERE b.ledger = $1 AND b.writer = $3 AND b.position >= $4
+                                      AND b.position - b.entries < $4)",
+            ),
             batch: sql("SELECT first_seq, entries FROM @tracing_audit_batches
                  WHERE ledger = $1 AND writer = $2 AND position = $3"),
             // One statement, and so one journey to the server.
@@ -155,7 +163,8 @@ impl HoldStatements {
         Ok(backed.fetch_optional(connection).await?.map_or(0, i64::cast_unsigned))
     }
 
-    /// Whether the ledger, or its quarantine, has an entry with this `id`, or none at the end of this batch.
+    /// Whether the ledger, or its quarantine, has an entry with this `id`, or no other one at this writer's position. Only
+    /// for the latter, and if there is another, every batch is read.
     pub(super) async fn holds(
         &self,
         connection: &mut PgConnection,
@@ -163,9 +172,13 @@ impl HoldStatements {
         id: Uuid,
         at: Option<(Uuid, u64)>,
     ) -> sqlx::Result<bool> {
-        let (writer, position) = at.unzip();
-        let held = self.holds.scalar::<bool>().bind(ledger).bind(id).bind(writer);
-        held.bind(position.map(u64::cast_signed)).fetch_one(connection).await
+        match at {
+            None => self.holds.scalar::<bool>().bind(ledger).bind(id).fetch_one(connection).await,
+            Some((writer, position)) => {
+                let is_there = self.is_there.scalar::<bool>().bind(ledger).bind(id).bind(writer);
+                is_there.bind(position.cast_signed()).fetch_one(connection).await
+            }
+        }
     }
 
     /// The position that a writer's row names, and the one that the batches and the quarantine account for.

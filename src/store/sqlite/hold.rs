@@ -100,21 +100,28 @@ pub(super) async fn position(connection: &mut SqliteConnection, writer: Uuid) ->
     Ok((named.cast_unsigned(), backed))
 }
 
-/// Whether the ledger, or its quarantine, has an entry with this `id`, or none at the end of this batch.
+/// Whether the ledger, or its quarantine, has an entry with this `id`, or no other one at this writer's position. Only for
+/// the latter, and if there is another, every batch is read.
 pub(super) async fn holds(
     connection: &mut SqliteConnection,
     id: Uuid,
     at: Option<(Uuid, u64)>,
 ) -> sqlx::Result<bool> {
-    let held = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM tracing_audit_entries WHERE id = ?1)
-             OR EXISTS (SELECT 1 FROM tracing_audit_quarantine WHERE id = ?1)
-             OR ?2 IS NOT NULL AND NOT EXISTS (
-                 SELECT 1 FROM tracing_audit_batches b JOIN tracing_audit_entries e ON e.seq = b.first_seq + b.entries - 1
-                 WHERE b.writer = ?2 AND b.position = ?3)",
+    let Some((writer, position)) = at else {
+        let held = "SELECT EXISTS (SELECT 1 FROM tracing_audit_entries WHERE id = ?1)
+                        OR EXISTS (SELECT 1 FROM tracing_audit_quarantine WHERE id = ?1)";
+        return sqlx::query_scalar(held).bind(id).fetch_one(connection).await;
+    };
+    let is_there = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM tracing_audit_entries e JOIN tracing_audit_batches b ON b.first_seq =
+                            (SELECT first_seq FROM tracing_audit_batches WHERE first_seq <= e.seq
+                             ORDER BY first_seq DESC LIMIT 1)
+                        WHERE e.id = ?1 AND b.writer = ?2)
+             OR NOT EXISTS (SELECT 1 FROM tracing_audit_batches b JOIN tracing_audit_entries e
+                                ON e.seq = b.first_seq + b.entries - 1 - (b.position - ?3)
+                            WHERE b.writer = ?2 AND b.position >= ?3 AND b.position - b.entries < ?3)",
     );
-    let (writer, position) = at.unzip();
-    held.bind(id).bind(writer).bind(position.map(u64::cast_signed)).fetch_one(connection).await
+    is_there.bind(id).bind(writer).bind(position.cast_signed()).fetch_one(connection).await
 }
 
 /// The effect of an earlier attempt that has reached this position, and whose answer was lost.
