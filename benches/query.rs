@@ -1,6 +1,7 @@
 //! Pages and reports of ten million entries over a hundred days, on SQLite and on PostgreSQL: how long the slowest of a
 //! hundred takes. And what writers notice of an index that is made beside them, and the pages that it serves.
-//! `QUERY_ROWS` in the environment is another number of entries.
+//! `QUERY_ROWS` in the environment is another number of entries; `QUERY_ONLY=coverage` compares only pages alone and with
+//! their coverage.
 #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
 mod common;
@@ -131,6 +132,61 @@ fn queries(store: &str, reader: &AuditReader, rows: u64) {
     }
 }
 
+/// Pages alone and with their coverage, of one run, and what the coverage of a whole answer takes.
+fn covered(store: &str, reader: &AuditReader) {
+    machine();
+    let id = |n: u64| Uuid::from_u128(n.into());
+    let day = |run: u64| (time(START + run % DAYS * DAY), time(START + (run % DAYS + 1) * DAY));
+    let all = AuditQuery::new;
+    let asked: [(&str, &dyn Fn(u64) -> AuditQuery); 6] = [
+        ("everything", &|_| all()),
+        ("a workspace", &|run| all().workspace_id(id(run % 50))),
+        ("a workspace of one in ten thousand", &|_| all().workspace_id(id(50))),
+        ("a workspace without any", &|run| all().workspace_id(id(1000 + run))),
+        ("refused", &|_| all().decision(Decision::Deny)),
+        ("a day", &|run| all().since(day(run).0).before(day(run).1)),
+    ];
+    for (name, query) in asked {
+        for latest in [true, false] {
+            let (mut alone, mut with, mut added) = (Vec::new(), Vec::new(), Vec::new());
+            // The first run only fills the caches.
+            for run in 0..=RUNS / 2 {
+                let query = if latest { query(run).newest_first() } else { query(run) };
+                let start = Instant::now();
+                let page = block_on(reader.page(&query, None, 100)).unwrap();
+                let of_page = start.elapsed().as_secs_f64();
+                let coverage = block_on(reader.page_coverage(&query, &page)).unwrap();
+                let of_both = start.elapsed().as_secs_f64();
+                assert!(!coverage.lacks(), "{coverage:?}");
+                if run > 0 {
+                    alone.push(of_page);
+                    with.push(of_both);
+                    added.push(of_both - of_page);
+                }
+            }
+            for took in [&mut alone, &mut with, &mut added] {
+                took.sort_by(f64::total_cmp);
+            }
+            let at = |took: &[f64], part: f64| took[((took.len() - 1) as f64 * part).ceil() as usize];
+            let name =
+                format!("{store}: page of 100, {}: {name}", if latest { "latest" } else { "earliest" });
+            println!(
+                "{name:<72} alone {:>9}  with coverage {:>9}  ratio {:>5.2}  coverage adds p50 {:>9}  p99 {:>9}  (goal p50 <= 2 ms)",
+                show(at(&alone, 0.5)),
+                show(at(&with, 0.5)),
+                at(&with, 0.5) / at(&alone, 0.5),
+                show(at(&added, 0.5)),
+                show(at(&added, 0.99)),
+            );
+        }
+    }
+    for (name, query) in [("everything", all()), ("a day", all().since(day(7).0).before(day(7).1))] {
+        measure(&format!("{store}: coverage of an answer, a million numbers: {name}"), "reported", 5, |_| {
+            assert!(!block_on(reader.coverage(&query, 1_000_000)).unwrap().lacks());
+        });
+    }
+}
+
 /// Makes the index while another thread writes, and says what that one has noticed.
 fn make_index(name: &str, store: &Store, on: &IndexOn) {
     let log = AuditLog::builder()
@@ -237,8 +293,12 @@ fn main() {
     block_on(sqlite(file.to_str().unwrap(), rows));
     println!("{rows} entries in SQLite after {:?}", start.elapsed());
     let store = Store::sqlite(&file).unwrap();
-    queries("SQLite", &AuditReader::new(store.clone()), rows);
-    on_request("SQLite", &store);
+    let only_coverage = std::env::var_os("QUERY_ONLY").is_some_and(|only| only == "coverage");
+    covered("SQLite", &AuditReader::new(store.clone()));
+    if !only_coverage {
+        queries("SQLite", &AuditReader::new(store.clone()), rows);
+        on_request("SQLite", &store);
+    }
 
     let url = server().create_database();
     let log =
@@ -248,6 +308,9 @@ fn main() {
     block_on(postgres(&url, rows));
     println!("{rows} entries in PostgreSQL after {:?}", start.elapsed());
     let store = Store::from(Store::postgres(&url).unwrap());
-    queries("PostgreSQL", &AuditReader::new(store.clone()), rows);
-    on_request("PostgreSQL", &store);
+    covered("PostgreSQL", &AuditReader::new(store.clone()));
+    if !only_coverage {
+        queries("PostgreSQL", &AuditReader::new(store.clone()), rows);
+        on_request("PostgreSQL", &store);
+    }
 }
