@@ -177,7 +177,7 @@ impl fmt::Display for LedgerCoverage {
             write!(f, "; last commit {}", last.to_rfc3339_opts(SecondsFormat::Secs, true))?;
         }
         if let Some(lag) = self.greatest_lag_micros.filter(|lag| *lag >= 1_000_000) {
-            write!(f, ", at most {} s after its event", lag / 1_000_000)?;
+            write!(f, ", at most {} after its event", Lag(lag / 1_000_000))?;
         }
         match self.silent_writers.as_ref().map_or(0, Vec::len) {
             0 => Ok(()),
@@ -206,6 +206,20 @@ impl LedgerCoverage {
                 write!(f, "; the ledger ended at {was} before its head was lowered to {}", self.next_seq)
             }
             None => Ok(()),
+        }
+    }
+}
+
+/// Seconds, in a unit of which there are not too many.
+struct Lag(i64);
+
+impl fmt::Display for Lag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            seconds @ ..120 => write!(f, "{seconds} s"),
+            seconds @ ..7200 => write!(f, "{} min", seconds / 60),
+            seconds @ ..172_800 => write!(f, "{} h", seconds / 3600),
+            seconds => write!(f, "{} days", seconds / 86_400),
         }
     }
 }
