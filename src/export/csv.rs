@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::formulas::{guarded, guarded_json, original};
 use crate::entry::{LedgerRow, Row, from_micros, sequenced};
 use crate::error::{AuditError, ErrorKind};
-use crate::query::value_at;
+use crate::query::{Field, value_at};
 
 /// A column of a CSV file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,7 @@ impl CsvColumn {
             return Ok(column.clone());
         }
         if let Some(path) = name.strip_prefix(PATH).filter(|path| !path.is_empty()) {
+            name.parse::<Field>()?;
             return Ok(Self::Path(path.to_owned()));
         }
         let known: Vec<_> = NAMED.iter().map(|(known, _)| *known).collect();
@@ -190,7 +191,8 @@ impl Csv {
     /// other value as JSON, and nothing if there is no value.
     ///
     /// # Errors
-    /// [`is_query`](AuditError::is_query) for another name, or for no column.
+    /// [`is_query`](AuditError::is_query) for another name, for a path that cannot be meant (as in
+    /// [`Field`](crate::query::Field)), or for no column.
     pub fn columns(self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, AuditError> {
         let columns: Vec<_> =
             names.into_iter().map(|name| CsvColumn::named(name.as_ref())).collect::<Result<_, _>>()?;
@@ -374,6 +376,10 @@ mod tests {
         for name in ["", "colour", "metadata.", "Metadata", "seq "] {
             let error = Csv::new().columns([name]).unwrap_err();
             assert!(error.is_query() && error.to_string().contains("committed_at"), "{error}");
+        }
+        for path in ["metadata.tags[-1]", "metadata.a..b", "metadata.\"a.b"] {
+            let error = Csv::new().columns([path]).unwrap_err();
+            assert!(error.is_query() && error.to_string().starts_with(path), "{error}");
         }
         assert!(Csv::new().columns([""; 0]).unwrap_err().is_query());
         for separator in ['"', '\'', '=', '-', 'a', '5', '\n', ' ', 'é', '\0'] {
