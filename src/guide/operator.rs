@@ -12,9 +12,15 @@
 //! | a terminal | a table as wide as the terminal, page by page if it is longer (`PAGER`, `--no-pager`) |
 //! | a pipe or a file | JSON Lines, one object in each line, with all that the library returns |
 //! | `--format table` in a pipe | a table in which nothing is cut, unless the variable `COLUMNS` gives a width |
+//! | `--format csv` of `query`, `tail` and `export` | CSV in the one layout of the library, of which `export` has options |
 //! | `--format jsonl` on a terminal | JSON Lines in which what a terminal would obey is escaped |
 //!
-//! Remarks and errors go to standard error. Without colours: `NO_COLOR=1`, or `TERM=dumb`, which also means no pager.
+//! Every command that lists something takes `-o` or `--format` with `table`, `wide` or `jsonl` (`-o` of `tail` and `export` is
+//! the file that they write). `verify` and `ledger` give sentences, and JSON on request.
+//!
+//! Remarks and errors go to standard error, on a terminal in lines that fit. A reader that closes the pipe early ends the
+//! command with exit code 0; only `check`, `compare` and `verify` go on to their end, because their exit code tells what they
+//! found. Without colours: `NO_COLOR=1`, or `TERM=dumb`, which also means no pager.
 //!
 //! # Tables
 //!
@@ -22,7 +28,11 @@
 //! beside each other, the last ones are in a second line, which is indented. A name that is longer than half of the line
 //! loses its middle, and a reason its end; both then have an ellipsis. `-o wide` cuts nothing and has more columns.
 //!
-//! `--columns` chooses columns, also from the metadata:
+//! An empty answer says which part of the question finds nothing, where that is cheap to know: `no entry of any time meets
+//! --agent nobody`, or of which time the entries are. In JSON this is `nothing` in the coverage.
+//!
+//! `--columns` chooses columns, also from the metadata. A name that no entry can have is refused with the nearest known one,
+//! here as in `--where`, `--by` and `index add`:
 //!
 //! ```text
 //! $ tracing-audit query --columns seq,time,agent,action,metadata.sourceIPAddress --limit 3 --tz Europe/Berlin

@@ -190,26 +190,35 @@
 //! - **What cannot be meant** is refused with one sentence and exit code 2: an operator that does not exist (`agent_id==x`), an unknown
 //!   field, with the nearest known one, an unfinished quotation, an index that is no number (`metadata.tags[-1]`), `*` where it is no
 //!   wildcard, an empty value without quotation marks, a score that is not finite, a range that is upside down.
+//!
 //! # What an answer covers
+//!
 //! `query`, `stats` and `tail` without `-f` say on standard error what they have looked at: in one line below a table, if
 //! standard error is a terminal, and beside JSON Lines and CSV as one line with one JSON object. A manifest has the same
 //! object. `export`, and `tail` with `-o`, say it only if something is missing.
+//!
 //! ```json
 //! {"coverage":{"shown":100,"matching":600025,"more":true,"next":"--cursor 1764320000123456.1.00c0ffee",
 //!   "ledgers":[{"ledger":"main","asked":{"from_seq":599500,"before_seq":600025},"compared":{"from_seq":599500,"before_seq":600025},
 //!     "next_seq":600025,"holes":[],"missing":0,"uncovered_entries":0,"declared_losses":0,"quarantined":0,"silent_writers":[]}],
 //!   "altered":[]}}
 //! ```
+//!
 //! (The fields of a ledger are those of [`LedgerCoverage`](crate::reader::LedgerCoverage); some are left out here.) `matching`
 //! is given for logs of a million entries or less. `asked` are the numbers that can hold matches, `compared` those whose
-//! entries and batches were compared: for `query` and `stats` a million at most. `--cursor` shows the next entries.
+//! entries and batches were compared: for `query` and `stats` a million at most. `--cursor` shows the next entries. `nothing`
+//! says of an empty answer which part of the question finds nothing, where that is cheap to know. `stats` without conditions
+//! compares its sum with the heads of the ledgers.
+//!
 //! An answer that may lack entries has exit code 5, and a sentence says why: holes in `seq`, entries that no batch holds, a
 //! head that was raised or lowered, entries outside of the ledger, or a view in the place of a table. The answer is given
 //! all the same. Exit code 0 means that nothing is missing in what was compared, but for losses that the log itself has
 //! declared, which are counted.
+//!
 //! ```sh
 //! tracing-audit check
 //! ```
+//!
 //! compares all entries, batches and heads with each other and the tables with those that tracing-audit makes, has SQLite
 //! check its file and its indexes, prints each finding as a line, and then has exit code 1. It reads the whole database.
 //! Whoever may change all of this can change it so that it fits together: that is not found.

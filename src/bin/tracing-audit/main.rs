@@ -120,6 +120,13 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Whether its exit code tells what it found.
+    fn has_verdict(&self) -> bool {
+        matches!(self, Self::Check(_) | Self::Compare(_) | Self::Verify(_))
+    }
+}
+
 fn command() -> clap::Command {
     with_examples(Arguments::command())
 }
@@ -134,6 +141,9 @@ fn main() -> ExitCode {
     }
     if !no_pager && command.has_pages() {
         output::page();
+    }
+    if command.has_verdict() {
+        output::go_on_if_closed();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {

@@ -34,6 +34,58 @@ fn beside(db: &str, arguments: &str) -> (Value, Option<i32>, String, String) {
 }
 
 #[test]
+fn an_empty_answer_says_which_part_of_the_question_finds_nothing() {
+    let fixture = filled(40);
+    let ts = chrono::DateTime::from_timestamp(1_764_000_100, 0).unwrap();
+    let late = AuditEntry { ts, ..AuditEntry::new(Uuid::nil(), "late", "r") };
+    fixture.log.writer().blocking().write(late).unwrap();
+    settle(&fixture.log.writer());
+    let db = &*fixture.db;
+    let exported = fixture.directory.path().join("all.jsonl");
+    answer(db, &format!("export -o {}", exported.display()));
+    let fresh = log();
+    for (arguments, says) in [
+        ("--decision deny", "no entry of any time meets --decision deny"),
+        ("--action a1 --agent nobody --agent none", "no entry of any time meets --agent nobody --agent none"),
+        ("--where 'metadata.n>5 OR reason=x'", "no entry of any time meets --where metadata.n>5 OR reason=x"),
+        ("--text invoice", "no entry of any time meets --text invoice"),
+        ("--risk-min 0.5", "no entry of any time meets --risk-min 0.5"),
+        ("--problems", "no entry of any time meets --problems"),
+        (
+            "--since 2026-01-01 --tz +02:00",
+            "no entry is of the time that is asked for; they are of 2025-11-24 18:00:00+02:00 to 2025-11-24 18:01:40+02:00",
+        ),
+        ("--before 2020-01-01 --decision deny", "they are of 2025-11-24 16:00:00Z to 2025-11-24 16:01:40Z"),
+        (
+            "--committed-before 2020-01-01",
+            "nothing was committed in the time that is asked for; the last commit was at ",
+        ),
+        ("--from-seq 41", "the entries of main have the seq 0 to 40"),
+        ("--from-seq 3 --before-seq 4 --action a1", "no entry of any time meets --action a1"),
+        (
+            "--action a1 --where action=a2",
+            "each condition is met by some entry, and no entry of any time meets them all",
+        ),
+        (
+            "--action late --before 2025-11-24T16:00:05Z",
+            "no entry of the time that is asked for meets the conditions; the latest that does is of 2025-11-24 16:01:40Z",
+        ),
+    ] {
+        for (db, format) in [(db, ""), (db, " --format csv"), (exported.to_str().unwrap(), "")] {
+            // The time of a commit is in the exported file too.
+            let (told, code, stdout, stderr) = beside(db, &format!("query {arguments}{format}"));
+            assert_eq!(code, Some(0), "{arguments}: {stderr}");
+            assert!(told["nothing"].as_str().is_some_and(|told| told.contains(says)), "{arguments}: {told}");
+            assert_eq!(stdout.lines().count(), usize::from(!format.is_empty()), "{stdout}");
+        }
+    }
+    assert_eq!(beside(&fresh.db, "query --action a").0["nothing"], "the ledger main has no entry");
+    for arguments in ["query", "query --limit 1", "query --action a1"] {
+        assert!(beside(db, arguments).0["nothing"].is_null(), "{arguments}");
+    }
+}
+
+#[test]
 fn every_answer_says_what_it_covers_and_one_that_may_lack_entries_fails() {
     let fixture = filled(40);
     let db = &*fixture.db;

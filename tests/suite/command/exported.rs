@@ -294,6 +294,8 @@ fn csv_has_the_columns_the_separator_and_the_mark_that_are_asked_for() {
     let db = fixture.db.as_str();
     let csv = |options: &str| answer(db, &format!("export --format csv --before-seq 2 {options}"));
     assert!(csv("").starts_with("id,session_id,workspace_id,agent_id,action,resource,resource_id,decision,reason,risk_score,ts,metadata,ledger,seq\n"));
+    // There is one layout of CSV, wherever it is asked for.
+    assert_eq!(answer(db, "query --format csv --before-seq 2"), csv(""));
     assert_eq!(
         csv(
             "--bom --separator ';' --columns seq,ledger,action --columns metadata.sourceIPAddress,risk_score"

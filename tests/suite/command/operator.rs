@@ -14,7 +14,10 @@ fn an_operator_creates_the_tables_and_indexes_and_inspects_the_queue() {
     // Tables that exist stay.
     assert_eq!(answer(db, "migrate"), "");
     assert!(answer(db, "ledgers").contains("\"name\":\"payments\",\"next_seq\":0"));
-    assert_eq!(answer(db, "quarantine retry"), "0 committed, 0 refused again\n");
+    assert_eq!(answer(db, "quarantine retry -o table"), "0 committed, 0 refused again\n");
+    // None of these was a writer that has not ended.
+    let told = String::from_utf8(run(db, "query").stderr).unwrap();
+    assert!(told.contains("\"silent_writers\":[]"), "{told}");
 
     assert_eq!(answer(db, "index add action metadata.client.ip"), "");
     assert_eq!(answer(db, "index drop action"), "");
@@ -92,36 +95,55 @@ fn manuals(directory: &std::path::Path) {
     assert!(named > 10, "{named}");
 }
 
+/// Asks a shell for its completions of these command lines. It begins with what makes it a function `asked` of words.
+fn completed(shell: &str, db: &str, begin: &str) -> Vec<Vec<String>> {
+    let lines =
+        ["qu", "query --res", "query --ledger ''", "stats --by action,deci", "query --tz Europe/Berl"];
+    let asked: String = lines.iter().map(|line| format!("asked tracing-audit {line}\n")).collect();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_tracing-audit"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let script = format!("{begin}\n{}\n{asked}", answer("", &format!("completions {shell}")));
+    let mut started = std::process::Command::new(shell);
+    // None of this user's own settings.
+    started.args(match shell {
+        "bash" => ["--norc", "-c"],
+        "zsh" => ["-f", "-c"],
+        _ => ["--no-config", "-c"],
+    });
+    let home = std::path::Path::new(db).parent().unwrap();
+    started.arg(script).env("PATH", path).env("HOME", home).env("TRACING_AUDIT_DB", db);
+    let output = started.output().unwrap_or_else(|error| panic!("{shell}: {error}"));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{shell}: {told}");
+    // A description may stand behind a word.
+    let word = |line: &str| line.split(['\t', ':']).next().unwrap().trim().to_owned();
+    let answers = told.split("---\n").map(|answer| answer.lines().map(word).collect::<Vec<_>>());
+    answers.take(lines.len()).collect()
+}
+
 #[test]
 #[cfg(unix)]
-fn bash_completes_commands_fields_and_ledgers() {
+fn bash_zsh_and_fish_complete_commands_fields_and_ledgers() {
     let directory = tempfile::tempdir().unwrap();
     let db = directory.path().join("a.db").display().to_string();
     assert_eq!(answer(&db, "migrate --ledger payments"), "");
-    let script = answer("", "completions bash");
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_tracing-audit"));
-    let completed = |line: &str| {
-        let words: Vec<_> = line.split(' ').collect();
-        let last = words.last().unwrap();
-        let ask = format!(
-            "{script}\nCOMP_WORDS=({}); COMP_CWORD={}; COMP_TYPE=9; _clap_complete_tracing_audit tracing-audit '{last}' x; \
-             printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-            words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
-            words.len() - 1
-        );
-        let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
-        let mut bash = std::process::Command::new("bash");
-        bash.args(["-c", &ask]).env("PATH", path);
-        let output = bash.env("TRACING_AUDIT_DB", &db).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
-    };
-    assert!(completed("tracing-audit qu").contains(&"quarantine".to_owned()));
-    assert!(completed("tracing-audit query --res").contains(&"--resource-id".to_owned()));
-    assert_eq!(completed("tracing-audit query --ledger "), ["payments"]);
-    assert_eq!(completed("tracing-audit stats --by action,deci"), ["action,decision"]);
-    assert_eq!(completed("tracing-audit query --tz Europe/Berl"), ["Europe/Berlin"]);
-    for shell in ["zsh", "fish", "elvish", "powershell"] {
+    let bash = "asked() {
+        COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMPREPLY=()
+        _clap_complete_tracing_audit tracing-audit \"${!#}\" x
+        printf '%s\\n' \"${COMPREPLY[@]}\" ---
+    }";
+    // The two functions of zsh by which the script tells it the completions.
+    let zsh = "compdef() { }
+        _describe() { print -l -- \"${(@P)3}\" }
+        asked() { words=(\"$@\"); CURRENT=$#; _clap_dynamic_completer_tracing_audit; print -- --- }";
+    let fish = "function asked; complete -C \"$argv\"; echo ---; end";
+    for (shell, begin) in [("bash", bash), ("zsh", zsh), ("fish", fish)] {
+        let found = completed(shell, &db, begin);
+        assert!(found[0].contains(&"quarantine".to_owned()), "{shell}: {found:?}");
+        assert!(found[1].contains(&"--resource-id".to_owned()), "{shell}: {found:?}");
+        assert_eq!(found[2..], [["payments"], ["action,decision"], ["Europe/Berlin"]], "{shell}");
+    }
+    for shell in ["elvish", "powershell"] {
         assert!(answer("", &format!("completions {shell}")).contains("TRACING_AUDIT_COMPLETE"), "{shell}");
     }
 }

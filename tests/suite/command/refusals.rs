@@ -22,7 +22,24 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
     fails(db, "get 00000000-0000-0000-0000-000000000001", 1, "no entry has the id");
     fails(db, "query --where colour=red", 2, "there is no field \"colour\": there are id, ");
     fails(db, "query --where colour", 2, "is not FIELD=VALUE");
-    fails(db, "stats --by colour", 2, "cannot count by \"colour\"");
+    for (arguments, says) in [
+        ("stats --by colour", "there is no field \"colour\": there are hour, day, ledger, id, "),
+        ("stats --by action,metadata.tags[-1]", "[-1] is no index"),
+        ("stats --by ts", "times are counted by hour or day"),
+        ("stats --by metdata.ip", "did you mean metadata.ip?"),
+        ("index add agnet_id", "did you mean agent_id?"),
+        ("index add action metadata.a..b --print", "a key is empty"),
+        ("index add risk_score", "0.8 or more"),
+        ("index drop colour", "there is no field \"colour\""),
+        ("query --columns seq,agnet", "did you mean agent?"),
+        ("query --columns seq,metadata.\"a.b", "a quotation mark is missing"),
+        ("export --format csv --columns seq,comitted_at", "did you mean committed_at?"),
+        ("tail --format csv --columns seq", "unexpected argument"),
+        ("export --format csv --columns metadata.tags[x]", "[x] is no index"),
+    ] {
+        fails(db, arguments, 2, says);
+    }
+    assert!(!answer(db, "index list").contains("on_request\":true"));
     fails(db, "query --since 2026-11-02 --before 2026-11-01", 2, "--since must be earlier than --before");
     fails(db, "query --since gestern", 2, "is not a time; give one as 2h, 7d, yesterday, ");
     fails(db, "query --on 2026-11-31", 2, "is not a date");

@@ -208,7 +208,7 @@ fn columns_without_content_take_no_room_and_others_can_be_chosen() {
     let refused = run(db, "query --columns colour");
     assert_eq!(refused.status.code(), Some(2));
     let message = String::from_utf8(refused.stderr).unwrap();
-    assert!(message.contains("there is no such column; there are ledger, seq, id"), "{message}");
+    assert!(message.contains("there is no field \"colour\": there are ledger, seq, id"), "{message}");
     assert_eq!(run(db, "query --columns seq --format csv").status.code(), Some(2));
 }
 
@@ -270,6 +270,7 @@ fn every_pipe_gets_json_lines_unless_a_format_is_given() {
     let fixture = hostile();
     let db = &*fixture.db;
     let queue = format!("queue {db}.queue");
+    answer(db, "get 0 --as Ada");
     for arguments in [
         "query",
         "get 0",
@@ -280,15 +281,24 @@ fn every_pipe_gets_json_lines_unless_a_format_is_given() {
         "reads",
         "index list",
         "quarantine list",
+        "check",
         &queue,
     ] {
         for line in answer(db, arguments).lines() {
             assert!(serde_json::from_str::<Value>(line).unwrap().is_object(), "{arguments}: {line}");
             assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{arguments}: {line:?}");
         }
-        if !["reads"].contains(&arguments) {
-            let table = answer(db, &[arguments, " --format table"].concat());
-            assert!(!table.is_empty() && !table.starts_with('{'), "{arguments}: {table}");
+        // Whatever lists something takes the same option.
+        let formats: &[&str] = if arguments == "tail" {
+            &["--format table"]
+        } else {
+            &["--format table", "-o table", "-o wide"]
+        };
+        for format in formats {
+            let table = answer(db, &[arguments, " ", format].concat());
+            assert!(!table.is_empty() && !table.starts_with('{'), "{arguments} {format}: {table}");
         }
+        let lines = answer(db, &[arguments, " --format jsonl"].concat());
+        assert!(lines.starts_with('{'), "{arguments}: {lines}");
     }
 }

@@ -61,7 +61,8 @@ fn questions(db: &str, log: &AuditLog, directory: &Path) {
     );
     let quarantined: Value = serde_json::from_str(&answer(db, "quarantine export")).unwrap();
     assert_eq!(quarantined["entry"]["action"], "twice");
-    assert_eq!(answer(db, "quarantine retry"), "0 committed, 1 refused again\n");
+    assert_eq!(answer(db, "quarantine retry"), "{\"committed\":0,\"refused\":1}\n");
+    shows(db, "quarantine retry", "0 committed, 1 refused again");
     let ledger: Value = serde_json::from_str(&answer(db, "ledgers")).unwrap();
     assert_eq!((&ledger["name"], &ledger["next_seq"]), (&json!("main"), &json!(13)));
     // 14. What was added since my last export.

@@ -13,7 +13,7 @@ use crate::{
 #[derive(Args)]
 pub(crate) struct Check {
     /// The output format [default: lines for people on a terminal, JSON Lines elsewhere].
-    #[arg(long, value_enum)]
+    #[arg(short = 'o', long, value_enum)]
     format: Option<Format>,
 }
 
@@ -25,7 +25,7 @@ struct Ended<'a> {
 
 impl Check {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        let table = self.format.map_or_else(output::is_terminal, |format| format == Format::Table);
+        let table = Format::is_table(self.format);
         let logs = database.open().await?;
         let mut findings = 0;
         for log in &logs {
@@ -37,7 +37,7 @@ impl Check {
                 }
                 printed = if table {
                     let db = db.map(|db| [db, ": "].concat()).unwrap_or_default();
-                    output::print_line(&output::harmless(&[&db, &*found.message].concat()))
+                    output::print_wrapped(&output::harmless(&[&db, &*found.message].concat()))
                 } else {
                     output::print_json(&FromDatabase { db, found: &found })
                 };
@@ -46,17 +46,16 @@ impl Check {
             printed?;
             findings += checked.findings;
             if table {
-                output::print_line(&format!(
-                    "{}: {} entries in {} batches of {} ledgers checked: {}",
-                    output::harmless(&log.name),
-                    checked.entries,
-                    checked.batches,
-                    checked.ledgers,
-                    match checked.findings {
-                        0 => "nothing found".to_owned(),
-                        1 => "1 finding".to_owned(),
-                        count => format!("{count} findings"),
-                    }
+                let (name, entries) =
+                    (output::harmless(&log.name), counted(checked.entries, "entry", "entries"));
+                let batches = counted(checked.batches, "batch", "batches");
+                let ledgers = counted(checked.ledgers, "ledger", "ledgers");
+                let found = match checked.findings {
+                    0 => "nothing found".to_owned(),
+                    count => counted(count, "finding", "findings"),
+                };
+                output::print_wrapped(&format!(
+                    "{name}: {entries} in {batches} of {ledgers} checked: {found}"
                 ))?;
             } else {
                 output::print_json(&FromDatabase { db, found: &Ended { checked: &checked } })?;
@@ -64,8 +63,15 @@ impl Check {
         }
         match findings {
             0 => Ok(()),
-            1 => Err(Failure::Found("the log is not as it was written: 1 finding".to_owned())),
-            count => Err(Failure::Found(format!("the log is not as it was written: {count} findings"))),
+            count => {
+                let findings = counted(count, "finding", "findings");
+                Err(Failure::Found(format!("the log is not as it was written: {findings}")))
+            }
         }
     }
+}
+
+/// The number, with the word for one or for several.
+fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }

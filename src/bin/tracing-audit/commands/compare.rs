@@ -24,7 +24,7 @@ use super::{
 use crate::{
     failure::Failure,
     input::{Conditions, Database, Log},
-    output::{self, Hashing, harmless, hex, with_path, with_suffix},
+    output::{self, Format, Hashing, harmless, hex, with_path, with_suffix},
 };
 
 #[derive(Args)]
@@ -38,9 +38,11 @@ pub(crate) struct Compare {
     /// database holds behind the last entry of FILE then counts as new.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// Print each difference, and the counts at the end, as JSON Lines.
-    #[arg(long)]
-    json: bool,
+    /// The output format [default: lines for people on a terminal, JSON Lines elsewhere].
+    ///
+    /// Lines for people have the first 20 differences of each kind, JSON Lines all of them. The counts come last.
+    #[arg(short = 'o', long, value_enum)]
+    format: Option<Format>,
     #[command(flatten)]
     conditions: Conditions,
 }
@@ -96,7 +98,7 @@ impl Compare {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let asked = self.asked()?;
         let log = database.open_one().await?;
-        let mut report = Report::new(self.json);
+        let mut report = Report::new(!Format::is_table(self.format));
         if let Some(manifest) = &asked.sha256 {
             let found = sha256_of(&self.against)?;
             if found != *manifest {
@@ -353,9 +355,9 @@ impl Report {
         *count += 1;
         match (self.json, *count) {
             (true, _) => output::print_json(finding),
-            (false, count) if count <= SHOWN => output::print_line(&finding.text()),
+            (false, count) if count <= SHOWN => output::print_wrapped(&finding.text()),
             (false, count) if count == SHOWN + 1 => {
-                output::print_line(&format!("{kind:<8} ... and more, which --json prints"))
+                output::print_wrapped(&format!("{kind:<8} ... and more, which --format jsonl prints"))
             }
             (false, _) => Ok(()),
         }
@@ -375,7 +377,7 @@ impl Report {
             counts.extend(all.map(|(name, count)| (name.to_owned(), count.into())));
             output::print_json(&serde_json::json!({ "compared": counts }))?;
         } else {
-            output::print_line(&format!(
+            output::print_wrapped(&format!(
                 "{same} entries are there, unchanged and in the same order; {} changed, {} missing, {} added among them; \
                  {since} came since",
                 count("changed"),

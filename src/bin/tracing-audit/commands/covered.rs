@@ -11,7 +11,7 @@ use tracing_audit::{
 use crate::{
     failure::Failure,
     input::Log,
-    output::{harmless, to_json},
+    output::{harmless, say, to_json},
 };
 
 /// The most numbers that are compared for an answer of `query` or `stats`: a tenth of a second.
@@ -31,6 +31,9 @@ pub(crate) struct Covered {
     /// The option that shows the next ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// Which part of the question finds nothing, if the answer is empty and that is cheap to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nothing: Option<String>,
     ledgers: Vec<OfLedger>,
     altered: Vec<String>,
 }
@@ -82,7 +85,12 @@ impl Covered {
 
     /// Adds what another answer covers.
     pub(crate) fn and(&mut self, other: Self) {
-        self.ledgers.extend(other.ledgers);
+        for one in other.ledgers {
+            // Both may have looked at the same.
+            if !self.ledgers.iter().any(|known| known.db == one.db && known.coverage == one.coverage) {
+                self.ledgers.push(one);
+            }
+        }
         self.altered
             .extend(other.altered.into_iter().filter(|one| !self.altered.contains(one)).collect::<Vec<_>>());
     }
@@ -97,15 +105,35 @@ impl Covered {
         Self { matching, more: true, next, ..self }
     }
 
+    /// Says why the answer is empty.
+    pub(crate) fn because(self, nothing: Option<String>) -> Self {
+        Self { nothing, ..self }
+    }
+
     /// Says how many entries are shown, of all that match.
     pub(crate) fn shows_all(self, shown: u64) -> Self {
-        let mut covered = self.shows(shown);
-        let at_least: Option<u64> = covered.ledgers.iter().map(|ledger| ledger.at_least).sum();
-        if let Some(at_least) = at_least.filter(|at_least| *at_least > shown) {
-            let message = format!("{at_least} entries match and {shown} were found: the database is damaged");
+        self.shows(shown).has_at_least(shown, "found")
+    }
+
+    /// Compares the number of all entries that were counted with the heads of the ledgers.
+    pub(crate) fn counts(self, entries: u64) -> Self {
+        let mut covered = self.has_at_least(entries, "counted");
+        let at_most: Option<u64> = covered.ledgers.iter().map(|ledger| ledger.coverage.matching).sum();
+        if let Some(at_most) = at_most.filter(|at_most| *at_most < entries) {
+            let message =
+                format!("{at_most} entries match and {entries} were counted: the database is damaged");
             covered.altered.push(message);
         }
         covered
+    }
+
+    fn has_at_least(mut self, found: u64, how: &str) -> Self {
+        let at_least: Option<u64> = self.ledgers.iter().map(|ledger| ledger.at_least).sum();
+        if let Some(at_least) = at_least.filter(|at_least| *at_least > found) {
+            let message = format!("{at_least} entries match and {found} were {how}: the database is damaged");
+            self.altered.push(message);
+        }
+        self
     }
 
     /// Tells it on standard error: after a table in words, to a person at a terminal; beside all other formats as one
@@ -118,7 +146,7 @@ impl Covered {
             }
             anstream::eprintln!("{}", to_json(&Told { coverage: &self })?);
         } else if io::stderr().is_terminal() {
-            anstream::eprintln!("{}", harmless(&self.in_words()));
+            say(&harmless(&self.in_words()));
         }
         self.verdict()
     }
@@ -142,6 +170,10 @@ impl Covered {
             (Some(shown), _) if self.more => Some(format!("{shown} of more")),
             (Some(shown), _) => Some(shown.to_string()),
             (None, _) => None,
+        };
+        let shown = match (shown, &self.nothing) {
+            (Some(shown), Some(nothing)) => Some(format!("{shown}: {nothing}")),
+            (shown, _) => shown,
         };
         let next = self.next.as_ref().map(|next| format!("next: {next}"));
         let ledgers = self.ledgers.iter().map(OfLedger::in_words);
@@ -196,4 +228,46 @@ pub(crate) async fn matching(logs: &[Log], query: &AuditQuery) -> Result<Option<
         matching += log.unrecorded().count(query).await?;
     }
     Ok(Some(matching))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number of entries of each ledger when it was opened, and later, if that is known.
+    fn covered(ledgers: &[(u64, Option<u64>)]) -> Covered {
+        let of = |(opened, matching): &(u64, Option<u64>)| {
+            let mut coverage = LedgerCoverage::default();
+            coverage.matching = *matching;
+            OfLedger { db: None, at_least: matching.map(|_| *opened), is_part: false, coverage }
+        };
+        Covered { ledgers: ledgers.iter().map(of).collect(), ..Covered::default() }
+    }
+
+    #[test]
+    fn a_sum_that_differs_from_the_heads_of_the_ledgers_is_said() {
+        // Entries may have been committed while they were counted.
+        for (ledgers, entries) in [
+            (&[(13, Some(13))][..], 13),
+            (&[(13, Some(15))], 13),
+            (&[(13, Some(15))], 15),
+            (&[(13, Some(13)), (2, Some(3))], 16),
+            (&[(13, Some(13)), (2, None)], 4),
+            (&[], 0),
+        ] {
+            assert!(covered(ledgers).counts(entries).verdict().is_ok(), "{ledgers:?} {entries}");
+        }
+        for (ledgers, entries, says) in [
+            (&[(13, Some(13))][..], 12, "13 entries match and 12 were counted"),
+            (&[(13, Some(15))], 16, "15 entries match and 16 were counted"),
+            (&[(13, Some(13)), (2, Some(2))], 14, "15 entries match and 14 were counted"),
+        ] {
+            match covered(ledgers).counts(entries).verdict() {
+                Ok(()) => panic!("{ledgers:?} {entries}"),
+                Err(failure) => {
+                    assert!(failure.code() == 5 && failure.message().contains(says), "{}", failure.message());
+                }
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use tracing_audit::index::{Index, IndexOn};
 
 use crate::{
     failure::Failure,
-    input::Database,
+    input::{Database, indexed, was_indexed},
     output::{self, Cells, Format, FromDatabase, harmless, print_table_as},
 };
 
@@ -24,7 +24,7 @@ pub(crate) enum Action {
     Add {
         /// What the index serves: a column, such as `agent_id` or `action`, or `metadata.PATH`.
         #[arg(required = true, value_name = "FIELD")]
-        on: Vec<IndexOn>,
+        on: Vec<String>,
         /// Print the SQL instead of running it.
         #[arg(long)]
         print: bool,
@@ -33,7 +33,7 @@ pub(crate) enum Action {
     Drop {
         /// What the index serves, as in `index add`.
         #[arg(required = true, value_name = "FIELD")]
-        on: Vec<IndexOn>,
+        on: Vec<String>,
     },
 }
 
@@ -51,12 +51,12 @@ impl Action {
                 print_indexes(&indexes, format)
             }
             Self::Add { on, print: true } => {
-                let store = database.store()?;
+                let (on, store) = (all(&on, indexed)?, database.store()?);
                 let statements = on.iter().filter_map(|on| store.index_sql(on));
                 statements.map(|sql| [&sql, ";"].concat()).try_for_each(|sql| output::print_line(&sql))
             }
             Self::Add { on, print: false } => {
-                let store = database.store()?;
+                let (on, store) = (all(&on, indexed)?, database.store()?);
                 database.open_one().await?;
                 for on in &on {
                     store.create_index(on).await?;
@@ -64,7 +64,7 @@ impl Action {
                 Ok(())
             }
             Self::Drop { on } => {
-                let store = database.store()?;
+                let (on, store) = (all(&on, was_indexed)?, database.store()?);
                 database.open_one().await?;
                 for on in &on {
                     store.drop_index(on).await?;
@@ -73,6 +73,11 @@ impl Action {
             }
         }
     }
+}
+
+/// What indexes are on, by these names.
+fn all(names: &[String], read: fn(&str) -> Result<IndexOn, Failure>) -> Result<Vec<IndexOn>, Failure> {
+    names.iter().map(|name| read(name)).collect()
 }
 
 fn print_indexes(indexes: &[(Option<&str>, Index)], format: Option<Format>) -> Result<(), Failure> {

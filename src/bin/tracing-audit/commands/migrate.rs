@@ -8,7 +8,11 @@ use tracing_audit::{
     migrate::{Migrate, Migration},
 };
 
-use crate::{failure::Failure, input::Database, output};
+use crate::{
+    failure::Failure,
+    input::{Database, end_log},
+    output,
+};
 
 #[derive(Args)]
 pub(crate) struct MigrateTables {
@@ -52,6 +56,6 @@ impl MigrateTables {
             (None, [first, ..]) => first.name.clone(),
             (None, []) => "main".to_owned(),
         };
-        database.open_log(&ledger, Migrate::Auto).await.map(drop)
+        end_log(&database.open_log(&ledger, Migrate::Auto).await?).await
     }
 }

@@ -13,6 +13,7 @@
 //! | `position.rs` | how far `tail` has come, in which log, with which question |
 //! | `check.rs` | checks that nothing is missing, and that the tables are those of this crate |
 //! | `covered.rs` | tells what an answer covers, beside it |
+//! | `nothing.rs` | says which part of a question finds nothing |
 //! | `ledgers.rs` | lists the ledgers |
 //! | `reads.rs` | shows the record of who read the log |
 //! | `index.rs` | lists, adds and drops indexes |
@@ -34,6 +35,7 @@ mod index;
 mod ledgers;
 mod manifest;
 mod migrate;
+mod nothing;
 mod position;
 mod quarantine;
 mod query;

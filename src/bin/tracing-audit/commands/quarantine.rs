@@ -5,7 +5,7 @@ use tracing_audit::{migrate::Migrate, reader::QuarantinedEntry};
 
 use crate::{
     failure::Failure,
-    input::{Database, one_of},
+    input::{Database, end_log, one_of},
     output::{self, Cells, Format, FromDatabase, Stdout, harmless, print_table_as, sentence, shown_time},
     zone::Zone,
 };
@@ -25,6 +25,9 @@ pub(crate) enum Action {
         /// The ledger [default: the only one].
         #[arg(long)]
         ledger: Option<String>,
+        /// The output format [default: a line for people on a terminal, JSON Lines elsewhere].
+        #[arg(short = 'o', long, value_enum)]
+        format: Option<Format>,
     },
 }
 
@@ -46,15 +49,18 @@ impl Action {
                 reader.export_quarantined(Stdout::default()).await?;
                 Ok(())
             }
-            Self::Retry { ledger } => {
+            Self::Retry { ledger, format } => {
                 let ledgers = database.open_one().await?.ledgers;
                 let ledger = one_of(ledger.as_ref(), &ledgers)?;
                 let log = database.open_log(&ledger, Migrate::Check).await?;
                 let readmitted = log.writer().retry_quarantined().await?;
-                output::print_line(&format!(
-                    "{} committed, {} refused again",
-                    readmitted.committed, readmitted.refused
-                ))
+                end_log(&log).await?;
+                let (committed, refused) = (readmitted.committed, readmitted.refused);
+                if Format::is_table(format) {
+                    output::print_line(&format!("{committed} committed, {refused} refused again"))
+                } else {
+                    output::print_json(&serde_json::json!({ "committed": committed, "refused": refused }))
+                }
             }
         }
     }
@@ -68,6 +74,9 @@ fn print_entries(
         return entries
             .iter()
             .try_for_each(|(db, found)| output::print_json(&FromDatabase { db: *db, found }));
+    }
+    if entries.is_empty() {
+        output::tell_person("no entry is in quarantine");
     }
     let row = |(db, one): &(Option<&str>, QuarantinedEntry)| {
         let action = one.entry.as_ref().map_or("(unreadable)", |entry| &entry.action);

@@ -4,13 +4,16 @@ use std::cmp::Reverse;
 
 use clap::{Args, ValueEnum};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
-use tracing_audit::{AuditError, AuditQuery, SequencedEntry};
+use tracing_audit::{AuditError, AuditQuery, SequencedEntry, export::Csv};
 
-use super::covered::{Covered, matching};
+use super::{
+    covered::{Covered, matching},
+    nothing::why_nothing,
+};
 use crate::{
     failure::Failure,
-    input::{Conditions, Cursor, Database, Log, Source, sources},
-    output::{self, Entries, Field, Format, Stdout},
+    input::{Conditions, Cursor, Database, Log, Source, columns, sources},
+    output::{self, Entries, Format, Stdout},
 };
 
 #[derive(Args)]
@@ -35,8 +38,8 @@ pub(crate) struct Query {
     ///
     /// There are all fields of an entry, any `metadata.PATH`, and `agent`, `session` and `workspace`: the names that the ids
     /// were made from.
-    #[arg(long, value_name = "COLUMN", value_delimiter = ',', value_parser = Field::parse)]
-    columns: Vec<Field>,
+    #[arg(long, value_name = "COLUMN")]
+    columns: Vec<String>,
     #[command(flatten)]
     conditions: Conditions,
 }
@@ -49,12 +52,13 @@ enum QueryFormat {
     Wide,
     /// JSON Lines: one object in each line.
     Jsonl,
-    /// CSV, ordered by time, latest first.
+    /// CSV with the columns of an export, ordered by time, latest first.
     Csv,
 }
 
 impl Query {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let columns = columns(&self.columns)?;
         let logs = database.open().await?;
         let sources = sources(&logs, &self.conditions)?;
         let mut query = self.conditions.query()?;
@@ -80,10 +84,10 @@ impl Query {
             query = query.newest_first();
         }
         let zone = self.conditions.period.tz;
-        let mut shown = if self.columns.is_empty() {
+        let mut shown = if columns.is_empty() {
             Entries::new(format, zone)
         } else {
-            Entries::with_columns(format, zone, self.columns.clone())
+            Entries::with_columns(format, zone, columns)
         };
         let mut found = Vec::new();
         for log in &logs {
@@ -115,10 +119,20 @@ impl Query {
             (at, count, left) = (Some(Cursor::after(at, &entry)), count + 1, left - 1);
         }
         shown.end()?;
-        output::tell_order(self.oldest_first);
+        if count > 0 {
+            output::tell_order(self.oldest_first);
+        }
         drop(found);
-        let table = Format::is_table(format);
-        self.covered(&logs, &asked, at.filter(|_| left == 0), count).await?.tell(table)
+        let covered = self.covered(&logs, &asked, at.filter(|_| left == 0), count).await?;
+        self.tell(&logs, covered, count, Format::is_table(format)).await
+    }
+
+    /// Tells what an answer of this many entries covers, and why there are none.
+    async fn tell(&self, logs: &[Log], covered: Covered, count: u64, table: bool) -> Result<(), Failure> {
+        // Behind a cursor there is nothing because all was shown.
+        let is_asked = count == 0 && self.cursor.is_none();
+        let nothing = if is_asked { why_nothing(logs, &self.conditions).await? } else { None };
+        covered.because(nothing).tell(table)
     }
 
     /// What an answer covers that has shown this many entries, and has ended here for its limit.
@@ -178,7 +192,8 @@ impl Query {
     ) -> Result<(), Failure> {
         if !self.columns.is_empty() {
             return Err(Failure::Usage(
-                "CSV has all columns: leave out --columns, or choose another --format".to_owned(),
+                "query gives the usual columns of a CSV file: leave out --columns, or use export --format csv, which takes it"
+                    .to_owned(),
             ));
         }
         if self.oldest_first {
@@ -204,11 +219,11 @@ impl Query {
         }
         output::refuse_terminal()?;
         let Some(source) = sources.first() else { return Ok(()) };
-        let rows = source.reader.export_csv(&query, Stdout::default()).await?;
+        let rows = source.reader.export(&query, Csv::new(), Stdout::default()).await?;
         let covered = Covered::by(logs, &query).await?;
         let more = self.limit > 0 && rows >= u64::from(self.limit);
         if !more {
-            return covered.shows_all(rows).tell(false);
+            return self.tell(logs, covered.shows_all(rows), rows, false).await;
         }
         let matching = matching(logs, &query).await?;
         let covered = covered.shows(rows);

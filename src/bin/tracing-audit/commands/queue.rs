@@ -8,7 +8,7 @@ use tracing_audit::journal::{Journal, inspect};
 
 use crate::{
     failure::Failure,
-    output::{Cells, Format, harmless, print_json, print_table_as, remark},
+    output::{Cells, Format, harmless, print_json, print_table_as, remark, tell_person},
 };
 
 #[derive(Args)]
@@ -36,6 +36,20 @@ struct Line<'a> {
 
 impl Queue {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if !self.directory.is_dir() {
+            let (path, what) = (self.directory.display(), std::fs::metadata(&self.directory));
+            return Err(Failure::Lost(match what {
+                Ok(_) => {
+                    format!("{path} is no directory; the queue of the SQLite file audit.db is audit.db.queue")
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    format!(
+                        "there is no directory {path}; the queue of the SQLite file audit.db is audit.db.queue"
+                    )
+                }
+                Err(error) => format!("cannot read {path}: {error}"),
+            }));
+        }
         let journals = inspect(&self.directory)?;
         if Format::is_table(self.format) {
             print_journals(&journals, self.format)?;
@@ -97,6 +111,9 @@ fn line(journal: &Journal) -> Line<'_> {
 }
 
 fn print_journals(journals: &[Journal], format: Option<Format>) -> Result<(), Failure> {
+    if journals.is_empty() {
+        tell_person("the directory holds no journal: nothing waits for a database there");
+    }
     let row = |journal: &Journal| {
         let unknown = |text: &Option<String>| harmless(text.as_deref().unwrap_or("unknown")).into_owned();
         vec![

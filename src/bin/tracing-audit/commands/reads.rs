@@ -9,7 +9,7 @@ use tracing_audit::reader::RecordedRead;
 use crate::{
     failure::Failure,
     input::{Database, Period},
-    output::{self, Cells, FromDatabase, harmless, print_table_by_database, shown_time},
+    output::{self, Cells, Format, FromDatabase, harmless, print_table_as, shown_time},
     zone::Zone,
 };
 
@@ -18,6 +18,9 @@ pub(crate) struct Reads {
     /// Show at most this many reads of each database, the latest; 0 shows all of them.
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     limit: u32,
+    /// The output format [default: a table on a terminal, JSON Lines elsewhere].
+    #[arg(short = 'o', long, value_enum)]
+    format: Option<Format>,
     #[command(flatten)]
     period: Period,
 }
@@ -32,13 +35,22 @@ impl Reads {
             reads.extend(found.into_iter().map(|read| (log.db(&logs), read)));
         }
         reads.sort_by_key(|(_, read)| Reverse(read.at));
-        print_reads(&reads, self.period.tz)
+        print_reads(&reads, self.format, self.period.tz)
     }
 }
 
-fn print_reads(reads: &[(Option<&str>, RecordedRead)], tz: Zone) -> Result<(), Failure> {
-    if !output::is_terminal() {
+fn print_reads(
+    reads: &[(Option<&str>, RecordedRead)],
+    format: Option<Format>,
+    tz: Zone,
+) -> Result<(), Failure> {
+    if !Format::is_table(format) {
         return reads.iter().try_for_each(|(db, found)| output::print_json(&FromDatabase { db: *db, found }));
+    }
+    if reads.is_empty() {
+        output::tell_person(
+            "no read is recorded here; reads are recorded of readers that give a name by --as",
+        );
     }
     let row = |(db, read): &(Option<&str>, RecordedRead)| {
         vec![
@@ -52,18 +64,18 @@ fn print_reads(reads: &[(Option<&str>, RecordedRead)], tz: Zone) -> Result<(), F
         ]
     };
     let columns = [
-        ("", Cells::Cut),
+        ("database", Cells::Cut),
         ("time", Cells::Whole),
         ("reader", Cells::Cut),
         ("role", Cells::Cut),
         ("read", Cells::Whole),
         ("entries", Cells::Whole),
-        ("what", Cells::Cut),
+        ("what", Cells::Text),
     ];
-    print_table_by_database(&columns, &reads.iter().map(row).collect::<Vec<_>>())
+    print_table_as(format, &columns, &reads.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The recorded query as one line, which the table shortens from its end.
+/// The recorded query as one line, of which the table may leave out the end.
 fn query_text(query: &Value) -> String {
     let Value::Object(parts) = query else { return query.to_string() };
     let parts: Vec<_> = parts.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -15,7 +15,7 @@ use super::covered::Covered;
 use super::spans::{ByTime, Change, Unit};
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Log, fields, sources},
+    input::{Conditions, Database, Log, counted_by, listed, sources},
     output::{self, Cells, Format},
     zone::Zone,
 };
@@ -51,7 +51,7 @@ impl Stats {
         let by = names
             .iter()
             .zip(&units)
-            .map(|(name, unit)| unit.map_or_else(|| by(name), |unit| Ok(ByTime { unit, zone }.by())))
+            .map(|(name, unit)| unit.map_or_else(|| counted_by(name), |unit| Ok(ByTime { unit, zone }.by())))
             .collect::<Result<Vec<_>, _>>()?;
         let shown = Shown { heads: heads(&names, &units, zone), time, zone, format: self.format };
         let logs = database.open().await?;
@@ -84,13 +84,13 @@ impl Stats {
         let mut counts = counts(&logs, &limited, &by, time).await?;
         counts.counted.truncate(limit as usize);
         shown.print_counts(&counts)?;
-        Covered::by(&logs, &query).await?.tell(Format::is_table(self.format))
+        Covered::by(&logs, &query).await?.counts(counts.entries).tell(Format::is_table(self.format))
     }
 }
 
 /// The names of what is counted by, and which of them are units of time.
 fn parts(text: &str) -> Result<(Vec<&str>, Vec<Option<Unit>>), Failure> {
-    let names: Vec<_> = text.split(',').map(str::trim).collect();
+    let names = listed(text);
     if names.len() > 2 || names.iter().any(|name| name.is_empty()) {
         return Err(Failure::Usage(format!(
             "cannot count by {text:?}: give one field, or two as action,decision"
@@ -103,16 +103,6 @@ fn parts(text: &str) -> Result<(Vec<&str>, Vec<Option<Unit>>), Failure> {
     };
     let units = names.iter().map(unit).collect();
     Ok((names, units))
-}
-
-fn by(text: &str) -> Result<CountBy, Failure> {
-    Ok(match (text, text.strip_prefix("metadata.")) {
-        ("ledger", _) => CountBy::Ledger,
-        (_, Some(path)) => CountBy::Metadata(path.to_owned()),
-        (column, None) => CountBy::Column(column.parse().map_err(|_| {
-            Failure::Usage(format!("cannot count by {column:?}: there are hour, day, ledger, {}", fields()))
-        })?),
-    })
 }
 
 fn heads(names: &[&str], units: &[Option<Unit>], zone: Zone) -> Vec<String> {

@@ -66,6 +66,9 @@ pub(crate) struct Conditions {
     pub(crate) period: Period,
 }
 
+/// Adds a condition to a query.
+pub(crate) type Part = Box<dyn FnOnce(AuditQuery) -> AuditQuery>;
+
 impl Conditions {
     /// The names of the ledgers that are asked.
     pub(crate) fn ledgers(&self, all: &[Ledger]) -> Result<Vec<String>, Failure> {
@@ -83,10 +86,28 @@ impl Conditions {
     /// The query without its range of time.
     pub(crate) fn timeless(&self) -> Result<AuditQuery, Failure> {
         self.check_ranges()?;
+        Ok(self.parts()?.into_iter().fold(self.place(), |query, (_, add)| add(query)))
+    }
+
+    /// The part of the query that says in which ledger and where in it.
+    pub(crate) fn place(&self) -> AuditQuery {
         let mut query = AuditQuery::new();
         if let Some(ledger) = &self.ledger {
             query = query.ledger(ledger);
         }
+        if let Some(seq) = self.from_seq {
+            query = query.from_seq(seq);
+        }
+        if let Some(seq) = self.before_seq {
+            query = query.before_seq(seq);
+        }
+        query
+    }
+
+    /// Each condition on what stands in an entry, but its time: the options that give it, and what adds it to a query.
+    pub(crate) fn parts(&self) -> Result<Vec<(String, Part)>, Failure> {
+        let mut parts: Vec<(String, Part)> = Vec::new();
+        let mut add = |given: String, part: Part| parts.push((given, part));
         for (option, column, values) in [
             ("--workspace", Column::WorkspaceId, &self.workspace),
             ("--session", Column::SessionId, &self.session),
@@ -97,31 +118,29 @@ impl Conditions {
             ("--decision", Column::Decision, &self.decision),
         ] {
             if !values.is_empty() {
-                query = query.matching(of_option(option, column, values)?);
+                let criterion = of_option(option, column, values)?;
+                let given: Vec<_> = values.iter().map(|value| format!("{option} {value}")).collect();
+                add(given.join(" "), Box::new(|query| query.matching(criterion)));
             }
         }
         for field in &self.fields {
-            query = query.matching(criterion(field)?);
+            let criterion = criterion(field)?;
+            add(format!("--where {field}"), Box::new(|query| query.matching(criterion)));
         }
         if let Some(text) = &self.text {
-            query = query.containing(&part_of_text("--text", text)?);
+            let part = part_of_text("--text", text)?;
+            add(format!("--text {text}"), Box::new(move |query| query.containing(&part)));
         }
         if let Some(least) = self.risk_min {
-            query = query.risk_at_least(least);
+            add(format!("--risk-min {least}"), Box::new(move |query| query.risk_at_least(least)));
         }
         if let Some(greatest) = self.risk_max {
-            query = query.risk_at_most(greatest);
+            add(format!("--risk-max {greatest}"), Box::new(move |query| query.risk_at_most(greatest)));
         }
         if self.problems {
-            query = query.with_problems();
+            add("--problems".to_owned(), Box::new(AuditQuery::with_problems));
         }
-        if let Some(seq) = self.from_seq {
-            query = query.from_seq(seq);
-        }
-        if let Some(seq) = self.before_seq {
-            query = query.before_seq(seq);
-        }
-        Ok(query)
+        Ok(parts)
     }
 
     fn check_ranges(&self) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use tracing_audit::{
 };
 use uuid::Uuid;
 
+use super::fields::of_condition;
 use crate::failure::Failure;
 
 /// The language, for the help text.
@@ -130,7 +131,7 @@ fn named(text: &str) -> Result<(Field, &str), Failure> {
         ))),
         Some(end) => {
             let (name, rest) = text.split_at(end);
-            Ok((field(name.trim())?, rest))
+            Ok((of_condition(name.trim())?, rest))
         }
     }
 }
@@ -233,55 +234,6 @@ fn check_conjunction(text: &str, word: &str) -> Result<(), Failure> {
         )));
     }
     Ok(())
-}
-
-/// The field of this name.
-fn field(name: &str) -> Result<Field, Failure> {
-    let error = match name.parse::<Field>() {
-        Ok(field) => return Ok(field),
-        Err(error) => error,
-    };
-    if name.starts_with("metadata.") {
-        return Err(usage(error.to_string()));
-    }
-    let instead = match name {
-        "ts" | "time" | "occurred_at" => {
-            "the time of an entry is chosen by --since, --before, --on and --month"
-        }
-        "committed_at" => "the time of the commit is chosen by --committed-since and --committed-before",
-        "seq" => "the place in the ledger is chosen by --from-seq and --before-seq",
-        "ledger" => "the ledger is chosen by --ledger",
-        "metadata" => "a value in it is named by its path, such as metadata.client.ip",
-        "problems" => "entries with problems are chosen by --problems",
-        _ => "",
-    };
-    if !instead.is_empty() {
-        return Err(usage(format!("there is no field {name:?}: {instead}")));
-    }
-    let meant = nearest(name).map(|known| format!("did you mean {known}? ")).unwrap_or_default();
-    Err(usage(format!(
-        "there is no field {name:?}: {meant}there are {}, risk_score; a field of an event's own is metadata.{name}",
-        fields()
-    )))
-}
-
-/// The fields that can be named, for messages.
-pub(crate) fn fields() -> String {
-    let columns = Column::ALL.map(Column::name).join(", ");
-    format!("{columns} and metadata.PATH")
-}
-
-/// The known field whose name is nearest to this one, if one is near.
-fn nearest(name: &str) -> Option<String> {
-    let lower = name.to_ascii_lowercase();
-    let (first, rest) = lower.split_once('.').unwrap_or((&lower, ""));
-    if !rest.is_empty() && strsim::damerau_levenshtein(first, "metadata") <= 2 {
-        return Some(["metadata.", name.split_once('.')?.1].concat());
-    }
-    let known = Column::ALL.map(Column::name).into_iter().chain(["risk_score"]);
-    let near = known.map(|known| (strsim::jaro_winkler(&lower, known), known));
-    let (likeness, known) = near.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
-    (likeness >= 0.8).then(|| known.to_owned())
 }
 
 /// Refuses a value of a column of ids that can be none.

@@ -1,9 +1,10 @@
 //! Makes the layout of a CSV file of the options that describe it.
 
 use clap::Args;
-use tracing_audit::export::Csv;
+use tracing_audit::{AuditError, export::Csv};
 
-use crate::failure::Failure;
+use super::fields::{listed, meant};
+use crate::{failure::Failure, output::Field};
 
 #[derive(Args)]
 #[command(next_help_heading = "CSV")]
@@ -50,7 +51,8 @@ impl CsvOptions {
             layout = layout.separator(separator)?;
         }
         if !self.columns.is_empty() {
-            layout = layout.columns(self.columns.iter().flat_map(|list| columns(list)))?;
+            let columns: Vec<_> = self.columns.iter().flat_map(|list| listed(list)).collect();
+            layout = layout.columns(&columns).map_err(|error| refused(&columns, &error))?;
         }
         if self.bom {
             layout = layout.bom();
@@ -75,13 +77,11 @@ impl CsvOptions {
     }
 }
 
-/// The parts of a list between its commas. A comma in quotation marks is part of a key: `metadata."a,b"`.
-fn columns(list: &str) -> Vec<&str> {
-    let mut quoted = false;
-    list.split(move |c| {
-        quoted ^= c == '"';
-        c == ',' && !quoted
-    })
-    .map(str::trim)
-    .collect()
+/// The library's reason to refuse columns, and the column that may have been meant.
+fn refused(columns: &[&str], error: &AuditError) -> Failure {
+    let is_column = |name: &&str| Csv::new().columns([name]).is_ok();
+    let known: Vec<_> = Field::names().filter(|name| is_column(name)).collect();
+    let wrong = columns.iter().find(|name| !is_column(name) && !name.starts_with("metadata."));
+    let meant = wrong.map(|name| meant(name, &known)).unwrap_or_default();
+    Failure::Usage(format!("{meant}{error}"))
 }

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
@@ -199,7 +200,7 @@ impl Database {
         }
     }
 
-    /// A log to which this command emits no entries.
+    /// A log to which this command emits no entries. It must be [ended](end_log): otherwise its writer counts as silent.
     pub(crate) async fn open_log(&self, ledger: &str, migrate: Migrate) -> Result<AuditLog, Failure> {
         let store = self.store()?.migrate(migrate);
         let builder = AuditLog::builder().store(store).ledger(ledger).in_memory_queue().queue_max_entries(1);
@@ -286,6 +287,13 @@ impl Database {
         }
         Ok(vec![Log { name: without_secrets(db), store: Some(store), is_part: false, reader, ledgers }])
     }
+}
+
+/// Ends a log, so that the ledger knows that its writer has ended.
+pub(crate) async fn end_log(log: &AuditLog) -> Result<(), Failure> {
+    const DEADLINE: Duration = Duration::from_secs(30);
+    drop(log.shutdown(DEADLINE).await?);
+    Ok(())
 }
 
 /// The ledgers that the conditions select, of all the databases.

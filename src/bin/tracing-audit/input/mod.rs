@@ -6,6 +6,7 @@
 //! | `exported.rs` | opens an exported file in place of a database |
 //! | `conditions.rs` | makes a query of the options that select entries |
 //! | `criteria.rs` | reads the language of `--where`, and the values of options, in which `*` stands for any text |
+//! | `fields.rs` | reads the names of fields, and says which one may be meant by a name that is none |
 //! | `place.rs` | an entry by which a log is recognised again |
 //! | `cursor.rs` | the place in a query's answer at which the next one begins |
 //! | `csv_options.rs` | makes the layout of a CSV file of its options |
@@ -18,14 +19,15 @@ mod csv_options;
 mod cursor;
 mod database;
 mod exported;
+mod fields;
 mod period;
 mod place;
 mod words;
 
 pub(crate) use conditions::{Conditions, one_of};
-pub(crate) use criteria::fields;
 pub(crate) use csv_options::CsvOptions;
 pub(crate) use cursor::Cursor;
-pub(crate) use database::{Database, Log, Source, sources};
+pub(crate) use database::{Database, Log, Source, end_log, sources};
+pub(crate) use fields::{columns, counted_by, indexed, listed, was_indexed};
 pub(crate) use period::{Period, Range};
 pub(crate) use place::{Place, entry_at};

@@ -82,6 +82,21 @@ impl Range {
 }
 
 impl Range {
+    /// The range of the entries' own time alone.
+    pub(crate) fn of_entries(self) -> Self {
+        Self { committed_since: None, committed_before: None, ..self }
+    }
+
+    /// The range of the time of commit alone.
+    pub(crate) fn of_commits(self) -> Self {
+        Self { since: None, before: None, ..self }
+    }
+
+    pub(crate) fn is_bounded(&self) -> bool {
+        let bounds = [self.since, self.before, self.committed_since, self.committed_before];
+        bounds.iter().any(Option::is_some)
+    }
+
     /// The two periods that are compared, in words; the earlier one ends where the later one begins.
     pub(crate) fn against(&self, before: &Self, zone: Zone) -> String {
         let (Some(since), Some(earlier)) = (self.since, before.since) else { return String::new() };

@@ -103,15 +103,9 @@ impl Field {
         NAMES.iter().map(|(name, _)| *name)
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("metadata.").filter(|path| !path.is_empty()) {
-            return Ok(Self::MetadataAt(path.to_owned()));
-        }
-        let known = NAMES.iter().find(|(name, _)| *name == text);
-        known.map(|(_, field)| field.clone()).ok_or_else(|| {
-            let names: Vec<_> = Self::names().collect();
-            format!("there is no such column; there are {} and metadata.PATH", names.join(", "))
-        })
+    /// The column of this name, if it is none of the metadata.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, field)| field.clone())
     }
 
     /// The heading of the column.

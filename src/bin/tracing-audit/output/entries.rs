@@ -38,7 +38,8 @@ impl Format {
     }
 }
 
-/// Prints a table whole. In a wide one nothing is cut.
+/// Prints the headings and the rows of a table, or nothing if there are no rows. In a wide one nothing is cut. The cells must
+/// be [`harmless`].
 pub(crate) fn print_table_as(
     format: Option<Format>,
     columns: &[Column<'_>],

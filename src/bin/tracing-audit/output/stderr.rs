@@ -4,18 +4,28 @@ use std::io::{self, IsTerminal};
 
 use tracing_audit::{AuditQuery, reader::Ledger};
 
-use super::{pager::end_pager, text::harmless};
+use super::{
+    pager::end_pager,
+    terminal::width_of_stderr,
+    text::{harmless, wrapped},
+};
 use crate::failure::Failure;
 
 pub(crate) fn report(failure: &Failure) {
-    end_pager();
-    anstream::eprintln!("tracing-audit: {}", harmless(&failure.message()));
+    remark(&failure.message());
 }
 
 /// Says something beside the output.
 pub(crate) fn remark(text: &str) {
     end_pager();
-    anstream::eprintln!("tracing-audit: {}", harmless(text));
+    say(&["tracing-audit: ", &harmless(text)].concat());
+}
+
+/// Writes a sentence to standard error, on a terminal in lines that fit. It must be [`harmless`].
+pub(crate) fn say(text: &str) {
+    for line in wrapped(text, width_of_stderr().unwrap_or(usize::MAX)) {
+        anstream::eprintln!("{line}");
+    }
 }
 
 /// Warns a person at a terminal that the query may be slow: it looks at every entry, and there are many.
@@ -23,18 +33,22 @@ pub(crate) fn warn_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
     const MANY: u64 = 1_000_000;
     let entries: u64 = ledgers.iter().map(|ledger| ledger.next_seq).sum();
     if query.needs_full_scan() && entries >= MANY && io::stderr().is_terminal() {
-        anstream::eprintln!(
-            "tracing-audit: this looks at all {entries} entries, unless an index on request serves it; \
-             --since narrows it"
-        );
+        say(&format!(
+            "tracing-audit: this looks at all {entries} entries, unless an index on request serves it; --since narrows it"
+        ));
     }
 }
 
 /// Tells a person at a terminal in which order the entries above are.
 pub(crate) fn tell_order(oldest_first: bool) {
+    let first = if oldest_first { "earliest" } else { "latest" };
+    tell_person(&format!("{first} first by time (ts); tail and export give the order of commit (seq)"));
+}
+
+/// Says something beside the output, if a person reads both on a terminal.
+pub(crate) fn tell_person(text: &str) {
     if io::stdout().is_terminal() && io::stderr().is_terminal() {
         end_pager();
-        let first = if oldest_first { "earliest" } else { "latest" };
-        anstream::eprintln!("{first} first by time (ts); tail and export give the order of commit (seq)");
+        say(text);
     }
 }

@@ -1,6 +1,9 @@
 //! Writes to standard output, or to the pager before it; a closed pipe ends the command.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use anstream::{AutoStream, ColorChoice, adapter::strip_str};
 
@@ -19,17 +22,30 @@ impl Default for Stdout {
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        end_if_closed(pager::write(bytes).unwrap_or_else(|| self.0.write(bytes)))
+        end_if_closed(pager::write(bytes).unwrap_or_else(|| self.0.write(bytes)), bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        end_if_closed(self.0.flush())
+        end_if_closed(self.0.flush(), ())
     }
 }
 
-/// Ends the command if the pipe is closed: its reader has seen enough, which is not an error.
-fn end_if_closed<T>(done: io::Result<T>) -> io::Result<T> {
+/// Whether the command goes on without its reader.
+static GOES_ON: AtomicBool = AtomicBool::new(false);
+
+/// Lets the command go on to its end when the reader of its output has closed the pipe, for the sake of its exit code: what
+/// is written from then on goes nowhere.
+pub(crate) fn go_on_if_closed() {
+    GOES_ON.store(true, Ordering::Relaxed);
+}
+
+/// Ends the command if the pipe is closed: its reader has seen enough, which is not an error. A command that goes on has
+/// written `all`.
+fn end_if_closed<T>(done: io::Result<T>, all: T) -> io::Result<T> {
     if done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        if GOES_ON.load(Ordering::Relaxed) {
+            return Ok(all);
+        }
         pager::end_pager();
         remove_temporary();
         std::process::exit(0);

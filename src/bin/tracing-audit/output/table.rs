@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthChar;
 use super::{
     stdout::print_styled,
     terminal::width,
-    text::{columns as width_of, isolated},
+    text::{columns as width_of, isolated, wrapped},
 };
 use crate::{failure::Failure, zone::Zone};
 
@@ -28,23 +28,9 @@ pub(crate) enum Cells {
     Spare,
 }
 
-/// Prints the headings and the rows, or nothing if there are no rows. The first column, which names the database, has no
-/// content if only one database was asked. The cells must be [`harmless`](super::text::harmless).
-pub(crate) fn print_table_by_database(columns: &[Column<'_>], rows: &[Vec<String>]) -> Result<(), Failure> {
-    Table::new(columns, width()).show(rows)
-}
-
 /// Prints a sentence, in lines that fit.
 pub(crate) fn print_wrapped(text: &str) -> Result<(), Failure> {
-    let room = width().unwrap_or(usize::MAX);
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.is_empty() && width_of(&line) + 1 + width_of(word) > room {
-            print_styled(&std::mem::take(&mut line))?;
-        }
-        line.extend([if line.is_empty() { "" } else { " " }, word]);
-    }
-    print_styled(&line)
+    wrapped(text, width().unwrap_or(usize::MAX)).iter().try_for_each(|line| print_styled(line))
 }
 
 /// The time in this zone, with the year and the distance from UTC.
@@ -155,7 +141,9 @@ impl Table {
             let mut narrower = (LEAST..=longest).rev().map(|longest| without_spare(self.needed(longest)));
             narrower.find(|columns| total(columns) <= room + GAP)
         };
-        let columns = whole.or_else(in_one_line).unwrap_or_else(|| without_spare(self.needed(longest)));
+        // Two names beside each other in a further line.
+        let half = (room.saturating_sub(INDENT + GAP) / 2).clamp(16, longest);
+        let columns = whole.or_else(in_one_line).unwrap_or_else(|| without_spare(self.needed(half)));
         let mut lines: Vec<Vec<(usize, usize)>> = vec![Vec::new()];
         for (index, width) in columns {
             let indent = if lines.len() > 1 { INDENT } else { 0 };

@@ -19,6 +19,15 @@ pub(crate) fn width() -> Option<usize> {
     given.or_else(of_terminal).filter(|columns| *columns > 0)
 }
 
+/// The number of columns that a line of standard error may have; `None` if it is not a terminal.
+pub(crate) fn width_of_stderr() -> Option<usize> {
+    if !io::stderr().is_terminal() {
+        return None;
+    }
+    let size = terminal_size::terminal_size_of(io::stderr());
+    Some(size.map_or(80, |(width, _)| width.0.into())).filter(|columns| *columns > 0)
+}
+
 /// Refuses to print unescaped data to a terminal.
 pub(crate) fn refuse_terminal() -> Result<(), Failure> {
     if !is_terminal() {

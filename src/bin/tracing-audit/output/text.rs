@@ -51,6 +51,21 @@ pub(crate) fn columns(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
+/// The lines of a sentence in this room. Words stay whole.
+pub(crate) fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let is_first = lines.last().is_none_or(String::is_empty);
+        let used = lines.last().map_or(0, |line| columns(line));
+        if !is_first && used + 1 + columns(word) > room {
+            lines.push(word.to_owned());
+        } else if let Some(line) = lines.last_mut() {
+            line.extend([if is_first { "" } else { " " }, word]);
+        }
+    }
+    lines
+}
+
 /// The text, isolated from what stands beside it, if it has letters that are written from right to left.
 pub(crate) fn isolated(text: &str) -> Cow<'_, str> {
     let from_right = |c| {

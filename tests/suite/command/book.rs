@@ -1,0 +1,174 @@
+//! The book of the operator: every command of the guide on terminals of four widths, with colours and without, and before a
+//! reader that has seen enough.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use unicode_width::UnicodeWidthStr;
+
+use super::{answer, command, filled};
+use crate::support::{self, log};
+
+/// What else an operator types, with its exit code on a terminal.
+const BESIDE: [(&str, i32); 12] = [
+    ("query", 0),
+    ("query --limit 3 -o wide", 0),
+    ("query --agent nobody", 0),
+    ("query --agent alice --before 2026-01-01 --tz Europe/Berlin", 0),
+    ("query --where agnet=alice", 2),
+    ("query --format csv", 2),
+    ("get 3", 0),
+    ("get 4711", 1),
+    ("index list", 0),
+    ("reads", 0),
+    ("queue audit.db.queue", 0),
+    ("queue nowhere", 3),
+];
+
+/// The commands of the guide, as a script types them: nothing follows, and what is elsewhere is in this directory.
+fn of_the_guide() -> Vec<String> {
+    let pages = [
+        include_str!("../../../src/guide/questions.rs"),
+        include_str!("../../../src/guide/operator.rs"),
+        include_str!("../../../src/guide/integrity.rs"),
+    ];
+    let lines = pages.into_iter().flat_map(str::lines).filter_map(|line| line.strip_prefix("//! "));
+    let typed = |line: &'static str| line.strip_prefix("$ ").unwrap_or(line).strip_prefix("tracing-audit ");
+    let line = |line: &str| {
+        let line =
+            line.split([' ', '`']).take_while(|word| !word.starts_with('#')).collect::<Vec<_>>().join(" ");
+        line.trim().replace(" -f", "").replace("/mnt/elsewhere", ".")
+    };
+    // The root of another log is none of this one.
+    lines.filter_map(typed).filter(|line| !line.contains("--checkpoint \"")).map(line).collect()
+}
+
+/// Runs a script on a terminal. Returns what each command showed, and its exit code.
+fn on_a_terminal(directory: &Path, script: &str) -> Vec<(String, String, i32)> {
+    let begin =
+        "shown() { printf '\\n\\036%s\\n' \"$1\"; eval \"$PROGRAM $1\"; printf '\\n\\037%s\\n' \"$?\"; }\n";
+    fs::write(directory.join("book.sh"), [begin, script].concat()).unwrap();
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", "sh book.sh", "/dev/null"]).current_dir(directory).stdin(Stdio::null());
+    terminal
+        .env("TERM", "xterm")
+        .env("PAGER", "cat")
+        .env("HOME", directory)
+        .env("TRACING_AUDIT_DB", "audit.db");
+    terminal.env("PROGRAM", env!("CARGO_BIN_EXE_tracing-audit")).env_remove("COLUMNS").env_remove("NO_COLOR");
+    let shown = String::from_utf8(terminal.output().unwrap().stdout).unwrap().replace("\r\n", "\n");
+    let command = |part: &str| {
+        let (typed, rest) = part.split_once('\n').unwrap();
+        let (shown, code) = rest.rsplit_once("\n\u{1f}").unwrap();
+        (typed.to_owned(), shown.to_owned(), code.trim().parse().unwrap())
+    };
+    shown.split("\n\u{1e}").skip(1).map(command).collect()
+}
+
+/// The text without its colours, of which there must be no other escapes.
+#[track_caller]
+fn without_colours(shown: &str) -> String {
+    let mut parts = shown.split("\u{1b}[");
+    let mut plain = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (colour, text) = part.split_once('m').unwrap();
+        assert!(colour.bytes().all(|byte| byte.is_ascii_digit() || byte == b';'), "{shown:?}");
+        plain += text;
+    }
+    plain
+}
+
+/// Whether the command shows how far it is, in a line that it writes again and again.
+fn has_progress(typed: &str) -> bool {
+    typed.starts_with("verify") || typed.starts_with("export")
+}
+
+fn check(typed: &str, shown: &str, width: usize) {
+    // What is wide on request, and all of an entry.
+    if typed.contains("wide") || typed.starts_with("get ") || has_progress(typed) {
+        return;
+    }
+    for line in without_colours(shown).lines() {
+        // An id is never cut.
+        let is_id = line.split(' ').any(|word| word.len() >= 36) && typed.starts_with("ledger status");
+        assert!(line.width() <= width || is_id, "{typed}, {width} columns: {line:?}");
+    }
+    assert!(!shown.contains("panicked") && !shown.contains("\n\n\n"), "{typed}: {shown}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn every_command_of_the_guide_fits_its_terminal_and_has_its_exit_code() {
+    let fixture = filled(log());
+    let directory = fixture.directory.path();
+    // So that the reads that are shown are those of the book.
+    drop(fixture.log.blocking().shutdown(support::PATIENCE).unwrap());
+    fs::write(directory.join("audit.checkpoint"), answer(&fixture.db, "checkpoint")).unwrap();
+    let guide = of_the_guide();
+    let all = guide.iter().map(|line| (&**line, 0)).chain(BESIDE);
+    let all: Vec<(&str, i32)> = all.filter(|(line, _)| !line.starts_with("checkpoint")).collect();
+    let kinds: BTreeSet<&str> = all.iter().filter_map(|(line, _)| line.split(' ').next()).collect();
+    assert!(kinds.len() > 10 && guide.len() > 20, "{guide:?}");
+    let passes = [(60, ""), (80, ""), (120, "export TERM=dumb"), (200, "export TERM=xterm NO_COLOR=1")];
+    let script: String = passes
+        .iter()
+        .map(|(width, variable)| {
+            let line = |(typed, _): &(&str, i32)| format!("shown '{}'\n", typed.replace('\'', "'\\''"));
+            format!("stty cols {width} rows 50\n{variable}\n{}", all.iter().map(line).collect::<String>())
+        })
+        .collect();
+    let shown = on_a_terminal(directory, &script);
+    assert_eq!(shown.len(), all.len() * passes.len());
+    for ((width, variable), shown) in passes.iter().zip(shown.chunks(all.len())) {
+        for ((typed, shown, code), (line, expected)) in shown.iter().zip(&all) {
+            // Verification that nothing from outside supports is code 5.
+            let expected = if line.starts_with("verify --state") { [0, 5] } else { [*expected; 2] };
+            assert!(typed == line && expected.contains(code), "{typed}, {line}: {code} {shown}");
+            check(typed, shown, *width);
+            let has_colours = shown.contains('\u{1b}');
+            assert!(!has_colours || variable.is_empty() || has_progress(typed), "{typed}: {shown:?}");
+            let is_table = typed.starts_with("query --limit") || typed.starts_with("ledgers");
+            assert!(has_colours || !is_table || !variable.is_empty(), "{typed}: {shown:?}");
+            if typed.starts_with("query --agent nobody") {
+                let told = shown.replace('\n', " ");
+                assert!(
+                    told.contains("0: no entry of any time meets --agent nobody; main: seq 0 to"),
+                    "{shown}"
+                );
+                assert!(!told.contains("first by time"), "{shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_command_and_hides_no_finding() {
+    let fixture = filled(log());
+    fixture.run("DELETE FROM tracing_audit_entries WHERE seq = 5");
+    let before_nobody = |arguments: &str| {
+        // Its reader has closed the pipe before anything is written.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(&fixture.db).args(arguments.split(' ')).stdout(writer).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for arguments in ["query --limit 0", "query -o csv", "export", "tail -n all", "man query", "query --help"]
+    {
+        assert_eq!(before_nobody(arguments), (Some(0), String::new()), "{arguments}");
+    }
+    for (arguments, says) in [
+        ("check", "the log is not as it was written: "),
+        ("check -o table", "the log is not as it was written: "),
+        ("verify", "the ledger is not as it was: "),
+    ] {
+        let (code, told) = before_nobody(arguments);
+        assert!(
+            code == Some(1) && told.contains(says) && !told.contains("panicked"),
+            "{arguments}: {code:?} {told}"
+        );
+    }
+}
