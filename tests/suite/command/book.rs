@@ -108,6 +108,8 @@ fn every_command_of_the_guide_fits_its_terminal_and_has_its_exit_code() {
     // So that the reads that are shown are those of the book.
     drop(fixture.log.blocking().shutdown(support::PATIENCE).unwrap());
     fs::write(directory.join("audit.checkpoint"), answer(&fixture.db, "checkpoint")).unwrap();
+    // The log has removed its own.
+    fs::create_dir(directory.join("audit.db.queue")).unwrap();
     let guide = of_the_guide();
     let all = guide.iter().map(|line| (&**line, 0)).chain(BESIDE);
     let all: Vec<(&str, i32)> = all.filter(|(line, _)| !line.starts_with("checkpoint")).collect();
