@@ -207,8 +207,8 @@ impl<'e> Committer<'e> {
         batch.report_lost(self.engine, position);
     }
 
-    /// Appends the refused items and these rows; or tries these rows and then the doubted one, and commits nothing.
-    pub(super) async fn send(
+    /// Does as `send`, which asks besides whether what an earlier attempt has added is of this process.
+    pub(super) async fn send_once(
         &mut self,
         batch: &Batch,
         rows: &[&Row],
@@ -240,17 +240,6 @@ impl<'e> Committer<'e> {
         let applied = appender.append(append).await;
         if let Some(noticed) = appender.noticed() {
             self.engine.status.noticed(noticed);
-        }
-        let is_taken = match &applied {
-            Ok(applied) if applied.again => {
-                let holds = self.holds_up_to(batch, applied.until).await;
-                !holds.map_err(|error| AppendError { fault: Fault::Store, error })?
-            }
-            Ok(_) => false,
-            Err(failed) => failed.fault == Fault::Taken,
-        };
-        if is_taken {
-            return Err(self.taken(batch));
         }
         if own && doubted.is_none() && applied.is_ok() {
             (self.said, self.is_anew) = (Some(accepted), false);

@@ -7,9 +7,10 @@ use super::{
     batch::{Batch, Item},
     commit::Committer,
 };
+use crate::entry::Row;
 use crate::error::{AuditError, ErrorKind};
 use crate::queue::Backlog;
-use crate::store::{AppendError, Fault};
+use crate::store::{AppendError, Applied, Fault};
 
 /// The writer under which a queue goes on if another process has used the positions of `writer`. It is the same one in each
 /// process, so that the next log finds out how far this one has come.
@@ -18,6 +19,25 @@ fn successor(writer: Uuid) -> Uuid {
 }
 
 impl Committer<'_> {
+    /// Appends the refused items and these rows; or tries these rows and then the doubted one, and commits nothing.
+    pub(super) async fn send(
+        &mut self,
+        batch: &Batch,
+        rows: &[&Row],
+        doubted: Option<&Row>,
+    ) -> Result<Applied, AppendError> {
+        let applied = self.send_once(batch, rows, doubted).await;
+        let is_taken = match &applied {
+            Ok(applied) if applied.again => {
+                let holds = self.holds_up_to(batch, applied.until).await;
+                !holds.map_err(|error| AppendError { fault: Fault::Store, error })?
+            }
+            Ok(_) => false,
+            Err(failed) => failed.fault == Fault::Taken,
+        };
+        if is_taken { Err(self.taken(batch)) } else { applied }
+    }
+
     /// Whether the ledger, or its quarantine, has an entry with this `id`, or no other one at this writer's position.
     pub(super) async fn holds(&mut self, id: Uuid, at: Option<(Uuid, u64)>) -> Result<bool, AuditError> {
         match &mut self.appender {
@@ -27,7 +47,7 @@ impl Committer<'_> {
     }
 
     /// Whether what was added up to this position are entries of the batch, as after an answer that was lost.
-    pub(super) async fn holds_up_to(&mut self, batch: &Batch, until: u64) -> Result<bool, AuditError> {
+    async fn holds_up_to(&mut self, batch: &Batch, until: u64) -> Result<bool, AuditError> {
         let until = until.min(batch.end());
         let reached = usize::try_from(until.saturating_sub(batch.from)).unwrap_or(usize::MAX);
         let is_own = batch.writer == self.engine.settings.writer;
@@ -40,7 +60,7 @@ impl Committer<'_> {
     }
 
     /// Another process has used the positions of the batch's writer. The next attempt is made under another one.
-    pub(super) fn taken(&mut self, batch: &Batch) -> AppendError {
+    fn taken(&mut self, batch: &Batch) -> AppendError {
         let is_own = batch.writer == self.engine.settings.writer;
         let error = told(if is_own { self.own } else { batch.writer });
         if is_own {
