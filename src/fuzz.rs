@@ -176,8 +176,10 @@ fn frontier(bytes: &[u8]) -> Option<()> {
         let leaves = leaves.get(..count).unwrap_or_default();
         let (mut one, mut all, mut part, mut whole) =
             (read.clone(), read.clone(), Frontier::new(), read.clone());
-        leaves.iter().for_each(|leaf| one.push(*leaf));
-        leaves.iter().for_each(|leaf| part.push(*leaf));
+        for leaf in leaves {
+            one.push(*leaf);
+            part.push(*leaf);
+        }
         all.append(leaves, &mut Vec::new());
         assert_eq!(one, all);
         let is_aligned = size.is_multiple_of(count as u64);

@@ -85,7 +85,7 @@ impl AuditReader {
         sizes.extend(ends.frontier.as_ref().map(Frontier::size));
         sizes.sort_unstable();
         let head = ends.frontier.as_ref().and_then(|frontier| local(frontier, level));
-        let plan = Plan { evidence, ledger, level, head, ends, anchors, sizes };
+        let plan = Plan { evidence, ledger, level, ends, anchors, sizes, head };
         let mut run = Run { verification, findings: Vec::new(), ..Run::from(base, level) };
         run.go(&plan).await?;
         let verified = run.conclude(&plan).await?;

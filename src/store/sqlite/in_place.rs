@@ -137,6 +137,7 @@ fn columns<'r>(row: &[InPlace<'r>; COLUMNS]) -> Option<Columns<'r>> {
 }
 
 /// What `read` makes of a value that may be NULL. `None` if it can make nothing of it.
+#[allow(clippy::option_option, reason = "a value may be absent, and it may be of another type")]
 fn optional<'r, T>(value: InPlace<'r>, read: impl FnOnce(InPlace<'r>) -> Option<T>) -> Option<Option<T>> {
     if value == InPlace::Null { Some(None) } else { read(value).map(Some) }
 }

@@ -116,13 +116,17 @@ fn every_command_of_the_guide_fits_its_terminal_and_has_its_exit_code() {
     let kinds: BTreeSet<&str> = all.iter().filter_map(|(line, _)| line.split(' ').next()).collect();
     assert!(kinds.len() > 10 && guide.len() > 20, "{guide:?}");
     let passes = [(60, ""), (80, ""), (120, "export TERM=dumb"), (200, "export TERM=xterm NO_COLOR=1")];
-    let script: String = passes
+    let script: Vec<_> = passes
         .iter()
         .map(|(width, variable)| {
             let line = |(typed, _): &(&str, i32)| format!("shown '{}'\n", typed.replace('\'', "'\\''"));
-            format!("stty cols {width} rows 50\n{variable}\n{}", all.iter().map(line).collect::<String>())
+            format!(
+                "stty cols {width} rows 50\n{variable}\n{}",
+                all.iter().map(line).collect::<Vec<_>>().concat()
+            )
         })
         .collect();
+    let script = script.concat();
     let shown = on_a_terminal(directory, &script);
     assert_eq!(shown.len(), all.len() * passes.len());
     for ((width, variable), shown) in passes.iter().zip(shown.chunks(all.len())) {

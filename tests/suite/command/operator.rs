@@ -99,7 +99,8 @@ fn manuals(directory: &std::path::Path) {
 fn completed(shell: &str, db: &str, begin: &str) -> Vec<Vec<String>> {
     let lines =
         ["qu", "query --res", "query --ledger ''", "stats --by action,deci", "query --tz Europe/Berl"];
-    let asked: String = lines.iter().map(|line| format!("asked tracing-audit {line}\n")).collect();
+    let asked: Vec<_> = lines.iter().map(|line| format!("asked tracing-audit {line}\n")).collect();
+    let asked = asked.concat();
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_tracing-audit"));
     let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let script = format!("{begin}\n{}\n{asked}", answer("", &format!("completions {shell}")));

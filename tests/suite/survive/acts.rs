@@ -444,15 +444,12 @@ fn acted(test: &str, directory: &Path, seeds: Range<u64>) -> Vec<(u64, String)> 
         fs::create_dir(&place).unwrap();
         assert!(mount("size=256m", &place), "'mount' is refused");
         // A round that fails must not hide what the others find: the panic hook has shown the reason.
-        let outcome = match catch_unwind(AssertUnwindSafe(|| one_round(test, &place))) {
-            Ok((round, found)) => {
-                println!("seed {seed}: {round}: {found:?}");
-                format!("{found:?}")
-            }
-            Err(_) => {
-                println!("seed {seed}: failed, {}", kept(seed, &place));
-                FAILED.to_owned()
-            }
+        let outcome = if let Ok((round, found)) = catch_unwind(AssertUnwindSafe(|| one_round(test, &place))) {
+            println!("seed {seed}: {round}: {found:?}");
+            format!("{found:?}")
+        } else {
+            println!("seed {seed}: failed, {}", kept(seed, &place));
+            FAILED.to_owned()
         };
         drop(run("umount", &[Path::new("-l"), &place]));
         (seed, outcome)
@@ -480,8 +477,8 @@ fn act_again_and_again(test: &str, seeds: Range<u64>) {
     in_own_mounts(test, |directory| {
         let outcomes = acted(test, directory, seeds);
         if let Some(file) = std::env::var_os(OUTCOMES) {
-            let lines: String = outcomes.iter().map(|(_, outcome)| format!("{outcome}\n")).collect();
-            return fs::write(file, lines).unwrap();
+            let lines: Vec<_> = outcomes.into_iter().map(|(_, outcome)| outcome + "\n").collect();
+            return fs::write(file, lines.concat()).unwrap();
         }
         let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome == FAILED).collect();
         assert!(failed.is_empty(), "rounds with these seeds failed: {failed:?}");

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     sync::{
         Arc,
@@ -47,10 +47,10 @@ impl Place {
 }
 
 /// Opens the ledger, also where others keep the file locked for longer than an attempt to open it waits.
-fn open(db: &str, queue: PathBuf, integrity: Integrity) -> AuditLog {
+fn open(db: &str, queue: &Path, integrity: Integrity) -> AuditLog {
     let start = Instant::now();
     loop {
-        let builder = support::builder(store(db)).journal(&queue).integrity(integrity).on_notice(|notice| {
+        let builder = support::builder(store(db)).journal(queue).integrity(integrity).on_notice(|notice| {
             // Nobody but writers has changed anything.
             if let Some(error) = notice.error.filter(tracing_audit::AuditError::is_altered) {
                 say(&format!("told {error}"));
@@ -77,7 +77,7 @@ fn write_as_child() -> bool {
     let [queue, name, integrity] = [QUEUE, NAME, INTEGRITY].map(|variable| std::env::var(variable).unwrap());
     // Without the tree it writes the rows that the version before wrote.
     let integrity = if integrity == "off" { Integrity::Off } else { Integrity::Inline };
-    let log = open(&db, queue.into(), integrity);
+    let log = open(&db, Path::new(&queue), integrity);
     let ended = std::thread::spawn(|| drop(std::io::stdin().read_to_end(&mut Vec::new())));
     let mut accepted = 0_u64;
     while !ended.is_finished() {
@@ -167,7 +167,7 @@ impl Writing {
 /// the crate.
 fn assert_exact(place: &Place, written: &[Written], is_sweep: bool) {
     let db = &*place.db;
-    let log = open(db, place.queue(), Integrity::Inline);
+    let log = open(db, &place.queue(), Integrity::Inline);
     log.blocking().recovered(support::PATIENCE).unwrap();
     settle(&log.writer());
     wait_until("the tree has caught up", || {
