@@ -9,6 +9,7 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::Parser;
@@ -56,8 +57,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     audit.flush().await?;
-
-    let stats = audit.stats();
+    // Without it the ledger takes this writer for one that is silent, until the next log adopts its queue.
+    let stats = audit.shutdown(Duration::from_mins(10)).await?.stats;
     println!("offered     {:>8}", stats.offered);
     println!("committed   {:>8}", stats.committed);
     println!("rejected    {:>8}", stats.rejected);

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     audit_entry::{AuditEntry, RESERVED, SequencedEntry, is_reserved},
+    json_text::change,
     moment::from_micros,
     normal::normalize,
 };
@@ -103,8 +104,8 @@ pub(crate) fn sequenced(found: LedgerRow) -> SequencedEntry {
 
 fn entry_and_problems(row: &Row) -> (AuditEntry, Vec<String>) {
     let mut problems = row.problems.as_deref().map(listed).unwrap_or_default();
-    let metadata = serde_json::from_str(&row.metadata).unwrap_or_else(|cause| {
-        problems.push(format!("metadata: not JSON that can be read, kept as text: {cause}"));
+    let metadata = json_of(&row.metadata).unwrap_or_else(|told| {
+        problems.push(told);
         Json::String(row.metadata.as_ref().to_owned())
     });
     let mut risk_score = row.risk_score.unwrap_or(0.0);
@@ -127,6 +128,17 @@ fn entry_and_problems(row: &Row) -> (AuditEntry, Vec<String>) {
         ts: time("ts", row.ts, &mut problems),
     };
     (entry, problems)
+}
+
+/// The value of metadata, or why they are kept as text. No entry is stored with two equal keys in one object, of which readers
+/// would take the last and databases the first.
+fn json_of(metadata: &str) -> Result<Json, String> {
+    let value = serde_json::from_str(metadata)
+        .map_err(|cause| format!("metadata: not JSON that can be read, kept as text: {cause}"))?;
+    match change(metadata) {
+        Some(change) => Err(format!("metadata: {change}")),
+        None => Ok(value),
+    }
 }
 
 /// The problems of a row. Text that is no list of texts is a problem itself.

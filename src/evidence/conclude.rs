@@ -8,6 +8,8 @@ use super::{
     course::Led,
     finding::{Finding, FindingKind},
     judge::judge,
+    kept::{breaks_off, earlier, kept, with},
+    layout::FOREIGN_BATCH,
     moved::find_moved,
     plan::Plan,
     run::{MOST_FINDINGS, Run},
@@ -55,8 +57,16 @@ impl Run {
         findings.sort_by_key(|found| (found.kind.is_information(), found.from, found.kind, found.until));
         findings.dedup();
         let mut findings = joined(findings);
+        let before = self.verification.before.as_ref();
+        let earlier = earlier(before, &findings, outcome.held);
+        findings = with(findings, &earlier);
         let more = findings.len().saturating_sub(MOST_FINDINGS);
-        findings.truncate(MOST_FINDINGS);
+        if more > 0 {
+            findings.sort_by_key(|found| (!breaks_off(found), found.kind.is_information(), found.from));
+            findings.truncate(MOST_FINDINGS);
+        }
+        findings.sort_by_key(|found| (found.kind.is_information(), found.from, found.kind, found.until));
+        let kept = kept(before, state.clone(), &self.course, (&findings, outcome.held));
         let checkpoint = plan.ends.origin.clone().zip(state.as_ref());
         Ok(Verified {
             ledger: plan.ledger.clone(),
@@ -67,7 +77,7 @@ impl Run {
             checkpoint: checkpoint.map(|(origin, state)| Checkpoint::of(origin, &state.frontier)),
             findings,
             more: more as u64,
-            state,
+            state: kept,
         })
     }
 }
@@ -99,7 +109,7 @@ impl Run {
             };
             match led {
                 Led::Yes => {
-                    (outcome.held, outcome.anchored) = (anchor.size(), true);
+                    (outcome.held, outcome.anchored) = (anchor.size(), anchor.size() > 0);
                     if is_of_another(anchor, plan) && wrong.is_none() {
                         let text = "its log_id is not that of the checkpoint, whose root the ledger leads to";
                         *wrong = Some(Finding::new(FindingKind::HeadAltered, 0..0, text));
@@ -151,6 +161,14 @@ impl Run {
         let rows = evidence.rows(ledger, i64::MIN..0, MOST_FOREIGN).await?.rows;
         let before = "a row before the first entry, which no writer has committed";
         self.findings.extend(rows.iter().map(|row| Finding::at(FindingKind::Added, row.seq, before)));
+        for first in evidence.foreign_batches(ledger, signed(ends.until), MOST_FOREIGN).await? {
+            let text = if first < 0 {
+                FOREIGN_BATCH
+            } else {
+                "the row of a batch begins here, beyond the head of the ledger"
+            };
+            self.findings.push(Finding::at(FindingKind::BatchAltered, first, text));
+        }
         for (level, index) in evidence.foreign_nodes(ledger, signed(ends.tree_until), MOST_FOREIGN).await? {
             let text = format!("there is no node {index} of level {level} in this tree");
             self.findings.push(Finding::new(FindingKind::NodeAltered, 0..0, text));

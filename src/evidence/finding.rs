@@ -30,6 +30,8 @@ pub enum FindingKind {
     RolledBack,
     /// The ledger has another root than a checkpoint of the same size, or is another ledger.
     Forked,
+    /// A table is not as this crate makes it, or something hangs on it. Nothing is read through a view in the place of one.
+    SchemaAltered,
     /// Nothing from outside speaks for these entries. Information.
     NotCovered,
     /// Numbers of a writer are in no batch and not in quarantine. Information.

@@ -11,6 +11,10 @@ use super::finding::{Finding, FindingKind};
 use crate::ledger::{Committed, Hash, Leaf, Seed, Seeds};
 use crate::store::{LeafRow, StoredBatch, StoredLeaves};
 
+/// What is said of the row of a batch that is no place of the ledger.
+pub(super) const FOREIGN_BATCH: &str =
+    "the row of a batch begins here, amid another batch or before the first entry";
+
 /// Some of the entries of one batch.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
@@ -335,11 +339,7 @@ impl Work<'_> {
     fn foreign(&mut self) {
         let batches: Vec<_> = self.batches.iter().zip(&self.used_batches).collect();
         let of_batches = batches.iter().filter(|(_, used)| !**used).map(|(batch, _)| batch.first_seq);
-        let mut found: Vec<(i64, &str)> = of_batches
-            .map(|first| {
-                (first, "the row of a batch begins here, amid another batch or before the first entry")
-            })
-            .collect();
+        let mut found: Vec<(i64, &str)> = of_batches.map(|first| (first, FOREIGN_BATCH)).collect();
         for (index, row) in self.leaves.rows.iter().enumerate() {
             let count = self.count(index);
             if self.used_leaves.get(index).copied().unwrap_or(true) {

@@ -22,7 +22,9 @@
 //! | `ends` | judges the head and the end of the ledger |
 //! | `plan` | reads the ranges one by one, and single hashes of the tree |
 //! | `run` | goes through a ledger, range by range |
+//! | `kept` | keeps the state of earlier runs, until the ledger is proven to continue it |
 //! | `conclude` | leads the ranges to the anchors and to the head, and says what was found |
+//! | `tables` | looks at the tables before anything is read of them |
 //! | `verify` | `AuditReader::verify` |
 //! | `status` | checkpoints, and the state of a ledger's tree |
 //! | `blocking` | the same calls without an async runtime |
@@ -36,6 +38,7 @@ mod ends;
 mod finding;
 mod hasher;
 mod judge;
+mod kept;
 mod layout;
 mod moved;
 mod plan;
@@ -43,6 +46,7 @@ mod run;
 mod search;
 mod state;
 mod status;
+mod tables;
 mod verification;
 mod verified;
 mod verify;

@@ -6,6 +6,7 @@ use super::{
     course::Course,
     finding::{Finding, FindingKind},
     judge::{ENTRY_GONE, Edge, WRONG_TIMES},
+    kept::left,
     plan::{Looked, Plan},
     state::VerifyState,
     verification::{Verification, VerifyProgress},
@@ -106,7 +107,9 @@ impl Run {
         let progress = VerifyProgress { reached: part.range.end, until: plan.ends.until };
         self.course.add(part);
         (self.verification.on_progress)(progress);
-        if let Some(state) = self.state(plan) {
+        if let Some(state) =
+            self.state(plan).and_then(|state| left(self.verification.before.as_ref(), state, &self.course))
+        {
             (self.verification.on_state)(&state);
         }
     }

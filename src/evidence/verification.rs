@@ -17,6 +17,8 @@ use super::{anchor::Anchor, chunk::OVER_CHUNK, state::VerifyState};
 pub struct Verification {
     pub(super) anchors: Vec<Anchor>,
     pub(super) state: Option<VerifyState>,
+    /// The state of earlier runs, also if it is no place to begin at: what is left in its place must continue it.
+    pub(super) before: Option<VerifyState>,
     pub(super) whole: bool,
     pub(super) jobs: usize,
     /// The level of the node over a range.
@@ -42,6 +44,7 @@ impl Verification {
         Self {
             anchors: Vec::new(),
             state: None,
+            before: None,
             whole: false,
             jobs,
             level: OVER_CHUNK,
@@ -62,10 +65,13 @@ impl Verification {
     }
 
     /// Continues where an earlier run has ended or was interrupted, which is an anchor too: only what was committed since is read,
-    /// and up to 65 535 entries before it. What earlier runs have found is told again. If a checkpoint contradicts the state,
-    /// everything is read, and the state does not count.
+    /// and up to 65 535 entries before it. A change before that is found only by [`whole`](Self::whole). What earlier runs have
+    /// found is told again.
+    ///
+    /// If a checkpoint contradicts the state, everything is read without regard to it. One that is older than the state says
+    /// nothing against it.
     pub fn state(self, state: VerifyState) -> Self {
-        Self { state: Some(state), ..self }
+        Self { before: Some(state.clone()), state: Some(state), ..self }
     }
 
     /// Begins with the first entry, also if there is a state, which then is an anchor only.
@@ -93,7 +99,8 @@ impl Verification {
         Self { on_progress: Box::new(on_progress), ..self }
     }
 
-    /// Calls this after each range with the state in which an interrupted run can be continued.
+    /// Calls this after each range with the state in which an interrupted run can be continued. With an [earlier
+    /// state](Self::state), only from there on, and only if what was read leads through it.
     pub fn on_state(self, on_state: impl FnMut(&VerifyState) + Send + 'static) -> Self {
         Self { on_state: Box::new(on_state), ..self }
     }

@@ -36,7 +36,7 @@ impl Verified {
         self.covered
     }
 
-    /// Whether the ledger leads to the root of an anchor.
+    /// Whether the ledger leads to the root of an anchor that covers at least one entry.
     #[must_use]
     pub fn is_anchored(&self) -> bool {
         self.anchored
@@ -74,7 +74,8 @@ impl Verified {
         self.more == 0 && self.findings.iter().all(|found| found.kind.is_information())
     }
 
-    /// Where the next run begins. `None` if leaf hashes are missing.
+    /// Where the next run begins: at the earlier state, unless the ledger leads through that and goes on from there. `None` if there
+    /// was none, and leaf hashes are missing.
     #[must_use]
     pub fn state(&self) -> Option<&VerifyState> {
         self.state.as_ref()

@@ -6,6 +6,7 @@ use super::{
     anchor::Anchor,
     ends::Ends,
     finding::{Finding, FindingKind},
+    kept::breaks_off,
     plan::{Plan, local},
     run::Run,
     state::VerifyState,
@@ -22,7 +23,8 @@ impl AuditReader {
     /// of the database. It reads only, repairs nothing, and goes on whatever it finds.
     ///
     /// Ranges of 65 536 entries are read side by side. Memory does not grow with the ledger. Writers may go on meanwhile: what
-    /// they commit is not looked at. What is not as it should be is read once more before it is told.
+    /// they commit is not looked at. What is not as it should be is read once more before it is told. The tables come first: where a
+    /// view stands in the place of one, that is the finding, and nothing is read through it.
     ///
     /// ```
     /// # #[cfg(feature = "_sqlite")]
@@ -30,8 +32,9 @@ impl AuditReader {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let directory = tempfile::tempdir()?;
     /// # let log = tracing_audit::AuditLog::open(directory.path().join("audit.db")).await?;
-    /// use tracing_audit::evidence::Verification;
+    /// use tracing_audit::{AuditEntry, evidence::Verification};
     ///
+    /// log.writer().commit(AuditEntry::new(uuid::Uuid::nil(), "document.read", "document")).await?;
     /// let kept = log.reader().checkpoint().await?;
     /// let verified = log.reader().verify(Verification::against(kept)).await?;
     /// assert!(verified.is_intact() && verified.is_anchored());
@@ -50,17 +53,25 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing. What was verified until then is in the last state that
     /// [`on_state`](Verification::on_state) was given.
     pub async fn verify(&self, verification: Verification) -> Result<Verified, AuditError> {
+        let tables = self.tables().await?;
+        if tables.are_veiled {
+            return Ok(tables.alone(&self.ledger, verification));
+        }
         let (mut verified, verification) = self.verified_by(verification).await?;
-        let is_contradicted =
-            |found: &Finding| matches!(found.kind, FindingKind::Forked | FindingKind::RolledBack);
-        if verification.state.is_some()
-            && !verification.anchors.is_empty()
-            && verified.findings().iter().any(is_contradicted)
-        {
+        let contradicts =
+            |found: &&Finding| matches!(found.kind, FindingKind::Forked | FindingKind::RolledBack);
+        let against: Vec<Finding> = verified.findings.iter().filter(contradicts).cloned().collect();
+        let size = verification.state.as_ref().map(VerifyState::size);
+        if let Some(size) = size.filter(|_| !verification.anchors.is_empty() && !against.is_empty()) {
             // An interrupted run leaves a state before it holds it against the checkpoints.
             let verification = Verification { state: None, ..verification };
             (verified, _) = self.verified_by(verification).await?;
+            if verified.covered < size && !verified.findings.iter().any(breaks_off) {
+                // What is older than the state says nothing against it.
+                verified.add(&against);
+            }
         }
+        let verified = tables.and(verified);
         self.recording("verify", Map::new()).record_answer(verified.entries()).await?;
         Ok(verified)
     }

@@ -27,7 +27,8 @@
 //! tracing-audit checkpoint > /mnt/elsewhere/audit.checkpoint               # three lines: the ledger, its size, its root
 //! tracing-audit verify --checkpoint /mnt/elsewhere/audit.checkpoint        # from cron; exit code 0 if all is as it was
 //! tracing-audit verify --checkpoint "600 0uDqzrIr3bvCXn0VNjEfZuHVFzhyQr1UBPBpRrVhDDw="   # or from a note
-//! tracing-audit verify --state /mnt/elsewhere/audit.state                  # only what is new since the last time
+//! tracing-audit verify --state /mnt/elsewhere/audit.state                  # what is new since the last time: each night
+//! tracing-audit verify --state /mnt/elsewhere/audit.state --full           # all of it: each week
 //! tracing-audit ledger status                                              # the size, the root, whether the tree is catching up
 //! ```
 //!
@@ -35,6 +36,16 @@
 //! [`AuditReader::verify`](crate::AuditReader::verify). Keep checkpoints often, and where whoever may write to the database may
 //! not write: what was committed after the newest one is not covered. Several are better than one, because they narrow down
 //! where a change is that reached up to the root.
+//!
+//! A state is a checkpoint that moves. A run with one reads what was committed since, and up to 65 535 entries before that, where
+//! the last range of the tree begins; a ledger that is smaller is read whole. What lies before is not read again, so that a change
+//! there since an earlier run is found only with `--full`: make such a run from time to time.
+//!
+//! The state moves on only with a ledger that leads through it. If leaf hashes are gone, or the head has another name, it stays as it
+//! was. If the end was cut off, or the ledger was replaced, it stays as it was and says so, with all else that was found: each
+//! later run says the same, also after the ledger was made to look whole again, until you remove the file. Other changes are
+//! forgotten once a run that has read them again finds them undone. It is as good as the place where it is kept: whoever may
+//! write to it can make it say anything.
 //!
 //! # An example
 //!
@@ -80,13 +91,14 @@
 //! | `Truncated` | the end was cut off |
 //! | `RolledBack` | the end was cut off, and others were committed since |
 //! | `Forked` | all that proves these entries was changed along with them, or the whole ledger was replaced |
+//! | `SchemaAltered` | a table, an index, a trigger or a view is not as this crate makes it. If a view stands in the place of a table, nothing is read: it could show anything, and never end |
 //!
 //! In a batch of a single entry `Modified` may also mean the row of the batch. `NotCovered`, `WriterGap`, `Quarantined` and
 //! `Losses` are worth knowing and no signs of a change.
 //!
 //! The exit codes: 0 all is as it was, up to a checkpoint; 1 something was found; 2 the command line is not valid; 3 the database
-//! cannot be read; 4 the output cannot be written; 5 nothing was found, and no checkpoint, or one of fewer entries than
-//! `--require-size`, to hold the ledger against.
+//! cannot be read; 4 the output or the state cannot be written; 5 nothing was found, and no checkpoint, one of no entries, or one
+//! of fewer than `--require-size`, to hold the ledger against. What was found is said first, and 1 wins over 4.
 //!
 //! # What is not
 //!

@@ -164,6 +164,14 @@ impl BlockingReader<'_> {
         on_own_runtime(self.0.check(found))
     }
 
+    /// Calls [`AuditReader::check_tables`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn check_tables(&self) -> Result<Vec<String>, AuditError> {
+        on_own_runtime(self.0.check_tables())
+    }
+
     /// Calls [`AuditReader::reads`] and blocks until it is done.
     ///
     /// # Errors

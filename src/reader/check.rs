@@ -8,10 +8,16 @@ use super::{
     tally::{Ranges, SeqRange},
 };
 use crate::error::AuditError;
-use crate::store::{Ends, PIECE, Surveys};
+use crate::store::{Ends, PIECE, STORED_LEVELS, Surveys, TreeLook};
 
 /// The most entries outside of their batch's times that one piece of a ledger names.
 const UNTIMELY: u32 = 100;
+
+/// The most batches that do not fit their leaf hashes and are named.
+const UNLIKE: u32 = 1000;
+
+/// The most writers whose position is not accounted for and that are named.
+const UNACCOUNTED: u32 = 100;
 
 /// Something that is not as a log leaves it: see [`AuditReader::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +53,10 @@ pub enum FindingKind {
     Time,
     /// A batch that was committed more than a second before the one before it.
     Clock,
-    /// A ledger without a head.
+    /// A ledger without a head, or a head that names an end before that of the last commit.
     Head,
+    /// The head does not name the tree that there is, or leaf hashes or nodes of it are missing. `verify` says more.
+    Tree,
     /// A table, an index, a view or something that hangs on a table is not as this crate makes it.
     Schema,
     /// The file is damaged.
@@ -77,6 +85,10 @@ impl AuditReader {
     /// - the batches hold each entry once, and nothing else;
     /// - the `ts` of each entry is within what its batch says, and each batch was committed after the one before it, to a
     ///   second;
+    /// - the head names the end of the last commit as writers know it, and the batches and the quarantine account for the
+    ///   position of each writer;
+    /// - the head names the tree that there is: its size, its leaf hashes, a row of them for each batch, and its nodes by
+    ///   their number; the hashes themselves are for [`verify`](AuditReader::verify);
     /// - a SQLite file passes SQLite's own check, its indexes included.
     ///
     /// What somebody has changed with regard to all of this is not found. Memory stays constant: of each kind, at most
@@ -102,20 +114,46 @@ impl AuditReader {
     pub async fn check(&self, found: impl FnMut(Finding)) -> Result<Checked, AuditError> {
         let surveys = self.store.backend().surveys()?;
         let mut check = Check { surveys, found, checked: Checked::default() };
+        let are_veiled = !surveys.veils().await?.instead.is_empty();
         for message in surveys.schema().await? {
             check.tell(FindingKind::Schema, None, None, message);
         }
+        let are_altered = check.checked.findings > 0;
         let structure = surveys.structure().await;
         let mut damaged = false;
         for message in structure.unwrap_or_else(|error| vec![error.to_string()]) {
             damaged = true;
             check.tell(FindingKind::Damage, None, None, message);
         }
+        if are_veiled {
+            // Nothing is read through what stands in the place of a table.
+            return Ok(check.checked);
+        }
         match self.check_ledgers(&mut check).await {
+            Err(error) if are_altered && !damaged => {
+                check.tell(
+                    FindingKind::Schema,
+                    None,
+                    None,
+                    format!("the ledgers cannot be checked: {error}"),
+                );
+            }
             Err(error) if damaged => check.tell(FindingKind::Damage, None, None, error.to_string()),
             done => done?,
         }
         Ok(check.checked)
+    }
+
+    /// Compares the tables, indexes and views with those that this crate makes, and says what differs, a sentence each: as
+    /// [`check`](Self::check) does, without a look at what they hold.
+    ///
+    /// # Errors
+    /// [`is_store`](AuditError::is_store) if the database cannot be read.
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn check_tables(&self) -> Result<Vec<String>, AuditError> {
+        self.store.backend().surveys()?.schema().await
     }
 
     async fn check_ledgers(&self, check: &mut Check<'_, impl FnMut(Finding)>) -> Result<(), AuditError> {
@@ -202,6 +240,10 @@ impl<F: FnMut(Finding)> Check<'_, F> {
                 self.tell(FindingKind::Outside, Some(ledger), None, message);
             }
         }
+        if ends.batches_below > 0 {
+            let message = format!("{ledger}: batches begin below 0");
+            self.tell(FindingKind::Batch, Some(ledger), None, message);
+        }
         if ends.batches_beyond > 0 {
             let message = format!("{ledger}: batches begin at or after {head}, the next seq of its head");
             self.tell(FindingKind::Batch, Some(ledger), None, message);
@@ -212,12 +254,47 @@ impl<F: FnMut(Finding)> Check<'_, F> {
                 "{ledger}: after the last commit the next seq was {was}, and its head names {head}: it was lowered"
             );
             self.tell(FindingKind::Head, Some(ledger), None, message);
+        } else if let Some(reached) = self.surveys.reached(ledger).await? {
+            let message = format!(
+                "{ledger}: by what is known of its writers and of its tree it has ended at {reached}, and its head names {head}: \
+                 entries were cut off, or one of these was changed"
+            );
+            self.tell(FindingKind::Head, Some(ledger), None, message);
+        }
+        for (writer, position, backed) in self.surveys.unaccounted(ledger, UNACCOUNTED).await? {
+            let message = format!(
+                "{ledger}: the writer {writer} has committed up to its number {position}, and batches and quarantine account for \
+                 {backed}: what it has committed last was cut off, or its position was changed"
+            );
+            self.tell(FindingKind::Head, Some(ledger), None, message);
         }
         if ends.next_seq < 0 {
             let message = format!("{ledger}: its head names {} as the next seq", ends.next_seq);
             self.tell(FindingKind::Head, Some(ledger), None, message);
         }
+        self.tree(ledger).await?;
         self.times(ledger, ends).await
+    }
+
+    /// Compares what the head says of the tree with what there is of it.
+    async fn tree(&mut self, ledger: &str) -> Result<(), AuditError> {
+        let Some(look) = self.surveys.tree(ledger, UNLIKE).await? else { return Ok(()) };
+        for what in faults(&look) {
+            let message = format!("{ledger}: {what}; tracing-audit verify says more");
+            self.tell(FindingKind::Tree, Some(ledger), None, message);
+        }
+        let mut unlike = Ranges::default();
+        for first_seq in look.unlike {
+            unlike.add(first_seq, first_seq.saturating_add(1));
+        }
+        let what = [
+            "the batch at seq # has another number of entries than of leaf hashes: it was changed, split or joined, or the \
+             hashes were removed",
+            "the batches at seq # have other numbers of entries than of leaf hashes: they were changed, split or joined, or the \
+             hashes were removed",
+        ];
+        self.tell_ranges(FindingKind::Batch, ledger, &unlike, what);
+        Ok(())
     }
 
     /// Compares the times of entries with those of their batches.
@@ -242,5 +319,74 @@ impl<F: FnMut(Finding)> Check<'_, F> {
         ];
         self.tell_ranges(FindingKind::Time, ledger, &ranges, time);
         Ok(())
+    }
+}
+
+/// What is wrong with a tree, by its numbers alone.
+fn faults(look: &TreeLook) -> Vec<String> {
+    let TreeLook { has_id, size, frontier, next_seq, leaves, foreign_leaves, nodes, foreign_nodes, .. } =
+        look;
+    let Ok(entries) = u64::try_from(*size) else {
+        return vec![format!("its head names {size} as the size of its tree")];
+    };
+    let mut faults: Vec<String> = Vec::new();
+    let mut add = |is_wrong: bool, what: String| faults.extend(is_wrong.then_some(what));
+    add(!has_id && *size > 0, "its head has no id of the log".to_owned());
+    add(size > next_seq, format!("its head has a tree of {size} entries, and counts {next_seq}"));
+    let is_frontier = *frontier == 32 * i64::from(entries.count_ones());
+    add(!is_frontier, format!("the frontier of its head is none of a tree of {size} entries"));
+    add(leaves != size, format!("its head has a tree of {size} entries, and there are {leaves} leaf hashes"));
+    let full: u64 = STORED_LEVELS.iter().map(|level| entries >> level).sum();
+    add(
+        nodes.cast_unsigned() != full,
+        format!("a tree of {size} entries has {full} nodes that are stored, and there are {nodes}"),
+    );
+    let foreign = foreign_leaves.saturating_add(*foreign_nodes);
+    add(
+        foreign > 0,
+        format!("there are {foreign} rows of leaf hashes or nodes that are none of a tree of {size} entries"),
+    );
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_a_tree_fit_each_other() {
+        let tree = |size: i64| TreeLook {
+            has_id: true,
+            size,
+            frontier: 32 * i64::from(size.count_ones()),
+            next_seq: size,
+            leaves: size,
+            nodes: size / 256 + size / 65_536 + size / 16_777_216,
+            ..TreeLook::default()
+        };
+        for size in [0, 1, 255, 256, 2500, 65_535, 65_536, 16_777_216 + 7] {
+            assert_eq!(faults(&tree(size)), Vec::<String>::new(), "{size}");
+            // Behind the ledger while it is catching up.
+            assert_eq!(faults(&TreeLook { next_seq: size + 9, ..tree(size) }), Vec::<String>::new());
+        }
+        assert_eq!(faults(&TreeLook { has_id: false, ..tree(0) }), Vec::<String>::new());
+        let whole = || tree(2500);
+        for (changed, says) in [
+            (TreeLook { has_id: false, ..whole() }, "no id"),
+            (TreeLook { size: -1, ..whole() }, "names -1"),
+            (
+                TreeLook { size: i64::MAX, ..whole() },
+                "a tree of 9223372036854775807 entries, and counts 2500",
+            ),
+            (TreeLook { next_seq: 2499, ..whole() }, "counts 2499"),
+            (TreeLook { frontier: 0, ..whole() }, "frontier"),
+            (TreeLook { leaves: 0, ..whole() }, "0 leaf hashes"),
+            (TreeLook { nodes: 8, ..whole() }, "has 9 nodes that are stored, and there are 8"),
+            (TreeLook { foreign_leaves: 1, ..whole() }, "1 rows"),
+            (TreeLook { foreign_nodes: 2, ..whole() }, "2 rows"),
+        ] {
+            let found = faults(&changed);
+            assert!(found.iter().any(|fault| fault.contains(says)), "{says}: {found:?}");
+        }
     }
 }

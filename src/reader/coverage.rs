@@ -50,9 +50,11 @@ pub struct LedgerCoverage {
     /// Entries that the database gives twice or not in their order: its file is damaged. At most 100 ranges.
     pub disorder: Vec<SeqRange>,
     /// The number of entries with a `seq` that the ledger cannot have given out, beyond its head or negative, and of batches
-    /// beyond its head. At most 10 000 of each are counted.
+    /// beyond its head or before 0. At most 10 000 of each are counted.
     pub outside: u64,
-    /// The `seq` of the next entry after the last commit, if the head names a lesser one now: the head was lowered.
+    /// The `seq` of the next entry after the last commit, if the head names a lesser one now: the head was lowered, perhaps with
+    /// all that it counted. The head itself remembers it, and, beside an answer that is no page, what is known of writers and the
+    /// size of the tree.
     pub head_was: Option<u64>,
     /// The number of the log's own `audit.gap` entries that tell of losses in the query's range of time, or, without one,
     /// stand in its range of `seq`. Of more than 1000 in the ledger, and of more
@@ -69,7 +71,8 @@ pub struct LedgerCoverage {
     /// batches.
     pub greatest_lag_micros: Option<i64>,
     /// The writers that have not ended and have committed nothing from the beginning of the asked part on, at most 20,
-    /// those that began first. A service in which nothing happens is silent too. `None` if the tables are of a version
+    /// those that began first. A service in which nothing happens is silent too, and so is a log that was not
+    /// [shut down](crate::AuditLog::shutdown), until the next one adopts its queue. `None` if the tables are of a version
     /// before 3, or the role may not read them.
     pub silent_writers: Option<Vec<SilentWriter>>,
     /// The number of entries that match, if it is known without another count: the query has no condition but its ranges

@@ -12,7 +12,7 @@ use super::{
 use crate::entry::{SequencedEntry, from_micros, sequenced};
 use crate::error::AuditError;
 use crate::query::AuditQuery;
-use crate::store::{COUNTED, Ends, Span, Surveys};
+use crate::store::{COUNTED, Ends, Span, Surveys, Veils};
 
 /// The most ranges that a coverage lists. Their numbers are all counted.
 const LISTED: usize = 100;
@@ -32,6 +32,9 @@ impl AuditReader {
     /// quarantine, the latest commit, silent writers. An answer of [`query`](Self::query), [`count`](Self::count), a stream
     /// or an export is complete if this is [whole](Coverage::is_whole) and does not [lack](Coverage::lacks) anything; it
     /// is asked after the answer, and the query's limit is ignored.
+    ///
+    /// Where a view stands in the place of a table, that is all it says: nothing is read through it, and the calls that answer are
+    /// an error ([`is_altered`](AuditError::is_altered)).
     ///
     /// Entries and batches are compared for at most `at_most` numbers, those at the beginning of the query's direction:
     /// some 10 million in a second or two, and memory stays constant. What cannot hold matches by the query's ranges of
@@ -66,7 +69,11 @@ impl AuditReader {
     pub async fn coverage(&self, query: impl Into<AuditQuery>, at_most: u64) -> Result<Coverage, AuditError> {
         let query = Self::asked(query)?;
         let surveys = self.store.backend().surveys()?;
-        let mut coverage = Coverage { altered: surveys.veils().await?, ..Coverage::default() };
+        let Veils { instead, over } = surveys.veils().await?;
+        if !instead.is_empty() {
+            return Ok(Coverage { altered: instead, ..Coverage::default() });
+        }
+        let mut coverage = Coverage { altered: over, ..Coverage::default() };
         let mut left = at_most;
         for ledger in self.ledgers_of(&query).await? {
             let query = query.clone().ledger(&ledger);
@@ -138,6 +145,9 @@ impl AuditReader {
         let gaps =
             self.gaps(query, (from, before), if at_most > OF_PAGE { GAPS } else { GAPS_OF_PAGE }).await?;
         let writers = surveys.writers(&ledger, from, WRITERS).await?;
+        // It looks at every writer that there ever was.
+        let reached = if at_most > OF_PAGE { surveys.reached(&ledger).await? } else { None };
+        let head_was = writers.as_ref().and_then(|writers| writers.head_was).max(reached);
         let uncovered = tally.uncovered.without(&tally.holes);
         let declared = |range: &SeqRange| gaps.ranges.iter().any(|gap| range.is_in(gap));
         let of_gaps = |range: &&SeqRange| declared(range);
@@ -156,13 +166,13 @@ impl AuditReader {
             uncovered_entries: uncovered.numbers,
             faulty_batches: first(&tally.faulty.kept),
             disorder: first(&tally.disorder.kept),
-            outside: (ends.beyond + ends.below + ends.batches_beyond).cast_unsigned(),
+            outside: (ends.beyond + ends.below + ends.batches_beyond + ends.batches_below).cast_unsigned(),
             declared_gaps: gaps.count,
             declared_losses: gaps.losses,
             quarantined: ends.quarantined.map(i64::cast_unsigned),
             last_committed_at: ends.last_committed_at.map(from_micros),
             greatest_lag_micros: tally.lag,
-            head_was: writers.as_ref().and_then(|writers| writers.head_was).map(i64::cast_unsigned),
+            head_was: head_was.map(i64::cast_unsigned),
             silent_writers: writers
                 .map(|writers| writers.silent.into_iter().map(SilentWriter::from).collect()),
             next_seq: ends.next_seq.max(0).cast_unsigned(),

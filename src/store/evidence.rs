@@ -49,6 +49,15 @@ pub(crate) trait Evidence: Send + Sync {
         most: u32,
     ) -> BoxFuture<'a, Result<Vec<(i64, i64)>, AuditError>>;
 
+    /// The first `seq` of batches before the first entry, and of those from this `seq` on that begin at the head or beyond it, at
+    /// most `most` of them. What writers have added since counts for the head.
+    fn foreign_batches<'a>(
+        &'a self,
+        ledger: &'a str,
+        from: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>>;
+
     /// Rows of the range in the order of `seq`, at most `most` of them. Fewer if their texts are long.
     fn rows<'a>(
         &'a self,

@@ -54,3 +54,21 @@ pub(super) fn not_migrated(version: usize, needed: usize) -> AuditError {
         format!("{are}: run what Store::migrations gives, or open with Migrate::Auto"),
     )
 }
+
+/// The error of reading where something stands in the place of a table.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(super) fn veiled(what: &str) -> AuditError {
+    let message = format!(
+        "{what}, and nothing is read through it, because it can be anything: put the table back in its place"
+    );
+    AuditError::new(ErrorKind::Altered, message)
+}
+
+/// What is said of tables of a version that this crate does not know.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(super) fn unknown_version(version: i64, known: i64) -> String {
+    format!(
+        "the table tracing_audit_migrations says that the tables are of version {version}, and this version of tracing-audit \
+         knows {known}: upgrade it, or somebody has added a row there"
+    )
+}

@@ -77,5 +77,7 @@ pub use postgres::PostgresStore;
 pub(crate) use sqlite::{NotAdded, PrivateDatabase};
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use survey::WritersKnown;
-pub(crate) use survey::{BatchRow, COUNTED, Ends, PIECE, Piece, SilentRow, Surveys};
+pub(crate) use survey::{
+    BatchRow, COUNTED, Ends, PIECE, Piece, STORED_LEVELS, SilentRow, Surveys, TreeLook, Veils,
+};
 pub(crate) use tree::columns;

@@ -64,10 +64,26 @@ pub(crate) trait Surveys: Send + Sync {
         most: u32,
     ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>>;
 
-    /// What stands in the place of a table that readers read, or hides rows of it, in words.
-    fn veils(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>>;
+    /// What keeps readers from the rows of our tables.
+    fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>>;
 
-    /// Everything about our tables that is not as this crate makes them, in words.
+    /// What the ledger has of its tree, as of one moment. `None` if its tables are of a version without one, or not there, or
+    /// the role may not read them. Of batches that do not fit their leaf hashes, at most `most`.
+    fn tree<'a>(&'a self, ledger: &'a str, most: u32) -> BoxFuture<'a, Result<Option<TreeLook>, AuditError>>;
+
+    /// The `seq` after the last commit of any writer, or the size of the tree, if it is greater than what the head says.
+    fn reached<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<i64>, AuditError>>;
+
+    /// The writers whose position is beyond what the batches and the quarantine account for, at most `most`: each with its position
+    /// and that one. None where the tables are of a version before 3, or the role may not read them.
+    fn unaccounted<'a>(
+        &'a self,
+        ledger: &'a str,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<(Uuid, i64, i64)>, AuditError>>;
+
+    /// Everything about our tables that is not as this crate makes them, in words, also [`veils`](Self::veils). Nothing is read
+    /// through these.
     fn schema(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>>;
 
     /// What the database's own check of its files finds, in words. It reads all of them.
@@ -76,6 +92,37 @@ pub(crate) trait Surveys: Send + Sync {
     /// The names of ledgers that have entries or batches, and no head.
     fn headless(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>>;
 }
+
+/// What keeps readers from the rows of our tables, in words.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Veils {
+    /// Views and the like in the place of tables. They can be anything, so nothing must be read through them.
+    pub(crate) instead: Vec<String>,
+    /// What hides rows, or adds others.
+    pub(crate) over: Vec<String>,
+}
+
+/// What a ledger has of its tree.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TreeLook {
+    /// What the head says: whether the ledger has an id, the size of the tree, and the bytes of its frontier.
+    pub(crate) has_id: bool,
+    pub(crate) size: i64,
+    pub(crate) frontier: i64,
+    pub(crate) next_seq: i64,
+    /// The number of leaf hashes in rows that begin in the tree.
+    pub(crate) leaves: i64,
+    /// The number of rows of leaf hashes that begin outside of the tree, or are no whole number of hashes.
+    pub(crate) foreign_leaves: i64,
+    /// The number of nodes that such a tree has, and of all others.
+    pub(crate) nodes: i64,
+    pub(crate) foreign_nodes: i64,
+    /// The first `seq` of batches in the tree that have another number of leaf hashes than of entries, or none.
+    pub(crate) unlike: Vec<i64>,
+}
+
+/// The levels of the nodes that are stored.
+pub(crate) const STORED_LEVELS: [u32; 7] = [8, 16, 24, 32, 40, 48, 56];
 
 /// Two numbers of which either may be missing.
 pub(crate) type Sides = (Option<i64>, Option<i64>);
@@ -86,10 +133,11 @@ pub(crate) struct Ends {
     /// The next `seq`, as the head names it.
     pub(crate) next_seq: i64,
     /// The number of its entries at the head or after it, of those before 0, and of batches that begin at the head or
-    /// after it. Each is at most [`COUNTED`].
+    /// after it, or before 0. Each is at most [`COUNTED`].
     pub(crate) beyond: i64,
     pub(crate) below: i64,
     pub(crate) batches_beyond: i64,
+    pub(crate) batches_below: i64,
     /// The time of the commit of the batch with the greatest `first_seq`. Microseconds since 1970.
     pub(crate) last_committed_at: Option<i64>,
     /// The number of entries in quarantine, at most [`COUNTED`]. `None` if the role may not read them.

@@ -11,10 +11,13 @@ Exit codes:
   1  no entry has the given id; check, compare or verify has found something
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log; an exported file is not whole, or not as its manifest says
-  4  the output cannot be written
+  4  the output, or the state of verify, cannot be written; if verify has found something too, 1
   5  the answer may lack entries: standard error says which, and why;
      verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against
-128 and the number of the signal, if one ended it while it had a temporary file, which it has removed";
+128 and the number of the signal, if one ended it while it had a temporary file, which it has removed
+
+If the reader closes the pipe early, check, compare and verify go on to their end, query and export end with 0, or
+with 5 if the whole answer may lack entries, and all others end with 0.";
 
 /// A failure that ends the command.
 pub(crate) enum Failure {

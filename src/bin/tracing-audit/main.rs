@@ -123,7 +123,7 @@ impl Command {
 impl Command {
     /// Whether its exit code tells what it found.
     fn has_verdict(&self) -> bool {
-        matches!(self, Self::Check(_) | Self::Compare(_) | Self::Verify(_))
+        matches!(self, Self::Check(_) | Self::Compare(_) | Self::Verify(_) | Self::Query(_) | Self::Export(_))
     }
 }
 
@@ -134,7 +134,10 @@ fn command() -> clap::Command {
 fn main() -> ExitCode {
     complete(command);
     let Arguments { database, no_pager, command } =
-        Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+        match command().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found)) {
+            Ok(arguments) => arguments,
+            Err(error) => return refused(&error),
+        };
     #[cfg(unix)]
     if let Some(directory) = database.temporary_directory() {
         begin_again(&directory);
@@ -158,6 +161,19 @@ fn main() -> ExitCode {
             failure.code().into()
         }
     }
+}
+
+/// Shows the help that was asked for, or what is wrong with the command line. What is quoted of it may hold anything.
+fn refused(error: &clap::Error) -> ExitCode {
+    let plain = error.render().to_string();
+    let is_harmless = |text: &str| output::quoted(text) == text;
+    let are_harmless = std::env::args_os().all(|argument| is_harmless(&argument.to_string_lossy()));
+    if !error.use_stderr() || are_harmless && is_harmless(&plain) {
+        // With its colours.
+        error.exit();
+    }
+    anstream::eprint!("{}", output::quoted(&plain));
+    u8::try_from(error.exit_code()).unwrap_or(2).into()
 }
 
 /// Begins again with this directory for the temporary files of SQLite, which looks for it in its environment. Returns if

@@ -40,7 +40,8 @@ impl Zone {
     /// The zone of this name; of `local`, `UTC`, or an offset such as +02:00.
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
         if name.eq_ignore_ascii_case("local") {
-            return Ok(Self::Local);
+            let variable = std::env::var_os("TZ").unwrap_or_default();
+            return local(&variable.to_string_lossy());
         }
         if ["utc", "z", "+00:00", "-00:00"].iter().any(|utc| name.eq_ignore_ascii_case(utc)) {
             return Ok(Self::Utc);
@@ -136,6 +137,24 @@ impl Zone {
     }
 }
 
+/// The zone of this computer, if the variable `TZ` has this value. What is no zone would count as UTC.
+fn local(variable: &str) -> Result<Zone, String> {
+    let name = variable.strip_prefix(':').unwrap_or(variable);
+    let is_known = name.is_empty() || name.parse::<Tz>().is_ok();
+    let is_file = |directory: &str| std::path::Path::new(directory).join(name).is_file();
+    // As `CET-1CEST`: letters, or anything in angle brackets, and an offset.
+    let rule = name.strip_prefix('<').and_then(|rest| Some(rest.split_once('>')?.1));
+    let rule = rule.unwrap_or_else(|| name.trim_start_matches(|c: char| c.is_ascii_alphabetic()));
+    let is_rule = rule.len() < name.len()
+        && rule.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit());
+    if is_known || is_rule || ["/usr/share/zoneinfo", "/etc/zoneinfo"].into_iter().any(is_file) {
+        return Ok(Zone::Local);
+    }
+    Err(format!(
+        "the variable TZ is {variable:?}, which is no time zone: set it as Europe/Berlin, or unset it"
+    ))
+}
+
 /// An offset: a sign, hours, and perhaps minutes.
 fn fixed(text: &str) -> Option<FixedOffset> {
     let (sign, rest) = match (text.strip_prefix('+'), text.strip_prefix('-')) {
@@ -176,6 +195,18 @@ mod tests {
             assert!(Zone::parse(wrong).is_err(), "{wrong}");
         }
         assert_eq!(Zone::parse("LOCAL").unwrap(), Zone::Local);
+    }
+
+    #[test]
+    fn what_is_no_zone_is_no_local_time() {
+        for known in
+            ["", "UTC", "Europe/Berlin", ":Europe/Berlin", "CET-1CEST", "<+03>-3", "EST5EDT,M3.2.0,M11.1.0"]
+        {
+            assert_eq!(local(known), Ok(Zone::Local), "{known}");
+        }
+        for wrong in ["Mars/Olympus", "XYZ", "5", "Europe", "<+03", "/no/such/file", "\u{1b}[2J"] {
+            assert!(local(wrong).unwrap_err().starts_with("the variable TZ is "), "{wrong}");
+        }
     }
 
     #[test]

@@ -199,6 +199,15 @@ impl Evidence for Postgres {
         Box::pin(evidence::foreign_nodes(self, ledger, size, most))
     }
 
+    fn foreign_batches<'a>(
+        &'a self,
+        ledger: &'a str,
+        from: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
+        Box::pin(evidence::foreign_batches(self, ledger, from, most))
+    }
+
     fn rows<'a>(
         &'a self,
         ledger: &'a str,

@@ -1,11 +1,11 @@
 //! The errors of the database: how long to wait for an answer, whose fault an error is, and which remedy it has.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use sqlx::error::DatabaseError;
 
 use crate::error::{AuditError, ErrorKind};
-use crate::store::{AppendError, Fault};
+use crate::store::{AppendError, Fault, migration::veiled};
 
 /// The most time that an answer may take. Without it, a server that vanishes without a word would be awaited forever.
 /// The caller drops the connection afterwards.
@@ -52,8 +52,25 @@ pub(super) fn is_race(cause: &sqlx::Error) -> bool {
     matches!(code_of(cause).as_str(), "23505" | "42P07" | "42P06" | "42710" | "40001" | "40P01" | "XX000")
 }
 
+/// Something stands in the place of a table.
+#[derive(Debug)]
+pub(super) struct Veiled(pub(super) String);
+
+impl fmt::Display for Veiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Veiled {}
+
 /// Turns a PostgreSQL error into one that names the remedy, where there is one.
 pub(super) fn store_error(cause: sqlx::Error) -> AuditError {
+    if let sqlx::Error::Configuration(held) = &cause
+        && let Some(Veiled(what)) = held.downcast_ref()
+    {
+        return veiled(what);
+    }
     let code = code_of(&cause);
     let message = match code.as_str() {
         "28P01" | "28000" => "the database server refuses the role or its password",

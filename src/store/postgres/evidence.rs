@@ -230,6 +230,29 @@ pub(super) async fn foreign_nodes(
     Ok(found)
 }
 
+pub(super) async fn foreign_batches(
+    postgres: &Postgres,
+    ledger: &str,
+    from: i64,
+    most: u32,
+) -> Result<Vec<i64>, AuditError> {
+    let statement = postgres.statement(
+        "SELECT first_seq::int8 FROM @tracing_audit_batches
+         WHERE ledger = $1
+           AND (first_seq < 0
+                OR first_seq >= greatest($2, (SELECT max(next_seq) FROM @tracing_audit_heads WHERE ledger = $1)))
+         ORDER BY first_seq LIMIT $3",
+    );
+    let statement = statement.query().bind(ledger.to_owned()).bind(from).bind(i64::from(most));
+    let mut found = Vec::new();
+    each(postgres, BATCHES, statement, |row| {
+        found.extend(value::<i64>(&row, 0));
+        true
+    })
+    .await?;
+    Ok(found)
+}
+
 pub(super) async fn rows(
     postgres: &Postgres,
     ledger: &str,

@@ -8,7 +8,7 @@ use super::{
     error::{is_race, store_error},
     insert::BEGIN,
     source::Postgres,
-    sql::has_table,
+    sql::is_table,
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::store::{Migrate, Migration, migration::not_migrated};
@@ -83,7 +83,7 @@ pub(super) async fn migrate(
 /// The version of the tables, 0 if they do not exist.
 async fn version(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<usize> {
     let mut transaction = connection.begin().await?;
-    if !has_table(postgres, &mut transaction, "tracing_audit_migrations").await? {
+    if !is_table(postgres, &mut transaction, "tracing_audit_migrations").await? {
         return Ok(0);
     }
     let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");

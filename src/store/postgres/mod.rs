@@ -28,6 +28,7 @@
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
 //! | `survey.rs` | compares the entries, the batches and the head of a ledger with each other, piece by piece |
+//! | `look.rs` | looks at what the head says, beside what writers and the tree say of the end |
 //! | `schema.rs` | compares the tables and what hangs on them with those that this crate makes |
 //! | `borrowed.rs` | a pooled connection that goes back only outside of a transaction |
 //! | `tree.rs` | reads what is stored of the tree over the entries |
@@ -48,6 +49,7 @@ mod guard;
 mod hold;
 mod indexes;
 mod insert;
+mod look;
 mod migrate;
 mod open;
 mod plan;

@@ -7,7 +7,7 @@ use super::{
     conditions::{IndexNames, LedgerPart, Scope},
     error::store_error,
     source::Postgres,
-    sql::{ENTRIES, Statement},
+    sql::{ENTRIES, Statement, has_table},
 };
 use crate::error::AuditError;
 use crate::query::AuditQuery;
@@ -18,14 +18,15 @@ pub(super) async fn index_names(
     postgres: &Postgres,
     connection: &mut PgConnection,
 ) -> Result<Option<IndexNames>, AuditError> {
+    if !has_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
+        return Ok(None);
+    }
     let find = postgres.statement(
-        "SELECT to_regclass($1) IS NOT NULL,
-                ARRAY(SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        "SELECT ARRAY(SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                       WHERE i.indrelid = to_regclass($1) AND i.indisvalid)",
     );
-    let found = find.row().bind(postgres.table(ENTRIES)).fetch_one(connection).await;
-    let (exists, names) = found.map_err(store_error)?;
-    Ok(Some(IndexNames(names)).filter(|_| exists))
+    let names = find.scalar().bind(postgres.table(ENTRIES)).fetch_one(connection).await;
+    Ok(Some(IndexNames(names.map_err(store_error)?)))
 }
 
 /// The parts of the ledgers that can hold matches.

@@ -4,12 +4,13 @@ use super::{
     borrowed::within,
     error::store_error,
     source::Postgres,
-    sql::{ENTRIES, has_table},
+    sql::{ENTRIES, TABLES as NAMES, is_table},
 };
 use crate::error::AuditError;
+use crate::store::{Veils, migration::unknown_version};
 
-/// The tables that readers read, which every version has.
-const READ: [&str; 4] = [ENTRIES, "tracing_audit_batches", "tracing_audit_heads", "tracing_audit_quarantine"];
+/// The greatest version that this crate knows.
+const KNOWN: i64 = 4;
 
 /// All tables, each with the version that makes it, its columns in the order of their names, and what is unique in it.
 const TABLES: [(&str, i64, &str, &str); 10] = [
@@ -71,19 +72,19 @@ const TABLES: [(&str, i64, &str, &str); 10] = [
 /// What a relation is that is no table, and what hides rows of a table or adds rows of another one to it. The role that asks
 /// may be one that such a policy does not concern.
 const VEILS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
-     SELECT format('a %s stands in the place of the table %s',
+     SELECT true, format('a %s stands in the place of the table %s',
                    CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
                                   ELSE 'relation' END, c.oid::regclass)
      FROM pg_class c JOIN ours ON c.oid = ours.oid WHERE c.relkind NOT IN ('r', 'p')
      UNION ALL
-     SELECT format('row-level security hides rows of %s (ALTER TABLE %s DISABLE ROW LEVEL SECURITY)', c.oid::regclass,
+     SELECT false, format('row-level security hides rows of %s (ALTER TABLE %s DISABLE ROW LEVEL SECURITY)', c.oid::regclass,
                    c.oid::regclass)
      FROM pg_class c JOIN ours ON c.oid = ours.oid WHERE c.relrowsecurity
      UNION ALL
-     SELECT format('the table %s adds its rows to those of %s (ALTER TABLE %s NO INHERIT %s)', i.inhrelid::regclass,
+     SELECT false, format('the table %s adds its rows to those of %s (ALTER TABLE %s NO INHERIT %s)', i.inhrelid::regclass,
                    i.inhparent::regclass, i.inhrelid::regclass, i.inhparent::regclass)
      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent JOIN ours ON c.oid = ours.oid WHERE c.relkind = 'r'
-     ORDER BY 1";
+     ORDER BY 2";
 
 /// What changes rows when they are written, and tables that a crash of the server empties.
 const CHANGERS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
@@ -108,36 +109,48 @@ const SHAPE: &str = "SELECT to_regclass($1) IS NOT NULL,
                         ORDER BY substring(pg_get_indexdef(indexrelid) FROM '\\(.*') COLLATE \"C\")
       FROM pg_index WHERE indrelid = to_regclass($1) AND indisunique AND indisvalid)";
 
-fn names(postgres: &Postgres, tables: impl IntoIterator<Item = &'static str>) -> Vec<String> {
-    tables.into_iter().map(|table| postgres.table(table)).collect()
+fn names(postgres: &Postgres) -> Vec<String> {
+    NAMES.iter().map(|table| postgres.table(table)).collect()
 }
 
-/// What stands in the place of a table that readers read, or hides rows of it, in words.
-pub(super) async fn veils(postgres: &Postgres) -> Result<Vec<String>, AuditError> {
-    let veils = postgres.statement(VEILS).scalar().bind(names(postgres, READ));
+/// What stands in the place of a table, hides rows of it, or adds rows to it, in words.
+pub(super) async fn veils(postgres: &Postgres) -> Result<Veils, AuditError> {
+    let veils = postgres.statement(VEILS).row().bind(names(postgres));
     within(postgres.readers().await?, async |connection| {
-        veils.fetch_all(connection).await.map_err(store_error)
+        Ok(sorted(veils.fetch_all(connection).await.map_err(store_error)?))
     })
     .await
 }
 
+fn sorted(found: Vec<(bool, String)>) -> Veils {
+    let (instead, over): (Vec<_>, Vec<_>) = found.into_iter().partition(|(is_instead, _)| *is_instead);
+    let texts = |found: Vec<(bool, String)>| found.into_iter().map(|(_, text)| text).collect();
+    Veils { instead: texts(instead), over: texts(over) }
+}
+
 /// Everything that is not as this crate makes it, in words. Columns and indexes may be added to what it makes.
 pub(super) async fn differences(postgres: &Postgres) -> Result<Vec<String>, AuditError> {
-    let all = || names(postgres, TABLES.map(|(table, ..)| table));
     let (veils, changers) = (postgres.statement(VEILS), postgres.statement(CHANGERS));
-    let (veils, changers) = (veils.scalar::<String>().bind(all()), changers.scalar::<String>().bind(all()));
+    let (veils, changers) =
+        (veils.row().bind(names(postgres)), changers.scalar::<String>().bind(names(postgres)));
     let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
     within(postgres.readers().await?, async |connection| {
-        if !has_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
+        let Veils { instead, over } = sorted(veils.fetch_all(&mut *connection).await.map_err(store_error)?);
+        if instead.is_empty() && !is_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
             return Ok(Vec::new());
         }
-        let mut told = veils.fetch_all(&mut *connection).await.map_err(store_error)?;
+        let is_veiled = !instead.is_empty();
+        let mut told = instead;
+        told.extend(over);
         told.extend(changers.fetch_all(&mut *connection).await.map_err(store_error)?);
         let version = match postgres.may_read(&mut *connection, "tracing_audit_migrations").await {
-            Ok(true) => version.scalar::<i64>().fetch_one(&mut *connection).await,
+            Ok(true) if !is_veiled => version.scalar::<i64>().fetch_one(&mut *connection).await,
             other => other.map(|_| 1),
         };
         let version = version.map_err(store_error)?;
+        if version > KNOWN {
+            told.push(unknown_version(version, KNOWN));
+        }
         for (table, _, columns, unique) in TABLES.into_iter().filter(|(_, since, ..)| *since <= version) {
             let shape = postgres.statement(SHAPE).row::<(bool, Option<String>, Option<String>)>();
             let shape = shape.bind(postgres.table(table)).fetch_one(&mut *connection).await;

@@ -8,7 +8,10 @@ use sqlx::{
     query::{Query, QueryAs, QueryScalar},
 };
 
-use super::{error::store_error, source::Postgres};
+use super::{
+    error::{Veiled, store_error},
+    source::Postgres,
+};
 use crate::error::AuditError;
 use crate::query::{PathStep, places};
 
@@ -62,14 +65,53 @@ impl Postgres {
     }
 }
 
-/// Whether the audit tables include one of this name.
+/// All tables that this crate makes.
+pub(super) const TABLES: [&str; 10] = [
+    ENTRIES,
+    "tracing_audit_batches",
+    "tracing_audit_heads",
+    "tracing_audit_positions",
+    "tracing_audit_quarantine",
+    "tracing_audit_migrations",
+    "tracing_audit_reads",
+    "tracing_audit_writers",
+    "tracing_audit_leaves",
+    "tracing_audit_nodes",
+];
+
+/// Whether a table has this name, and nothing else.
+pub(super) async fn is_table(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    name: &str,
+) -> sqlx::Result<bool> {
+    let is_table =
+        "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1) AND relkind IN ('r', 'p'))";
+    postgres.statement(is_table).scalar().bind(postgres.table(name)).fetch_one(connection).await
+}
+
+/// Whether the audit tables include one of this name. An error if a view or the like stands in the place of any of them: it can be
+/// anything, also one whose rows never end, so that nothing is read through it.
 pub(super) async fn has_table(
     postgres: &Postgres,
     connection: &mut PgConnection,
     name: &str,
 ) -> sqlx::Result<bool> {
-    let exists = postgres.statement("SELECT to_regclass($1) IS NOT NULL");
-    exists.scalar().bind(postgres.table(name)).fetch_one(connection).await
+    let found = postgres.statement(
+        "SELECT to_regclass($1) IS NOT NULL,
+                (SELECT format('a %s stands in the place of the table %s',
+                               CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
+                                            WHEN 'f' THEN 'foreign table' ELSE 'relation' END, oid::regclass)
+                 FROM pg_class
+                 WHERE oid = ANY (ARRAY(SELECT to_regclass(name)::oid FROM unnest($2::text[]) name))
+                   AND relkind NOT IN ('r', 'p') ORDER BY relname LIMIT 1)",
+    );
+    let tables: Vec<String> = TABLES.iter().map(|table| postgres.table(table)).collect();
+    let found = found.row::<(bool, Option<String>)>().bind(postgres.table(name)).bind(tables);
+    match found.fetch_one(connection).await? {
+        (_, Some(instead)) => Err(sqlx::Error::Configuration(Box::new(Veiled(instead)))),
+        (exists, None) => Ok(exists),
+    }
 }
 
 /// A statement that is built piece by piece, together with its parameters.

@@ -8,6 +8,7 @@ use super::{
     borrowed::within,
     conditions::time_bounds,
     error::store_error,
+    look,
     rows::{micros, micros_or_none},
     schema,
     source::Postgres,
@@ -15,7 +16,9 @@ use super::{
 };
 use crate::error::AuditError;
 use crate::query::AuditQuery;
-use crate::store::{BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, WritersKnown, survey::Sides};
+use crate::store::{
+    BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, TreeLook, Veils, WritersKnown, survey::Sides,
+};
 
 const QUARANTINE: &str = "tracing_audit_quarantine";
 const WRITERS: &str = "tracing_audit_writers";
@@ -26,7 +29,8 @@ const ENDS: &str = "SELECT h.next_seq,
         (SELECT count(*) FROM (SELECT FROM @tracing_audit_entries WHERE ledger = $1 AND seq < 0 LIMIT $2) below),
         (SELECT count(*) FROM (SELECT FROM @tracing_audit_batches
                                WHERE ledger = $1 AND first_seq >= greatest(h.next_seq, 0) LIMIT $2) batches),
-        (SELECT committed_at FROM @tracing_audit_batches WHERE ledger = $1 ORDER BY first_seq DESC LIMIT 1)
+        (SELECT committed_at FROM @tracing_audit_batches WHERE ledger = $1 ORDER BY first_seq DESC LIMIT 1),
+        (SELECT count(*) FROM (SELECT FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < 0 LIMIT $2) before)
      FROM @tracing_audit_heads h WHERE h.ledger = $1";
 
 const QUARANTINED: &str =
@@ -84,7 +88,7 @@ impl Postgres {
     }
 
     /// Reads something in a transaction. Whoever asks knows by the ends of a ledger that there are tables.
-    async fn surveyed<T>(
+    pub(super) async fn surveyed<T>(
         &self,
         read: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, AuditError> {
@@ -111,6 +115,7 @@ impl Surveys for Postgres {
                     below: row.try_get(2)?,
                     batches_beyond: row.try_get(3)?,
                     last_committed_at: micros_or_none(row, 4)?,
+                    batches_below: row.try_get(5)?,
                     quarantined,
                 })
             };
@@ -221,8 +226,24 @@ impl Surveys for Postgres {
         Box::pin(self.surveyed(async move |connection| untimely.fetch_all(connection).await))
     }
 
-    fn veils(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
+    fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>> {
         Box::pin(schema::veils(self))
+    }
+
+    fn tree<'a>(&'a self, ledger: &'a str, most: u32) -> BoxFuture<'a, Result<Option<TreeLook>, AuditError>> {
+        Box::pin(look::tree(self, ledger, most))
+    }
+
+    fn reached<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<i64>, AuditError>> {
+        Box::pin(look::reached(self, ledger))
+    }
+
+    fn unaccounted<'a>(
+        &'a self,
+        ledger: &'a str,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<(Uuid, i64, i64)>, AuditError>> {
+        Box::pin(look::unaccounted(self, ledger, most))
     }
 
     fn schema(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {

@@ -224,6 +224,15 @@ impl Evidence for Sqlite {
         Box::pin(evidence::foreign_nodes(self, size, most))
     }
 
+    fn foreign_batches<'a>(
+        &'a self,
+        _: &'a str,
+        from: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
+        Box::pin(evidence::foreign_batches(self, from, most))
+    }
+
     fn rows<'a>(
         &'a self,
         _: &'a str,

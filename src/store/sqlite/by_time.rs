@@ -73,7 +73,8 @@ impl<'a> ByTime<'a> {
             return Ok(None);
         }
         let head = sqlx::query_scalar::<_, i64>(
-            "SELECT next_seq FROM tracing_audit_head WHERE ?1 IS NULL OR ledger = ?1",
+            "SELECT next_seq FROM tracing_audit_head
+             WHERE rowid = (SELECT min(rowid) FROM tracing_audit_head) AND (?1 IS NULL OR ledger = ?1)",
         );
         let head = head.bind(&query.ledger).fetch_optional(sqlite.readers()).await;
         let Some(mut head) = head.map_err(|cause| sqlite.store_error(cause))? else { return Ok(None) };

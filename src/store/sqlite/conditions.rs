@@ -12,7 +12,7 @@ impl Statement {
     /// Appends the query's conditions. `by` is the place of the one whose index SQLite must use; the others get a unary `+`,
     /// which keeps the planner (it has no statistics) from choosing their indexes.
     pub(super) fn filter(&mut self, query: &AuditQuery, by: Option<usize>) {
-        self.and("(SELECT ledger FROM tracing_audit_head) = ?", query.ledger.clone());
+        self.and("(SELECT ledger FROM tracing_audit_head ORDER BY rowid LIMIT 1) = ?", query.ledger.clone());
         let conditions = || query.all_conditions().enumerate();
         let refused =
             conditions().any(|(at, condition)| by == Some(at) && condition.served() == Some(Served::Refused));

@@ -83,7 +83,7 @@ fn key(by: &CountBy) -> String {
             format!("{} - {offset}", rounded_down_after(&offset, HOUR))
         }
         CountBy::DayIn(zone) => rounded_down_after(&offset(zone), DAY),
-        CountBy::Ledger => "(SELECT ledger FROM tracing_audit_head)".to_owned(),
+        CountBy::Ledger => "(SELECT ledger FROM tracing_audit_head ORDER BY rowid LIMIT 1)".to_owned(),
         CountBy::Column(column) => format!("e.{column}"),
         CountBy::Metadata(path) => if_json(&plain(&steps(path))),
     }

@@ -103,7 +103,7 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
             if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) =>
         {
             format!(
-                "{shown} cannot be opened: there is no such file. To create it, this process must be allowed to write its directory"
+                "{shown} cannot be opened: there is no such file; a log that is opened there makes it, if it may write the directory"
             )
         }
         Some(14) => format!(

@@ -36,7 +36,7 @@ async fn each(
 
 pub(super) async fn ledgers(sqlite: &Sqlite) -> Result<Vec<String>, AuditError> {
     let mut names = Vec::new();
-    let statement = sqlx::query("SELECT ledger FROM tracing_audit_head");
+    let statement = sqlx::query("SELECT ledger FROM tracing_audit_head ORDER BY rowid LIMIT 1");
     each(sqlite, "tracing_audit_head", statement, |row| {
         names.extend(row.try_get::<String, _>(0));
         true
@@ -67,12 +67,14 @@ pub(super) async fn head(sqlite: &Sqlite) -> Result<StoredHead, AuditError> {
     let batches = until("tracing_audit_batches", "first_seq + entries").await?;
     let mut found = StoredHead { has_tables, ..StoredHead::default() };
     // A row also if there is no head.
-    let (head, from) = if sqlite.has_table("tracing_audit_head").await? {
-        (format!("h.rowid IS NOT NULL, h.next_seq, {tree}"), "LEFT JOIN tracing_audit_head h ON TRUE")
+    let (head, from, order) = if sqlite.has_table("tracing_audit_head").await? {
+        // The first one is that of the file's ledger.
+        let head = format!("h.rowid IS NOT NULL, h.next_seq, {tree}");
+        (head, "LEFT JOIN tracing_audit_head h ON TRUE", " ORDER BY h.rowid")
     } else {
-        ("FALSE, NULL, NULL, NULL, NULL".to_owned(), "")
+        ("FALSE, NULL, NULL, NULL, NULL".to_owned(), "", "")
     };
-    let statement = format!("SELECT {head}, {leaves}, {batches} FROM (SELECT 1) {from}");
+    let statement = format!("SELECT {head}, {leaves}, {batches} FROM (SELECT 1) {from}{order}");
     fetch_while(sqlite, sqlx::query(AssertSqlSafe(statement)), |row| {
         found.heads += integer(&row, 0).unwrap_or(0);
         if found.heads <= 1 {
@@ -172,6 +174,25 @@ pub(super) async fn foreign_nodes(
     let mut found = Vec::new();
     each(sqlite, "tracing_audit_nodes", statement.bind(size).bind(i64::from(most)), |row| {
         found.push((integer(&row, 0).unwrap_or(-1), integer(&row, 1).unwrap_or(-1)));
+        true
+    })
+    .await?;
+    Ok(found)
+}
+
+pub(super) async fn foreign_batches(sqlite: &Sqlite, from: i64, most: u32) -> Result<Vec<i64>, AuditError> {
+    let head = if sqlite.has_table("tracing_audit_head").await? {
+        "ifnull((SELECT max(next_seq) FROM tracing_audit_head), 0)"
+    } else {
+        "0"
+    };
+    let statement = format!(
+        "SELECT first_seq FROM tracing_audit_batches WHERE first_seq < 0 OR first_seq >= max(?1, {head}) ORDER BY first_seq LIMIT ?2"
+    );
+    let mut found = Vec::new();
+    let statement = sqlx::query(AssertSqlSafe(statement)).bind(from).bind(i64::from(most));
+    each(sqlite, "tracing_audit_batches", statement, |row| {
+        found.extend(integer(&row, 0));
         true
     })
     .await?;

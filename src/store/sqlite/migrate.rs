@@ -21,6 +21,11 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/sqlite/0004_tree.sql"),
 ];
 
+/// The greatest version that this crate knows.
+pub(super) fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
 /// Sets the journal mode of a file that we create: before the tables, while the file is empty.
 pub(super) const MODE: &str = "PRAGMA journal_mode = WAL";
 

@@ -16,6 +16,7 @@
 //! | `damage.rs` | looks for damage when a file is opened, at a cost that does not grow with the file |
 //! | `belongs.rs` | judges whether a write-ahead log belongs to its database |
 //! | `wal.rs` | reads a write-ahead log from outside SQLite |
+//! | `look.rs` | looks at what the head says, beside what writers and the tree say of the end |
 //! | `kept.rs` | keeps a connection that must not be closed |
 //! | `tidy.rs` | moves the write-ahead log into the database: when idle, and at the end |
 //! | `room.rs` | commits few rows at a time where there is little room |
@@ -61,6 +62,7 @@ mod indexes;
 mod insert;
 mod kept;
 mod library;
+mod look;
 mod migrate;
 mod open;
 mod opened;

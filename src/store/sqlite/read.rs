@@ -122,7 +122,7 @@ pub(super) async fn heads(sqlite: &Sqlite, ledger: Option<&str>) -> Result<Vec<H
     let store_error = |cause| sqlite.store_error(cause);
     let heads = "SELECT ledger, next_seq, (SELECT committed_at FROM tracing_audit_batches \
                                            ORDER BY first_seq DESC LIMIT 1) FROM tracing_audit_head \
-                 WHERE ?1 IS NULL OR ledger = ?1";
+                 WHERE rowid = (SELECT min(rowid) FROM tracing_audit_head) AND (?1 IS NULL OR ledger = ?1)";
     let rows = sqlx::query(heads).bind(ledger).fetch_all(sqlite.readers()).await.map_err(store_error)?;
     let head = |row: &SqliteRow| {
         Ok(Head {

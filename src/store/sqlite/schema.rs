@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{cancel::fetch_all, migrate::tables_of_version, source::Sqlite};
+use super::{
+    cancel::fetch_all,
+    migrate::{known, tables_of_version},
+    source::Sqlite,
+    sql::INSTEAD,
+};
 use crate::error::AuditError;
+use crate::store::{Veils, migration::unknown_version};
 
-/// The tables that readers read.
-const READ: &str =
-    "('tracing_audit_entries', 'tracing_audit_batches', 'tracing_audit_head', 'tracing_audit_quarantine')";
+const MIGRATIONS: &str = "tracing_audit_migrations";
 
 /// The names of indexes that were created on request begin with this.
 const ON_REQUEST: &str = "tracing_audit_by_";
@@ -21,32 +25,55 @@ const OBJECTS: &str = "SELECT type, name, tbl_name, ifnull(sql, '') FROM sqlite_
      WHERE name NOT GLOB 'sqlite_*' AND (name GLOB 'tracing_audit_*' OR tbl_name GLOB 'tracing_audit_*')
      ORDER BY name";
 
-/// What stands in the place of a table that readers read, in words.
-pub(super) async fn veils(sqlite: &Sqlite) -> Result<Vec<String>, AuditError> {
-    let found = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT 'a ' || iif(type = 'view', 'view', 'virtual table') || ' stands in the place of the table ' || name
-         FROM sqlite_schema WHERE lower(name) IN {READ} AND (type <> 'table' OR sql LIKE 'CREATE VIRTUAL%') ORDER BY 1"
-    )));
-    let rows = fetch_all(sqlite, found).await.map_err(|cause| sqlite.store_error(cause))?;
+/// What stands in the place of a table, and heads of more than the one ledger, in words.
+pub(super) async fn veils(sqlite: &Sqlite) -> Result<Veils, AuditError> {
+    let instead = texts(sqlite, sqlx::query(INSTEAD)).await?;
+    let over = if instead.is_empty() { heads(sqlite).await?.into_iter().collect() } else { Vec::new() };
+    Ok(Veils { instead, over })
+}
+
+async fn texts(sqlite: &Sqlite, statement: Statement) -> Result<Vec<String>, AuditError> {
+    let rows = fetch_all(sqlite, statement).await.map_err(|cause| sqlite.store_error(cause))?;
     let texts = rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>();
     texts.map_err(|cause| sqlite.store_error(cause))
+}
+
+type Statement = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// What is said of a table of heads with several rows.
+async fn heads(sqlite: &Sqlite) -> Result<Option<String>, AuditError> {
+    if !sqlite.has_table("tracing_audit_head").await? {
+        return Ok(None);
+    }
+    let several = "SELECT 'the table tracing_audit_head has ' || heads || ' rows, and a SQLite file has one ledger: that of the first'
+                   FROM (SELECT count(*) AS heads FROM tracing_audit_head) WHERE heads > 1";
+    Ok(texts(sqlite, sqlx::query(several)).await?.pop())
 }
 
 /// Everything that is not as this crate makes it, in words.
 pub(super) async fn differences(sqlite: &Sqlite) -> Result<Vec<String>, AuditError> {
     let store_error = |cause| sqlite.store_error(cause);
+    let Veils { instead, over } = veils(sqlite).await?;
     let rows = fetch_all(sqlite, sqlx::query(OBJECTS)).await.map_err(store_error)?;
     let found = rows.iter().map(object).collect::<sqlx::Result<Vec<_>>>().map_err(store_error)?;
-    let version = if found.iter().any(|(_, name, ..)| name == "tracing_audit_migrations") {
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Without that table, or with something in its place, as if the tables were those of this version.
+    let has_version = instead.is_empty() && found.iter().any(|(_, name, ..)| name == MIGRATIONS);
+    let version = if has_version {
         let version = "SELECT ifnull(max(version), 0) FROM tracing_audit_migrations";
         let rows = fetch_all(sqlite, sqlx::query(version)).await.map_err(store_error)?;
         rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0)).map_err(store_error)?
     } else {
-        0
+        known()
     };
     let mut made = tables_of_version(usize::try_from(version).unwrap_or(0)).await.map_err(store_error)?;
     let expected = objects(&mut made).await.map_err(store_error)?;
-    Ok(compared(found, expected))
+    let mut told = if version > known() { vec![unknown_version(version, known())] } else { Vec::new() };
+    told.extend(over);
+    told.extend(compared(found, expected));
+    Ok(told)
 }
 
 async fn objects(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Object>> {

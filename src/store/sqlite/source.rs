@@ -18,10 +18,11 @@ use super::{
     kept::Kept,
     opened::Opened,
     sealed::sealed,
+    sql::INSTEAD,
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileIdentity, FileLook, Turn, Turns, largest_file, lock, temporary_directory};
-use crate::store::Store;
+use crate::store::{Store, migration::veiled};
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -258,13 +259,20 @@ impl Sqlite {
         self.has_table("tracing_audit_entries").await
     }
 
+    /// Whether there is this table. An error if a view or the like stands in the place of any of ours: it can be anything, also
+    /// one whose rows never end, so that nothing is read through it.
     pub(super) async fn has_table(&self, name: &str) -> Result<bool, AuditError> {
         self.look_again().await?;
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?)")
-            .bind(name)
-            .fetch_one(self.readers())
-            .await
-            .map_err(|cause| self.store_error(cause))
+        let statement = format!(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?), (SELECT * FROM ({INSTEAD}) LIMIT 1)"
+        );
+        let found = sqlx::query_as::<_, (bool, Option<String>)>(sqlx::AssertSqlSafe(statement)).bind(name);
+        let (exists, instead) =
+            found.fetch_one(self.readers()).await.map_err(|cause| self.store_error(cause))?;
+        match instead {
+            Some(instead) => Err(veiled(&instead)),
+            None => Ok(exists),
+        }
     }
 }
 

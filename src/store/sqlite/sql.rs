@@ -7,6 +7,16 @@ use crate::query::{PathStep, places};
 /// The entries, as `e`, with a condition to add others to.
 pub(super) const ENTRIES: &str = " FROM tracing_audit_entries e WHERE TRUE";
 
+/// The name and the kind of what stands in the place of one of our tables. SQLite has a page for each table, and none for a view
+/// or a virtual table.
+pub(super) const INSTEAD: &str =
+    "SELECT 'a ' || iif(type = 'view', 'view', 'virtual table') || ' stands in the place of the table ' || name
+     FROM sqlite_schema
+     WHERE lower(name) IN ('tracing_audit_entries', 'tracing_audit_batches', 'tracing_audit_head', 'tracing_audit_positions',
+                           'tracing_audit_quarantine', 'tracing_audit_migrations', 'tracing_audit_reads',
+                           'tracing_audit_writers', 'tracing_audit_leaves', 'tracing_audit_nodes')
+       AND (type = 'view' OR type = 'table' AND ifnull(rootpage, 0) = 0) ORDER BY 1";
+
 /// A statement and its parameters, which are added in the same order.
 pub(super) struct Statement {
     sql: String,

@@ -4,17 +4,20 @@ use futures_util::future::BoxFuture;
 use sqlx::{Row as _, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{cancel::fetch_all, schema, source::Sqlite, sql::Statement};
+use super::{cancel::fetch_all, look, schema, source::Sqlite, sql::Statement};
 use crate::error::AuditError;
 use crate::query::AuditQuery;
-use crate::store::{BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, WritersKnown, survey::Sides};
+use crate::store::{
+    BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, TreeLook, Veils, WritersKnown, survey::Sides,
+};
 
 const ENDS: &str = "SELECT h.next_seq,
         (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_entries WHERE seq >= max(h.next_seq, 0) LIMIT ?2)),
         (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_entries WHERE seq < 0 LIMIT ?2)),
         (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_batches WHERE first_seq >= max(h.next_seq, 0) LIMIT ?2)),
         (SELECT committed_at FROM tracing_audit_batches ORDER BY first_seq DESC LIMIT 1),
-        (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_quarantine LIMIT ?2))
+        (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_quarantine LIMIT ?2)),
+        (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_batches WHERE first_seq < 0 LIMIT ?2))
      FROM tracing_audit_head h WHERE h.ledger = ?1";
 
 const COUNTS: &str = "SELECT count(*), ifnull(sum(seq - ?1), 0),
@@ -57,6 +60,7 @@ impl Surveys for Sqlite {
                     batches_beyond: row.try_get(3)?,
                     last_committed_at: row.try_get(4)?,
                     quarantined: Some(row.try_get(5)?),
+                    batches_below: row.try_get(6)?,
                 })
             };
             rows.first().map(read).transpose().map_err(|cause| self.store_error(cause))
@@ -175,8 +179,24 @@ impl Surveys for Sqlite {
         Box::pin(self.numbers(sqlx::query(UNTIMELY).bind(from).bind(before).bind(i64::from(most))))
     }
 
-    fn veils(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
+    fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>> {
         Box::pin(schema::veils(self))
+    }
+
+    fn tree<'a>(&'a self, ledger: &'a str, most: u32) -> BoxFuture<'a, Result<Option<TreeLook>, AuditError>> {
+        Box::pin(look::tree(self, ledger, most))
+    }
+
+    fn reached<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<i64>, AuditError>> {
+        Box::pin(look::reached(self, ledger))
+    }
+
+    fn unaccounted<'a>(
+        &'a self,
+        _ledger: &'a str,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<(Uuid, i64, i64)>, AuditError>> {
+        Box::pin(look::unaccounted(self, most))
     }
 
     fn schema(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {

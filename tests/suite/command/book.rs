@@ -154,7 +154,6 @@ fn every_command_of_the_guide_fits_its_terminal_and_has_its_exit_code() {
 #[test]
 fn a_reader_that_has_seen_enough_ends_the_command_and_hides_no_finding() {
     let fixture = filled(log());
-    fixture.run("DELETE FROM tracing_audit_entries WHERE seq = 5");
     let before_nobody = |arguments: &str| {
         // Its reader has closed the pipe before anything is written.
         let (reader, writer) = std::io::pipe().unwrap();
@@ -165,6 +164,17 @@ fn a_reader_that_has_seen_enough_ends_the_command_and_hides_no_finding() {
     for arguments in ["query --limit 0", "query -o csv", "export", "tail -n all", "man query", "query --help"]
     {
         assert_eq!(before_nobody(arguments), (Some(0), String::new()), "{arguments}");
+    }
+    fixture.run("DELETE FROM tracing_audit_entries WHERE seq = 5");
+    // The answer has ended, and what it lacks counts all the same.
+    for arguments in ["query", "query --limit 0 -o table", "query -o csv", "export", "export --format csv"] {
+        let (code, told) = before_nobody(arguments);
+        assert!(
+            code == Some(5)
+                && told.contains("the answer may lack entries: main: ")
+                && told.contains("1 missing (seq 5)"),
+            "{arguments}: {code:?} {told}"
+        );
     }
     for (arguments, says) in [
         ("check", "the log is not as it was written: "),

@@ -92,6 +92,28 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
     for zone in ["Mars/Olympus", "+25:00", "''"] {
         fails(db, &format!("query --tz {zone}"), 2, "no time zone has this name");
     }
+    for (variable, says) in
+        [("Mars/Olympus", "which is no time zone"), ("\u{1b}[2J", "which is no time zone")]
+    {
+        let output =
+            super::command(db).args(["query", "--tz", "local"]).env("TZ", variable).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(2) && told.contains(says) && !told.contains('\u{1b}'),
+            "{told:?}"
+        );
+    }
+    // What is quoted of a command line obeys no terminal.
+    for arguments in [
+        ["query", "--limit", "\u{1b}[2J\u{7}x"],
+        ["query", "--\u{1b}]0;x\u{7}", "1"],
+        ["qu\u{1b}[31mery", "", ""],
+    ] {
+        let output = super::command(db).args(arguments).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("error: ") && !told.contains(['\u{1b}', '\u{7}']), "{told:?}");
+    }
     fails("", "query", 2, "which database?");
     fails("postgres://user:secret@host:port/db", "query", 2, "not a valid PostgreSQL URL");
     fails(

@@ -112,6 +112,249 @@ fn an_incremental_run_begins_where_the_last_one_ended_and_keeps_what_it_found() 
     assert!(code == 2 && err.contains("remove it to begin again"), "{code} {err}");
 }
 
+/// What a file says of how far earlier runs have come, and what they have found.
+fn known(state: &Path) -> (Value, Value) {
+    let known: Value = serde_json::from_slice(&fs::read(state).unwrap()).unwrap();
+    (json!([known["origin"], known["size"], known["frontier"]]), known["findings"].clone())
+}
+
+#[test]
+fn a_state_goes_on_only_with_a_ledger_that_leads_through_it() {
+    let fixture = log();
+    let directory = fixture.directory.path();
+    write(&fixture.log, 300);
+    closed(&fixture.log);
+    let [earlier, whole, other] = ["earlier.db", "whole.db", "other.db"].map(|name| directory.join(name));
+    fs::copy(&fixture.db, &earlier).unwrap();
+    let more = support::open(Path::new(&fixture.db));
+    write(&more, 300);
+    closed(&more);
+    fs::copy(&fixture.db, &whole).unwrap();
+    let another = support::open(&other);
+    write(&another, 700);
+    closed(&another);
+    let (state, kept) = (directory.join("state"), directory.join("kept"));
+    let with_state =
+        |db: &str, more: &[&str]| verify(db, &[&["--state", state.to_str().unwrap()], more].concat());
+    assert_eq!(with_state(&fixture.db, &[]).0, 5);
+    assert_eq!(with_state(&fixture.db, &[]).0, 0);
+    fs::copy(&state, &kept).unwrap();
+    let before = known(&kept);
+    assert_eq!((&before.0[1], &before.1), (&json!(600), &json!([])));
+
+    let no_tree = "DELETE FROM tracing_audit_leaves; DELETE FROM tracing_audit_nodes;
+                   UPDATE tracing_audit_head SET tree_size = 0, frontier = x'';";
+    let changed = "UPDATE tracing_audit_entries SET action = '' WHERE seq = 100; DELETE FROM tracing_audit_entries WHERE seq = 200";
+    // A file in its place, what is changed there, what is found first, and whether a log opens it afterwards.
+    for (number, (file, sql, found, opens)) in [
+        (&earlier, "", "Truncated 300 to 599: ", true),
+        (&whole, &*[no_tree, changed].concat(), "Truncated 0 to 599: ", true),
+        (&whole, "DELETE FROM tracing_audit_leaves", "BatchAltered 0", false),
+        (&whole, "UPDATE tracing_audit_head SET log_id = randomblob(16)", "HeadAltered: ", true),
+        (&whole, "DELETE FROM tracing_audit_head", "HeadAltered: ", false),
+        (&other, "", "Forked 0 to 599: ", true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let db = directory.join(format!("{number}.db"));
+        fs::copy(file, &db).unwrap();
+        support::run(db.to_str().unwrap(), format!("PRAGMA synchronous = OFF; {sql}"));
+        fs::copy(&kept, &state).unwrap();
+        let rings = |when: &str| {
+            for more in [&[][..], &["--full"], &[]] {
+                let (code, out, err) = with_state(db.to_str().unwrap(), more);
+                assert_eq!(code, 1, "{sql:?} {when}: {out}");
+                let is_broken_off = found.starts_with("Truncated") || found.starts_with("Forked");
+                assert_eq!(err.contains("until you remove it"), is_broken_off, "{err}");
+                assert_eq!(known(&state).0, before.0, "{sql:?} {when}: {out}");
+            }
+            with_state(db.to_str().unwrap(), &["--quiet"]).1
+        };
+        let out = rings("at once");
+        assert!(out.starts_with(found), "{sql:?}: {out}");
+        if opens {
+            let log = support::open(&db);
+            write(&log, 400);
+            closed(&log);
+            let later = rings("later");
+            let first = found.trim_end_matches(": ").split(' ').next().unwrap();
+            assert!(later.contains(first), "{sql:?}: {later}");
+        }
+    }
+    // A log that was only written on is another matter, and so is a state that was removed.
+    fs::copy(&kept, &state).unwrap();
+    let log = support::open(Path::new(&fixture.db));
+    write(&log, 1);
+    closed(&log);
+    assert_eq!(with_state(&fixture.db, &[]).0, 0);
+    assert_eq!(known(&state).0[1], 601);
+    fs::remove_file(&state).unwrap();
+    assert_eq!(with_state(directory.join("0.db").to_str().unwrap(), &[]).0, 5);
+}
+
+#[test]
+fn a_checkpoint_or_a_state_of_no_entry_covers_nothing() {
+    let fixture = log();
+    let state = fixture.directory.path().join("state");
+    let state = state.to_str().unwrap();
+    let empty = String::from_utf8(run(&fixture.db, "checkpoint").stdout).unwrap();
+    assert_eq!(empty.lines().nth(1), Some("0"));
+    for _ in 0..2 {
+        let (code, _, err) = verify(&fixture.db, &["--checkpoint", &empty]);
+        assert!(code == 5 && err.contains("covers no entry"), "{code} {err}");
+        write(&fixture.log, 3);
+    }
+    assert_eq!(verify(&fixture.db, &["--checkpoint", &empty, "--state", state]).0, 5);
+    // Now there is a state that covers something.
+    assert_eq!(verify(&fixture.db, &["--checkpoint", &empty, "--state", state]).0, 0);
+    let fresh = log();
+    let (code, ..) = verify(&fresh.db, &["--state", &[state, "2"].concat()]);
+    assert_eq!(code, 5);
+    write(&fresh.log, 3);
+    assert_eq!(verify(&fresh.db, &["--state", &[state, "2"].concat()]).0, 5);
+    assert_eq!(verify(&fresh.db, &["--state", &[state, "2"].concat()]).0, 0);
+}
+
+#[test]
+fn what_was_found_is_said_also_if_the_state_cannot_be_written() {
+    let fixture = filled(log());
+    let kept = String::from_utf8(run(&fixture.db, "checkpoint").stdout).unwrap();
+    let nowhere = fixture.directory.path().join("none/state");
+    let arguments = ["--checkpoint", &kept, "--state", nowhere.to_str().unwrap()];
+    let (code, out, err) = verify(&fixture.db, &arguments);
+    assert!(code == 4 && out.contains("13 of 13 entries read"), "{code} {out}");
+    assert!(err.contains("cannot write the output: ") && err.contains("none/state"), "{err}");
+    fixture.run("UPDATE tracing_audit_entries SET action = 'x' WHERE seq IN (3, 7)");
+    let (code, out, err) = verify(&fixture.db, &arguments);
+    assert!(code == 1 && out.starts_with("Modified 3: "), "{code} {out}");
+    assert!(err.contains("cannot write the output: ") && err.contains("2 findings"), "{err}");
+    // And if nobody takes the output.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    if let Ok(full) = full {
+        let output =
+            command(&fixture.db).args(["verify", "--checkpoint", &kept]).stdout(full).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && err.contains("cannot write the output: "), "{err}");
+    }
+}
+
+#[test]
+fn several_checkpoints_in_a_file_are_all_held_against_the_ledger() {
+    let fixture = log();
+    let (directory, mut notes) = (fixture.directory.path(), Vec::new());
+    for _ in 0..3 {
+        write(&fixture.log, 5);
+        notes.push(String::from_utf8(run(&fixture.db, "checkpoint").stdout).unwrap());
+    }
+    let kept = directory.join("kept");
+    let short = |note: &String| note.lines().skip(1).collect::<Vec<_>>().join(" ");
+    let forged = notes[1].replace("\n10\n", "\n11\n");
+    for (text, code) in [
+        (notes.concat(), 0),
+        (notes.join("\n"), 0),
+        (format!("\n\n{}\n", notes.join("\n\n")), 0),
+        (notes.iter().map(short).collect::<Vec<_>>().join("\n"), 0),
+        ([&*notes[0], &forged, &notes[2]].concat(), 1),
+        ([&*notes[0], &notes[1], "9\n"].concat(), 2),
+    ] {
+        fs::write(&kept, &text).unwrap();
+        let (found, out, err) = verify(&fixture.db, &["--checkpoint", kept.to_str().unwrap()]);
+        assert_eq!(found, code, "{text}: {out} {err}");
+    }
+    for (arguments, says) in [
+        ("nosuch", "there is no file \"nosuch\", and as a text it is not a checkpoint"),
+        ("/no/such/file", "there is no file \"/no/such/file\""),
+    ] {
+        let (code, _, err) = verify(&fixture.db, &["--checkpoint", arguments]);
+        assert!(code == 2 && err.contains(says), "{code} {err}");
+    }
+}
+
+#[test]
+fn nothing_is_read_through_a_view_in_the_place_of_a_table() {
+    let fixture = filled(log());
+    let (db, directory) = (&*fixture.db, fixture.directory.path());
+    let kept = String::from_utf8(run(db, "checkpoint").stdout).unwrap();
+    let file = directory.join("all.jsonl").display().to_string();
+    assert!(run(db, &format!("export -o {file}")).status.success());
+    for (table, columns) in [
+        (
+            "entries",
+            "x AS seq, randomblob(16) AS id, 0 AS ts, zeroblob(16) AS workspace_id, NULL AS session_id, NULL AS agent_id,
+             'a' AS action, '' AS resource, NULL AS resource_id, '' AS decision, NULL AS reason, NULL AS risk_score,
+             '{}' AS metadata, NULL AS problems",
+        ),
+        (
+            "batches",
+            "x AS first_seq, 1 AS entries, zeroblob(16) AS writer, x AS position, 0 AS committed_at, 0 AS least_ts, 0 AS greatest_ts",
+        ),
+        ("nodes", "8 AS level, x AS idx, zeroblob(32) AS hash"),
+        ("head", "'l' || x AS ledger, x AS next_seq, x AS given, zeroblob(16) AS log_id, 0 AS tree_size, x'' AS frontier"),
+        ("migrations", "x AS version, 0 AS applied_at"),
+    ] {
+        let table = format!("tracing_audit_{table}");
+        // Its rows never end.
+        fixture.run(&format!(
+            "ALTER TABLE {table} RENAME TO aside; CREATE VIEW {table} AS
+             WITH RECURSIVE r(x) AS (SELECT 0 UNION ALL SELECT x + 1 FROM r) SELECT {columns} FROM r"
+        ));
+        let says = format!("a view stands in the place of the table {table}");
+        let (code, out, err) = verify(db, &["--checkpoint", &kept]);
+        assert!(code == 1 && out.starts_with(&format!("SchemaAltered: {says}")), "{table}: {code} {out} {err}");
+        let commands = [
+            ("check".to_owned(), 1),
+            ("query --limit 0".to_owned(), 3),
+            (format!("compare --against {file}"), 1),
+            ("export".to_owned(), 3),
+            ("ledgers".to_owned(), 3),
+        ];
+        let some = if table.ends_with("entries") { 5 } else { 2 };
+        for (arguments, code) in commands.into_iter().take(some) {
+            let output = run(db, &arguments);
+            let told = [output.stdout, output.stderr].concat();
+            let told = String::from_utf8(told).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{table}, {arguments}: {told}");
+            assert!(told.contains(&table), "{table}, {arguments}: {told}");
+        }
+        fixture.run(&format!("DROP VIEW {table}; ALTER TABLE aside RENAME TO {table}"));
+        assert_eq!(verify(db, &["--checkpoint", &kept]).0, 0, "{table}");
+    }
+    // A table that is not as it should be is said, and read all the same.
+    fixture.run("CREATE TRIGGER meddler AFTER INSERT ON tracing_audit_reads BEGIN DELETE FROM tracing_audit_entries; END");
+    let (code, out, _) = verify(db, &["--checkpoint", &kept]);
+    assert!(code == 1 && out.starts_with("SchemaAltered: there is a trigger meddler"), "{out}");
+    assert!(out.contains("13 of 13 entries read, 13 covered"), "{out}");
+    let output = run(db, &format!("compare -o table --against {file}"));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.code() == Some(1) && told.starts_with("schema   there is a trigger meddler"),
+        "{told}"
+    );
+    assert!(told.contains("13 entries are there, unchanged"), "{told}");
+}
+
+#[test]
+fn a_second_head_in_a_file_is_no_second_ledger() {
+    let fixture = filled(log());
+    let db = &*fixture.db;
+    let kept = String::from_utf8(run(db, "checkpoint").stdout).unwrap();
+    fixture.run(
+        "INSERT INTO tracing_audit_head SELECT 'a second', next_seq, given, log_id, tree_size, frontier FROM tracing_audit_head",
+    );
+    let (code, out, err) = verify(db, &["--checkpoint", &kept]);
+    assert!(code == 1 && out.contains("HeadAltered: the ledger has 2 heads"), "{code} {out} {err}");
+    assert!(out.contains("main: 13 of 13 entries read"), "{out}");
+    let says = "the table tracing_audit_head has 2 rows";
+    for (arguments, code) in [("check", 1), ("query", 5), ("export", 5)] {
+        let output = run(db, arguments);
+        let told = String::from_utf8([&*output.stdout, &*output.stderr].concat()).unwrap();
+        assert!(output.status.code() == Some(code) && told.contains(says), "{arguments}: {told}");
+        assert!(!told.contains("a second"), "{arguments}: {told}");
+    }
+    assert_eq!(run(db, "ledgers").stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
+}
+
 /// A ledger that was written, caught up and killed, as files with nothing beside them.
 struct Ledgers {
     /// The ledger with its first 150 entries, with 300, and with all of them.

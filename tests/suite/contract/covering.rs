@@ -131,7 +131,9 @@ fn every_change_of_entries_batches_and_heads_is_found_and_named() {
     let (of_lowered, findings) = found(&lowered, &format!("UPDATE {heads} SET next_seq = next_seq + 5"));
     assert_eq!((of_lowered.head_was, of_lowered.next_seq), (Some(60), 55));
     assert!(of_lowered.outside > 5, "{of_lowered:?}");
-    assert!(findings.contains(&(FindingKind::Outside, None)) && findings.contains(&(FindingKind::Head, None)));
+    assert!(
+        findings.contains(&(FindingKind::Outside, None)) && findings.contains(&(FindingKind::Head, None))
+    );
     // A batch that holds fewer or more than it did, or begins elsewhere.
     let batches = "UPDATE tracing_audit_batches SET";
     let batch: u64 = texts(
@@ -147,7 +149,9 @@ fn every_change_of_entries_batches_and_heads_is_found_and_named() {
     );
     assert_eq!((fewer.uncovered_entries, fewer.missing), (1, 0));
     let lost = bounds(&fewer.uncovered[0]);
-    assert_eq!(findings, [(FindingKind::NoBatch, Some(lost))]);
+    // Its leaf hashes are as many as before.
+    let unlike = (FindingKind::Batch, Some((batch, batch + 1)));
+    assert_eq!(findings, [(FindingKind::NoBatch, Some(lost)), unlike]);
     let (more, findings) = found(
         &format!("{batches} entries = entries + 1 {at}"),
         &format!("{batches} entries = entries - 1 {at}"),
@@ -255,10 +259,17 @@ fn a_view_in_the_place_of_a_table_and_a_trigger_are_named() {
     let found = coverage(&fixture, &AuditQuery::new());
     assert!(found.lacks() && found.altered.len() == 1, "{found:?}");
     assert!(found.altered[0].contains("view stands in the place of the table"), "{found:?}");
-    assert_eq!(holes(&found.ledgers[0]), [(20, 21)]);
-    // Even if no number is missing.
+    assert_eq!(found.ledgers, []);
     assert!(coverage(&fixture, &AuditQuery::new().from_seq(30)).lacks());
-    assert!(check(&fixture).1.iter().any(|(kind, _)| *kind == FindingKind::Schema));
+    let (checked, findings) = check(&fixture);
+    assert!(checked.ledgers == 0 && findings.iter().any(|(kind, _)| *kind == FindingKind::Schema), "{findings:?}");
+    // Nothing is read through it.
+    let reader = fixture.log.reader();
+    let error = block_on(reader.count(AuditQuery::new())).unwrap_err();
+    assert!(error.is_altered() && error.to_string().contains("stands in the place of the table"), "{error}");
+    assert!(block_on(reader.page(AuditQuery::new(), None, 10)).unwrap_err().is_altered());
+    assert!(block_on(reader.stream(AuditQuery::new()).try_collect::<Vec<_>>()).unwrap_err().is_altered());
+    assert!(block_on(reader.ledgers()).unwrap_err().is_altered());
     fixture.run("DROP VIEW tracing_audit_entries; ALTER TABLE hidden RENAME TO tracing_audit_entries");
     assert!(!coverage(&fixture, &AuditQuery::new()).lacks());
     assert_eq!(check(&fixture).1, []);
@@ -339,4 +350,87 @@ fn a_writer_that_has_committed_nothing_in_the_period_is_named() {
     assert_ne!(silent(AuditQuery::new().from_seq(3)), first);
     drop(block_on(other.shutdown(Duration::from_mins(3))).unwrap());
     assert!(silent(AuditQuery::new().from_seq(3)).is_empty());
+}
+
+#[test]
+fn an_end_that_was_cut_off_and_a_tree_that_is_not_what_the_head_says_are_found() {
+    use FindingKind::{Batch, Head, Schema, Tree};
+    let fixture = log();
+    for _ in 0..3 {
+        (0..100).for_each(|_| fixture.log.writer().try_write(entry("a")).unwrap());
+        settle(&fixture.log.writer());
+    }
+    let (heads, postgres) = (heads(&fixture), fixture.db.starts_with("postgres:"));
+    let tables = [
+        "tracing_audit_entries",
+        "tracing_audit_batches",
+        heads,
+        "tracing_audit_leaves",
+        "tracing_audit_nodes",
+        "tracing_audit_writers",
+        "tracing_audit_migrations",
+    ];
+    let each = |sql: &str| tables.iter().map(|table| sql.replace('#', table)).collect::<String>();
+    fixture.run(&each("CREATE TABLE saved_# AS SELECT * FROM #;"));
+    let back = each("DELETE FROM #; INSERT INTO # SELECT * FROM saved_#;");
+    let number = |sql: &'static str| texts(&fixture.db, sql)[0].parse::<i64>().unwrap();
+    let cut = number("SELECT CAST(max(first_seq) AS varchar(20)) FROM tracing_audit_batches");
+    let batch = number("SELECT CAST(max(first_seq) AS varchar(20)) FROM tracing_audit_batches WHERE entries > 1");
+    assert!(cut > 0 && cut < 300);
+    let (ledger, nothing) = if postgres { ("ledger, ", "''") } else { ("", "x''") };
+    let rest = "entries, writer, position, committed_at, least_ts, greatest_ts";
+    let cut_off = format!(
+        "DELETE FROM tracing_audit_entries WHERE seq >= {cut}; DELETE FROM tracing_audit_batches WHERE first_seq >= {cut};
+         UPDATE {heads} SET next_seq = {cut}, given = {cut};"
+    );
+    let lowered = format!("UPDATE tracing_audit_writers SET next_seq = {cut};");
+    let felled = format!("DELETE FROM tracing_audit_leaves WHERE first_seq >= {cut}; UPDATE {heads} SET tree_size = {cut}, frontier = {nothing};");
+    // What is changed, what is found by it, and whether an answer may lack entries.
+    for (change, kinds, lacks) in [
+        (cut_off.clone(), &[Head, Tree][..], true),
+        (format!("{cut_off} {lowered}"), &[Head, Tree], true),
+        (format!("{cut_off} {felled}"), &[Head, Tree], true),
+        // Only the position of the writer knows.
+        (format!("{cut_off} {felled} {lowered}"), &[Head, Tree], false),
+        ("DELETE FROM tracing_audit_leaves; DELETE FROM tracing_audit_nodes".to_owned(), &[Tree, Batch], false),
+        ("DELETE FROM tracing_audit_nodes".to_owned(), &[Tree], false),
+        (format!("UPDATE {heads} SET tree_size = tree_size - 1"), &[Tree], false),
+        (format!("UPDATE {heads} SET tree_size = tree_size + 1"), &[Head, Tree], true),
+        (format!("UPDATE {heads} SET frontier = {nothing}"), &[Tree], false),
+        (format!("UPDATE {heads} SET log_id = NULL"), &[Tree], false),
+        (
+            format!(
+                "UPDATE tracing_audit_batches SET entries = entries - 1 WHERE first_seq = {batch};
+                 INSERT INTO tracing_audit_batches ({ledger}first_seq, {rest})
+                     SELECT {ledger}first_seq + entries, 1, writer, position, committed_at, least_ts, greatest_ts
+                     FROM tracing_audit_batches WHERE first_seq = {batch}"
+            ),
+            &[Batch],
+            false,
+        ),
+        (
+            format!(
+                "INSERT INTO tracing_audit_batches ({ledger}first_seq, {rest})
+                     SELECT {ledger}-100, {rest} FROM tracing_audit_batches WHERE first_seq = {batch}"
+            ),
+            &[Batch],
+            true,
+        ),
+        (
+            "INSERT INTO tracing_audit_migrations (version, applied_at)
+                 SELECT 99, applied_at FROM tracing_audit_migrations WHERE version = 1"
+                .to_owned(),
+            &[Schema],
+            false,
+        ),
+    ] {
+        let (found, findings) = changed(&fixture, &change, &back);
+        for kind in kinds {
+            assert!(findings.iter().any(|(found, _)| found == kind), "{change}: {kind:?} {findings:?}");
+        }
+        assert_eq!(found.lacks(), lacks, "{change}: {found:?}");
+        if change.starts_with(&cut_off) && lacks {
+            assert_eq!(found.ledgers[0].head_was, Some(300), "{change}");
+        }
+    }
 }

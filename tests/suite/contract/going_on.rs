@@ -300,6 +300,7 @@ fn a_row_that_somebody_has_changed_is_read_with_a_problem_and_so_is_all_behind_i
         ("metadata", &*deep, "not JSON that can be read", "\"metadata\":\"[[["),
         ("metadata", "'{\"n\": 1e999}'", "not JSON that can be read", "\"metadata\":\"{\\\"n\\\": 1e999}\""),
         ("metadata", "'{\"ip\": \"\\ud800\"}'", "not JSON that can be read", "ud800"),
+        ("metadata", "'{\"n\": 1, \"n\": 2}'", "holds two equal keys in one object", "\"metadata\":\"{\\\"n\\\": 1, \\\"n\\\": 2}\""),
         ("metadata", "'7'", "", "\"metadata\":7"),
         ("decision", "'Perhaps'", "", "\"decision\":\"Perhaps\""),
     ];

@@ -167,6 +167,10 @@ fn a_ledger_of_several_ranges_is_verified_by_interrupted_runs_as_by_one() {
     let (verified, found, _) = large.verify(large.by_checkpoints());
     assert_eq!(found, []);
     assert_eq!((verified.covered(), verified.checkpoint()), (9000, large.kept.last()));
+    // A run that begins anew leaves no state that says less than that of earlier runs.
+    let whole = large.by_checkpoints().state(verified.state().unwrap().clone()).whole();
+    let sizes: Vec<u64> = large.verify(whole).2.iter().map(VerifyState::size).collect();
+    assert_eq!(sizes, [9000]);
     for table in ["ENTRIES", "BATCHES", "LEAVES", "NODES", "HEAD"] {
         large.run(&format!("CREATE TABLE saved_{} AS SELECT * FROM {table}", table.to_lowercase()));
     }
@@ -213,7 +217,8 @@ fn a_ledger_of_several_ranges_is_verified_by_interrupted_runs_as_by_one() {
                    INSERT INTO ENTRIES SELECT * FROM saved_entries WHERE seq = 20; UPDATE ENTRIES SET seq = 8190.5 WHERE rowid = 9001");
         let reader = AuditReader::new(store(&large.fixture.db));
         let verified = reader.blocking().verify(large.by_checkpoints()).unwrap();
-        let found = verified.findings().iter().map(|found| (found.kind, found.from, found.until));
+        let found = verified.findings().iter().filter(|found| found.kind != FindingKind::SchemaAltered);
+        let found = found.map(|found| (found.kind, found.from, found.until));
         assert_eq!(found.collect::<Signs>(), [(Added, 8190, 8191)], "{:#?}", verified.findings());
     }
 }

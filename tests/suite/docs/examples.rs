@@ -63,6 +63,9 @@ fn replay_reads_plain_and_gzip_input_skips_lines_that_are_no_record_and_balances
         assert_eq!(words[..4], ["offered", "2", "committed", "2"], "{books}");
         assert!(books.contains("skipped            1") && books.contains("the books balance"), "{books}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("line 3: not a JSON object"));
+        // A writer that has not ended would count as silent.
+        let open = "SELECT hex(writer) FROM tracing_audit_writers WHERE ended_at IS NULL";
+        assert_eq!(support::texts(file.to_str().unwrap(), open), Vec::<String>::new());
         let entries = support::all_in(file.to_str().unwrap());
         assert_eq!(entries[0].entry.ts.to_rfc3339(), "2023-07-10T11:42:18+00:00");
         assert_eq!(

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use serde::Serialize;
-use tracing_audit::reader::Finding;
+use tracing_audit::{AuditError, reader::Finding};
 
 use crate::{
     failure::Failure,
-    input::Database,
+    input::{Database, Log},
     output::{self, Format, FromDatabase},
 };
 
@@ -26,7 +26,11 @@ struct Ended<'a> {
 impl Check {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let table = Format::is_table(self.format);
-        let logs = database.open().await?;
+        let logs = match database.open().await {
+            // What stands in the place of a table is a finding, and no ledger is read through it.
+            Err(Failure::Audit(error)) if error.is_altered() => vec![unread(database, error)?],
+            opened => opened?,
+        };
         let mut findings = 0;
         for log in &logs {
             let db = log.db(&logs);
@@ -69,6 +73,15 @@ impl Check {
             }
         }
     }
+}
+
+/// The database whose tables cannot be read, if it is the only one.
+fn unread(database: &Database, error: AuditError) -> Result<Log, Failure> {
+    if database.one().is_err() {
+        return Err(error.into());
+    }
+    let (name, reader) = ("the database".to_owned(), database.reader()?);
+    Ok(Log { name, store: None, is_part: false, reader, ledgers: Vec::new() })
 }
 
 /// The number, with the word for one or for several.

@@ -92,13 +92,29 @@ enum Finding<'a> {
     Line { line: u64, fault: &'a str },
     /// The file is not the one that its manifest describes.
     File { sha256: &'a str, manifest: &'a str },
+    /// The ledger has entries or batches with numbers that it cannot have given out.
+    Outside { ledger: &'a str, rows: u64 },
+    /// A table of the database is not as it should be.
+    Schema { message: &'a str },
 }
 
 impl Compare {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let asked = self.asked()?;
-        let log = database.open_one().await?;
+        let log = match database.open_one().await {
+            // Nothing is compared through what stands in the place of a table.
+            Err(Failure::Audit(error)) if error.is_altered() => {
+                return Err(Failure::Found(error.to_string()));
+            }
+            opened => opened?,
+        };
         let mut report = Report::new(!Format::is_table(self.format));
+        // An exported file has tables of its own.
+        if log.store.is_some() {
+            for message in log.reader.check_tables().await? {
+                report.add(&Finding::Schema { message: &message })?;
+            }
+        }
         if let Some(manifest) = &asked.sha256 {
             let found = sha256_of(&self.against)?;
             if found != *manifest {
@@ -177,6 +193,7 @@ async fn compare_ledger(
         // Nothing says whether the export began before.
         query = query.from_seq(first);
     }
+    let earlier = report.since;
     let mut there = std::pin::pin!(log.reader.stream(query));
     let mut now = there.try_next().await?;
     loop {
@@ -198,11 +215,36 @@ async fn compare_ledger(
             now = there.try_next().await?;
             continue;
         } else {
-            return Ok(());
+            break;
         }
         file.advance(report)?;
         now = there.try_next().await?;
     }
+    beside(log, asked, ledger, end.map(|end| (end, report.since - earlier)), report).await
+}
+
+/// Tells what the ledger has beside the entries that were asked for. `since`: where the export ended, and how many of these came
+/// since.
+async fn beside(
+    log: &Log,
+    asked: &Asked,
+    ledger: &str,
+    since: Option<(u64, u64)>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let has_conditions = asked.query.described().keys().any(|condition| condition != "ledger");
+    let now = log.ledgers.iter().find(|one| one.name == ledger).map(|one| one.next_seq);
+    if let (true, Some((end, found)), Some(now)) = (has_conditions, since, now) {
+        report.others += now.saturating_sub(end).saturating_sub(found);
+    }
+    if log.store.is_none() {
+        return Ok(());
+    }
+    let coverage = log.reader.coverage(AuditQuery::new().ledger(ledger), 0).await?;
+    for one in coverage.ledgers.iter().filter(|one| one.outside > 0) {
+        report.add(&Finding::Outside { ledger, rows: one.outside })?;
+    }
+    Ok(())
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
@@ -278,7 +320,13 @@ impl Entries {
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    let fault = "the compressed file ends in the middle";
+                    let fault = "the compressed file ends in the middle, or something else was added to it";
+                    return report.add(&Finding::Line { line: self.line, fault });
+                }
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) =>
+                {
+                    let fault = "the compressed file is damaged there, or something else was added to it";
                     return report.add(&Finding::Line { line: self.line, fault });
                 }
                 Err(error) => return Err(unreadable(&self.path, &error)),
@@ -318,16 +366,17 @@ struct Report {
     json: bool,
     /// Entries that are there, unchanged, in the order of the file.
     same: u64,
-    /// Entries that came since.
+    /// Entries that came since, and those among which the file would have none.
     since: u64,
+    others: u64,
     /// The number of findings of each kind.
     found: BTreeMap<&'static str, u64>,
 }
 
 impl Report {
     fn new(json: bool) -> Self {
-        let kinds = ["changed", "missing", "added", "line", "file"];
-        Self { json, same: 0, since: 0, found: kinds.map(|kind| (kind, 0)).into() }
+        let kinds = ["changed", "missing", "added", "line", "file", "outside", "schema"];
+        Self { json, same: 0, since: 0, others: 0, found: kinds.map(|kind| (kind, 0)).into() }
     }
 
     /// An entry of the file, and the one that is in its place now.
@@ -366,14 +415,14 @@ impl Report {
     /// Prints the counts. An error if there was a difference.
     fn end(self, path: &Path) -> Result<(), Failure> {
         let count = |kind: &str| self.found.get(kind).copied().unwrap_or(0);
-        let Self { json, same, since, .. } = self;
+        let Self { json, same, since, others, .. } = self;
         if json {
             let mut counts = serde_json::Map::new();
-            let all = self
-                .found
-                .iter()
-                .map(|(kind, count)| (*kind, *count))
-                .chain([("same", same), ("since", since)]);
+            let all = self.found.iter().map(|(kind, count)| (*kind, *count)).chain([
+                ("same", same),
+                ("since", since),
+                ("others", others),
+            ]);
             counts.extend(all.map(|(name, count)| (name.to_owned(), count.into())));
             output::print_json(&serde_json::json!({ "compared": counts }))?;
         } else {
@@ -384,6 +433,9 @@ impl Report {
                 count("missing"),
                 count("added")
             ))?;
+            if others > 0 {
+                output::print_wrapped(&format!("{others} others came since, which were not asked for"))?;
+            }
         }
         if self.found.values().all(|count| *count == 0) {
             return Ok(());
@@ -400,6 +452,8 @@ impl Finding<'_> {
             Self::Added { .. } => "added",
             Self::Line { .. } => "line",
             Self::File { .. } => "file",
+            Self::Outside { .. } => "outside",
+            Self::Schema { .. } => "schema",
         }
     }
 
@@ -423,6 +477,13 @@ impl Finding<'_> {
                 let manifest = harmless(manifest);
                 format!("{kind:<8} its SHA-256 is {sha256}, and {manifest} by its manifest: it was changed")
             }
+            Self::Outside { ledger, rows } => {
+                let ledger = harmless(ledger);
+                format!(
+                    "{kind:<8} {ledger}: {rows} entries or batches have numbers that the ledger cannot have given out"
+                )
+            }
+            Self::Schema { message } => format!("{kind:<8} {}", harmless(message)),
         }
     }
 }

@@ -205,15 +205,18 @@ pub(crate) async fn of_export(
     Ok(whole)
 }
 
-/// A failure, if an export of this many rows may lack entries.
-pub(crate) fn verdict_of_export(coverage: &Coverage, rows: u64, log: &Log) -> Result<(), Failure> {
+/// A failure, if an export may lack entries: one of this many rows, or one that has ended early.
+pub(crate) fn verdict_of_export(coverage: &Coverage, rows: Option<u64>, log: &Log) -> Result<(), Failure> {
     let mut covered = Covered::default();
     covered.altered.clone_from(&coverage.altered);
     for one in &coverage.ledgers {
         let at_least = one.matching;
         covered.ledgers.push(OfLedger { db: None, at_least, is_part: log.is_part, coverage: one.clone() });
     }
-    covered.shows_all(rows).verdict()
+    match rows {
+        Some(rows) => covered.shows_all(rows).verdict(),
+        None => covered.verdict(),
+    }
 }
 
 /// How many entries match, if it is cheap to know: of logs that have not many.

@@ -115,7 +115,10 @@ impl Export {
             let mut out = GzipIf::new(Stdout::default(), self.gzip);
             let written = self.write(&log.reader, &query, &plan, &mut out).await?;
             out.finish()?.flush()?;
-            return verdict_of_export(&self.coverage(&log.reader, &query, &plan).await?, written.rows, &log);
+            let coverage = self.coverage(&log.reader, &query, &plan).await?;
+            // Whoever reads may have seen enough. What the answer may lack counts for the exit code all the same.
+            let rows = Some(written.rows).filter(|_| !output::is_closed());
+            return verdict_of_export(&coverage, rows, &log);
         };
         let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
         if self.resume {
@@ -132,7 +135,7 @@ impl Export {
         let (coverage, rows) = (self.coverage(&log.reader, &query, &plan).await?, written.rows);
         self.tell(path, database, (plan, &coverage), written, &out)?;
         out.inner.finish()?;
-        verdict_of_export(&coverage, rows, &log)
+        verdict_of_export(&coverage, Some(rows), &log)
     }
 
     /// What the export covers.
@@ -233,7 +236,7 @@ impl Export {
         self.tell(path, database, (settled, &coverage), written, &Hashing { inner: (), hash, bytes })?;
         replace(&partial, &file, &to).map_err(|error| with_path(&to, &error))?;
         std::fs::remove_file(&plan)?;
-        verdict_of_export(&coverage, rows, log)
+        verdict_of_export(&coverage, Some(rows), log)
     }
 
     /// What the plan asks. A CSV file has one ledger, or is not described by a manifest.
@@ -322,7 +325,9 @@ async fn add(
 ) -> Result<Option<String>, Failure> {
     let mut chunks = std::pin::pin!(chunks);
     let mut first = None;
-    while let Some(chunk) = chunks.try_next().await? {
+    while !output::is_closed()
+        && let Some(chunk) = chunks.try_next().await?
+    {
         first = first.or_else(|| Some(String::from_utf8_lossy(&chunk.bytes).lines().next()?.to_owned()));
         out.write_all(&chunk.bytes)?;
         progress.reached(&chunk);

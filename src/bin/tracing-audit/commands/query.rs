@@ -110,6 +110,7 @@ impl Query {
         let (mut at, mut count) = (self.cursor, 0);
         let mut left = if self.limit > 0 { u64::from(self.limit) } else { u64::MAX };
         while left > 0
+            && !output::is_closed()
             && let Some(next) = self.next(&mut found)
         {
             let Some(entry) = next.take().await? else { break };
@@ -123,6 +124,10 @@ impl Query {
             output::tell_order(self.oldest_first);
         }
         drop(found);
+        if output::is_closed() {
+            // Whoever reads has seen enough. What the answer may lack counts for the exit code all the same.
+            return Covered::by(&logs, &asked).await?.verdict();
+        }
         let covered = self.covered(&logs, &asked, at.filter(|_| left == 0), count).await?;
         self.tell(&logs, covered, count, Format::is_table(format)).await
     }
@@ -221,6 +226,9 @@ impl Query {
         let Some(source) = sources.first() else { return Ok(()) };
         let rows = source.reader.export(&query, Csv::new(), Stdout::default()).await?;
         let covered = Covered::by(logs, &query).await?;
+        if output::is_closed() {
+            return covered.verdict();
+        }
         let more = self.limit > 0 && rows >= u64::from(self.limit);
         if !more {
             return self.tell(logs, covered.shows_all(rows), rows, false).await;

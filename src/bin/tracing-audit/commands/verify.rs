@@ -12,7 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use tracing_audit::{
     AuditReader,
-    evidence::{Anchor, Finding, Verification, Verified, VerifyState},
+    evidence::{Anchor, Finding, FindingKind, Verification, Verified, VerifyState},
 };
 
 use crate::{
@@ -38,15 +38,17 @@ pub(crate) struct Verify {
     ledger: OfLedger,
     /// A checkpoint that was kept outside of the database: a file, or its text, or "SIZE ROOT". May be repeated.
     ///
-    /// A file may hold several, each on a line with its size and root.
+    /// A file may hold several: notes of three lines, one after the other, or a size and a root on each line.
     #[arg(long, value_name = "FILE_OR_TEXT")]
     checkpoint: Vec<String>,
     /// A file that says how far earlier runs have come: the next one begins there, also after an interruption.
     ///
-    /// It is a checkpoint too, as good as the place where it is kept.
+    /// What was committed since is read, and up to 65535 entries before; of the others, changes are found by --full only. The file
+    /// is a checkpoint too, as good as the place where it is kept. It goes on only with a ledger that leads through it; once the ledger
+    /// was cut off or replaced, it stays as it is, and each run says so until you remove it.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Begin with the first entry, also if there is a state.
+    /// Read everything, also what earlier runs have read by the state. From time to time this should be done.
     #[arg(long)]
     full: bool,
     /// How many parts of the ledger are read at the same time, 1 to 4.
@@ -85,7 +87,11 @@ impl OfLedger {
     /// A reader of the ledger that was named, or of the only one.
     async fn reader(&self, database: &Database) -> Result<AuditReader, Failure> {
         let reader = database.reader()?;
-        let names = reader.ledger_names().await?;
+        let names = match reader.ledger_names().await {
+            // What stands in the place of a table is for the command to find.
+            Err(error) if error.is_altered() => Vec::new(),
+            names => names?,
+        };
         match (&self.ledger, &*names) {
             (Some(name), _) if names.contains(name) => Ok(reader.of_ledger(name.clone())),
             (Some(name), [_, ..]) => {
@@ -184,14 +190,21 @@ impl Verify {
         });
         let start = Instant::now();
         let verified = reader.verify(verification).await?;
-        if let Some(failure) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Err(Failure::Output(failure));
+        // First what was found, then what else has failed.
+        let printed = self.print(&verified, start.elapsed());
+        let earlier = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let saved = match (&self.state, verified.state(), earlier) {
+            (Some(path), Some(state), _) => save_state(path, state),
+            (_, _, Some(error)) => Err(Failure::Output(error)),
+            (_, _, None) => Ok(()),
+        };
+        match (self.judge(&verified), printed.and(saved)) {
+            (Err(found @ Failure::Found(_)), Err(failure)) => {
+                output::remark(&failure.message());
+                Err(found)
+            }
+            (judged, done) => done.and(judged),
         }
-        if let (Some(path), Some(state)) = (&self.state, verified.state()) {
-            save_state(path, state)?;
-        }
-        self.print(&verified, start.elapsed())?;
-        self.judge(&verified)
     }
 
     fn print(&self, verified: &Verified, took: Duration) -> Result<(), Failure> {
@@ -220,11 +233,13 @@ impl Verify {
         if self.quiet {
             return Ok(());
         }
+        let is_part = self.state.is_some() && !self.full && verified.entries() < verified.covered();
         output::print_line(&format!(
-            "{}: {} of {} entries read, {} covered by a checkpoint, {:.1} s",
+            "{}: {} of {} entries read{}, {} covered by a checkpoint, {:.1} s",
             output::harmless(verified.ledger()),
             verified.entries(),
             verified.size(),
+            if is_part { " (the others by earlier runs; --full reads them again)" } else { "" },
             verified.covered(),
             took.as_secs_f64()
         ))?;
@@ -243,7 +258,18 @@ impl Verify {
         if !verified.is_intact() {
             let count = signs + verified.more();
             let findings = if count == 1 { "finding" } else { "findings" };
-            return Err(Failure::Found(format!("the ledger is not as it was: {count} {findings}")));
+            let kept = match self.state.as_ref().filter(|_| verified.state().is_some_and(is_broken_off)) {
+                Some(path) => format!(
+                    "; {} stays as it was, and each run with it says so until you remove it",
+                    path.display()
+                ),
+                None => String::new(),
+            };
+            return Err(Failure::Found(format!("the ledger is not as it was: {count} {findings}{kept}")));
+        }
+        if !verified.is_anchored() && !self.checkpoint.is_empty() {
+            let message = "nothing was found, and the checkpoint covers no entry: keep a newer one elsewhere";
+            return Err(Failure::Unanchored(message.to_owned()));
         }
         if !verified.is_anchored() {
             let message = "nothing was found, and there was no checkpoint from outside to hold the ledger against: keep the \
@@ -260,6 +286,12 @@ impl Verify {
     }
 }
 
+/// Whether a state says that the ledger was cut off or replaced.
+fn is_broken_off(state: &VerifyState) -> bool {
+    use FindingKind::{Forked, RolledBack, Truncated};
+    state.findings().iter().any(|found| matches!(found.kind, Truncated | RolledBack | Forked))
+}
+
 /// The checkpoints that an argument gives: those of a file, or the text itself.
 fn anchors(given: &str) -> Result<Vec<Anchor>, Failure> {
     let path = Path::new(given);
@@ -271,19 +303,22 @@ fn anchors(given: &str) -> Result<Vec<Anchor>, Failure> {
         }
     };
     let whole = text.parse::<Anchor>();
-    let lines = || -> Option<Vec<Anchor>> {
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        let read: Option<Vec<Anchor>> = lines.map(|line| line.parse().ok()).collect();
-        read.filter(|read| !read.is_empty())
-    };
-    match (whole, lines()) {
+    let several = [1, 3].into_iter().find_map(|lines| notes(&text, lines));
+    match (whole, several) {
         (Ok(one), _) => Ok(vec![one]),
         (Err(_), Some(several)) => Ok(several),
+        (Err(error), None) if path.exists() => Err(Failure::Usage(format!("{given}: {error}"))),
         (Err(error), None) => {
-            let is_file = if path.exists() { format!("{given}: ") } else { String::new() };
-            Err(Failure::Usage(format!("{is_file}{error}")))
+            Err(Failure::Usage(format!("there is no file {given:?}, and as a text it is {error}")))
         }
     }
+}
+
+/// The checkpoints of a text that has nothing but such notes of as many lines each, and blank lines.
+fn notes(text: &str, lines: usize) -> Option<Vec<Anchor>> {
+    let written: Vec<&str> = text.split('\n').filter(|line| !line.trim().is_empty()).collect();
+    let notes = written.chunks(lines).map(|note| note.join("\n").parse().ok());
+    notes.collect::<Option<Vec<Anchor>>>().filter(|read| !read.is_empty())
 }
 
 fn read_state(path: &Path) -> Result<Option<VerifyState>, Failure> {

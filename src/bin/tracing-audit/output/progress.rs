@@ -14,6 +14,9 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(is_shown: bool) -> Self {
+        // It is drawn with what a terminal obeys.
+        let given = |variable: &str| std::env::var_os(variable).unwrap_or_default();
+        let is_shown = is_shown && given("NO_COLOR").is_empty() && given("TERM") != "dumb";
         let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         Self { entries: 0, from: 0, bar: bar.with_finish(ProgressFinish::AndClear) }
     }

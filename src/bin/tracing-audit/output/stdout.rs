@@ -22,6 +22,9 @@ impl Default for Stdout {
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if is_closed() {
+            return Ok(bytes.len());
+        }
         end_if_closed(pager::write(bytes).unwrap_or_else(|| self.0.write(bytes)), bytes.len())
     }
 
@@ -33,10 +36,18 @@ impl Write for Stdout {
 /// Whether the command goes on without its reader.
 static GOES_ON: AtomicBool = AtomicBool::new(false);
 
-/// Lets the command go on to its end when the reader of its output has closed the pipe, for the sake of its exit code: what
-/// is written from then on goes nowhere.
+/// Whether the reader of a command that goes on has closed the pipe.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Lets the command go on when the reader of its output has closed the pipe, for the sake of its exit code: what is written from
+/// then on goes nowhere.
 pub(crate) fn go_on_if_closed() {
     GOES_ON.store(true, Ordering::Relaxed);
+}
+
+/// Whether nobody reads any more what is written.
+pub(crate) fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
 }
 
 /// Ends the command if the pipe is closed: its reader has seen enough, which is not an error. A command that goes on has
@@ -44,6 +55,7 @@ pub(crate) fn go_on_if_closed() {
 fn end_if_closed<T>(done: io::Result<T>, all: T) -> io::Result<T> {
     if done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         if GOES_ON.load(Ordering::Relaxed) {
+            CLOSED.store(true, Ordering::Relaxed);
             return Ok(all);
         }
         pager::end_pager();

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
-use unicode_width::UnicodeWidthChar;
 
 use super::{
     stdout::print_styled,
@@ -207,10 +206,24 @@ fn style(cell: &str) -> Style {
     }
 }
 
-/// Takes characters as long as they fit.
-fn fits(mut left: usize) -> impl FnMut(&char) -> bool {
-    move |c| {
-        let own = c.width().unwrap_or(0);
+/// The parts of a text that are never cut: its characters, and what stands for one that is escaped.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let is_short = ["\\\\", "\\n", "\\r", "\\t"].iter().any(|escape| rest.starts_with(escape));
+        let escape =
+            if rest.starts_with("\\u{") { rest.find('}').map(|end| end + 1) } else { is_short.then_some(2) };
+        let length = escape.or_else(|| rest.chars().next().map(char::len_utf8))?;
+        let (part, after) = rest.split_at_checked(length)?;
+        rest = after;
+        Some(part)
+    })
+}
+
+/// Takes parts as long as they fit.
+fn fits(mut left: usize) -> impl FnMut(&&str) -> bool {
+    move |part| {
+        let own = width_of(part);
         let fits = own <= left;
         left = if fits { left - own } else { 0 };
         fits
@@ -222,8 +235,8 @@ fn without_end(text: &str, width: usize) -> Cow<'_, str> {
     if width_of(text) <= width {
         return Cow::Borrowed(text);
     }
-    let kept = text.chars().take_while(fits(width.saturating_sub(1)));
-    Cow::Owned(kept.chain(['…']).collect())
+    let kept = parts(text).take_while(fits(width.saturating_sub(1)));
+    Cow::Owned(kept.chain(["…"]).collect())
 }
 
 /// The beginning and the end of the text that fit, with an ellipsis between them. More is kept of the end, where names
@@ -233,11 +246,12 @@ fn without_middle(text: &str, width: usize) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let first = width.saturating_sub(1) / 3;
-    let begin = text.chars().take_while(fits(first));
-    let end: Vec<char> = text.chars().rev().take_while(fits(width.saturating_sub(1 + first))).collect();
+    let begin = parts(text).take_while(fits(first));
+    let all: Vec<&str> = parts(text).collect();
+    let end: Vec<&str> = all.into_iter().rev().take_while(fits(width.saturating_sub(1 + first))).collect();
     // A mark stands on the letter before it, which may be left out.
-    let end = end.into_iter().rev().skip_while(|c| c.width().unwrap_or(0) == 0);
-    Cow::Owned(begin.chain(['…']).chain(end).collect())
+    let end = end.into_iter().rev().skip_while(|part| width_of(part) == 0);
+    Cow::Owned(begin.chain(["…"]).chain(end).collect())
 }
 
 #[cfg(test)]
@@ -314,5 +328,11 @@ mod tests {
         assert_eq!(without_middle("東京都庁舎", 5), "…舎");
         assert_eq!(without_end("東京都庁舎", 6), "東京…");
         assert_eq!(without_middle("ab", 2), "ab");
+        // What stands for one character is left out as a whole.
+        assert_eq!(without_end("ali\\u{200b}ce", 9), "ali…");
+        assert_eq!(without_end("ali\\u{200b}ce of it", 13), "ali\\u{200b}c…");
+        assert_eq!(without_end("a\\nb", 3), "a…");
+        assert_eq!(without_middle("a\\u{202e}bcdefgh\\u{1b}", 12), "a…gh\\u{1b}");
+        assert_eq!(without_middle("C:\\\\new\\Users", 8), "C:…Users");
     }
 }

@@ -24,6 +24,16 @@ pub(crate) fn sentence(text: &str) -> Cow<'_, str> {
     shown(text, false)
 }
 
+/// Lines of this program's own in which something is quoted: what a terminal would obey, and what cannot be seen, is escaped.
+pub(crate) fn quoted(lines: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => c.to_string(),
+        c if is_hidden(c) => format!("\\u{{{:x}}}", u32::from(c)),
+        c => c.to_string(),
+    };
+    lines.chars().map(shown).collect()
+}
+
 /// Whether this character is nothing that can be seen: a control character, one that changes the direction of writing, a
 /// blank that is no space, one that joins or separates others, or one that no font knows.
 pub(crate) fn is_hidden(c: char) -> bool {

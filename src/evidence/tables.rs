@@ -1,0 +1,55 @@
+//! Looks at the tables before anything is read of them.
+
+use super::{
+    finding::{Finding, FindingKind},
+    verification::Verification,
+    verified::Verified,
+};
+use crate::error::AuditError;
+use crate::reader::AuditReader;
+
+/// What the tables are.
+pub(super) struct Tables {
+    /// What is not as this crate makes it.
+    findings: Vec<Finding>,
+    /// Whether something stands in the place of a table, through which nothing must be read.
+    pub(super) are_veiled: bool,
+}
+
+impl AuditReader {
+    /// Compares the tables with those that this crate makes.
+    pub(super) async fn tables(&self) -> Result<Tables, AuditError> {
+        let surveys = self.store.backend().surveys()?;
+        let instead = surveys.veils().await?.instead;
+        let are_veiled = !instead.is_empty();
+        let altered = if are_veiled { instead } else { surveys.schema().await? };
+        let finding = |text| Finding::new(FindingKind::SchemaAltered, 0..0, text);
+        Ok(Tables { findings: altered.into_iter().map(finding).collect(), are_veiled })
+    }
+}
+
+impl Tables {
+    /// What a verification has found that has read nothing. The state of earlier runs stays as it is.
+    pub(super) fn alone(self, ledger: &str, verification: Verification) -> Verified {
+        let mut findings = self.findings;
+        findings.extend(verification.before.iter().flat_map(|before| before.findings.iter().cloned()));
+        Verified {
+            ledger: ledger.to_owned(),
+            size: 0,
+            covered: 0,
+            anchored: false,
+            entries: 0,
+            checkpoint: None,
+            findings,
+            more: 0,
+            state: verification.before,
+        }
+    }
+
+    /// What was found, after what is told of the tables.
+    pub(super) fn and(self, verified: Verified) -> Verified {
+        let mut findings = self.findings;
+        findings.extend(verified.findings);
+        Verified { findings, ..verified }
+    }
+}
