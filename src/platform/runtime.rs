@@ -56,6 +56,29 @@ pub(crate) fn is_on_own_runtime() -> bool {
     ON_OWN_RUNTIME.get()
 }
 
+/// What the calling thread is, to a destructor that has to wait for something.
+#[cfg(feature = "_sqlite")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thread {
+    /// No runtime's: it may wait.
+    Own,
+    /// One in which a runtime runs, whose tasks it would hold up.
+    OfRuntime,
+    /// One whose thread-locals are gone: no runtime can be entered.
+    Ending,
+}
+
+#[cfg(feature = "_sqlite")]
+impl Thread {
+    pub(crate) fn current() -> Self {
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) => Self::OfRuntime,
+            Err(error) if error.is_thread_local_destroyed() => Self::Ending,
+            Err(_) => Self::Own,
+        }
+    }
+}
+
 /// Restores the previous mark of the thread when dropped, and so also when the future panics.
 struct Marked(bool);
 

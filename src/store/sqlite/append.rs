@@ -16,7 +16,7 @@ use super::{
     quarantine,
     room::Room,
     source::turn,
-    tidy::{close_idle, move_log},
+    tidy::{TAKEN_BACK, close_idle, move_log},
     tree::SqliteTree,
     writers::writers,
 };
@@ -62,7 +62,7 @@ impl Own {
     /// Moves what can be moved into the one file, and closes the connection. If the files were changed so that closing
     /// would do harm, keeps it instead.
     async fn close(mut self: Box<Self>) {
-        close_idle(&self.pools).await;
+        close_idle(&self.pools, TAKEN_BACK).await;
         // What was found is in the files' own state, which decides what closing does.
         drop(self.check().await);
         let Some(files) = self.files.take() else {

@@ -52,7 +52,7 @@ struct Alone {
 /// Checks, before the database is opened, that a log which was left beside it belongs to it. Writes to neither.
 ///
 /// # Errors
-/// If it does not: names both files and the remedy. If `first`, this process has not opened the database yet, also if a
+/// If it does not: names both files and the remedy. If `first`, this process does not have the database open, also if a
 /// file there is not one of SQLite's.
 pub(super) async fn check_left_log(options: &SqliteConnectOptions, first: bool) -> Result<(), AuditError> {
     let given = options.get_filename();
@@ -70,31 +70,49 @@ pub(super) async fn check_left_log(options: &SqliteConnectOptions, first: bool) 
         is_of_sqlite(&log, &WAL_BEGINS)?;
         is_of_sqlite(&journal, &JOURNAL_BEGINS)?;
     }
-    let found = Wal::open(&log).and_then(|mut log| log.contents());
-    let Some(contents) = found.ok().filter(|contents| contents.pages > 0) else { return Ok(()) };
-    let why = if FileLook::at(&main).is_none_or(|main| main.len == 0) {
-        // SQLite would delete the log.
+    let found = || Wal::open(&log).and_then(|mut log| log.contents()).unwrap_or_default();
+    let contents = found();
+    // SQLite deletes the log of an empty database, whatever it holds.
+    let is_empty = FileLook::at(&main).is_none_or(|main| main.len == 0);
+    if contents.pages == 0 && !(is_empty && contents.page > 0) {
+        return Ok(());
+    }
+    let why = if is_empty {
         format!("the log holds {} pages and the database is empty or gone", contents.held.len())
     } else {
-        let options = options.clone().read_only(true).create_if_missing(false).disable_statement_logging();
-        match options.connect().await {
+        match together(options).await {
             Ok(mut together) => {
                 let judged = judge(&main, &mut together, None).await;
                 drop(together.close().await);
-                let Err(why) = judged else { return Ok(()) };
+                // Its last user may have moved the log meanwhile.
+                let Some(why) = judged.err().filter(|_| found().pages > 0) else { return Ok(()) };
                 why
             }
             Err(cause) if is_damaged(&cause) => format!("the two together: {cause}"),
-            // Opening it for writing says why.
+            // Whoever opens it next is told why.
             Err(_) => return Ok(()),
         }
     };
     let (main, log) = (main.display(), log.display());
     let message = format!(
-        "{log} does not belong to {main} ({why}), and neither was changed: if {main} was restored from a backup, move \
-         {log} away; else restore both files as they were at one moment"
+        "{log} does not belong to {main} ({why}), and neither was changed: if {main} was restored from a backup, end every \
+         program that has it open, and move {log} away; else restore both files as they were at one moment"
     );
     Err(AuditError::new(ErrorKind::Store, message))
+}
+
+/// A connection that has read the two together. It is open read-only, so that closing it moves nothing.
+async fn together(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {
+    let options = options.clone().read_only(true).create_if_missing(false).disable_statement_logging();
+    let mut connection = options.connect().await?;
+    // SQLite opens the log with the first read.
+    match sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").execute(&mut connection).await {
+        Ok(_) => Ok(connection),
+        Err(cause) => {
+            drop(connection.close().await);
+            Err(cause)
+        }
+    }
 }
 
 /// Refuses a log that stands beside a link to the database, where SQLite does not look: the database was moved, with the
@@ -138,7 +156,9 @@ fn is_file_if_there(path: &Path, may_be_directory: bool) -> Result<(), AuditErro
 fn is_of_sqlite(path: &Path, may_begin: &[[u8; 4]]) -> Result<(), AuditError> {
     let mut begin = [0; 4];
     let Ok(file) = open_regular(path) else { return Ok(()) };
-    if read_up_to(&file, &mut begin, 0).is_ok_and(|read| read == begin.len()) && !may_begin.contains(&begin) {
+    // A file may end within these bytes.
+    let begin = read_up_to(&file, &mut begin, 0).ok().and_then(|read| begin.get(..read)).unwrap_or_default();
+    if !may_begin.iter().any(|may| may.starts_with(begin)) {
         let message = format!(
             "{} is not a file of SQLite's, which would write over it or delete it: move it away",
             path.display()
@@ -159,12 +179,13 @@ pub(super) async fn judge(
     let mut before = None;
     for _ in 0..LOOKS {
         let now = looks();
-        let why = match judge_once(main, together, least).await {
+        // Nothing has changed since the last look: this is not another process at its work.
+        let is_still = before == Some(now);
+        let why = match judge_once(main, together, least, is_still).await {
             Ok(head) => return Ok(head),
             Err(why) => why,
         };
-        // Twice the same while nothing has changed: not another process at its work.
-        if before == Some(now) && looks() == now {
+        if is_still && looks() == now {
             return Err(why);
         }
         before = Some(now);
@@ -177,6 +198,7 @@ async fn judge_once(
     main: &Path,
     together: &mut SqliteConnection,
     least: Option<i64>,
+    is_still: bool,
 ) -> Result<Option<i64>, String> {
     let mut log = Wal::open(&beside(main, "-wal")).map_err(|cause| format!("the log: {cause}"))?;
     let contents = log.contents().map_err(|cause| format!("the log: {cause}"))?;
@@ -192,7 +214,10 @@ async fn judge_once(
     }
     let alone = match alone(main).await {
         Ok(alone) => alone,
-        Err(cause) if is_damaged(&cause) => return half_moved(together, least).await,
+        // While another process moves the log, that looks like damage too.
+        Err(cause) if is_damaged(&cause) && (is_still || least.is_some()) => {
+            return half_moved(together, least).await;
+        }
         Err(cause) => return Err(format!("the database without the log: {cause}")),
     };
     if alone.next_seq < least {

@@ -85,6 +85,7 @@ async fn connected<T>(
     if let Some(file) = sqlite.file.get() {
         file.check()?;
     }
+    sqlite.look_again().await?;
     let store_error = |cause| sqlite.store_error(cause);
     match &sqlite.source {
         Source::File { options, .. } => {
@@ -109,6 +110,7 @@ async fn connected<T>(
 
 /// The names of all indexes of the entries.
 pub(super) async fn names(sqlite: &Sqlite) -> Result<Vec<String>, AuditError> {
+    sqlite.look_again().await?;
     let names = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'tracing_audit_entries' ORDER BY name";
     sqlx::query_scalar(names).fetch_all(sqlite.readers()).await.map_err(|cause| sqlite.store_error(cause))
 }

@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `source.rs` | the database as it was given: options, pools, connections for readers |
+//! | `reading.rs` | decides how readers open a database, so that none of them moves a log that does not belong to it |
 //! | `opened.rs` | notices that files which readers have open were replaced |
 //! | `error.rs` | errors of the database: their cause and their remedy |
 //! | `open.rs` | opens the writing connection |
@@ -71,6 +72,7 @@ mod plan;
 mod private;
 mod quarantine;
 mod read;
+mod reading;
 mod recorded_reads;
 mod room;
 mod rows;

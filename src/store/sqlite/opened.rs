@@ -25,11 +25,16 @@ struct Seen {
     log: Option<Identity>,
     /// Connections that were opened earlier have other files open, or have met an error that may come from that.
     since: Instant,
+    /// The file and its log, as they were when the log was last found to belong to the file.
+    checked: Option<Pair>,
 }
+
+/// A database and its log.
+type Pair = (Option<Identity>, Option<Identity>);
 
 impl Opened {
     pub(super) fn new(path: &Path) -> Self {
-        let seen = Seen { database: None, log: None, since: Instant::now() };
+        let seen = Seen { database: None, log: None, since: Instant::now(), checked: None };
         Self(Arc::new((path.to_owned(), Mutex::new(seen))))
     }
 
@@ -38,6 +43,9 @@ impl Opened {
     pub(super) fn watched(&self) -> SqlitePoolOptions {
         let (at_connect, at_acquire) = (self.clone(), self.clone());
         SqlitePoolOptions::new()
+            // A connection that writes may move the log when it is closed: only this crate decides when that is.
+            .idle_timeout(None)
+            .max_lifetime(None)
             .after_connect(move |connection, _| {
                 let opened = at_connect.clone();
                 Box::pin(async move {
@@ -59,14 +67,29 @@ impl Opened {
         lock(&self.0.1).since = Instant::now();
     }
 
-    /// Looks at the files, and returns since when they are the same.
-    fn look(&self) -> Instant {
-        let (path, seen) = &*self.0;
+    /// The log was found to belong to the file.
+    pub(super) fn checked(&self, pair: Pair) {
+        lock(&self.0.1).checked = Some(pair);
+    }
+
+    /// The files that were checked last.
+    pub(super) fn last_checked(&self) -> Option<Pair> {
+        lock(&self.0.1).checked
+    }
+
+    /// The files that there are now.
+    pub(super) fn now(&self) -> Pair {
+        let path = &self.0.0;
         let identity = |path: &Path| FileLook::at(path).map(|found| found.id);
-        let database = identity(path);
         // SQLite follows a link before it names the write-ahead log.
         let log = std::fs::canonicalize(path).ok().and_then(|path| identity(&beside(&path, "-wal")));
-        let mut seen = lock(seen);
+        (identity(path), log)
+    }
+
+    /// Looks at the files, and returns since when they are the same.
+    fn look(&self) -> Instant {
+        let (database, log) = self.now();
+        let mut seen = lock(&self.0.1);
         if seen.database != database || seen.log.is_some() && log.is_some() && seen.log != log {
             seen.since = Instant::now();
         }

@@ -67,6 +67,7 @@ pub(super) async fn rarest(sqlite: &Sqlite, query: &AuditQuery) -> Result<Option
 
 /// Whether an index serves the query.
 pub(super) async fn is_served(sqlite: &Sqlite, query: &AuditQuery) -> Result<bool, AuditError> {
+    sqlite.look_again().await?;
     rarest(sqlite, query).await.map(|by| by.is_some())
 }
 

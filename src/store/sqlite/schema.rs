@@ -27,6 +27,7 @@ const OBJECTS: &str = "SELECT type, name, tbl_name, ifnull(sql, '') FROM sqlite_
 
 /// What stands in the place of a table, and heads of more than the one ledger, in words.
 pub(super) async fn veils(sqlite: &Sqlite) -> Result<Veils, AuditError> {
+    sqlite.look_again().await?;
     let instead = texts(sqlite, sqlx::query(INSTEAD)).await?;
     let over = if instead.is_empty() { heads(sqlite).await?.into_iter().collect() } else { Vec::new() };
     Ok(Veils { instead, over })
@@ -52,6 +53,7 @@ async fn heads(sqlite: &Sqlite) -> Result<Option<String>, AuditError> {
 
 /// Everything that is not as this crate makes it, in words.
 pub(super) async fn differences(sqlite: &Sqlite) -> Result<Vec<String>, AuditError> {
+    sqlite.look_again().await?;
     let store_error = |cause| sqlite.store_error(cause);
     let Veils { instead, over } = veils(sqlite).await?;
     let rows = fetch_all(sqlite, sqlx::query(OBJECTS)).await.map_err(store_error)?;

@@ -17,12 +17,11 @@ use super::{
     error::{is_of_files, no_temporary_directory, store_error},
     kept::Kept,
     opened::Opened,
-    sealed::sealed,
-    sql::INSTEAD,
+    sealed::How,
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{FileIdentity, FileLook, Turn, Turns, largest_file, lock, temporary_directory};
-use crate::store::{Store, migration::veiled};
+use crate::platform::{FileIdentity, Turn, Turns, largest_file, lock, temporary_directory};
+use crate::store::Store;
 
 /// How long a connection of ours waits for another process's lock before it reports a failed attempt.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,7 +60,7 @@ pub(super) struct Sqlite {
     /// A connection that must not be closed.
     pub(super) kept: Arc<Kept>,
     /// The files that the readers' connections have open.
-    opened: Opened,
+    pub(super) opened: Opened,
 }
 
 impl fmt::Debug for Sqlite {
@@ -78,8 +77,8 @@ pub(super) enum Source {
     File {
         options: Box<SqliteConnectOptions>,
         readers: Arc<OnceLock<SqlitePool>>,
-        /// What the file looked like when the readers' connections were told that nobody writes it.
-        sealed: Mutex<Option<FileLook>>,
+        /// How the readers' connections open the file.
+        how: Mutex<How>,
         recorders: Arc<OnceLock<SqlitePool>>,
     },
     /// A pool of the application. The first write finds out whether it is on a database in memory.
@@ -95,6 +94,10 @@ impl Store {
     /// database: `audit.db.turn`. It is created with the owner and the mode of the database, and stays; do not delete it
     /// while a log is open. If it cannot be created or opened, or if a turn does not come within 2 s (a stopped process may
     /// hold it), the writer continues without turns and waits for SQLite's own lock, as other programs do.
+    ///
+    /// A `-wal` that lies beside the file and does not belong to it, because the file was restored from a backup, is an
+    /// error when a log is opened and whenever entries are read: SQLite would play it over the file. Reading leaves a `-wal`
+    /// that holds something where it is; the next log moves it into the file.
     ///
     /// The file is the log's own. [`open`](crate::AuditLogBuilder::open) refuses a database that has tables of another
     /// program and none of a log; a program that keeps its log in its own database gives a pool on it, by `Store::from`. It
@@ -165,18 +168,16 @@ impl Sqlite {
     pub(super) fn with_options(options: SqliteConnectOptions) -> Self {
         let (readers, recorders) = Default::default();
         let opened = Opened::new(options.get_filename());
-        let source =
-            Source::File { options: Box::new(options), readers, sealed: Mutex::new(None), recorders };
+        let source = Source::File { options: Box::new(options), readers, how: Mutex::default(), recorders };
         Self { source, file: OnceLock::new(), kept: Arc::default(), opened }
     }
 
-    /// The pool that queries are read with.
+    /// The pool that queries are read with. `reading.rs` looks at the files before each operation.
     pub(super) fn readers(&self) -> &SqlitePool {
         match &self.source {
             Source::Pool { pool, .. } => pool,
-            Source::File { options, readers, .. } => readers.get_or_init(|| {
-                let sealed = sealed(options.get_filename()).ok().flatten();
-                let options = for_reading(options.as_ref().clone(), sealed.is_some());
+            Source::File { options, readers, how, .. } => readers.get_or_init(|| {
+                let options = for_reading(options.as_ref().clone(), *lock(how));
                 self.opened.watched().max_connections(READERS).connect_lazy_with(options)
             }),
         }
@@ -224,20 +225,6 @@ impl Sqlite {
         store_error(&self.path(), cause)
     }
 
-    /// Decides anew how the file is read: a writer may have come or gone since the last read.
-    async fn look_again(&self) -> Result<(), AuditError> {
-        let Source::File { options, readers, sealed: before, .. } = &self.source else { return Ok(()) };
-        let now = sealed(options.get_filename())?;
-        let changed = std::mem::replace(&mut *lock(before), now) != now;
-        if let Some(pool) = readers.get().filter(|_| changed) {
-            pool.set_connect_options(for_reading(options.as_ref().clone(), now.is_some()));
-            while let Some(connection) = pool.try_acquire() {
-                drop(connection.close().await);
-            }
-        }
-        Ok(())
-    }
-
     /// Refuses what has to sort all entries, if they are too many for memory and SQLite can make no temporary file.
     pub(super) async fn check_sorting(&self) -> Result<(), AuditError> {
         if temporary_directory().is_some() || matches!(self.source, Source::Pool { .. }) {
@@ -253,34 +240,17 @@ impl Sqlite {
         }
         Err(AuditError::new(ErrorKind::Store, no_temporary_directory(&self.path())))
     }
-
-    /// Whether a log has created its tables in the database.
-    pub(super) async fn has_tables(&self) -> Result<bool, AuditError> {
-        self.has_table("tracing_audit_entries").await
-    }
-
-    /// Whether there is this table. An error if a view or the like stands in the place of any of ours: it can be anything, also
-    /// one whose rows never end, so that nothing is read through it.
-    pub(super) async fn has_table(&self, name: &str) -> Result<bool, AuditError> {
-        self.look_again().await?;
-        let statement = format!(
-            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?), (SELECT * FROM ({INSTEAD}) LIMIT 1)"
-        );
-        let found = sqlx::query_as::<_, (bool, Option<String>)>(sqlx::AssertSqlSafe(statement)).bind(name);
-        let (exists, instead) =
-            found.fetch_one(self.readers()).await.map_err(|cause| self.store_error(cause))?;
-        match instead {
-            Some(instead) => Err(veiled(&instead)),
-            None => Ok(exists),
-        }
-    }
 }
 
-/// The settings of every connection that reads. `sealed`: nobody writes the file.
-fn for_reading(options: SqliteConnectOptions, sealed: bool) -> SqliteConnectOptions {
+/// The settings of every connection that reads.
+pub(super) fn for_reading(options: SqliteConnectOptions, how: How) -> SqliteConnectOptions {
     let options = options.create_if_missing(false).pragma("query_only", "1").row_buffer_size(ROWS_AHEAD);
     let options = temporary_in_memory(options);
-    if sealed { options.read_only(true).immutable(true) } else { options }
+    match how {
+        How::Plain => options,
+        How::BesideLog => options.read_only(true),
+        How::Sealed(_) => options.read_only(true).immutable(true),
+    }
 }
 
 /// Keeps temporary tables and sorting in memory where SQLite can make no temporary file.

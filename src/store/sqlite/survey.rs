@@ -205,6 +205,7 @@ impl Surveys for Sqlite {
 
     fn structure(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
         Box::pin(async move {
+            self.look_again().await?;
             let rows = fetch_all(self, sqlx::query("PRAGMA integrity_check(100)")).await;
             let text = |row: &SqliteRow| row.try_get::<String, _>(0);
             let texts = rows.and_then(|rows| rows.iter().map(text).collect::<sqlx::Result<Vec<_>>>());
@@ -224,6 +225,7 @@ impl Sqlite {
         &self,
         statement: sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
     ) -> Result<Vec<i64>, AuditError> {
+        self.look_again().await?;
         let rows = fetch_all(self, statement).await;
         let read = |rows: Vec<SqliteRow>| rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>();
         rows.and_then(read).map_err(|cause| self.store_error(cause))

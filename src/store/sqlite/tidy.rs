@@ -12,13 +12,13 @@ use crate::platform::Turns;
 
 /// How long a pool may take to get a connection back that nobody uses any more. A reader amid a transaction is not waited
 /// for any longer.
-const TAKEN_BACK: Duration = Duration::from_millis(100);
+pub(super) const TAKEN_BACK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Closes the connections of these pools that nobody uses, and waits until they are closed. A pool takes a connection
-/// back a moment after its last use.
-pub(super) async fn close_idle(pools: &[Arc<OnceLock<SqlitePool>>]) {
-    let until = Instant::now() + TAKEN_BACK;
+/// back a moment after its last use: that is waited for at most this long.
+pub(super) async fn close_idle(pools: &[Arc<OnceLock<SqlitePool>>], at_most: Duration) {
+    let until = Instant::now() + at_most;
     for pool in pools.iter().filter_map(|pool| pool.get()) {
         while pool.size() > 0 {
             match pool.try_acquire() {

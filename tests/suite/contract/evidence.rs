@@ -292,7 +292,10 @@ async fn all_texts(db: &str, sql: String) -> Vec<String> {
         let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(db).await.unwrap();
         return sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
     }
-    sqlx::query_scalar(sql).fetch_all(&mut support::connect(db).await).await.unwrap()
+    let mut connection = support::connect(db).await;
+    let texts = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    texts
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::StreamExt;
 use tempfile::TempDir;
-use tracing_audit::{AuditLog, AuditQuery, Health, SequencedEntry, Store};
+use tracing_audit::{AuditLog, AuditQuery, AuditReader, Health, SequencedEntry, Store};
 
 use crate::support::{
     all_in, assert_balanced, block_on, builder, child, commit, connect, entry, in_own_mounts, mount, only,
@@ -400,6 +400,13 @@ fn a_database_that_is_cut_is_written_again_once_its_contents_are_back() {
         fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(left).unwrap();
         not_confirmed(&log, "was overwritten or cut while it was open");
         assert_eq!(len(&file), Some(left));
+        if left == 0 {
+            // SQLite deletes the log of an empty file, whoever opens it.
+            let wal = fs::read(beside(&file, "-wal")).unwrap();
+            drop(log.reader().blocking().count(AuditQuery::new()));
+            drop(AuditReader::new(Store::sqlite(&file).unwrap()).blocking().count(AuditQuery::new()));
+            assert!(fs::read(beside(&file, "-wal")).unwrap() == wal);
+        }
         fs::write(&file, fs::read(&copy).unwrap()).unwrap();
         settle(&log.writer());
         assert_eq!(log.health(), Health::Healthy);
@@ -587,6 +594,26 @@ fn left(test: &str, before: u32, until: u32) -> TempDir {
     })
 }
 
+/// A database and its write-ahead log, byte for byte.
+fn both(file: &Path) -> [Option<Vec<u8>>; 2] {
+    [fs::read(file).ok(), fs::read(beside(file, "-wal")).ok()]
+}
+
+/// Why readers of several kinds do not answer.
+fn readers_refuse(file: &Path) -> Vec<String> {
+    let store = || Store::sqlite(file).unwrap();
+    let (reader, recorded) = (AuditReader::new(store()), AuditReader::new(store()).recorded_as("Ada"));
+    let index = block_on(store().create_index(tracing_audit::query::Column::Action));
+    let refused = [
+        reader.blocking().count(AuditQuery::new()).map(drop),
+        reader.blocking().ledgers().map(drop),
+        reader.blocking().checkpoint().map(drop),
+        recorded.blocking().count(AuditQuery::new()).map(drop),
+        index,
+    ];
+    refused.into_iter().map(|refused| refused.unwrap_err().to_string()).collect()
+}
+
 /// Restores several databases beside the write-ahead log that a process left: those to which it belongs are opened.
 fn found_before_it_is_played(test: &str, before: u32, until: u32) {
     let directory = left(test, before, until);
@@ -605,6 +632,15 @@ fn found_before_it_is_played(test: &str, before: u32, until: u32) {
         fs::copy(&backup, &restored).unwrap();
         fs::write(beside(&restored, "-wal"), &wal).unwrap();
         let bytes = fs::read(&restored).unwrap();
+        if belongs {
+            // A reader leaves both as they are.
+            assert_eq!(actions(&restored), named(0..until), "{}", backup.display());
+        } else {
+            for refused in readers_refuse(&restored) {
+                assert!(refused.contains("does not belong to") && refused.contains("move"), "{refused}");
+            }
+        }
+        assert!(both(&restored) == [Some(bytes.clone()), Some(wal.clone())], "{}", backup.display());
         let opened = AuditLog::builder().store(Store::sqlite(&restored).unwrap()).blocking().open();
         if belongs {
             drop(opened.unwrap());
@@ -641,11 +677,132 @@ fn a_write_ahead_log_whose_database_is_gone_or_empty_is_kept() {
         if empty {
             fs::write(&file, "").unwrap();
         }
+        for refused in readers_refuse(&file) {
+            assert!(refused.contains("does not belong to"), "{refused}");
+        }
         let refused = AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().unwrap_err();
         assert!(refused.to_string().contains("does not belong to"), "{refused}");
-        assert!(fs::read(beside(&file, "-wal")).unwrap() == wal);
+        assert!(both(&file) == [empty.then(Vec::new), Some(wal.clone())]);
         fs::write(&file, "").unwrap();
     }
+}
+
+/// Runs the command, which must end soon. Returns its exit code and what it says.
+#[cfg(feature = "cli")]
+fn told_by(file: &Path, arguments: &str) -> (Option<i32>, String) {
+    use std::io::{Read, Seek};
+    let mut told = tempfile::tempfile().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
+    command.arg("--db").arg(file).args(arguments.split(' '));
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let status = wait(command.stderr(told.try_clone().unwrap()).spawn().unwrap());
+    let mut text = String::new();
+    told.rewind().unwrap();
+    told.read_to_string(&mut text).unwrap();
+    (status.code(), text)
+}
+
+#[test]
+#[cfg(feature = "cli")]
+fn no_command_plays_a_write_ahead_log_over_a_database_to_which_it_does_not_belong() {
+    let directory = left(this_test!(), 1500, 1600);
+    let left = directory.path().join("audit.db");
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("audit.db");
+    let (whole, early) =
+        (fs::read(beside(&left, ".base")).unwrap(), fs::read(beside(&left, ".early")).unwrap());
+    let wal = fs::read(beside(&left, "-wal")).unwrap();
+    let (empty, export) = (Vec::new(), format!("export -o {}", place.path().join("out.jsonl").display()));
+    let all = [
+        "query",
+        "get 5",
+        "tail -n 1",
+        "stats",
+        "ledgers",
+        "check",
+        "checkpoint",
+        "ledger status",
+        "reads",
+        "verify",
+        "index list",
+        "index add action",
+        "quarantine list",
+        "migrate",
+        "--as me query",
+        export.as_str(),
+    ];
+    let some = ["query", "verify", "migrate", "--as me query"];
+    for (main, log, says, commands) in [
+        (&early, wal.as_slice(), "does not belong to", all.as_slice()),
+        (&empty, wal.as_slice(), "does not belong to", all.as_slice()),
+        (&empty, &wal[..32], "does not belong to", some.as_slice()),
+        (&whole, b"notes of somebody\n".as_slice(), "move it away", some.as_slice()),
+        (&whole, b"no".as_slice(), "move it away", some.as_slice()),
+    ] {
+        for arguments in commands {
+            fs::write(&file, main).unwrap();
+            fs::write(beside(&file, "-wal"), log).unwrap();
+            drop(fs::remove_file(beside(&file, "-shm")));
+            let (code, told) = told_by(&file, arguments);
+            assert!(code == Some(3) && told.contains(says), "{arguments}: {code:?} {told}");
+            assert!(both(&file) == [Some(main.clone()), Some(log.to_owned())], "{arguments}");
+        }
+    }
+    assert!(!place.path().join("out.jsonl").exists());
+    fs::write(&file, &whole).unwrap();
+    fs::remove_file(beside(&file, "-wal")).unwrap();
+    for suffix in ["-wal", "-shm", "-journal"] {
+        drop(fs::remove_file(beside(&file, suffix)));
+        assert!(Command::new("mkfifo").arg(beside(&file, suffix)).status().unwrap().success());
+        for arguments in some {
+            let (code, told) = told_by(&file, arguments);
+            let says = format!("audit.db{suffix} is a pipe or a device");
+            assert!(code == Some(3) && told.contains(&says), "{arguments}: {code:?} {told}");
+        }
+        fs::remove_file(beside(&file, suffix)).unwrap();
+    }
+    // A log that belongs to its database is read, and stays where it is.
+    for (arguments, expected) in [("ledgers", 0), ("tail -o /dev/null", 0), ("verify", 5)] {
+        fs::write(&file, &whole).unwrap();
+        fs::write(beside(&file, "-wal"), &wal).unwrap();
+        let (code, told) = told_by(&file, arguments);
+        assert!(code == Some(expected), "{arguments}: {code:?} {told}");
+        assert!(both(&file) == [Some(whole.clone()), Some(wal.clone())], "{arguments}");
+    }
+}
+
+#[test]
+fn a_reader_that_outlives_the_writer_moves_no_log_into_a_backup_that_was_copied_over_the_database() {
+    let test = this_test!();
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let log = in_memory(&Path::new(&directory).join("audit.db"));
+        commits(&log, 6..9);
+        let own = std::process::id().to_string();
+        Command::new("kill").args(["-9", &own]).status().unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (file, backup) = (directory.path().join("audit.db"), directory.path().join("backup.db"));
+    for (path, numbers) in [(&backup, 0..3), (&file, 3..6)] {
+        let log = open(&file);
+        commits(&log, numbers);
+        drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+        drop(log);
+        if path != &file {
+            fs::copy(&file, path).unwrap();
+        }
+    }
+    let reader = AuditReader::new(Store::sqlite(&file).unwrap());
+    assert_eq!(reader.blocking().count(AuditQuery::new()).unwrap(), 6);
+    assert!(!wait(child(test, &[(DIRECTORY, directory.path().to_str().unwrap())])).success());
+    assert!(len(&beside(&file, "-wal")).is_some_and(|len| len > 0));
+    assert!(Command::new("cp").args([&backup, &file]).status().unwrap().success());
+    let kept = both(&file);
+    // The last connection of all.
+    drop(reader);
+    for refused in readers_refuse(&file) {
+        assert!(refused.contains("does not belong to"), "{refused}");
+    }
+    assert!(both(&file) == kept);
 }
 
 /// Moves this share of the pages in the write-ahead log into the database, as a move does that is interrupted.
@@ -735,7 +892,7 @@ fn a_closed_database_on_a_read_only_medium_is_read_and_an_open_one_names_the_rem
         drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
         drop(log);
         remounted("ro");
-        let reader = tracing_audit::AuditReader::new(Store::sqlite(&left).unwrap());
+        let reader = AuditReader::new(Store::sqlite(&left).unwrap());
         let refused = reader.blocking().count(AuditQuery::new()).unwrap_err().to_string();
         assert!(refused.contains("left.db-wal: copy both files"), "{refused}");
         // The remedy.

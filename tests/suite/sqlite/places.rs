@@ -210,10 +210,13 @@ fn a_file_that_has_the_name_of_one_of_sqlite_s_is_not_overwritten() {
         }
         for suffix in ["-wal", "-journal"] {
             let other = beside(&file, suffix);
-            for contents in [&b"notes of somebody\n"[..], &[0xff; 10_000], b"SQLite format 3\0"] {
+            for contents in [&b"notes of somebody\n"[..], &[0xff; 10_000], b"SQLite format 3\0", b"no"] {
                 fs::write(&other, contents).unwrap();
-                let message = refused(Store::sqlite(&file).unwrap()).to_string();
-                assert!(message.contains(suffix) && message.contains("move it away"), "{message}");
+                let reader = AuditReader::new(Store::sqlite(&file).unwrap());
+                let read = reader.blocking().count(AuditQuery::new()).unwrap_err();
+                for message in [read, refused(Store::sqlite(&file).unwrap())].map(|error| error.to_string()) {
+                    assert!(message.contains(suffix) && message.contains("move it away"), "{message}");
+                }
                 assert_eq!(fs::read(&other).unwrap(), contents);
             }
             fs::remove_file(&other).unwrap();

@@ -180,7 +180,11 @@ pub(crate) fn texts(db: &str, sql: &'static str) -> Vec<String> {
             let mut connection = sqlx::PgConnection::connect(db).await.unwrap();
             return sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
         }
-        sqlx::query_scalar(sql).fetch_all(&mut connect(db).await).await.unwrap()
+        let mut connection = connect(db).await;
+        let texts = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+        // Dropped, it would be closed on another thread, some time later.
+        connection.close().await.unwrap();
+        texts
     })
 }
 
