@@ -4,8 +4,8 @@ use std::{
     collections::BTreeSet,
     fs,
     os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
-        process::{CommandExt, ExitStatusExt},
+        fs::{FileTypeExt, PermissionsExt, symlink},
+        process::ExitStatusExt,
     },
     path::Path,
     process::{Child, Command, Stdio},
@@ -75,15 +75,13 @@ fn what_the_command_writes_is_for_its_user_alone_whatever_the_umask_is() {
 }
 
 #[test]
-fn an_output_that_exists_keeps_its_owner_its_mode_and_its_other_names() {
+fn an_output_that_exists_keeps_its_mode_and_its_other_names() {
     let (fixture, directory) = prepared();
     let at = |name: &str| directory.path().join(name);
-    let owner = if is_root() { 65534 } else { fs::metadata(directory.path()).unwrap().uid() };
     let outputs = ["all.jsonl", "all.jsonl.manifest.json", "tail.jsonl", "state", "twice"];
     for name in outputs {
         fs::write(at(name), "").unwrap();
         set_mode(at(name), 0o640);
-        std::os::unix::fs::chown(at(name), Some(owner), None).unwrap();
     }
     fs::write(at("state"), r#"{"ledger":"main","next_seq":0}"#).unwrap();
     fs::hard_link(at("twice"), at("again")).unwrap();
@@ -97,8 +95,7 @@ fn an_output_that_exists_keeps_its_owner_its_mode_and_its_other_names() {
         answer(&fixture.db, &format!("{options} {}", at(output).display()));
     }
     for name in outputs {
-        let found = fs::metadata(at(name)).unwrap();
-        assert_eq!((found.mode() & 0o7777, found.uid()), (0o640, owner), "{name}");
+        assert_eq!(mode(at(name)), 0o640, "{name}");
     }
     for name in ["all.jsonl", "tail.jsonl", "twice", "again"] {
         assert_eq!(seqs(&fs::read_to_string(at(name)).unwrap()).len(), 13, "{name}");
@@ -106,30 +103,140 @@ fn an_output_that_exists_keeps_its_owner_its_mode_and_its_other_names() {
     assert!(fs::read_to_string(at("state")).unwrap().contains("\"next_seq\":13"));
 }
 
-/// Somebody who may write to a file may still not give another one its owner.
+/// Runs the command in this directory, where it must end soon. Returns its exit code and what it says.
+fn told_in(directory: &Path, db: &str, arguments: &str) -> (Option<i32>, String) {
+    use std::io::{Read, Seek};
+    let mut told = tempfile::tempfile().unwrap();
+    let mut run = command(db);
+    run.current_dir(directory).args(arguments.split(' ')).stdout(Stdio::null());
+    let status = wait(run.stderr(told.try_clone().unwrap()).spawn().unwrap());
+    let mut text = String::new();
+    told.rewind().unwrap();
+    told.read_to_string(&mut text).unwrap();
+    (status.code(), text)
+}
+
+/// Whoever may put a file or a link where an output is to be must neither read it nor lead it elsewhere, and whoever may
+/// write what is continued must not decide where.
 #[test]
-fn an_output_of_another_user_keeps_its_owner() {
-    if !is_root() {
-        return;
+fn an_output_that_others_have_put_there_or_may_write_is_refused_and_stays_as_it_is() {
+    let (fixture, _) = prepared();
+    let nobody = |path: &Path| std::os::unix::fs::lchown(path, Some(65534), None).unwrap();
+    let with_mode = |path: &Path, mode: u32| {
+        fs::write(path, "planted").unwrap();
+        set_mode(path, mode);
+    };
+    let (everybodys, of_group) = (|path: &Path| with_mode(path, 0o666), |path: &Path| with_mode(path, 0o620));
+    let behind_link = |path: &Path| {
+        with_mode(&path.with_file_name("target"), 0o646);
+        symlink("target", path).unwrap();
+    };
+    let of_another = |path: &Path| {
+        with_mode(path, 0o644);
+        nobody(path);
+    };
+    let leads_to = |name: &'static str| {
+        move |path: &Path| {
+            symlink(path.with_file_name(name), path).unwrap();
+            nobody(path);
+        }
+    };
+    let (to_victim, to_nothing) = (leads_to("victim"), leads_to("nowhere"));
+    let plants: [(&str, &dyn Fn(&Path)); 6] = [
+        ("out may be changed by others", &everybodys),
+        ("out may be changed by others", &of_group),
+        ("target may be changed by others", &behind_link),
+        ("out belongs to another user", &of_another),
+        ("out is a link that another user has made", &to_victim),
+        ("out is a link that another user has made", &to_nothing),
+    ];
+    // Only root can make what belongs to another user.
+    for (says, plant) in plants.into_iter().take(if is_root() { 6 } else { 3 }) {
+        for (arguments, planted) in [
+            ("export -o out", "out"),
+            ("export --resume -o out", "out"),
+            ("export --manifest -o out", "out.manifest.json"),
+            ("tail -o out", "out"),
+            ("tail -o out", "out.source.json"),
+            ("tail --state out", "out"),
+            ("verify --quiet --state out", "out"),
+            ("man --out .", "tracing-audit.1"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let at = |name: &str| directory.path().join(name);
+            fs::write(at("victim"), "precious").unwrap();
+            plant(&at(planted));
+            let before = names(directory.path());
+            let (code, told) = told_in(directory.path(), &fixture.db, arguments);
+            let says = says.replace("out ", &format!("{planted} "));
+            assert!(code == Some(2) && told.contains(&says), "{arguments}: {code:?} {told}");
+            assert_eq!(fs::read_to_string(at("victim")).unwrap(), "precious", "{arguments}");
+            assert!(!at("nowhere").exists(), "{arguments}");
+            if at("target").exists() {
+                assert_eq!(fs::read_to_string(at("target")).unwrap(), "planted", "{arguments}");
+            }
+            // The pages before that one may be there.
+            if !arguments.starts_with("man") {
+                assert_eq!(names(directory.path()), before, "{arguments}");
+            }
+        }
     }
+}
+
+#[test]
+fn a_pipe_a_device_or_a_huge_file_in_place_of_a_small_one_is_refused_at_once() {
     let (fixture, directory) = prepared();
-    drop(fixture.log.blocking().shutdown(crate::support::PATIENCE).unwrap());
     let at = |name: &str| directory.path().join(name);
-    fs::copy(env!("CARGO_BIN_EXE_tracing-audit"), at("program")).unwrap();
-    fs::copy(&fixture.db, at("audit.db")).unwrap();
-    fs::write(at("all.jsonl"), "").unwrap();
-    set_mode(at("program"), 0o755);
-    set_mode(at("audit.db"), 0o644);
-    set_mode(at("all.jsonl"), 0o666);
-    set_mode(directory.path(), 0o777);
-    let mut export = Command::new(at("program"));
-    export.args(["export", "-o"]).arg(at("all.jsonl")).env("TRACING_AUDIT_DB", at("audit.db"));
-    assert!(export.uid(65534).gid(65534).status().unwrap().success());
-    let found = fs::metadata(at("all.jsonl")).unwrap();
-    assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o666));
-    assert_eq!(seqs(&fs::read_to_string(at("all.jsonl")).unwrap()).len(), 13);
-    let left: Vec<_> = names(directory.path()).into_iter().filter(|name| name.starts_with('.')).collect();
-    assert_eq!(left, [""; 0]);
+    for name in ["whole.jsonl", "copy.jsonl"] {
+        answer(&fixture.db, &format!("export -o {}", at(name).display()));
+    }
+    let pipe = |path: &Path| assert!(made("mkfifo", &[], path));
+    let device = |path: &Path| symlink("/dev/zero", path).unwrap();
+    let huge = |path: &Path| fs::File::create(path).unwrap().set_len(20 << 30).unwrap();
+    let is_directory = |path: &Path| fs::create_dir(path).unwrap();
+    let plants: [(&str, &dyn Fn(&Path)); 4] = [
+        ("is a pipe or a device", &pipe),
+        ("is a pipe or a device", &device),
+        ("has more than 16 MiB", &huge),
+        ("is a directory", &is_directory),
+    ];
+    for (says, plant) in plants {
+        for (arguments, planted) in [
+            ("verify --checkpoint small", "small"),
+            ("verify --state small", "small"),
+            ("tail --state small", "small"),
+            ("tail -o copy.jsonl", "copy.jsonl.source.json"),
+            ("export --resume -o other.jsonl", "other.jsonl.partial.json"),
+            ("compare --against whole.jsonl", "whole.jsonl.manifest.json"),
+            ("--db whole.jsonl query", "whole.jsonl.manifest.json"),
+            ("--db whole.jsonl --db-manifest small query", "small"),
+        ] {
+            plant(&at(planted));
+            let (code, told) = told_in(directory.path(), &fixture.db, arguments);
+            let is_named = told.contains(planted) && (told.contains(says) || told.contains("is not a file"));
+            assert!(code.is_some_and(|code| code > 1) && is_named, "{arguments}: {code:?} {told}");
+            fs::remove_file(at(planted)).or_else(|_| fs::remove_dir(at(planted))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_may_come_through_a_pipe_that_the_caller_has_opened() {
+    let (fixture, _) = prepared();
+    let shell = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_tracing-audit")]).env("TRACING_AUDIT_DB", &fixture.db);
+        shell.output().unwrap()
+    };
+    for from in ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"] {
+        let found = shell(&format!("\"$0\" checkpoint | \"$0\" verify --quiet --checkpoint {from}"));
+        let told = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert!(found.status.success(), "{from}: {told}");
+    }
+    // One that never ends is not read for ever.
+    let endless = shell("\"$0\" verify --checkpoint - < /dev/zero");
+    let told = String::from_utf8(endless.stderr).unwrap();
+    assert!(endless.status.code() == Some(2) && told.contains("more than 16 MiB"), "{told}");
 }
 
 #[test]

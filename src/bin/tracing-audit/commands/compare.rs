@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Log},
+    input::{Conditions, Database, Log, read_small_or_pipe},
     output::{self, Format, Hashing, harmless, hex, with_path, with_suffix},
 };
 
@@ -248,7 +248,7 @@ async fn beside(
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let bytes = read_small_or_pipe(path).map_err(|error| unreadable(path, &error))?;
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| {
         Failure::Usage(format!("{} is not a manifest of this command: name another one", path.display()))
     })?;

@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    input::{Conditions, CsvOptions, Database, Log},
+    input::{Conditions, CsvOptions, Database, Log, read_small},
     output::{
         self, GzipIf, Hashing, NewFile, Progress, Resumed, Stdout, at_end_of_links, hex, is_stream,
-        refuse_of_others, replace, save_json, with_path, with_suffix,
+        refuse_all_but_files, refuse_of_others, replace, save_json, with_path, with_suffix,
     },
 };
 
@@ -36,8 +36,9 @@ pub(crate) struct Export {
     /// The file to write [default: standard output].
     ///
     /// The file appears under its name when the export is complete, for this user alone. An existing file is replaced
-    /// then, and keeps its owner and mode. A device or a pipe is written to as it is, and - means standard output. A
-    /// name that ends with .gz means a compressed file.
+    /// then, and keeps its mode; one that belongs to another user, or that others may write, is refused, and so is a link
+    /// that another user has made. A device or a pipe is written to as it is, and - means standard output. A name that
+    /// ends with .gz means a compressed file.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Compress the output with gzip, whatever the file's name.
@@ -166,6 +167,11 @@ impl Export {
         for suffix in ["", ".manifest.json", ".partial", ".partial.json"] {
             database.refuse_output(&with_suffix(path, suffix))?;
         }
+        // Before anything is read, which may take hours.
+        refuse_of_others(path)?;
+        if self.manifest {
+            refuse_of_others(&with_suffix(path, ".manifest.json"))?;
+        }
         let source = source_of(path);
         if source.exists() {
             return Err(Failure::Usage(format!(
@@ -183,12 +189,14 @@ impl Export {
         // Links stay: the file takes its place where they lead.
         let to = at_end_of_links(path);
         let (partial, plan) = (with_suffix(&to, ".partial"), with_suffix(&to, ".partial.json"));
-        refuse_of_others(&partial)?;
-        refuse_of_others(&plan)?;
+        for path in [&partial, &plan] {
+            refuse_all_but_files(path)?;
+            refuse_of_others(path)?;
+        }
         let has_begun = partial.exists();
         // This locks the partial file until the export ends.
         let file = Resumed::open(&partial)?;
-        let found = match std::fs::read(&plan) {
+        let found = match read_small(&plan) {
             // An export removes its plan last: this one was completed.
             Ok(_) if !has_begun => None,
             Ok(bytes) => Some(Plan::parse(&bytes, &plan)?),

@@ -12,8 +12,8 @@ use tracing_audit::{AuditReader, SequencedEntry};
 use super::manifest::options;
 use crate::{
     failure::Failure,
-    input::{Conditions, Place, Range, entry_at},
-    output::{FilePlace, NewFile, at_end_of_links, with_path, with_suffix},
+    input::{Conditions, Place, Range, entry_at, read_small},
+    output::{FilePlace, NewFile, at_end_of_links, refuse_of_others, with_path, with_suffix},
 };
 
 /// What was asked when a copy or a state began.
@@ -103,6 +103,7 @@ impl State {
 
     pub(crate) fn load(path: &Path) -> Result<Option<Self>, Failure> {
         let unknown = || format!("{} is not a state file of this command: name another file", path.display());
+        refuse_of_others(path)?;
         load(path, unknown)
     }
 
@@ -124,7 +125,7 @@ pub(crate) fn load_source(path: &Path) -> Result<Option<Question>, Failure> {
 }
 
 fn load<T: for<'a> Deserialize<'a>>(path: &Path, unknown: impl Fn() -> String) -> Result<Option<T>, Failure> {
-    match std::fs::read(path) {
+    match read_small(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|_| Failure::Usage(unknown())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(with_path(path, &error).into()),
@@ -152,6 +153,7 @@ impl Known {
     /// Of a copy that ends with this entry.
     pub(crate) fn of_copy(path: &Path, last: SequencedEntry) -> Result<Self, Failure> {
         let source = source_of(path);
+        refuse_of_others(&source)?;
         let Some(question) = load_source(&source)? else {
             return Err(Failure::Usage(format!(
                 "nothing says of which question {} is a copy, because {} is missing: name another file",

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     failure::{EXIT_CODES, Failure},
-    output::{Stdout, with_path},
+    output::{Stdout, at_end_of_links, refuse_all_but_files, refuse_of_others, with_path},
 };
 
 /// The variable by which a shell asks for completions.
@@ -97,6 +97,8 @@ impl Man {
             rest.extend(command.get_subcommands().map(below));
             let name = [NAME, " ", &path].concat().trim().replace(' ', "-");
             let file = directory.join([&name, ".1"].concat());
+            refuse_of_others(&file)?;
+            refuse_all_but_files(&at_end_of_links(&file))?;
             std::fs::write(&file, page(command, &path)?).map_err(|error| with_path(&file, &error))?;
         }
         Ok(())

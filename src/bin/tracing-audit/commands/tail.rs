@@ -21,8 +21,8 @@ use crate::{
     failure::Failure,
     input::{Conditions, Database, Place, entry_at, one_of},
     output::{
-        self, Entries, FilePlace, Format, Lines, Stdout, Unfinished, is_stream, save_json, stdout_place,
-        with_path,
+        self, Entries, FilePlace, Format, Lines, Stdout, Unfinished, is_stream, refuse_of_others, save_json,
+        stdout_place, with_path,
     },
 };
 
@@ -52,14 +52,15 @@ pub(crate) struct Tail {
     /// entry that was written just before the command was killed may be written again.
     ///
     /// The file also holds the question and the last entry that was read. A run that asks something else, or finds another
-    /// log, is refused. Times such as 30d count from the first run.
+    /// log, is refused, and so is a file that belongs to another user or that others may write. Times such as 30d count from
+    /// the first run.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Append to this file, as JSON Lines, the entries that follow its last one.
     ///
     /// Each entry is in the file exactly once, whenever the command is killed and started again. A file that does not
-    /// exist is made for this user alone. A device or a pipe is written to as it is, and keeps no position; - means
-    /// standard output.
+    /// exist is made for this user alone; one that belongs to another user, or that others may write, is refused. A device
+    /// or a pipe is written to as it is, and keeps no position; - means standard output.
     ///
     /// FILE.source.json says what was asked. A run that asks something else, or whose log does not have the last entry of
     /// FILE as it is there, is refused. `compare --against FILE` compares the others. Times such as 30d count from the
@@ -178,6 +179,7 @@ impl Tail {
                 let file = file.map_err(|error| with_path(path, &error))?;
                 return Ok((Destination::Stream(file), None));
             }
+            refuse_of_others(&source_of(path))?;
             let mut lines = Lines::open(path)?;
             let known = lines.last()?.map(|last| Known::of_copy(path, last)).transpose()?;
             let source = known.is_none().then(|| source_of(path));

@@ -1,7 +1,6 @@
 //! The commands `verify`, `checkpoint` and `ledger status`: whether a ledger is as it was, and what is to be kept of it.
 
 use std::{
-    fs,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -17,8 +16,8 @@ use tracing_audit::{
 
 use crate::{
     failure::Failure,
-    input::Database,
-    output::{self, NewFile, Progress, with_path},
+    input::{Database, read_small, read_small_or_pipe, text_of},
+    output::{self, NewFile, Progress, refuse_of_others, with_path},
 };
 
 /// How often the state is written at most.
@@ -38,14 +37,16 @@ pub(crate) struct Verify {
     ledger: OfLedger,
     /// A checkpoint that was kept outside of the database: a file, or its text, or "SIZE ROOT". May be repeated.
     ///
-    /// A file may hold several: notes of three lines, one after the other, or a size and a root on each line.
+    /// A file may hold several: notes of three lines, one after the other, or a size and a root on each line. It has at most 16 MiB; -
+    /// means standard input.
     #[arg(long, value_name = "FILE_OR_TEXT")]
     checkpoint: Vec<String>,
     /// A file that says how far earlier runs have come: the next one begins there, also after an interruption.
     ///
     /// What was committed since is read, and up to 65535 entries before; of the others, changes are found by --full only. The file
     /// is a checkpoint too, as good as the place where it is kept. It goes on only with a ledger that leads through it; once the ledger
-    /// was cut off or replaced, it stays as it is, and each run says so until you remove it.
+    /// was cut off or replaced, it stays as it is, and each run says so until you remove it. A file that
+    /// belongs to another user, or that others may write, is refused.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Read everything, also what earlier runs have read by the state. From time to time this should be done.
@@ -195,7 +196,7 @@ impl Verify {
         let earlier = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let saved = match (&self.state, verified.state(), earlier) {
             (Some(path), Some(state), _) => save_state(path, state),
-            (_, _, Some(error)) => Err(Failure::Output(error)),
+            (_, _, Some(failure)) => Err(failure),
             (_, _, None) => Ok(()),
         };
         match (self.judge(&verified), printed.and(saved)) {
@@ -294,8 +295,8 @@ fn is_broken_off(state: &VerifyState) -> bool {
 
 /// The checkpoints that an argument gives: those of a file, or the text itself.
 fn anchors(given: &str) -> Result<Vec<Anchor>, Failure> {
-    let path = Path::new(given);
-    let text = match fs::read_to_string(path) {
+    let path = Path::new(if given == "-" { "/dev/stdin" } else { given });
+    let text = match read_small_or_pipe(path).and_then(text_of) {
         Ok(text) => text,
         Err(_) if !path.exists() => given.to_owned(),
         Err(error) => {
@@ -322,7 +323,8 @@ fn notes(text: &str, lines: usize) -> Option<Vec<Anchor>> {
 }
 
 fn read_state(path: &Path) -> Result<Option<VerifyState>, Failure> {
-    match fs::read_to_string(path) {
+    refuse_of_others(path)?;
+    match read_small(path).and_then(text_of) {
         Ok(text) => {
             let state = text.trim_end().parse::<VerifyState>();
             state.map(Some).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
@@ -341,7 +343,7 @@ fn save_state(path: &Path, state: &VerifyState) -> Result<(), Failure> {
 /// Writes states to a file, not each of them. The first failure stays in `failed`.
 fn writes_state(
     path: PathBuf,
-    failed: Arc<Mutex<Option<io::Error>>>,
+    failed: Arc<Mutex<Option<Failure>>>,
 ) -> impl FnMut(&VerifyState) + Send + 'static {
     let mut last = Instant::now();
     move |state| {
@@ -349,8 +351,8 @@ fn writes_state(
             return;
         }
         last = Instant::now();
-        if let Err(Failure::Output(error)) = save_state(&path, state) {
-            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        if let Err(failure) = save_state(&path, state) {
+            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         }
     }
 }

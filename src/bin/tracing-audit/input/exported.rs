@@ -17,6 +17,7 @@ use tracing_audit::{
     export::{ExportedLedger, OpenedExport},
 };
 
+use super::small::read_small_or_pipe;
 use crate::{
     failure::Failure,
     output::{TemporaryDirectory, hex, is_stream, remark, with_suffix},
@@ -77,7 +78,7 @@ pub(crate) async fn open(
         None if is_stream(path) || !beside.exists() => None,
         given => {
             let path = given.unwrap_or(&beside);
-            let bytes = std::fs::read(path).map_err(|error| unread(path, &error))?;
+            let bytes = read_small_or_pipe(path).map_err(|error| unread(path, &error))?;
             let said = serde_json::from_slice(&bytes).map_err(|error| {
                 Failure::Lost(format!("{} is no manifest of an exported file: {error}", path.display()))
             })?;

@@ -10,6 +10,7 @@
 //! | `place.rs` | an entry by which a log is recognised again |
 //! | `cursor.rs` | the place in a query's answer at which the next one begins |
 //! | `csv_options.rs` | makes the layout of a CSV file of its options |
+//! | `small.rs` | reads checkpoints, states, plans and manifests: small files, and nothing that is none |
 //! | `period.rs` | makes a range of time of `--on`, `--month`, `--since` and `--before`, in the zone of `--tz` |
 //! | `words.rs` | times in words: `7d ago`, `yesterday 17:30`, `last week` |
 
@@ -22,6 +23,7 @@ mod exported;
 mod fields;
 mod period;
 mod place;
+mod small;
 mod words;
 
 pub(crate) use conditions::{Conditions, one_of};
@@ -31,3 +33,4 @@ pub(crate) use database::{Database, Log, Source, end_log, sources};
 pub(crate) use fields::{columns, counted_by, indexed, listed, was_indexed};
 pub(crate) use period::{Period, Range};
 pub(crate) use place::{Place, entry_at};
+pub(crate) use small::{read_small, read_small_or_pipe, text_of};

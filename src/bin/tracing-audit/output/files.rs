@@ -1,4 +1,4 @@
-//! Writes files that appear only when they are complete. What exists keeps its owner and its mode.
+//! Writes files that appear only when they are complete. What exists keeps its mode, and must be this user's own.
 
 use std::{
     ffi::OsStr,
@@ -25,8 +25,12 @@ pub(crate) enum NewFile {
 
 impl NewFile {
     /// Begins to write the file that this path names, at the end of its links.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Also if others have put it there, or may write it.
+    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
         let named = |error: io::Error| with_path(path, &error);
+        refuse_of_others(path)?;
         if is_stream(path) {
             // A descriptor of the caller's may be a file that has contents already.
             let file = OpenOptions::new().append(true).open(path).map_err(named)?;
@@ -34,7 +38,7 @@ impl NewFile {
         }
         let path = at_end_of_links(path);
         if path.is_dir() {
-            return Err(named(io::ErrorKind::IsADirectory.into()));
+            return Err(named(io::ErrorKind::IsADirectory.into()).into());
         }
         let file = Temporary::beside(&path).map_err(named)?;
         Ok(Self::Beside { file, path })
@@ -71,9 +75,12 @@ impl Write for NewFile {
 
 /// Whether the path names a device, a pipe or a descriptor of the caller's, which can only be written to.
 pub(crate) fn is_stream(path: &Path) -> bool {
-    let of_descriptors = ["/dev/fd", "/proc/self/fd", "/dev/stdout", "/dev/stderr"];
-    of_descriptors.iter().any(|those| path.starts_with(those))
-        || fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+    is_of_caller(path) || fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// Whether the path names a descriptor that the caller has opened.
+fn is_of_caller(path: &Path) -> bool {
+    ["/dev/fd", "/proc/self/fd", "/dev/stdout", "/dev/stderr"].iter().any(|those| path.starts_with(those))
 }
 
 /// Where the links lead, also if there is nothing yet.
@@ -89,9 +96,10 @@ pub(crate) fn at_end_of_links(path: &Path) -> PathBuf {
 /// Gives a complete file this name. A file that has the name already keeps its owner and its mode: the new one takes them
 /// over, or, if that is not allowed or the file has other names too, its contents are copied into the old one.
 pub(crate) fn replace(new: &Path, mut file: &File, path: &Path) -> io::Result<()> {
-    match fs::metadata(path).ok().filter(Metadata::is_file) {
+    // It is at the end of all links, and what has become a link since is replaced.
+    match fs::symlink_metadata(path).ok().filter(Metadata::is_file) {
         Some(old) if !is_only_name(&old) || take_over(file, &old).is_err() => {
-            let mut into = OpenOptions::new().write(true).truncate(true).open(path)?;
+            let mut into = no_link(OpenOptions::new().write(true).truncate(true)).open(path)?;
             file.rewind()?;
             io::copy(&mut file, &mut into)?;
             into.sync_all()?;
@@ -124,37 +132,83 @@ fn take_over(file: &File, old: &Metadata) -> io::Result<()> {
     file.set_permissions(old.permissions())
 }
 
+/// Lets a file be opened only if the last part of its path is no link.
+fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    {
+        let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags);
+    }
+    options
+}
+
 /// Opens a file for reading and writing, or makes it for this user alone.
-pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// Also if others have put it there, or may write it.
+pub(crate) fn open_or_create(path: &Path) -> Result<File, Failure> {
+    refuse_of_others(path)?;
     let path = &at_end_of_links(path);
     let mut options = OpenOptions::new();
-    options.read(true).write(true);
+    no_link(options.read(true).write(true));
     let mut create = options.clone();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut create, 0o600);
-    match create.create_new(true).open(path) {
+    let opened = match create.create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
         made => made,
-    }
-    .map_err(|error| with_path(path, &error))
+    };
+    let file = opened.map_err(|error| with_path(path, &error))?;
+    // The path may have come to name another file since.
+    refuse(path, fault_of(&file.metadata()?))?;
+    Ok(file)
 }
 
-/// Refuses a file that this command may not have made: one that belongs to another user or that others may change, a link,
-/// a pipe.
+/// Refuses what others may have put there, or may write: a link that another user has made, wherever it leads, and a file
+/// that belongs to another user or that others may write. What is written is for this user, and what is continued must be
+/// what this user has begun. A device, a pipe, or what the caller has opened is the caller's choice.
 pub(crate) fn refuse_of_others(path: &Path) -> Result<(), Failure> {
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
-    let fault = if !found.is_file() {
-        "is not a file"
-    } else if is_of_another(&found) {
-        "belongs to another user"
-    } else if others_may_change(&found) {
-        "may be changed by others"
+    let mut end = path.to_owned();
+    for _ in 0..LINKS {
+        if is_of_caller(&end) {
+            return Ok(());
+        }
+        let Ok(found) = fs::symlink_metadata(&end) else { return Ok(()) };
+        if !found.is_symlink() {
+            return refuse(&end, fault_of(&found));
+        }
+        if is_of_another(&found) && !is_of_root(&found) {
+            return refuse(&end, Some("is a link that another user has made"));
+        }
+        let Ok(next) = fs::read_link(&end) else { return Ok(()) };
+        end = end.parent().unwrap_or(Path::new("")).join(next);
+    }
+    Ok(())
+}
+
+/// Refuses a link, a pipe, a device or a directory.
+pub(crate) fn refuse_all_but_files(path: &Path) -> Result<(), Failure> {
+    let is_other = fs::symlink_metadata(path).is_ok_and(|found| !found.is_file());
+    refuse(path, is_other.then_some("is not a file"))
+}
+
+fn fault_of(found: &Metadata) -> Option<&'static str> {
+    if !found.is_file() {
+        None
+    } else if is_of_another(found) {
+        Some("belongs to another user")
+    } else if others_may_change(found) {
+        Some("may be changed by others")
     } else {
-        return Ok(());
-    };
-    let path = path.display();
+        None
+    }
+}
+
+fn refuse(path: &Path, fault: Option<&str>) -> Result<(), Failure> {
+    let Some(fault) = fault else { return Ok(()) };
     Err(Failure::Usage(format!(
-        "{path} {fault}, so nothing is continued from it: remove it, or name another file"
+        "{} {fault}, so it is neither continued nor replaced: remove it, or name another file",
+        path.display()
     )))
 }
 
@@ -164,12 +218,22 @@ fn is_of_another(found: &Metadata) -> bool {
 }
 
 #[cfg(unix)]
+fn is_of_root(found: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::uid(found) == 0
+}
+
+#[cfg(unix)]
 fn others_may_change(found: &Metadata) -> bool {
     std::os::unix::fs::MetadataExt::mode(found) & 0o022 != 0
 }
 
 #[cfg(not(unix))]
 fn is_of_another(_found: &Metadata) -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn is_of_root(_found: &Metadata) -> bool {
     false
 }
 

@@ -14,6 +14,9 @@ use crate::failure::Failure;
 /// The beginning of every line.
 const LINE_START: &[u8] = b"{\"ledger\":";
 
+/// No line of an entry is longer.
+const LONGEST: u64 = 1 << 28;
+
 /// The number of bytes that are read at a time when searching backwards.
 const CHUNK: u64 = 1 << 16;
 
@@ -61,6 +64,9 @@ impl Lines {
     /// The entry whose line ends at the offset `end`.
     fn last_before(&mut self, end: u64) -> Result<SequencedEntry, Failure> {
         let start = self.after_last_newline(end.saturating_sub(1))?;
+        if end - start > LONGEST {
+            return Err(self.foreign());
+        }
         let mut line = Vec::new();
         self.file.seek(SeekFrom::Start(start))?;
         (&mut self.file).take(end - start).read_to_end(&mut line)?;

@@ -12,7 +12,7 @@
 //! | `chart.rs` | draws counts over time |
 //! | `columns.rs` | the columns that a table of entries can have |
 //! | `entries.rs` | prints entries, as a table or as JSON Lines |
-//! | `files.rs` | writes files that appear only when they are complete; what exists keeps its owner and its mode |
+//! | `files.rs` | writes files that appear only when they are complete; what exists keeps its mode, and must be this user's own |
 //! | `temporary.rs` | temporary files, which also a signal that ends the command removes |
 //! | `lines.rs` | appends to a JSON Lines file whose last line says where to continue |
 //! | `resumed.rs` | continues a file whose beginning must be what is written |
@@ -42,7 +42,8 @@ pub(crate) use chart::{print_chart, steps};
 pub(crate) use columns::{Field, name_of};
 pub(crate) use entries::{Entries, Format, print_table_as};
 pub(crate) use files::{
-    NewFile, at_end_of_links, is_stream, refuse_of_others, replace, save_json, with_path, with_suffix,
+    NewFile, at_end_of_links, is_stream, refuse_all_but_files, refuse_of_others, replace, save_json,
+    with_path, with_suffix,
 };
 pub(crate) use json::{FromDatabase, print_json, to_json, visible};
 pub(crate) use lines::Lines;

@@ -1,0 +1,72 @@
+//! Reads the small files that options name, or that lie beside others: checkpoints, states, plans and manifests.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    path::Path,
+};
+
+/// The most bytes of such a file, in MiB. The largest that the command writes have a fraction of it.
+const MOST_MIB: u64 = 16;
+
+/// Where the descriptors are that the caller has opened.
+const OF_CALLER: [&str; 3] = ["/dev/stdin", "/dev/fd", "/proc/self/fd"];
+
+/// Reads a file that somebody else may have put there: waits for no pipe, reads no device, and holds no more than 16 MiB.
+///
+/// # Errors
+/// Of the kind `NotFound` if there is none, and of the kind `InvalidData` if it is no such file.
+pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    // Looked at before it is opened: to open a device may have effects.
+    check(&fs::metadata(path)?)?;
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    check(&file.metadata()?)?;
+    at_most(file)
+}
+
+/// The same of a file that an option names, which may also be a pipe that the caller has opened: standard input, or
+/// `<(..)` of a shell.
+pub(crate) fn read_small_or_pipe(path: &Path) -> io::Result<Vec<u8>> {
+    let is_file = fs::metadata(path)?.is_file();
+    if !is_file && OF_CALLER.iter().any(|those| path.starts_with(those)) {
+        return at_most(File::open(path)?);
+    }
+    read_small(path)
+}
+
+/// The bytes as text.
+pub(crate) fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| refused("it is no text".to_owned()))
+}
+
+fn check(found: &Metadata) -> io::Result<()> {
+    if found.is_dir() {
+        return Err(refused("it is a directory, not a file".to_owned()));
+    }
+    if !found.is_file() {
+        return Err(refused("it is a pipe or a device, not a file".to_owned()));
+    }
+    if found.len() > MOST_MIB << 20 { Err(too_large()) } else { Ok(()) }
+}
+
+fn at_most(file: File) -> io::Result<Vec<u8>> {
+    let (mut bytes, most) = (Vec::new(), MOST_MIB << 20);
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
+}
+
+fn too_large() -> io::Error {
+    refused(format!("it has more than {MOST_MIB} MiB, and no such file has"))
+}
+
+fn refused(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
