@@ -248,6 +248,14 @@ impl<F: FnMut(Finding)> Check<'_, F> {
             let message = format!("{ledger}: batches begin at or after {head}, the next seq of its head");
             self.tell(FindingKind::Batch, Some(ledger), None, message);
         }
+        self.head(ledger, ends.next_seq).await?;
+        self.tree(ledger).await?;
+        self.times(ledger, ends).await
+    }
+
+    /// Compares the next `seq` that the head names with what is known of the ledger's writers.
+    async fn head(&mut self, ledger: &str, next_seq: i64) -> Result<(), AuditError> {
+        let head = next_seq.max(0);
         let writers = self.surveys.writers(ledger, 0, 0).await?;
         if let Some(was) = writers.and_then(|writers| writers.head_was) {
             let message = format!(
@@ -268,12 +276,11 @@ impl<F: FnMut(Finding)> Check<'_, F> {
             );
             self.tell(FindingKind::Head, Some(ledger), None, message);
         }
-        if ends.next_seq < 0 {
-            let message = format!("{ledger}: its head names {} as the next seq", ends.next_seq);
+        if next_seq < 0 {
+            let message = format!("{ledger}: its head names {next_seq} as the next seq");
             self.tell(FindingKind::Head, Some(ledger), None, message);
         }
-        self.tree(ledger).await?;
-        self.times(ledger, ends).await
+        Ok(())
     }
 
     /// Compares what the head says of the tree with what there is of it.

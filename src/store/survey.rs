@@ -80,7 +80,7 @@ pub(crate) trait Surveys: Send + Sync {
         &'a self,
         ledger: &'a str,
         most: u32,
-    ) -> BoxFuture<'a, Result<Vec<(Uuid, i64, i64)>, AuditError>>;
+    ) -> BoxFuture<'a, Result<Vec<Unaccounted>, AuditError>>;
 
     /// Everything about our tables that is not as this crate makes them, in words, also [`veils`](Self::veils). Nothing is read
     /// through these.
@@ -92,6 +92,9 @@ pub(crate) trait Surveys: Send + Sync {
     /// The names of ledgers that have entries or batches, and no head.
     fn headless(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>>;
 }
+
+/// A writer, its position, and the position that the batches and the quarantine account for.
+pub(crate) type Unaccounted = (Uuid, i64, i64);
 
 /// What keeps readers from the rows of our tables, in words.
 #[derive(Clone, Debug, Default)]

@@ -1,14 +1,13 @@
 //! Looks at what the head of a ledger says, beside what writers and the tree say of its end.
 
 use sqlx::{PgConnection, Row as _};
-use uuid::Uuid;
 
 use super::{
     source::Postgres,
     sql::{Sql, has_table},
 };
 use crate::error::AuditError;
-use crate::store::TreeLook;
+use crate::store::{TreeLook, survey::Unaccounted};
 
 const TREE: &str = "SELECT h.log_id IS NOT NULL, h.tree_size, octet_length(h.frontier)::int8, h.next_seq,
         (SELECT coalesce(sum(octet_length(leaves) / 32), 0)::int8 FROM @tracing_audit_leaves
@@ -115,7 +114,7 @@ pub(super) async fn unaccounted(
     postgres: &Postgres,
     ledger: &str,
     most: u32,
-) -> Result<Vec<(Uuid, i64, i64)>, AuditError> {
+) -> Result<Vec<Unaccounted>, AuditError> {
     let found = postgres.statement(UNACCOUNTED).row().bind(ledger.to_owned()).bind(i64::from(most));
     let tables = [
         "tracing_audit_positions",

@@ -17,7 +17,8 @@ use super::{
 use crate::error::AuditError;
 use crate::query::AuditQuery;
 use crate::store::{
-    BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, TreeLook, Veils, WritersKnown, survey::Sides,
+    BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, TreeLook, Veils, WritersKnown,
+    survey::{Sides, Unaccounted},
 };
 
 const QUARANTINE: &str = "tracing_audit_quarantine";
@@ -242,7 +243,7 @@ impl Surveys for Postgres {
         &'a self,
         ledger: &'a str,
         most: u32,
-    ) -> BoxFuture<'a, Result<Vec<(Uuid, i64, i64)>, AuditError>> {
+    ) -> BoxFuture<'a, Result<Vec<Unaccounted>, AuditError>> {
         Box::pin(look::unaccounted(self, ledger, most))
     }
 

@@ -1,11 +1,10 @@
 //! Looks at what the head of the ledger says, beside what writers and the tree say of its end.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
-use uuid::Uuid;
 
 use super::{cancel::fetch_all, source::Sqlite};
 use crate::error::AuditError;
-use crate::store::TreeLook;
+use crate::store::{TreeLook, survey::Unaccounted};
 
 const TREE: &str =
     "SELECT h.log_id IS NOT NULL AND length(h.log_id) = 16, h.tree_size, length(h.frontier), h.next_seq,
@@ -85,7 +84,7 @@ pub(super) async fn reached(sqlite: &Sqlite, ledger: &str) -> Result<Option<i64>
 }
 
 /// The writers whose position is beyond what the batches and the quarantine account for.
-pub(super) async fn unaccounted(sqlite: &Sqlite, most: u32) -> Result<Vec<(Uuid, i64, i64)>, AuditError> {
+pub(super) async fn unaccounted(sqlite: &Sqlite, most: u32) -> Result<Vec<Unaccounted>, AuditError> {
     for table in ["tracing_audit_positions", "tracing_audit_quarantine", "tracing_audit_writers"] {
         if !sqlite.has_table(table).await? {
             return Ok(Vec::new());

@@ -8,7 +8,8 @@ use super::{cancel::fetch_all, look, schema, source::Sqlite, sql::Statement};
 use crate::error::AuditError;
 use crate::query::AuditQuery;
 use crate::store::{
-    BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, TreeLook, Veils, WritersKnown, survey::Sides,
+    BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, TreeLook, Veils, WritersKnown,
+    survey::{Sides, Unaccounted},
 };
 
 const ENDS: &str = "SELECT h.next_seq,
@@ -195,7 +196,7 @@ impl Surveys for Sqlite {
         &'a self,
         _ledger: &'a str,
         most: u32,
-    ) -> BoxFuture<'a, Result<Vec<(Uuid, i64, i64)>, AuditError>> {
+    ) -> BoxFuture<'a, Result<Vec<Unaccounted>, AuditError>> {
         Box::pin(look::unaccounted(self, most))
     }
 

@@ -14,6 +14,9 @@ use std::{
 use super::{EVENTS, answer, command, emit, filled, run, seqs};
 use crate::support::{Fixture, is_root, log, wait, wait_until};
 
+/// Puts something in the place of a file.
+type Plant<'a> = &'a dyn Fn(&Path);
+
 fn mode(path: impl AsRef<Path>) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
@@ -142,7 +145,7 @@ fn an_output_that_others_have_put_there_or_may_write_is_refused_and_stays_as_it_
         }
     };
     let (to_victim, to_nothing) = (leads_to("victim"), leads_to("nowhere"));
-    let plants: [(&str, &dyn Fn(&Path)); 6] = [
+    let plants: [(&str, Plant<'_>); 6] = [
         ("out may be changed by others", &everybodys),
         ("out may be changed by others", &of_group),
         ("target may be changed by others", &behind_link),
@@ -194,7 +197,7 @@ fn a_pipe_a_device_or_a_huge_file_in_place_of_a_small_one_is_refused_at_once() {
     let device = |path: &Path| symlink("/dev/zero", path).unwrap();
     let huge = |path: &Path| fs::File::create(path).unwrap().set_len(20 << 30).unwrap();
     let is_directory = |path: &Path| fs::create_dir(path).unwrap();
-    let plants: [(&str, &dyn Fn(&Path)); 4] = [
+    let plants: [(&str, Plant<'_>); 4] = [
         ("is a pipe or a device", &pipe),
         ("is a pipe or a device", &device),
         ("has more than 16 MiB", &huge),

@@ -352,7 +352,7 @@ fn a_second_head_in_a_file_is_no_second_ledger() {
         assert!(output.status.code() == Some(code) && told.contains(says), "{arguments}: {told}");
         assert!(!told.contains("a second"), "{arguments}: {told}");
     }
-    assert_eq!(run(db, "ledgers").stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
+    assert_eq!(String::from_utf8_lossy(&run(db, "ledgers").stdout).lines().count(), 1);
 }
 
 /// A ledger that was written, caught up and killed, as files with nothing beside them.

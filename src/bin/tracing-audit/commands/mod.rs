@@ -9,6 +9,7 @@
 //! | `spans.rs` | counts by hours and days of a zone: names, chart, comparison |
 //! | `export.rs` | writes entries to a file, with a manifest; resumes an interrupted export |
 //! | `compare.rs` | compares an earlier export with what the database holds now |
+//! | `differences.rs` | the differences that `compare` finds |
 //! | `manifest.rs` | what an export consists of: its plan and its manifest |
 //! | `position.rs` | how far `tail` has come, in which log, with which question |
 //! | `check.rs` | checks that nothing is missing, and that the tables are those of this crate |
@@ -28,6 +29,7 @@
 mod check;
 mod compare;
 mod covered;
+mod differences;
 mod examples;
 mod export;
 mod get;

@@ -97,16 +97,7 @@ impl Query {
                 found.push(OfLog::new(ledgers, log.reader.stream_by_time(&query)).await?);
             }
         }
-        let mut last = None;
-        for _ in 0..passed {
-            last = match self.next(&mut found) {
-                Some(next) => next.take().await?,
-                None => None,
-            };
-        }
-        if let Some(cursor) = self.cursor {
-            cursor.check(last.as_ref())?;
-        }
+        self.pass(&mut found).await?;
         let (mut at, mut count) = (self.cursor, 0);
         let mut left = if self.limit > 0 { u64::from(self.limit) } else { u64::MAX };
         while left > 0
@@ -130,6 +121,19 @@ impl Query {
         }
         let covered = self.covered(&logs, &asked, at.filter(|_| left == 0), count).await?;
         self.tell(&logs, covered, count, Format::is_table(format)).await
+    }
+
+    /// Passes over what was shown before the cursor.
+    async fn pass(&self, found: &mut [OfLog<'_>]) -> Result<(), Failure> {
+        let Some(cursor) = self.cursor else { return Ok(()) };
+        let mut last = None;
+        for _ in 0..cursor.shown() {
+            last = match self.next(found) {
+                Some(next) => next.take().await?,
+                None => None,
+            };
+        }
+        cursor.check(last.as_ref())
     }
 
     /// Tells what an answer of this many entries covers, and why there are none.
