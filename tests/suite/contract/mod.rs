@@ -22,6 +22,7 @@ macro_rules! suite {
         mod indexes {
             include!("indexes.rs");
         }
+        #[cfg(feature = "testing")]
         mod large_ledger {
             include!("large_ledger.rs");
         }
