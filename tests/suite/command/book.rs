@@ -59,7 +59,11 @@ fn on_a_terminal(directory: &Path, script: &str) -> Vec<(String, String, i32)> {
         .env("PAGER", "cat")
         .env("HOME", directory)
         .env("TRACING_AUDIT_DB", "audit.db");
-    terminal.env("PROGRAM", env!("CARGO_BIN_EXE_tracing-audit")).env_remove("COLUMNS").env_remove("NO_COLOR");
+    terminal.env("PROGRAM", env!("CARGO_BIN_EXE_tracing-audit")).env_remove("COLUMNS");
+    // What else decides about colours. A service for continuous integration sets the first one, and shows colours itself.
+    for variable in ["CI", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        terminal.env_remove(variable);
+    }
     let shown = String::from_utf8(terminal.output().unwrap().stdout).unwrap().replace("\r\n", "\n");
     let command = |part: &str| {
         let (typed, rest) = part.split_once('\n').unwrap();
