@@ -90,12 +90,19 @@ pub(crate) struct FileLook {
     pub(crate) len: u64,
     /// The time of the last change of any kind, which nobody can set.
     changed: (i64, i64),
+    /// The time of the last write.
+    written: (i64, i64),
 }
 
 impl FileLook {
     /// `None`: the path names nothing, or nothing that can be looked at.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|found| Self::of(&found))
+    }
+
+    /// Whether this is the same file as at an earlier moment, and was written since.
+    pub(crate) fn is_written_since(&self, then: &Self) -> bool {
+        self.id == then.id && (self.len, self.written) != (then.len, then.written)
     }
 
     /// The same of the path itself, of which a link is not followed.
@@ -110,6 +117,7 @@ impl FileLook {
             id: (found.dev(), found.ino()),
             len: found.len(),
             changed: (found.ctime(), found.ctime_nsec()),
+            written: (found.mtime(), found.mtime_nsec()),
         }
     }
 
@@ -118,7 +126,7 @@ impl FileLook {
     fn of(found: &std::fs::Metadata) -> Self {
         let changed = found.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let nanos = changed.map_or(0, |at| i64::try_from(at.as_nanos()).unwrap_or(i64::MAX));
-        Self { id: (0, 0), len: found.len(), changed: (0, nanos) }
+        Self { id: (0, 0), len: found.len(), changed: (0, nanos), written: (0, nanos) }
     }
 }
 

@@ -58,8 +58,9 @@ impl Sqlite {
     pub(super) async fn look_again(&self) -> Result<(), AuditError> {
         let Source::File { options, readers, how, .. } = &self.source else { return Ok(()) };
         let before = *lock(how);
-        let now = self.how(options, before).await?;
-        if std::mem::replace(&mut *lock(how), now) == now {
+        let is_past = self.opened.is_written_past() && !self.is_watched();
+        let now = self.how(options, before, is_past).await?;
+        if std::mem::replace(&mut *lock(how), now) == now && !is_past {
             return Ok(());
         }
         if let Some(pool) = readers.get() {
@@ -73,7 +74,12 @@ impl Sqlite {
         Ok(())
     }
 
-    async fn how(&self, options: &SqliteConnectOptions, before: How) -> Result<How, AuditError> {
+    async fn how(
+        &self,
+        options: &SqliteConnectOptions,
+        before: How,
+        is_past: bool,
+    ) -> Result<How, AuditError> {
         let path = options.get_filename();
         if let Some(look) = sealed(path)? {
             return Ok(How::Sealed(look));
@@ -87,7 +93,7 @@ impl Sqlite {
         let now = if holds_log(path) { How::BesideLog } else { How::Plain };
         // Open connections keep the log from being replaced but by hand.
         let is_open = !is_empty && self.pools().any(|pool| pool.size() > 0);
-        if is_open && checked == Some(files) && (now == before || now == How::Plain) {
+        if is_open && !is_past && checked == Some(files) && (now == before || now == How::Plain) {
             return Ok(now);
         }
         let is_other_log =
