@@ -132,6 +132,7 @@ fn command() -> clap::Command {
 }
 
 fn main() -> ExitCode {
+    output::decide_colours();
     complete(command);
     let Arguments { database, no_pager, command } =
         match command().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found)) {

@@ -157,7 +157,7 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("PAGER", "The program that shows tables page by page on a terminal. Default: less. Empty or cat: none."),
     ("COLUMNS", "The width of tables. Default: that of the terminal; in a pipe, nothing is cut."),
     ("NO_COLOR", "If it is not empty, there are no colours."),
-    ("TERM", "If it is dumb, there are no colours and there is no pager."),
+    ("TERM", "If it is dumb, there are no colours, whatever other variables say, and there is no pager."),
     ("TZ", "The zone of --tz local."),
     ("SQLITE_TMPDIR", "The directory for temporary files of SQLite, which it needs to sort."),
     (

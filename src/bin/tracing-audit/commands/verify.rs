@@ -226,16 +226,16 @@ impl Verify {
         }
         let told = verified.findings().iter().filter(|found| !self.quiet || !found.kind.is_information());
         for found in told {
-            output::print_line(&output::harmless(&found.to_string()))?;
+            print_fitting(&output::harmless(&found.to_string()))?;
         }
         if verified.more() > 0 {
-            output::print_line(&format!("and {} more findings", verified.more()))?;
+            print_fitting(&format!("and {} more findings", verified.more()))?;
         }
         if self.quiet {
             return Ok(());
         }
         let is_part = self.state.is_some() && !self.full && verified.entries() < verified.covered();
-        output::print_line(&format!(
+        print_fitting(&format!(
             "{}: {} of {} entries read{}, {} covered by a checkpoint, {:.1} s",
             output::harmless(verified.ledger()),
             verified.entries(),
@@ -247,7 +247,7 @@ impl Verify {
         match verified.checkpoint().filter(|_| verified.is_intact()) {
             Some(read) => {
                 let root = checkpoint.as_deref().and_then(|text| text.lines().nth(2)).unwrap_or_default();
-                output::print_line(&format!("to be kept elsewhere: {} {root}", read.size()))
+                print_fitting(&format!("to be kept elsewhere: {} {root}", read.size()))
             }
             None => Ok(()),
         }
@@ -285,6 +285,11 @@ impl Verify {
             _ => Ok(()),
         }
     }
+}
+
+/// Prints a line of the output, on a terminal in lines that fit. In a pipe, each finding is one line.
+fn print_fitting(line: &str) -> Result<(), Failure> {
+    if output::is_terminal() { output::print_wrapped(line) } else { output::print_line(line) }
 }
 
 /// Whether a state says that the ledger was cut off or replaced.

@@ -17,7 +17,7 @@
 //! | `lines.rs` | appends to a JSON Lines file whose last line says where to continue |
 //! | `resumed.rs` | continues a file whose beginning must be what is written |
 //! | `unfinished.rs` | finds the entries that a killed command had already written to standard output |
-//! | `progress.rs` | shows how far an export has come |
+//! | `progress.rs` | shows how far an export or a verification has come |
 //! | `sinks.rs` | hashes and compresses an export on its way to the file |
 
 mod chart;
@@ -52,7 +52,7 @@ pub(crate) use progress::Progress;
 pub(crate) use resumed::Resumed;
 pub(crate) use sinks::{GzipIf, Hashing, hex};
 pub(crate) use stderr::{remark, report, say, tell_order, tell_person, warn_if_it_scans};
-pub(crate) use stdout::{Stdout, go_on_if_closed, is_closed, print_line, print_styled};
+pub(crate) use stdout::{Stdout, decide_colours, go_on_if_closed, is_closed, print_line, print_styled};
 pub(crate) use table::{Cells, print_wrapped, shown_time};
 pub(crate) use temporary::TemporaryDirectory;
 pub(crate) use terminal::{is_terminal, refuse_terminal};

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::terminal::is_terminal;
+use super::terminal::{is_dumb, is_terminal};
 
 /// The pager of this run.
 static PAGER: Mutex<Pager> = Mutex::new(Pager::None);
@@ -25,8 +25,7 @@ fn pager() -> MutexGuard<'static, Pager> {
 /// Lets a pager show what is written from here on, if it is a person who reads it: that of the variable `PAGER`, or less.
 pub(crate) fn page() {
     let variable = std::env::var("PAGER").unwrap_or_else(|_| "less".to_owned());
-    let is_dumb = std::env::var("TERM").is_ok_and(|terminal| terminal == "dumb");
-    if is_terminal() && !is_dumb && !["", "cat"].contains(&variable.trim()) {
+    if is_terminal() && !is_dumb() && !["", "cat"].contains(&variable.trim()) {
         *pager() = Pager::Wanted(variable);
     }
 }

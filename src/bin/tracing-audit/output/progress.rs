@@ -1,11 +1,14 @@
-//! Shows how far an export has come.
+//! Shows how far an export or a verification has come.
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use tracing_audit::export::ExportChunk;
 
-use super::text::harmless;
+use super::{table::without_middle, terminal::is_dumb, text::harmless};
 
-/// The progress of an export, shown on standard error if that is a terminal.
+/// The greatest width of the name of a ledger before the bar.
+const NAME: usize = 20;
+
+/// The progress of an export or a verification, shown on standard error if that is a terminal.
 pub(crate) struct Progress {
     pub(crate) entries: u64,
     from: u64,
@@ -15,8 +18,8 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new(is_shown: bool) -> Self {
         // It is drawn with what a terminal obeys.
-        let given = |variable: &str| std::env::var_os(variable).unwrap_or_default();
-        let is_shown = is_shown && given("NO_COLOR").is_empty() && given("TERM") != "dumb";
+        let is_plain = is_dumb() || std::env::var_os("NO_COLOR").is_some_and(|given| !given.is_empty());
+        let is_shown = is_shown && !is_plain;
         let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         Self { entries: 0, from: 0, bar: bar.with_finish(ProgressFinish::AndClear) }
     }
@@ -26,7 +29,7 @@ impl Progress {
         self.from = from;
         self.bar.set_length(end.saturating_sub(from));
         self.bar.set_position(0);
-        self.bar.set_prefix(harmless(ledger).into_owned());
+        self.bar.set_prefix(without_middle(&harmless(ledger), NAME).into_owned());
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {percent}% {msg} {eta}") {
             self.bar.set_style(style);
         }

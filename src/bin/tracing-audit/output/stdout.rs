@@ -7,7 +7,7 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice, adapter::strip_str};
 
-use super::{pager, temporary::remove_temporary};
+use super::{pager, temporary::remove_temporary, terminal::is_dumb};
 use crate::failure::Failure;
 
 /// Standard output, or the pager. When its reader has closed the pipe, a write ends the command with success.
@@ -30,6 +30,14 @@ impl Write for Stdout {
 
     fn flush(&mut self) -> io::Result<()> {
         end_if_closed(self.0.flush(), ())
+    }
+}
+
+/// Leaves out all colours, also those of help and of errors, if the terminal shows plain text only. Without this, the variables
+/// `CI`, `CLICOLOR` and `CLICOLOR_FORCE` would bring them back.
+pub(crate) fn decide_colours() {
+    if is_dumb() {
+        ColorChoice::Never.write_global();
     }
 }
 

@@ -241,7 +241,7 @@ fn without_end(text: &str, width: usize) -> Cow<'_, str> {
 
 /// The beginning and the end of the text that fit, with an ellipsis between them. More is kept of the end, where names
 /// differ.
-fn without_middle(text: &str, width: usize) -> Cow<'_, str> {
+pub(super) fn without_middle(text: &str, width: usize) -> Cow<'_, str> {
     if width_of(text) <= width {
         return Cow::Borrowed(text);
     }

@@ -8,6 +8,11 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Whether the terminal says of itself that it shows plain text only.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb")
+}
+
 /// The number of columns that a line may have: those of the variable `COLUMNS`, else those of the terminal. `None` if
 /// there is no terminal either: a pipe takes lines of any length.
 pub(crate) fn width() -> Option<usize> {
