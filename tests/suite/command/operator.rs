@@ -70,10 +70,10 @@ fn manuals(directory: &std::path::Path) {
     for page in std::fs::read_dir(&pages).unwrap() {
         let page = page.unwrap();
         let text = std::fs::read_to_string(page.path()).unwrap();
-        assert!(
-            text.contains(".SH ENVIRONMENT") && text.contains(".SH \"EXIT STATUS\"")
-                || text.contains(".SH EXIT STATUS")
-        );
+        for section in ["EXAMPLES", "ENVIRONMENT", "EXIT STATUS"] {
+            let head = format!("\n.SH {section}\n");
+            assert!(text.contains(&head), "{}: no {section}", page.path().display());
+        }
         // The pages that a page refers to are there.
         for other in text.split("tracing\\-audit\\-").skip(1).filter_map(|rest| rest.split_once("(1)")) {
             let other = format!("tracing-audit-{}.1", other.0.replace("\\-", "-"));

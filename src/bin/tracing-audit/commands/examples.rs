@@ -80,6 +80,61 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ("For a spreadsheet.", "tracing-audit export --format csv -o all.csv"),
         ],
     ),
+    (
+        "compare",
+        &[
+            (
+                "Is all that was handed out in November still there, unchanged?",
+                "tracing-audit compare --against november.jsonl.gz",
+            ),
+            (
+                "Every difference, for a program.",
+                "tracing-audit compare --against november.jsonl.gz -o jsonl > differences.jsonl",
+            ),
+        ],
+    ),
+    (
+        "check",
+        &[
+            ("Is any entry missing?", "tracing-audit check"),
+            (
+                "From cron, with a mail if something is found.",
+                "tracing-audit check -o table >findings || mail -s audit ops <findings",
+            ),
+        ],
+    ),
+    (
+        "verify",
+        &[
+            (
+                "Is everything as it was when the checkpoint was kept?",
+                "tracing-audit verify --checkpoint /mnt/elsewhere/audit.checkpoint",
+            ),
+            (
+                "Each night, what is new since the last one.",
+                "tracing-audit verify --state /mnt/elsewhere/audit.state",
+            ),
+            (
+                "Each week, all of it, with findings alone.",
+                "tracing-audit verify --state /mnt/elsewhere/audit.state --full --quiet",
+            ),
+        ],
+    ),
+    (
+        "checkpoint",
+        &[
+            (
+                "Keep it where the database's writers may not write.",
+                "tracing-audit checkpoint > /mnt/elsewhere/audit.checkpoint",
+            ),
+            (
+                "Keep every one that there was.",
+                "tracing-audit checkpoint >> /mnt/elsewhere/audit.checkpoints",
+            ),
+        ],
+    ),
+    ("ledger status", &[("Whether the tree has all entries, and its root.", "tracing-audit ledger status")]),
+    ("ledger", &[("Whether the tree has all entries, and its root.", "tracing-audit ledger status")]),
     ("ledgers", &[("The ledgers of two databases.", "tracing-audit ledgers --db a.db --db b.db")]),
     ("reads", &[("Who looked at this log this week.", "tracing-audit reads --since 'this week'")]),
     (
