@@ -53,7 +53,7 @@
 //! - [`failure`](guide::failure): what happens when something fails, each case with its test.
 //! - [`integrity`](guide::integrity): how a change of what was committed is found, and what that does not promise.
 //! - [`postgres`](guide::postgres), [`indexes`](guide::indexes): running it with many services and entries.
-//! - [`questions`](guide::questions): the command `tracing-audit`, and what it answers.
+//! - [`questions`](guide::questions), [`operator`](guide::operator): the command `tracing-audit`, what it answers, and how to use it.
 //! - [`performance`](guide::performance), [`compatibility`](guide::compatibility), [`comparison`](guide::comparison),
 //!   [`architecture`](guide::architecture).
 //!

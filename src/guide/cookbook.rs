@@ -54,6 +54,31 @@
 //! # }
 //! ```
 //!
+//! # Let every later change show
+//!
+//! Keep the checkpoint where whoever may write to the database may not write, and hold the ledger against it from time to
+//! time. The command does the same: see [`integrity`](super::integrity).
+//!
+//! ```
+//! # #[cfg(feature = "_sqlite")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("audit.db");
+//! use tracing_audit::{AuditEntry, AuditLog, Store, evidence::Verification, ledger::Checkpoint};
+//!
+//! let audit = AuditLog::builder().store(Store::sqlite(path)?).blocking().open()?;
+//! audit.writer().blocking().commit(AuditEntry::new(uuid::Uuid::nil(), "job.run", "job"))?;
+//! let kept = audit.blocking().checkpoint()?.to_string();
+//!
+//! let kept: Checkpoint = kept.parse()?;
+//! let verified = audit.reader().blocking().verify(Verification::against(kept))?;
+//! assert!(verified.is_intact() && verified.covered() == 1, "{:?}", verified.findings());
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "_sqlite"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Assert in a test what code audits
 //!
 //! With the feature `testing`:

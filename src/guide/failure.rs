@@ -10,13 +10,13 @@
 //! succeeds, and [`on_notice`](crate::AuditLogBuilder::on_notice) is called. [`commit`](crate::AuditWriter::commit)
 //! and [`committed`](crate::AuditLog::committed) return [`is_pending`](crate::AuditError::is_pending), with the
 //! database's own error as the source. Nothing is lost or doubled once the cause is gone. The last column names the
-//! test that shows the case: a module of `tests/suite`, `tests/ends.rs`, or `src/engine/flusher/tests.rs`.
+//! test that shows the case: a module of `tests/suite` or of `src`, `tests/ends.rs`, or `src/engine/flusher/tests.rs`.
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|
 //! | another process holds the database's lock | each attempt waits 5 s for it, then says so | `survive::faults`: `a_database_locked_for_12_s_…` |
 //! | several processes write one SQLite file as fast as they can | they take turns, a batch each, in the order in which they ask (on Linux) | `survive::processes`: `eight_processes_share_one_file_…` |
-//! | a stopped process holds the turn at a SQLite file, or no turns can be taken there | one commit waits 2 s for the turn; then, and without turns, SQLite's own lock decides | `sqlite::append`: `a_turn_that_never_ends_…`, `a_file_where_no_turns_…` |
+//! | a stopped process holds the turn at a SQLite file, or no turns can be taken there | one commit waits 2 s for the turn; then, and without turns, SQLite's own lock decides | `store::sqlite::append`: `a_turn_that_never_ends_…`, `a_file_where_no_turns_…` |
 //! | the file system is full | entries wait until there is room; fewer are tried at once, down to one, and the journal gives its spare segment back; where less than 64 MiB are free, only so many are committed at once that the `-wal` can still be moved into the file | `survive::faults`: `a_full_file_system_…`; `survive::room`: `a_neighbour_that_fills_the_disk_…`; `flusher`: `a_database_with_room_for_few_rows_…` |
 //! | it is full when a log is opened | with a journal, `open` succeeds, health is `Failing`, and entries are committed once there is room; without one, `open` is an error | `survive::room`: `a_log_opens_on_a_full_disk_…` |
 //! | it becomes read-only | entries wait until it is writable again | `survive::faults`: `a_file_system_remounted_read_only_…` |
@@ -67,7 +67,7 @@
 //! | it has no such database, refuses the role, lacks a grant or TLS | an error that names the remedy | `postgres::operation`: `an_impossible_store_is_refused_…` |
 //! | the URL of a PostgreSQL database has a parameter that nothing knows, such as a misspelled `sslmode` | an error that names the parameter; nothing connects, encrypted or not | `store::postgres`: `a_misspelled_parameter_…` |
 //! | its certificate is not trusted, or names another server | no connection, and an error that says so | `postgres::tls`: `a_server_that_is_not_the_one_meant_is_refused` |
-//! | the SQLite library has the [WAL-reset bug](https://www.sqlite.org/wal.html#walresetbug) | one notice names the remedy; health stays `Healthy` | `flusher`: `a_defect_of_the_database_s_library_…`; `sqlite::library`: `an_old_version_is_reported_…` |
+//! | the SQLite library has the [WAL-reset bug](https://www.sqlite.org/wal.html#walresetbug) | one notice names the remedy; health stays `Healthy` | `flusher`: `a_defect_of_the_database_s_library_…`; `store::sqlite::library`: `an_old_version_is_reported_…` |
 //! | a requested index cannot be created | reported, and retried after 1 s, eventually every minute; meanwhile entries are committed, and found by a scan | `contract::indexes`: `a_log_that_may_not_create_an_index_…` |
 //! | creating an index is interrupted | the next log creates it again | `postgres::operation`: `an_interrupted_index_is_created_again_…` |
 //! | rows are changed to what no entry can have (not JSON, nested deeper than 127 levels, a number beyond `f64`, a time beyond the years, bytes of another type) | every reader, export and follower returns them in their place, with [`problems`](crate::SequencedEntry::problems) and what the columns hold as text, and continues; a condition on metadata that cannot be read finds nothing there. By time, a row whose `ts` was changed may be left out if its batch does not cover it: read by `seq` | `contract::going_on`: `a_row_that_somebody_has_changed_…`, `values_that_only_one_of_the_databases_…`, `an_entry_that_no_batch_holds_…`, `a_follower_passes_…` |
@@ -92,7 +92,7 @@
 //! | a read that must be recorded cannot be | the read is not answered | `postgres::operation`: `a_writer_with_the_documented_grants_…`; `sqlite::operation`: `tables_of_the_first_version_…` |
 //! | an exported file has a line that is no entry, an incomplete last line, a `seq` or an `id` that is out of place, or is cut in its compressed form | `AuditReader::open_export` is an error that names the lines, and the command exits with 3: nothing is answered from the rest. Export it again, or restore the file | `contract::exported`: `a_file_that_is_not_whole_…`; `command::exported`: `a_file_that_is_not_as_it_was_made_…` |
 //! | an exported file is not as its manifest says, for instance because a word in it was changed | the command exits with 3 and names the difference; the library does not read manifests. Restore the file | `command::exported`: `a_file_that_is_not_as_it_was_made_…` |
-//! | an exported file lacks entries within its range | the number and the first line are in `ExportedLedger`, and the command tells them beside each answer, with the options of the manifest if there is one | the same tests |
+//! | an exported file lacks entries within its range | the number and the first line are in `ExportedLedger`, and the command tells them beside each answer, with the options of the manifest if there is one | `contract::exported`: `a_file_that_is_not_whole_…`; `command::exported`: `a_file_that_is_not_as_it_was_made_…` |
 //! | there is no room for the temporary database of an exported file | an error that names its directory: free space there, or name another by `SQLITE_TMPDIR`. However the process ends, nothing is left but an empty directory | `command::exported`: `where_there_is_no_room_…`, `nothing_is_left_…` |
 //! | the log's thread panics (a bug) | counted in [`panics`](crate::Stats::panics), survived | `flusher`: `a_panic_of_the_log_s_thread_…` |
 //! | all of this, in any order | the books balance, every accepted entry is in one place | `flusher`: `whatever_happens_…` |

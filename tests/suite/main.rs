@@ -10,14 +10,15 @@
 //! | committed stays | `survive::power_loss`, `survive::crash_points`, `survive::acts`, `sqlite::files`, `emit::committed` |
 //! | exactly once | `survive`, `postgres::operation` (lost answers to a COMMIT), `contract::writing` (duplicates) |
 //! | the books balance | `support::balanced`, which `survive::faults` runs beside each fault |
-//! | nothing is dropped for being malformed | `contract::fields` |
-//! | never the app's problem | `survive::faults`, `survive::service`, `emit::wiring` |
+//! | malformed is kept | `contract::fields` |
+//! | never the application's problem | `survive::faults`, `survive::service`, `emit::wiring` |
 //! | heals by itself | `survive::faults`, `sqlite::operation`, `postgres::faults` |
 //! | tells when it is sick | `survive::faults`, `emit::committed`, `postgres::faults` |
-//! | cannot be silenced by accident | `emit::stackings`, `tests/compiled_out.rs` |
+//! | not silenced by accident | `emit::stackings`, `tests/compiled_out.rs` |
 //! | costs nothing when off | `emit::wiring` (a healthy flush shows nothing); the figure is `benches/emit.rs` |
 //! | any question has the answer of a plain scan | `contract::questions`, `contract::reading` |
 //! | order is provable | `survive::processes`, `contract::reading`, `postgres::operation` |
+//! | a change shows | `contract::evidence`, `contract::large_ledger`, `survive::ledger`, `command::verify` (a second program agrees) |
 //!
 //! Tests run in the threads of one process. A test that installs a global subscriber, mounts a file system, forks or
 //! measures memory runs its body in a process of its own, `support::in_own_process`; a test that keeps the whole

@@ -2,6 +2,7 @@
 
 mod compatibility;
 mod examples;
+mod names;
 mod public_dependencies;
 #[cfg(feature = "cli")]
 mod questions;
