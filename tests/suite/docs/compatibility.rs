@@ -48,21 +48,27 @@ impl Beside {
             "rusqlite" => r#""bundled""#,
             other => panic!("the test does not know how to use {other}"),
         };
-        let manifest = format!(
-            "[package]\nname = \"service\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n\
-             tracing-audit = {{ path = {:?}{ours} }}\n{name} = {{ version = \"{version}\", features = [{theirs}] }}\n",
+        let dependencies = format!(
+            "[dependencies]\ntracing-audit = {{ path = {:?}{ours} }}\n\
+             {name} = {{ version = \"{version}\", features = [{theirs}] }}",
             env!("CARGO_MANIFEST_DIR"),
         );
-        fs::create_dir(directory.join("src")).unwrap();
-        fs::write(directory.join("Cargo.toml"), manifest).unwrap();
         let main = "fn main() {\n    println!(\"{:?}\", tracing_audit::AuditLog::builder());\n}\n";
-        fs::write(directory.join("src/main.rs"), main).unwrap();
+        service(directory, &dependencies, main);
     }
 
     fn described(&self) -> String {
         let (name, version) = self.crate_and_version;
         format!("{name} {version} beside the features {}", self.features)
     }
+}
+
+/// Makes a program of its own with these dependencies.
+fn service(directory: &Path, dependencies: &str, main: &str) {
+    let head = "[package]\nname = \"service\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n";
+    fs::create_dir(directory.join("src")).unwrap();
+    fs::write(directory.join("Cargo.toml"), [head, dependencies, "\n"].concat()).unwrap();
+    fs::write(directory.join("src/main.rs"), main).unwrap();
 }
 
 fn cargo(directory: &Path, command: &str) -> Output {
@@ -105,4 +111,22 @@ fn each_service_that_resolves_compiles() {
             String::from_utf8_lossy(&checked.stderr)
         );
     });
+}
+
+#[test]
+#[ignore = "a sweep: .ci/sweep compatibility"]
+fn the_program_of_the_readme_compiles_with_the_dependencies_that_it_shows() {
+    let readme = include_str!("../../../README.md");
+    let block = |kind: &str| {
+        let (_, rest) = readme.split_once(&format!("```{kind}\n")).unwrap();
+        rest.split_once("```").unwrap().0
+    };
+    // Not released: the dependency is this directory.
+    let here = format!("tracing-audit = {{ path = {:?} }}", env!("CARGO_MANIFEST_DIR"));
+    let dependencies = block("toml").replace("tracing-audit = \"0.1\"", &here);
+    assert!(dependencies.contains(&here), "{dependencies}");
+    let directory = tempfile::tempdir().unwrap();
+    service(directory.path(), &dependencies, block("rust,no_run"));
+    let checked = cargo(directory.path(), "check");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
