@@ -14,13 +14,14 @@ use super::{answer, command, filled};
 use crate::support::{self, log, log_with};
 
 /// What else an operator types, with its exit code on a terminal.
-const BESIDE: [(&str, i32); 13] = [
+const BESIDE: [(&str, i32); 14] = [
     ("query", 0),
     ("query --limit 3 -o wide", 0),
     ("query --agent nobody", 0),
     ("query --agent alice --before 2026-01-01 --tz Europe/Berlin", 0),
     ("query --where agnet=alice", 2),
-    ("queri", 2),
+    ("query --help", 0),
+    ("reads x", 2),
     ("query --format csv", 2),
     ("get 3", 0),
     ("get 4711", 1),

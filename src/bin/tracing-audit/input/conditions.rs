@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// The options that select entries. Values of one option are alternatives; different options must all hold. In the values for
 /// columns, `*` stands for any text.
 #[derive(Args)]
-#[command(next_help_heading = "Conditions (all must hold; repeat an option to give alternatives)")]
+#[command(next_help_heading = "Conditions (all must hold; a repeated option: any of them)")]
 pub(crate) struct Conditions {
     /// Entries of this ledger [default: all ledgers; tail reads one, and needs this if there are several].
     #[arg(long, value_name = "NAME")]
