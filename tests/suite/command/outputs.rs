@@ -378,6 +378,11 @@ fn an_output_that_would_destroy_the_database_is_refused() {
     symlink(fixture.directory.path(), at("directory")).unwrap();
     // Which exists only in other journal modes.
     let journal = beside("-journal");
+    // What the log has accepted waits there.
+    let queue = beside(".queue");
+    let of_log = names(Path::new(&queue)).into_iter().next().unwrap();
+    let (lock, content) =
+        (format!("{queue}/{of_log}/lock"), fs::read(format!("{queue}/{of_log}/lock")).unwrap());
     let outputs = [
         fixture.db.clone(),
         at("link.db"),
@@ -388,6 +393,10 @@ fn an_output_that_would_destroy_the_database_is_refused() {
         beside("-shm"),
         journal.clone(),
         at("directory/audit.db-journal"),
+        lock.clone(),
+        format!("{queue}/new"),
+        at("directory/audit.db.queue/new"),
+        beside(".turn"),
     ];
     let refused = |db: &str, arguments: &str| {
         let refused = run(db, arguments);
@@ -411,7 +420,7 @@ fn an_output_that_would_destroy_the_database_is_refused() {
         assert_eq!(export.arg("export").stdout(appended).output().unwrap().status.code(), Some(2));
         assert_eq!(fs::metadata(beside(suffix)).unwrap().len(), length);
     }
-    assert!(!Path::new(&journal).exists());
+    assert!(!Path::new(&journal).exists() && fs::read(&lock).unwrap() == content);
     assert_eq!(seqs(&answer(&fixture.db, "tail -n all")).len(), 13);
     assert_eq!(answer(&fixture.db, &format!("export -o {}", at("audit.db"))), "");
 }

@@ -137,13 +137,17 @@ impl Database {
         }
     }
 
-    /// Refuses to write to a file of the databases, under whatever name.
+    /// Refuses to write to a file of the databases, under whatever name, and to any in the queue beside one of them.
     pub(crate) fn refuse_output(&self, path: &Path) -> Result<(), Failure> {
         let end = at_end_of_links(path);
         let (place, directory) = (FilePlace::of(&end), directory_of(&end));
         let is_same = |own: &Path| {
             let is_named = || end.file_name() == own.file_name() && directory == directory_of(own);
-            place.is_some_and(|place| place.is_of(own)) || directory.is_some() && is_named()
+            let is_within =
+                |directory: &PathBuf| std::fs::canonicalize(own).is_ok_and(|own| directory.starts_with(own));
+            place.is_some_and(|place| place.is_of(own))
+                || directory.is_some() && is_named()
+                || directory.as_ref().is_some_and(is_within)
         };
         for db in self.named()? {
             if let Some(own) = own_files(db).into_iter().flatten().find(|own| is_same(own)) {
