@@ -199,6 +199,12 @@ bob          1        16.7  █████                 2026-10-06 09:00:00Z
     let lost = run_in("--db a stats --db b");
     assert_eq!(lost.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&lost.stderr).contains("on the same side"));
+    // Neither a path nor a link makes two of one.
+    for twice in ["--db a --db a query", "--db a --db ./a stats", "--db b --db a --db audit.db ledgers"] {
+        let refused = run_in(twice);
+        assert_eq!(refused.status.code(), Some(2), "{twice}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("are the same database"), "{twice}");
+    }
     for alone in ["tail", "export", "quarantine retry", "migrate", "index add action", "query --format csv"] {
         let refused = run_in(&["--db a --db b ", alone].concat());
         assert_eq!(refused.status.code(), Some(2), "{alone}");

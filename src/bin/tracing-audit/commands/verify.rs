@@ -244,7 +244,7 @@ impl Verify {
             verified.covered(),
             took.as_secs_f64()
         ))?;
-        match verified.checkpoint().filter(|_| verified.is_intact()) {
+        match verified.checkpoint().filter(|read| verified.is_intact() && read.size() > 0) {
             Some(read) => {
                 let root = checkpoint.as_deref().and_then(|text| text.lines().nth(2)).unwrap_or_default();
                 print_fitting(&format!("to be kept elsewhere: {} {root}", read.size()))

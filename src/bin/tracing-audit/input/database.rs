@@ -118,6 +118,7 @@ impl Database {
         if named.is_empty() {
             return Err(Failure::Usage("which database? Give --db, or set TRACING_AUDIT_DB".to_owned()));
         }
+        refuse_twins(&named)?;
         Ok(named)
     }
 
@@ -341,6 +342,25 @@ fn without_secrets(db: &str) -> String {
     let Some((_, rest)) = db.split_once("://") else { return db.to_owned() };
     let rest = rest.split_once(['?', '#']).map_or(rest, |(rest, _)| rest);
     rest.rsplit_once('@').map_or(rest, |(_, rest)| rest).to_owned()
+}
+
+/// Refuses one database under two names, since each of its entries would count twice.
+fn refuse_twins(named: &[&str]) -> Result<(), Failure> {
+    let file = |db: &str| own_files(db)?.into_iter().next();
+    let is_same = |one: &str, other: &str| {
+        let places = file(one).and_then(|file| FilePlace::of(&file)).zip(file(other));
+        one == other || places.is_some_and(|(place, other)| place.is_of(&other))
+    };
+    for (number, one) in (1..).zip(named) {
+        if let Some(other) = named.iter().skip(number).find(|other| is_same(one, other)) {
+            return Err(Failure::Usage(format!(
+                "{} and {} are the same database, each entry of which would count twice: give it once",
+                without_secrets(one),
+                without_secrets(other)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The files of a SQLite database, which may not all exist; `None` for a server.
