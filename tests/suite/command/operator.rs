@@ -144,6 +144,14 @@ fn bash_zsh_and_fish_complete_commands_fields_and_ledgers() {
         assert!(found[1].contains(&"--resource-id".to_owned()), "{shell}: {found:?}");
         assert_eq!(found[2..], [["payments"], ["action,decision"], ["Europe/Berlin"]], "{shell}");
     }
+    // The name of a ledger is whoever's who may write to the database. It is neither run nor obeyed.
+    for (number, name) in ["$(touch made)", "a;touch made", "a\u{1b}[2J"].into_iter().enumerate() {
+        let db = directory.path().join(format!("hostile{number}.db")).display().to_string();
+        let mut migrate = super::command(&db);
+        let made = migrate.args(["migrate", &format!("--ledger={name}")]).status().unwrap();
+        assert!(made.success(), "{name:?}");
+        assert_eq!(completed("bash", &db, bash)[2], [""; 0], "{name:?}");
+    }
     for shell in ["elvish", "powershell"] {
         assert!(answer("", &format!("completions {shell}")).contains("TRACING_AUDIT_COMPLETE"), "{shell}");
     }

@@ -78,7 +78,14 @@ struct OnlyDatabase {
     database: Database,
 }
 
-/// The ledgers of the database that is named before the cursor, or by the environment. None if it cannot be read at once.
+/// Whether a shell takes the name as it stands. bash inserts what it completes without quotation marks, and runs a `$(..)` in it.
+fn is_plain(name: &str) -> bool {
+    let is_harmless = |c: char| c.is_alphanumeric() || "_-.:/@+".contains(c);
+    name.starts_with(char::is_alphanumeric) && name.chars().all(is_harmless)
+}
+
+/// The ledgers of the database that is named before the cursor, or by the environment. None if it cannot be read at once, and none
+/// whose name a shell would not take as it stands: whoever may write to the database chooses it.
 fn ledgers(current: &OsStr) -> Vec<CompletionCandidate> {
     let mut words = std::env::args_os();
     let mut given = vec![std::ffi::OsString::from("tracing-audit")];
@@ -98,5 +105,5 @@ fn ledgers(current: &OsStr) -> Vec<CompletionCandidate> {
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(2), database.open()).await });
     let Ok(Ok(logs)) = opened else { return Vec::new() };
     let names: Vec<_> = logs.iter().flat_map(|log| &log.ledgers).map(|ledger| ledger.name.as_str()).collect();
-    continued(current, names.into_iter())
+    continued(current, names.into_iter().filter(|name| is_plain(name)))
 }
