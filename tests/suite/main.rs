@@ -18,7 +18,8 @@
 //! | costs nothing when off | `emit::wiring` (a healthy flush shows nothing); the figure is `benches/emit.rs` |
 //! | any question has the answer of a plain scan | `contract::questions`, `contract::reading` |
 //! | order is provable | `survive::processes`, `contract::reading`, `postgres::operation` |
-//! | a change shows | `contract::evidence`, `contract::large_ledger`, `survive::ledger`, `command::verify` (a second program agrees) |
+//! | answers say what they cover | `contract::covering`, `command::coverage`, `sqlite::pages` |
+//! | tampering shows | `contract::evidence`, `contract::large_ledger`, `survive::ledger`, `command::verify` (a second program agrees) |
 //!
 //! Tests run in the threads of one process. A test that installs a global subscriber, mounts a file system, forks or
 //! measures memory runs its body in a process of its own, `support::in_own_process`; a test that keeps the whole
