@@ -123,7 +123,7 @@
 //! | saved questions | CloudTrail Lake, tctl | no; aliases of the shell |
 //! | verify | `journalctl --verify`, `aws cloudtrail validate-logs` | `verify` against a checkpoint kept elsewhere; `check` without one; `compare` with an earlier export |
 //! | hash a known secret to look for it | Vault `sys/audit-hash` | names are hashed by themselves: `--agent NAME` |
-//! | exit code "nothing found" on request | grep, ausearch | `get`: 1; otherwise count the lines |
+//! | exit code "nothing found" on request | grep, ausearch | `query --fail-if-none`: 1, as `get` |
 //! | man page for each subcommand, EXAMPLES, ENVIRONMENT; completion of values | all of them | `man`, `completions` |
 //! | read a copy on a read-only medium | `ausearch -if`, `journalctl --file`, lnav | yes; also an exported file: `--db FILE.jsonl.gz` |
 //! | who read the log, and no answer if that cannot be recorded | | `--as`, `reads` |

@@ -8,7 +8,7 @@ use tracing_audit::AuditError;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  success, also if nothing matches
-  1  no entry has the given id; check, compare or verify has found something
+  1  no entry has the given id, or none is shown with --fail-if-none; check, compare or verify has found something
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log; an exported file is not whole, or not as its manifest says
   4  the output, or the state of verify, cannot be written; if verify has found something too, 1
@@ -21,7 +21,7 @@ with 5 if the whole answer may lack entries, and all others end with 0.";
 
 /// A failure that ends the command.
 pub(crate) enum Failure {
-    /// No entry has the id that was asked for.
+    /// No entry has the id that was asked for, or is an answer where there must be one.
     NotFound(String),
     /// The command line is not valid.
     Usage(String),

@@ -80,6 +80,21 @@ fn an_empty_answer_says_which_part_of_the_question_finds_nothing() {
         }
     }
     assert_eq!(beside(&fresh.db, "query --action a").0["nothing"], "the ledger main has no entry");
+    // On request that is a failure.
+    for (arguments, code) in [
+        ("--action nothing", 1),
+        ("--action nothing --format csv", 1),
+        ("--from-seq 41 -o table", 1),
+        ("--action a1", 0),
+        ("--action a1 --format csv --limit 1", 0),
+    ] {
+        let (_, found, _, stderr) = beside(db, &format!("query --fail-if-none {arguments}"));
+        assert_eq!(
+            (found, stderr.contains("there is no such entry")),
+            (Some(code), code == 1),
+            "{arguments}: {stderr}"
+        );
+    }
     for arguments in ["query", "query --limit 1", "query --action a1"] {
         assert!(beside(db, arguments).0["nothing"].is_null(), "{arguments}");
     }

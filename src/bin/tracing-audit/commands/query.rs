@@ -40,6 +40,9 @@ pub(crate) struct Query {
     /// were made from.
     #[arg(long, value_name = "COLUMN")]
     columns: Vec<String>,
+    /// End with exit code 1 if there is no entry to show, for scripts.
+    #[arg(long)]
+    fail_if_none: bool,
     #[command(flatten)]
     conditions: Conditions,
 }
@@ -141,7 +144,11 @@ impl Query {
         // Behind a cursor there is nothing because all was shown.
         let is_asked = count == 0 && self.cursor.is_none();
         let nothing = if is_asked { why_nothing(logs, &self.conditions).await? } else { None };
-        covered.because(nothing).tell(table)
+        covered.because(nothing).tell(table)?;
+        if count == 0 && self.fail_if_none {
+            return Err(Failure::NotFound("there is no such entry".to_owned()));
+        }
+        Ok(())
     }
 
     /// What an answer covers that has shown this many entries, and has ended here for its limit.
