@@ -59,11 +59,61 @@ fn a_follower_says_that_the_server_is_gone_and_goes_on_when_it_is_back() {
     let mut entries = pin!(reader.follow(0));
     let first = block_on(entries.next()).unwrap().unwrap();
     assert_eq!((first.seq, &*first.entry.action), (0, "before"));
+    #[cfg(feature = "cli")]
+    let mut tail = Tail::start(&url);
     server.command("INT");
     let error = block_on(entries.next()).unwrap().unwrap_err();
     assert!(error.is_store(), "{error}");
+    #[cfg(feature = "cli")]
+    tail.says_why();
     server.command("start");
     write("after");
     let next = block_on(entries.filter_map(async |found| found.ok()).boxed_local().next()).unwrap();
     assert_eq!((next.seq, &*next.entry.action), (1, "after"));
+    #[cfg(feature = "cli")]
+    tail.goes_on();
+}
+
+/// The command that follows, and the files that it writes.
+#[cfg(feature = "cli")]
+struct Tail {
+    directory: tempfile::TempDir,
+    process: std::process::Child,
+}
+
+#[cfg(feature = "cli")]
+impl Tail {
+    /// Starts it, and waits until it has shown the first entry.
+    fn start(url: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| std::fs::File::create(directory.path().join(name)).unwrap();
+        let mut command = crate::command::command(url);
+        command.args(["tail", "-f", "--from-seq", "0"]).stdout(file("out")).stderr(file("told"));
+        let process = command.spawn().unwrap();
+        let tail = Self { directory, process };
+        support::wait_until("the command has shown the first entry", || tail.seqs() == [0]);
+        tail
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.path().join(name)).unwrap()
+    }
+
+    /// The entries that it has shown in whole lines.
+    fn seqs(&self) -> Vec<u64> {
+        let shown = self.read("out");
+        crate::command::seqs(shown.rsplit_once('\n').map_or("", |(lines, _)| lines))
+    }
+
+    fn says_why(&self) {
+        support::wait_until("the command says why it waits", || self.read("told").ends_with('\n'));
+        let told = self.read("told");
+        assert!(told.starts_with("tracing-audit: ") && !told.contains("panicked"), "{told}");
+    }
+
+    fn goes_on(&mut self) {
+        support::wait_until("the command goes on", || self.seqs() == [0, 1]);
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
 }
