@@ -87,10 +87,11 @@ impl Failure {
 }
 
 /// What the library tells programmers to do, and what an operator does instead.
-const REMEDIES: [(&str, &str); 3] = [
+const REMEDIES: [(&str, &str); 4] = [
     ("run what Store::migrations gives, or open with Migrate::Auto", "run `tracing-audit migrate`"),
     ("open a log with this version, or run what Store::migrations gives", "run `tracing-audit migrate`"),
     ("open a log first", "run `tracing-audit migrate`"),
+    ("the names of ledger and target must not be empty", "the name of a ledger must not be empty"),
 ];
 
 fn for_operators(message: String) -> String {

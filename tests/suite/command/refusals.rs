@@ -56,6 +56,13 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
         "this file has the ledger \"main\", and a SQLite file has one ledger",
     );
     assert_eq!(answer(db, "migrate --ledger main"), "");
+    let new = directory.join("none.db").display().to_string();
+    fails(
+        &new,
+        "migrate --ledger ''",
+        2,
+        "tracing-audit: the name of a ledger must not be empty, nor contain NUL",
+    );
     for command in ["query", "query --format csv", "tail -f", "stats", "export", "quarantine retry"] {
         fails(db, &[command, " --ledger mian"].concat(), 2, "there is no ledger \"mian\"; choose from main");
     }
