@@ -135,6 +135,13 @@ fn a_file_that_is_not_as_it_was_made_is_told_of_and_not_answered_from() {
         code == 0 && stderr.contains("not in the file") && stderr.contains("--decision deny"),
         "{stderr}"
     );
+    // What was not asked for is not missing.
+    for (file, code, findings) in [("denied.jsonl", 0, 0), ("some.jsonl", 1, 1)] {
+        let Output { status, stdout, stderr } = run(&path(file), "check");
+        let told = String::from_utf8([stdout, stderr].concat()).unwrap();
+        let says = format!("\"findings\":{findings}");
+        assert!(status.code() == Some(code) && told.contains(&says), "{file}: {told}");
+    }
 
     // What an exported file cannot do.
     let copy = path("copy.jsonl");

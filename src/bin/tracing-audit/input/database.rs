@@ -133,7 +133,7 @@ impl Database {
             None => Ok(()),
             Some(db) => Err(Failure::Usage(format!(
                 "{db} is an exported file, which has entries that do not become more, and nothing else: give a database, \
-                 or use query, get, stats, tail, export or ledgers"
+                 or use query, get, stats, tail, export, ledgers, check or compare"
             ))),
         }
     }
