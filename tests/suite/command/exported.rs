@@ -143,6 +143,31 @@ fn a_file_that_is_not_as_it_was_made_is_told_of_and_not_answered_from() {
         assert!(status.code() == Some(code) && told.contains(&says), "{file}: {told}");
     }
 
+    // Nor what a copy was not asked for.
+    answer(&db, &format!("tail --decision deny -o {}", path("denied.copy")));
+    answer(&db, &format!("tail -n 3 -o {}", path("last.copy")));
+    for (file, why) in [("denied.copy", "--decision deny"), ("last.copy", "tail -n 3")] {
+        let (code, stderr, _) = told(&path(file), "query");
+        assert!(code == 0 && stderr.contains("not in the file") && stderr.contains(why), "{file}: {stderr}");
+    }
+    answer(&db, &format!("tail -o {}", path("whole.copy")));
+    fs::write(path("whole.copy"), removed.join("\n") + "\n").unwrap();
+    // A file of everything lacks what the log lacked.
+    let gap = path("gap.jsonl");
+    fixture.run("DELETE FROM tracing_audit_entries WHERE seq = 4");
+    assert_eq!(run(&db, &format!("export --manifest -o {gap}")).status.code(), Some(5));
+    for file in [&gap, &path("whole.copy")] {
+        for question in ["query", "stats --by action"] {
+            let (code, stderr, _) = told(file, question);
+            assert!(
+                code == 5
+                    && stderr.contains("1 missing (seq 4)")
+                    && stderr.contains("everything was asked for"),
+                "{file}, {question}: {code} {stderr}"
+            );
+        }
+    }
+
     // What an exported file cannot do.
     let copy = path("copy.jsonl");
     fs::write(&copy, &whole).unwrap();

@@ -17,12 +17,12 @@ use super::{
     differences::{Finding, Report},
     export::{Export, Kind},
     manifest::{Manifest, Plan},
-    position::{load_source, source_of},
+    position::load_source,
     tail::Tail,
 };
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Log, read_small_or_pipe},
+    input::{Conditions, Database, Log, read_small_or_pipe, source_of},
     output::{Format, Hashing, hex, with_path, with_suffix},
 };
 

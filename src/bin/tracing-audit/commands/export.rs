@@ -17,11 +17,10 @@ use tracing_audit::{
 use super::{
     covered::{of_export, verdict_of_export},
     manifest::{Manifest, Part, Plan},
-    position::source_of,
 };
 use crate::{
     failure::Failure,
-    input::{Conditions, CsvOptions, Database, Log, read_small},
+    input::{Conditions, CsvOptions, Database, Log, read_small, source_of},
     output::{
         self, GzipIf, Hashing, NewFile, Progress, Resumed, Stdout, at_end_of_links, hex, is_stream,
         refuse_all_but_files, refuse_of_others, replace, save_json, with_path, with_suffix,

@@ -12,8 +12,8 @@ use tracing_audit::{AuditReader, SequencedEntry};
 use super::manifest::options;
 use crate::{
     failure::Failure,
-    input::{Conditions, Place, Range, entry_at, read_small},
-    output::{FilePlace, NewFile, at_end_of_links, refuse_of_others, with_path, with_suffix},
+    input::{Conditions, Place, Range, entry_at, read_small, source_of},
+    output::{FilePlace, NewFile, refuse_of_others, with_path},
 };
 
 /// What was asked when a copy or a state began.
@@ -112,11 +112,6 @@ impl State {
         file.write_all(&serde_json::to_vec(self).map_err(io::Error::from)?)?;
         Ok(file.finish()?)
     }
-}
-
-/// The file beside a copy that says of what it is one.
-pub(crate) fn source_of(copy: &Path) -> PathBuf {
-    with_suffix(&at_end_of_links(copy), ".source.json")
 }
 
 /// What a copy is one of, by the file beside it.

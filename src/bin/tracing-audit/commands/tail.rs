@@ -15,11 +15,11 @@ use tracing_audit::{
 
 use super::{
     covered::Covered,
-    position::{Known, Question, State, source_of},
+    position::{Known, Question, State},
 };
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Place, entry_at, one_of},
+    input::{Conditions, Database, Place, entry_at, one_of, source_of},
     output::{
         self, Entries, FilePlace, Format, Lines, Stdout, Unfinished, is_stream, refuse_of_others, save_json,
         stdout_place, with_path,

@@ -58,7 +58,7 @@ pub(crate) struct Log {
     pub(crate) name: String,
     /// `None` for an exported file.
     pub(crate) store: Option<Store>,
-    /// Whether it is an exported file whose manifest tells why it has a part of the entries only.
+    /// Whether it is an exported file that was not asked for all entries, as its manifest or the file beside a copy says.
     pub(crate) is_part: bool,
     pub(crate) reader: AuditReader,
     pub(crate) ledgers: Vec<Ledger>,

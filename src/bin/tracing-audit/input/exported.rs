@@ -10,17 +10,17 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tracing_audit::{
     AuditReader,
     export::{ExportedLedger, OpenedExport},
 };
 
-use super::small::read_small_or_pipe;
+use super::small::{read_small, read_small_or_pipe};
 use crate::{
     failure::Failure,
-    output::{TemporaryDirectory, hex, is_stream, remark, with_suffix},
+    output::{TemporaryDirectory, at_end_of_links, hex, is_stream, remark, with_suffix},
 };
 
 /// The first bytes of a file that is compressed with gzip.
@@ -35,8 +35,33 @@ struct Manifest {
     rows: u64,
     sha256: String,
     bytes: u64,
+}
+
+/// The question that a file answers: its manifest says it, or the file beside a copy.
+#[derive(Deserialize)]
+struct Asked {
+    /// The options of the command.
     #[serde(default)]
-    query: Value,
+    query: Vec<String>,
+    /// The conditions. Manifests of earlier versions do not have them.
+    asked: Option<Map<String, Value>>,
+    /// The options of time, which the file beside a copy has apart.
+    #[serde(default)]
+    times: Vec<String>,
+}
+
+impl Asked {
+    /// Whether entries of a ledger were not asked for, so that numbers without an entry say nothing.
+    fn leaves_out(&self) -> bool {
+        let has_conditions = |asked: &Map<String, Value>| asked.keys().any(|key| key != "ledger");
+        let begins_late = self.query.iter().any(|word| word.starts_with("-n") || word.starts_with("--lines"));
+        self.asked.as_ref().is_none_or(has_conditions) || !self.times.is_empty() || begins_late
+    }
+}
+
+/// The file beside a copy that `tail -o` made.
+pub(crate) fn source_of(path: &Path) -> PathBuf {
+    with_suffix(&at_end_of_links(path), ".source.json")
 }
 
 /// Whether the name of a database is that of an exported file: by its end or its first byte, or because it is a pipe.
@@ -64,7 +89,7 @@ pub(crate) fn manifest_beside(path: &Path) -> PathBuf {
 }
 
 /// Opens the file and checks it against its manifest, if it has one. Its entries are in this directory while it is open.
-/// Also returns whether there is a manifest, which tells why entries are not in the file.
+/// Also returns whether entries are not in the file because they were not asked for.
 pub(crate) async fn open(
     path: &Path,
     manifest: Option<&Path>,
@@ -74,15 +99,16 @@ pub(crate) async fn open(
         Failure::Lost(format!("cannot read {}: {error}", path.display()))
     };
     let beside = manifest_beside(path);
-    let said: Option<(&Path, Manifest)> = match manifest {
+    let said: Option<(&Path, Manifest, Asked)> = match manifest {
         None if is_stream(path) || !beside.exists() => None,
         given => {
             let path = given.unwrap_or(&beside);
             let bytes = read_small_or_pipe(path).map_err(|error| unread(path, &error))?;
-            let said = serde_json::from_slice(&bytes).map_err(|error| {
+            let unknown = |error| {
                 Failure::Lost(format!("{} is no manifest of an exported file: {error}", path.display()))
-            })?;
-            Some((path, said))
+            };
+            let said = serde_json::from_slice(&bytes).map_err(unknown)?;
+            Some((path, said, serde_json::from_slice(&bytes).map_err(unknown)?))
         }
     };
     let file = File::open(path).map_err(|error| unread(path, &error))?;
@@ -101,11 +127,31 @@ pub(crate) async fn open(
     // What is left after the end of a compressed stream is part of the file too.
     io::copy(&mut bytes, &mut io::sink()).map_err(|error| unread(path, &error))?;
     let entries = ledgers.iter().map(|ledger| ledger.entries).sum();
-    if let Some((manifest, said)) = &said {
+    if let Some((manifest, said, _)) = &said {
         said.check(entries, &sum, (path, manifest))?;
     }
-    tell_missing(path, &ledgers, said.as_ref().map(|(_, said)| &said.query));
-    Ok((ledgers, said.is_some()))
+    let asked = match said {
+        Some((_, _, asked)) => Some(asked),
+        None => of_copy(path)?,
+    };
+    tell_missing(path, &ledgers, asked.as_ref());
+    Ok((ledgers, asked.is_some_and(|asked| asked.leaves_out())))
+}
+
+/// What a copy was asked for, if this is one.
+fn of_copy(path: &Path) -> Result<Option<Asked>, Failure> {
+    let source = source_of(path);
+    if is_stream(path) {
+        return Ok(None);
+    }
+    let asked = match read_small(&source) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => Err(error),
+    };
+    asked.map(Some).map_err(|error| {
+        Failure::Lost(format!("{} does not say of what the file is a copy: {error}", source.display()))
+    })
 }
 
 impl Manifest {
@@ -132,7 +178,7 @@ impl Manifest {
 }
 
 /// Tells which entries of its ledgers the file does not have.
-fn tell_missing(path: &Path, ledgers: &[ExportedLedger], query: Option<&Value>) {
+fn tell_missing(path: &Path, ledgers: &[ExportedLedger], asked: Option<&Asked>) {
     for ledger in ledgers {
         let missing = ledger.first_seq + ledger.missing;
         if missing == 0 {
@@ -144,12 +190,11 @@ fn tell_missing(path: &Path, ledgers: &[ExportedLedger], query: Option<&Value>) 
             }
             _ => String::new(),
         };
-        let why = match query {
-            Some(Value::Array(words)) => {
-                let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
-                format!("it was exported with: {}", words.join(" "))
+        let why = match asked {
+            Some(asked) if asked.leaves_out() => format!("it was exported with: {}", asked.query.join(" ")),
+            Some(_) => {
+                "everything was asked for: the log did not have them, or lines were removed".to_owned()
             }
-            Some(query) => format!("it was exported with: {query}"),
             None => {
                 "it was exported with conditions, or lines were removed; no manifest tells which".to_owned()
             }

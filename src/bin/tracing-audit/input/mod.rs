@@ -30,6 +30,7 @@ pub(crate) use conditions::{Conditions, one_of};
 pub(crate) use csv_options::CsvOptions;
 pub(crate) use cursor::Cursor;
 pub(crate) use database::{Database, Log, Source, end_log, sources};
+pub(crate) use exported::source_of;
 pub(crate) use fields::{columns, counted_by, indexed, listed, was_indexed};
 pub(crate) use period::{Period, Range};
 pub(crate) use place::{Place, entry_at};
