@@ -32,6 +32,8 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
         ("index add risk_score", "0.8 or more"),
         ("index drop colour", "there is no field \"colour\""),
         ("query --columns seq,agnet", "did you mean agent?"),
+        ("query --columns seq,time,ts", "\"ts\" is a column that is there already"),
+        ("query --columns metadata.a --columns seq,metadata.a", "\"metadata.a\" is a column that"),
         ("query --columns seq,metadata.\"a.b", "a quotation mark is missing"),
         ("export --format csv --columns seq,comitted_at", "did you mean committed_at?"),
         ("tail --format csv --columns seq", "unexpected argument"),

@@ -77,7 +77,7 @@ pub(crate) fn was_indexed(name: &str) -> Result<IndexOn, Failure> {
     }
 }
 
-/// The columns of a table that these lists name.
+/// The columns of a table that these lists name, each once: they are the keys of a JSON object too.
 pub(crate) fn columns(lists: &[String]) -> Result<Vec<output::Field>, Failure> {
     let column = |name| {
         if let Some(column) = output::Field::named(name) {
@@ -89,7 +89,17 @@ pub(crate) fn columns(lists: &[String]) -> Result<Vec<output::Field>, Failure> {
             Err(fault) => Err(refused(name, fault, "", output::Field::names())),
         }
     };
-    lists.iter().flat_map(|list| listed(list)).map(column).collect()
+    let mut found = Vec::new();
+    for name in lists.iter().flat_map(|list| listed(list)) {
+        let column = column(name)?;
+        if found.contains(&column) {
+            return Err(Failure::Usage(format!(
+                "{name:?} is a column that is there already: name each once"
+            )));
+        }
+        found.push(column);
+    }
+    Ok(found)
 }
 
 /// The parts of a list between its commas. A comma in quotation marks is part of a key: `metadata."a,b"`.
