@@ -100,6 +100,12 @@ fn an_output_that_exists_keeps_its_mode_and_its_other_names() {
     for name in outputs {
         assert_eq!(mode(at(name)), 0o640, "{name}");
     }
+    // A manifest describes the file beside it, or none is there.
+    for options in ["export -o", "export --resume -o", "export --decision deny -o"] {
+        let refused = run(&fixture.db, &format!("{options} {}", at("all.jsonl").display()));
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(2) && told.contains("add --manifest, remove it"), "{told}");
+    }
     for name in ["all.jsonl", "tail.jsonl", "twice", "again"] {
         assert_eq!(seqs(&fs::read_to_string(at(name)).unwrap()).len(), 13, "{name}");
     }

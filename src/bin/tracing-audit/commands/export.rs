@@ -168,8 +168,15 @@ impl Export {
         }
         // Before anything is read, which may take hours.
         refuse_of_others(path)?;
+        let manifest = with_suffix(path, ".manifest.json");
         if self.manifest {
-            refuse_of_others(&with_suffix(path, ".manifest.json"))?;
+            refuse_of_others(&manifest)?;
+        } else if manifest.exists() {
+            return Err(Failure::Usage(format!(
+                "{} describes the file that is there now, and would not describe the new one: add --manifest, remove it, or \
+                 name another file",
+                manifest.display()
+            )));
         }
         let source = source_of(path);
         if source.exists() {
