@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tracing_audit::{AuditEntry, AuditLog, Decision, Health, SequencedEntry};
+use tracing_audit::{
+    AuditEntry, AuditLog, Decision, Health, SequencedEntry,
+    evidence::{FindingKind, Verification},
+};
 
 use super::{log, log_with};
 use crate::support::{self, Fixture, assert_balanced, commit, entry, settle, wait_until};
@@ -189,6 +192,33 @@ fn an_end_of_the_ledger_changed_under_a_running_log_is_told_and_no_number_is_giv
         assert_eq!((fixture.log.health(), fixture.log.stats().gaps), (Health::Healthy, 1));
         assert_balanced(&fixture.log.stats());
     }
+}
+
+#[test]
+fn a_row_that_somebody_has_put_behind_the_end_holds_up_nothing_and_is_named() {
+    let fixture = log();
+    (0..3).for_each(|number| assert_eq!(commit(&fixture.log, denied("a")), number));
+    let columns = "ts, workspace_id, action, resource, decision, metadata";
+    let (ledger, id) = if is_postgres(&fixture) { ("ledger, ", "gen_random_uuid()") } else { ("", "randomblob(16)") };
+    fixture.run(&format!(
+        "INSERT INTO tracing_audit_entries ({ledger}seq, id, {columns})
+             SELECT {ledger}3, {id}, {columns} FROM tracing_audit_entries WHERE seq = 2"
+    ));
+    assert_eq!(commit(&fixture.log, denied("after")), 5);
+    assert_eq!((fixture.log.health(), fixture.log.stats().quarantined), (Health::Healthy, 0));
+    let found = fixture.entries();
+    assert_eq!((gaps(&found), found.len()), (vec![(4, 0)], 6));
+    let reader = fixture.log.reader();
+    let mut named = Vec::new();
+    reader.blocking().check(|found| named.extend(found.range)).unwrap();
+    assert!(named.iter().any(|range| (range.from_seq..range.before_seq).contains(&3)), "{named:?}");
+    wait_until("the tree has caught up", || {
+        let status = reader.blocking().ledger_status().unwrap();
+        status.tree_size == status.next_seq
+    });
+    let verified = reader.blocking().verify(Verification::of_itself()).unwrap();
+    let named = verified.findings().iter().any(|found| (found.kind, found.from) == (FindingKind::Added, 3));
+    assert!(named, "{:?}", verified.findings());
 }
 
 #[test]
