@@ -29,7 +29,7 @@ CREATE INDEX tracing_audit_entries_session ON tracing_audit_entries (ledger, ses
 CREATE INDEX tracing_audit_entries_refused ON tracing_audit_entries (ledger, decision, seq, workspace_id)
     WHERE decision IN ('Deny', 'Mask');
 CREATE INDEX tracing_audit_entries_risky ON tracing_audit_entries (ledger, seq, workspace_id)
-    WHERE risk_score >= 0.8;
+    WHERE risk_score >= 0.8::double precision;
 CREATE INDEX tracing_audit_entries_problems ON tracing_audit_entries (ledger, seq, workspace_id)
     WHERE problems IS NOT NULL;
 CREATE INDEX tracing_audit_entries_gaps ON tracing_audit_entries (ledger, seq) WHERE action = 'audit.gap';

@@ -18,6 +18,23 @@
 //! services open with [`Migrate::Check`](crate::migrate::Migrate::Check). For a password that changes, or a cloud's
 //! token, see `PostgresStore::password`: it is requested for each connection.
 //!
+//! # Names on a server that others share
+//!
+//! The schema of the tables is the one that [`PostgresStore::schema`](crate::PostgresStore::schema) names, else the first in
+//! the role's `search_path` that has them. It is looked for once. From then on each statement names it, and runs with a
+//! `search_path` of `pg_catalog` alone, which ends with the transaction: schemas, temporary tables, functions, operators and
+//! types of others do nothing, behind a pooler neither. A schema that has the role's name, and that `search_path` puts first,
+//! counts only if it belongs to the role, to a superuser or to the owner of the database. Whoever may create tables in the
+//! schema of the log can make some before the first log does: name a schema that belongs to the owner of the log, or
+//! `REVOKE CREATE ON SCHEMA public FROM PUBLIC` on PostgreSQL 14.
+//!
+//! Functions of triggers are the exception. Where there are triggers on the tables, which only their owner can create, the
+//! role's `search_path` comes after `pg_catalog` in the transactions of a writer, so that the functions find what they name.
+//!
+//! Each transaction of a writer and of a reader compares the tables with those that the process found first: a table that was
+//! put in the place of another one, or that has another owner, is an error of the store, and nothing is confirmed in it. When
+//! the table is put back, the log goes on. After a restore, start the process anew.
+//!
 //! # Poolers
 //!
 //! A log keeps one connection for writing, so a pooler in front of it saves little. A pooler in session mode makes no

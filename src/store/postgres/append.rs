@@ -55,6 +55,7 @@ impl Appender for PostgresAppender {
                     self.statements.begin(&mut self.connection).await.map_err(append_error)?;
                 let position = self.statements.hold.position(&mut transaction, &self.ledger, writer).await;
                 let position = position.map_err(append_error)?;
+                self.guard.look(&mut transaction).await?;
                 transaction.commit().await.map_err(append_error)?;
                 Ok::<_, AppendError>(position)
             };
@@ -88,6 +89,7 @@ impl Appender for PostgresAppender {
                 let writers = &self.statements.hold.writers;
                 let found = writers.writers(&mut transaction, &self.ledger, call).await;
                 let found = found.map_err(append_error)?;
+                self.guard.look(&mut transaction).await?;
                 transaction.commit().await.map_err(append_error)?;
                 Ok::<_, AppendError>(found)
             };
@@ -110,8 +112,8 @@ impl Appender for PostgresAppender {
 
     fn catch_up(&mut self) -> BoxFuture<'_, Result<(), AuditError>> {
         Box::pin(async move {
-            let Self { connection, statements, keeper, ledger, .. } = self;
-            match in_time(catch_up(connection, statements, keeper, ledger)).await? {
+            let Self { connection, statements, guard, keeper, ledger } = self;
+            match in_time(catch_up(connection, statements, guard, keeper, ledger)).await? {
                 Ok(()) => Ok(()),
                 Err(Failed::Append(failed)) => Err(failed.error),
                 Err(Failed::Tree(why)) => {
@@ -231,6 +233,7 @@ async fn try_append(
 async fn catch_up(
     connection: &mut PgConnection,
     statements: &Statements,
+    guard: &mut Guard,
     keeper: &mut Keeper,
     ledger: &str,
 ) -> Result<(), Failed> {
@@ -244,6 +247,9 @@ async fn catch_up(
     if let Some(step) = &mut step {
         let head = tables.head(true).await?;
         is_taken = step.take(&mut tables, head).await?;
+    }
+    if is_taken {
+        guard.look(&mut transaction).await?;
     }
     // Dropping the transaction would hold the ledger until the connection is used again.
     let ended = if is_taken { transaction.commit().await } else { transaction.rollback().await };

@@ -82,18 +82,18 @@ impl Reads for Postgres {
         span: Span,
         size: u32,
     ) -> BoxFuture<'a, Result<Found, AuditError>> {
-        Box::pin(read::page(self, query, span, size))
+        Box::pin(async move { read::page(&self.found().await?, query, span, size).await })
     }
 
     fn seqs_in_time<'a>(
         &'a self,
         query: &'a AuditQuery,
     ) -> BoxFuture<'a, Result<Option<(u64, u64)>, AuditError>> {
-        Box::pin(read::seqs_in_time(self, query))
+        Box::pin(async move { read::seqs_in_time(&self.found().await?, query).await })
     }
 
     fn count<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<u64, AuditError>> {
-        Box::pin(read::count(self, query))
+        Box::pin(async move { read::count(&self.found().await?, query).await })
     }
 
     fn count_by<'a>(
@@ -101,7 +101,7 @@ impl Reads for Postgres {
         query: &'a AuditQuery,
         by: &'a [CountBy],
     ) -> BoxFuture<'a, Result<Groups, AuditError>> {
-        Box::pin(counts::count_by(self, query, by))
+        Box::pin(async move { counts::count_by(&self.found().await?, query, by).await })
     }
 
     fn with_ids(
@@ -110,15 +110,15 @@ impl Reads for Postgres {
         last: Uuid,
         most: u32,
     ) -> BoxFuture<'_, Result<Vec<LedgerRow>, AuditError>> {
-        Box::pin(read::with_ids(self, first, last, most))
+        Box::pin(async move { read::with_ids(&self.found().await?, first, last, most).await })
     }
 
     fn heads<'a>(&'a self, ledger: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Head>, AuditError>> {
-        Box::pin(read::heads(self, ledger))
+        Box::pin(async move { read::heads(&self.found().await?, ledger).await })
     }
 
     fn record<'a>(&'a self, read: &'a RecordedReadRow) -> BoxFuture<'a, Result<(), AuditError>> {
-        Box::pin(recorded_reads::record(self, read))
+        Box::pin(async move { recorded_reads::record(&self.found().await?, read).await })
     }
 
     fn recorded<'a>(
@@ -126,7 +126,7 @@ impl Reads for Postgres {
         query: &'a AuditQuery,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<RecordedReadRow>, AuditError>> {
-        Box::pin(recorded_reads::rows(self, query, limit))
+        Box::pin(async move { recorded_reads::rows(&self.found().await?, query, limit).await })
     }
 
     fn quarantined(&self) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
@@ -134,7 +134,7 @@ impl Reads for Postgres {
     }
 
     fn is_served<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<bool, AuditError>> {
-        Box::pin(plan::is_served(self, query))
+        Box::pin(async move { plan::is_served(&self.found().await?, query).await })
     }
 }
 
@@ -152,17 +152,17 @@ impl Indexes for Postgres {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Index>, AuditError>> {
-        Box::pin(indexes::list(self))
+        Box::pin(async move { indexes::list(&self.found().await?).await })
     }
 }
 
 impl Evidence for Postgres {
     fn ledgers(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
-        Box::pin(evidence::ledgers(self))
+        Box::pin(async move { evidence::ledgers(&self.found().await?).await })
     }
 
     fn head<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<StoredHead, AuditError>> {
-        Box::pin(evidence::head(self, ledger))
+        Box::pin(async move { evidence::head(&self.found().await?, ledger).await })
     }
 
     fn leaves<'a>(
@@ -170,7 +170,7 @@ impl Evidence for Postgres {
         ledger: &'a str,
         range: Range<i64>,
     ) -> BoxFuture<'a, Result<StoredLeaves, AuditError>> {
-        Box::pin(evidence::leaves(self, ledger, range))
+        Box::pin(async move { evidence::leaves(&self.found().await?, ledger, range).await })
     }
 
     fn batches<'a>(
@@ -178,7 +178,7 @@ impl Evidence for Postgres {
         ledger: &'a str,
         range: Range<i64>,
     ) -> BoxFuture<'a, Result<Vec<StoredBatch>, AuditError>> {
-        Box::pin(evidence::batches(self, ledger, range))
+        Box::pin(async move { evidence::batches(&self.found().await?, ledger, range).await })
     }
 
     fn nodes<'a>(
@@ -187,7 +187,7 @@ impl Evidence for Postgres {
         level: u8,
         range: Range<i64>,
     ) -> BoxFuture<'a, Result<Vec<(i64, Option<Hash>)>, AuditError>> {
-        Box::pin(evidence::nodes(self, ledger, level, range))
+        Box::pin(async move { evidence::nodes(&self.found().await?, ledger, level, range).await })
     }
 
     fn foreign_nodes<'a>(
@@ -196,7 +196,7 @@ impl Evidence for Postgres {
         size: i64,
         most: u32,
     ) -> BoxFuture<'a, Result<Vec<(i64, i64)>, AuditError>> {
-        Box::pin(evidence::foreign_nodes(self, ledger, size, most))
+        Box::pin(async move { evidence::foreign_nodes(&self.found().await?, ledger, size, most).await })
     }
 
     fn foreign_batches<'a>(
@@ -205,7 +205,7 @@ impl Evidence for Postgres {
         from: i64,
         most: u32,
     ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
-        Box::pin(evidence::foreign_batches(self, ledger, from, most))
+        Box::pin(async move { evidence::foreign_batches(&self.found().await?, ledger, from, most).await })
     }
 
     fn rows<'a>(
@@ -214,7 +214,7 @@ impl Evidence for Postgres {
         range: Range<i64>,
         most: u32,
     ) -> BoxFuture<'a, Result<StoredRows, AuditError>> {
-        Box::pin(evidence::rows(self, ledger, range, most))
+        Box::pin(async move { evidence::rows(&self.found().await?, ledger, range, most).await })
     }
 
     fn beyond<'a>(
@@ -223,11 +223,11 @@ impl Evidence for Postgres {
         from: i64,
         most: u32,
     ) -> BoxFuture<'a, Result<StoredRows, AuditError>> {
-        Box::pin(evidence::beyond(self, ledger, from, most))
+        Box::pin(async move { evidence::beyond(&self.found().await?, ledger, from, most).await })
     }
 
     fn first_from<'a>(&'a self, ledger: &'a str, at: i64) -> BoxFuture<'a, Result<Option<i64>, AuditError>> {
-        Box::pin(evidence::first_from(self, ledger, at))
+        Box::pin(async move { evidence::first_from(&self.found().await?, ledger, at).await })
     }
 
     fn quarantined<'a>(
@@ -236,6 +236,6 @@ impl Evidence for Postgres {
         writer: Uuid,
         positions: (i64, i64),
     ) -> BoxFuture<'a, Result<u64, AuditError>> {
-        Box::pin(evidence::quarantined(self, ledger, writer, positions))
+        Box::pin(async move { evidence::quarantined(&self.found().await?, ledger, writer, positions).await })
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,14 +11,22 @@ use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres as Database, pool::PoolConnection,
 };
 
-use super::error::{is_unreachable, store_error};
+use super::{
+    error::{is_unreachable, store_error},
+    place::{check_begun, own_names},
+    source::Postgres,
+};
 use crate::error::AuditError;
 
 /// Begins a transaction, within which the server looks every second whether its client is still connected, unless its
 /// configuration sets another interval: statements that nobody awaits any more then end. (Not every system lets the
 /// server look.) The setting ends with the transaction, so that the next client of a pooler does not inherit it.
-const BEGIN: &str = "BEGIN; SELECT set_config('client_connection_check_interval', '1s', true)
-                     WHERE current_setting('client_connection_check_interval', true) = '0' AND version() LIKE '%linux%'";
+pub(super) const BEGIN: &str = concat!(
+    "BEGIN; ",
+    own_names!(),
+    "SELECT set_config('client_connection_check_interval', '1s', true)
+     WHERE current_setting('client_connection_check_interval', true) = '0' AND version() LIKE '%linux%'"
+);
 
 /// A connection for reading. Statements that read are within a transaction, for poolers: see [`Sql`](super::sql::Sql).
 ///
@@ -27,24 +36,41 @@ const BEGIN: &str = "BEGIN; SELECT set_config('client_connection_check_interval'
 pub(super) struct Borrowed {
     connection: PoolConnection<Database>,
     in_transaction: bool,
+    begin: Arc<str>,
 }
 
 impl Borrowed {
-    pub(super) async fn from(pool: &PgPool) -> Result<Self, AuditError> {
+    /// One for the reader that calls this.
+    pub(super) async fn of(postgres: &Postgres) -> Result<Self, AuditError> {
+        Self::from(postgres, postgres.readers().await?).await
+    }
+
+    pub(super) async fn from(postgres: &Postgres, pool: &PgPool) -> Result<Self, AuditError> {
+        let begin = postgres.at.as_ref().map_or_else(|| BEGIN.into(), |place| Arc::clone(&place.begin));
+        Self::that_begins(begin, pool).await
+    }
+
+    /// One whose transactions change no setting.
+    pub(super) async fn as_it_is(pool: &PgPool) -> Result<Self, AuditError> {
+        Self::that_begins("BEGIN".into(), pool).await
+    }
+
+    async fn that_begins(begin: Arc<str>, pool: &PgPool) -> Result<Self, AuditError> {
         let connection = acquire(pool).await.map_err(store_error)?;
-        Ok(Self { connection, in_transaction: false })
+        Ok(Self { connection, in_transaction: false, begin })
     }
 
+    /// Begins a transaction, if the tables are those that were found first.
     pub(super) async fn begin(&mut self) -> Result<(), AuditError> {
-        self.in_transaction = true;
-        sqlx::raw_sql(BEGIN).execute(&mut **self).await.map(drop).map_err(store_error)
+        self.begin_with("").await
     }
 
-    /// Begins a transaction with this statement as its first one.
+    /// The same, with this statement as its first one.
     pub(super) async fn begin_with(&mut self, first: &str) -> Result<(), AuditError> {
         self.in_transaction = true;
-        let begin = AssertSqlSafe([BEGIN, ";", first].concat());
-        sqlx::raw_sql(begin).execute(&mut **self).await.map(drop).map_err(store_error)
+        let begin = AssertSqlSafe([&self.begin, ";", first].concat());
+        let begun = sqlx::raw_sql(begin).fetch_all(&mut **self).await.map_err(store_error)?;
+        check_begun(&begun)
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), AuditError> {
@@ -108,12 +134,20 @@ pub(super) async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Databa
     }
 }
 
-/// Does this work within a transaction on one of the pool's connections.
+/// Does this work within a transaction on one of the connections for readers.
 pub(super) async fn within<T>(
-    pool: &PgPool,
+    postgres: &Postgres,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, AuditError>,
 ) -> Result<T, AuditError> {
-    Borrowed::from(pool).await?.within(work).await
+    Borrowed::of(postgres).await?.within(work).await
+}
+
+/// The same where it does not matter whether the tables are those that were found first.
+pub(super) async fn within_whatever<T>(
+    postgres: &Postgres,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, AuditError>,
+) -> Result<T, AuditError> {
+    Borrowed::that_begins(BEGIN.into(), postgres.readers().await?).await?.within(work).await
 }
 
 impl Deref for Borrowed {

@@ -132,8 +132,9 @@ impl ByTime {
         (columns, order): (String, Order),
         blocking: bool,
     ) -> Result<Option<Self>, AuditError> {
+        let postgres = postgres.found_for(blocking).await?;
         let pool = postgres.readers_for(blocking).await?.clone();
-        let mut connection = Borrowed::from(&pool).await?;
+        let mut connection = Borrowed::from(&postgres, &pool).await?;
         let start = async |connection: &mut PgConnection| {
             let Some(indexes) = index_names(&postgres, connection).await? else { return Ok(None) };
             let heads = postgres.statement(
@@ -166,7 +167,7 @@ impl ByTime {
     async fn connection(&mut self) -> Result<&mut Borrowed, AuditError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Borrowed::from(&self.pool).await?,
+            None => Borrowed::from(&self.postgres, &self.pool).await?,
         };
         Ok(self.connection.insert(connection))
     }

@@ -37,7 +37,7 @@ async fn each(
     statement: Statement,
     mut take: impl FnMut(PgRow) -> bool,
 ) -> Result<(), AuditError> {
-    let mut connection = Borrowed::from(postgres.readers().await?).await?;
+    let mut connection = Borrowed::of(postgres).await?;
     connection.begin().await?;
     if has_table(postgres, &mut connection, table).await.map_err(store_error)? {
         let mut rows = statement.fetch(&mut *connection);
@@ -67,7 +67,7 @@ pub(super) async fn head(postgres: &Postgres, ledger: &str) -> Result<StoredHead
         "SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'tree_size'
                         AND NOT attisdropped)",
     );
-    let (tables, has_tree) = within(postgres.readers().await?, async |connection| {
+    let (tables, has_tree) = within(postgres, async |connection| {
         let mut tables = Vec::new();
         for table in [HEADS, ENTRIES, LEAVES, BATCHES] {
             tables.push(has_table(postgres, &mut *connection, table).await.map_err(store_error)?);
@@ -103,7 +103,7 @@ pub(super) async fn head(postgres: &Postgres, ledger: &str) -> Result<StoredHead
     let statement =
         format!("SELECT {head}, {leaves}, {batches} FROM (SELECT 1 WHERE $1::text IS NOT NULL) one {from}");
     let statement = postgres.statement(&statement).query().bind(ledger.to_owned());
-    within(postgres.readers().await?, async |connection| {
+    within(postgres, async |connection| {
         for row in statement.fetch_all(connection).await.map_err(store_error)? {
             found.heads += i64::from(value(&row, 0).unwrap_or(false));
             if found.heads <= 1 {

@@ -5,6 +5,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::{
     error::append_error,
+    place::{NOTHING_REPLACED, replaced},
     rows::{ROW, decode},
     source::Postgres,
     sql::Sql,
@@ -12,7 +13,7 @@ use super::{
 use crate::entry::Row;
 use crate::error::AuditError;
 use crate::store::appender::{not_as_sent, suspicious};
-use crate::store::{Append, AppendError};
+use crate::store::{Append, AppendError, Fault};
 
 /// The tables that an append writes.
 const WRITTEN: [&str; 8] = [
@@ -43,12 +44,14 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(postgres: &Postgres) -> Self {
         let sql = |statement: &str| postgres.statement(statement);
+        let replaced = postgres.at.as_ref().map_or(NOTHING_REPLACED, |place| &place.replaced);
         Self {
             tables: WRITTEN.map(|table| postgres.table(table)).to_vec(),
             // Of the triggers, those for rows that are inserted, deleted or updated, and not the server's own. A rule
             // that only makes a view is reported as the view.
-            look: sql(
-                "WITH ours AS MATERIALIZED (SELECT array_agg(to_regclass(name)::oid) AS oids FROM unnest($1::text[]) name)
+            look: sql(&format!(
+                "WITH ours AS MATERIALIZED (SELECT array_agg(to_regclass(name)::oid) AS oids FROM unnest($1::text[]) name),
+                      changer (what) AS (
                  SELECT format('the trigger %s on %s (DROP TRIGGER %I ON %s)', t.tgname, t.tgrelid::regclass, t.tgname,
                                t.tgrelid::regclass)
                  FROM pg_trigger t, ours
@@ -61,9 +64,9 @@ impl Guard {
                  SELECT format('the %s %s in the place of the audit table',
                                CASE c.relkind WHEN 'v' THEN 'view' WHEN 'f' THEN 'foreign table' ELSE 'relation' END,
                                c.oid::regclass)
-                 FROM pg_class c, ours WHERE c.oid = ANY (oids) AND c.relkind NOT IN ('r', 'p')
-                 ORDER BY 1",
-            ),
+                 FROM pg_class c, ours WHERE c.oid = ANY (oids) AND c.relkind NOT IN ('r', 'p'))
+                 SELECT FALSE, what FROM changer UNION ALL SELECT TRUE, r.replaced FROM ({replaced}) r ORDER BY 1, 2",
+            )),
             rows: sql(&format!(
                 "{ROW} FROM @tracing_audit_entries e WHERE e.ledger = $1 AND e.seq >= $2 ORDER BY e.seq LIMIT $3"
             )),
@@ -79,15 +82,28 @@ impl Guard {
         }
     }
 
-    /// Looks for triggers and rules, and for views in the place of tables. After the rows are inserted, the transaction
-    /// keeps others from adding some.
-    pub(super) async fn look(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        let found: Vec<String> = self.look.scalar().bind(&self.tables).fetch_all(connection).await?;
+    /// Looks for triggers and rules, for views in the place of tables, and for tables that are not those that were found
+    /// first. The transaction holds each table that it has read or written: nobody can change that table any more before the
+    /// transaction ends.
+    pub(super) async fn look(&mut self, connection: &mut PgConnection) -> Result<(), AppendError> {
+        let look = self.look.row::<(bool, String)>().bind(&self.tables).fetch_all(connection).await;
+        let (others, found): (Vec<_>, Vec<_>) =
+            look.map_err(append_error)?.into_iter().partition(|(is_other, _)| *is_other);
+        let [others, found] =
+            [others, found].map(|rows| rows.into_iter().map(|(_, what)| what).collect::<Vec<_>>());
+        if !others.is_empty() {
+            return Err(AppendError { fault: Fault::Store, error: replaced(&others, &found) });
+        }
         if found != self.suspects {
             self.noticed = suspicious(&found).or(self.noticed.take());
             self.suspects = found;
         }
         Ok(())
+    }
+
+    /// Whether triggers, rules or views were found.
+    pub(super) fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
     }
 
     /// The error of a statement that has stored another number of rows than it was given.
@@ -96,14 +112,16 @@ impl Guard {
     }
 
     /// Compares the rows, and what was written with them, with what is stored. Only where something may have changed
-    /// them; without that, the numbers of rows that the server reports are proof enough.
+    /// them; without that, the numbers of rows that the server reports are proof enough. What has written them last is what
+    /// comes before this.
     pub(super) async fn compare(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         (ledger, first_seq): (&str, i64),
         rows: &[&Row],
         batch: Option<&Append<'_>>,
     ) -> Result<(), AppendError> {
+        self.look(&mut *connection).await?;
         if self.suspects.is_empty() {
             return Ok(());
         }

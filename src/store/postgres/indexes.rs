@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, postgres::PgRow};
 
 use super::{
-    borrowed::within,
+    borrowed::{BEGIN, within},
     error::{is_race, store_error},
     source::Postgres,
     sql::{ENTRIES, beginning, has_table, identifier, metadata},
@@ -38,7 +38,7 @@ struct IndexStatements {
 
 impl IndexStatements {
     fn new(postgres: &Postgres, on: &IndexOn) -> Self {
-        let (name, prefix) = (identifier(&name_of(on)), &postgres.prefix);
+        let (name, prefix) = (identifier(&name_of(on)), postgres.prefix());
         let expression = match on {
             IndexOn::Column(column) if column.holds_ids() => column.name().to_owned(),
             IndexOn::Column(column) => beginning(column.name()),
@@ -74,8 +74,9 @@ pub(super) fn sql(postgres: &Postgres, on: &IndexOn) -> String {
 /// Whether this index exists and can be used. If it does not exist it is created, if `migrate` allows it; if another
 /// process is creating it, this waits.
 pub(super) async fn ensure(postgres: &Postgres, on: &IndexOn, migrate: Migrate) -> Result<bool, AuditError> {
-    let IndexStatements { mut statistics, index } = IndexStatements::new(postgres, on);
     let mut connection = postgres.connect().await?;
+    let postgres = &postgres.located(&mut connection).await?;
+    let IndexStatements { mut statistics, index } = IndexStatements::new(postgres, on);
     let name = postgres.table(&identifier(&name_of(on)));
     let may_create = migrate == Migrate::Auto;
     let (mut retries, mut probes) = (RACE_RETRIES, ABANDONED_PROBES);
@@ -123,7 +124,7 @@ enum State {
 }
 
 async fn state(postgres: &Postgres, connection: &mut PgConnection, name: &str) -> Result<State, AuditError> {
-    let mut transaction = connection.begin().await.map_err(store_error)?;
+    let mut transaction = connection.begin_with(BEGIN).await.map_err(store_error)?;
     if !has_table(postgres, &mut transaction, ENTRIES).await.map_err(store_error)? {
         return Err(no_tables());
     }
@@ -149,6 +150,7 @@ async fn state(postgres: &Postgres, connection: &mut PgConnection, name: &str) -
 /// Drops this index and its statistics, if they exist.
 pub(super) async fn drop(postgres: &Postgres, on: &IndexOn) -> Result<(), AuditError> {
     let mut connection = postgres.connect().await?;
+    let postgres = &postgres.located(&mut connection).await?;
     for name in names_of(on) {
         let name = postgres.table(&identifier(&name));
         for what in ["INDEX CONCURRENTLY", "STATISTICS"] {
@@ -171,7 +173,7 @@ pub(super) async fn list(postgres: &Postgres) -> Result<Vec<Index>, AuditError> 
     );
     let list = list.query().bind(postgres.table(ENTRIES));
     let list = async |connection: &mut PgConnection| list.fetch_all(connection).await.map_err(store_error);
-    let rows = within(postgres.readers().await?, list).await?;
+    let rows = within(postgres, list).await?;
     let index = |row: &PgRow| {
         let size: i64 = row.try_get(2)?;
         let scans: i64 = row.try_get(3)?;

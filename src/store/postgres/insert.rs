@@ -1,6 +1,8 @@
 //! Adds rows at the head of a ledger, within a transaction that holds the head.
 
-use sqlx::{Connection, PgConnection, Postgres as Database, Transaction};
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres as Database, Transaction};
 use uuid::Uuid;
 
 use super::{
@@ -8,6 +10,7 @@ use super::{
     error::{append_error, code_of, insert_error},
     guard::Guard,
     hold::HoldStatements,
+    place::own_names,
     source::Postgres,
     sql::Sql,
     tree::{PostgresTree, TreeStatements, failed},
@@ -28,7 +31,7 @@ macro_rules! limits {
 
 /// The statements of one connection.
 pub(super) struct Statements {
-    begin: &'static str,
+    begin: Arc<str>,
     pub(super) hold: HoldStatements,
     rows: RowStatement,
     add_batch: Sql,
@@ -46,17 +49,27 @@ enum RowStatement {
     Insert(Sql),
 }
 
-/// The beginnings of a transaction. They do not rely on the session's settings. The second one makes a commit durable
-/// where the session does not.
+/// The beginning of a transaction. It does not rely on the session's settings.
 ///
 /// Where the role or the server sets no limits, these count: a transaction waits 20 s for a lock, the server ends it if
 /// its client has sent nothing for 30 s, and looks every second whether the client of a statement is still there. So a
 /// process that is stopped or cut off while it holds the ledger does not hold it for ever, and those who wait for it
 /// leave nothing behind. The settings end with the transaction, so that the next client of a pooler does not inherit
 /// them.
-pub(super) const BEGIN: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", limits!());
-const BEGIN_DURABLE: &str =
-    concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; ", limits!());
+pub(super) const BEGIN: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", own_names!(), limits!());
+
+/// The same for a connection's batches: whether a commit is to be durable where the session does not make it so, and
+/// whether functions of triggers run in them, which may name what is in the session's `search_path`.
+fn begin(is_durable: bool, has_triggers: bool) -> String {
+    let durable = if is_durable { "SET LOCAL synchronous_commit = on; " } else { "" };
+    let names = if has_triggers {
+        "SELECT pg_catalog.set_config('search_path', 'pg_catalog, ' OPERATOR(pg_catalog.||)
+             pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.||) ', pg_temp', true); "
+    } else {
+        own_names!()
+    };
+    ["BEGIN ISOLATION LEVEL READ COMMITTED; ", durable, names, limits!()].concat()
+}
 
 const COPY: &str = "COPY @tracing_audit_entries
          (ledger, seq, id, ts, workspace_id, session_id, agent_id, action, resource, resource_id, decision, reason,
@@ -75,8 +88,12 @@ const INSERT: &str = "INSERT INTO @tracing_audit_entries
                  risk_score, metadata, problems)";
 
 /// Whether the server lets this role copy into the table of entries.
-pub(super) async fn can_copy(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<bool> {
-    let mut transaction = connection.begin().await?;
+pub(super) async fn can_copy(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    has_triggers: bool,
+) -> sqlx::Result<bool> {
+    let mut transaction = connection.begin_with(AssertSqlSafe(begin(false, has_triggers))).await?;
     let tried = copy(&mut transaction, &postgres.sql(COPY).0, ("", 0), &[], async {}).await;
     transaction.rollback().await?;
     match tried {
@@ -87,7 +104,12 @@ pub(super) async fn can_copy(postgres: &Postgres, connection: &mut PgConnection)
 }
 
 impl Statements {
-    pub(super) fn new(postgres: &Postgres, commits_are_not_durable: bool, can_copy: bool) -> Self {
+    pub(super) fn new(
+        postgres: &Postgres,
+        commits_are_not_durable: bool,
+        has_triggers: bool,
+        can_copy: bool,
+    ) -> Self {
         let sql = |statement| postgres.statement(statement);
         let rows = if can_copy {
             RowStatement::Copy(postgres.sql(COPY).0)
@@ -95,7 +117,7 @@ impl Statements {
             RowStatement::Insert(sql(INSERT))
         };
         Self {
-            begin: if commits_are_not_durable { BEGIN_DURABLE } else { BEGIN },
+            begin: begin(commits_are_not_durable, has_triggers).into(),
             hold: HoldStatements::new(postgres),
             rows,
             // One statement, and so one journey to the server.
@@ -127,7 +149,7 @@ impl Statements {
         &self,
         connection: &'c mut PgConnection,
     ) -> sqlx::Result<Transaction<'c, Database>> {
-        connection.begin_with(self.begin).await
+        connection.begin_with(AssertSqlSafe(Arc::clone(&self.begin))).await
     }
 
     /// Adds rows at the head of the ledger, which the transaction holds; and their leaves to the tree, if there is one.
@@ -153,8 +175,8 @@ impl Statements {
         };
         let stored = self.insert(connection, (ledger, first_seq), rows, leaves.as_mut()).await;
         let stored = stored.map_err(insert_error)?;
-        guard.look(&mut *connection).await.map_err(append_error)?;
         if stored != rows.len() as u64 {
+            guard.look(&mut *connection).await?;
             return Err(guard.not_as_sent().into());
         }
         let statement = if leaves.is_some() { &self.add_proven } else { &self.add_batch };

@@ -2,10 +2,7 @@
 
 use sqlx::{PgConnection, Row as _};
 
-use super::{
-    source::Postgres,
-    sql::{Sql, has_table},
-};
+use super::{source::Postgres, sql::has_table};
 use crate::error::AuditError;
 use crate::store::{TreeLook, survey::Unaccounted};
 
@@ -64,13 +61,13 @@ pub(super) async fn tree(
     ledger: &str,
     most: u32,
 ) -> Result<Option<TreeLook>, AuditError> {
-    let of = |sql: Sql| sql.query().bind(ledger.to_owned());
-    let (look, unlike) = (of(postgres.statement(TREE)), of(postgres.statement(UNLIKE)));
     let tables =
         ["tracing_audit_heads", "tracing_audit_batches", "tracing_audit_leaves", "tracing_audit_nodes"];
     postgres
-        .surveyed(async move |connection| {
-            if !may_read(postgres, &mut *connection, &tables).await? {
+        .surveyed(async move |found, connection| {
+            let of = |sql: &str| found.statement(sql).query().bind(ledger.to_owned());
+            let (look, unlike) = (of(TREE), of(UNLIKE));
+            if !may_read(found, &mut *connection, &tables).await? {
                 return Ok(None);
             }
             let Some(row) = look.fetch_optional(&mut *connection).await? else { return Ok(None) };
@@ -93,18 +90,15 @@ pub(super) async fn tree(
 
 /// The `seq` after the last commit of any writer, or the size of the tree, if it is greater than what the head says.
 pub(super) async fn reached(postgres: &Postgres, ledger: &str) -> Result<Option<i64>, AuditError> {
-    let of = |sql: &str| postgres.statement(sql).scalar().bind(ledger.to_owned());
-    let (reached, with_tree) = (of(REACHED), of(REACHED_WITH_TREE));
+    let tables = ["tracing_audit_heads", "tracing_audit_writers"];
     postgres
-        .surveyed(async move |connection| {
-            if !may_read(postgres, &mut *connection, &["tracing_audit_heads", "tracing_audit_writers"])
-                .await?
-            {
+        .surveyed(async move |found, connection| {
+            if !may_read(found, &mut *connection, &tables).await? {
                 return Ok(None);
             }
-            let has_tree = has_table(postgres, &mut *connection, "tracing_audit_leaves").await?;
-            let reached = if has_tree { with_tree } else { reached };
-            reached.fetch_optional(connection).await
+            let has_tree = has_table(found, &mut *connection, "tracing_audit_leaves").await?;
+            let reached = found.statement(if has_tree { REACHED_WITH_TREE } else { REACHED });
+            reached.scalar().bind(ledger.to_owned()).fetch_optional(connection).await
         })
         .await
 }
@@ -115,7 +109,6 @@ pub(super) async fn unaccounted(
     ledger: &str,
     most: u32,
 ) -> Result<Vec<Unaccounted>, AuditError> {
-    let found = postgres.statement(UNACCOUNTED).row().bind(ledger.to_owned()).bind(i64::from(most));
     let tables = [
         "tracing_audit_positions",
         "tracing_audit_writers",
@@ -123,11 +116,13 @@ pub(super) async fn unaccounted(
         "tracing_audit_quarantine",
     ];
     postgres
-        .surveyed(async move |connection| {
-            if !may_read(postgres, &mut *connection, &tables).await? {
+        .surveyed(async move |found, connection| {
+            if !may_read(found, &mut *connection, &tables).await? {
                 return Ok(Vec::new());
             }
-            found.fetch_all(connection).await
+            let unaccounted =
+                found.statement(UNACCOUNTED).row().bind(ledger.to_owned()).bind(i64::from(most));
+            unaccounted.fetch_all(connection).await
         })
         .await
 }

@@ -7,6 +7,7 @@ use sqlx::{Connection, PgConnection};
 use super::{
     error::{is_race, store_error},
     insert::BEGIN,
+    place::MIGRATIONS as MIGRATIONS_TABLE,
     source::Postgres,
     sql::is_table,
 };
@@ -30,10 +31,14 @@ const MIGRATE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The migrations as scripts, for running them by hand.
 pub(super) fn migrations(postgres: &Postgres) -> Vec<Migration> {
-    let schema = postgres.prefix.trim_end_matches('.');
+    let prefix = postgres.prefix();
+    let schema = prefix.trim_end_matches('.');
     let script = |(version, sql): (u32, &&str)| {
-        let path =
-            if schema.is_empty() { String::new() } else { format!("SET LOCAL search_path TO {schema};\n") };
+        let path = if schema.is_empty() {
+            String::new()
+        } else {
+            format!("SET LOCAL search_path TO {schema}, pg_temp;\n")
+        };
         let first = match (version, schema) {
             (1, "") => format!("{};\n", postgres.sql(CREATE_MIGRATIONS).0),
             (1, schema) => {
@@ -82,8 +87,8 @@ pub(super) async fn migrate(
 
 /// The version of the tables, 0 if they do not exist.
 async fn version(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<usize> {
-    let mut transaction = connection.begin().await?;
-    if !is_table(postgres, &mut transaction, "tracing_audit_migrations").await? {
+    let mut transaction = connection.begin_with(BEGIN).await?;
+    if !is_table(postgres, &mut transaction, MIGRATIONS_TABLE).await? {
         return Ok(0);
     }
     let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
@@ -100,11 +105,12 @@ async fn apply(
     migration: &'static str,
 ) -> sqlx::Result<()> {
     if version == 1 {
-        let mut transaction = connection.begin().await?;
+        let mut transaction = connection.begin_with(BEGIN).await?;
         if let Some(schema) = &postgres.schema {
             let exists = postgres.statement("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)");
             if !exists.scalar::<bool>().bind(schema).fetch_one(&mut *transaction).await? {
-                let create = format!("CREATE SCHEMA IF NOT EXISTS {}", postgres.prefix.trim_end_matches('.'));
+                let create =
+                    format!("CREATE SCHEMA IF NOT EXISTS {}", postgres.prefix().trim_end_matches('.'));
                 sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut *transaction).await?;
             }
         }
@@ -115,11 +121,10 @@ async fn apply(
     let mut transaction = connection.begin_with(BEGIN).await?;
     let add = postgres.statement("INSERT INTO @tracing_audit_migrations VALUES ($1, now())");
     add.query().bind(i64::try_from(version).unwrap_or(i64::MAX)).execute(&mut *transaction).await?;
-    if let Some(schema) = &postgres.schema {
-        // The setting ends with the transaction.
-        let path = postgres.statement("SELECT set_config('search_path', quote_ident($1), true)");
-        path.query().bind(schema).execute(&mut *transaction).await?;
-    }
+    // What a script creates is created in the first schema of this path. The server's own names come before it all the
+    // same. The setting ends with the transaction.
+    let path = format!("SET LOCAL search_path = {}, pg_temp", postgres.prefix().trim_end_matches('.'));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(path)).execute(&mut *transaction).await?;
     sqlx::raw_sql(migration).execute(&mut *transaction).await?;
     transaction.commit().await
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `postgres_store.rs` | `PostgresStore`: a database and its settings, before it becomes a `Store` |
 //! | `source.rs` | the database as it was given: options, passwords, schema, pools for readers |
+//! | `place.rs` | where the tables are: found once, compared ever after |
 //! | `error.rs` | errors of the database: whose fault, which remedy; how long to wait for an answer |
 //! | `open.rs` | opens the writing connection |
 //! | `migrate.rs` | creates and migrates the tables |
@@ -52,6 +53,7 @@ mod insert;
 mod look;
 mod migrate;
 mod open;
+mod place;
 mod plan;
 mod postgres_store;
 mod quarantine;

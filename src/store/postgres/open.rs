@@ -7,7 +7,7 @@ use super::{
     append::PostgresAppender,
     error::{in_time, store_error},
     guard::Guard,
-    insert::{Statements, can_copy},
+    insert::{BEGIN, Statements, can_copy},
     migrate::migrate,
     source::Postgres,
 };
@@ -24,7 +24,7 @@ pub(super) async fn connect(
 
 async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<PostgresAppender, AuditError> {
     let mut connection = postgres.connect().await?;
-    let settings = "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')";
+    let settings = "SELECT pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('synchronous_commit')";
     let settings = sqlx::raw_sql(settings).fetch_one(&mut connection).await.map_err(store_error)?;
     let encoding: String = settings.try_get(0).map_err(store_error)?;
     if encoding != "UTF8" {
@@ -33,10 +33,20 @@ async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<Po
         return Err(AuditError::new(ErrorKind::Config, message));
     }
     let synchronous_commit: String = settings.try_get(1).map_err(store_error)?;
-    migrate(postgres, &mut connection, opening.migrate).await?;
+    let was_found = postgres.place.lock().is_some();
+    let mut found = postgres.located(&mut connection).await?;
+    if was_found {
+        compare(&found, &mut connection).await?;
+    }
+    migrate(&found, &mut connection, opening.migrate).await?;
+    if !found.has_all_tables() {
+        // Those that this has made are known from now on, too.
+        found = postgres.located(&mut connection).await?;
+    }
+    let postgres = &found;
     end_stopped(&mut connection).await.map_err(store_error)?;
     // Each append will lock this row.
-    let mut transaction = connection.begin().await.map_err(store_error)?;
+    let mut transaction = connection.begin_with(BEGIN).await.map_err(store_error)?;
     let head = postgres.statement("SELECT log_id IS NOT NULL FROM @tracing_audit_heads WHERE ledger = $1");
     let head = head.scalar::<bool>().bind(ledger).fetch_optional(&mut *transaction).await;
     let is_named = head.map_err(store_error)?;
@@ -52,12 +62,20 @@ async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<Po
         name.execute(&mut *transaction).await.map_err(store_error)?;
     }
     let mut guard = Guard::new(postgres);
-    guard.look(&mut transaction).await.map_err(store_error)?;
+    guard.look(&mut transaction).await.map_err(|failed| failed.error)?;
     transaction.commit().await.map_err(store_error)?;
-    let can_copy = can_copy(postgres, &mut connection).await.map_err(store_error)?;
+    let has_triggers = guard.has_suspects();
+    let can_copy = can_copy(postgres, &mut connection, has_triggers).await.map_err(store_error)?;
     let commits_are_not_durable = !matches!(&*synchronous_commit, "on" | "remote_apply");
-    let statements = Statements::new(postgres, commits_are_not_durable, can_copy);
+    let statements = Statements::new(postgres, commits_are_not_durable, has_triggers, can_copy);
     Ok(PostgresAppender::new(connection, statements, guard, Keeper::new(opening.integrity), ledger))
+}
+
+/// Compares the tables with those that were found first.
+async fn compare(postgres: &Postgres, connection: &mut PgConnection) -> Result<(), AuditError> {
+    let mut transaction = connection.begin_with(BEGIN).await.map_err(store_error)?;
+    Guard::new(postgres).look(&mut transaction).await.map_err(|failed| failed.error)?;
+    transaction.commit().await.map_err(store_error)
 }
 
 /// Ends what holds a ledger while it waits for rows that do not come: the `COPY` of a process of this role that is stopped
@@ -67,6 +85,7 @@ async fn end_stopped(connection: &mut PgConnection) -> sqlx::Result<()> {
                WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
                  AND state = 'active' AND wait_event = 'ClientRead' AND query LIKE 'COPY %tracing_audit_entries%'
                  AND query_start < clock_timestamp() - interval '30s'";
-    sqlx::raw_sql(end).execute(connection).await?;
-    Ok(())
+    let mut transaction = connection.begin_with(BEGIN).await?;
+    sqlx::raw_sql(end).execute(&mut *transaction).await?;
+    transaction.commit().await
 }

@@ -66,7 +66,7 @@ pub(super) async fn is_served(postgres: &Postgres, query: &AuditQuery) -> Result
         return Ok(false);
     }
     let find = async |connection: &mut PgConnection| index_names(postgres, connection).await;
-    let indexes = within(postgres.readers().await?, find).await?;
+    let indexes = within(postgres, find).await?;
     let served = |indexes: IndexNames| query.all_conditions().any(|condition| indexes.serve(&condition));
     Ok(indexes.is_some_and(served))
 }

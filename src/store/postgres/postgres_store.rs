@@ -1,6 +1,6 @@
 //! `PostgresStore`: a PostgreSQL database and its settings, before it becomes a `Store`.
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc};
 
 use futures_util::TryFutureExt;
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
@@ -65,7 +65,7 @@ impl Store {
         let settings = url.split_once('?').map_or("", |(_, settings)| settings);
         check_parameters(settings)?;
         // A pooler that does not know extra_float_digits refuses the connection, and this crate reads no float as text.
-        let options = Box::new(options.disable_statement_logging().extra_float_digits(None));
+        let options = Arc::new(options.disable_statement_logging().extra_float_digits(None));
         let names_statements = !settings.split('&').any(|setting| setting == NO_NAMES);
         let postgres = Postgres::new(Source::Options(options), names_statements);
         Ok(PostgresStore { postgres, migrate: Migrate::default() })
@@ -127,7 +127,9 @@ fn check_parameters(settings: &str) -> Result<(), AuditError> {
 
 impl PostgresStore {
     /// Puts the audit tables into this schema, which is created if it does not exist. Default: the first schema in the
-    /// role's `search_path`.
+    /// role's `search_path` that has audit tables, and if none has, the first one that the role can use. It is looked for
+    /// once. A schema that has the role's name counts only if it belongs to this role, to a superuser or to the owner of the
+    /// database.
     ///
     /// # Errors
     /// [`is_config`](AuditError::is_config) if the name is empty or has a NUL character.
@@ -265,7 +267,7 @@ mod tests {
     fn the_name_of_a_schema_is_neither_empty_nor_has_nul() {
         let schema = |name| Store::postgres(URL).unwrap().schema(name);
         assert!(schema("").unwrap_err().is_config() && schema("a\0b").unwrap_err().is_config());
-        assert_eq!(schema("the \"audit\"").unwrap().postgres.prefix, "\"the \"\"audit\"\"\".");
+        assert_eq!(schema("the \"audit\"").unwrap().postgres.prefix(), "\"the \"\"audit\"\"\".");
     }
 
     #[test]

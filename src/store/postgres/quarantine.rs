@@ -23,14 +23,15 @@ use crate::store::{Append, AppendError, Fault, QuarantineRetried, QuarantinedRow
 /// The entries in quarantine, in the order in which they were quarantined.
 pub(super) fn rows(postgres: &Postgres) -> BoxStream<'_, Result<QuarantinedRow, AuditError>> {
     let rows = async move {
-        let readers = postgres.readers().await?;
-        let exists = within(readers, async |connection| {
-            has_table(postgres, connection, "tracing_audit_quarantine").await.map_err(store_error)
+        let (readers, found) = (postgres.readers().await?, postgres.found().await?);
+        let exists = within(&found, async |connection| {
+            has_table(&found, connection, "tracing_audit_quarantine").await.map_err(store_error)
         });
         if !exists.await? {
             return Ok(futures_util::stream::empty().boxed());
         }
-        let select = postgres.sql(
+        // It has no function and no operator, whose names the session's search_path would look up.
+        let select = found.sql(
             "SELECT writer, position, id, error, record, quarantined_at FROM @tracing_audit_quarantine
              ORDER BY quarantined_at, writer, position",
         );
@@ -141,9 +142,6 @@ pub(super) async fn add(
     batch: &Append<'_>,
     guard: &mut Guard,
 ) -> Result<(), AppendError> {
-    if !batch.quarantined.is_empty() {
-        guard.look(&mut *connection).await.map_err(append_error)?;
-    }
     for (position, entry) in (batch.from + 1..).zip(batch.quarantined) {
         let added = statements
             .quarantine
@@ -160,6 +158,7 @@ pub(super) async fn add(
             .await
             .map_err(append_error)?;
         if added.rows_affected() != 1 {
+            guard.look(&mut *connection).await?;
             return Err(guard.not_as_sent());
         }
     }

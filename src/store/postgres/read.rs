@@ -24,7 +24,7 @@ pub(super) async fn plan_and_ask<T>(
     query: &AuditQuery,
     ask: impl AsyncFnOnce(&Scope, &IndexNames, &mut PgConnection) -> Result<T, AuditError>,
 ) -> Result<Option<T>, AuditError> {
-    within(postgres.readers().await?, async |connection| {
+    within(postgres, async |connection| {
         let Some(indexes) = index_names(postgres, connection).await? else { return Ok(None) };
         let scope = scope(postgres, connection, query).await?;
         ask(&scope, &indexes, connection).await.map(Some)
@@ -41,7 +41,7 @@ pub(super) async fn page(
 ) -> Result<Found, AuditError> {
     let query = &span.of(query);
     let mut found = Found::default();
-    let mut connection = Borrowed::from(postgres.readers().await?).await?;
+    let mut connection = Borrowed::of(postgres).await?;
     connection.begin().await?;
     if let Some(indexes) = index_names(postgres, &mut connection).await? {
         let scope = scope(postgres, &mut connection, query).await?;
@@ -87,7 +87,7 @@ pub(super) async fn seqs_in_time(
         let range = || Ok((row.try_get(0)?, row.try_get(1)?));
         range().map_err(store_error)
     };
-    let range = within(postgres.readers().await?, range).await?;
+    let range = within(postgres, range).await?;
     Ok(query.narrowed(range))
 }
 
@@ -108,7 +108,7 @@ pub(super) async fn with_ids(
     last: Uuid,
     most: u32,
 ) -> Result<Vec<LedgerRow>, AuditError> {
-    let rows = within(postgres.readers().await?, async |connection| {
+    let rows = within(postgres, async |connection| {
         if !has_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
             return Ok(Vec::new());
         }
@@ -127,7 +127,7 @@ pub(super) async fn heads(postgres: &Postgres, ledger: Option<&str>) -> Result<V
                                        ORDER BY b.first_seq DESC LIMIT 1)
          FROM @tracing_audit_heads h WHERE $1::text IS NULL OR h.ledger = $1 ORDER BY h.ledger",
     );
-    let rows = within(postgres.readers().await?, async |connection| {
+    let rows = within(postgres, async |connection| {
         if !has_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
             return Ok(Vec::new());
         }

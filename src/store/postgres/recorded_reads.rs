@@ -21,7 +21,7 @@ pub(super) async fn record(postgres: &Postgres, read: &RecordedReadRow) -> Resul
     let insert =
         insert.query().bind(read.id).bind(read.ends).bind(read.reader.clone()).bind(read.action.clone());
     let insert = insert.bind(read.query.clone()).bind(read.entries.map(u64::cast_signed));
-    within(postgres.readers().await?, async |connection| {
+    within(postgres, async |connection| {
         if !has_table(postgres, &mut *connection, READS).await.map_err(store_error)? {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ pub(super) async fn rows(
          ORDER BY at DESC, id LIMIT $3",
     );
     let select = select.query().bind(least).bind(greatest).bind(i64::from(limit));
-    let rows = within(postgres.readers().await?, async |connection| {
+    let rows = within(postgres, async |connection| {
         if !has_table(postgres, &mut *connection, READS).await.map_err(store_error)? {
             return Ok(Vec::new());
         }

@@ -1,10 +1,10 @@
 //! Compares the tables and what hangs on them with those that this crate makes.
 
 use super::{
-    borrowed::within,
+    borrowed::within_whatever,
     error::store_error,
     source::Postgres,
-    sql::{ENTRIES, TABLES as NAMES, is_table},
+    sql::{ENTRIES, Sql, TABLES as NAMES, is_table},
 };
 use crate::error::AuditError;
 use crate::store::{Veils, migration::unknown_version};
@@ -83,8 +83,7 @@ const VEILS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name
      UNION ALL
      SELECT false, format('the table %s adds its rows to those of %s (ALTER TABLE %s NO INHERIT %s)', i.inhrelid::regclass,
                    i.inhparent::regclass, i.inhrelid::regclass, i.inhparent::regclass)
-     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent JOIN ours ON c.oid = ours.oid WHERE c.relkind = 'r'
-     ORDER BY 2";
+     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent JOIN ours ON c.oid = ours.oid WHERE c.relkind = 'r'";
 
 /// What changes rows when they are written, and tables that a crash of the server empties.
 const CHANGERS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
@@ -113,10 +112,23 @@ fn names(postgres: &Postgres) -> Vec<String> {
     NAMES.iter().map(|table| postgres.table(table)).collect()
 }
 
+/// The statement that finds what keeps readers from the rows of our tables: also tables that are not those found first.
+fn veils_of(postgres: &Postgres) -> Sql {
+    let replaced = postgres.at.as_ref().map(|place| &place.replaced);
+    let replaced = replaced.map_or_else(String::new, |replaced| {
+        format!(
+            "UNION ALL
+             SELECT true, format('the table %s is not the one that this process found first, or has another owner', r.replaced)
+             FROM ({replaced}) r WHERE r.instead IS NULL"
+        )
+    });
+    postgres.statement(&format!("{VEILS} {replaced} ORDER BY 2"))
+}
+
 /// What stands in the place of a table, hides rows of it, or adds rows to it, in words.
 pub(super) async fn veils(postgres: &Postgres) -> Result<Veils, AuditError> {
-    let veils = postgres.statement(VEILS).row().bind(names(postgres));
-    within(postgres.readers().await?, async |connection| {
+    let veils = veils_of(postgres).row().bind(names(postgres));
+    within_whatever(postgres, async |connection| {
         Ok(sorted(veils.fetch_all(connection).await.map_err(store_error)?))
     })
     .await
@@ -130,11 +142,11 @@ fn sorted(found: Vec<(bool, String)>) -> Veils {
 
 /// Everything that is not as this crate makes it, in words. Columns and indexes may be added to what it makes.
 pub(super) async fn differences(postgres: &Postgres) -> Result<Vec<String>, AuditError> {
-    let (veils, changers) = (postgres.statement(VEILS), postgres.statement(CHANGERS));
+    let (veils, changers) = (veils_of(postgres), postgres.statement(CHANGERS));
     let (veils, changers) =
         (veils.row().bind(names(postgres)), changers.scalar::<String>().bind(names(postgres)));
     let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
-    within(postgres.readers().await?, async |connection| {
+    within_whatever(postgres, async |connection| {
         let Veils { instead, over } = sorted(veils.fetch_all(&mut *connection).await.map_err(store_error)?);
         if instead.is_empty() && !is_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
             return Ok(Vec::new());

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use sqlx::{
     ConnectOptions, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -14,6 +15,8 @@ use sqlx::{
 use super::{
     borrowed::acquire,
     error::{is_refused, store_error},
+    place::Place,
+    sql::identifier,
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::is_on_own_runtime;
@@ -37,7 +40,7 @@ impl Passwords {
 
 #[derive(Clone)]
 pub(super) enum Source {
-    Options(Box<PgConnectOptions>),
+    Options(Arc<PgConnectOptions>),
     /// The application's pool. Its options are read again for each new connection: the application may have changed the
     /// password in them.
     Pool(PgPool),
@@ -46,12 +49,15 @@ pub(super) enum Source {
 /// A PostgreSQL database. Clones share their pools.
 #[derive(Clone)]
 pub(crate) struct Postgres {
-    source: Source,
+    pub(super) source: Source,
     /// If `None`, the password is the one in the options, if they have one.
     passwords: Option<Passwords>,
+    /// The schema that was given.
     pub(super) schema: Option<String>,
-    /// The text before the name of each table: the quoted schema and a dot, or nothing.
-    pub(super) prefix: String,
+    /// The place of the tables, once they have been found.
+    pub(super) place: Arc<Mutex<Option<Arc<Place>>>>,
+    /// The place that one operation goes to.
+    pub(super) at: Option<Arc<Place>>,
     /// Whether the server knows prepared statements by name. They are then prepared once for each connection.
     pub(super) names_statements: bool,
     /// The connections of readers that do not block, and of readers that do. They are apart because a connection
@@ -78,7 +84,8 @@ impl Postgres {
             source,
             passwords: None,
             schema: None,
-            prefix: String::new(),
+            place: Arc::default(),
+            at: None,
             names_statements,
             readers: Arc::default(),
             blocking_readers: Arc::default(),
@@ -86,8 +93,17 @@ impl Postgres {
     }
 
     pub(super) fn with_schema(self, name: &str) -> Self {
-        let prefix = format!("\"{}\".", name.replace('"', "\"\""));
-        Self { schema: Some(name.to_owned()), prefix, ..self }
+        Self { schema: Some(name.to_owned()), place: Arc::default(), ..self }
+    }
+
+    /// The text before the name of each table: the quoted schema and a dot. Nothing, as long as nobody has looked where the
+    /// tables are.
+    pub(super) fn prefix(&self) -> String {
+        match (&self.at, &self.schema) {
+            (Some(place), _) => place.prefix.clone(),
+            (None, Some(schema)) => format!("{}.", identifier(schema)),
+            (None, None) => String::new(),
+        }
     }
 
     /// The pools are not shared with earlier clones, whose connections have other passwords.

@@ -51,7 +51,7 @@ impl Sql {
 impl Postgres {
     /// A statement of this crate, in which `@` stands before the name of each table.
     pub(super) fn sql(&self, statement: &str) -> AssertSqlSafe<String> {
-        AssertSqlSafe(statement.replace('@', &self.prefix))
+        AssertSqlSafe(statement.replace('@', &self.prefix()))
     }
 
     /// As [`sql`](Self::sql), for a statement that is run with parameters or returns rows.
@@ -59,9 +59,9 @@ impl Postgres {
         Sql { text: self.sql(statement).0.into(), named: self.names_statements }
     }
 
-    /// The name of a table with its schema, if it was given one.
+    /// The name of a table with its schema.
     pub(super) fn table(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        format!("{}{name}", self.prefix())
     }
 }
 
@@ -172,7 +172,8 @@ fn place(column: &str, path: &[PathStep]) -> String {
     let places = places.iter().map(|place| {
         let mut expression = ["(", column].concat();
         for step in place {
-            expression.push_str(" -> ");
+            // Statements that create an index run outside of a transaction, with the session's search_path.
+            expression.push_str(" OPERATOR(pg_catalog.->) ");
             expression.push_str(&match step {
                 PathStep::Key(key) | PathStep::Exact(key) => quoted(key),
                 PathStep::Index(index) => index.to_string(),
@@ -188,7 +189,7 @@ fn place(column: &str, path: &[PathStep]) -> String {
 
 /// The expression of the value at this path, as JSON text.
 pub(super) fn metadata(column: &str, path: &[PathStep]) -> String {
-    place(column, path) + "::text COLLATE \"C\""
+    place(column, path) + "::pg_catalog.text COLLATE pg_catalog.\"C\""
 }
 
 /// The expression, which looks into an entry's metadata, or NULL if the server cannot: it stores escapes of U+0000 and of
@@ -212,7 +213,7 @@ const BEGINNING: usize = 250;
 
 /// The expression that an index on a text is on: the beginning of the text.
 pub(super) fn beginning(text: &str) -> String {
-    format!("left({text}, {BEGINNING})")
+    format!("pg_catalog.left({text}, {BEGINNING})")
 }
 
 /// The beginning of a value, as an index has it.
@@ -222,7 +223,7 @@ pub(super) fn beginning_of(value: &str) -> String {
 
 /// A text as an SQL literal, which means the same under any settings of the session and does not contain `@`, the sign
 /// for the schema. It is not a parameter, so that the planner meets the same expression as in an index.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     if doubled.contains(['\\', '@']) {
         format!("E'{}'", doubled.replace('\\', "\\\\").replace('@', "\\x40"))

@@ -91,23 +91,23 @@ impl Postgres {
     /// Reads something in a transaction. Whoever asks knows by the ends of a ledger that there are tables.
     pub(super) async fn surveyed<T>(
         &self,
-        read: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+        read: impl AsyncFnOnce(&Self, &mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, AuditError> {
-        let read = async |connection: &mut PgConnection| read(connection).await.map_err(store_error);
-        within(self.readers().await?, read).await
+        let found = self.found().await?;
+        within(&found, async |connection| read(&found, connection).await.map_err(store_error)).await
     }
 }
 
 impl Surveys for Postgres {
     fn ends<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<Ends>, AuditError>> {
-        let ends = self.statement(ENDS).query().bind(ledger.to_owned()).bind(COUNTED);
-        let quarantined = self.statement(QUARANTINED).scalar().bind(ledger.to_owned()).bind(COUNTED);
-        Box::pin(self.surveyed(async move |connection| {
-            if !has_table(self, &mut *connection, ENTRIES).await? {
+        Box::pin(self.surveyed(async move |found, connection| {
+            let ends = found.statement(ENDS).query().bind(ledger.to_owned()).bind(COUNTED);
+            let quarantined = found.statement(QUARANTINED).scalar().bind(ledger.to_owned()).bind(COUNTED);
+            if !has_table(found, &mut *connection, ENTRIES).await? {
                 return Ok(None);
             }
             let row = ends.fetch_optional(&mut *connection).await?;
-            let may = self.may_read(&mut *connection, QUARANTINE).await?;
+            let may = found.may_read(&mut *connection, QUARANTINE).await?;
             let quarantined = if may { Some(quarantined.fetch_one(connection).await?) } else { None };
             let read = |row: &PgRow| {
                 Ok(Ends {
@@ -130,9 +130,9 @@ impl Surveys for Postgres {
         from: i64,
         before: i64,
     ) -> BoxFuture<'a, Result<Piece, AuditError>> {
-        let of = |sql: &str| self.statement(sql).query().bind(ledger.to_owned()).bind(from).bind(before);
-        let (counts, batches) = (of(COUNTS), of(BATCHES));
-        Box::pin(self.surveyed(async move |connection| {
+        Box::pin(self.surveyed(async move |found, connection| {
+            let of = |sql: &str| found.statement(sql).query().bind(ledger.to_owned()).bind(from).bind(before);
+            let (counts, batches) = (of(COUNTS), of(BATCHES));
             let row = counts.fetch_one(&mut *connection).await?;
             let batches = batches.fetch_all(connection).await?;
             let batch = |row: &PgRow| {
@@ -159,14 +159,19 @@ impl Surveys for Postgres {
         from: i64,
         before: i64,
     ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
-        let seqs = self.statement(SEQS).scalar().bind(ledger.to_owned()).bind(from).bind(before);
-        Box::pin(self.surveyed(async move |connection| seqs.fetch_all(connection).await))
+        Box::pin(self.surveyed(async move |found, connection| {
+            let seqs = found.statement(SEQS).scalar().bind(ledger.to_owned()).bind(from).bind(before);
+            seqs.fetch_all(connection).await
+        }))
     }
 
     fn between<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Sides, AuditError>> {
         let (least, greatest) = time_bounds(query);
-        let between = self.statement(BETWEEN).row().bind(query.ledger.clone()).bind(least).bind(greatest);
-        Box::pin(self.surveyed(async move |connection| between.fetch_one(connection).await))
+        Box::pin(self.surveyed(async move |found, connection| {
+            let between =
+                found.statement(BETWEEN).row().bind(query.ledger.clone()).bind(least).bind(greatest);
+            between.fetch_one(connection).await
+        }))
     }
 
     fn writers<'a>(
@@ -175,11 +180,12 @@ impl Surveys for Postgres {
         from: i64,
         most: u32,
     ) -> BoxFuture<'a, Result<Option<WritersKnown>, AuditError>> {
-        let silent = self.statement(SILENT).query().bind(ledger.to_owned()).bind(from).bind(i64::from(most));
-        let was = "SELECT given FROM @tracing_audit_heads WHERE ledger = $1 AND given > next_seq";
-        let was = self.statement(was).scalar().bind(ledger.to_owned());
-        Box::pin(self.surveyed(async move |connection| {
-            if !self.may_read(&mut *connection, WRITERS).await? {
+        Box::pin(self.surveyed(async move |found, connection| {
+            let silent =
+                found.statement(SILENT).query().bind(ledger.to_owned()).bind(from).bind(i64::from(most));
+            let was = "SELECT given FROM @tracing_audit_heads WHERE ledger = $1 AND given > next_seq";
+            let was = found.statement(was).scalar().bind(ledger.to_owned());
+            if !found.may_read(&mut *connection, WRITERS).await? {
                 return Ok(None);
             }
             let rows = silent.fetch_all(&mut *connection).await?;
@@ -201,13 +207,13 @@ impl Surveys for Postgres {
         ledger: &'a str,
         writers: &'a [Uuid],
     ) -> BoxFuture<'a, Result<Vec<(Uuid, i64)>, AuditError>> {
-        let began = self.statement(
-            "SELECT writer, started_at FROM @tracing_audit_writers
-             WHERE ledger = $1 AND writer = ANY ($2) AND started_at IS NOT NULL",
-        );
-        let began = began.query().bind(ledger.to_owned()).bind(writers.to_vec());
-        Box::pin(self.surveyed(async move |connection| {
-            if !self.may_read(&mut *connection, WRITERS).await? {
+        Box::pin(self.surveyed(async move |found, connection| {
+            let began = found.statement(
+                "SELECT writer, started_at FROM @tracing_audit_writers
+                 WHERE ledger = $1 AND writer = ANY ($2) AND started_at IS NOT NULL",
+            );
+            let began = began.query().bind(ledger.to_owned()).bind(writers.to_vec());
+            if !found.may_read(&mut *connection, WRITERS).await? {
                 return Ok(Vec::new());
             }
             let rows = began.fetch_all(connection).await?;
@@ -222,13 +228,14 @@ impl Surveys for Postgres {
         before: i64,
         most: u32,
     ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
-        let untimely = self.statement(UNTIMELY).scalar().bind(ledger.to_owned()).bind(from).bind(before);
-        let untimely = untimely.bind(i64::from(most));
-        Box::pin(self.surveyed(async move |connection| untimely.fetch_all(connection).await))
+        Box::pin(self.surveyed(async move |found, connection| {
+            let untimely = found.statement(UNTIMELY).scalar().bind(ledger.to_owned()).bind(from).bind(before);
+            untimely.bind(i64::from(most)).fetch_all(connection).await
+        }))
     }
 
     fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>> {
-        Box::pin(schema::veils(self))
+        Box::pin(async move { schema::veils(&self.found().await?).await })
     }
 
     fn tree<'a>(&'a self, ledger: &'a str, most: u32) -> BoxFuture<'a, Result<Option<TreeLook>, AuditError>> {
@@ -248,7 +255,7 @@ impl Surveys for Postgres {
     }
 
     fn schema(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
-        Box::pin(schema::differences(self))
+        Box::pin(async move { schema::differences(&self.found().await?).await })
     }
 
     fn structure(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
@@ -257,9 +264,9 @@ impl Surveys for Postgres {
     }
 
     fn headless(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
-        let headless = self.statement(HEADLESS).scalar();
-        Box::pin(self.surveyed(async move |connection| {
-            if has_table(self, &mut *connection, ENTRIES).await? {
+        Box::pin(self.surveyed(async move |found, connection| {
+            if has_table(found, &mut *connection, ENTRIES).await? {
+                let headless = found.statement(HEADLESS).scalar();
                 headless.fetch_all(connection).await
             } else {
                 Ok(Vec::new())

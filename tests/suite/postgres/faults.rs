@@ -241,7 +241,7 @@ fn a_trigger_that_waits_for_the_commit_is_not_let_through() {
         );
     };
     let end = || desk.run("DROP TRIGGER erases ON tracing_audit_entries");
-    desk.survives(desk.store(), begin, "DROP TRIGGER erases ON tracing_audit_entries", end);
+    desk.survives(desk.store(), begin, "DROP TRIGGER erases ON public.tracing_audit_entries", end);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_rule_that_drops_what_is_written_and_a_view_in_the_place_of_a_table_are_wait
     let desk = Desk::new("ruled");
     let begin = || desk.run("CREATE RULE drops AS ON INSERT TO tracing_audit_batches DO INSTEAD NOTHING");
     let end = || desk.run("DROP RULE drops ON tracing_audit_batches");
-    desk.survives(desk.store(), begin, "DROP RULE drops ON tracing_audit_batches", end);
+    desk.survives(desk.store(), begin, "DROP RULE drops ON public.tracing_audit_batches", end);
     let desk = Desk::new("viewed");
     let begin = || {
         desk.run(
@@ -265,7 +265,7 @@ fn a_rule_that_drops_what_is_written_and_a_view_in_the_place_of_a_table_are_wait
         desk.run("DROP VIEW tracing_audit_entries; ALTER TABLE aside RENAME TO tracing_audit_entries");
         desk.run("GRANT SELECT, INSERT ON tracing_audit_entries TO $clerk");
     };
-    desk.survives(desk.store(), begin, "DROP TRIGGER swallows ON tracing_audit_entries", end);
+    desk.survives(desk.store(), begin, "DROP TRIGGER swallows ON public.tracing_audit_entries", end);
 }
 
 /// Commits one entry to the database of this URL.
@@ -295,7 +295,7 @@ fn a_process_that_is_stopped_amid_its_commit_does_not_hold_up_others_for_ever() 
         })
     };
     wait_until("the child holds the ledger", || {
-        backends("wait_event_type = 'Lock' AND query LIKE '%INSERT INTO tracing_audit_positions%'") == 1
+        backends("wait_event_type = 'Lock' AND query LIKE '%INSERT INTO %tracing_audit_positions%'") == 1
     });
     let signal = |signal: &str| {
         let kill = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();

@@ -2,6 +2,7 @@
 
 mod away;
 mod faults;
+mod names;
 mod operation;
 #[cfg(any(feature = "tls-rustls", feature = "tls-native-tls"))]
 mod tls;

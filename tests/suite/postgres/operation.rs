@@ -605,8 +605,8 @@ fn carry(mut client: TcpStream, socket: &Path, cuts: &AtomicU64, most: u64) {
         }
         if buffer[..read].windows(7).any(|bytes| bytes == b"COMMIT\0") {
             commits += 1;
-            // Two of the commits are those that open the log.
-            if commits == 5 && cuts.fetch_add(1, Ordering::SeqCst) < most {
+            // Four of the commits are those that open the log.
+            if commits == 7 && cuts.fetch_add(1, Ordering::SeqCst) < most {
                 cut.store(1, Ordering::SeqCst);
             }
         }

@@ -5,13 +5,14 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
+    str::FromStr,
     sync::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use tracing_audit::{AuditLog, AuditLogBuilder, Store};
 
@@ -199,6 +200,9 @@ impl Drop for Server {
     }
 }
 
+/// The connections of a pooler to each database.
+const CONNECTIONS: usize = 2;
+
 /// PgBouncer in transaction mode before a server, with fewer connections to it than it has clients. It ends when its
 /// standard input does.
 pub(crate) struct Pooler {
@@ -214,7 +218,7 @@ impl Pooler {
         let (own, its) = (directory.path().display(), server.directory.as_ref().unwrap().path().display());
         let settings = format!(
             "[databases]\n* = host={its} user=postgres\n[pgbouncer]\nunix_socket_dir = {own}\nlisten_port = 6432\n\
-             pool_mode = transaction\ndefault_pool_size = 2\nauth_type = any\nlogfile = {own}/log\n"
+             pool_mode = transaction\ndefault_pool_size = {CONNECTIONS}\nauth_type = any\nlogfile = {own}/log\n"
         );
         std::fs::write(directory.path().join("pgbouncer.ini"), settings).unwrap();
         let mut command = Command::new("sh");
@@ -237,6 +241,23 @@ impl Pooler {
     pub(crate) fn database(&self, name: &str) -> String {
         let host = encoded(self.directory.path());
         format!("postgres://postgres@{host}:6432/{name}?statement-cache-capacity=0")
+    }
+
+    /// Runs this in each of its connections to a database, and leaves there what it makes.
+    pub(crate) fn in_each_connection(&self, name: &str, sql: &str) {
+        let options = PgConnectOptions::from_str(&self.database(name)).unwrap().extra_float_digits(None);
+        let begin = format!("BEGIN; {sql}");
+        block_on(async {
+            let mut clients = Vec::new();
+            for _ in 0..CONNECTIONS {
+                let mut client = PgConnection::connect_with(&options).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(begin.clone())).execute(&mut client).await.unwrap();
+                clients.push(client);
+            }
+            for client in &mut clients {
+                sqlx::raw_sql("COMMIT").execute(client).await.unwrap();
+            }
+        });
     }
 }
 
