@@ -18,6 +18,29 @@
 //! services open with [`Migrate::Check`](crate::migrate::Migrate::Check). For a password that changes, or a cloud's
 //! token, see `PostgresStore::password`: it is requested for each connection.
 //!
+//! # Connections
+//!
+//! `postgres://user:password@host:port/database?parameter=value` names a database. A host is a name, an IPv4 address, an
+//! IPv6 address in brackets, or the directory of a socket with `%2F` for each `/`; it may be given by `host=` (an IPv6
+//! address without brackets) and `port=`, too. Each byte that has a meaning in a URL is written with a percent sign. A
+//! parameter that is not known is an error.
+//!
+//! **Which server answers.** A connection to another machine is encrypted, and the server must prove by a certificate that it
+//! is the host of the URL: without an `sslmode` in the URL or in `PGSSLMODE`, `verify-full` counts. With `tls-rustls`, the
+//! certificate's authority must be one of Mozilla's; `sslrootcert=FILE` names another. Connections over a socket, to
+//! `localhost` and to loopback addresses are not checked. `sslmode=require` encrypts and checks nothing, and `prefer` does not
+//! even encrypt if somebody on the way says that there is no TLS: a notice says so once. `disable` is for networks that are
+//! protected otherwise. A pool of the application's has the `sslmode` of its options, which is `prefer` by default.
+//!
+//! **Several servers.** `postgres://audit@a,b,c/audit?target_session_attrs=read-write` names a primary and its standbys, in
+//! any order. The log connects to all of them at once, writes to the first that takes writes, and after each lost connection
+//! looks again: so it goes on at a standby that is promoted. Readers do the same; with `target_session_attrs=any`, the
+//! default, they take the first server that answers, which may be a standby, behind its primary. A fail-over loses what
+//! the old primary had confirmed and the new one does not have: set `synchronous_standby_names` on the primary, so that a
+//! commit waits for a standby. The old primary must not come back as a second one.
+//!
+//! **A server that is away** is told within two seconds, to readers too. A server that is there may take as long as it needs.
+//!
 //! # Names on a server that others share
 //!
 //! The schema of the tables is the one that [`PostgresStore::schema`](crate::PostgresStore::schema) names, else the first in

@@ -14,6 +14,7 @@ use sqlx::{
 use super::{
     error::{is_unreachable, store_error},
     place::{check_begun, own_names},
+    reach::{LOOK_AFTER, is_there},
     source::Postgres,
 };
 use crate::error::AuditError;
@@ -91,14 +92,11 @@ impl Borrowed {
     }
 }
 
-/// How long a pool may take for a connection before somebody looks whether the server can be reached.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
-
-/// How long a server may take to accept the connection of that look.
+/// How long a server that is there may take to accept the connection of a look whether it can be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection of the pool. A pool tries for half a minute to connect to a server that is down, and does not say then why
-/// it could not. So if it has none after a second, this connects by itself, and the error of that is the answer.
+/// it could not. So if it has none soon, this connects by itself, and the error of that is the answer.
 pub(super) async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Database>> {
     let mut acquired = std::pin::pin!(pool.acquire());
     let timed_out = match tokio::time::timeout(LOOK_AFTER, &mut acquired).await {
@@ -108,7 +106,11 @@ pub(super) async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Databa
     };
     let look = async {
         let options = pool.connect_options();
-        let looked = match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await {
+        let looked = async {
+            is_there(&options).await?;
+            PgConnection::connect_with(&options).await
+        };
+        let looked = match tokio::time::timeout(CONNECT_TIMEOUT, looked).await {
             Ok(looked) => looked,
             Err(late) => return Some(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late))),
         };

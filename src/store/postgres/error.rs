@@ -92,7 +92,8 @@ pub(super) fn store_error(cause: sqlx::Error) -> AuditError {
         code if code.starts_with("40") => "the transaction collided with another",
         _ => match &cause {
             sqlx::Error::Tls(_) if cfg!(not(any(feature = "tls-rustls", feature = "tls-native-tls"))) => {
-                "sslmode asks for TLS: enable the feature tls-rustls or tls-native-tls"
+                "the connection must be encrypted, unless the URL says sslmode=disable: enable the feature tls-rustls or \
+                 tls-native-tls"
             }
             sqlx::Error::Tls(_) => NO_TLS,
             // The error of rustls for a certificate that it does not trust.

@@ -6,6 +6,8 @@
 //! | file | what it does |
 //! |---|---|
 //! | `postgres_store.rs` | `PostgresStore`: a database and its settings, before it becomes a `Store` |
+//! | `url.rs` | the URL: servers, parameters, whether a server must prove which one it is |
+//! | `reach.rs` | reaches a server: says soon if none is there, and finds one of several |
 //! | `source.rs` | the database as it was given: options, passwords, schema, pools for readers |
 //! | `place.rs` | where the tables are: found once, compared ever after |
 //! | `error.rs` | errors of the database: whose fault, which remedy; how long to wait for an answer |
@@ -57,6 +59,7 @@ mod place;
 mod plan;
 mod postgres_store;
 mod quarantine;
+mod reach;
 mod read;
 mod recorded_reads;
 mod rows;
@@ -65,6 +68,7 @@ mod source;
 mod sql;
 mod survey;
 mod tree;
+mod url;
 mod writers;
 
 pub use postgres_store::PostgresStore;

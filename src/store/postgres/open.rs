@@ -63,6 +63,9 @@ async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<Po
     }
     let mut guard = Guard::new(postgres);
     guard.look(&mut transaction).await.map_err(|failed| failed.error)?;
+    if guard.noticed.is_none() {
+        guard.noticed = postgres.unproven();
+    }
     transaction.commit().await.map_err(store_error)?;
     let has_triggers = guard.has_suspects();
     let can_copy = can_copy(postgres, &mut connection, has_triggers).await.map_err(store_error)?;

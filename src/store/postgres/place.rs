@@ -229,7 +229,7 @@ impl Postgres {
             let of_path = self.statement(SCHEMAS);
             let of_session = match self.source {
                 Source::Pool(_) => of_path.scalar().fetch_one(&mut *connection).await.map_err(store_error)?,
-                Source::Options(_) => Vec::new(),
+                Source::Servers(_) => Vec::new(),
             };
             sqlx::raw_sql("SET LOCAL search_path TO DEFAULT")
                 .execute(&mut *connection)

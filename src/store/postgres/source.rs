@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::future::BoxFuture;
@@ -14,9 +17,11 @@ use sqlx::{
 
 use super::{
     borrowed::acquire,
-    error::{is_refused, store_error},
+    error::{is_refused, is_unreachable, store_error},
     place::Place,
+    reach::{self, Servers},
     sql::identifier,
+    url::unproven,
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::is_on_own_runtime;
@@ -40,7 +45,8 @@ impl Passwords {
 
 #[derive(Clone)]
 pub(super) enum Source {
-    Options(Arc<PgConnectOptions>),
+    /// Those of a URL.
+    Servers(Arc<Servers>),
     /// The application's pool. Its options are read again for each new connection: the application may have changed the
     /// password in them.
     Pool(PgPool),
@@ -60,6 +66,8 @@ pub(crate) struct Postgres {
     pub(super) at: Option<Arc<Place>>,
     /// Whether the server knows prepared statements by name. They are then prepared once for each connection.
     pub(super) names_statements: bool,
+    /// Whether it has been said that the server need not prove which one it is.
+    is_told: Arc<AtomicBool>,
     /// The connections of readers that do not block, and of readers that do. They are apart because a connection
     /// lives on the runtime that opened it, which may be on the very thread that a blocking reader blocks. Each pool
     /// is made by the first read, since making one takes a runtime.
@@ -87,6 +95,7 @@ impl Postgres {
             place: Arc::default(),
             at: None,
             names_statements,
+            is_told: Arc::default(),
             readers: Arc::default(),
             blocking_readers: Arc::default(),
         }
@@ -114,34 +123,61 @@ impl Postgres {
 
     /// Server, port and database; not the role or its password, which may change.
     pub(super) fn address(&self) -> String {
-        let options = self.options();
-        let host = options.get_socket().map_or(options.get_host().into(), |socket| socket.to_string_lossy());
-        let database = options.get_database().unwrap_or_else(|| options.get_username());
-        format!("{host}:{}/{database}", options.get_port())
+        match &self.source {
+            Source::Servers(servers) => servers.address(),
+            Source::Pool(_) => reach::address(&self.options()),
+        }
     }
 
     /// Opens a connection that belongs to no pool.
     pub(super) async fn connect(&self) -> Result<PgConnection, AuditError> {
-        PgConnection::connect_with(&self.options_now().await?).await.map_err(store_error)
+        match &self.source {
+            Source::Servers(servers) if !servers.is_one() => {
+                let password = self.password_now().await?;
+                servers.connect(password.as_deref(), true).await.map(|(connection, _)| connection)
+            }
+            _ => reach::connect(&self.options_now().await?).await.map_err(store_error),
+        }
     }
 
     /// The options, without the answer of the password callback.
     fn options(&self) -> PgConnectOptions {
         match &self.source {
-            Source::Options(options) => options.as_ref().clone(),
+            Source::Servers(servers) => servers.last(),
             Source::Pool(pool) => pool.connect_options().as_ref().clone().disable_statement_logging(),
         }
     }
 
-    /// The options for a connection that is opened now.
+    /// The options for a connection for reading that is opened now.
     async fn options_now(&self) -> Result<PgConnectOptions, AuditError> {
+        let password = self.password_now().await?;
+        if let Source::Servers(servers) = &self.source
+            && !servers.is_one()
+        {
+            let (connection, options) = servers.connect(password.as_deref(), servers.takes_writes).await?;
+            // It was to find out which server can be used.
+            drop(connection.close().await);
+            return Ok(options);
+        }
         let options = self.options();
-        let Some(Passwords(ask)) = &self.passwords else { return Ok(options) };
-        let password = ask().await.map_err(|cause| {
+        Ok(match password {
+            Some(password) => options.password(&password),
+            None => options,
+        })
+    }
+
+    /// The answer of the password callback, if there is one.
+    async fn password_now(&self) -> Result<Option<String>, AuditError> {
+        let Some(Passwords(ask)) = &self.passwords else { return Ok(None) };
+        ask().await.map(Some).map_err(|cause| {
             AuditError::new(ErrorKind::Store, "cannot obtain the password for the database server")
                 .because(cause)
-        })?;
-        Ok(options.password(&password))
+        })
+    }
+
+    /// What is to be said, once, of a server that need not prove which one it is.
+    pub(super) fn unproven(&self) -> Option<AuditError> {
+        unproven(&self.options()).filter(|_| !self.is_told.swap(true, Ordering::Relaxed))
     }
 
     /// The pool for the reader that calls this.
@@ -160,18 +196,19 @@ impl Postgres {
         // A pool of the application's has settings and callbacks for its connections: they apply to ours too.
         let options = match &self.source {
             Source::Pool(pool) => pool.options().clone().min_connections(0),
-            Source::Options(_) => PgPoolOptions::new(),
+            Source::Servers(_) => PgPoolOptions::new(),
         };
         let make = || options.max_connections(READERS).connect_lazy_with(self.options());
         let readers = readers.get_or_init(make);
-        // The pool may be about to open a connection, and the password may have changed.
+        let has_several = matches!(&self.source, Source::Servers(servers) if !servers.is_one());
+        // The pool may be about to open a connection, and the password or the server that can be used may have changed.
         if readers.num_idle() == 0 {
             readers.set_connect_options(self.options_now().await?);
-        } else if self.passwords.is_some()
+        } else if (self.passwords.is_some() || has_several)
             && let Err(cause) = acquire(readers).await
-            && is_refused(&cause)
+            && (is_refused(&cause) || has_several && is_unreachable(&cause))
         {
-            // The idle connection was dead, and the pool opened another with an old password.
+            // The idle connection was dead, and the pool opened another with an old password or to the same server.
             readers.set_connect_options(self.options_now().await?);
         }
         Ok(readers)

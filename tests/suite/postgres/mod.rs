@@ -1,6 +1,7 @@
 //! PostgreSQL alone: many ledgers, a server in trouble, and TLS.
 
 mod away;
+mod connections;
 mod faults;
 mod names;
 mod operation;

@@ -52,6 +52,34 @@ pub(crate) struct Database {
     places: RefCell<Vec<TemporaryDirectory>>,
 }
 
+const IN_PROCESS_LIST: &str = "the URL in --db has a password, which whoever lists the processes of this machine can read: \
+                               set TRACING_AUDIT_DB to the URL instead, or set PGPASSWORD, or write it to ~/.pgpass";
+
+/// Whether this URL of a PostgreSQL database has a password.
+fn names_password(url: &str) -> bool {
+    let (address, settings) = url.split_once('?').unwrap_or((url, ""));
+    let user = address.rsplit_once('@').map_or("", |(user, _)| user);
+    let has_password = user.rsplit_once("://").is_some_and(|(_, user)| user.contains(':'));
+    let names = settings.split('&').map(|setting| setting.split_once('=').map_or(setting, |(name, _)| name));
+    has_password || names.map(without_percent_signs).any(|name| name == "password")
+}
+
+fn without_percent_signs(name: &str) -> String {
+    let mut parts = name.split('%');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (byte, part.get(2..)) {
+            (Some(byte), Some(rest)) => {
+                plain.push(char::from(byte));
+                plain.push_str(rest);
+            }
+            _ => plain.extend(["%", part]),
+        }
+    }
+    plain
+}
+
 /// A database that holds an audit log, or one ledger of an exported file.
 pub(crate) struct Log {
     /// The file, or the URL without its secrets.
@@ -187,6 +215,9 @@ impl Database {
         match kind.as_deref() {
             Some("postgres" | "postgresql") => {
                 let postgres = Store::postgres(db)?;
+                if names_password(db) && std::env::args().any(|argument| argument.contains(db)) {
+                    return Err(Failure::Usage(IN_PROCESS_LIST.to_owned()));
+                }
                 Ok(match &self.schema {
                     Some(schema) => postgres.schema(schema)?.into(),
                     None => postgres.into(),
