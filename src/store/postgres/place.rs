@@ -112,6 +112,10 @@ pub(super) fn check_begun(rows: &[PgRow]) -> Result<(), AuditError> {
     if names.is_empty() { Ok(()) } else { Err(replaced(&names, &[])) }
 }
 
+/// The server's version, for comparing and for people.
+const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4, \
+                       pg_catalog.current_setting('server_version')";
+
 /// The schemas of a path that the current role can use, in their order.
 const SCHEMAS: &str = "SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]";
 
@@ -223,6 +227,9 @@ impl Postgres {
     /// Looks for the tables, in the schema that was given or found before, else in those of the role's search_path. What
     /// the session made of that path counts only for an application's pool: a pooler's client before us may have changed it.
     async fn look_for(&self, connection: &mut PgConnection) -> Result<Look, AuditError> {
+        let version = self.statement(VERSION).row().fetch_one(&mut *connection).await;
+        let (version, named): (i32, String) = version.map_err(store_error)?;
+        check_version(version, &named)?;
         let is_named = self.schema.clone().or_else(|| Some(self.place.lock().as_ref()?.schema.clone()));
         let mut schemas: Vec<String> = is_named.iter().cloned().collect();
         if is_named.is_none() {
@@ -261,6 +268,17 @@ impl Postgres {
     }
 }
 
+/// The oldest server that has everything: statistics of expressions, and the end of statements whose client is gone.
+const OLDEST: i32 = 14;
+
+fn check_version(version: i32, named: &str) -> Result<(), AuditError> {
+    if version >= OLDEST * 10_000 {
+        return Ok(());
+    }
+    let message = format!("the database server is PostgreSQL {named}: an audit log needs {OLDEST} or later");
+    Err(AuditError::new(ErrorKind::Config, message))
+}
+
 fn not_ours(schema: &str) -> AuditError {
     let message = format!(
         "the schema {} has the name of the role and belongs to another one, who may have made it to take the entries: \
@@ -268,4 +286,24 @@ fn not_ours(schema: &str) -> AuditError {
         identifier(schema)
     );
     AuditError::new(ErrorKind::Config, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_version;
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused_with_a_sentence() {
+        for (version, named) in [(90_624, "9.6.24"), (130_023, "13.23"), (139_999, "13.99")] {
+            let refused = check_version(version, named).unwrap_err();
+            assert!(refused.is_config(), "{refused:?}");
+            assert_eq!(
+                refused.to_string(),
+                format!("the database server is PostgreSQL {named}: an audit log needs 14 or later")
+            );
+        }
+        for (version, named) in [(140_000, "14.0"), (180_004, "18.4")] {
+            check_version(version, named).unwrap();
+        }
+    }
 }
