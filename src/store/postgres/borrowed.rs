@@ -1,33 +1,19 @@
 //! A connection borrowed from a pool, which gets the connection back only outside of a transaction.
 
 use std::{
-    io,
     ops::{Deref, DerefMut},
     sync::Arc,
-    time::Duration,
 };
 
-use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres as Database, pool::PoolConnection,
-};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres as Database, pool::PoolConnection};
 
 use super::{
-    error::{is_unreachable, store_error},
-    place::{check_begun, own_names},
-    reach::{LOOK_AFTER, is_there},
+    error::store_error,
+    place::{BEGIN, check_begun},
+    reach::acquire,
     source::Postgres,
 };
 use crate::error::AuditError;
-
-/// Begins a transaction, within which the server looks every second whether its client is still connected, unless its
-/// configuration sets another interval: statements that nobody awaits any more then end. (Not every system lets the
-/// server look.) The setting ends with the transaction, so that the next client of a pooler does not inherit it.
-pub(super) const BEGIN: &str = concat!(
-    "BEGIN; ",
-    own_names!(),
-    "SELECT set_config('client_connection_check_interval', '1s', true)
-     WHERE current_setting('client_connection_check_interval', true) = '0' AND version() LIKE '%linux%'"
-);
 
 /// A connection for reading. Statements that read are within a transaction, for poolers: see [`Sql`](super::sql::Sql).
 ///
@@ -89,50 +75,6 @@ impl Borrowed {
         let done = work(self).await?;
         self.commit().await?;
         Ok(done)
-    }
-}
-
-/// How long a server that is there may take to accept the connection of a look whether it can be reached.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A connection of the pool. A pool tries for half a minute to connect to a server that is down, and does not say then why
-/// it could not. So if it has none soon, this connects by itself, and the error of that is the answer.
-pub(super) async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Database>> {
-    let mut acquired = std::pin::pin!(pool.acquire());
-    let timed_out = match tokio::time::timeout(LOOK_AFTER, &mut acquired).await {
-        Ok(Err(sqlx::Error::PoolTimedOut)) => Some(sqlx::Error::PoolTimedOut),
-        Ok(acquired) => return acquired,
-        Err(_) => None,
-    };
-    let look = async {
-        let options = pool.connect_options();
-        let looked = async {
-            is_there(&options).await?;
-            PgConnection::connect_with(&options).await
-        };
-        let looked = match tokio::time::timeout(CONNECT_TIMEOUT, looked).await {
-            Ok(looked) => looked,
-            Err(late) => return Some(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late))),
-        };
-        match looked {
-            Ok(connection) => {
-                // The server can be reached: the pool is in use, or about to have a connection.
-                drop(connection.close().await);
-                None
-            }
-            Err(cause) => Some(cause).filter(is_unreachable),
-        }
-    };
-    if let Some(timed_out) = timed_out {
-        return Err(look.await.unwrap_or(timed_out));
-    }
-    let unreachable = tokio::select! {
-        acquired = &mut acquired => return acquired,
-        unreachable = look => unreachable,
-    };
-    match unreachable {
-        Some(cause) => Err(cause),
-        None => acquired.await,
     }
 }
 

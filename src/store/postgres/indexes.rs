@@ -5,10 +5,12 @@ use std::{collections::VecDeque, time::Duration};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, postgres::PgRow};
 
 use super::{
-    borrowed::{BEGIN, within},
+    borrowed::within,
     error::{is_race, store_error},
+    place::BEGIN,
+    quote::identifier,
     source::Postgres,
-    sql::{ENTRIES, beginning, has_table, identifier, metadata},
+    sql::{ENTRIES, beginning, has_table, metadata},
 };
 use crate::error::AuditError;
 use crate::query::{Column, IndexOn, steps};

@@ -9,7 +9,9 @@
 //! | `url.rs` | the URL: servers, parameters, whether a server must prove which one it is |
 //! | `reach.rs` | reaches a server: says soon if none is there, and finds one of several |
 //! | `source.rs` | the database as it was given: options, passwords, schema, pools for readers |
-//! | `place.rs` | where the tables are: found once, compared ever after |
+//! | `place.rs` | the place of the tables, and what names mean in a transaction |
+//! | `locate.rs` | looks for the tables, once |
+//! | `quote.rs` | quotes texts and names as SQL |
 //! | `error.rs` | errors of the database: whose fault, which remedy; how long to wait for an answer |
 //! | `open.rs` | opens the writing connection |
 //! | `migrate.rs` | creates and migrates the tables |
@@ -52,6 +54,7 @@ mod guard;
 mod hold;
 mod indexes;
 mod insert;
+mod locate;
 mod look;
 mod migrate;
 mod open;
@@ -59,6 +62,7 @@ mod place;
 mod plan;
 mod postgres_store;
 mod quarantine;
+mod quote;
 mod reach;
 mod read;
 mod recorded_reads;

@@ -8,17 +8,23 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgConnectOptions};
+use sqlx::{
+    Connection as _, PgConnection, PgPool, Postgres as Database, Row as _, pool::PoolConnection,
+    postgres::PgConnectOptions,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::{error::store_error, url::Url};
+use super::{
+    error::{is_unreachable, store_error},
+    url::Url,
+};
 use crate::error::{AuditError, ErrorKind};
 
 /// How long a connection may take before somebody looks whether the server can be reached.
-pub(super) const LOOK_AFTER: Duration = Duration::from_millis(800);
+const LOOK_AFTER: Duration = Duration::from_millis(800);
 
 /// How long a server may take for its first byte, which needs neither a password nor a free connection.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
@@ -136,7 +142,7 @@ pub(super) async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnec
 }
 
 /// Whether a server answers at this address. The answer takes a second at most, also where nobody answers at all.
-pub(super) async fn is_there(options: &PgConnectOptions) -> sqlx::Result<()> {
+async fn is_there(options: &PgConnectOptions) -> sqlx::Result<()> {
     let asked = async {
         if options.get_socket().is_some() || options.get_host().starts_with('/') {
             let connected = PgConnection::connect_with(options).await?;
@@ -150,4 +156,48 @@ pub(super) async fn is_there(options: &PgConnectOptions) -> sqlx::Result<()> {
     };
     let late = |late| Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late)));
     tokio::time::timeout(FIRST_BYTE, asked).await.unwrap_or_else(late)
+}
+
+/// How long a server that is there may take to accept the connection of a look whether it can be reached.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection of the pool. A pool tries for half a minute to connect to a server that is down, and does not say then why
+/// it could not. So if it has none soon, this connects by itself, and the error of that is the answer.
+pub(super) async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Database>> {
+    let mut acquired = std::pin::pin!(pool.acquire());
+    let timed_out = match tokio::time::timeout(LOOK_AFTER, &mut acquired).await {
+        Ok(Err(sqlx::Error::PoolTimedOut)) => Some(sqlx::Error::PoolTimedOut),
+        Ok(acquired) => return acquired,
+        Err(_) => None,
+    };
+    let look = async {
+        let options = pool.connect_options();
+        let looked = async {
+            is_there(&options).await?;
+            PgConnection::connect_with(&options).await
+        };
+        let looked = match tokio::time::timeout(CONNECT_TIMEOUT, looked).await {
+            Ok(looked) => looked,
+            Err(late) => return Some(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late))),
+        };
+        match looked {
+            Ok(connection) => {
+                // The server can be reached: the pool is in use, or about to have a connection.
+                drop(connection.close().await);
+                None
+            }
+            Err(cause) => Some(cause).filter(is_unreachable),
+        }
+    };
+    if let Some(timed_out) = timed_out {
+        return Err(look.await.unwrap_or(timed_out));
+    }
+    let unreachable = tokio::select! {
+        acquired = &mut acquired => return acquired,
+        unreachable = look => unreachable,
+    };
+    match unreachable {
+        Some(cause) => Err(cause),
+        None => acquired.await,
+    }
 }

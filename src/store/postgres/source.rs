@@ -16,11 +16,10 @@ use sqlx::{
 };
 
 use super::{
-    borrowed::acquire,
     error::{is_refused, is_unreachable, store_error},
     place::Place,
-    reach::{self, Servers},
-    sql::identifier,
+    quote::identifier,
+    reach::{self, Servers, acquire},
     url::unproven,
 };
 use crate::error::{AuditError, ErrorKind};
