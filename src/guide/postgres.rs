@@ -123,6 +123,18 @@
 //! Citus 13.2 over PostgreSQL 15.) More nodes allow more ledgers to be written at once; a single ledger is as fast as
 //! its node. A query without a ledger asks all nodes.
 //!
+//! # Which servers
+//!
+//! | server | state | what was run |
+//! |---|---|---|
+//! | PostgreSQL 13 and older | refused, with a sentence: no statistics of expressions, and statements of clients that are gone do not end | 13.23 |
+//! | PostgreSQL 14 | works | 14.23: the tests of writing, the tree, evidence and coverage that both databases share, and `postgres::names` |
+//! | PostgreSQL 15 | works | all tests, with each change |
+//! | PostgreSQL 16 and 17 | work | the tests that both databases share, with an earlier version of this crate |
+//! | PostgreSQL 18 | works | 18.4: as 14 |
+//! | PgBouncer in session mode | works | nothing: it is as without a pooler |
+//! | PgBouncer in transaction mode | works, with `?statement-cache-capacity=0` | 1.18: `postgres::operation`, `postgres::names`, with each change |
+//!
 //! The tests that SQLite and PostgreSQL share can run against any server that speaks PostgreSQL's protocol:
 //!
 //! ```sh
