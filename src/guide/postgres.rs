@@ -11,12 +11,45 @@
 //!
 //! # Roles
 //!
-//! `migrations/postgres/roles.sql` creates three roles. The first writes, and can neither change nor remove an entry.
-//! The second reads, and can record that it did ([`recorded_as`](crate::AuditReader::recorded_as)). The third retries
-//! quarantined entries. An [index on request](super::indexes) is created by the owner of the tables. Where no service
-//! may create tables, an administrator runs the scripts of [`Store::migrations`](crate::Store::migrations), and the
-//! services open with [`Migrate::Check`](crate::migrate::Migrate::Check). For a password that changes, or a cloud's
-//! token, see `PostgresStore::password`: it is requested for each connection.
+//! There are two ways to write, and a log finds out by itself which one its role has. A role with the right to insert into
+//! `tracing_audit_entries` writes the tables. A role without it calls functions of the tables' owner, which check what they are
+//! given. `migrations/postgres/roles.sql` creates three roles for the second way; none of them has a right to write a table.
+//!
+//! | role | can | cannot |
+//! |---|---|---|
+//! | `audit_writer` | add entries at the end of the ledgers that it is granted; hold one of them for a while, which `pg_stat_activity` shows; add entries that say what is not true; send hashes that are wrong, which `tracing-audit verify` finds | read, change or remove an entry; write another ledger, or begin more ledgers than it is granted; choose a number, or the time of a commit, which is the server's; lower a position, or raise it without an entry that tells it; touch what belongs to the writers of other roles |
+//! | `audit_reader` | read all ledgers, and what the database knows of writers; record that it did ([`recorded_as`](crate::AuditReader::recorded_as)) | choose the recorded role or time, end another role's read, change or remove a record; whoever reads in an SQL shell records nothing |
+//! | `audit_operator` | retry quarantined entries of any ledger, which takes them out of quarantine once they are entries; see which ledgers there are; what a writer can | read entries or the quarantine, begin a ledger |
+//! | a role with rights on the tables | what the owner has granted it: with `INSERT` on the entries and `UPDATE` on the heads and positions also forge entries and batches of any ledger, lower a head, block or discard what others write | with those rights: change or remove an entry |
+//! | the owner of the tables | everything; `tracing-audit verify` finds it by a checkpoint that was kept elsewhere: see [`integrity`](super::integrity) | |
+//!
+//! The first way is enough where one service, or services that trust each other, have the database for themselves: connect as
+//! the owner. The second needs, for each login and ledger, a row that the owner adds. The role is the login itself, or a group
+//! of which it is a member, so logins may change while their queues stay:
+//!
+//! ```sql
+//! CREATE ROLE billing LOGIN IN ROLE audit_writer;
+//! INSERT INTO tracing_audit_grants (role, ledger) VALUES ('billing', 'billing');
+//! INSERT INTO tracing_audit_grants (role, ledger, most) VALUES ('billing', 'billing-*', 24);
+//! ```
+//!
+//! A ledger with `*` at its end stands for all that begin so; `most` is how many of them there may be, by default 100. The role
+//! that counts is the one that has logged in, so a pooler has to connect as the client's own role. A queue that a process of one
+//! role has left is not taken over by another role, unless the grants of both name the same group. Whoever wrote a queue's
+//! entries by the tables before migration 5 is not known: such a queue is anybody's who may write its ledger.
+//!
+//! A role that cannot read entries cannot give leaves to those that have none: what an earlier version, or a log with
+//! [`Integrity::Deferred`](crate::Integrity::Deferred) or `Off`, has written, this one's own with `Deferred` too. One log of the
+//! owner's catches up; until then entries are committed without leaves, and a notice says so. Appending by the functions sends the rows as arrays, in
+//! fewer round trips than by the tables.
+//!
+//! `tracing-audit check` names a function that is missing, that belongs to somebody else, that names another schema, that does
+//! not run as its owner, or that everybody may call.
+//!
+//! An [index on request](super::indexes) is created by the owner of the tables. Where no service may create tables, an
+//! administrator runs the scripts of [`Store::migrations`](crate::Store::migrations), and the services open with
+//! [`Migrate::Check`](crate::migrate::Migrate::Check). For a password that changes, or a cloud's token, see
+//! `PostgresStore::password`: it is requested for each connection.
 //!
 //! # Connections
 //!
@@ -53,10 +86,16 @@
 //!
 //! Functions of triggers are the exception. Where there are triggers on the tables, which only their owner can create, the
 //! role's `search_path` comes after `pg_catalog` in the transactions of a writer, so that the functions find what they name.
+//! Let nobody else create functions in the schemas of that path.
+//! This does not hold for a writer that calls the functions of the tables' owner: within these only `pg_catalog` is searched,
+//! so the function of a trigger names the schema of what it uses, or has a `search_path` of its own
+//! (`ALTER FUNCTION f() SET search_path = ...`).
 //!
 //! Each transaction of a writer and of a reader compares the tables with those that the process found first: a table that was
 //! put in the place of another one, or that has another owner, is an error of the store, and nothing is confirmed in it. When
-//! the table is put back, the log goes on. After a restore, start the process anew.
+//! the table is put back, the log goes on. After a restore, start the process anew. A function through which a role writes has
+//! to belong to the owner of the tables, and is compared in the same way. The functions name the schema in which they were made:
+//! in a schema that was renamed, or restored under another name, they are an error of the store.
 //!
 //! # Poolers
 //!
@@ -116,6 +155,7 @@
 //! SELECT create_distributed_table('tracing_audit_leaves', 'ledger', colocate_with => 'tracing_audit_heads');
 //! SELECT create_distributed_table('tracing_audit_nodes', 'ledger', colocate_with => 'tracing_audit_heads');
 //! SELECT create_reference_table('tracing_audit_migrations');
+//! SELECT create_reference_table('tracing_audit_grants');
 //! ```
 //!
 //! The table `tracing_audit_reads` belongs to no ledger and stays where it is. All of a ledger then lies on one node,

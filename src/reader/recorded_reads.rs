@@ -42,9 +42,9 @@ impl AuditReader {
     /// The same reader, but each of its reads is recorded in the log's database: who read, what they asked for, and
     /// how many entries they got. A read that cannot be recorded is not answered.
     ///
-    /// In PostgreSQL, the reader's role needs the right to insert into the table `tracing_audit_reads`, and no other
-    /// right to write: `migrations/postgres/roles.sql` has such a role. A SQLite file must be writable, and a read
-    /// waits for the file's lock as a writer does.
+    /// In PostgreSQL, the reader's role needs the right to insert into the table `tracing_audit_reads`, or to call the
+    /// function `tracing_audit_record_read`, and no other right to write: `migrations/postgres/roles.sql` has such a role.
+    /// A SQLite file must be writable, and a read waits for the file's lock as a writer does.
     ///
     /// A stream or an export is recorded when it starts, and again, with the number of its entries, when it ends. A
     /// follower is recorded when it starts. [`ledgers`](Self::ledgers) and [`reads`](Self::reads) return no entries and are

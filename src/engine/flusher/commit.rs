@@ -168,7 +168,8 @@ impl<'e> Committer<'e> {
     pub(super) async fn say(&mut self) -> Result<(), AuditError> {
         let (own, origin) = (self.own, self.origin.clone());
         let accepted = self.engine.queue.counts().appended;
-        if !self.is_connected() {
+        // A writer under which nothing was committed yet begins where the queue is: with its first batch.
+        if !self.is_connected() || self.is_anew {
             return Ok(());
         }
         self.engine.known.store(true, Ordering::Release);

@@ -6,14 +6,16 @@ use uuid::Uuid;
 
 use super::{
     error::{append_error, in_time},
+    functions::Adding,
     guard::Guard,
+    hold::HeldEnd,
     insert::Statements,
     quarantine,
     tree::PostgresTree,
 };
 use crate::error::AuditError;
 use crate::store::appender::moved;
-use crate::store::growth::{Failed, doubted};
+use crate::store::growth::{Failed, Growing, doubted};
 use crate::store::keeper::Keeper;
 use crate::store::{
     Append, AppendError, Appender, Applied, Fault, KnownWriter, OfWriters, QuarantineRetried,
@@ -74,6 +76,7 @@ impl Appender for PostgresAppender {
                     self.statements.begin(&mut self.connection).await.map_err(append_error)?;
                 let held = self.statements.hold.holds(&mut transaction, &self.ledger, id, at).await;
                 let held = held.map_err(append_error)?;
+                self.guard.look(&mut transaction).await?;
                 transaction.commit().await.map_err(append_error)?;
                 Ok::<_, AppendError>(held)
             };
@@ -107,7 +110,8 @@ impl Appender for PostgresAppender {
     }
 
     fn is_behind(&self) -> bool {
-        self.keeper.is_behind()
+        // It takes the right to read the entries.
+        self.statements.functions.is_none() && self.keeper.is_behind()
     }
 
     fn catch_up(&mut self) -> BoxFuture<'_, Result<(), AuditError>> {
@@ -182,10 +186,12 @@ async fn try_append(
     if found.position > batch.from {
         let before = hold.applied_before(&mut transaction, ledger, batch.writer, found.position).await;
         let before = before.map_err(append_error)?;
+        guard.look(&mut transaction).await?;
         // Dropping the transaction would hold the ledger until the connection is used again.
         transaction.rollback().await.map_err(append_error)?;
         return Ok(before);
     }
+    let now = found.now;
     let told = found.next_seq.err().map(|altered| batch.tells_of(altered)).transpose()?;
     let mut first_seq = found.next_seq.unwrap_or_else(|altered| altered.until.cast_signed());
     let mut tree = None;
@@ -195,38 +201,58 @@ async fn try_append(
         tree = keeper.begin(&mut tables, &found.tree, first_seq).await?;
     }
     if let Some(row) = told {
-        let (at, writer) = ((ledger, first_seq), (Uuid::new_v4(), 1));
-        statements.add_rows(&mut transaction, at, &[row], writer, tree.as_mut(), guard).await?;
-        guard.compare(&mut transaction, at, &[row], None).await?;
+        let (end, writer) = (HeldEnd { ledger, first_seq, now }, (Uuid::new_v4(), 1));
+        statements.add_rows(&mut transaction, end, &[row], writer, tree.as_mut(), guard).await?;
+        guard.compare(&mut transaction, (ledger, first_seq), &[row], None).await?;
         first_seq += 1;
     }
-    let at = (ledger, first_seq);
-    let until = batch.until();
-    let writer = (batch.writer, until);
-    statements.add_rows(&mut transaction, at, batch.rows, writer, tree.as_mut(), guard).await?;
+    let (at, end) = ((ledger, first_seq), HeldEnd { ledger, first_seq, now });
+    add(&mut transaction, statements, end, &batch, tree.as_mut(), guard).await?;
     if let Some(row) = batch.doubted {
-        let after = (ledger, first_seq.saturating_add(i64::try_from(batch.rows.len()).unwrap_or(i64::MAX)));
-        let writer = (batch.writer, until + 1);
+        let rows = i64::try_from(batch.rows.len()).unwrap_or(i64::MAX);
+        let after = HeldEnd { first_seq: first_seq.saturating_add(rows), ..end };
+        let writer = (Uuid::new_v4(), 1);
         let tried = statements.add_rows(&mut transaction, after, &[row], writer, None, guard).await;
         // Dropping the transaction would hold the ledger until the connection is used again.
         transaction.rollback().await.map_err(append_error)?;
         return Err(doubted(tried));
     }
-    quarantine::add(&mut transaction, statements, ledger, &batch, guard).await?;
-    hold.reach(&mut transaction, ledger, &batch, first_seq).await.map_err(append_error)?;
+    if statements.functions.is_none() {
+        quarantine::add(&mut transaction, statements, ledger, &batch, guard).await?;
+        hold.reach(&mut transaction, ledger, &batch, first_seq).await.map_err(append_error)?;
+    }
     guard.compare(&mut transaction, at, batch.rows, Some(&batch)).await?;
     transaction.commit().await.map_err(append_error)?;
     if batch.grows() {
         keeper.committed(tree);
     }
     Ok(Applied {
-        until,
+        until: batch.until(),
         rows: batch.rows.len() as u64,
         first_seq: (!batch.rows.is_empty()).then_some(first_seq.cast_unsigned()),
         again: false,
         told: told.is_some(),
         before: found.committed_at,
     })
+}
+
+/// Adds the rows of a batch. By the functions, one call adds all that it has.
+async fn add(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    end: HeldEnd<'_>,
+    batch: &Append<'_>,
+    tree: Option<&mut Growing>,
+    guard: &mut Guard,
+) -> Result<(), Failed> {
+    let writer = (batch.writer, batch.until());
+    match &statements.functions {
+        Some(functions) => {
+            let adding = Adding { end, rows: batch.rows, writer, batch: Some(batch) };
+            functions.append(connection, adding, tree, guard).await
+        }
+        None => statements.add_rows(connection, end, batch.rows, writer, tree, guard).await,
+    }
 }
 
 /// Adds the next entries that have no leaf to the tree.

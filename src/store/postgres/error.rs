@@ -77,6 +77,9 @@ pub(super) fn store_error(cause: sqlx::Error) -> AuditError {
         "3D000" => "there is no such database on the server: create it, or name another",
         "42501" => "the role lacks a grant on the audit tables, or the right to create them",
         "42P01" => "the audit tables do not exist, or are not in the role's search_path",
+        "42723" => {
+            "a function with the name of one of the log's is there, which somebody else may have made: look at it, and drop it"
+        }
         "42P05" | "26000" => {
             "a pooler in transaction mode stands between: end the URL with ?statement-cache-capacity=0"
         }
@@ -86,6 +89,11 @@ pub(super) fn store_error(cause: sqlx::Error) -> AuditError {
         "25P03" => "the server ended a transaction of this process, which had sent nothing for too long",
         "53300" => "the database server has no connection left: raise max_connections, or use a pooler",
         DISK_FULL => "the database server's disk is full",
+        "TA001" => {
+            "the role may not write to this ledger: the owner of the audit tables allows it by a row in tracing_audit_grants"
+        }
+        "TA002" => "the writer belongs to another role: its queue is not one of this role's",
+        code if code.starts_with("TA") => "the functions of the audit tables refuse what they were given",
         "25006" => "the database server is read-only: a standby, or default_transaction_read_only",
         "57014" => "the database server cancelled the statement: raise statement_timeout for this role",
         code if code.starts_with("57P") => "the database server is shutting down or starting",

@@ -16,14 +16,15 @@ use crate::store::{Altered, Append, AppendError, Applied, Fault, Left};
 
 /// The statements about the head and the positions.
 pub(super) struct HoldStatements {
-    head: Sql,
+    /// Holds the head. `None`: the next one does.
+    head: Option<Sql>,
     end: Sql,
     position: Sql,
     backed: Sql,
     holds: Sql,
     is_there: Sql,
     batch: Sql,
-    reach: Sql,
+    reach: Option<Sql>,
     pub(super) writers: WriterStatements,
 }
 
@@ -35,15 +36,29 @@ pub(super) struct Held {
     pub(super) position: u64,
     /// When the last batch was committed, in microseconds since 1970.
     pub(super) committed_at: Option<i64>,
+    /// The time by the server's clock, in microseconds since 1970, if that is to be the time of the commit.
+    pub(super) now: Option<i64>,
     /// What the head says of the tree.
     pub(super) tree: TreeHead,
 }
 
+/// The end of a ledger that the transaction holds, where rows are added.
+#[derive(Clone, Copy)]
+pub(super) struct HeldEnd<'a> {
+    pub(super) ledger: &'a str,
+    pub(super) first_seq: i64,
+    /// See [`Held`].
+    pub(super) now: Option<i64>,
+}
+
 impl HoldStatements {
-    pub(super) fn new(postgres: &Postgres) -> Self {
+    pub(super) fn new(postgres: &Postgres, by_functions: bool) -> Self {
+        if by_functions {
+            return Self::of_functions(postgres);
+        }
         let sql = |statement| postgres.statement(statement);
         Self {
-            head: sql("SELECT next_seq FROM @tracing_audit_heads WHERE ledger = $1 FOR UPDATE"),
+            head: Some(sql("SELECT next_seq FROM @tracing_audit_heads WHERE ledger = $1 FOR UPDATE")),
             end: sql(
                 "SELECT next_seq,
                         (SELECT seq + 1 FROM @tracing_audit_entries WHERE ledger = $1 AND seq < $2
@@ -52,13 +67,13 @@ impl HoldStatements {
                          ORDER BY first_seq DESC LIMIT 1),
                         greatest(given, CASE WHEN $3 THEN (SELECT max(next_seq) FROM @tracing_audit_writers
                                                            WHERE ledger = $1) END),
-                        (SELECT id FROM @tracing_audit_entries WHERE ledger = $1 AND seq = $4),
+                        (SELECT id FROM @tracing_audit_entries WHERE ledger = $1 AND seq = $4 AND id = $6),
                         (SELECT position FROM @tracing_audit_positions WHERE ledger = $1 AND writer = $5),
                         (SELECT CASE WHEN isfinite(committed_at)
                                      THEN (extract(epoch FROM committed_at) * 1000000)::bigint END
                          FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < $2
                          ORDER BY first_seq DESC LIMIT 1),
-                        tree_size, frontier
+                        tree_size, frontier, NULL::bigint
                  FROM @tracing_audit_heads WHERE ledger = $1",
             ),
             // The batch before the end that the writer's row names is the writer's last one.
@@ -94,12 +109,28 @@ impl HoldStatements {
             batch: sql("SELECT first_seq, entries FROM @tracing_audit_batches
                  WHERE ledger = $1 AND writer = $2 AND position = $3"),
             // One statement, and so one journey to the server.
-            reach: sql(&format!(
+            reach: Some(sql(&format!(
                 "WITH known AS ({WRITE_DOWN})
                  INSERT INTO @tracing_audit_positions VALUES ($1, $2, $12)
                  ON CONFLICT (ledger, writer) DO UPDATE SET position = excluded.position"
-            )),
+            ))),
             writers: WriterStatements::new(postgres),
+        }
+    }
+
+    /// The same by the functions of the tables' owner. A position is reached by the one that appends.
+    fn of_functions(postgres: &Postgres) -> Self {
+        let sql = |statement| postgres.statement(statement);
+        Self {
+            head: None,
+            end: sql("SELECT * FROM @tracing_audit_hold($1, $2, $3, $4, $5, $6)"),
+            position: sql("SELECT named, accounted FROM @tracing_audit_position($1, $2)"),
+            backed: sql("SELECT @tracing_audit_backed($1, $2)"),
+            holds: sql("SELECT @tracing_audit_holds($1, $2)"),
+            is_there: sql("SELECT @tracing_audit_is_there($1, $2, $3, $4)"),
+            batch: sql("SELECT first_seq, entries FROM @tracing_audit_batch($1, $2, $3 - 1, $3)"),
+            reach: None,
+            writers: WriterStatements::of_functions(postgres),
         }
     }
 
@@ -111,23 +142,22 @@ impl HoldStatements {
         writer: Uuid,
         left: Option<Left>,
     ) -> Result<Held, AppendError> {
-        let head = self.head.scalar::<i64>().bind(ledger);
-        let is_held = head.fetch_optional(&mut *connection).await.map_err(append_error)?;
+        let is_held = match &self.head {
+            None => true,
+            Some(head) => {
+                let head = head.scalar::<i64>().bind(ledger).fetch_optional(&mut *connection).await;
+                head.map_err(append_error)?.is_some()
+            }
+        };
         // The rest has a statement of its own: only a statement that begins once the ledger is held sees the commit of
         // the ledger's last holder, which may be an earlier attempt of this writer.
-        let found = match is_held {
-            None => None,
-            Some(_) => self
-                .end
-                .query()
-                .bind(ledger)
-                .bind(SEQ_LIMIT)
-                .bind(left.is_none())
-                .bind(left.map(|left| left.next_seq.cast_signed() - 1))
-                .bind(writer)
-                .fetch_optional(connection)
-                .await
-                .map_err(append_error)?,
+        let found = if is_held {
+            let end = self.end.query().bind(ledger).bind(SEQ_LIMIT).bind(left.is_none());
+            let end = end.bind(left.map(|left| left.next_seq.cast_signed() - 1)).bind(writer);
+            let end = end.bind(left.map(|left| left.last));
+            end.fetch_optional(connection).await.map_err(append_error)?
+        } else {
+            None
         };
         let Some(found) = found else {
             let message = "the ledger's head does not exist: somebody has removed it";
@@ -146,7 +176,8 @@ impl HoldStatements {
             };
             let position = found.try_get::<Option<i64>, _>(5)?.map_or(0, i64::cast_unsigned);
             let tree = TreeHead { next_seq: end.head, size: found.try_get(7)?, frontier: found.try_get(8)? };
-            Ok(Held { next_seq: end.next_seq(left), position, committed_at: found.try_get(6)?, tree })
+            let (committed_at, now) = (found.try_get(6)?, found.try_get(9)?);
+            Ok(Held { next_seq: end.next_seq(left), position, committed_at, now, tree })
         };
         read().map_err(append_error)
     }
@@ -227,6 +258,7 @@ impl HoldStatements {
         batch: &Append<'_>,
         first_seq: i64,
     ) -> sqlx::Result<()> {
+        let Some(reach) = &self.reach else { return Ok(()) };
         let rows = i64::try_from(batch.rows.len()).unwrap_or(i64::MAX);
         let quarantined = batch.from + batch.quarantined.len() as u64;
         let reached = Reached {
@@ -234,7 +266,7 @@ impl HoldStatements {
             quarantined: (!batch.quarantined.is_empty()).then_some(quarantined.cast_signed()),
             ends: batch.ends,
         };
-        let reach = bind_writer(self.reach.query(), ledger, batch.writer, reached, batch.standing);
+        let reach = bind_writer(reach.query(), ledger, batch.writer, reached, batch.standing);
         reach.bind(batch.until().cast_signed()).execute(connection).await?;
         Ok(())
     }
@@ -246,9 +278,9 @@ impl HoldStatements {
         connection: &mut PgConnection,
         ledger: &str,
         writer: Uuid,
-    ) -> Result<(i64, TreeHead), AppendError> {
-        let Held { next_seq, tree, .. } = self.hold(connection, ledger, writer, None).await?;
-        next_seq.map(|next_seq| (next_seq, tree)).map_err(|_| {
+    ) -> Result<(i64, Held), AppendError> {
+        let held = self.hold(connection, ledger, writer, None).await?;
+        held.next_seq.map(|next_seq| (next_seq, held)).map_err(|_| {
             let message =
                 "the end of the ledger is not as it was left: write an entry first, with which that is told";
             AppendError { fault: Fault::Store, error: AuditError::new(ErrorKind::Store, message) }

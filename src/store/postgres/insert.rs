@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::{
     copy::copy,
     error::{append_error, code_of, insert_error},
+    functions::{Adding, Functions},
     guard::Guard,
-    hold::HoldStatements,
+    hold::{HeldEnd, HoldStatements},
     place::own_names,
     source::Postgres,
     sql::Sql,
@@ -34,12 +35,22 @@ pub(super) struct Statements {
     begin: Arc<str>,
     pub(super) hold: HoldStatements,
     rows: RowStatement,
+    /// `None`: this role writes the tables itself.
+    pub(super) functions: Option<Functions>,
     add_batch: Sql,
     add_proven: Sql,
     pub(super) tree: TreeStatements,
     pub(super) quarantine: Sql,
     pub(super) next_quarantined: Sql,
     pub(super) readmitted: Sql,
+}
+
+/// How a role adds rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Adds {
+    ByCopying,
+    ByInserting,
+    ByFunctions,
 }
 
 /// The statement that adds rows.
@@ -108,18 +119,21 @@ impl Statements {
         postgres: &Postgres,
         commits_are_not_durable: bool,
         has_triggers: bool,
-        can_copy: bool,
+        adds: Adds,
     ) -> Self {
         let sql = |statement| postgres.statement(statement);
-        let rows = if can_copy {
+        let by_functions = adds == Adds::ByFunctions;
+        let rows = if adds == Adds::ByCopying {
             RowStatement::Copy(postgres.sql(COPY).0)
         } else {
             RowStatement::Insert(sql(INSERT))
         };
         Self {
-            begin: begin(commits_are_not_durable, has_triggers).into(),
-            hold: HoldStatements::new(postgres),
+            // Triggers run within the functions, which have a search_path of their own.
+            begin: begin(commits_are_not_durable, has_triggers && !by_functions).into(),
+            hold: HoldStatements::new(postgres, by_functions),
             rows,
+            functions: by_functions.then(|| Functions::new(postgres)),
             // One statement, and so one journey to the server.
             add_batch: sql(
                 "WITH moved AS (UPDATE @tracing_audit_heads SET next_seq = $2 + $3, given = $2 + $3 WHERE ledger = $1)
@@ -134,14 +148,18 @@ impl Statements {
             ),
             tree: TreeStatements::new(postgres),
             quarantine: sql("INSERT INTO @tracing_audit_quarantine VALUES ($1, $2, $3, $4, $5, $6, $7)"),
-            next_quarantined: sql(
+            next_quarantined: sql(if by_functions {
+                "SELECT quarantined_at, writer, position, record FROM @tracing_audit_next_quarantined($1, $2, $3, $4)"
+            } else {
                 "SELECT quarantined_at, writer, position, record FROM @tracing_audit_quarantine
                  WHERE ledger = $1 AND (quarantined_at, writer, position) > ($2, $3, $4)
-                 ORDER BY quarantined_at, writer, position LIMIT 1",
-            ),
-            readmitted: sql(
-                "DELETE FROM @tracing_audit_quarantine WHERE ledger = $1 AND writer = $2 AND position = $3",
-            ),
+                 ORDER BY quarantined_at, writer, position LIMIT 1"
+            }),
+            readmitted: sql(if by_functions {
+                "SELECT @tracing_audit_readmitted($1, $2, $3, $4)"
+            } else {
+                "DELETE FROM @tracing_audit_quarantine WHERE ledger = $1 AND writer = $2 AND position = $3"
+            }),
         }
     }
 
@@ -156,12 +174,17 @@ impl Statements {
     pub(super) async fn add_rows(
         &self,
         connection: &mut PgConnection,
-        (ledger, first_seq): (&str, i64),
+        end: HeldEnd<'_>,
         rows: &[&Row],
         (writer, until): (Uuid, u64),
         tree: Option<&mut Growing>,
         guard: &mut Guard,
     ) -> Result<(), Failed> {
+        let HeldEnd { ledger, first_seq, .. } = end;
+        if let Some(functions) = &self.functions {
+            let adding = Adding { end, rows, writer: (writer, until), batch: None };
+            return functions.append(connection, adding, tree, guard).await;
+        }
         let (Some(least), Some(greatest)) =
             (rows.iter().map(|row| row.ts).min(), rows.iter().map(|row| row.ts).max())
         else {

@@ -6,6 +6,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::{
     error::{is_race, store_error},
+    functions::stands_in,
     insert::BEGIN,
     place::MIGRATIONS as MIGRATIONS_TABLE,
     source::Postgres,
@@ -15,11 +16,12 @@ use crate::error::{AuditError, ErrorKind};
 use crate::store::{Migrate, Migration, migration::not_migrated};
 
 /// The scripts of the migrations, oldest first. The version of a database is the number of migrations that it has had.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../../migrations/postgres/0001_ledger.sql"),
     include_str!("../../../migrations/postgres/0002_reads.sql"),
     include_str!("../../../migrations/postgres/0003_writers.sql"),
     include_str!("../../../migrations/postgres/0004_tree.sql"),
+    include_str!("../../../migrations/postgres/0005_functions.sql"),
 ];
 
 const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS @tracing_audit_migrations \
@@ -63,7 +65,7 @@ pub(super) async fn migrate(
     let start = Instant::now();
     let known = MIGRATIONS.len();
     loop {
-        let version = version(postgres, connection).await.map_err(store_error)?;
+        let version = version(postgres, connection).await?;
         if version > known {
             let message = format!(
                 "the database has schema version {version} and this version of tracing-audit knows {known}: upgrade tracing-audit"
@@ -86,14 +88,20 @@ pub(super) async fn migrate(
 }
 
 /// The version of the tables, 0 if they do not exist.
-async fn version(postgres: &Postgres, connection: &mut PgConnection) -> sqlx::Result<usize> {
-    let mut transaction = connection.begin_with(BEGIN).await?;
-    if !is_table(postgres, &mut transaction, MIGRATIONS_TABLE).await? {
+async fn version(postgres: &Postgres, connection: &mut PgConnection) -> Result<usize, AuditError> {
+    let mut transaction = connection.begin_with(BEGIN).await.map_err(store_error)?;
+    if !is_table(postgres, &mut transaction, MIGRATIONS_TABLE).await.map_err(store_error)? {
         return Ok(0);
     }
-    let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
-    let version: i64 = version.scalar().fetch_one(&mut *transaction).await?;
-    transaction.commit().await?;
+    // A role without rights on the tables asks the function, which tables of an earlier version do not have.
+    let asks = stands_in(postgres, &mut transaction, (MIGRATIONS_TABLE, "SELECT"), "tracing_audit_version");
+    let version = postgres.statement(if asks.await? {
+        "SELECT @tracing_audit_version()"
+    } else {
+        "SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations"
+    });
+    let version: i64 = version.scalar().fetch_one(&mut *transaction).await.map_err(store_error)?;
+    transaction.commit().await.map_err(store_error)?;
     Ok(usize::try_from(version).unwrap_or(0))
 }
 

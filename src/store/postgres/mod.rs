@@ -20,6 +20,7 @@
 //! | `guard.rs` | compares what is stored with what was sent, where triggers may have changed it |
 //! | `insert.rs` | adds rows at the head of the ledger |
 //! | `copy.rs` | rows in `COPY`'s binary format |
+//! | `functions.rs` | appends through the functions of the tables' owner, for a role without rights on the tables |
 //! | `quarantine.rs` | reads quarantined entries, and tries them again |
 //! | `sql.rs` | statements and their parameters; literals and paths as SQL |
 //! | `conditions.rs` | a query's conditions as SQL |
@@ -50,6 +51,7 @@ mod counts;
 mod error;
 mod evidence;
 mod fields;
+mod functions;
 mod guard;
 mod hold;
 mod indexes;

@@ -6,13 +6,15 @@ use uuid::Uuid;
 use super::{
     append::PostgresAppender,
     error::{in_time, store_error},
+    functions,
     guard::Guard,
-    insert::{BEGIN, Statements, can_copy},
+    insert::{Adds, BEGIN, Statements, can_copy},
     migrate::migrate,
     source::Postgres,
+    sql::ENTRIES,
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::store::{Opening, keeper::Keeper};
+use crate::store::{Opening, growth::Integrity, keeper::Keeper};
 
 pub(super) async fn connect(
     postgres: &Postgres,
@@ -45,39 +47,65 @@ async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<Po
     }
     let postgres = &found;
     end_stopped(&mut connection).await.map_err(store_error)?;
-    // Each append will lock this row.
     let mut transaction = connection.begin_with(BEGIN).await.map_err(store_error)?;
-    let head = postgres.statement("SELECT log_id IS NOT NULL FROM @tracing_audit_heads WHERE ledger = $1");
-    let head = head.scalar::<bool>().bind(ledger).fetch_optional(&mut *transaction).await;
-    let is_named = head.map_err(store_error)?;
-    if is_named.is_none() {
-        let add = postgres.statement(
-            "INSERT INTO @tracing_audit_heads (ledger, next_seq) VALUES ($1, 0) ON CONFLICT DO NOTHING",
-        );
-        add.query().bind(ledger).execute(&mut *transaction).await.map_err(store_error)?;
-    }
-    if is_named != Some(true) {
-        let name = "UPDATE @tracing_audit_heads SET log_id = $2 WHERE ledger = $1 AND log_id IS NULL";
-        let name = postgres.statement(name).query().bind(ledger).bind(Uuid::new_v4());
-        name.execute(&mut *transaction).await.map_err(store_error)?;
-    }
-    let mut guard = Guard::new(postgres);
+    let by_functions =
+        functions::stands_in(postgres, &mut transaction, (ENTRIES, "INSERT"), "tracing_audit_append").await?;
+    let owners = if by_functions { functions::found(postgres, &mut transaction).await? } else { Vec::new() };
+    begin_ledger(postgres, &mut transaction, ledger, by_functions).await.map_err(store_error)?;
+    let mut guard = Guard::new(postgres, owners);
     guard.look(&mut transaction).await.map_err(|failed| failed.error)?;
     if guard.noticed.is_none() {
         guard.noticed = postgres.unproven();
     }
+    if guard.noticed.is_none() && by_functions && opening.integrity == Integrity::Deferred {
+        guard.noticed = Some(functions::cannot_read_back());
+    }
     transaction.commit().await.map_err(store_error)?;
     let has_triggers = guard.has_suspects();
-    let can_copy = can_copy(postgres, &mut connection, has_triggers).await.map_err(store_error)?;
+    let adds = if by_functions {
+        Adds::ByFunctions
+    } else if can_copy(postgres, &mut connection, has_triggers).await.map_err(store_error)? {
+        Adds::ByCopying
+    } else {
+        Adds::ByInserting
+    };
     let commits_are_not_durable = !matches!(&*synchronous_commit, "on" | "remote_apply");
-    let statements = Statements::new(postgres, commits_are_not_durable, has_triggers, can_copy);
+    let statements = Statements::new(postgres, commits_are_not_durable, has_triggers, adds);
     Ok(PostgresAppender::new(connection, statements, guard, Keeper::new(opening.integrity), ledger))
+}
+
+/// Makes the head of the ledger, if it has none: each append will lock this row.
+async fn begin_ledger(
+    postgres: &Postgres,
+    transaction: &mut PgConnection,
+    ledger: &str,
+    by_functions: bool,
+) -> sqlx::Result<()> {
+    if by_functions {
+        let begin = postgres.statement("SELECT @tracing_audit_begin($1)").query().bind(ledger);
+        return begin.execute(transaction).await.map(drop);
+    }
+    let head = postgres.statement("SELECT log_id IS NOT NULL FROM @tracing_audit_heads WHERE ledger = $1");
+    let head = head.scalar::<bool>().bind(ledger).fetch_optional(&mut *transaction).await;
+    let is_named = head?;
+    if is_named.is_none() {
+        let add = postgres.statement(
+            "INSERT INTO @tracing_audit_heads (ledger, next_seq) VALUES ($1, 0) ON CONFLICT DO NOTHING",
+        );
+        add.query().bind(ledger).execute(&mut *transaction).await?;
+    }
+    if is_named != Some(true) {
+        let name = "UPDATE @tracing_audit_heads SET log_id = $2 WHERE ledger = $1 AND log_id IS NULL";
+        let name = postgres.statement(name).query().bind(ledger).bind(Uuid::new_v4());
+        name.execute(&mut *transaction).await?;
+    }
+    Ok(())
 }
 
 /// Compares the tables with those that were found first.
 async fn compare(postgres: &Postgres, connection: &mut PgConnection) -> Result<(), AuditError> {
     let mut transaction = connection.begin_with(BEGIN).await.map_err(store_error)?;
-    Guard::new(postgres).look(&mut transaction).await.map_err(|failed| failed.error)?;
+    Guard::new(postgres, Vec::new()).look(&mut transaction).await.map_err(|failed| failed.error)?;
     transaction.commit().await.map_err(store_error)
 }
 

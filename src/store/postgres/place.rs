@@ -102,6 +102,17 @@ pub(super) fn replaced(tables: &[String], suspects: &[String]) -> AuditError {
     AuditError::new(ErrorKind::Store, message)
 }
 
+/// The error of functions that are not those of the tables' owner, or not about these tables.
+pub(super) fn not_of_the_owner(functions: &[String]) -> AuditError {
+    let message = format!(
+        "the function {} does not exist, does not belong to the owner of the audit tables, or names tables of another schema: \
+         nothing is written by it. Find out who has changed it; the owner of the tables makes it as the script of the \
+         migration does",
+        functions.join(", ")
+    );
+    AuditError::new(ErrorKind::Store, message)
+}
+
 /// The error of a transaction's beginning, if one of the tables is not the one that was found first.
 pub(super) fn check_begun(rows: &[PgRow]) -> Result<(), AuditError> {
     let mut names = Vec::new();

@@ -54,8 +54,8 @@ impl Store {
     /// With `statement-cache-capacity=0`, no statement has a name on the server. A pooler in transaction mode may need
     /// that: see [`server`](crate::guide::postgres#poolers).
     ///
-    /// The first log creates the tables, so its role must be allowed to. After that a writer needs only a role that can
-    /// neither change nor remove an entry: `migrations/postgres/roles.sql` has the grants.
+    /// The first log creates the tables, so its role must be allowed to. After that a writer needs only a role that has no
+    /// right on any table: `migrations/postgres/roles.sql` has the grants.
     ///
     /// # Errors
     /// [`is_config`](AuditError::is_config) for a malformed URL, or for a parameter that is not known.

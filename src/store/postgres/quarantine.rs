@@ -9,6 +9,7 @@ use super::{
     borrowed::within,
     error::{append_error, store_error},
     guard::Guard,
+    hold::HeldEnd,
     insert::Statements,
     source::Postgres,
     sql::has_table,
@@ -94,7 +95,7 @@ async fn readmit_next(
 ) -> Result<Option<(QuarantineKey, bool)>, Failed> {
     let mut transaction = statements.begin(connection).await.map_err(append_error)?;
     let added_as = Uuid::new_v4();
-    let (first_seq, head) = statements.hold.hold_for_one(&mut transaction, ledger, added_as).await?;
+    let (first_seq, held) = statements.hold.hold_for_one(&mut transaction, ledger, added_as).await?;
     let next: Option<(DateTime<Utc>, Uuid, i64, Vec<u8>)> = statements
         .next_quarantined
         .row()
@@ -110,24 +111,20 @@ async fn readmit_next(
     let Ok(row) = interpret(&record, &EventDefaults::default()) else { return Ok(Some((key, false))) };
     // The batch has a new writer: the position of the writer that quarantined the entry must not change.
     let mut tables = PostgresTree { connection: &mut transaction, statements: &statements.tree, ledger };
-    let mut tree = keeper.begin(&mut tables, &head, first_seq).await?;
-    let at = (ledger, first_seq);
-    match statements.add_rows(&mut transaction, at, &[&row], (added_as, 1), tree.as_mut(), guard).await {
+    let mut tree = keeper.begin(&mut tables, &held.tree, first_seq).await?;
+    let end = HeldEnd { ledger, first_seq, now: held.now };
+    match statements.add_rows(&mut transaction, end, &[&row], (added_as, 1), tree.as_mut(), guard).await {
         Ok(()) => {}
         Err(Failed::Append(AppendError { fault: Fault::Entry | Fault::Duplicate, .. })) => {
             return Ok(Some((key, false)));
         }
         Err(failed) => return Err(failed),
     }
-    statements
-        .readmitted
-        .query()
-        .bind(ledger)
-        .bind(writer)
-        .bind(position)
-        .execute(&mut *transaction)
-        .await
-        .map_err(append_error)?;
+    let mut readmitted = statements.readmitted.query().bind(ledger).bind(writer).bind(position);
+    if statements.functions.is_some() {
+        readmitted = readmitted.bind(first_seq);
+    }
+    readmitted.execute(&mut *transaction).await.map_err(append_error)?;
     guard.compare(&mut transaction, (ledger, first_seq), &[&row], None).await?;
     transaction.commit().await.map_err(append_error)?;
     keeper.committed(tree);

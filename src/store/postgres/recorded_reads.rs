@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{Row as _, postgres::PgRow};
 
 use super::{
-    borrowed::within, conditions::time_bounds, error::store_error, source::Postgres, sql::has_table,
+    borrowed::within, conditions::time_bounds, error::store_error, functions::stands_in, source::Postgres,
+    sql::has_table,
 };
 use crate::error::AuditError;
 use crate::query::AuditQuery;
@@ -14,17 +15,22 @@ const READS: &str = "tracing_audit_reads";
 
 /// Adds a row to the record of reads. It is added once, even if an answer is lost and the row is sent again.
 pub(super) async fn record(postgres: &Postgres, read: &RecordedReadRow) -> Result<(), AuditError> {
-    let insert = postgres.statement(
-        "INSERT INTO @tracing_audit_reads (id, ends, reader, action, query, entries)
-         VALUES ($1, $2, $3, $4, $5::text::json, $6) ON CONFLICT (id) DO NOTHING",
-    );
-    let insert =
-        insert.query().bind(read.id).bind(read.ends).bind(read.reader.clone()).bind(read.action.clone());
-    let insert = insert.bind(read.query.clone()).bind(read.entries.map(u64::cast_signed));
     within(postgres, async |connection| {
         if !has_table(postgres, &mut *connection, READS).await.map_err(store_error)? {
             return Ok(None);
         }
+        // A role that has no right on the table calls the function of its owner.
+        let by_function =
+            stands_in(postgres, &mut *connection, (READS, "INSERT"), "tracing_audit_record_read").await?;
+        let insert = postgres.statement(if by_function {
+            "SELECT @tracing_audit_record_read($1, $2, $3, $4, $5, $6)"
+        } else {
+            "INSERT INTO @tracing_audit_reads (id, ends, reader, action, query, entries)
+             VALUES ($1, $2, $3, $4, $5::text::json, $6) ON CONFLICT (id) DO NOTHING"
+        });
+        let insert = insert.query().bind(read.id).bind(read.ends).bind(read.reader.clone());
+        let insert = insert.bind(read.action.clone()).bind(read.query.clone());
+        let insert = insert.bind(read.entries.map(u64::cast_signed));
         insert.execute(connection).await.map(Some).map_err(store_error)
     })
     .await?

@@ -10,10 +10,10 @@ use crate::error::AuditError;
 use crate::store::{Veils, migration::unknown_version};
 
 /// The greatest version that this crate knows.
-const KNOWN: i64 = 4;
+const KNOWN: i64 = 5;
 
 /// All tables, each with the version that makes it, its columns in the order of their names, and what is unique in it.
-const TABLES: [(&str, i64, &str, &str); 10] = [
+const TABLES: [(&str, i64, &str, &str); 11] = [
     (
         ENTRIES,
         1,
@@ -67,6 +67,38 @@ const TABLES: [(&str, i64, &str, &str); 10] = [
         "hash bytea!, idx bigint!, ledger text!, level smallint!",
         "(ledger, level, idx)",
     ),
+    ("tracing_audit_grants", 5, "ledger text!, most bigint!, role text!", "(role, ledger)"),
+];
+
+/// The version that makes the functions.
+const WITH_FUNCTIONS: i64 = 5;
+
+/// The functions of the tables' owner, each with the types of its parameters.
+const FUNCTIONS: [(&str, &str); 20] = [
+    ("tracing_audit_version", ""),
+    ("tracing_audit_grant", "text"),
+    ("tracing_audit_is_own", "text"),
+    ("tracing_audit_check_writer", "text, uuid"),
+    ("tracing_audit_begin", "text"),
+    ("tracing_audit_hold", "text, bigint, boolean, bigint, uuid, uuid"),
+    ("tracing_audit_position", "text, uuid"),
+    ("tracing_audit_backed", "text, uuid"),
+    ("tracing_audit_batch", "text, uuid, bigint, bigint"),
+    ("tracing_audit_holds", "text, uuid"),
+    ("tracing_audit_is_there", "text, uuid, uuid, bigint"),
+    ("tracing_audit_known_writers", "text, uuid"),
+    ("tracing_audit_goes", "text, uuid, bigint, text, text, text, text, text"),
+    ("tracing_audit_ended", "text, uuid"),
+    ("tracing_audit_is_watched", ""),
+    (
+        "tracing_audit_append",
+        "text, bigint, uuid, bigint, timestamptz, uuid[], timestamptz[], uuid[], uuid[], uuid[], text[], text[], text[], \
+         text[], text[], float8[], text[], text[], uuid[], text[], bytea[], bigint, boolean, text, text, text, text, text",
+    ),
+    ("tracing_audit_prove", "text, bigint, bytea, bytea, bytea, smallint[], bigint[], bytea[]"),
+    ("tracing_audit_next_quarantined", "text, timestamptz, uuid, bigint"),
+    ("tracing_audit_readmitted", "text, uuid, bigint, bigint"),
+    ("tracing_audit_record_read", "uuid, uuid, text, text, text, bigint"),
 ];
 
 /// What a relation is that is no table, and what hides rows of a table or adds rows of another one to it. The role that asks
@@ -99,6 +131,38 @@ const CHANGERS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(n
      FROM pg_class c JOIN ours ON c.oid = ours.oid WHERE c.relpersistence <> 'p'
      ORDER BY 1";
 
+/// The condition of a function `p` that names no table in the schema of the table `c`, but in the one in which it was made. One
+/// of the functions names no table.
+macro_rules! names_others {
+    () => {
+        "(p.proname <> 'tracing_audit_is_own'
+          AND strpos(p.prosrc, c.relnamespace::regnamespace::text || '.tracing_audit_') = 0)"
+    };
+}
+pub(super) use names_others;
+
+/// What functions do otherwise than they should: those that are missing, that somebody else may have made, that find what others
+/// have put in their way, or that everybody may call.
+const OTHER_FUNCTIONS: &str = concat!(
+    "SELECT format('the function %s is missing', f) FROM unnest($2::text[]) f
+     WHERE to_regprocedure(f) IS NULL
+     UNION ALL
+     SELECT CASE
+         WHEN p.proowner <> c.relowner THEN
+             format('the function %s belongs to %I, and not to the owner of the tables', f, pg_get_userbyid(p.proowner))
+         WHEN ",
+    names_others!(),
+    " THEN format('the function %s names tables of another schema, in which it was made', f)
+         WHEN NOT p.prosecdef OR p.proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'] THEN
+             format('the function %s does not run as its owner and with the names of the server alone (ALTER FUNCTION %s '
+                    'SECURITY DEFINER SET search_path = pg_catalog, pg_temp)', f, f)
+         WHEN p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) one WHERE one.grantee = 0) THEN
+             format('everybody may call the function %s (REVOKE ALL ON FUNCTION %s FROM PUBLIC)', f, f)
+     END
+     FROM unnest($2::text[]) f JOIN pg_proc p ON p.oid = to_regprocedure(f) JOIN pg_class c ON c.oid = to_regclass($1)
+     ORDER BY 1"
+);
+
 /// Of one table: whether it exists, its columns, and what is unique in it.
 const SHAPE: &str = "SELECT to_regclass($1) IS NOT NULL,
      (SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN '!' END),
@@ -110,6 +174,17 @@ const SHAPE: &str = "SELECT to_regclass($1) IS NOT NULL,
 
 fn names(postgres: &Postgres) -> Vec<String> {
     NAMES.iter().map(|table| postgres.table(table)).collect()
+}
+
+/// The name of a function with its schema and its parameters' types.
+pub(super) fn signature(postgres: &Postgres, function: &str) -> String {
+    let parameters = FUNCTIONS.iter().find(|(name, _)| *name == function).map_or("", |(_, types)| *types);
+    format!("{}({parameters})", postgres.table(function))
+}
+
+/// The same of all functions.
+pub(super) fn signatures(postgres: &Postgres) -> Vec<String> {
+    FUNCTIONS.map(|(function, _)| signature(postgres, function)).to_vec()
 }
 
 /// The statement that finds what keeps readers from the rows of our tables: also tables that are not those found first.
@@ -162,6 +237,11 @@ pub(super) async fn differences(postgres: &Postgres) -> Result<Vec<String>, Audi
         let version = version.map_err(store_error)?;
         if version > KNOWN {
             told.push(unknown_version(version, KNOWN));
+        }
+        if version >= WITH_FUNCTIONS {
+            let others = postgres.statement(OTHER_FUNCTIONS).scalar::<Option<String>>();
+            let others = others.bind(postgres.table(ENTRIES)).bind(signatures(postgres));
+            told.extend(others.fetch_all(&mut *connection).await.map_err(store_error)?.into_iter().flatten());
         }
         for (table, _, columns, unique) in TABLES.into_iter().filter(|(_, since, ..)| *since <= version) {
             let shape = postgres.statement(SHAPE).row::<(bool, Option<String>, Option<String>)>();

@@ -67,7 +67,7 @@ impl Postgres {
 }
 
 /// All tables that this crate makes.
-pub(super) const TABLES: [&str; 10] = [
+pub(super) const TABLES: [&str; 11] = [
     ENTRIES,
     "tracing_audit_batches",
     "tracing_audit_heads",
@@ -78,6 +78,7 @@ pub(super) const TABLES: [&str; 10] = [
     "tracing_audit_writers",
     "tracing_audit_leaves",
     "tracing_audit_nodes",
+    "tracing_audit_grants",
 ];
 
 /// Whether a table has this name, and nothing else.

@@ -150,7 +150,15 @@ pub(super) fn failed(cause: sqlx::Error) -> Failed {
         | sqlx::Error::ColumnIndexOutOfBounds { .. } => true,
         _ => false,
     };
-    if is_final { Failed::Tree(cause.to_string()) } else { append_error(cause).into() }
+    match &*code_of(&cause) {
+        // What the functions refuse, and what a role without rights on the tables may not read.
+        "42501" => Failed::Tree(format!(
+            "{cause}; entries that have no leaf get one from a log whose role may read them and add leaves: open one with \
+             the owner's role"
+        )),
+        code if is_final || code.starts_with("TA") => Failed::Tree(cause.to_string()),
+        _ => append_error(cause).into(),
+    }
 }
 
 impl PostgresTree<'_> {

@@ -80,6 +80,18 @@ impl WriterStatements {
         }
     }
 
+    /// The same by the functions of the tables' owner. They take those of the parameters of [`bind_writer`] that
+    /// are about the writer alone.
+    pub(super) fn of_functions(postgres: &Postgres) -> Self {
+        Self {
+            goes: postgres.statement("SELECT @tracing_audit_goes($1, $2, $5, $7, $8, $9, $10, $11)"),
+            ended: postgres.statement("SELECT @tracing_audit_ended($1, $2)"),
+            // Every argument has its type: a function of somebody else's, with other types, can never fit better.
+            open: postgres.statement("SELECT * FROM @tracing_audit_known_writers($1, NULL::pg_catalog.uuid)"),
+            known: postgres.statement("SELECT * FROM @tracing_audit_known_writers($1, $2)"),
+        }
+    }
+
     /// Answers a question about writers, or writes down a statement.
     pub(super) async fn writers(
         &self,

@@ -19,8 +19,10 @@ fn is_postgres(fixture: &Fixture) -> bool {
 fn meddle(fixture: &Fixture, at: &str, statements: &str, returns: &str) {
     if is_postgres(fixture) {
         let returns = if returns == "nothing" { "NULL" } else { "new" };
+        // Within the functions of the tables' owner, a trigger finds by its own search_path what it names.
+        let path = if module_path!().contains("by_functions") { "SET search_path = public" } else { "" };
         fixture.run(&format!(
-            "CREATE OR REPLACE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql
+            "CREATE OR REPLACE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql {path}
              AS $$ BEGIN {statements}; RETURN {returns}; END $$;
              CREATE TRIGGER meddler {at} FOR EACH ROW EXECUTE FUNCTION meddle()"
         ));

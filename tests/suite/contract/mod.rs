@@ -55,6 +55,19 @@ mod sqlite {
     suite!();
 }
 
+/// What is about writing, for a role that has no right to write a table.
+#[cfg(feature = "postgres")]
+mod by_functions {
+    use crate::support::postgres::by_functions::{log, log_with};
+
+    mod meddling {
+        include!("meddling.rs");
+    }
+    mod writing {
+        include!("writing.rs");
+    }
+}
+
 #[cfg(feature = "postgres")]
 mod postgres {
     use crate::support::postgres::{log, log_with};

@@ -234,7 +234,7 @@ fn functions_operators_and_types_of_others_do_nothing() {
 #[test]
 fn temporary_tables_and_settings_of_a_session_that_is_shared_do_nothing() {
     let temporary = |schema: &str| {
-        ["entries", "heads", "batches", "positions", "writers", "leaves", "nodes", "quarantine", "migrations", "reads"]
+        ["entries", "heads", "batches", "positions", "writers", "leaves", "nodes", "quarantine", "migrations", "reads", "grants"]
             .map(|table| format!("CREATE TEMPORARY TABLE tracing_audit_{table} (LIKE {schema}.tracing_audit_{table} INCLUDING ALL)"))
             .join("; ")
             + "; CREATE TYPE pg_temp.uuid AS (a text); CREATE TYPE pg_temp.json AS (a text); SET search_path = elsewhere, public"
@@ -313,7 +313,7 @@ fn a_table_that_is_put_in_the_place_of_ours_takes_nothing_and_is_told() {
         )
     };
     let of_all = "DO $$ DECLARE t text; BEGIN FOREACH t IN ARRAY ARRAY['entries','heads','batches','positions','writers',
-        'leaves','nodes','quarantine','migrations','reads'] LOOP EXECUTE format('ALTER TABLE FROM_.tracing_audit_%s SET
+        'leaves','nodes','quarantine','migrations','reads','grants'] LOOP EXECUTE format('ALTER TABLE FROM_.tracing_audit_%s SET
         SCHEMA TO_', t); END LOOP; END $$";
     let moved = (
         of_all.replace("FROM_", "public").replace("TO_", "aside_schema").replacen(

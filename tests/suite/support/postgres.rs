@@ -7,7 +7,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
     str::FromStr,
     sync::{
-        LazyLock,
+        LazyLock, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -212,12 +212,17 @@ pub(crate) struct Pooler {
 
 impl Pooler {
     pub(crate) fn before(server: &Server) -> Self {
+        Self::before_as(server, "postgres")
+    }
+
+    /// The same, which connects to the server as this role whoever asks.
+    pub(crate) fn before_as(server: &Server, role: &str) -> Self {
         const NEEDED: &str = "PgBouncer is needed: on Debian, 'apt-get install pgbouncer'";
         assert!(Path::new("/usr/sbin/pgbouncer").exists(), "{NEEDED}");
         let directory = tempfile::tempdir().unwrap();
         let (own, its) = (directory.path().display(), server.directory.as_ref().unwrap().path().display());
         let settings = format!(
-            "[databases]\n* = host={its} user=postgres\n[pgbouncer]\nunix_socket_dir = {own}\nlisten_port = 6432\n\
+            "[databases]\n* = host={its} user={role}\n[pgbouncer]\nunix_socket_dir = {own}\nlisten_port = 6432\n\
              pool_mode = transaction\ndefault_pool_size = {CONNECTIONS}\nauth_type = any\nlogfile = {own}/log\n"
         );
         std::fs::write(directory.path().join("pgbouncer.ini"), settings).unwrap();
@@ -288,6 +293,64 @@ pub(crate) fn server() -> &'static Server {
 
 pub(crate) fn log() -> Fixture {
     log_with(|builder| builder)
+}
+
+/// A fresh database on this server with the roles of `roles.sql`, and logins that are members of them: `billing` and `payroll`
+/// write, `auditor` reads, `admin` is an operator, and `clerk` both writes and reads. None has a ledger yet.
+pub(crate) fn guarded_database(server: &Server) -> String {
+    static ROLES: Mutex<()> = Mutex::new(());
+    let url = server.create_database();
+    drop(in_memory(&url));
+    // The roles are the server's, not the database's.
+    let _one_by_one = ROLES.lock().unwrap_or_else(PoisonError::into_inner);
+    super::run(&url, include_str!("../../../migrations/postgres/roles.sql"));
+    super::run(&url, "DELETE FROM tracing_audit_heads");
+    let logins = [
+        ("billing", "audit_writer"),
+        ("payroll", "audit_writer"),
+        ("auditor", "audit_reader"),
+        ("admin", "audit_operator"),
+        ("clerk", "audit_writer, audit_reader"),
+    ];
+    for (login, roles) in logins {
+        super::run(
+            &url,
+            format!(
+                "DO $$ BEGIN
+                     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{login}') THEN
+                         CREATE ROLE {login} LOGIN IN ROLE {roles};
+                     END IF;
+                 END $$"
+            ),
+        );
+    }
+    url
+}
+
+/// The same database as another role.
+pub(crate) fn as_role(url: &str, role: &str) -> String {
+    url.replace("postgres@", &format!("{role}@"))
+}
+
+/// Fixtures whose logs have no right to write a table, and do it by the functions. What is run beside the log has all rights.
+pub(crate) mod by_functions {
+    use tracing_audit::{AuditLogBuilder, Store};
+
+    use super::{Fixture, as_role, guarded_database, server};
+
+    pub(crate) fn log() -> Fixture {
+        log_with(|builder| builder)
+    }
+
+    pub(crate) fn log_with(configure: impl FnOnce(AuditLogBuilder) -> AuditLogBuilder) -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let db = guarded_database(server());
+        crate::support::run(&db, "INSERT INTO tracing_audit_grants (role, ledger) VALUES ('clerk', 'main')");
+        let store = Store::postgres(&as_role(&db, "clerk")).unwrap();
+        let builder = crate::support::builder(store).journal(directory.path().join("queue"));
+        let log = configure(builder).blocking().open().unwrap();
+        Fixture { log, db, directory }
+    }
 }
 
 /// A log with a queue in memory on this database, whose commits may take as long as a slow machine needs.
