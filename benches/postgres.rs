@@ -1,5 +1,6 @@
 //! On a local PostgreSQL server: a million rows as CSV beside psql's `\copy`; from the event to the committed row beside
-//! `COPY` of the same rows into the same tables and beside one `INSERT` a row; and four writers on one ledger beside
+//! `COPY` of the same rows into the same tables and beside one `INSERT` a row; by the functions of the tables' owner beside
+//! the tables themselves; and four writers on one ledger beside
 //! four on four.
 #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
@@ -15,7 +16,10 @@ use std::{
 };
 
 use sqlx::{Connection, PgConnection};
-use support::{block_on, postgres::server};
+use support::{
+    block_on,
+    postgres::{as_role, guarded_database, server},
+};
 use tracing::{Dispatch, dispatcher, info};
 use tracing_audit::{AuditLog, AuditQuery, AuditReader, Store};
 use tracing_subscriber::{prelude::*, registry};
@@ -144,7 +148,37 @@ fn psql_copy(url: &str) {
     assert!(status.success());
 }
 
+/// Set in a process that only compares the two ways to write.
+const ROLES_ONLY: &str = "TRACING_AUDIT_BENCH_ROLES_ONLY";
+const COMMITS: u64 = 1000;
+
+/// Commits one entry after the other.
+fn one_by_one(url: &str) {
+    let log = open(url, "main");
+    for _ in 0..COMMITS {
+        log.writer().blocking().commit(tracing_audit::AuditEntry::new(Uuid::nil(), "a", "b")).unwrap();
+    }
+}
+
+/// A role that writes the tables, and one that calls their owner's functions.
+fn roles() {
+    for _ in 0..5 {
+        for (way, role) in [("by the tables", "postgres"), ("by functions", "clerk")] {
+            let url = guarded_database(server());
+            support::run(&url, "INSERT INTO tracing_audit_grants (role, ledger) VALUES ('clerk', 'main')");
+            let url = as_role(&url, role);
+            timed(way, ROWS, || ours(&url, "main", ROWS));
+            timed(&format!("one by one, {way}"), COMMITS, || one_by_one(&url));
+        }
+    }
+    common::ratio("by the tables", "by functions", ">= 0.9");
+    common::ratio("one by one, by the tables", "one by one, by functions", "reported");
+}
+
 fn main() {
+    if std::env::var_os(ROLES_ONLY).is_some() {
+        return roles();
+    }
     if let Ok(url) = std::env::var(EXPORT_ONLY) {
         return export(&url);
     }
@@ -198,6 +232,7 @@ fn main() {
     let resident = common::most_memory(EXPORT_ONLY, url.as_ref()) as f64 / 1e6;
     println!("CSV of 1 M rows: {resident:.1} MB resident at most, the whole process (goal <= 64)");
     common::ratio("COPY", "audit", ">= 0.85");
+    roles();
     common::ratio("row by row", "audit", "what a statement a row costs");
     common::ratio("four writers, one ledger", "four writers, four ledgers", "reported");
 }
