@@ -141,8 +141,8 @@ fn contents(url: &str) -> Vec<String> {
     .collect()
 }
 
-/// Acts on the tables, their owner's functions, and what they find by name.
-const ACTS: [&str; 30] = [
+/// Acts on the tables, their owner's functions, what they find by name, and who one is.
+const ACTS: [&str; 38] = [
     "UPDATE tracing_audit_heads SET next_seq = 0, given = 0",
     "UPDATE tracing_audit_heads SET frontier = ''",
     "INSERT INTO tracing_audit_heads (ledger, next_seq) SELECT 'forged' || n, 0 FROM generate_series(1, 5000) n",
@@ -173,6 +173,14 @@ const ACTS: [&str; 30] = [
     "ALTER FUNCTION tracing_audit_version() RESET ALL",
     "CREATE TRIGGER t BEFORE INSERT ON tracing_audit_entries FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
     "DROP TABLE tracing_audit_entries",
+    "BEGIN; LOCK TABLE tracing_audit_heads IN EXCLUSIVE MODE; COMMIT",
+    "SELECT ledger FROM tracing_audit_heads FOR UPDATE",
+    "CREATE POLICY p ON tracing_audit_entries USING (false)",
+    "ALTER TABLE tracing_audit_entries ENABLE ROW LEVEL SECURITY",
+    "SET session_replication_role = replica",
+    "SET SESSION AUTHORIZATION payroll",
+    "SET ROLE postgres",
+    "GRANT audit_operator TO payroll",
     "SELECT tracing_audit_grant('billing')",
     "SELECT tracing_audit_is_watched()",
 ];
@@ -184,8 +192,12 @@ fn none_of_the_roles_can_change_a_table_or_a_function() {
     (0..2).for_each(|seq| assert_eq!(commit(&log, entry("a")), seq));
     let before = contents(&url);
     for role in ["billing", "auditor", "admin"] {
+        let pooler = Pooler::before_as(own_server(), role);
+        let pooled = pooler.database(url.rsplit('/').next().unwrap());
+        let pooled = pooled.split_once('?').unwrap().0;
         for act in ACTS {
             assert_eq!(refused(&as_role(&url, role), act), "42501", "{role}: {act}");
+            assert_eq!(refused(pooled, act), "42501", "{role}, behind a pooler: {act}");
         }
         // Other tables in front of the real ones catch nothing.
         let decoy = "CREATE TEMP TABLE tracing_audit_heads (ledger text, next_seq bigint);
@@ -356,7 +368,26 @@ fn a_forged_call_is_refused_by_the_server_also_behind_a_pooler() {
 fn a_log_that_only_calls_functions_keeps_its_promises_through_a_pooler() {
     let url = desk();
     let pooler = Pooler::before_as(own_server(), "billing");
-    let pooled = pooler.database(url.rsplit('/').next().unwrap());
+    let database = url.rsplit('/').next().unwrap();
+    let pooled = pooler.database(database);
+    // What another client of the pooler has left in its connections catches nothing.
+    let names = [
+        "entries",
+        "heads",
+        "batches",
+        "positions",
+        "writers",
+        "quarantine",
+        "leaves",
+        "nodes",
+        "migrations",
+    ];
+    let tables =
+        names.map(|name| format!("CREATE TEMP TABLE tracing_audit_{name} (ledger text, next_seq bigint)"));
+    let left = "CREATE TEMP TABLE tracing_audit_grants (role text, ledger text, most bigint);
+                INSERT INTO tracing_audit_grants VALUES (session_user, '*', 9); CREATE TYPE pg_temp.uuid AS (a text);
+                SET search_path = pg_temp, public";
+    pooler.in_each_connection(database, &format!("{}; {left}", tables.join("; ")));
     let logs = [(); 2].map(|()| {
         let builder = support::builder(Store::postgres(&pooled).unwrap()).ledger("billing").on_notice(|_| {});
         let builder = builder.in_memory_queue().queue_max_entries(10_000).queue_max_bytes(1 << 22);
@@ -458,6 +489,14 @@ fn a_writer_without_rights_on_the_tables_writes_an_operator_readmits_and_a_reade
     }
     assert_eq!(refused(&as_role(&url, "auditor"), &record("NULL, 'Ada', 'query', '{', 1")), "22P02");
     assert_eq!(reader.reads(.., 10).unwrap().len(), 3);
+    // Behind a pooler, in whose connections tables with the names of ours are, too.
+    let (pooler, database) = (Pooler::before_as(own_server(), "auditor"), url.rsplit('/').next().unwrap());
+    let names = ["entries", "heads", "batches", "reads"];
+    let like = "CREATE TEMP TABLE tracing_audit_# (LIKE public.tracing_audit_# INCLUDING ALL)";
+    pooler.in_each_connection(database, &names.map(|name| like.replace('#', name)).join("; "));
+    let pooled = AuditReader::new(Store::postgres(&pooler.database(database)).unwrap()).recorded_as("Ada");
+    assert_eq!(pooled.blocking().count(AuditQuery::new()).unwrap(), 2);
+    assert_eq!(reader.reads(.., 10).unwrap().len(), 4);
     // A read that cannot be recorded is not answered: a writer may not record reads.
     let unrecorded = AuditReader::new(store("billing")).recorded_as("Ada");
     assert!(
