@@ -26,5 +26,5 @@
 //! | [`default_decision`](crate::AuditLogBuilder::default_decision) | none | a log does not assert what nobody said |
 //! | entries in one commit | at most 16 384 entries and 8 MiB | a tenth faster than half as many, and keeps a transaction around 150 ms |
 //! | pause between attempts | 20 ms, doubled up to 2 s, shortened at random by up to half | the first retry comes soon, and several processes do not retry in step |
-//! | PostgreSQL | a connection of its own, `READ COMMITTED`, `synchronous_commit` at least `on` | a commit is durable when it returns |
+//! | PostgreSQL | a connection of its own, `READ COMMITTED`, `synchronous_commit` at least `on` in each transaction | a commit is durable when it returns |
 //! | SQLite | write-ahead log and pages of 8 KiB in files that this crate creates, `synchronous = FULL`, `fullfsync` on macOS, 5 s for another's lock, checkpoints of 32 MiB | a commit is durable when it returns; the sizes are the fastest measured |

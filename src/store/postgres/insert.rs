@@ -69,17 +69,20 @@ enum RowStatement {
 /// them.
 pub(super) const BEGIN: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", own_names!(), limits!());
 
-/// The same for a connection's batches: whether a commit is to be durable where the session does not make it so, and
-/// whether functions of triggers run in them, which may name what is in the session's `search_path`.
-fn begin(is_durable: bool, has_triggers: bool) -> String {
-    let durable = if is_durable { "SET LOCAL synchronous_commit = on; " } else { "" };
+/// Makes the commit durable when it returns, whatever the role, the server or another client of a pooler has set.
+const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', true)
+     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply'); ";
+
+/// The same for a connection's batches, whose commits are durable: whether functions of triggers run in them, which may name
+/// what is in the session's `search_path`.
+fn begin(has_triggers: bool) -> String {
     let names = if has_triggers {
         "SELECT pg_catalog.set_config('search_path', 'pg_catalog, ' OPERATOR(pg_catalog.||)
              pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.||) ', pg_temp', true); "
     } else {
         own_names!()
     };
-    ["BEGIN ISOLATION LEVEL READ COMMITTED; ", durable, names, limits!()].concat()
+    ["BEGIN ISOLATION LEVEL READ COMMITTED; ", names, DURABLE, limits!()].concat()
 }
 
 const COPY: &str = "COPY @tracing_audit_entries
@@ -104,7 +107,7 @@ pub(super) async fn can_copy(
     connection: &mut PgConnection,
     has_triggers: bool,
 ) -> sqlx::Result<bool> {
-    let mut transaction = connection.begin_with(AssertSqlSafe(begin(false, has_triggers))).await?;
+    let mut transaction = connection.begin_with(AssertSqlSafe(begin(has_triggers))).await?;
     let tried = copy(&mut transaction, &postgres.sql(COPY).0, ("", 0), &[], async {}).await;
     transaction.rollback().await?;
     match tried {
@@ -115,12 +118,7 @@ pub(super) async fn can_copy(
 }
 
 impl Statements {
-    pub(super) fn new(
-        postgres: &Postgres,
-        commits_are_not_durable: bool,
-        has_triggers: bool,
-        adds: Adds,
-    ) -> Self {
+    pub(super) fn new(postgres: &Postgres, has_triggers: bool, adds: Adds) -> Self {
         let sql = |statement| postgres.statement(statement);
         let by_functions = adds == Adds::ByFunctions;
         let rows = if adds == Adds::ByCopying {
@@ -130,7 +128,7 @@ impl Statements {
         };
         Self {
             // Triggers run within the functions, which have a search_path of their own.
-            begin: begin(commits_are_not_durable, has_triggers && !by_functions).into(),
+            begin: begin(has_triggers && !by_functions).into(),
             hold: HoldStatements::new(postgres, by_functions),
             rows,
             functions: by_functions.then(|| Functions::new(postgres)),

@@ -26,15 +26,14 @@ pub(super) async fn connect(
 
 async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<PostgresAppender, AuditError> {
     let mut connection = postgres.connect().await?;
-    let settings = "SELECT pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('synchronous_commit')";
-    let settings = sqlx::raw_sql(settings).fetch_one(&mut connection).await.map_err(store_error)?;
-    let encoding: String = settings.try_get(0).map_err(store_error)?;
+    let encoding = "SELECT pg_catalog.current_setting('server_encoding')";
+    let encoding = sqlx::raw_sql(encoding).fetch_one(&mut connection).await.map_err(store_error)?;
+    let encoding: String = encoding.try_get(0).map_err(store_error)?;
     if encoding != "UTF8" {
         let message =
             format!("the database's encoding is {encoding}: an audit log needs one that is made with UTF8");
         return Err(AuditError::new(ErrorKind::Config, message));
     }
-    let synchronous_commit: String = settings.try_get(1).map_err(store_error)?;
     let was_found = postgres.place.lock().is_some();
     let mut found = postgres.located(&mut connection).await?;
     if was_found {
@@ -69,8 +68,7 @@ async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<Po
     } else {
         Adds::ByInserting
     };
-    let commits_are_not_durable = !matches!(&*synchronous_commit, "on" | "remote_apply");
-    let statements = Statements::new(postgres, commits_are_not_durable, has_triggers, adds);
+    let statements = Statements::new(postgres, has_triggers, adds);
     Ok(PostgresAppender::new(connection, statements, guard, Keeper::new(opening.integrity), ledger))
 }
 

@@ -12,7 +12,7 @@ use tracing_audit::{
 use crate::support::{
     self, all_in, assert_balanced, assert_tree, block_on, commit, entry,
     postgres::{Pooler, Server, in_memory, server},
-    run, settle, wait_until,
+    run, settle, texts, wait_until,
 };
 
 /// A database in whose schema `public` the tables are, a role of this name that writes to them, and a neighbour of that
@@ -237,7 +237,8 @@ fn temporary_tables_and_settings_of_a_session_that_is_shared_do_nothing() {
         ["entries", "heads", "batches", "positions", "writers", "leaves", "nodes", "quarantine", "migrations", "reads", "grants"]
             .map(|table| format!("CREATE TEMPORARY TABLE tracing_audit_{table} (LIKE {schema}.tracing_audit_{table} INCLUDING ALL)"))
             .join("; ")
-            + "; CREATE TYPE pg_temp.uuid AS (a text); CREATE TYPE pg_temp.json AS (a text); SET search_path = elsewhere, public"
+            + "; CREATE TYPE pg_temp.uuid AS (a text); CREATE TYPE pg_temp.json AS (a text); SET search_path = elsewhere, public;
+               SET synchronous_commit = off"
     };
     let mut own = Server::new();
     own.command("start");
@@ -253,9 +254,20 @@ fn temporary_tables_and_settings_of_a_session_that_is_shared_do_nothing() {
     let log = in_memory(&pooled);
     use_all(&pooled, &direct, &log);
     assert_eq!(block_on(support::all(&log.reader())).len(), 13);
+    // Nor is a commit less durable than it says.
+    run(
+        &direct,
+        "CREATE TABLE public.durable (how text);
+         CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO public.durable VALUES (current_setting('synchronous_commit')); RETURN new; END $$;
+         CREATE TRIGGER see AFTER INSERT ON public.tracing_audit_batches FOR EACH ROW EXECUTE FUNCTION public.see()",
+    );
+    (13..17).for_each(|seq| assert_eq!(commit(&log, entry("a")), seq));
+    assert_eq!(texts(&direct, "SELECT DISTINCT how FROM public.durable"), ["on"]);
+    run(&direct, "DROP TRIGGER see ON public.tracing_audit_batches");
     assert_eq!(
         (count(&direct, "public.tracing_audit_entries"), count(&direct, "elsewhere.tracing_audit_entries")),
-        (13, 0)
+        (17, 0)
     );
 
     // An application's pool, whose connections readers borrow.
@@ -266,8 +278,8 @@ fn temporary_tables_and_settings_of_a_session_that_is_shared_do_nothing() {
         sqlx::raw_sql(temporary).execute(&pool).await.unwrap();
         let late = AuditReader::new(pool.clone());
         for reader in [all, late] {
-            assert_eq!(reader.count(AuditQuery::new()).await.unwrap(), 13);
-            assert_eq!(support::all(&reader).await.len(), 13);
+            assert_eq!(reader.count(AuditQuery::new()).await.unwrap(), 17);
+            assert_eq!(support::all(&reader).await.len(), 17);
         }
         // The setting is still the application's.
         let path: String = sqlx::query_scalar("SHOW search_path").fetch_one(&pool).await.unwrap();
