@@ -20,6 +20,7 @@
 //! | order is provable | `survive::processes`, `contract::reading`, `postgres::operation` |
 //! | answers say what they cover | `contract::covering`, `command::coverage`, `sqlite::pages` |
 //! | tampering shows | `contract::evidence`, `contract::large_ledger`, `survive::ledger`, `command::verify` (a second program agrees) |
+//! | not taken over by neighbours on a server | `postgres::names`, `postgres::roles`, `postgres::connections` |
 //!
 //! Tests run in the threads of one process. A test that installs a global subscriber, mounts a file system, forks or
 //! measures memory runs its body in a process of its own, `support::in_own_process`; a test that keeps the whole
