@@ -48,9 +48,10 @@ pub(super) struct Statements {
 /// How a role adds rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Adds {
-    ByCopying,
-    ByInserting,
-    ByFunctions,
+    Copying,
+    Inserting,
+    /// The functions of the tables' owner.
+    Calling,
 }
 
 /// The statement that adds rows.
@@ -120,8 +121,8 @@ pub(super) async fn can_copy(
 impl Statements {
     pub(super) fn new(postgres: &Postgres, has_triggers: bool, adds: Adds) -> Self {
         let sql = |statement| postgres.statement(statement);
-        let by_functions = adds == Adds::ByFunctions;
-        let rows = if adds == Adds::ByCopying {
+        let by_functions = adds == Adds::Calling;
+        let rows = if adds == Adds::Copying {
             RowStatement::Copy(postgres.sql(COPY).0)
         } else {
             RowStatement::Insert(sql(INSERT))

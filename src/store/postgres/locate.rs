@@ -127,7 +127,7 @@ impl Postgres {
         place
     }
 
-    /// Looks for the tables, in the schema that was given or found before, else in those of the role's search_path. What
+    /// Looks for the tables, in the schema that was given or found before, else in those of the role's `search_path`. What
     /// the session made of that path counts only for an application's pool: a pooler's client before us may have changed it.
     async fn look_for(&self, connection: &mut PgConnection) -> Result<Look, AuditError> {
         let version = self.statement(VERSION).row().fetch_one(&mut *connection).await;

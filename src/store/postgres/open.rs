@@ -21,7 +21,7 @@ pub(super) async fn connect(
     ledger: &str,
     opening: &Opening,
 ) -> Result<PostgresAppender, AuditError> {
-    in_time(open(postgres, ledger, opening)).await?
+    in_time(Box::pin(open(postgres, ledger, opening))).await?
 }
 
 async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<PostgresAppender, AuditError> {
@@ -62,11 +62,11 @@ async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<Po
     transaction.commit().await.map_err(store_error)?;
     let has_triggers = guard.has_suspects();
     let adds = if by_functions {
-        Adds::ByFunctions
+        Adds::Calling
     } else if can_copy(postgres, &mut connection, has_triggers).await.map_err(store_error)? {
-        Adds::ByCopying
+        Adds::Copying
     } else {
-        Adds::ByInserting
+        Adds::Inserting
     };
     let statements = Statements::new(postgres, has_triggers, adds);
     Ok(PostgresAppender::new(connection, statements, guard, Keeper::new(opening.integrity), ledger))

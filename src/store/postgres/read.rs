@@ -134,7 +134,7 @@ pub(super) async fn heads(postgres: &Postgres, ledger: Option<&str>) -> Result<V
         heads.query().bind(ledger).fetch_all(connection).await.map_err(store_error)
     });
     // A follower asks this first, and learns by it that the server has vanished.
-    let rows = in_time(rows).await??;
+    let rows = in_time(Box::pin(rows)).await??;
     let head = |row: &PgRow| {
         Ok(Head {
             ledger: row.try_get(0)?,

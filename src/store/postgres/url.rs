@@ -206,16 +206,13 @@ impl Settings {
 
 /// A host with its port, as between the user and the path of a URL.
 fn server(text: &str) -> Result<Server, AuditError> {
-    let (host, after) = match text.strip_prefix('[') {
-        Some(text) => {
-            let (host, after) = text.split_once(']').ok_or_else(malformed)?;
-            Ipv6Addr::from_str(host).map_err(|_| malformed())?;
-            (host.to_owned(), after)
-        }
-        None => {
-            let (host, after) = text.split_at(text.find(':').unwrap_or(text.len()));
-            (decoded(host, false)?, after)
-        }
+    let (host, after) = if let Some(text) = text.strip_prefix('[') {
+        let (host, after) = text.split_once(']').ok_or_else(malformed)?;
+        Ipv6Addr::from_str(host).map_err(|_| malformed())?;
+        (host.to_owned(), after)
+    } else {
+        let (host, after) = text.split_at(text.find(':').unwrap_or(text.len()));
+        (decoded(host, false)?, after)
     };
     let port = match after.strip_prefix(':') {
         Some(text) => port(text)?,
