@@ -8,9 +8,11 @@ use crate::entry::encode_entry;
 use crate::entry::{EventDefaults, interpret};
 use crate::evidence::{Anchor, VerifyState};
 use crate::ledger::{
-    Checkpoint, Columns, Committed, EMPTY_ROOT, Field, Frontier, Hash, Leaf, LedgerError, MOST_LEAVES,
+    Checkpoint, Columns, Committed, EMPTY_ROOT, Field, Frontier, Hash, Leaf, LedgerError, MOST_LEAVES, Note,
     Opening, Seeds, Tag, node_hash, verify_consistency, verify_inclusion,
 };
+#[cfg(feature = "signing")]
+use crate::ledger::{Trust, VerifierKey};
 use crate::queue;
 
 /// Reads a segment with these bytes after its header.
@@ -32,8 +34,8 @@ pub fn record(bytes: &[u8]) {
 
 /// Reads what a ledger is proven by, from outside of the crate or out of a database. The first byte says what the others
 /// are: `c` a checkpoint, `a` an anchor, `s` the state of a verification, `o` an opening, `k` what an erasure has kept of an
-/// entry, `e` seeds, `f` a frontier, `i` a proof of inclusion, `n` one of consistency, `m` metadata. Returns whether they
-/// are well-formed.
+/// entry, `e` seeds, `f` a frontier, `i` a proof of inclusion, `n` one of consistency, `m` metadata, `g` a signed note, `v` a
+/// verifier key, `t` a trust file and after an empty line a note. Returns whether they are well-formed.
 ///
 /// What is well-formed must be written again as it was read. A proof must hold exactly if the algorithm of RFC 9162 says so.
 #[must_use]
@@ -51,6 +53,11 @@ pub fn ledger(bytes: &[u8]) -> bool {
         b'i' => inclusion(rest),
         b'n' => consistency(rest),
         b'm' => text(metadata),
+        b'g' => text(note),
+        #[cfg(feature = "signing")]
+        b'v' => text(verifier_key),
+        #[cfg(feature = "signing")]
+        b't' => text(trust),
         _ => None,
     };
     read.is_some()
@@ -60,6 +67,30 @@ fn checkpoint(text: &str) -> Option<()> {
     let read = text.parse::<Checkpoint>().ok()?;
     assert_eq!(read.to_string().trim_end(), text.strip_suffix('\n').unwrap_or(text));
     assert_eq!(text.parse::<Anchor>().ok(), Some(Anchor::from(read)));
+    Some(())
+}
+
+fn note(text: &str) -> Option<()> {
+    let read = text.parse::<Note>().ok()?;
+    let written = read.to_string();
+    assert_eq!(written.trim_end_matches('\n'), text.trim_end_matches('\n'));
+    assert_eq!(written.parse::<Note>().ok(), Some(read));
+    Some(())
+}
+
+#[cfg(feature = "signing")]
+fn verifier_key(text: &str) -> Option<()> {
+    let read = text.parse::<VerifierKey>().ok()?;
+    assert_eq!(read.to_string(), text);
+    Some(())
+}
+
+#[cfg(feature = "signing")]
+fn trust(text: &str) -> Option<()> {
+    let (trust, note) = text.split_once("\n\n")?;
+    let trust = trust.parse::<Trust>().ok()?;
+    let opened = trust.open(&note.parse::<Note>().ok()?).ok()?;
+    assert!(opened.keys().iter().any(|key| key.name() == opened.checkpoint().origin().as_str()));
     Some(())
 }
 
@@ -339,7 +370,8 @@ mod tests {
                 well_formed.insert(char::from(bytes[0]));
             }
         });
-        assert_eq!(well_formed.into_iter().collect::<String>(), "acefikmnos");
+        let kinds = if cfg!(feature = "signing") { "acefgikmnostv" } else { "acefgikmnos" };
+        assert_eq!(well_formed.into_iter().collect::<String>(), kinds);
     }
 
     #[test]

@@ -64,6 +64,7 @@
 //! - `sqlite-unbundled`: the same with the SQLite library of the system.
 //! - `postgres`: PostgreSQL as a store, from a URL or a `PgPool`. With TLS: `tls-rustls` or `tls-native-tls`.
 //! - `cli`: the command `tracing-audit`, for both databases.
+//! - `signing`: keys, checkpoints that are signed, and trust in keys. `cli` has it.
 //! - `testing`: `testing::capture`, which asserts in tests what code audits.
 //! - `valuable`: structured values as JSON, under `--cfg tracing_unstable` as in `tracing` itself. Without that flag they
 //!   arrive as their `Debug` text.

@@ -4,8 +4,9 @@ use std::{borrow::Cow, error::Error, fmt};
 
 /// An index, a size, a proof, or bytes of a tree that do not hold, described in one sentence.
 ///
-/// [`Root`](Self::Root) says that something was changed, or that the proof belongs to another tree. All others say that the
-/// input is not of the form that it has to have.
+/// [`Root`](Self::Root) says that something was changed, or that the proof belongs to another tree.
+/// [`BadSignature`](Self::BadSignature), [`UnknownKey`](Self::UnknownKey), [`KeyOutOfInterval`](Self::KeyOutOfInterval) and
+/// [`Unwitnessed`](Self::Unwitnessed) say why a signed checkpoint is not to be believed. All others say that the input is not of the form that it has to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LedgerError {
@@ -37,6 +38,38 @@ pub enum LedgerError {
     },
     /// The hashes of a proof lead to another root than the one that is given.
     Root,
+    /// A signature by a key that is trusted does not hold: the text or the signature is not as it was signed.
+    #[non_exhaustive]
+    BadSignature {
+        /// The name and the id of the key.
+        key: String,
+    },
+    /// No key that is trusted for this log has signed.
+    #[non_exhaustive]
+    UnknownKey {
+        /// The origin of the log.
+        origin: String,
+        /// The names and the ids of the keys that have signed. Empty if it is not signed.
+        signed_by: Vec<String>,
+    },
+    /// A key that is trusted for this log has signed, but may not sign a tree of this size, and no other one has signed.
+    #[non_exhaustive]
+    KeyOutOfInterval {
+        /// The name and the id of the key.
+        key: String,
+        /// The size of the tree that it has signed.
+        size: u64,
+        /// The least size that it may sign.
+        from: u64,
+        /// The size from which on it may not sign any more. `None` if there is none.
+        until: Option<u64>,
+    },
+    /// Fewer witnesses have signed than are asked for.
+    #[non_exhaustive]
+    Unwitnessed {
+        /// The name of the quorum.
+        quorum: String,
+    },
     /// Bytes or a text are not of the form that they must have.
     #[non_exhaustive]
     Malformed {
@@ -71,6 +104,27 @@ impl fmt::Display for LedgerError {
             Self::Root => f.write_str(
                 "the proof leads to another root: what it is about was changed, or it is the proof of something else",
             ),
+            Self::BadSignature { key } => write!(
+                f,
+                "the signature of the key {key} does not hold: the checkpoint is not as it was signed, or this key has not signed it"
+            ),
+            Self::UnknownKey { origin, signed_by } => {
+                write!(f, "no key that is trusted for {origin:?} has signed the checkpoint; it is ")?;
+                match &**signed_by {
+                    [] => f.write_str("not signed"),
+                    keys => write!(f, "signed by {}", keys.join(", ")),
+                }
+            }
+            Self::KeyOutOfInterval { key, size, from, until } => {
+                write!(f, "the key {key} has signed a tree of {size} entries, and may sign sizes from {from} on")?;
+                match until {
+                    Some(until) => write!(f, ", below {until}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Unwitnessed { quorum } => {
+                write!(f, "the checkpoint lacks signatures of witnesses: those of the quorum {quorum:?}")
+            }
             Self::Malformed { what, problem } => write!(f, "malformed {what}: {problem}"),
         }
     }

@@ -23,6 +23,12 @@
 //! | `proof` | verifies proofs of inclusion and of consistency |
 //! | `origin` | the name of a ledger in its checkpoints |
 //! | `checkpoint` | the size and the root of a tree as a text |
+//! | `note` | a text with signatures on it, a line each |
+//! | `signer` | `Signer`, who signs checkpoints |
+//! | `statement` | the statement of a batch, which its writer signs |
+//! | `key` | keys: signs and verifies; with the feature `signing` |
+//! | `trust` | whose signatures a checkpoint must have; with the feature `signing` |
+//! | `noted` | a checkpoint with its signatures |
 //!
 //! Two decisions are about ledgers that are older than their tree, or were written beside it:
 //!
@@ -33,8 +39,8 @@
 //!   empty seeds, and leaves without fields. Without the batch the writer, the position and the time of commit are unknown, so
 //!   entries that are left there cannot be proven: they are found as added.
 //!
-//! Nothing here does I/O, waits, or panics, whatever it is given. What is made here can be verified by any other implementation of
-//! RFC 6962. Only the leaf is this crate's own:
+//! Nothing here does I/O, waits, or panics, whatever it is given; only a private key that signs as a `Signer` reads the clock. What is
+//! made here can be verified by any other implementation of RFC 6962. Only the leaf is this crate's own:
 //!
 //! ```text
 //! leaf data  = "tracing-audit/entry@v1\n", then for each field its tag (1 byte) and its commitment (32 bytes)
@@ -47,27 +53,43 @@ mod checkpoint;
 mod columns;
 mod frontier;
 mod hash;
+#[cfg(feature = "signing")]
+mod key;
 mod leaf;
 mod ledger_error;
 mod members;
+mod note;
+mod noted;
 mod opening;
 mod origin;
 mod proof;
 mod seeds;
 mod shape;
+mod signer;
+mod statement;
 mod subtree;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "signing")]
+mod trust;
 
 pub use checkpoint::Checkpoint;
 pub use columns::{Columns, Committed, Tag};
 pub use frontier::Frontier;
 pub use hash::{EMPTY_ROOT, Hash, leaf_hash, node_hash};
+#[cfg(feature = "signing")]
+pub use key::{PrivateKey, SignatureType, VerifierKey};
 pub use leaf::Leaf;
 pub use ledger_error::LedgerError;
+pub use note::{Note, NoteSignature};
+pub use noted::NotedCheckpoint;
 pub use opening::{Field, Opening};
 pub use origin::Origin;
 pub use proof::{verify_consistency, verify_inclusion};
 pub use seeds::{Salt, Seed, Seeds, SeedsInOrder};
 pub use shape::ProofShape;
+pub use signer::Signer;
+pub use statement::batch_statement;
 pub use subtree::{MOST_LEAVES, Node, Subtree};
+#[cfg(feature = "signing")]
+pub use trust::{OpenedCheckpoint, Trust};
