@@ -32,6 +32,14 @@ pub enum FindingKind {
     Forked,
     /// A table is not as this crate makes it, or something hangs on it. Nothing is read through a view in the place of one.
     SchemaAltered,
+    /// A signature of a checkpoint does not hold.
+    BadSignature,
+    /// A checkpoint is signed by no key that is trusted for it.
+    UnknownKey,
+    /// A checkpoint is signed only by keys that may not sign a tree of its size, such as one after its rotation.
+    KeyOutOfInterval,
+    /// A checkpoint lacks signatures of witnesses that are asked for.
+    Unsigned,
     /// Nothing from outside speaks for these entries. Information.
     NotCovered,
     /// Numbers of a writer are in no batch and not in quarantine. Information.
@@ -47,6 +55,12 @@ impl FindingKind {
     #[must_use]
     pub fn is_information(self) -> bool {
         matches!(self, Self::NotCovered | Self::WriterGap | Self::Quarantined | Self::Losses)
+    }
+
+    /// Whether it is about a checkpoint that is not signed as it must be, and says nothing of the ledger.
+    #[must_use]
+    pub fn is_about_a_checkpoint(self) -> bool {
+        matches!(self, Self::BadSignature | Self::UnknownKey | Self::KeyOutOfInterval | Self::Unsigned)
     }
 }
 

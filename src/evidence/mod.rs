@@ -1,7 +1,9 @@
 //! Evidence: verifies a ledger against what was kept outside of it, and makes what is to be kept.
 //!
 //! [`AuditReader::verify`](crate::AuditReader::verify) reads a whole ledger and says what in it is not as it was.
-//! [`AuditReader::checkpoint`](crate::AuditReader::checkpoint) gives the size and the root that are kept outside. The module
+//! [`AuditReader::checkpoint`](crate::AuditReader::checkpoint) gives the size and the root that are kept outside.
+//! [`AuditReader::prove`](crate::AuditReader::prove) and [`AuditReader::bundle`](crate::AuditReader::bundle) prove entries to whoever has
+//! such a checkpoint and no database. The module
 //! [`integrity`](crate::guide::integrity) of the guide says what that proves.
 //!
 //! | file | what it does |
@@ -9,6 +11,8 @@
 //! | `finding` | `Finding`: one thing that is not as it was, or that is worth knowing |
 //! | `anchor` | `Anchor`: a size and a root from outside |
 //! | `state` | `VerifyState`: how far earlier runs have come |
+//! | `signed` | `Verification::and_signed`: holds a signed checkpoint against the keys that are trusted; with the feature `signing` |
+//! | `key_file` | makes and reads the files of private keys; with the feature `signing` |
 //! | `verification` | `Verification`: against what a ledger is verified, and how |
 //! | `verified` | `Verified`: what was verified, and what was found |
 //! | `layout` | which entries belong to which batch, and where their leaf hashes are |
@@ -20,30 +24,44 @@
 //! | `moved` | finds entries that stand at the place of others |
 //! | `writers` | finds gaps among the numbers of each writer |
 //! | `ends` | judges the head and the end of the ledger |
+//! | `consistency` | proofs that a tree continues an earlier one |
 //! | `plan` | reads the ranges one by one, and single hashes of the tree |
 //! | `run` | goes through a ledger, range by range |
 //! | `kept` | keeps the state of earlier runs, until the ledger is proven to continue it |
 //! | `conclude` | leads the ranges to the anchors and to the head, and says what was found |
 //! | `tables` | looks at the tables before anything is read of them |
 //! | `verify` | `AuditReader::verify` |
+//! | `sink` | `CheckpointSink`: where checkpoints go; closures, the application's own log |
+//! | `checkpoint_file` | checkpoints in a file, to which only is appended |
+//! | `notary` | `Notary`: makes checkpoints, signs them, and gives them to sinks |
+//! | `notary_thread` | `RunningNotary`: a notary on a thread of its own |
 //! | `status` | checkpoints, and the state of a ledger's tree |
 //! | `blocking` | the same calls without an async runtime |
 
 mod anchor;
 mod blocking;
+mod checkpoint_file;
 mod chunk;
 mod conclude;
+mod consistency;
 mod course;
 mod ends;
 mod finding;
 mod hasher;
 mod judge;
 mod kept;
+#[cfg(feature = "signing")]
+mod key_file;
 mod layout;
 mod moved;
+mod notary;
+mod notary_thread;
 mod plan;
 mod run;
 mod search;
+#[cfg(feature = "signing")]
+mod signed;
+mod sink;
 mod state;
 mod status;
 mod tables;
@@ -53,7 +71,13 @@ mod verify;
 mod writers;
 
 pub use anchor::Anchor;
+pub use checkpoint_file::CheckpointFile;
 pub use finding::{Finding, FindingKind};
+#[cfg(feature = "signing")]
+pub use key_file::{create_key, open_key};
+pub use notary::{Notary, Published};
+pub use notary_thread::RunningNotary;
+pub use sink::{CheckpointLog, CheckpointSink};
 pub use state::VerifyState;
 pub use status::LedgerStatus;
 pub use verification::{Verification, VerifyProgress};

@@ -7,13 +7,14 @@ use uuid::Uuid;
 use super::{
     anchor::Anchor,
     chunk::{self, Chunk, signed},
+    consistency::consistency,
     course::Part,
     ends::Ends,
     judge::{Edge, edges, judge},
     state::VerifyState,
 };
 use crate::error::AuditError;
-use crate::ledger::{Frontier, ProofShape, Seeds, Subtree, verify_consistency};
+use crate::ledger::{Frontier, Seeds, verify_consistency};
 use crate::store::Evidence;
 
 /// The part of a tree's right edge that is in its last range, with the size of the tree.
@@ -106,39 +107,14 @@ impl Plan<'_> {
         Ok(Some((at..begins, begins..(begins + (1 << self.level)).min(self.ends.until))))
     }
 
-    /// The root over a full subtree, by the stored nodes or leaf hashes.
-    async fn root_over(&self, subtree: Subtree) -> Result<Option<[u8; 32]>, AuditError> {
-        let (level, indexes) = subtree.stored();
-        let range = signed(indexes.start)..signed(indexes.end);
-        let hashes: Option<Vec<_>> = if level == 0 {
-            let leaves = self.evidence.leaves(&self.ledger, range).await?;
-            Some(leaves.hashes)
-        } else {
-            let nodes = self.evidence.nodes(&self.ledger, level, range).await?;
-            nodes.into_iter().map(|(_, hash)| hash).collect()
-        };
-        let wanted = indexes.end - indexes.start;
-        let hashes = hashes.filter(|hashes| hashes.len() as u64 == wanted);
-        Ok(hashes.map(|hashes| chunk::frontier_over(&hashes).root()))
-    }
-
     /// Whether a tree that ends before the one of an earlier run is the beginning of that.
     pub(super) async fn is_beginning(
         &self,
         anchor: &Anchor,
         whole: &VerifyState,
     ) -> Result<bool, AuditError> {
-        let Ok(shape) = ProofShape::consistency(anchor.size(), whole.size()) else { return Ok(false) };
-        let mut hashes = Vec::new();
-        let subtrees: Vec<Subtree> = shape.subtrees().collect();
-        for subtree in subtrees {
-            hashes.push((subtree, self.root_over(subtree).await?));
-        }
-        let of = |subtree: Subtree| {
-            let found = hashes.iter().find(|(of, _)| *of == subtree).and_then(|(_, hash)| *hash);
-            found.ok_or(())
-        };
-        let Ok(proof) = shape.hashes(of) else { return Ok(false) };
+        let proof = consistency(self.evidence, &self.ledger, anchor.size(), whole.size()).await?;
+        let Some(proof) = proof else { return Ok(false) };
         let root = whole.frontier.root();
         Ok(verify_consistency(anchor.size(), whole.size(), &proof, anchor.root(), &root).is_ok())
     }

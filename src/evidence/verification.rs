@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{anchor::Anchor, chunk::OVER_CHUNK, state::VerifyState};
+use super::{anchor::Anchor, chunk::OVER_CHUNK, finding::Finding, state::VerifyState};
 
 /// Against what a ledger is verified, and how: see [`AuditReader::verify`](crate::AuditReader::verify).
 ///
@@ -16,6 +16,8 @@ use super::{anchor::Anchor, chunk::OVER_CHUNK, state::VerifyState};
 #[must_use]
 pub struct Verification {
     pub(super) anchors: Vec<Anchor>,
+    /// Checkpoints that are not signed as they must be.
+    pub(super) refused: Vec<Finding>,
     pub(super) state: Option<VerifyState>,
     /// The state of earlier runs, also if it is no place to begin at: what is left in its place must continue it.
     pub(super) before: Option<VerifyState>,
@@ -43,6 +45,7 @@ impl Verification {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from).min(4);
         Self {
             anchors: Vec::new(),
+            refused: Vec::new(),
             state: None,
             before: None,
             whole: false,

@@ -18,6 +18,12 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// Adds checkpoints that are not signed as they must be.
+    pub(super) fn and_refused(mut self, refused: Vec<Finding>) -> Self {
+        self.findings.splice(0..0, refused);
+        self
+    }
+
     /// The name of the ledger.
     #[must_use]
     pub fn ledger(&self) -> &str {

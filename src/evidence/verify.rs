@@ -52,10 +52,11 @@ impl AuditReader {
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing. What was verified until then is in the last state that
     /// [`on_state`](Verification::on_state) was given.
-    pub async fn verify(&self, verification: Verification) -> Result<Verified, AuditError> {
+    pub async fn verify(&self, mut verification: Verification) -> Result<Verified, AuditError> {
+        let refused = std::mem::take(&mut verification.refused);
         let tables = self.tables().await?;
         if tables.are_veiled {
-            return Ok(tables.alone(&self.ledger, verification));
+            return Ok(tables.alone(&self.ledger, verification).and_refused(refused));
         }
         let (mut verified, verification) = self.verified_by(verification).await?;
         let contradicts =
@@ -71,7 +72,7 @@ impl AuditReader {
                 verified.add(&against);
             }
         }
-        let verified = tables.and(verified);
+        let verified = tables.and(verified).and_refused(refused);
         self.recording("verify", Map::new()).record_answer(verified.entries()).await?;
         Ok(verified)
     }

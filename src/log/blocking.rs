@@ -10,6 +10,8 @@ use super::{
 use crate::entry::AuditEntry;
 use crate::error::AuditError;
 use crate::ledger::Checkpoint;
+#[cfg(feature = "signing")]
+use crate::ledger::VerifierKey;
 use crate::platform::{block_on, on_own_runtime};
 use crate::store::QuarantineRetried;
 
@@ -142,6 +144,15 @@ impl BlockingWriter<'_> {
     /// The errors are those of that call.
     pub fn commit(&self, entry: AuditEntry) -> Result<u64, AuditError> {
         block_on(self.0.commit(entry))
+    }
+
+    /// Calls [`AuditWriter::declare_key`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    #[cfg(feature = "signing")]
+    pub fn declare_key(&self, before: &VerifierKey, now: &VerifierKey) -> Result<u64, AuditError> {
+        block_on(self.0.declare_key(before, now))
     }
 
     /// Calls [`AuditWriter::flush`] and blocks until it is done.

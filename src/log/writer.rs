@@ -5,7 +5,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::defaults;
 use crate::engine::{Engine, EngineHandle, Health, Settings, Stats};
 use crate::entry::{AuditEntry, Limits, Row, encode_entry, least_length, row_of};
+#[cfg(feature = "signing")]
+use crate::entry::{FieldEncoder, Moment, begin_event};
 use crate::error::AuditError;
+#[cfg(feature = "signing")]
+use crate::ledger::VerifierKey;
 use crate::platform::Clock;
 use crate::queue::{MemoryQueue, Refused, WhenFull};
 use crate::store::{QuarantineRetried, Store};
@@ -106,6 +110,30 @@ impl AuditWriter {
     /// Dropping the future never withdraws an entry that was accepted.
     pub async fn commit(&self, entry: AuditEntry) -> Result<u64, AuditError> {
         let record = self.encode(entry)?;
+        self.last.engine.commit(&record).await
+    }
+
+    /// Declares in the ledger that from here on another key signs its checkpoints: commits an entry with the action `audit.key`,
+    /// whose metadata have the verifier keys. Returns its `seq`. From the size after it on, checkpoints are signed by both keys
+    /// once, and then by the new one alone; a trust file bounds the old key by that size.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not withdraw the entry.
+    #[cfg(feature = "signing")]
+    pub async fn declare_key(&self, before: &VerifierKey, now: &VerifierKey) -> Result<u64, AuditError> {
+        let mut record = Vec::with_capacity(512);
+        begin_event(&mut record, Moment::now());
+        let mut fields = FieldEncoder::new(&mut record, Limits::NONE);
+        fields.own_action("audit.key");
+        fields.str("resource", "audit");
+        // Empty, so that the log's default decision is not stored.
+        fields.str("decision", "");
+        fields.str("reason", "another key signs the checkpoints of the ledger");
+        fields.str("verifier_key", &now.to_string());
+        fields.str("verifier_key_before", &before.to_string());
         self.last.engine.commit(&record).await
     }
 

@@ -90,6 +90,28 @@ pub(super) fn others_may_write(found: &std::fs::Metadata, access: Access) -> Opt
     }
 }
 
+/// Says who else may read this open file, or change what is in it, if anybody but root may.
+#[cfg(feature = "signing")]
+pub(crate) fn file_open_to_others(file: &File) -> io::Result<Option<String>> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let found = file.metadata()?;
+        // Where there is an access control list, the bits of the group are the most that anybody else may.
+        let others = found.mode() & 0o077;
+        Ok(if ![user(), 0].contains(&found.uid()) {
+            Some(format!("belongs to user {}", found.uid()))
+        } else if others != 0 {
+            let whose = if others.trailing_zeros() >= 3 { "its group" } else { "every user" };
+            Some(format!("is open to {whose} (mode {:o})", found.mode() & 0o7777))
+        } else {
+            None
+        })
+    }
+    #[cfg(not(unix))]
+    return Ok((file, None).1);
+}
+
 /// The user as whom this process accesses files.
 #[cfg(unix)]
 pub(super) fn user() -> u32 {

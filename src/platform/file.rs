@@ -105,7 +105,7 @@ pub(crate) fn read_past_errors(file: &File, buffer: &mut [u8], offset: usize) ->
 }
 
 /// Opens a file for reading that somebody else may have put there: waits for no pipe, and reads no device.
-#[cfg(feature = "_sqlite")]
+#[cfg(any(feature = "_sqlite", feature = "signing"))]
 pub(crate) fn open_regular(path: &std::path::Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true);
@@ -119,6 +119,15 @@ pub(crate) fn open_regular(path: &std::path::Path) -> io::Result<File> {
         }
     }
     Err(io::Error::new(io::ErrorKind::InvalidData, "a pipe, a device or a directory, not a file"))
+}
+
+/// Opens a file to append to it, or makes one that only this user may write.
+pub(crate) fn append_to(path: &std::path::Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).append(true).read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    options.open(path)
 }
 
 /// Whether this process may make files in a directory. False also if the file system is mounted read-only.

@@ -32,6 +32,10 @@ macro_rules! suite {
         mod meddling {
             include!("meddling.rs");
         }
+        #[cfg(feature = "signing")]
+        mod notary {
+            include!("notary.rs");
+        }
         mod reading {
             include!("reading.rs");
         }
