@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    Check, Checkpoint, Compare, Completions, Export, Get, Index, LedgerAction, Ledgers, Man, MigrateTables,
-    Quarantine, Query, Queue, Reads, Stats, Tail, Verify, complete, with_examples,
+    Check, Checkpoint, Compare, Completions, Export, Get, Index, KeyAction, LedgerAction, Ledgers, Man,
+    MigrateTables, Quarantine, Query, Queue, Reads, Stats, Tail, Verify, complete, with_examples,
 };
 use failure::{EXIT_CODES, Failure};
 use input::Database;
@@ -89,7 +89,15 @@ enum Command {
     /// It reads the whole ledger, repairs nothing, and names what it finds. Services can write meanwhile.
     Verify(Verify),
     /// Print the checkpoint of the ledger, three lines to be kept elsewhere: `verify` holds the ledger against them.
+    ///
+    /// With a key it is signed, and with --every the command goes on and publishes what is new. A ledger that does not
+    /// continue what was signed before, because it was rolled back or exchanged, is not signed: the exit code is 1.
     Checkpoint(Checkpoint),
+    /// Make and show keys that sign checkpoints.
+    Key {
+        #[command(subcommand)]
+        action: KeyAction,
+    },
     /// Show the state of a ledger's tree.
     Ledger {
         #[command(subcommand)]
@@ -121,9 +129,17 @@ impl Command {
 }
 
 impl Command {
-    /// Whether its exit code tells what it found.
+    /// Whether its exit code tells what it found, or it has more to do than to print.
     fn has_verdict(&self) -> bool {
-        matches!(self, Self::Check(_) | Self::Compare(_) | Self::Verify(_) | Self::Query(_) | Self::Export(_))
+        matches!(
+            self,
+            Self::Check(_)
+                | Self::Checkpoint(_)
+                | Self::Compare(_)
+                | Self::Verify(_)
+                | Self::Query(_)
+                | Self::Export(_)
+        )
     }
 }
 
@@ -206,6 +222,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Queue(queue) => queue.run(),
         Command::Verify(verify) => verify.run(database).await,
         Command::Checkpoint(checkpoint) => checkpoint.run(database).await,
+        Command::Key { action } => action.run(database).await,
         Command::Ledger { action } => action.run(database).await,
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(self::command()),

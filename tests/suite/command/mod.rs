@@ -12,6 +12,7 @@
 //! | `outputs` | the files that it writes: who may read them, what exists already, devices, pipes, links, signals |
 //! | `query` | several ledgers, several databases, hostile text, a reader of the output that ends early |
 //! | `refusals` | errors: one clear sentence, and the exit code |
+//! | `signed` | keys, signed checkpoints, trust files, a notary |
 //! | `spliced` | two logs, or the answers of two questions, are never in one file |
 //! | `stats` | counts over time |
 //! | `tables` | hostile text in tables of several widths |
@@ -30,6 +31,7 @@ mod operator;
 mod outputs;
 mod query;
 mod refusals;
+mod signed;
 mod spliced;
 mod stats;
 mod tables;

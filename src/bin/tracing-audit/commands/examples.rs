@@ -155,6 +155,47 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ("Show the SQL of it instead.", "tracing-audit migrate --db audit.db --print"),
         ],
     ),
+    (
+        "verify",
+        &[
+            (
+                "Against a checkpoint that was kept elsewhere.",
+                "tracing-audit verify --checkpoint audit.checkpoint",
+            ),
+            (
+                "Against what a notary has signed, by the keys of a trust file.",
+                "tracing-audit verify --checkpoint payments.checkpoints --trust payments.trust",
+            ),
+        ],
+    ),
+    (
+        "checkpoint",
+        &[
+            ("Three lines, to be kept elsewhere.", "tracing-audit checkpoint > audit.checkpoint"),
+            (
+                "Sign what is new, every ten seconds, until a signal comes.",
+                "tracing-audit checkpoint --key audit.key --to payments.checkpoints --every 10s",
+            ),
+        ],
+    ),
+    (
+        "key new",
+        &[(
+            "A key, and whom to trust.",
+            "tracing-audit key new audit.example.com/payments -o audit.key > payments.trust",
+        )],
+    ),
+    (
+        "key rotate",
+        &[(
+            "Another key from now on.",
+            "tracing-audit key rotate --key audit.key -o next.key > payments.trust",
+        )],
+    ),
+    (
+        "key show",
+        &[("Whom verifiers of this key have to trust.", "tracing-audit key show audit.key > payments.trust")],
+    ),
     ("queue", &[("What waits for a database.", "tracing-audit queue audit.db.queue")]),
     (
         "completions",

@@ -21,12 +21,16 @@
 //! | `quarantine.rs` | lists, exports and retries quarantined entries |
 //! | `migrate.rs` | creates and updates the tables |
 //! | `queue.rs` | lists the journals in a directory |
-//! | `verify.rs` | verifies a ledger, prints checkpoints and the state of the tree |
+//! | `verify.rs` | verifies a ledger, and shows the state of its tree |
+//! | `checkpoint.rs` | prints, signs and publishes checkpoints |
+//! | `key.rs` | makes and shows keys that sign checkpoints |
+//! | `kept.rs` | reads checkpoints that were kept elsewhere, signed or not, and trust files |
 //! | `shell.rs` | prints completions and the manual pages |
 //! | `examples.rs` | examples of each command, for its help and its manual page |
 //! | `values.rs` | the values of options that a shell completes |
 
 mod check;
+mod checkpoint;
 mod compare;
 mod covered;
 mod differences;
@@ -34,6 +38,8 @@ mod examples;
 mod export;
 mod get;
 mod index;
+mod kept;
+mod key;
 mod ledgers;
 mod manifest;
 mod migrate;
@@ -51,10 +57,12 @@ mod values;
 mod verify;
 
 pub(crate) use check::Check;
+pub(crate) use checkpoint::Checkpoint;
 pub(crate) use compare::Compare;
 pub(crate) use export::Export;
 pub(crate) use get::Get;
 pub(crate) use index::Action as Index;
+pub(crate) use key::KeyAction;
 pub(crate) use ledgers::Ledgers;
 pub(crate) use migrate::MigrateTables;
 pub(crate) use quarantine::Action as Quarantine;
@@ -64,4 +72,4 @@ pub(crate) use reads::Reads;
 pub(crate) use shell::{Completions, Man, complete, with_examples};
 pub(crate) use stats::Stats;
 pub(crate) use tail::Tail;
-pub(crate) use verify::{Checkpoint, LedgerAction, Verify};
+pub(crate) use verify::{LedgerAction, Verify};

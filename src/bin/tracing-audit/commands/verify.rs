@@ -1,4 +1,4 @@
-//! The commands `verify`, `checkpoint` and `ledger status`: whether a ledger is as it was, and what is to be kept of it.
+//! The commands `verify` and `ledger status`: whether a ledger is as it was.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -11,12 +11,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use tracing_audit::{
     AuditReader,
-    evidence::{Anchor, Finding, FindingKind, Verification, Verified, VerifyState},
+    evidence::{Finding, FindingKind, Verification, Verified, VerifyState},
 };
 
+use super::kept::{checkpoints, trust};
 use crate::{
     failure::Failure,
-    input::{Database, read_small, read_small_or_pipe, text_of},
+    input::{Database, read_small, text_of},
     output::{self, NewFile, Progress, refuse_of_others, with_path},
 };
 
@@ -37,10 +38,16 @@ pub(crate) struct Verify {
     ledger: OfLedger,
     /// A checkpoint that was kept outside of the database: a file, or its text, or "SIZE ROOT". May be repeated.
     ///
-    /// A file may hold several: notes of three lines, one after the other, or a size and a root on each line. It has at most 16 MiB; -
-    /// means standard input.
+    /// A file may hold several: notes of three lines, one after the other, also signed ones, or a size and a root on each line. It has
+    /// at most 16 MiB, or is that of a notary, of which the last hundred are taken; - means standard input.
     #[arg(long, value_name = "FILE_OR_TEXT")]
     checkpoint: Vec<String>,
+    /// The file that says whose signatures a signed checkpoint must have. `key show` prints one.
+    ///
+    /// Its form is that of <https://c2sp.org/tlog-policy>. A checkpoint that is not signed so is a finding, and the ledger is not held
+    /// against it; one without signatures is taken as it is.
+    #[arg(long, value_name = "FILE", requires = "checkpoint")]
+    trust: Option<PathBuf>,
     /// A file that says how far earlier runs have come: the next one begins there, also after an interruption.
     ///
     /// What was committed since is read, and up to 65535 entries before; of the others, changes are found by --full only. The file
@@ -72,12 +79,6 @@ enum Form {
     Json,
 }
 
-#[derive(Args)]
-pub(crate) struct Checkpoint {
-    #[command(flatten)]
-    ledger: OfLedger,
-}
-
 #[derive(Subcommand)]
 pub(crate) enum LedgerAction {
     /// Show the size and the root of the ledger's tree, and whether it is catching up.
@@ -86,7 +87,7 @@ pub(crate) enum LedgerAction {
 
 impl OfLedger {
     /// A reader of the ledger that was named, or of the only one.
-    async fn reader(&self, database: &Database) -> Result<AuditReader, Failure> {
+    pub(super) async fn reader(&self, database: &Database) -> Result<AuditReader, Failure> {
         let reader = database.reader()?;
         let names = match reader.ledger_names().await {
             // What stands in the place of a table is for the command to find.
@@ -107,13 +108,6 @@ impl OfLedger {
                 names.join(", ")
             ))),
         }
-    }
-}
-
-impl Checkpoint {
-    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        let checkpoint = self.ledger.reader(database).await?.checkpoint().await?.to_string();
-        output::print_line(checkpoint.trim_end())
     }
 }
 
@@ -160,9 +154,10 @@ struct Shown<'a> {
 impl Verify {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let mut verification = Verification::of_itself();
+        let trust = self.trust.as_deref().map(trust).transpose()?;
         for given in &self.checkpoint {
-            for anchor in anchors(given)? {
-                verification = verification.and(anchor);
+            for kept in checkpoints(given)? {
+                verification = kept.hold(verification, trust.as_ref())?;
             }
         }
         if let Some(jobs) = self.jobs {
@@ -255,9 +250,16 @@ impl Verify {
 
     /// The failure that the command ends with, if it does not end well.
     fn judge(&self, verified: &Verified) -> Result<(), Failure> {
-        let signs = verified.findings().iter().filter(|found| !found.kind.is_information()).count() as u64;
+        let signs = || verified.findings().iter().filter(|found| !found.kind.is_information());
+        if verified.more() == 0
+            && signs().count() > 0
+            && signs().all(|found| found.kind.is_about_a_checkpoint())
+        {
+            let message = "a checkpoint is not signed as the trust file asks for, so the ledger was not held against it";
+            return Err(Failure::Found(message.to_owned()));
+        }
         if !verified.is_intact() {
-            let count = signs + verified.more();
+            let count = signs().count() as u64 + verified.more();
             let findings = if count == 1 { "finding" } else { "findings" };
             let kept = match self.state.as_ref().filter(|_| verified.state().is_some_and(is_broken_off)) {
                 Some(path) => format!(
@@ -296,35 +298,6 @@ fn print_fitting(line: &str) -> Result<(), Failure> {
 fn is_broken_off(state: &VerifyState) -> bool {
     use FindingKind::{Forked, RolledBack, Truncated};
     state.findings().iter().any(|found| matches!(found.kind, Truncated | RolledBack | Forked))
-}
-
-/// The checkpoints that an argument gives: those of a file, or the text itself.
-fn anchors(given: &str) -> Result<Vec<Anchor>, Failure> {
-    let path = Path::new(if given == "-" { "/dev/stdin" } else { given });
-    let text = match read_small_or_pipe(path).and_then(text_of) {
-        Ok(text) => text,
-        Err(_) if !path.exists() => given.to_owned(),
-        Err(error) => {
-            return Err(Failure::Usage(format!("cannot read the checkpoint: {}", with_path(path, &error))));
-        }
-    };
-    let whole = text.parse::<Anchor>();
-    let several = [1, 3].into_iter().find_map(|lines| notes(&text, lines));
-    match (whole, several) {
-        (Ok(one), _) => Ok(vec![one]),
-        (Err(_), Some(several)) => Ok(several),
-        (Err(error), None) if path.exists() => Err(Failure::Usage(format!("{given}: {error}"))),
-        (Err(error), None) => {
-            Err(Failure::Usage(format!("there is no file {given:?}, and as a text it is {error}")))
-        }
-    }
-}
-
-/// The checkpoints of a text that has nothing but such notes of as many lines each, and blank lines.
-fn notes(text: &str, lines: usize) -> Option<Vec<Anchor>> {
-    let written: Vec<&str> = text.split('\n').filter(|line| !line.trim().is_empty()).collect();
-    let notes = written.chunks(lines).map(|note| note.join("\n").parse().ok());
-    notes.collect::<Option<Vec<Anchor>>>().filter(|read| !read.is_empty())
 }
 
 fn read_state(path: &Path) -> Result<Option<VerifyState>, Failure> {

@@ -2,12 +2,15 @@
 
 use std::{
     fs::{self, File, Metadata},
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     path::Path,
 };
 
 /// The most bytes of such a file, in MiB. The largest that the command writes have a fraction of it.
 const MOST_MIB: u64 = 16;
+
+/// The bytes at the end of a file that grows: some thousand lines of a notary.
+const END: u64 = 1 << 20;
 
 /// Where the descriptors are that the caller has opened.
 const OF_CALLER: [&str; 3] = ["/dev/stdin", "/dev/fd", "/proc/self/fd"];
@@ -17,19 +20,8 @@ const OF_CALLER: [&str; 3] = ["/dev/stdin", "/dev/fd", "/proc/self/fd"];
 /// # Errors
 /// Of the kind `NotFound` if there is none, and of the kind `InvalidData` if it is no such file.
 pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    // Looked at before it is opened: to open a device may have effects.
-    check(&fs::metadata(path)?)?;
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
-    }
-    let file = options.open(path)?;
-    check(&file.metadata()?)?;
-    at_most(file)
+    let file = open(path)?;
+    if file.metadata()?.len() > MOST_MIB << 20 { Err(too_large()) } else { at_most(file) }
 }
 
 /// The same of a file that an option names, which may also be a pipe that the caller has opened: standard input, or
@@ -42,9 +34,44 @@ pub(crate) fn read_small_or_pipe(path: &Path) -> io::Result<Vec<u8>> {
     read_small(path)
 }
 
+/// The last lines of a file to which others append, however long it is, if it begins with this byte. `None` if it begins
+/// otherwise, or is no file.
+pub(crate) fn read_end(path: &Path, begin: u8) -> io::Result<Option<Vec<u8>>> {
+    let Ok(mut file) = open(path) else { return Ok(None) };
+    let mut first = [0];
+    if file.read(&mut first)? == 0 || first != [begin] {
+        return Ok(None);
+    }
+    let start = file.metadata()?.len().saturating_sub(END);
+    file.seek(SeekFrom::Start(start))?;
+    let mut end = at_most(file)?;
+    if start > 0 {
+        // The rest of a line.
+        let rest = end.iter().position(|byte| *byte == b'\n').map_or(end.len(), |at| at + 1);
+        end.drain(..rest);
+    }
+    Ok(Some(end))
+}
+
 /// The bytes as text.
 pub(crate) fn text_of(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| refused("it is no text".to_owned()))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // Looked at before it is opened: to open a device may have effects.
+    check(&fs::metadata(path)?)?;
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    check(&file.metadata()?)?;
+    Ok(file)
 }
 
 fn check(found: &Metadata) -> io::Result<()> {
@@ -54,7 +81,7 @@ fn check(found: &Metadata) -> io::Result<()> {
     if !found.is_file() {
         return Err(refused("it is a pipe or a device, not a file".to_owned()));
     }
-    if found.len() > MOST_MIB << 20 { Err(too_large()) } else { Ok(()) }
+    Ok(())
 }
 
 fn at_most(file: File) -> io::Result<Vec<u8>> {

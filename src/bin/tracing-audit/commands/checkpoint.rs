@@ -1,0 +1,223 @@
+//! The command `checkpoint`: prints, signs and publishes checkpoints of a ledger, once or again and again.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use tracing_audit::{
+    AuditError, AuditReader,
+    evidence::{CheckpointFile, Notary, Published, Verification, VerifyState, open_key},
+    ledger::PrivateKey,
+};
+
+use super::verify::OfLedger;
+use crate::{failure::Failure, input::Database, output};
+
+/// The environment variable that may hold a private key.
+const KEY: &str = "TRACING_AUDIT_KEY";
+
+#[derive(Args)]
+pub(crate) struct Checkpoint {
+    #[command(flatten)]
+    ledger: OfLedger,
+    /// Sign it with the private key in this file, which `key new` makes. Nobody else may be able to read it.
+    ///
+    /// May be repeated: then each key signs, as a key and the one that follows it do once. Instead of a file, the environment variable
+    /// `TRACING_AUDIT_KEY` may hold the key. Before anything is signed, it is proven that the ledger continues what was signed
+    /// before, as the files of --to remember it, and the entries are verified: all of them at first, and with --every then
+    /// those that are new.
+    #[arg(long, value_name = "FILE")]
+    key: Vec<PathBuf>,
+    /// Append it to this file too, as a line of JSON. May be repeated.
+    ///
+    /// Keep the file where whoever may write to the database may not change it.
+    #[arg(long, value_name = "FILE")]
+    to: Vec<PathBuf>,
+    /// Go on until a signal comes, and look for new entries each time this time has passed, such as 10s, 5m or 1h.
+    ///
+    /// If nothing is new, the checkpoint is published again after 10 minutes.
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    every: Option<Duration>,
+    /// Sign the tree as the database holds it, without reading the entries.
+    #[arg(long)]
+    tree_only: bool,
+}
+
+/// Makes checkpoints of a ledger, and signs those of which the entries are as they were committed.
+struct Maker {
+    notary: Notary,
+    /// Whether it knows what was published before.
+    remembers: bool,
+    /// `None` if no entries are read.
+    rows: Option<AuditReader>,
+    /// The entries that were read, and are as they were committed.
+    state: Option<VerifyState>,
+}
+
+impl Maker {
+    async fn next(&mut self) -> Result<Option<Published>, Failure> {
+        let remembers = self.remembers;
+        let failure = |error| failure(error, remembers);
+        let Some(reader) = &self.rows else { return self.notary.publish().await.map_err(failure) };
+        let size = reader.checkpoint().await?.size();
+        if self.state.as_ref().is_some_and(|state| state.size() == size) {
+            return self.notary.publish().await.map_err(failure);
+        }
+        let verification = Verification::of_itself();
+        let verification = match &self.state {
+            Some(state) => verification.state(state.clone()),
+            None => verification,
+        };
+        let verified = reader.verify(verification).await?;
+        let found = verified.findings().iter().find(|found| !found.kind.is_information());
+        match (found, verified.checkpoint()) {
+            (None, Some(checkpoint)) => {
+                self.state = verified.state().cloned();
+                self.notary.publish_this(checkpoint.clone()).await.map_err(failure)
+            }
+            // The state stays: once the ledger is what it was, it goes on from there.
+            (found, _) => {
+                let first = found.map_or_else(|| "leaf hashes are missing".to_owned(), ToString::to_string);
+                Err(Failure::Found(format!(
+                    "nothing is signed: the ledger is not as it was: {first}. `tracing-audit verify` says all of it"
+                )))
+            }
+        }
+    }
+}
+
+/// Reads a time such as 10s.
+fn interval(text: &str) -> Result<Duration, String> {
+    let malformed =
+        || "give a number of seconds, minutes or hours, at least one, such as 10s, 5m or 1h".to_owned();
+    let of = |unit: char, seconds: u64| text.strip_suffix(unit).map(|number| (number, seconds));
+    let (number, seconds) = of('s', 1).or(of('m', 60)).or(of('h', 3600)).ok_or_else(malformed)?;
+    let number = number.parse::<u32>().ok().filter(|number| *number > 0).ok_or_else(malformed)?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+impl Checkpoint {
+    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        let every = self.every;
+        let mut maker = self.maker(database).await?;
+        let Some(every) = every else {
+            let published = maker.next().await?;
+            return published.as_ref().map_or(Ok(()), print);
+        };
+        let mut end = std::pin::pin!(ended());
+        let (mut is_over, mut last) = (false, None);
+        loop {
+            let done = match maker.next().await {
+                Ok(published) => published.as_ref().map_or(Ok(()), print),
+                Err(Failure::Audit(error)) if error.is_config() => return Err(error.into()),
+                Err(failure) => Err(failure),
+            };
+            let said = done.as_ref().err().map(Failure::message);
+            // Told once, not every few seconds.
+            if let Some(said) = said.as_ref().filter(|said| last.as_ref() != Some(*said)) {
+                output::remark(said);
+            }
+            last = said;
+            if is_over {
+                return done;
+            }
+            tokio::select! {
+                () = &mut end => is_over = true,
+                () = tokio::time::sleep(every) => {}
+            }
+        }
+    }
+
+    async fn maker(self, database: &Database) -> Result<Maker, Failure> {
+        let keys = self.keys()?;
+        for path in &self.to {
+            database.refuse_output(path)?;
+            output::refuse_of_others(path)?;
+        }
+        let reader = self.ledger.reader(database).await?;
+        let rows = Some(reader.clone()).filter(|_| !self.tree_only && !keys.is_empty());
+        let (remembers, mut notary) = (!self.to.is_empty(), Notary::of(reader));
+        if let [first, others @ ..] = &*keys {
+            if let Some(other) = others.iter().find(|other| other.origin() != first.origin()) {
+                let message = format!(
+                    "the keys are of two ledgers, {} and {}: give those of one",
+                    first.origin(),
+                    other.origin()
+                );
+                return Err(Failure::Usage(message));
+            }
+            if self.to.is_empty() {
+                let message = "give a file by --to, in which the signed checkpoints are kept: without it nothing remembers what was \
+                               signed, and a ledger that was rolled back would be signed too";
+                return Err(Failure::Usage(message.to_owned()));
+            }
+            notary = notary.origin(first.origin().clone());
+        }
+        for key in keys {
+            notary = notary.sign_with(key);
+        }
+        for path in self.to {
+            notary = notary.to(CheckpointFile::new(path));
+        }
+        Ok(Maker { notary, remembers, rows, state: None })
+    }
+
+    fn keys(&self) -> Result<Vec<PrivateKey>, Failure> {
+        if !self.key.is_empty() {
+            return Ok(self.key.iter().map(open_key).collect::<Result<_, AuditError>>()?);
+        }
+        match std::env::var(KEY) {
+            Ok(line) if !line.is_empty() => match line.parse::<PrivateKey>() {
+                Ok(key) => Ok(vec![key]),
+                Err(error) => Err(Failure::Usage(format!("{KEY} holds no key: {error}"))),
+            },
+            Ok(_) | Err(std::env::VarError::NotPresent) => Ok(Vec::new()),
+            Err(std::env::VarError::NotUnicode(_)) => Err(Failure::Usage(format!("{KEY} holds no key"))),
+        }
+    }
+}
+
+/// A ledger that does not continue what was published is what the command has found.
+fn failure(error: AuditError, remembers: bool) -> Failure {
+    let is_found = remembers && error.is_altered();
+    let failure = Failure::Audit(error);
+    if is_found { Failure::Found(failure.message()) } else { failure }
+}
+
+fn print(published: &Published) -> Result<(), Failure> {
+    output::print_line(published.text().trim_end())?;
+    published.failed().first().map_or(Ok(()), |error| Err(error.clone().into()))
+}
+
+/// Waits for a signal that ends the command.
+async fn ended() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    drop(tokio::signal::ctrl_c().await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_number_and_a_unit() {
+        for (text, seconds) in [("10s", 10), ("5m", 300), ("1h", 3600), ("4294967295h", 4_294_967_295 * 3600)]
+        {
+            assert_eq!(interval(text), Ok(Duration::from_secs(seconds)));
+        }
+        for wrong in ["", "10", "s", "0s", "-1s", "1.5s", "10 s", "10d", "4294967296s", "10ms"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Keys, signed checkpoints, and whom a verifier trusts.
+
+use std::{
+    fs,
+    process::{Command, Output, Stdio},
+};
+
+use tracing_audit::ledger::{Note, Trust};
+
+use super::{command, filled};
+use crate::support::{entry, log, settle, wait_until};
+
+fn said(db: &str, arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command(db).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+fn good(db: &str, arguments: &[&str]) -> String {
+    let (code, out, err) = said(db, arguments);
+    assert_eq!((code, &*err), (0, ""), "{arguments:?}: {out}");
+    out
+}
+
+#[test]
+fn a_signed_checkpoint_is_verified_by_whom_it_is_signed() {
+    let fixture = filled(log());
+    let db = &*fixture.db;
+    let file = |name: &str| fixture.directory.path().join(name).to_str().unwrap().to_owned();
+    let (key, next, kept, trust) = (file("audit.key"), file("next.key"), file("checkpoints"), file("trust"));
+    let made = good("", &["key", "new", "audit.example.com/payments", "-o", &key]);
+    made.parse::<Trust>().unwrap();
+    fs::write(&trust, &made).unwrap();
+    assert_eq!(good("", &["key", "show", &key]), made);
+    let (code, _, err) = said("", &["key", "new", "audit.example.com/payments", "-o", &key]);
+    assert!(code == 2 && err.contains("no key is overwritten"), "{code} {err}");
+    let (code, _, err) = said("", &["key", "new", "a key", "-o", &file("none.key")]);
+    assert!(code == 2 && err.contains("contains ' '"), "{code} {err}");
+    let (code, _, err) = said(db, &["checkpoint", "--key", &key]);
+    assert!(code == 2 && err.contains("give a file by --to"), "{code} {err}");
+
+    let note = good(db, &["checkpoint", "--key", &key, "--to", &kept]);
+    assert!(note.starts_with("audit.example.com/payments\n13\n"), "{note}");
+    assert_eq!(note.parse::<Note>().unwrap().signatures().len(), 2);
+    let as_file = file("note");
+    fs::write(&as_file, &note).unwrap();
+    let timed = file("timed");
+    let lines =
+        made.replace("quorum none\n", "").replace("# witness", "witness").replace("# quorum", "quorum");
+    fs::write(&timed, lines).unwrap();
+    for trust in [&trust, &timed] {
+        for checkpoint in [&as_file, &note, &kept] {
+            let out = good(db, &["verify", "--checkpoint", checkpoint, "--trust", trust]);
+            assert!(out.contains("13 covered by a checkpoint"), "{out}");
+        }
+    }
+    for checkpoint in [&as_file, &note, &kept] {
+        let (code, _, err) = said(db, &["verify", "--checkpoint", checkpoint]);
+        assert!(code == 2 && err.contains("a checkpoint is signed: give the file"), "{code} {err}");
+    }
+
+    // The end of a file that has grown, a write that was cut off, and signed notes one after the other.
+    let (line, grown) = (fs::read_to_string(&kept).unwrap(), file("grown"));
+    let (part, _) = line.split_at(40);
+    fs::write(&grown, [&*line.repeat(3000), part].concat()).unwrap();
+    let (code, out, err) = said(db, &["verify", "--checkpoint", &grown, "--trust", &trust]);
+    assert!(
+        code == 0 && out.contains("13 covered") && err.contains("are passed over: 1"),
+        "{code} {out} {err}"
+    );
+    fs::write(&grown, note.repeat(2)).unwrap();
+    assert!(good(db, &["verify", "--checkpoint", &grown, "--trust", &trust]).contains("13 covered"));
+    fs::write(&grown, part).unwrap();
+    let (code, _, err) = said(db, &["verify", "--checkpoint", &grown, "--trust", &trust]);
+    assert!(code == 2 && err.contains("no line of it holds a checkpoint"), "{code} {err}");
+
+    let refused = |checkpoint: &str, trust: &str, finding: &str| {
+        let (code, out, err) = said(db, &["verify", "--checkpoint", checkpoint, "--trust", trust]);
+        assert!(code == 1 && out.starts_with(finding), "{code} {out}");
+        assert!(err.contains("not signed as the trust file asks for"), "{err}");
+    };
+    refused(
+        &note.replace("\n13\n", "\n12\n"),
+        &trust,
+        "BadSignature: the checkpoint of 12 entries is not believed",
+    );
+    let others = file("others");
+    fs::write(&others, good("", &["key", "new", "audit.example.com/payments", "-o", &file("others.key")]))
+        .unwrap();
+    refused(&note, &others, "UnknownKey: ");
+    let unsigned: String = note.split_inclusive('\n').take(5).collect();
+    refused(&unsigned, &timed, "Unsigned: ");
+    for (text, says) in [("", "no line `log`"), ("log a+b\nquorum none\n", "line 1: malformed verifier key")]
+    {
+        fs::write(&others, text).unwrap();
+        let (code, _, err) = said(db, &["verify", "--checkpoint", &note, "--trust", &others]);
+        assert!(code == 2 && err.contains(says), "{code} {err}");
+    }
+
+    let after = good(db, &["key", "rotate", "--key", &key, "-o", &next]);
+    assert!(
+        after.starts_with("# tracing-audit: sizes 0..14\nlog ") && after.contains("sizes 14..\nlog "),
+        "{after}"
+    );
+    fs::write(&trust, &after).unwrap();
+    let declared = good(db, &["get", "13", "-o", "jsonl"]);
+    assert!(declared.contains("\"audit.key\"") && declared.contains("verifier_key_before"), "{declared}");
+    let old = good(db, &["checkpoint", "--key", &key, "--to", &kept]);
+    refused(&old, &trust, "KeyOutOfInterval: the checkpoint of 14 entries is not believed");
+    let both = good(db, &["checkpoint", "--key", &key, "--key", &next, "--to", &kept]);
+    assert_eq!(both.parse::<Note>().unwrap().signatures().len(), 4);
+    for checkpoint in [&note, &both] {
+        good(db, &["verify", "--checkpoint", checkpoint, "--trust", &trust]);
+    }
+
+    // What was changed is not signed, unless nobody looks.
+    fixture.run("UPDATE tracing_audit_entries SET decision = 'allow' WHERE seq = 7");
+    let arguments = ["checkpoint", "--key", &next, "--to", &kept];
+    let (code, out, err) = said(db, &arguments);
+    assert!(code == 1 && out.is_empty(), "{code} {out}");
+    assert!(err.contains("nothing is signed: the ledger is not as it was: Modified 7: "), "{err}");
+    good(db, &[&arguments[..], &["--tree-only"]].concat());
+
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o7777, 0o600);
+        fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+        let (code, _, err) = said(db, &["checkpoint", "--key", &key, "--to", &kept]);
+        assert!(code == 2 && err.contains("is open to every user (mode 644)"), "{code} {err}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_notary_publishes_until_a_signal_comes_and_refuses_another_ledger() {
+    let fixture = log();
+    let file = |name: &str| fixture.directory.path().join(name).to_str().unwrap().to_owned();
+    let (key, kept) = (file("audit.key"), file("checkpoints"));
+    good("", &["key", "new", "audit.example.com/payments", "-o", &key]);
+    let secret = fs::read_to_string(&key).unwrap();
+    let mut notary = command(&fixture.db)
+        .args(["checkpoint", "--to", &kept, "--every", "1s"])
+        .env("TRACING_AUDIT_KEY", &secret)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let published = |size: u32| {
+        let text = fs::read_to_string(&kept).unwrap_or_default();
+        text.contains(&format!("audit.example.com/payments\\n{size}\\n"))
+    };
+    for size in [0, 2, 4] {
+        wait_until("the checkpoint is published", || published(size));
+        (0..2).for_each(|n| fixture.log.writer().try_write(entry(n.to_string())).unwrap());
+        settle(&fixture.log.writer());
+    }
+    assert!(Command::new("kill").arg(notary.id().to_string()).status().unwrap().success());
+    assert!(notary.wait().unwrap().success());
+    assert!(published(6), "what is new at the end is published too");
+
+    let other = filled(log());
+    let small = log();
+    for (db, size) in [(&small.db, 0), (&other.db, 13)] {
+        let (code, out, err) = said(db, &["checkpoint", "--key", &key, "--to", &kept]);
+        let why = if size < 6 {
+            "was rolled back"
+        } else {
+            "does not continue the one whose checkpoint of 6 entries"
+        };
+        assert!(code == 1 && out.is_empty() && err.contains(why), "{code} {out} {err}");
+    }
+    assert!(!published(13), "nothing of that is signed");
+    // Under another name it goes on, as after a backup was restored.
+    let (next, again) = (file("next.key"), file("again"));
+    good("", &["key", "new", "audit.example.com/payments/1", "-o", &next]);
+    let note = good(&small.db, &["checkpoint", "--key", &next, "--to", &again]);
+    assert!(note.starts_with("audit.example.com/payments/1\n0\n"), "{note}");
+}
