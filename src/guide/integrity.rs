@@ -47,6 +47,48 @@
 //! forgotten once a run that has read them again finds them undone. It is as good as the place where it is kept: whoever may
 //! write to it can make it say anything.
 //!
+//! # Signatures
+//!
+//! Whoever keeps a checkpoint for others, or sends it, signs it. Then it is worth as much as the key, and not only as much as the place
+//! where it is kept. A signed checkpoint is a signed note of the [C2SP](https://c2sp.org/signed-note), which the tools for transparency
+//! logs read. Everything about keys is in the feature `signing`, which the command has.
+//!
+//! ```text
+//! notary$ tracing-audit key new audit.example.com/payments -o audit.key > payments.trust           # a key, and whom to trust
+//! notary$ tracing-audit checkpoint --key audit.key --to /worm/payments.checkpoints --every 10s      # as a service
+//! auditor$ tracing-audit verify --checkpoint /worm/payments.checkpoints --trust payments.trust     # by who was given the trust file
+//! notary$ tracing-audit key rotate --key audit.key -o next.key > payments.trust                    # another key from now on
+//! ```
+//!
+//! - **The key** is a file that nobody but its user may read, or the environment variable `TRACING_AUDIT_KEY`. It is best where
+//!   the database cannot be written: on another host, or with another user. A key in a KMS is a
+//!   [`Signer`](crate::ledger::Signer).
+//! - **The notary** signs what continues what it has signed, which the file of `--to` remembers across restarts, and nothing else. If
+//!   the ledger was rolled back or exchanged, it says so and signs nothing; services commit as before. The command also reads the
+//!   entries before it signs them: all of them when it starts, and then those that are new (`--tree-only` does not). In code it is
+//!   [`Notary`](crate::evidence::Notary), which [`start`](crate::evidence::Notary::start) puts on a thread of its own, and a place
+//!   where checkpoints are kept is a [`CheckpointSink`](crate::evidence::CheckpointSink): a file, the application's own log, any closure.
+//! - **The trust file** is a policy of the [C2SP](https://c2sp.org/tlog-policy): keys of the log, witnesses, and how many of these
+//!   must have signed. A comment before a key bounds the sizes that it may sign, so that a key that is stolen after its rotation
+//!   signs no other past: `# tracing-audit: sizes 0..120000`, where the end is the first size that it may not sign.
+//! - **The time.** A key of a file also signs the time at which each checkpoint was made, as a cosignature. `key show` says how to ask
+//!   for it.
+//! - **A backup that was restored** lacks entries whose checkpoint is signed, so the notary refuses the ledger, as it does if an attacker
+//!   has put a backup in its place: it cannot know which it was. If it was you, the ledger goes on under another name. Make a key with
+//!   another origin, such as `audit.example.com/payments/1`, and let the notary begin another file with it. Keep the earlier file and
+//!   its trust file: they prove what was there before, and `verify` says by them from where on entries are lost.
+//!
+//! What is not signed as the trust file asks for is a finding, and the ledger is not held against it:
+//!
+//! | finding | what is wrong |
+//! |---|---|
+//! | `BadSignature` | the checkpoint is not as it was signed |
+//! | `UnknownKey` | no key that is trusted for this origin has signed it |
+//! | `KeyOutOfInterval` | only keys have signed it that may not sign a tree of this size |
+//! | `Unsigned` | signatures of witnesses are missing |
+//!
+//! A checkpoint that is given without signatures is taken as it is, also beside a trust file.
+//!
 //! # An example
 //!
 //! These are the records of a real trail of AWS CloudTrail, replayed by `examples/replay.rs`. The intruder deletes the trail in entry

@@ -19,9 +19,10 @@
 //! the file that they write). `verify` and `ledger` give sentences, and JSON on request.
 //!
 //! Remarks and errors go to standard error, on a terminal in lines that fit. A reader that closes the pipe early ends the
-//! command with exit code 0; only `check`, `compare` and `verify` go on to their end, because their exit code tells what they
-//! found, and `query` and `export` end with 5 if their whole answer may lack entries. There are no colours and no progress bar with
-//! `NO_COLOR=1`, nor with `TERM=dumb`, whatever other variables such as `CI` say; the latter also means no pager.
+//! command with exit code 0; only `check`, `checkpoint`, `compare` and `verify` go on to their end, because their exit code
+//! tells what they found, and `query` and `export` end with 5 if their whole answer may lack entries. There are no colours and
+//! no progress bar with `NO_COLOR=1`, nor with `TERM=dumb`, whatever other variables such as `CI` say; the latter also means no
+//! pager.
 //!
 //! # Tables
 //!
