@@ -8,8 +8,9 @@ use crate::entry::encode_entry;
 use crate::entry::{EventDefaults, interpret};
 use crate::evidence::{Anchor, VerifyState};
 use crate::ledger::{
-    Checkpoint, Columns, Committed, EMPTY_ROOT, Field, Frontier, Hash, Leaf, LedgerError, MOST_LEAVES, Note,
-    Opening, Seeds, Tag, node_hash, verify_consistency, verify_inclusion,
+    AsGiven, BundleVerifier, Checkpoint, Columns, Committed, ConsistencyProof, Disclosure, EMPTY_ROOT, Field,
+    Frontier, Hash, Leaf, LedgerError, MOST_LEAVES, Note, Opening, Proof, Seeds, Tag, node_hash,
+    verify_consistency, verify_inclusion,
 };
 #[cfg(feature = "signing")]
 use crate::ledger::{Trust, VerifierKey};
@@ -35,7 +36,8 @@ pub fn record(bytes: &[u8]) {
 /// Reads what a ledger is proven by, from outside of the crate or out of a database. The first byte says what the others
 /// are: `c` a checkpoint, `a` an anchor, `s` the state of a verification, `o` an opening, `k` what an erasure has kept of an
 /// entry, `e` seeds, `f` a frontier, `i` a proof of inclusion, `n` one of consistency, `m` metadata, `g` a signed note, `v` a
-/// verifier key, `t` a trust file and after an empty line a note. Returns whether they are well-formed.
+/// verifier key, `t` a trust file and after an empty line a note, `p` the file of a proof, `x` that of a proof of consistency,
+/// `b` a bundle. Returns whether they are well-formed.
 ///
 /// What is well-formed must be written again as it was read. A proof must hold exactly if the algorithm of RFC 9162 says so.
 #[must_use]
@@ -58,6 +60,9 @@ pub fn ledger(bytes: &[u8]) -> bool {
         b'v' => text(verifier_key),
         #[cfg(feature = "signing")]
         b't' => text(trust),
+        b'p' => text(proof),
+        b'x' => text(consistency_text),
+        b'b' => bundle(rest),
         _ => None,
     };
     read.is_some()
@@ -314,6 +319,35 @@ fn consistency(bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
+/// A proof is written again as it was read, and holds for whoever trusts its checkpoint, whatever is withheld.
+#[allow(clippy::expect_used, reason = "a finding is a panic")]
+fn proof(text: &str) -> Option<()> {
+    let read = text.parse::<Proof>().ok()?;
+    assert_eq!(read.to_string(), text);
+    let holds = read.verify(&AsGiven).is_ok();
+    assert_eq!(read.verify(read.checkpoint().checkpoint()).is_ok(), holds);
+    let names: [&str; 0] = [];
+    let nothing = Disclosure::only(names).expect("nothing is shown");
+    let hidden = read.disclosing(nothing).expect("no field is named");
+    assert!(!holds || hidden.verify(&AsGiven).is_ok());
+    Some(())
+}
+
+fn consistency_text(text: &str) -> Option<()> {
+    let read = text.parse::<ConsistencyProof>().ok()?;
+    assert_eq!(read.to_string().trim_end(), text.trim_end());
+    Some(())
+}
+
+fn bundle(bytes: &[u8]) -> Option<()> {
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let mut verifier = BundleVerifier::begin(lines.next()?, &AsGiven).ok()?;
+    for line in lines {
+        verifier.take(line).ok()?;
+    }
+    verifier.finish().ok().map(drop)
+}
+
 /// The members of metadata make the text again.
 fn metadata(text: &str) -> Option<()> {
     let (columns, seed) = (row(text), [7; 16]);
@@ -370,7 +404,7 @@ mod tests {
                 well_formed.insert(char::from(bytes[0]));
             }
         });
-        let kinds = if cfg!(feature = "signing") { "acefgikmnostv" } else { "acefgikmnos" };
+        let kinds = if cfg!(feature = "signing") { "abcefgikmnopstvx" } else { "abcefgikmnopsx" };
         assert_eq!(well_formed.into_iter().collect::<String>(), kinds);
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{
     hash::{EMPTY_ROOT, Hash, node_hash},
     ledger_error::LedgerError,
-    subtree::{MOST_LEAVES, Node, Subtree},
+    subtree::{MOST_LEAVES, Node, Subtree, subtrees},
 };
 
 /// The roots of the full subtrees that make up a tree, the largest first: all that is needed to append to the tree.
@@ -69,6 +69,11 @@ impl Frontier {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The full subtrees whose roots the frontier of a tree of this size consists of, the largest first.
+    pub fn subtrees(size: u64) -> impl Iterator<Item = Subtree> {
+        subtrees(0..size)
     }
 
     /// The roots of the full subtrees, the largest first.

@@ -6,7 +6,8 @@ use std::{borrow::Cow, error::Error, fmt};
 ///
 /// [`Root`](Self::Root) says that something was changed, or that the proof belongs to another tree.
 /// [`BadSignature`](Self::BadSignature), [`UnknownKey`](Self::UnknownKey), [`KeyOutOfInterval`](Self::KeyOutOfInterval) and
-/// [`Unwitnessed`](Self::Unwitnessed) say why a signed checkpoint is not to be believed. All others say that the input is not of the form that it has to have.
+/// [`Unwitnessed`](Self::Unwitnessed) say why a signed checkpoint is not to be believed, [`Untrusted`](Self::Untrusted) why one is not
+/// that of a proof. All others say that the input is not of the form that it has to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LedgerError {
@@ -70,6 +71,20 @@ pub enum LedgerError {
         /// The name of the quorum.
         quorum: String,
     },
+    /// The checkpoint of a proof or of a bundle is not one that is trusted.
+    #[non_exhaustive]
+    Untrusted {
+        /// The reason, with the remedy where there is one.
+        problem: Cow<'static, str>,
+    },
+    /// An entry of a bundle does not hold.
+    #[non_exhaustive]
+    Entry {
+        /// The number of the entry.
+        seq: u64,
+        /// The reason.
+        cause: Box<LedgerError>,
+    },
     /// Bytes or a text are not of the form that they must have.
     #[non_exhaustive]
     Malformed {
@@ -83,6 +98,15 @@ pub enum LedgerError {
 impl LedgerError {
     pub(super) fn malformed(what: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
         Self::Malformed { what, problem: problem.into() }
+    }
+
+    pub(super) fn untrusted(problem: impl Into<Cow<'static, str>>) -> Self {
+        Self::Untrusted { problem: problem.into() }
+    }
+
+    /// The error as that of one entry of many.
+    pub(super) fn of_entry(self, seq: u64) -> Self {
+        Self::Entry { seq, cause: Box::new(self) }
     }
 }
 
@@ -125,6 +149,8 @@ impl fmt::Display for LedgerError {
             Self::Unwitnessed { quorum } => {
                 write!(f, "the checkpoint lacks signatures of witnesses: those of the quorum {quorum:?}")
             }
+            Self::Untrusted { problem } => f.write_str(problem),
+            Self::Entry { seq, cause } => write!(f, "entry {seq}: {cause}"),
             Self::Malformed { what, problem } => write!(f, "malformed {what}: {problem}"),
         }
     }

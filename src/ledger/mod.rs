@@ -28,7 +28,14 @@
 //! | `statement` | the statement of a batch, which its writer signs |
 //! | `key` | keys: signs and verifies; with the feature `signing` |
 //! | `trust` | whose signatures a checkpoint must have; with the feature `signing` |
-//! | `noted` | a checkpoint with its signatures |
+//! | `noted` | a checkpoint with the lines of its signatures, and who trusts it |
+//! | `disclosure` | the choice of the fields of an entry that are shown; all others are withheld |
+//! | `proven` | the values of an entry that are proven |
+//! | `entry_proof` | a proof of one entry as a file |
+//! | `consistency_proof` | a proof that one tree begins with another, as a file |
+//! | `bundle` | the lines of a file that proves many entries |
+//! | `bundle_writer` | makes such a file, line by line |
+//! | `bundle_verifier` | verifies such a file, line by line |
 //!
 //! Two decisions are about ledgers that are older than their tree, or were written beside it:
 //!
@@ -49,8 +56,14 @@
 //! seeds      = SHA-256(04, seed), halved: the two below it; the entry's seed is 24 steps below that of its batch
 //! ```
 
+mod bundle;
+mod bundle_verifier;
+mod bundle_writer;
 mod checkpoint;
 mod columns;
+mod consistency_proof;
+mod disclosure;
+mod entry_proof;
 mod frontier;
 mod hash;
 #[cfg(feature = "signing")]
@@ -63,6 +76,7 @@ mod noted;
 mod opening;
 mod origin;
 mod proof;
+mod proven;
 mod seeds;
 mod shape;
 mod signer;
@@ -73,8 +87,13 @@ mod tests;
 #[cfg(feature = "signing")]
 mod trust;
 
+pub use bundle_verifier::{BundleVerifier, VerifiedBundle};
+pub use bundle_writer::BundleWriter;
 pub use checkpoint::Checkpoint;
 pub use columns::{Columns, Committed, Tag};
+pub use consistency_proof::ConsistencyProof;
+pub use disclosure::Disclosure;
+pub use entry_proof::Proof;
 pub use frontier::Frontier;
 pub use hash::{EMPTY_ROOT, Hash, leaf_hash, node_hash};
 #[cfg(feature = "signing")]
@@ -82,10 +101,11 @@ pub use key::{PrivateKey, SignatureType, VerifierKey};
 pub use leaf::Leaf;
 pub use ledger_error::LedgerError;
 pub use note::{Note, NoteSignature};
-pub use noted::NotedCheckpoint;
+pub use noted::{AsGiven, NotedCheckpoint, Trusts};
 pub use opening::{Field, Opening};
 pub use origin::Origin;
 pub use proof::{verify_consistency, verify_inclusion};
+pub use proven::{ProvenCore, ProvenEntry, Shown};
 pub use seeds::{Salt, Seed, Seeds, SeedsInOrder};
 pub use shape::ProofShape;
 pub use signer::Signer;

@@ -1,16 +1,17 @@
-//! A checkpoint with its signatures, if it has any.
+//! A checkpoint with its signatures, if it has any, and who decides whether it is trusted.
 
 use std::{fmt, str::FromStr};
 
 use super::{
     checkpoint::Checkpoint,
+    hash::Hash,
     ledger_error::LedgerError,
     note::{Note, NoteSignature},
 };
 
 /// A checkpoint as it stands in a file: its three lines and, after an empty one, the lines of its signatures, if it has any.
 ///
-/// The signatures are read, and not verified.
+/// The signatures are read, and not verified. Whether they are of the right keys, [`Trusts`] decides.
 ///
 /// ```
 /// use tracing_audit::ledger::NotedCheckpoint;
@@ -45,6 +46,28 @@ impl NotedCheckpoint {
     #[must_use]
     pub fn signatures(&self) -> &[NoteSignature] {
         self.note.as_ref().map(Note::signatures).unwrap_or_default()
+    }
+
+    /// Checks that it is the checkpoint with this size and this root.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Untrusted`], which says what differs.
+    pub fn is_of(&self, size: u64, root: &Hash) -> Result<(), LedgerError> {
+        let found = self.checkpoint.size();
+        if found != size {
+            return Err(LedgerError::untrusted(format!(
+                "the checkpoint in the file is of {found} entries, and the one that is trusted is of {size}: \
+                 ask for a proof by that one"
+            )));
+        }
+        if self.checkpoint.root() != root {
+            return Err(LedgerError::untrusted(format!(
+                "the checkpoint in the file has another root than the one that is trusted, which is of {size} entries \
+                 too: the file was changed, or is of another ledger"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -85,6 +108,45 @@ impl FromStr for NotedCheckpoint {
     }
 }
 
+/// Decides whether the checkpoint in a file is one to believe.
+///
+/// A [`Checkpoint`] that was kept elsewhere trusts itself alone. `Trust`, of the feature `signing`, trusts those that are signed by
+/// certain keys.
+pub trait Trusts {
+    /// Returns without an error if the checkpoint is to be believed.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Untrusted`] with the reason, if it is not, or what is wrong with its signatures.
+    fn trusts(&self, noted: &NotedCheckpoint) -> Result<(), LedgerError>;
+}
+
+impl Trusts for Checkpoint {
+    fn trusts(&self, noted: &NotedCheckpoint) -> Result<(), LedgerError> {
+        noted.is_of(self.size(), self.root())?;
+        let (found, known) = (noted.checkpoint.origin(), self.origin());
+        if found == known {
+            return Ok(());
+        }
+        Err(LedgerError::untrusted(format!(
+            "the checkpoint in the file is of the ledger {:?}, and the one that is trusted is of {:?}",
+            found.as_str(),
+            known.as_str()
+        )))
+    }
+}
+
+/// Believes any checkpoint. All else is verified, so the result is as good as the checkpoint that the file brings along, which
+/// anybody can make.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsGiven;
+
+impl Trusts for AsGiven {
+    fn trusts(&self, _noted: &NotedCheckpoint) -> Result<(), LedgerError> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +178,27 @@ mod tests {
         ] {
             let error = wrong.parse::<NotedCheckpoint>().unwrap_err().to_string();
             assert!(error.contains(why), "{wrong:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn another_checkpoint_is_not_trusted_and_what_differs_is_said() {
+        let noted: NotedCheckpoint = LINES.parse().unwrap();
+        assert_eq!(noted.checkpoint().trusts(&noted), Ok(()));
+        assert_eq!(AsGiven.trusts(&noted), Ok(()));
+        for (from, to, why) in [
+            (
+                "audit",
+                "other",
+                "of the ledger \"audit.example.com\", and the one that is trusted is of \"other",
+            ),
+            ("\n7\n", "\n8\n", "is of 7 entries, and the one that is trusted is of 8"),
+            ("47DEQ", "57DEQ", "another root than the one that is trusted, which is of 7 entries too"),
+        ] {
+            let trusted: Checkpoint = LINES.replace(from, to).parse().unwrap();
+            let error = trusted.trusts(&noted).unwrap_err();
+            assert!(matches!(error, LedgerError::Untrusted { .. }));
+            assert!(error.to_string().contains(why), "{error}");
         }
     }
 }

@@ -61,6 +61,12 @@ impl Opening {
         Self { fields: fields.into_iter().map(open).collect() }
     }
 
+    /// The opening of a number that has no entry: it has no field. Its leaf is [`Leaf::new`].
+    #[must_use]
+    pub fn of_no_entry() -> Self {
+        Self { fields: Vec::new() }
+    }
+
     /// Opens the fields that are left of an entry of which some are erased. `kept` is what the erasure has kept of it:
     /// the bytes of [`to_kept`](Self::to_kept).
     ///
@@ -133,6 +139,43 @@ impl Opening {
         }
     }
 
+    /// The fields as they are written in JSON.
+    pub(super) fn to_items(&self) -> Vec<Item> {
+        let item = |field: &Field| match field {
+            Field::Open { tag, salt, value } => {
+                Item::Open(*tag as u8, STANDARD.encode(salt), STANDARD.encode(value))
+            }
+            Field::Closed { tag, commitment } => Item::Closed(*tag as u8, STANDARD.encode(commitment)),
+        };
+        self.fields.iter().map(item).collect()
+    }
+
+    /// Reads the fields as they are written in JSON.
+    pub(super) fn of_items(items: Vec<Item>) -> Result<Self, LedgerError> {
+        let malformed = |problem: String| LedgerError::malformed("opening", problem);
+        let fields = (0..).zip(items).map(|(number, item): (usize, Item)| {
+            let bytes = |what: &str, text: &str| {
+                STANDARD
+                    .decode(text)
+                    .map_err(|_| malformed(format!("the {what} of field {number} is no base64")))
+            };
+            let length = |what: &str| malformed(format!("the {what} of field {number} has a wrong length"));
+            Ok(match item {
+                Item::Open(tag, salt, value) => Field::Open {
+                    tag: Tag::try_from(tag)?,
+                    salt: Salt::try_from(bytes("salt", &salt)?).map_err(|_| length("salt"))?,
+                    value: bytes("value", &value)?,
+                },
+                Item::Closed(tag, commitment) => Field::Closed {
+                    tag: Tag::try_from(tag)?,
+                    commitment: Hash::try_from(bytes("commitment", &commitment)?)
+                        .map_err(|_| length("commitment"))?,
+                },
+            })
+        });
+        Ok(Self { fields: fields.collect::<Result<_, LedgerError>>()? })
+    }
+
     /// The leaf of the entry.
     #[must_use]
     pub fn leaf(&self) -> Leaf {
@@ -192,22 +235,17 @@ struct Text {
     fields: Vec<Item>,
 }
 
+/// A field in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Item {
+pub(super) enum Item {
     Open(u8, String, String),
     Closed(u8, String),
 }
 
 impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let item = |field: &Field| match field {
-            Field::Open { tag, salt, value } => {
-                Item::Open(*tag as u8, STANDARD.encode(salt), STANDARD.encode(value))
-            }
-            Field::Closed { tag, commitment } => Item::Closed(*tag as u8, STANDARD.encode(commitment)),
-        };
-        let text = Text { version: VERSION.to_owned(), fields: self.fields.iter().map(item).collect() };
+        let text = Text { version: VERSION.to_owned(), fields: self.to_items() };
         f.write_str(&serde_json::to_string(&text).map_err(|_| fmt::Error)?)
     }
 }
@@ -221,27 +259,7 @@ impl FromStr for Opening {
         if text.version != VERSION {
             return Err(malformed(format!("its version is {:?}; this is {VERSION:?}", text.version)));
         }
-        let fields = (0..).zip(text.fields).map(|(number, item): (usize, Item)| {
-            let bytes = |what: &str, text: &str| {
-                STANDARD
-                    .decode(text)
-                    .map_err(|_| malformed(format!("the {what} of field {number} is no base64")))
-            };
-            let length = |what: &str| malformed(format!("the {what} of field {number} has a wrong length"));
-            Ok(match item {
-                Item::Open(tag, salt, value) => Field::Open {
-                    tag: Tag::try_from(tag)?,
-                    salt: Salt::try_from(bytes("salt", &salt)?).map_err(|_| length("salt"))?,
-                    value: bytes("value", &value)?,
-                },
-                Item::Closed(tag, commitment) => Field::Closed {
-                    tag: Tag::try_from(tag)?,
-                    commitment: Hash::try_from(bytes("commitment", &commitment)?)
-                        .map_err(|_| length("commitment"))?,
-                },
-            })
-        });
-        Ok(Self { fields: fields.collect::<Result<_, _>>()? })
+        Self::of_items(text.fields)
     }
 }
 

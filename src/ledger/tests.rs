@@ -332,6 +332,279 @@ fn openings_whole_and_partly_withheld_have_the_text_and_the_leaf_of_the_vectors(
 }
 
 #[test]
+fn proof_files_and_proofs_of_consistency_are_those_of_the_vectors() {
+    let vectors = vectors();
+    let leaves = ledger(&vectors);
+    let (root, note) = (tree(&leaves).root(), vectors["checkpoint"]["note"].as_str().unwrap());
+    let origin: Origin = vectors["origin"].as_str().unwrap().parse().unwrap();
+    let trusted = Checkpoint::new(origin, 600, root).unwrap();
+    let mut opening = opening(&vectors, 333);
+    let path = shape_of(&leaves, &ProofShape::inclusion(333, 600).unwrap());
+    for (file, closed) in [("whole", vec![]), ("partly", vec!["agent_id".to_owned(), "reason".to_owned()])] {
+        if !closed.is_empty() {
+            Disclosure::all_but(&closed).unwrap().apply(&mut opening);
+        }
+        let file = vectors["proof"][file].as_str().unwrap();
+        let proof = Proof::new(opening.clone(), 333, path.clone(), note.parse().unwrap());
+        assert_eq!(proof.to_string(), file);
+        assert_eq!(file.parse().as_ref(), Ok(&proof));
+        let proven = proof.verify(&trusted).unwrap();
+        assert_eq!((proven.seq, proven.withheld()), (333, closed));
+        assert_eq!(proven.metadata, Shown::Open("{\"latency_ms\":333}".to_owned()));
+        // The first of the two lines of signatures is what another trust may ask for.
+        assert_eq!(proof.checkpoint().signatures().len(), 2);
+        let other = file.replace("index 333", "index 332").parse::<Proof>().unwrap();
+        assert_eq!(other.verify(&trusted), Err(LedgerError::Root));
+    }
+    for vector in list(&vectors["consistency"]) {
+        let (from, to) = (number(&vector["from"]), number(&vector["to"]));
+        let proof = ConsistencyProof::new(hashes(&vector["path"]));
+        assert_eq!(proof.to_string().parse().as_ref(), Ok(&proof));
+        let (from_root, to_root) = (hash(&vector["root_from"]), hash(&vector["root_to"]));
+        proof.verify((from, &from_root), (to, &to_root)).unwrap();
+        // Every tree begins with the empty one.
+        assert_eq!(proof.verify((from, &from_root), (to, &[0; 32])).is_ok(), from == 0);
+    }
+}
+
+/// The entries of a bundle, if it holds.
+fn verified(bundle: &[u8], trusts: &dyn Trusts) -> Result<(Vec<ProvenEntry>, VerifiedBundle), LedgerError> {
+    let mut lines = bundle.split_inclusive(|byte| *byte == b'\n');
+    let mut verifier = BundleVerifier::begin(lines.next().unwrap_or_default(), trusts)?;
+    let mut entries = Vec::new();
+    for line in lines {
+        entries.extend(verifier.take(line)?);
+    }
+    Ok((entries, verifier.finish()?))
+}
+
+/// The ledger of the vectors, and its checkpoint.
+struct Bundled {
+    vectors: Json,
+    leaves: Vec<Hash>,
+    trusted: Checkpoint,
+    noted: NotedCheckpoint,
+}
+
+impl Bundled {
+    fn new(note: &str) -> Self {
+        let vectors = vectors();
+        let leaves = ledger(&vectors);
+        let noted: NotedCheckpoint = vectors["checkpoint"]["note"].as_str().unwrap().parse().unwrap();
+        let trusted = noted.checkpoint().clone();
+        let noted = if note == "bare" { trusted.clone().into() } else { noted };
+        Self { vectors, leaves, trusted, noted }
+    }
+
+    fn range(&self, from: u64, until: u64) -> Vec<u8> {
+        let (start, end) = (usize::try_from(from).unwrap(), usize::try_from(until).unwrap());
+        let proof = shape_of(&self.leaves, &ProofShape::consistency(until, 600).unwrap());
+        let (mut out, start) = (Vec::new(), tree(&self.leaves[..start]));
+        let mut writer = BundleWriter::range(self.noted.clone(), start, until, proof, &mut out).unwrap();
+        for seq in from..until {
+            // Of every fifth entry only the hash is left.
+            if seq % 5 == 4 {
+                let leaf = self.leaves[usize::try_from(seq).unwrap()];
+                writer.leaf(seq, &leaf, &[], &mut out).unwrap();
+            } else {
+                writer.entry(seq, &opening(&self.vectors, seq), &[], &mut out).unwrap();
+            }
+        }
+        assert_eq!(writer.end(&mut out), Ok((end - usize::try_from(from).unwrap()) as u64));
+        out
+    }
+
+    fn selection(&self, seqs: &[u64]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut writer = BundleWriter::selection(self.noted.clone(), &mut out).unwrap();
+        let mut disclosure = Disclosure::all_but(["agent_id"]).unwrap();
+        for seq in seqs {
+            let path = shape_of(&self.leaves, &ProofShape::inclusion(*seq, 600).unwrap());
+            let mut opening = opening(&self.vectors, *seq);
+            disclosure.apply(&mut opening);
+            writer.entry(*seq, &opening, &path, &mut out).unwrap();
+        }
+        assert_eq!(writer.end(&mut out), Ok(seqs.len() as u64));
+        out
+    }
+}
+
+#[test]
+fn bundles_of_ranges_and_of_some_entries_hold_by_the_checkpoint_of_the_vectors() {
+    let bundled = Bundled::new("signed");
+    let archive = bundled.range(0, 256);
+    let first: Json = serde_json::from_slice(archive.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    let expected: Vec<String> = hashes(&bundled.vectors["retention"]["archive_proof_256_to_600"])
+        .iter()
+        .map(|hash| STANDARD.encode(hash))
+        .collect();
+    assert_eq!((&first["proof"], &first["start"]), (&Json::from(expected), &serde_json::json!([])));
+    let cut = bundled.range(256, 600);
+    let start: Json = serde_json::from_slice(cut.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    let frontier = hash(&bundled.vectors["retention"]["frontier"][0]);
+    assert_eq!(start["start"], serde_json::json!([STANDARD.encode(frontier)]));
+    for (from, until, bundle) in [(0, 256, archive), (256, 600, cut), (3, 9, bundled.range(3, 9))] {
+        let (entries, read) = verified(&bundle, &bundled.trusted).unwrap();
+        assert_eq!((read.entries(), read.range()), (until - from, Some(&(from..until))));
+        assert_eq!(read.checkpoint().to_string(), bundled.vectors["checkpoint"]["note"].as_str().unwrap());
+        assert_eq!(
+            entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(),
+            (from..until).collect::<Vec<_>>()
+        );
+        let hidden = entries.iter().filter(|entry| entry.core == Shown::Withheld).count() as u64;
+        assert_eq!(hidden, (from..until).filter(|seq| seq % 5 == 4).count() as u64);
+    }
+    let (entries, read) = verified(&bundled.selection(&[0, 10, 333, 599]), &bundled.trusted).unwrap();
+    assert_eq!((read.entries(), read.range()), (4, None));
+    assert_eq!(entries[1].withheld(), ["agent_id"]);
+    assert_eq!(entries[2].resource_id, Shown::Open("333".to_owned()));
+    assert_eq!(verified(&bundled.selection(&[]), &AsGiven).unwrap().1.entries(), 0);
+}
+
+#[test]
+fn a_bundle_with_any_byte_changed_is_refused() {
+    let bundled = Bundled::new("bare");
+    for bundle in [bundled.range(13, 15), bundled.selection(&[333])] {
+        assert!(verified(&bundle, &bundled.trusted).is_ok());
+        for at in 0..bundle.len() {
+            for other in [b'\n', b'0', b'"', bundle[at] ^ 1, 0xff] {
+                let mut changed = bundle.clone();
+                changed[at] = other;
+                let result = verified(&changed, &bundled.trusted);
+                assert!(result.is_err() || changed == bundle, "{at}: {}", String::from_utf8_lossy(&changed));
+            }
+            assert!(verified(&bundle[..at], &bundled.trusted).is_err(), "cut off at {at}");
+        }
+    }
+}
+
+/// A bundle with its lines in another order, or some of them.
+fn rearranged(text: &str, change: impl FnOnce(&mut Vec<&str>)) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    change(&mut lines);
+    lines.join("\n") + "\n"
+}
+
+/// A bundle with a last line that fits what it is now, as whoever changes it would write.
+fn sealed(text: &str) -> String {
+    let (before, _) = text.trim_end().rsplit_once('\n').unwrap();
+    let before = [before, "\n"].concat();
+    let hex: Vec<String> =
+        Sha256::digest(before.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let entries = before.lines().count() - 1;
+    format!("{before}{{\"entries\":{entries},\"sha256\":\"{}\"}}\n", hex.concat())
+}
+
+/// Checks that each of these bundles is refused, with a sentence that has this in it.
+#[track_caller]
+fn assert_refused(trusted: &Checkpoint, bundles: &[(String, &str)]) {
+    for (changed, why) in bundles {
+        let Err(error) = verified(changed.as_bytes(), trusted) else { panic!("{why}: {changed}") };
+        assert!(error.to_string().contains(why), "{error}: {why}");
+    }
+}
+
+#[test]
+fn each_part_of_a_bundle_of_a_range_that_is_changed_has_its_own_sentence() {
+    let bundled = Bundled::new("bare");
+    let range = String::from_utf8(bundled.range(10, 13)).unwrap();
+    let other = |from: &str, to: &str| {
+        assert!(range.contains(from));
+        range.replacen(from, to, 1)
+    };
+    let without = |number: usize| {
+        rearranged(&range, |lines| {
+            lines.remove(number);
+        })
+    };
+    let exchanged = rearranged(&range, |lines| lines.swap(1, 2));
+    let in_11 = |member: &str| other("{\"seq\":11,", &format!("{{\"seq\":11,{member},"));
+    let later = other("\\n600\\n", "\\n601\\n");
+    let cases = [
+        (String::new(), "it is empty"),
+        ("{}\n".to_owned(), "its first line is not that of a bundle: missing field"),
+        (other("bundle@v1", "bundle@v2"), "its version is \"bundle@v2\""),
+        (other("\"range\"", "\"part\""), "it is of the kind \"part\", which this version"),
+        (other("\"range\"", "\"selection\""), "other members than those of the kind \"selection\""),
+        (other("\"until\":13", "\"until\":9"), "it begins at 10, which is after its end, 9"),
+        (other("audit.example.com", "audit.example.org"), "it says that it is of \"audit.example.org"),
+        (later, "is of 601 entries, and the one that is trusted is of 600"),
+        (other("\"until\":13", "\"until\":14"), "it ends at 13, and at 14 by its first line"),
+        (sealed(&without(1)), "entry 10 is missing: 11 follows"),
+        (sealed(&without(3)), "it ends at 12, and at 13 by its first line"),
+        (without(3), "it has 2 entries, and 3 by its last line"),
+        (without(4), "it is cut off after line 4"),
+        (range.trim_end().to_owned(), "it is cut off in line 5"),
+        (exchanged, "entry 10 is missing: 11 follows"),
+        (other("[1,\"", "[1, \""), "its bytes are not those that its last line is of"),
+        (format!("{range}{{}}\n"), "line 6 follows its last line"),
+        (in_11("\"leaf\":\"\""), "entry 11: malformed bundle: it has either fields or"),
+        (in_11("\"path\":[]"), "entry 11: malformed bundle: it has a path"),
+        (in_11("\"x\":1"), "line 3 is not that of an entry: unknown field `x`"),
+    ];
+    assert_refused(&bundled.trusted, &cases);
+}
+
+#[test]
+fn each_part_of_a_bundle_of_some_entries_that_is_changed_has_its_own_sentence() {
+    let bundled = Bundled::new("bare");
+    let some = String::from_utf8(bundled.selection(&[333, 400])).unwrap();
+    let other = |from: &str, to: &str| {
+        assert!(some.contains(from));
+        some.replacen(from, to, 1)
+    };
+    let without = rearranged(&some, |lines| {
+        lines.remove(1);
+    });
+    let exchanged = rearranged(&some, |lines| lines.swap(1, 2));
+    // The latency of entry 333, and another one.
+    let (value, wrong) = ("ImxhdGVuY3lfbXMiOjMzMw==", "ImxhdGVuY3lfbXMiOjMzNA==");
+    let in_400 = |member: &str| other("{\"seq\":400,", &format!("{{\"seq\":400,{member},"));
+    let cases = [
+        (sealed(&other(value, wrong)), "entry 333: the proof leads to another root"),
+        (sealed(&other("\"seq\":400", "\"seq\":401")), "entry 401: the proof leads to another root"),
+        (other("\"path\":[\"", "\"path\":[\"A"), "entry 333: malformed bundle: a hash of its path"),
+        (exchanged, "entry 333: malformed bundle: it is not in the order of the numbers"),
+        (without.clone(), "it has 1 entries, and 2 by its last line"),
+        (in_400("\"entry\":{\"seq\":400}"), "what is spelled beside its fields is something else"),
+    ];
+    assert_refused(&bundled.trusted, &cases);
+    // What is left of a selection that was shortened and sealed anew holds: it never said that it is all.
+    assert_eq!(verified(sealed(&without).as_bytes(), &bundled.trusted).unwrap().1.entries(), 1);
+    // The entry spelled for people is compared.
+    let (entries, _) = verified(some.as_bytes(), &bundled.trusted).unwrap();
+    let spelled = serde_json::to_string(&entries[1]).unwrap();
+    let beside = sealed(&in_400(&format!("\"entry\":{spelled}")));
+    assert_eq!(verified(beside.as_bytes(), &bundled.trusted).unwrap().0, entries);
+}
+
+#[test]
+fn a_writer_of_bundles_makes_none_that_does_not_hold() {
+    let bundled = Bundled::new("bare");
+    let (mut out, whole) = (Vec::new(), opening(&bundled.vectors, 3));
+    let path = shape_of(&bundled.leaves, &ProofShape::inclusion(3, 600).unwrap());
+    let mut some = BundleWriter::selection(bundled.noted.clone(), &mut out).unwrap();
+    for (seq, path) in [(4, &path[..]), (3, &path[1..]), (3, &path[..0])] {
+        let error = some.entry(seq, &whole, path, &mut out).unwrap_err();
+        assert!(matches!(error, LedgerError::Entry { .. }), "{error}");
+    }
+    some.entry(3, &whole, &path, &mut out).unwrap();
+    let error = some.entry(3, &whole, &path, &mut out).unwrap_err().to_string();
+    assert!(error.contains("entry 3 is not in the order of the numbers"), "{error}");
+    let start = tree(&bundled.leaves[..3]);
+    let range = |proof, out: &mut Vec<u8>| {
+        BundleWriter::range(bundled.noted.clone(), start.clone(), 4, proof, out).unwrap()
+    };
+    let mut wrong = range(Vec::new(), &mut out);
+    let error = wrong.entry(4, &whole, &[], &mut out).unwrap_err().to_string();
+    assert!(error.contains("entry 3 follows, and not 4"), "{error}");
+    wrong.entry(3, &whole, &[], &mut out).unwrap();
+    assert!(wrong.end(&mut out).is_err());
+    let error = range(Vec::new(), &mut out).end(&mut out).unwrap_err().to_string();
+    assert!(error.contains("it ends at 3, and not at 4"), "{error}");
+}
+
+#[test]
 fn erased_entries_keep_their_leaf_and_forget_their_seeds_as_in_the_vectors() {
     let vectors = vectors();
     let (erasure, batch) = (&vectors["erasure"], &vectors["batch"]);

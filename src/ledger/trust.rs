@@ -7,6 +7,7 @@ use super::{
     key::{SignatureType, VerifierKey},
     ledger_error::LedgerError,
     note::Note,
+    noted::{NotedCheckpoint, Trusts},
 };
 
 /// The keys that a verifier trusts: which may sign checkpoints of which ledger, and how many witnesses must have signed too.
@@ -139,6 +140,17 @@ impl Trust {
                 Err(LedgerError::Unwitnessed { quorum })
             }
         }
+    }
+}
+
+impl Trusts for Trust {
+    /// Trusts a checkpoint whose signatures are those that [`open`](Trust::open) asks for.
+    fn trusts(&self, noted: &NotedCheckpoint) -> Result<(), LedgerError> {
+        let Some(note) = noted.note() else {
+            let origin = noted.checkpoint().origin().to_string();
+            return Err(LedgerError::UnknownKey { origin, signed_by: Vec::new() });
+        };
+        self.open(note).map(drop)
     }
 }
 
@@ -388,8 +400,10 @@ mod tests {
         let whole = vectors["checkpoint"]["note"].as_str().unwrap();
         let alone = trust(&format!("log {vkey}\nquorum none\n"));
         let both = trust(&format!("log {vkey}\nwitness own {cosigner}\nquorum own"));
+        let noted: NotedCheckpoint = whole.parse().unwrap();
         for (trust, keys, time) in [(&alone, 1, None), (&both, 2, Some(1_764_000_060))] {
             let opened = trust.open(&whole.parse::<Note>().unwrap()).unwrap();
+            assert_eq!(trust.trusts(&noted), Ok(()));
             assert_eq!((opened.checkpoint().size(), opened.keys().len(), opened.time()), (600, keys, time));
         }
         let rotation: Note = vectors["checkpoint"]["rotation"].as_str().unwrap().parse().unwrap();
@@ -403,6 +417,12 @@ mod tests {
             matches!(error, LedgerError::KeyOutOfInterval { size: 600, until: Some(600), .. }),
             "{error}"
         );
+
+        let bare: NotedCheckpoint = noted.checkpoint().clone().into();
+        let error = alone.trusts(&bare).unwrap_err();
+        assert!(error.to_string().ends_with("has signed the checkpoint; it is not signed"), "{error}");
+        let error = after.trusts(&noted).unwrap_err();
+        assert!(matches!(error, LedgerError::KeyOutOfInterval { .. }), "{error}");
 
         // Every byte, each changed in one bit: it is no note, or is not signed so.
         for at in 0..whole.len() {
