@@ -5,7 +5,7 @@ use std::str::FromStr;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::error::{AuditError, ErrorKind};
-use crate::ledger::{Checkpoint, Frontier, Hash, LedgerError, Origin};
+use crate::ledger::{Checkpoint, Frontier, Hash, LedgerError, NotedCheckpoint, Origin, Trusts};
 
 /// The size and the root of a ledger's tree, kept outside of the database: a [`Checkpoint`], or the two alone.
 ///
@@ -76,6 +76,16 @@ impl FromStr for Anchor {
     }
 }
 
+impl Trusts for Anchor {
+    /// Trusts the checkpoint with its size and root, and with its origin if it has one.
+    fn trusts(&self, noted: &NotedCheckpoint) -> Result<(), LedgerError> {
+        match &self.origin {
+            Some(origin) => Checkpoint::new(origin.clone(), self.size, self.root)?.trusts(noted),
+            None => noted.is_of(self.size, &self.root),
+        }
+    }
+}
+
 /// A root as it is written.
 pub(super) fn spelled(root: &Hash) -> String {
     STANDARD.encode(root)
@@ -86,6 +96,20 @@ mod tests {
     use super::*;
 
     const ROOT: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+    #[test]
+    fn an_anchor_trusts_the_checkpoint_that_it_is_of() {
+        let noted: NotedCheckpoint = format!("a\n7\n{ROOT}\n\n\u{2014} a DN6NqwAAAAA=\n").parse().unwrap();
+        for (anchor, is_trusted) in [
+            (format!("7 {ROOT}"), true),
+            (format!("a\n7\n{ROOT}"), true),
+            (format!("b\n7\n{ROOT}"), false),
+            (format!("8 {ROOT}"), false),
+            (format!("7 {}", ROOT.replace("47", "57")), false),
+        ] {
+            assert_eq!(anchor.parse::<Anchor>().unwrap().trusts(&noted).is_ok(), is_trusted, "{anchor}");
+        }
+    }
 
     #[test]
     fn a_checkpoint_is_read_with_and_without_its_origin() {

@@ -1,8 +1,17 @@
 //! The same calls without an async runtime.
 
-use super::{status::LedgerStatus, verification::Verification, verified::Verified};
+use std::{io::Write, ops::RangeBounds};
+
+use futures_util::stream;
+
+use super::{
+    bundle::{Bundled, Bundling},
+    status::LedgerStatus,
+    verification::Verification,
+    verified::Verified,
+};
 use crate::error::AuditError;
-use crate::ledger::Checkpoint;
+use crate::ledger::{Checkpoint, ConsistencyProof, NotedCheckpoint, Proof};
 use crate::platform::on_own_runtime;
 use crate::reader::blocking::BlockingReader;
 
@@ -29,5 +38,47 @@ impl BlockingReader<'_> {
     /// The errors are those of that call.
     pub fn ledger_status(&self) -> Result<LedgerStatus, AuditError> {
         on_own_runtime(self.0.ledger_status())
+    }
+
+    /// Calls [`AuditReader::prove`](crate::AuditReader::prove) and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn prove(&self, seq: u64, checkpoint: Option<&NotedCheckpoint>) -> Result<Proof, AuditError> {
+        on_own_runtime(self.0.prove(seq, checkpoint))
+    }
+
+    /// Calls [`AuditReader::consistency`](crate::AuditReader::consistency) and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn consistency(&self, from: u64, to: u64) -> Result<ConsistencyProof, AuditError> {
+        on_own_runtime(self.0.consistency(from, to))
+    }
+
+    /// Calls [`AuditReader::bundle`](crate::AuditReader::bundle) with these entries, and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn bundle(
+        &self,
+        entries: impl IntoIterator<Item = u64>,
+        bundling: Bundling,
+        out: impl Write,
+    ) -> Result<Bundled, AuditError> {
+        on_own_runtime(self.0.bundle(stream::iter(entries.into_iter().map(Ok)), bundling, out))
+    }
+
+    /// Calls [`AuditReader::bundle_range`](crate::AuditReader::bundle_range) and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn bundle_range(
+        &self,
+        range: impl RangeBounds<u64>,
+        bundling: Bundling,
+        out: impl Write,
+    ) -> Result<Bundled, AuditError> {
+        on_own_runtime(self.0.bundle_range(range, bundling, out))
     }
 }

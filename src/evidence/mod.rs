@@ -36,10 +36,15 @@
 //! | `notary` | `Notary`: makes checkpoints, signs them, and gives them to sinks |
 //! | `notary_thread` | `RunningNotary`: a notary on a thread of its own |
 //! | `status` | checkpoints, and the state of a ledger's tree |
+//! | `tiles` | reads hashes of the tree, tile by tile, and makes proofs of them |
+//! | `opened` | reads entries together with what opens them |
+//! | `prove` | `AuditReader::prove`, `consistency` |
+//! | `bundle` | `AuditReader::bundle`: many entries with what proves them, as one file |
 //! | `blocking` | the same calls without an async runtime |
 
 mod anchor;
 mod blocking;
+mod bundle;
 mod checkpoint_file;
 mod chunk;
 mod conclude;
@@ -56,7 +61,9 @@ mod layout;
 mod moved;
 mod notary;
 mod notary_thread;
+mod opened;
 mod plan;
+mod prove;
 mod run;
 mod search;
 #[cfg(feature = "signing")]
@@ -65,12 +72,14 @@ mod sink;
 mod state;
 mod status;
 mod tables;
+mod tiles;
 mod verification;
 mod verified;
 mod verify;
 mod writers;
 
 pub use anchor::Anchor;
+pub use bundle::{Bundled, Bundling};
 pub use checkpoint_file::CheckpointFile;
 pub use finding::{Finding, FindingKind};
 #[cfg(feature = "signing")]

@@ -36,6 +36,10 @@ macro_rules! suite {
         mod notary {
             include!("notary.rs");
         }
+        #[cfg(feature = "testing")]
+        mod proofs {
+            include!("proofs.rs");
+        }
         mod reading {
             include!("reading.rs");
         }

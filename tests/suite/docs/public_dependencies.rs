@@ -32,7 +32,7 @@ const IN_SOME: [(&str, &[&str]); 3] = [
         "tracing_subscriber",
         &["AuditLayer", "layer", "protect", "not_audit", "impl Filter", "impl Layer", "with"],
     ),
-    ("futures_core", &["stream", "follow", "follow_matching", "export_stream"]),
+    ("futures_core", &["stream", "follow", "follow_matching", "export_stream", "bundle"]),
 ];
 
 /// The description of the library that rustdoc writes for programs.
