@@ -9,15 +9,17 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  success, also if nothing matches
   1  no entry has the given id, or none is shown with --fail-if-none; check, compare or verify has found something;
-     checkpoint has found a ledger that does not continue what was signed
+     an entry cannot be proven, or a proof does not hold; checkpoint has found a ledger that does not continue what
+     was signed
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log; an exported file is not whole, or not as its manifest says
   4  the output, or the state of verify, cannot be written; if verify has found something too, 1
   5  the answer may lack entries: standard error says which, and why;
-     verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against
+     verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against;
+     a proof holds, and there was no checkpoint from elsewhere to hold it against
 128 and the number of the signal, if one ended it while it had a temporary file, which it has removed
 
-If the reader closes the pipe early, check, checkpoint, compare and verify go on to their end,
+If the reader closes the pipe early, check, checkpoint, compare, consistency and what verifies go on to their end,
 query and export end with 0, or with 5 if the whole answer may lack entries, and all others end with 0.";
 
 /// A failure that ends the command.

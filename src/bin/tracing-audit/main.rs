@@ -11,8 +11,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    Check, Checkpoint, Compare, Completions, Export, Get, Index, KeyAction, LedgerAction, Ledgers, Man,
-    MigrateTables, Quarantine, Query, Queue, Reads, Stats, Tail, Verify, complete, with_examples,
+    Bundle, Check, Checkpoint, Compare, Completions, Consistency, Export, Get, Index, KeyAction,
+    LedgerAction, Ledgers, Man, MigrateTables, Prove, Quarantine, Query, Queue, Reads, Stats, Tail, Verify,
+    VerifyBundle, VerifyProof, complete, with_examples,
 };
 use failure::{EXIT_CODES, Failure};
 use input::Database;
@@ -103,6 +104,27 @@ enum Command {
         #[command(subcommand)]
         action: LedgerAction,
     },
+    /// Prove an entry to somebody who has a checkpoint and no database: `verify-proof` verifies the file.
+    ///
+    /// The proof shows the values of the entry, and can withhold some of them. It is a proof of the C2SP (c2sp.org/tlog-proof).
+    Prove(Prove),
+    /// Prove many entries at once: `verify-bundle` verifies the file.
+    ///
+    /// Without conditions it has all entries of a range, and proves that none was left out. With conditions it has the entries that
+    /// match, each with a proof of its own.
+    Bundle(Bundle),
+    /// Verify the proof of an entry by a checkpoint that was kept elsewhere, and show what it proves. It needs no database.
+    ///
+    /// The exit code is 0 if it holds, 1 if it does not, and 5 if there was no checkpoint to hold it against.
+    VerifyProof(VerifyProof),
+    /// Verify a bundle of entries by a checkpoint that was kept elsewhere. It needs no database.
+    ///
+    /// The exit code is 0 if every entry of it holds, 1 if one does not, and 5 if there was no checkpoint to hold it against.
+    VerifyBundle(VerifyBundle),
+    /// Prove that a ledger was only appended to from one checkpoint to another.
+    ///
+    /// The exit code is 0 if the later one continues the earlier one, and 1 if it does not. With --proof it needs no database.
+    Consistency(Consistency),
     /// Print a completion script for a shell.
     ///
     /// The script asks this program, which completes commands, options, fields, time zones and the names of ledgers.
@@ -136,7 +158,10 @@ impl Command {
             Self::Check(_)
                 | Self::Checkpoint(_)
                 | Self::Compare(_)
+                | Self::Consistency(_)
                 | Self::Verify(_)
+                | Self::VerifyBundle(_)
+                | Self::VerifyProof(_)
                 | Self::Query(_)
                 | Self::Export(_)
         )
@@ -224,6 +249,11 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Checkpoint(checkpoint) => checkpoint.run(database).await,
         Command::Key { action } => action.run(database).await,
         Command::Ledger { action } => action.run(database).await,
+        Command::Prove(prove) => prove.run(database).await,
+        Command::Bundle(bundle) => bundle.run(database).await,
+        Command::VerifyProof(proof) => proof.run(),
+        Command::VerifyBundle(bundle) => bundle.run(),
+        Command::Consistency(consistency) => consistency.run(database).await,
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(self::command()),
     }

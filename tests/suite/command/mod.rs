@@ -10,6 +10,7 @@
 //! | `exported` | exported files and copies in place of a database; the layout of CSV |
 //! | `operator` | tables, indexes, the queue, completions and the manual |
 //! | `outputs` | the files that it writes: who may read them, what exists already, devices, pipes, links, signals |
+//! | `prove` | proofs, bundles and consistency, and a second program that must agree |
 //! | `query` | several ledgers, several databases, hostile text, a reader of the output that ends early |
 //! | `refusals` | errors: one clear sentence, and the exit code |
 //! | `signed` | keys, signed checkpoints, trust files, a notary |
@@ -29,6 +30,7 @@ mod exported;
 mod operator;
 #[cfg(unix)]
 mod outputs;
+mod prove;
 mod query;
 mod refusals;
 mod signed;

@@ -132,6 +132,48 @@ fn a_signed_checkpoint_is_verified_by_whom_it_is_signed() {
 }
 
 #[test]
+fn a_proof_and_a_bundle_are_believed_by_whom_their_checkpoint_is_signed() {
+    let fixture = filled(log());
+    let db = &*fixture.db;
+    let file = |name: &str| fixture.directory.path().join(name).to_str().unwrap().to_owned();
+    let (key, kept, trust, other) = (file("audit.key"), file("checkpoints"), file("trust"), file("other"));
+    let lines = good("", &["key", "new", "audit.example.com/payments", "-o", &key]);
+    fs::write(&trust, &lines).unwrap();
+    fs::write(&other, format!("# tracing-audit: sizes 0..13\n{lines}")).unwrap();
+    let note = good(db, &["checkpoint", "--key", &key, "--to", &kept]);
+    let short = note.lines().skip(1).take(2).collect::<Vec<_>>().join(" ");
+    let (proof, bare, bundle) = (file("7.tlog-proof"), file("bare.tlog-proof"), file("all.jsonl.gz"));
+    good(db, &["prove", "7", "--checkpoint", &kept, "-o", &proof]);
+    good(db, &["prove", "7", "--checkpoint", &short, "-o", &bare]);
+    good(db, &["bundle", "--checkpoint", &kept, "-o", &bundle]);
+    let whole = fs::read_to_string(&proof).unwrap();
+    assert!(whole.ends_with(&note), "{whole}");
+    let changed = file("changed");
+    fs::write(&changed, whole.replace("\n13\n", "\n12\n")).unwrap();
+
+    let (by, keys) = ("the checkpoint of 13 entries is signed by audit.example.com/payments+", "--trust");
+    for (arguments, code, says) in [
+        (&["verify-proof", &*proof, keys, &trust][..], 0, by),
+        (&["verify-proof", &proof, keys, &trust, "--checkpoint", &kept], 0, by),
+        (&["verify-proof", &proof, "--checkpoint", &short], 0, ""),
+        (&["verify-proof", &proof], 5, "the keys that you trust by --trust"),
+        (&["verify-proof", &proof, "--checkpoint", &kept], 2, "a checkpoint is signed: give the file"),
+        (&["verify-proof", &proof, keys, &other], 1, "may sign sizes from 0 on, below 13"),
+        (&["verify-proof", &proof, keys, &other, "--checkpoint", &kept], 1, "is not believed: the key"),
+        (&["verify-proof", &changed, keys, &trust], 1, "the signature of the key"),
+        (&["verify-proof", &bare, keys, &trust], 1, "it is not signed"),
+        (&["verify-bundle", &bundle, keys, &trust], 0, by),
+        (&["verify-bundle", &bundle, keys, &other], 1, "may sign sizes from 0 on, below 13"),
+        (&["consistency", "--from", &kept, keys, &trust], 0, "up to a checkpoint of now"),
+        (&["consistency", "--from", &kept, keys, &other], 1, "is not believed: the key"),
+    ] {
+        let (ended, out, err) = said(if arguments[0] == "consistency" { db } else { "" }, arguments);
+        assert!(ended == code && err.contains(says), "{arguments:?}: {ended} {err}");
+        assert!(ended != 1 || out.is_empty(), "{arguments:?}: {out}");
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn a_notary_publishes_until_a_signal_comes_and_refuses_another_ledger() {
     let fixture = log();

@@ -196,6 +196,59 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         "key show",
         &[("Whom verifiers of this key have to trust.", "tracing-audit key show audit.key > payments.trust")],
     ),
+    (
+        "prove",
+        &[
+            (
+                "One entry, by a checkpoint that an auditor has.",
+                "tracing-audit prove 2026 --checkpoint audit.checkpoint -o 2026.tlog-proof",
+            ),
+            (
+                "Without a member of its metadata.",
+                "tracing-audit prove 2026 --withhold metadata.card -o 2026.tlog-proof",
+            ),
+        ],
+    ),
+    (
+        "bundle",
+        &[
+            (
+                "Everything up to a checkpoint.",
+                "tracing-audit bundle --checkpoint audit.checkpoint -o all.jsonl.gz",
+            ),
+            (
+                "What Alice did, without the reasons.",
+                "tracing-audit bundle --agent alice --withhold reason -o alice.jsonl",
+            ),
+        ],
+    ),
+    (
+        "verify-proof",
+        &[(
+            "Is this entry as it was?",
+            "tracing-audit verify-proof 2026.tlog-proof --checkpoint audit.checkpoint",
+        )],
+    ),
+    (
+        "verify-bundle",
+        &[
+            (
+                "Are these entries as they were?",
+                "tracing-audit verify-bundle all.jsonl.gz --checkpoint audit.checkpoint",
+            ),
+            (
+                "Show them, each as a line of JSON.",
+                "tracing-audit verify-bundle all.jsonl.gz --checkpoint audit.checkpoint --entries",
+            ),
+        ],
+    ),
+    (
+        "consistency",
+        &[(
+            "Has the ledger only grown since?",
+            "tracing-audit consistency --from audit.checkpoint -o since.proof",
+        )],
+    ),
     ("queue", &[("What waits for a database.", "tracing-audit queue audit.db.queue")]),
     (
         "completions",

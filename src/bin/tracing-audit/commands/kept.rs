@@ -4,8 +4,9 @@ use std::{collections::HashSet, io, path::Path};
 
 use serde::Deserialize;
 use tracing_audit::{
+    AuditReader,
     evidence::{Anchor, Verification},
-    ledger::{LedgerError, NotedCheckpoint, Trust},
+    ledger::{Checkpoint, LedgerError, NotedCheckpoint, Trust},
 };
 
 use crate::{
@@ -51,6 +52,12 @@ impl Kept {
         Ok(noted.into())
     }
 
+    /// The newest checkpoint that an argument gives.
+    pub(super) fn newest(given: &str) -> Result<Self, Failure> {
+        let newest = checkpoints(given)?.into_iter().max_by_key(|kept| kept.anchor.size());
+        newest.ok_or_else(|| Failure::Usage(format!("{given} holds no checkpoint")))
+    }
+
     /// Holds a ledger against it too. A signed one must be signed as is asked for.
     pub(super) fn hold(
         self,
@@ -62,6 +69,32 @@ impl Kept {
             (Some(note), Some(trust)) => Ok(verification.and_signed(note, trust)?),
             (Some(_), None) => Err(trust_is_missing()),
         }
+    }
+
+    /// Its size and root, if it is signed as is asked for, or not signed.
+    pub(super) fn believed(self, trust: Option<&Trust>) -> Result<Anchor, Failure> {
+        let signed = match (self.noted.as_ref().and_then(NotedCheckpoint::note), trust) {
+            (None, _) => Ok(()),
+            (Some(note), Some(trust)) => trust.open(note).map(drop),
+            (Some(_), None) => return Err(trust_is_missing()),
+        };
+        match signed {
+            Ok(()) => Ok(self.anchor),
+            Err(error) => {
+                let size = self.anchor.size();
+                Err(Failure::Found(format!("the checkpoint of {size} entries is not believed: {error}")))
+            }
+        }
+    }
+
+    /// The whole checkpoint. One without a name is taken for that of the ledger.
+    pub(super) async fn noted(self, reader: &AuditReader) -> Result<NotedCheckpoint, Failure> {
+        if let Some(noted) = self.noted {
+            return Ok(noted);
+        }
+        let origin = reader.checkpoint().await?.origin().clone();
+        let whole = Checkpoint::new(origin, self.anchor.size(), *self.anchor.root());
+        Ok(whole.map_err(|error| Failure::Usage(error.to_string()))?.into())
     }
 }
 
@@ -148,4 +181,10 @@ pub(super) fn trust(path: &Path) -> Result<Trust, Failure> {
     })?;
     let trust = text.parse::<Trust>();
     trust.map_err(|error: LedgerError| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+/// The size and the root, as they are kept.
+pub(super) fn short(checkpoint: &Checkpoint) -> String {
+    let text = checkpoint.to_string();
+    format!("{} {}", checkpoint.size(), text.lines().nth(2).unwrap_or_default())
 }

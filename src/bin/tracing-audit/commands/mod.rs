@@ -24,6 +24,9 @@
 //! | `verify.rs` | verifies a ledger, and shows the state of its tree |
 //! | `checkpoint.rs` | prints, signs and publishes checkpoints |
 //! | `key.rs` | makes and shows keys that sign checkpoints |
+//! | `prove.rs` | proves one entry, or many, to whoever has no database |
+//! | `proven.rs` | verifies what was proven, without a database |
+//! | `consistency.rs` | proves, and verifies, that a ledger was only appended to |
 //! | `kept.rs` | reads checkpoints that were kept elsewhere, signed or not, and trust files |
 //! | `shell.rs` | prints completions and the manual pages |
 //! | `examples.rs` | examples of each command, for its help and its manual page |
@@ -32,6 +35,7 @@
 mod check;
 mod checkpoint;
 mod compare;
+mod consistency;
 mod covered;
 mod differences;
 mod examples;
@@ -45,6 +49,8 @@ mod manifest;
 mod migrate;
 mod nothing;
 mod position;
+mod prove;
+mod proven;
 mod quarantine;
 mod query;
 mod queue;
@@ -59,12 +65,15 @@ mod verify;
 pub(crate) use check::Check;
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use compare::Compare;
+pub(crate) use consistency::Consistency;
 pub(crate) use export::Export;
 pub(crate) use get::Get;
 pub(crate) use index::Action as Index;
 pub(crate) use key::KeyAction;
 pub(crate) use ledgers::Ledgers;
 pub(crate) use migrate::MigrateTables;
+pub(crate) use prove::{Bundle, Prove};
+pub(crate) use proven::{VerifyBundle, VerifyProof};
 pub(crate) use quarantine::Action as Quarantine;
 pub(crate) use query::Query;
 pub(crate) use queue::Queue;

@@ -86,6 +86,15 @@ pub(crate) enum LedgerAction {
 }
 
 impl OfLedger {
+    pub(super) fn named(name: &str) -> Self {
+        Self { ledger: Some(name.to_owned()) }
+    }
+
+    /// Whether this ledger is the one that was named, if one was.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        self.ledger.as_ref().is_none_or(|ledger| ledger == name)
+    }
+
     /// A reader of the ledger that was named, or of the only one.
     pub(super) async fn reader(&self, database: &Database) -> Result<AuditReader, Failure> {
         let reader = database.reader()?;
