@@ -50,7 +50,7 @@
 //! | `layer` | copies an audit event and its spans' context into one record |
 //! | `reader` | answers, for people's code |
 //! | `export` | answers, for files and other systems |
-//! | `evidence` | verifies a ledger against what was kept outside of it |
+//! | `evidence` | verifies a ledger against what was kept outside of it, and proves its entries to others |
 //! | `log` | puts the parts together |
 //! | `testing` | for the tests of code that audits |
 //! | `bin` | the command, over the public API only |

@@ -57,6 +57,7 @@
 //! notary$ tracing-audit key new audit.example.com/payments -o audit.key > payments.trust           # a key, and whom to trust
 //! notary$ tracing-audit checkpoint --key audit.key --to /worm/payments.checkpoints --every 10s      # as a service
 //! auditor$ tracing-audit verify --checkpoint /worm/payments.checkpoints --trust payments.trust     # by who was given the trust file
+//! auditor$ tracing-audit verify-proof 7.tlog-proof --trust payments.trust                          # a proof by such a checkpoint
 //! notary$ tracing-audit key rotate --key audit.key -o next.key > payments.trust                    # another key from now on
 //! ```
 //!
@@ -114,6 +115,43 @@
 //! 1
 //! ```
 //!
+//! # To whoever has no database
+//!
+//! An auditor, a court or a customer has a checkpoint, which you gave them at some time, and is to believe single entries. A proof is a
+//! file of some two kilobytes that leads from one entry to that checkpoint. To verify it takes neither the database, nor a
+//! network, nor trust in whoever has written it.
+//!
+//! ```sh
+//! tracing-audit prove 7 --checkpoint /mnt/elsewhere/audit.checkpoint -o 7.tlog-proof       # by its seq, or by its id
+//! tracing-audit verify-proof 7.tlog-proof --checkpoint /mnt/elsewhere/audit.checkpoint     # exit code 0, and what it proves
+//! tracing-audit prove 7 --withhold agent_id,metadata.sourceIPAddress -o partly.tlog-proof  # without these two
+//! tracing-audit bundle --checkpoint /mnt/elsewhere/audit.checkpoint -o all.jsonl.gz        # everything before the checkpoint
+//! tracing-audit bundle --agent alice --only core -o alice.jsonl                            # what Alice did, and no details
+//! tracing-audit verify-bundle all.jsonl.gz --checkpoint /mnt/elsewhere/audit.checkpoint    # exit code 0 if every entry holds
+//! tracing-audit consistency --from /mnt/elsewhere/audit.checkpoint -o since.proof          # that the ledger only grew since
+//! ```
+//!
+//! In code these are [`AuditReader::prove`](crate::AuditReader::prove), [`bundle`](crate::AuditReader::bundle),
+//! [`bundle_range`](crate::AuditReader::bundle_range) and [`consistency`](crate::AuditReader::consistency), and without a database
+//! [`Proof`](crate::ledger::Proof), [`BundleVerifier`](crate::ledger::BundleVerifier) and
+//! [`ConsistencyProof`](crate::ledger::ConsistencyProof). A proof is one of the C2SP's
+//! [tlog-proof](https://c2sp.org/tlog-proof); `tests/verify_proof.py` in the repository verifies proofs and bundles with nothing but
+//! Python's standard library.
+//!
+//! **What a proof says**: this entry, with these values, was committed under this number before the checkpoint was made, and nobody
+//! has changed it since. Of a withheld field it says that there is one. **What it does not say**: that the entry is true; that there
+//! are no others, unless it is a bundle without conditions, which has every entry of its range; and which time it was, but for what
+//! the writer's clock said and when you received the checkpoint.
+//!
+//! **I was sent this file.** Take the checkpoint from where you keep yours, and not from the sender of the file. Or take the trust file
+//! that you were given: then the signed checkpoint in the file is enough, and `--trust` says by whom it is signed, and when if a key
+//! says so. If you have neither, the exit code is 5: the file only agrees with itself. If the exit code is 1, the sentence says what
+//! does not fit; the values that such a file shows are worth nothing, and none are printed.
+//!
+//! Withheld values cannot be guessed from what is left: each is hidden by 16 random bytes. But a value may stand somewhere else
+//! too. A reason or a problem may repeat it, and nested metadata may have it under another name: look at the output of `verify-proof`
+//! before you hand the file over, or name by `--only` what may be seen.
+//!
 //! # What is promised
 //!
 //! From a checkpoint kept elsewhere, every change of an entry before its size is found, whoever made it and whatever rights they have
@@ -138,7 +176,7 @@
 //! In a batch of a single entry `Modified` may also mean the row of the batch. `NotCovered`, `WriterGap`, `Quarantined` and
 //! `Losses` are worth knowing and no signs of a change.
 //!
-//! The exit codes: 0 all is as it was, up to a checkpoint; 1 something was found; 2 the command line is not valid; 3 the database
+//! The exit codes of `verify`: 0 all is as it was, up to a checkpoint; 1 something was found; 2 the command line is not valid; 3 the database
 //! cannot be read; 4 the output or the state cannot be written; 5 nothing was found, and no checkpoint, one of no entries, or one
 //! of fewer than `--require-size`, to hold the ledger against. What was found is said first, and 1 wins over 4.
 //!
