@@ -4,7 +4,7 @@
 //!
 //! All take turns in one process, so that whatever else the machine does meets both sides of a ratio. With the feature
 //! `postgres`, a server of PostgreSQL is measured too. `LEDGER_ENTRIES=1000000` measures only how a ledger of that many entries
-//! is verified, and how much memory that takes.
+//! is verified, how much memory that takes, and what proofs of its entries cost.
 #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "a benchmark")]
 
 mod common;

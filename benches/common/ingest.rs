@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tracing::{Dispatch, dispatcher, info};
-use tracing_audit::{AuditEntry, AuditLog, AuditReader, Integrity, Store, WhenFull, evidence::Verification};
+use tracing_audit::{
+    AuditEntry, AuditLog, AuditReader, Integrity, Store, WhenFull,
+    evidence::{Bundling, Verification},
+    ledger::{AsGiven, BundleVerifier},
+};
 use tracing_subscriber::{prelude::*, registry};
 use uuid::Uuid;
 
@@ -97,6 +101,42 @@ impl Side {
     }
 }
 
+/// How long a proof takes, anywhere in the ledger, and how fast bundles are made and verified.
+fn prove(name: &str, reader: &AuditReader) {
+    let reader = reader.blocking();
+    let size = reader.checkpoint().unwrap().size();
+    let one = |n: u64| {
+        let began = Instant::now();
+        drop(reader.prove(n.wrapping_mul(2_654_435_761) % size, None).unwrap());
+        began.elapsed().as_secs_f64()
+    };
+    let mut took: Vec<f64> = (0..300).map(one).collect();
+    took.sort_by(f64::total_cmp);
+    println!("{name}: a proof {} median, {} p99", common::show(took[150]), common::show(took[297]));
+    let many = size.min(100_000);
+    let bundled = |kind: &str, make: &dyn Fn(&mut Vec<u8>)| {
+        let (mut file, began) = (Vec::new(), Instant::now());
+        make(&mut file);
+        let (made, began) = (began.elapsed(), Instant::now());
+        let mut lines = file.split_inclusive(|byte| *byte == b'\n');
+        let mut verifier = BundleVerifier::begin(lines.next().unwrap(), &AsGiven).unwrap();
+        lines.for_each(|line| drop(verifier.take(line).unwrap()));
+        assert_eq!(verifier.finish().unwrap().entries(), many);
+        let each = |time: Duration| common::show(time.as_secs_f64() / many as f64);
+        println!(
+            "{name}: a bundle of {many} entries, {kind}: {} an entry to make, {} to verify, {} bytes",
+            each(made),
+            each(began.elapsed()),
+            file.len() as u64 / many
+        );
+    };
+    bundled("a range", &|file| drop(reader.bundle_range(..many, Bundling::new(), file).unwrap()));
+    let step = (size / many) as usize;
+    let some = || (0..size).step_by(step).take(many as usize);
+    bundled("from everywhere", &|file| drop(reader.bundle(some(), Bundling::new(), file).unwrap()));
+    bundled("side by side", &|file| drop(reader.bundle(0..many, Bundling::new(), file).unwrap()));
+}
+
 /// Measures both, with this many members of the metadata.
 fn compare(database: &str, members: u64, goal: &str, store: impl Fn(&TempDir) -> Store) {
     let sides = [("without", Integrity::Off), ("with", Integrity::Inline)];
@@ -140,7 +180,7 @@ pub(crate) fn verifies_alone() -> bool {
     true
 }
 
-/// How fast a ledger of this many entries is verified, and in how much memory.
+/// How fast a ledger of this many entries is verified, and in how much memory; and what proofs of its entries cost.
 pub(crate) fn large(entries: u64) {
     let measure = |database: &str, db: Option<String>| {
         let mut file = None;
@@ -155,6 +195,7 @@ pub(crate) fn large(entries: u64) {
         let (took, rows) = (began.elapsed(), 5.0 * entries as f64);
         let each = |time: Duration| common::show(time.as_secs_f64() / rows);
         println!("{}: {} a row, {} of CPU", side.name, each(took), each(cpu() - before));
+        prove(&side.name, &side.log.reader());
         let most = common::most_memory(VERIFIED, file.unwrap().as_ref());
         println!("{}: {:.1} MiB to verify it", side.name, most as f64 / f64::from(1 << 20));
     };
