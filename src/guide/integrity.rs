@@ -75,9 +75,9 @@
 //! - **The time.** A key of a file also signs the time at which each checkpoint was made, as a cosignature. `key show` says how to ask
 //!   for it.
 //! - **A backup that was restored** lacks entries whose checkpoint is signed, so the notary refuses the ledger, as it does if an attacker
-//!   has put a backup in its place: it cannot know which it was. If it was you, the ledger goes on under another name. Make a key with
-//!   another origin, such as `audit.example.com/payments/1`, and let the notary begin another file with it. Keep the earlier file and
-//!   its trust file: they prove what was there before, and `verify` says by them from where on entries are lost.
+//!   has put a backup in its place: it cannot know which it was. If it was you, `ledger accept-restore` says so in an entry
+//!   `audit.restored`, and makes a key of another origin, such as `audit.example.com/payments/1`, with which the notary begins another
+//!   file: under the old name it would sign two trees of one size. Keep the earlier file: it proves what was there before.
 //!
 //! What is not signed as the trust file asks for is a finding, and the ledger is not held against it:
 //!

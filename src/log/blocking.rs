@@ -155,6 +155,20 @@ impl BlockingWriter<'_> {
         block_on(self.0.declare_key(before, now))
     }
 
+    /// Calls [`AuditWriter::declare_restore`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn declare_restore(
+        &self,
+        lost: &Checkpoint,
+        kept: u64,
+        by: &str,
+        reason: &str,
+    ) -> Result<u64, AuditError> {
+        block_on(self.0.declare_restore(lost, kept, by, reason))
+    }
+
     /// Calls [`AuditWriter::flush`] and blocks until it is done.
     ///
     /// # Errors

@@ -4,10 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::defaults;
 use crate::engine::{Engine, EngineHandle, Health, Settings, Stats};
-use crate::entry::{AuditEntry, Limits, Row, encode_entry, least_length, row_of};
-#[cfg(feature = "signing")]
-use crate::entry::{FieldEncoder, Moment, begin_event};
+use crate::entry::{
+    AuditEntry, FieldEncoder, Limits, Moment, Row, begin_event, encode_entry, least_length, row_of,
+};
 use crate::error::AuditError;
+use crate::ledger::Checkpoint;
 #[cfg(feature = "signing")]
 use crate::ledger::VerifierKey;
 use crate::platform::Clock;
@@ -124,16 +125,37 @@ impl AuditWriter {
     /// Dropping the future does not withdraw the entry.
     #[cfg(feature = "signing")]
     pub async fn declare_key(&self, before: &VerifierKey, now: &VerifierKey) -> Result<u64, AuditError> {
-        let mut record = Vec::with_capacity(512);
-        begin_event(&mut record, Moment::now());
-        let mut fields = FieldEncoder::new(&mut record, Limits::NONE);
-        fields.own_action("audit.key");
-        fields.str("resource", "audit");
-        // Empty, so that the log's default decision is not stored.
-        fields.str("decision", "");
-        fields.str("reason", "another key signs the checkpoints of the ledger");
-        fields.str("verifier_key", &now.to_string());
-        fields.str("verifier_key_before", &before.to_string());
+        let reason = "another key signs the checkpoints of the ledger";
+        let record = own_event("audit.key", reason, |fields| {
+            fields.str("verifier_key", &now.to_string());
+            fields.str("verifier_key_before", &before.to_string());
+        });
+        self.last.engine.commit(&record).await
+    }
+
+    /// Declares in the ledger that a backup of it was restored, which lacks entries that a published checkpoint covers: commits an
+    /// entry with the action `audit.restored`, whose metadata have that checkpoint, the size of the largest one that the ledger
+    /// still continues, and who has accepted it. Returns its `seq`.
+    ///
+    /// From then on the checkpoints of the ledger need another origin: trees of sizes that were signed before come again.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not withdraw the entry.
+    pub async fn declare_restore(
+        &self,
+        lost: &Checkpoint,
+        kept: u64,
+        by: &str,
+        reason: &str,
+    ) -> Result<u64, AuditError> {
+        let record = own_event("audit.restored", reason, |fields| {
+            fields.str("lost_checkpoint", &lost.to_string());
+            fields.u64("kept", kept);
+            fields.str("by", by);
+        });
         self.last.engine.commit(&record).await
     }
 
@@ -254,4 +276,18 @@ mod tests {
         assert!(log.writer().try_write(entry(100, 501)).unwrap_err().is_too_large());
         assert!(log.writer().try_write(entry(101, 0)).unwrap_err().is_too_large());
     }
+}
+
+/// The record of an entry that the log itself makes.
+fn own_event(action: &str, reason: &str, metadata: impl FnOnce(&mut FieldEncoder<'_>)) -> Vec<u8> {
+    let mut record = Vec::with_capacity(512);
+    begin_event(&mut record, Moment::now());
+    let mut fields = FieldEncoder::new(&mut record, Limits::NONE);
+    fields.own_action(action);
+    fields.str("resource", "audit");
+    // Empty, so that the log's default decision is not stored.
+    fields.str("decision", "");
+    fields.str("reason", reason);
+    metadata(&mut fields);
+    record
 }

@@ -99,7 +99,7 @@ enum Command {
         #[command(subcommand)]
         action: KeyAction,
     },
-    /// Show the state of a ledger's tree.
+    /// Show the state of a ledger's tree, or accept a backup that was restored.
     Ledger {
         #[command(subcommand)]
         action: LedgerAction,

@@ -5,7 +5,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use tracing_audit::ledger::{Note, Trust};
+use tracing_audit::{
+    evidence::{CheckpointFile, CheckpointSink, open_key},
+    ledger::{Checkpoint, Note, Trust},
+};
 
 use super::{command, filled};
 use crate::support::{entry, log, settle, wait_until};
@@ -212,9 +215,45 @@ fn a_notary_publishes_until_a_signal_comes_and_refuses_another_ledger() {
         assert!(code == 1 && out.is_empty() && err.contains(why), "{code} {out} {err}");
     }
     assert!(!published(13), "nothing of that is signed");
-    // Under another name it goes on, as after a backup was restored.
-    let (next, again) = (file("next.key"), file("again"));
-    good("", &["key", "new", "audit.example.com/payments/1", "-o", &next]);
-    let note = good(&small.db, &["checkpoint", "--key", &next, "--to", &again]);
-    assert!(note.starts_with("audit.example.com/payments/1\n0\n"), "{note}");
+}
+
+#[test]
+fn a_backup_that_was_restored_is_declared_and_the_ledger_goes_on_under_another_name() {
+    let fixture = filled(log());
+    let db = &*fixture.db;
+    let file = |name: &str| fixture.directory.path().join(name).to_str().unwrap().to_owned();
+    let (key, kept, next, trust) = (file("audit.key"), file("checkpoints"), file("next.key"), file("trust"));
+    let name = "audit.example.com/payments/1";
+    good("", &["key", "new", "audit.example.com/payments", "-o", &key]);
+    good(db, &["checkpoint", "--key", &key, "--to", &kept]);
+    let accept = |origin: &str, out: &str| {
+        let arguments = ["ledger", "accept-restore", origin, "--key", &key, "--checkpoint", &kept, "-o", out];
+        said(db, &[&arguments[..], &["--by", "ops", "--reason", "the disk was lost"]].concat())
+    };
+    let (code, _, err) = accept(name, &next);
+    assert!(code == 2 && err.contains("nothing is to be accepted"), "{code} {err}");
+    // What was committed and signed after the backup.
+    let signer = open_key(&key).unwrap();
+    let lost = Checkpoint::new(signer.origin().clone(), 15, [7; 32]).unwrap();
+    let line = format!("{}\n", signer.sign_text(&lost.to_string()).unwrap());
+    let note = Note::new(&lost.to_string(), &line).unwrap().to_string();
+    CheckpointFile::new(&kept).publish(&lost, &note).unwrap();
+    let (code, _, err) = said(db, &["checkpoint", "--key", &key, "--to", &kept]);
+    assert!(code == 1 && err.contains("was rolled back"), "{code} {err}");
+
+    let (code, _, err) = accept("audit.example.com/payments", &next);
+    assert!(code == 2 && err.contains("is the name until now"), "{code} {err}");
+    let (code, after, err) = accept(name, &next);
+    assert_eq!((code, &*err), (0, ""), "{after}");
+    assert!(after.starts_with("# tracing-audit: sizes 0..14\nlog audit.example.com/payments+"), "{after}");
+    fs::write(&trust, &after).unwrap();
+    let declared = good(db, &["get", "13", "-o", "jsonl"]);
+    assert!(declared.contains("\"audit.restored\"") && declared.contains("\"by\":\"ops\""), "{declared}");
+    let again = file("again");
+    let note = good(db, &["checkpoint", "--key", &next, "--to", &again]);
+    assert!(note.starts_with(&format!("{name}\n14\n")), "{note}");
+    let out = good(db, &["verify", "--checkpoint", &again, "--trust", &trust]);
+    assert!(out.contains("14 covered by a checkpoint"), "{out}");
+    let (code, out, _) = said(db, &["verify", "--checkpoint", &kept, "--trust", &trust]);
+    assert!(code == 1 && out.starts_with("KeyOutOfInterval: the checkpoint of 15 entries"), "{code} {out}");
 }

@@ -197,6 +197,14 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[("Whom verifiers of this key have to trust.", "tracing-audit key show audit.key > payments.trust")],
     ),
     (
+        "ledger accept-restore",
+        &[(
+            "It was us who restored the backup of last night.",
+            "tracing-audit ledger accept-restore audit.example.com/payments/1 --key audit.key --checkpoint payments.checkpoints \
+             -o next.key --by ops --reason 'the disk was lost' > payments.trust",
+        )],
+    ),
+    (
         "prove",
         &[
             (

@@ -21,7 +21,8 @@
 //! | `quarantine.rs` | lists, exports and retries quarantined entries |
 //! | `migrate.rs` | creates and updates the tables |
 //! | `queue.rs` | lists the journals in a directory |
-//! | `verify.rs` | verifies a ledger, and shows the state of its tree |
+//! | `verify.rs` | verifies a ledger |
+//! | `ledger.rs` | shows the state of a ledger's tree, and accepts a restored backup |
 //! | `checkpoint.rs` | prints, signs and publishes checkpoints |
 //! | `key.rs` | makes and shows keys that sign checkpoints |
 //! | `prove.rs` | proves one entry, or many, to whoever has no database |
@@ -44,6 +45,7 @@ mod get;
 mod index;
 mod kept;
 mod key;
+mod ledger;
 mod ledgers;
 mod manifest;
 mod migrate;
@@ -70,6 +72,7 @@ pub(crate) use export::Export;
 pub(crate) use get::Get;
 pub(crate) use index::Action as Index;
 pub(crate) use key::KeyAction;
+pub(crate) use ledger::LedgerAction;
 pub(crate) use ledgers::Ledgers;
 pub(crate) use migrate::MigrateTables;
 pub(crate) use prove::{Bundle, Prove};
@@ -81,4 +84,4 @@ pub(crate) use reads::Reads;
 pub(crate) use shell::{Completions, Man, complete, with_examples};
 pub(crate) use stats::Stats;
 pub(crate) use tail::Tail;
-pub(crate) use verify::{LedgerAction, Verify};
+pub(crate) use verify::Verify;

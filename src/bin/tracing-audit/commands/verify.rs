@@ -1,4 +1,4 @@
-//! The commands `verify` and `ledger status`: whether a ledger is as it was.
+//! The command `verify`: whether a ledger is as it was.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tracing_audit::{
     AuditReader,
@@ -79,12 +79,6 @@ enum Form {
     Json,
 }
 
-#[derive(Subcommand)]
-pub(crate) enum LedgerAction {
-    /// Show the size and the root of the ledger's tree, and whether it is catching up.
-    Status(OfLedger),
-}
-
 impl OfLedger {
     pub(super) fn named(name: &str) -> Self {
         Self { ledger: Some(name.to_owned()) }
@@ -117,29 +111,6 @@ impl OfLedger {
                 names.join(", ")
             ))),
         }
-    }
-}
-
-impl LedgerAction {
-    pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        let Self::Status(ledger) = self;
-        let status = ledger.reader(database).await?.ledger_status().await?;
-        if !output::is_terminal() {
-            return output::print_json(&status);
-        }
-        let behind = status.next_seq.saturating_sub(status.tree_size);
-        let catching_up = if behind == 0 { String::new() } else { format!(", {behind} entries behind") };
-        let origin = status.origin.unwrap_or_else(|| "none yet".to_owned());
-        for (name, value) in [
-            ("ledger", output::harmless(&status.ledger).into_owned()),
-            ("origin", output::harmless(&origin).into_owned()),
-            ("entries", status.next_seq.to_string()),
-            ("tree", format!("{} leaves{catching_up}", status.tree_size)),
-            ("root", status.root),
-        ] {
-            output::print_line(&format!("{name:8} {value}"))?;
-        }
-        Ok(())
     }
 }
 
