@@ -15,8 +15,9 @@ pub(crate) trait Appender: Send {
     /// Commits rows, quarantined entries and the position that they reach in one transaction, or nothing.
     ///
     /// If an earlier attempt, whose answer was lost, has moved the writer's position beyond `batch.from`, this call does
-    /// nothing and returns what that attempt did. So it does if another process has the same writer, which the caller finds
-    /// out by [`holds`](Self::holds). Dropping the future rolls back, or leaves such a lost answer.
+    /// nothing and returns what that attempt did. If several attempts have, it returns what the first of them did, and the
+    /// caller asks again. So it does if another process has the same writer, which the caller finds out by
+    /// [`holds`](Self::holds). Dropping the future rolls back, or leaves such a lost answer.
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>>;
 
     /// The position up to which the queue of this writer is committed.

@@ -184,7 +184,8 @@ async fn try_append(
         return Err(error.into());
     }
     if found.position > batch.from {
-        let before = hold.applied_before(&mut transaction, ledger, batch.writer, found.position).await;
+        let reached = (batch.from, found.position);
+        let before = hold.applied_before(&mut transaction, ledger, batch.writer, reached).await;
         let before = before.map_err(append_error)?;
         guard.look(&mut transaction).await?;
         // Dropping the transaction would hold the ledger until the connection is used again.

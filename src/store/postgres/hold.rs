@@ -106,8 +106,8 @@ impl HoldStatements {
                                     WHERE b.ledger = $1 AND b.writer = $3 AND b.position >= $4
                                       AND b.position - b.entries < $4)",
             ),
-            batch: sql("SELECT first_seq, entries FROM @tracing_audit_batches
-                 WHERE ledger = $1 AND writer = $2 AND position = $3"),
+            batch: sql("SELECT first_seq, entries, position FROM @tracing_audit_batches
+                 WHERE ledger = $1 AND writer = $2 AND position > $3 AND position <= $4 ORDER BY position LIMIT 1"),
             // One statement, and so one journey to the server.
             reach: Some(sql(&format!(
                 "WITH known AS ({WRITE_DOWN})
@@ -230,20 +230,23 @@ impl HoldStatements {
         Ok((named.cast_unsigned(), backed))
     }
 
-    /// The effect of an earlier attempt that has reached this position, and whose answer was lost.
+    /// The effect of the first of the earlier attempts that have gone from one position to another, and whose answers were
+    /// lost.
     pub(super) async fn applied_before(
         &self,
         connection: &mut PgConnection,
         ledger: &str,
         writer: Uuid,
-        position: u64,
+        (from, position): (u64, u64),
     ) -> sqlx::Result<Applied> {
-        let found = self.batch.row::<(i64, i64)>().bind(ledger).bind(writer).bind(position.cast_signed());
-        let found = found.fetch_optional(connection).await?;
+        let first = self.batch.row::<(i64, i64, i64)>().bind(ledger).bind(writer);
+        let first = first.bind(from.cast_signed()).bind(position.cast_signed());
+        let first = first.fetch_optional(connection).await?;
+        // What no batch has is in quarantine.
         Ok(Applied {
-            until: position,
-            rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
-            first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
+            until: first.map_or(position, |(.., until)| until.cast_unsigned()),
+            rows: first.map_or(0, |(_, entries, _)| entries.cast_unsigned()),
+            first_seq: first.map(|(first_seq, ..)| first_seq.cast_unsigned()),
             again: true,
             told: false,
             before: None,

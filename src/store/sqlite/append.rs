@@ -321,7 +321,7 @@ async fn try_append(
         return Err(error.into());
     }
     if held.position > batch.from {
-        let before = applied_before(&mut transaction, batch.writer, held.position).await;
+        let before = applied_before(&mut transaction, batch.writer, batch.from, held.position).await;
         return Ok(before.map_err(append_error)?);
     }
     let told = held.next_seq.err().map(|found| batch.tells_of(found)).transpose()?;

@@ -124,23 +124,27 @@ pub(super) async fn holds(
     is_there.bind(id).bind(writer).bind(position.cast_signed()).fetch_one(connection).await
 }
 
-/// The effect of an earlier attempt that has reached this position, and whose answer was lost.
+/// The effect of the first of the earlier attempts that have gone from one position to another, and whose answers were lost.
 pub(super) async fn applied_before(
     connection: &mut SqliteConnection,
     writer: Uuid,
+    from: u64,
     position: u64,
 ) -> sqlx::Result<Applied> {
-    let found: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT first_seq, entries FROM tracing_audit_batches WHERE writer = ? AND position = ?",
+    let first: Option<(i64, i64, i64)> = sqlx::query_as(
+        "SELECT first_seq, entries, position FROM tracing_audit_batches
+         WHERE writer = ? AND position > ? AND position <= ? ORDER BY position LIMIT 1",
     )
     .bind(writer)
+    .bind(from.cast_signed())
     .bind(position.cast_signed())
     .fetch_optional(connection)
     .await?;
+    // What no batch has is in quarantine.
     Ok(Applied {
-        until: position,
-        rows: found.map_or(0, |(_, entries)| entries.cast_unsigned()),
-        first_seq: found.map(|(first_seq, _)| first_seq.cast_unsigned()),
+        until: first.map_or(position, |(.., until)| until.cast_unsigned()),
+        rows: first.map_or(0, |(_, entries, _)| entries.cast_unsigned()),
+        first_seq: first.map(|(first_seq, ..)| first_seq.cast_unsigned()),
         again: true,
         told: false,
         before: None,

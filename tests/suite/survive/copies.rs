@@ -58,12 +58,19 @@ impl Place {
 
     /// A log on this copy has committed what the copy holds.
     fn recovers(&self, queue: &str) -> u64 {
+        let (recovered, quarantined) = self.settles(queue);
+        assert_eq!(quarantined, 0);
+        recovered
+    }
+
+    /// A log on this copy has settled what the copy holds. Returns how much it was, and how much is in quarantine.
+    fn settles(&self, queue: &str) -> (u64, u64) {
         let log = self.open(queue);
         log.blocking().recovered(PATIENCE).unwrap();
         assert_balanced(&log.stats());
         let report = log.blocking().shutdown(PATIENCE).unwrap();
-        assert_eq!((report.stats.pending, report.stats.quarantined), (0, 0));
-        report.stats.recovered
+        assert_eq!(report.stats.pending, 0);
+        (report.stats.recovered, report.stats.quarantined)
     }
 
     /// The number of entries by action. Each `seq` is there once.
@@ -174,9 +181,47 @@ fn a_copy_of_a_journal_beside_its_living_log_loses_and_doubles_nothing() {
         place.has(&[("committed", 10), ("pending", 30)]);
         write(&log, 5, "pending");
         settle(&log.writer());
-        assert_balanced(&log.stats());
-        assert_eq!(log.health(), Health::Healthy);
+        is_whole(&log);
+        assert_eq!(log.stats().committed, 45);
         place.has(&[("committed", 10), ("pending", 35)]);
+        assert_eq!(place.told(), 0);
+    }
+}
+
+#[test]
+fn what_copies_have_committed_in_several_batches_is_counted_by_the_living_log_as_what_it_is() {
+    for place in places() {
+        let log = place.open("queue");
+        let twice = entry("twice");
+        let repeat = || drop(log.writer().blocking().write(twice.clone()).unwrap());
+        write(&log, 10, "committed");
+        repeat();
+        log.blocking().flush().unwrap();
+        // Entries that are refused lie at the begin, in the middle and at the end of what a copy commits, and alone.
+        for (copy, pieces, expected) in [
+            ("first", &[0, 3, 2][..], (5, 3)),
+            ("second", &[4, 0][..], (4, 1)),
+            ("third", &[0][..], (0, 1)),
+            ("fourth", &[1][..], (1, 0)),
+        ] {
+            for (piece, count) in pieces.iter().enumerate() {
+                if piece > 0 || *count == 0 {
+                    repeat();
+                }
+                write(&log, *count, "pending");
+            }
+            place.copy("queue", copy);
+            let (recovered, quarantined) = place.settles(copy);
+            assert_eq!((recovered - quarantined, quarantined), expected, "{copy}");
+        }
+        assert_eq!((log.stats().committed, log.stats().quarantined), (11, 0));
+        write(&log, 1, "pending");
+        settle(&log.writer());
+        assert_balanced(&log.stats());
+        let stats = log.stats();
+        assert_eq!((stats.committed, stats.quarantined, stats.damaged, stats.gaps), (22, 5, 0, 0));
+        assert_eq!(log.health(), Health::Healthy);
+        place.has(&[("committed", 10), ("pending", 11), ("twice", 1)]);
         assert_eq!(place.told(), 0);
     }
 }
