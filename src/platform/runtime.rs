@@ -95,20 +95,26 @@ impl Drop for Marked {
 pub(crate) fn on_own_runtime<T>(
     future: impl Future<Output = Result<T, AuditError>>,
 ) -> Result<T, AuditError> {
-    static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| {
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        runtime.worker_threads(1).thread_name("tracing-audit-reader").enable_all().build()
-    });
-    match runtime {
-        Ok(runtime) => {
-            let _entered = runtime.enter();
-            let _marked = Marked(ON_OWN_RUNTIME.replace(true));
-            block_on(future)
-        }
-        Err(cause) => {
-            let error = AuditError::new(ErrorKind::Store, "cannot start a thread for reading");
-            Err(error.because(std::io::Error::from(cause.kind())))
-        }
+    let runtime = own_runtime().map_err(|cause| {
+        AuditError::new(ErrorKind::Store, "cannot start a thread for reading").because(cause)
+    })?;
+    let _entered = runtime.enter();
+    let _marked = Marked(ON_OWN_RUNTIME.replace(true));
+    block_on(future)
+}
+
+/// The runtime, which is made by the first call that can: another may have found no thread or descriptor left for it.
+fn own_runtime() -> std::io::Result<&'static Runtime> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    static MAKING: Mutex<()> = Mutex::new(());
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
     }
+    let _alone = lock(&MAKING);
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).thread_name("tracing-audit-reader").enable_all().build()?;
+    Ok(RUNTIME.get_or_init(|| runtime))
 }
