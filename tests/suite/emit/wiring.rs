@@ -130,6 +130,27 @@ fn an_audit_event_within_a_value_of_another_is_stored_before_it() {
 }
 
 #[test]
+fn an_audit_event_within_a_value_is_lost_only_while_a_subscriber_is_set_for_a_thread() {
+    support::in_own_process(this_test!(), || {
+        let fixture = support::log();
+        let emits = Does(|f: &mut fmt::Formatter<'_>| {
+            info!(target: "audit", action = "inner");
+            f.write_str("x")
+        });
+        // What the guide says of tracing itself.
+        let set = tracing::subscriber::set_default(registry().with(fixture.log.layer()));
+        info!(target: "audit", action = "first", value = ?emits);
+        drop(set);
+        registry().with(fixture.log.layer()).init();
+        info!(target: "audit", action = "second", value = ?emits);
+        // So it is recorded beside this layer alone, which holds nothing while a value is formatted.
+        let span = info_span!("span", value = tracing::field::Empty);
+        span.record("value", tracing::field::debug(&emits));
+        assert_eq!(actions(&fixture), ["first", "inner", "second", "inner"]);
+    });
+}
+
+#[test]
 fn an_event_from_the_destructor_of_a_thread_local_is_stored() {
     support::in_own_process(this_test!(), || {
         struct Last(&'static str);
