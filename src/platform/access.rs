@@ -44,6 +44,28 @@ impl Access {
         Ok(file)
     }
 
+    /// Creates an empty file with this mode, and does not open it: another connection of this process may open it at once,
+    /// and would lose its locks when it is closed here. An error if the path names anything, also a link.
+    #[cfg(all(target_os = "linux", feature = "_sqlite"))]
+    pub(crate) fn create_unopened(self, path: &Path) -> io::Result<()> {
+        use rustix::{
+            fs::{CWD, FileType, Mode, mknodat},
+            io::Errno,
+        };
+        match mknodat(CWD, path, FileType::RegularFile, Mode::from_raw_mode(self.of_file()), 0) {
+            Ok(()) => give_unopened(path, self.of_file()),
+            Err(Errno::EXIST) => Err(Errno::EXIST.into()),
+            // A file system or a sandbox that does not have this call.
+            Err(_) => self.create(path).map(drop),
+        }
+    }
+
+    /// Creates an empty file with this mode. An error if the path names anything, also a link.
+    #[cfg(all(not(target_os = "linux"), feature = "_sqlite"))]
+    pub(crate) fn create_unopened(self, path: &Path) -> io::Result<()> {
+        self.create(path).map(drop)
+    }
+
     /// Creates a directory with this mode. An error if the path names anything.
     pub(crate) fn create_directory(self, path: &Path) -> io::Result<()> {
         let mut builder = std::fs::DirBuilder::new();
@@ -66,6 +88,28 @@ pub(super) fn give(file: &File, bits: u32) -> io::Result<()> {
         return Ok(());
     }
     file.set_permissions(PermissionsExt::from_mode(has & 0o2000 | bits))
+}
+
+/// The same for a file that is not opened.
+#[cfg(all(target_os = "linux", feature = "_sqlite"))]
+fn give_unopened(path: &Path, bits: u32) -> io::Result<()> {
+    use std::os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    };
+    let mut options = File::options();
+    // A descriptor that only stands for the file has no part in locks.
+    let place = options.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let found = place.metadata()?;
+    if !found.is_file() || found.nlink() != 1 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let has = found.permissions().mode();
+    if has & 0o777 == bits {
+        return Ok(());
+    }
+    let same = format!("/proc/self/fd/{}", place.as_raw_fd());
+    std::fs::set_permissions(same, PermissionsExt::from_mode(has & 0o2000 | bits))
 }
 
 /// Does nothing: this system has no modes.

@@ -130,6 +130,39 @@ pub(crate) fn append_to(path: &std::path::Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// A file that is open for reading until the process ends, once however often it is asked for. To close a file in which
+/// connections of this process hold locks would give them up, whichever descriptor it is that is closed.
+#[cfg(all(unix, feature = "_sqlite"))]
+pub(crate) fn kept_open(path: &std::path::Path) -> io::Result<std::sync::Arc<File>> {
+    use std::{
+        collections::{BTreeMap, btree_map::Entry},
+        fs::Metadata,
+        os::unix::fs::MetadataExt,
+        sync::{Arc, Mutex},
+    };
+    static KEPT: Mutex<BTreeMap<(u64, u64), Arc<File>>> = Mutex::new(BTreeMap::new());
+    let id = |found: &Metadata| (found.dev(), found.ino());
+    let mut kept = super::sync::lock(&KEPT);
+    if let Some(file) = kept.get(&id(&std::fs::metadata(path)?)) {
+        return Ok(Arc::clone(file));
+    }
+    let file = Arc::new(open_regular(path)?);
+    match kept.entry(id(&file.metadata()?)) {
+        Entry::Vacant(place) => Ok(Arc::clone(place.insert(file))),
+        // The path has come to name a file that is kept already: there are two descriptors of it now.
+        Entry::Occupied(place) => {
+            std::mem::forget(file);
+            Ok(Arc::clone(place.get()))
+        }
+    }
+}
+
+/// Elsewhere locks belong to what was opened, and closing something else costs none.
+#[cfg(all(not(unix), feature = "_sqlite"))]
+pub(crate) fn kept_open(path: &std::path::Path) -> io::Result<std::sync::Arc<File>> {
+    open_regular(path).map(std::sync::Arc::new)
+}
+
 /// Whether this process may make files in a directory. False also if the file system is mounted read-only.
 #[cfg(all(unix, feature = "_sqlite"))]
 pub(crate) fn may_write_in(directory: &std::path::Path) -> bool {

@@ -4,29 +4,31 @@
 //! backup, or cut, that leaves a mixture of two states. What a log of this crate holds tells them apart:
 //!
 //! - Each page beyond the end of the database is in the log.
-//! - Each commit has written the page of the head. So the next `seq` that the database has by itself is the one before
-//!   the first commit in the log, or one that a commit in the log has set.
-//! - The last batch in the database by itself is also a batch, with the same writer and time, in the two together.
+//! - The last batch in the database by itself is also a batch in the two together, with the same writer, position and time,
+//!   or two of these.
+//! - Each commit of a batch has written the page of the head. So the batch after that one, if there is one, follows it
+//!   without a hole, and a version of the head in the log names its end.
+//! - The log's last commit is not before the end of that last batch.
+//!
+//! The head itself is not compared, because somebody may have changed it, in the database or in the log. The last batches of
+//! the database may have been removed in the log. A log that continues after either begins with a batch that tells of it.
 //!
 //! What cannot be found: a database that was replaced by one of exactly such a state (to which the log then belongs), and
-//! pages that were changed without regard to any of this. The cost is 24 bytes read for each page in the log, and a few
-//! pages of the database. A database that cannot be read without its log is read whole, with the log.
+//! pages that were changed without regard to any of this. The cost is three reads of 24 bytes for each page in the log, and
+//! a few pages of the database. A database that cannot be read without its log is read whole, with the log.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashSet, path::Path};
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{
-    error::is_damaged,
+    error::{code_of, is_damaged},
+    rollback::{LOOK_PAUSE, LOOKS},
     wal::{Wal, beside},
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileLook, is_same_file, open_regular, read_up_to};
-
-/// The pause before a second look. What another process is doing to the files is over by then, or goes on.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
-/// The most looks at files that change between any two.
-const LOOKS: u32 = 20;
+use crate::store::end::SEQ_LIMIT;
 
 /// The most links that lead to a file: systems follow no more.
 const MOST_LINKS: u32 = 40;
@@ -45,8 +47,48 @@ type Batch = (i64, i64, Vec<u8>, i64, i64);
 struct Alone {
     /// The page of the head's table.
     root: Option<i64>,
+    /// What the head says, which somebody may have changed.
     next_seq: Option<i64>,
+    /// The end after the last commit, as the head names it besides.
+    given: Option<i64>,
+    /// The last batch.
     batch: Option<Batch>,
+}
+
+impl Alone {
+    /// The end of the last batch; what the head says, if there is no batch.
+    fn end_of_batches(&self) -> Option<i64> {
+        greatest(self.batch.as_ref().map(until).or(self.next_seq))
+    }
+
+    /// The end of the ledger that only a commit moves.
+    fn end(&self) -> Option<i64> {
+        let of_head = self.next_seq.filter(|_| self.batch.is_none());
+        greatest([self.batch.as_ref().map(until), self.given, of_head].into_iter().flatten())
+    }
+}
+
+/// A batch that the two together have, and the database by itself does not.
+struct Next {
+    first_seq: i64,
+    until: i64,
+    /// Whether it tells that the end of the ledger was changed. Then it does not follow the batch before, and the commit may
+    /// have added another one after it.
+    tells: bool,
+}
+
+/// Whether both are one batch, of which somebody may have changed the writer, the position or the time, but not two of them.
+fn is_same_batch(one: &Batch, other: &Batch) -> bool {
+    [one.2 == other.2, one.3 == other.3, one.4 == other.4].into_iter().filter(|same| *same).count() >= 2
+}
+
+fn until(batch: &Batch) -> i64 {
+    batch.0.saturating_add(batch.1)
+}
+
+/// The greatest of these that can be the end of a ledger, and was not made up.
+fn greatest(ends: impl IntoIterator<Item = i64>) -> Option<i64> {
+    ends.into_iter().filter(|end| (0..SEQ_LIMIT).contains(end)).max()
 }
 
 /// Checks, before the database is opened, that a log which was left beside it belongs to it. Writes to neither.
@@ -62,6 +104,9 @@ pub(super) async fn check_left_log(options: &SqliteConnectOptions, first: bool) 
     let journal = beside(&main, "-journal");
     for path in [&main, &log, &beside(&main, "-shm"), &journal] {
         is_file_if_there(path, path == &main)?;
+        if path != &main {
+            is_another_file(path, &main)?;
+        }
     }
     if given.is_symlink() {
         is_left_beside_link(given, &main)?;
@@ -123,8 +168,8 @@ fn is_left_beside_link(given: &Path, main: &Path) -> Result<(), AuditError> {
     for _ in 0..MOST_LINKS {
         let Ok(target) = std::fs::read_link(&link) else { break };
         let log = beside(&link, "-wal");
-        let holds = Wal::open(&log).and_then(|mut log| log.contents()).is_ok_and(|found| found.pages > 0);
-        if holds && is_same_file(&log, &right) != Some(true) {
+        let holds = || Wal::open(&log).and_then(|mut log| log.contents()).is_ok_and(|found| found.pages > 0);
+        if [main, &*right].iter().all(|own| is_same_file(&log, own) != Some(true)) && holds() {
             let (link, main, log, right) = (link.display(), main.display(), log.display(), right.display());
             let message = format!(
                 "{log} holds what was committed before {link} became a link to {main}: end every program that has the \
@@ -152,6 +197,17 @@ fn is_file_if_there(path: &Path, may_be_directory: bool) -> Result<(), AuditErro
     Err(AuditError::new(ErrorKind::Store, message))
 }
 
+/// Refuses the database itself under the name of another file. To open and close it would give up the locks that connections
+/// of this process have on it.
+fn is_another_file(path: &Path, main: &Path) -> Result<(), AuditError> {
+    if is_same_file(path, main) != Some(true) {
+        return Ok(());
+    }
+    let (path, main) = (path.display(), main.display());
+    let message = format!("{path} is the file {main} by another name: move it away");
+    Err(AuditError::new(ErrorKind::Store, message))
+}
+
 /// Refuses a file that has the name of one of SQLite's, and is none: SQLite would write over it or delete it.
 fn is_of_sqlite(path: &Path, may_begin: &[[u8; 4]]) -> Result<(), AuditError> {
     let mut begin = [0; 4];
@@ -168,8 +224,8 @@ fn is_of_sqlite(path: &Path, may_begin: &[[u8; 4]]) -> Result<(), AuditError> {
     Ok(())
 }
 
-/// Judges whether the log belongs to the database. `together` reads both, and `least` is a next `seq` that the database
-/// had without its log. Returns the one that it has now; or why the log does not belong to it, in words.
+/// Judges whether the log belongs to the database. `together` reads both, and `least` is an end of the ledger that the
+/// database had without its log. Returns the one that it has now; or why the log does not belong to it, in words.
 pub(super) async fn judge(
     main: &Path,
     together: &mut SqliteConnection,
@@ -220,14 +276,14 @@ async fn judge_once(
         }
         Err(cause) => return Err(format!("the database without the log: {cause}")),
     };
-    if alone.next_seq < least {
+    if alone.end() < least {
         let shown = |seq: Option<i64>| seq.map_or("no ledger".to_owned(), |seq| format!("next seq {seq}"));
-        return Err(format!("the database went back from {} to {}", shown(least), shown(alone.next_seq)));
+        return Err(format!("the database went back from {} to {}", shown(least), shown(alone.end())));
     }
-    continues(&log, &contents.held, &alone, together)
+    continues(&mut log, &contents.held, &alone, together)
         .await
         .map_err(|cause| format!("the two together: {cause}"))??;
-    Ok(alone.next_seq)
+    Ok(alone.end())
 }
 
 /// Judges a database that cannot be read without its log: the move of the log into it was interrupted, by a kill or a
@@ -247,26 +303,16 @@ async fn half_moved(together: &mut SqliteConnection, least: Option<i64>) -> Resu
 
 /// Whether what the log holds continues what the database has by itself.
 async fn continues(
-    log: &Wal,
-    held: &std::collections::HashSet<u32>,
+    log: &mut Wal,
+    held: &HashSet<u32>,
     alone: &Alone,
     together: &mut SqliteConnection,
 ) -> sqlx::Result<Result<(), String>> {
-    let Some(seq) = alone.next_seq else { return Ok(Ok(())) };
     let root = root_of_head(together).await?;
-    let Some(root) = root.filter(|_| root == alone.root) else { return Ok(Ok(())) };
-    let heads = u32::try_from(root).ok().filter(|root| held.contains(root)).map(|root| log.heads(root));
-    let heads = heads.transpose().map_err(sqlx::Error::Io)?.unwrap_or_default();
-    if let (Some(first), Some(last)) = (heads.first(), heads.iter().max()) {
-        let before = "SELECT max(first_seq) FROM tracing_audit_batches WHERE first_seq < ?";
-        let before: Option<i64> = sqlx::query_scalar(before).bind(first).fetch_one(&mut *together).await?;
-        let before = before.unwrap_or(*first);
-        if seq < before || seq > *last {
-            return Ok(Err(format!(
-                "the next seq of the database is {seq}, and the log leads from {before} to {last}"
-            )));
-        }
-    } else if held.is_empty() {
+    let Some(root) = root.filter(|root| Some(*root) == alone.root) else { return Ok(Ok(())) };
+    if held.is_empty()
+        && let Some(seq) = alone.next_seq
+    {
         let now: Option<i64> = sqlx::query_scalar("SELECT next_seq FROM tracing_audit_head")
             .fetch_optional(&mut *together)
             .await?;
@@ -274,14 +320,71 @@ async fn continues(
             return Ok(Err(format!("the next seq of the database is {seq}, and was {}", now.unwrap_or(0))));
         }
     }
+    // Asked before the log is read again: it has everything that is committed meanwhile.
+    let next = next_batches(alone, together).await?;
+    let given = given(together).await?;
+    let heads = match u32::try_from(root) {
+        Ok(root) if held.contains(&root) => log.heads(root).map_err(sqlx::Error::Io)?,
+        _ => Some(Vec::new()),
+    };
+    // Without a version of the head there is no commit of a batch in the log, to which the two could be compared.
+    let heads = heads.filter(|heads| !heads.is_empty());
     if let Some(batch) = &alone.batch {
         let same = "SELECT first_seq, entries, writer, position, committed_at FROM tracing_audit_batches WHERE first_seq = ?";
         let same: Option<Batch> = sqlx::query_as(same).bind(batch.0).fetch_optional(&mut *together).await?;
-        if same.as_ref() != Some(batch) {
+        let is_later = heads.is_none() || given >= Some(until(batch));
+        let is_same = match &same {
+            Some(same) => is_same_batch(batch, same),
+            None => is_later && !overlaps(batch, together).await?,
+        };
+        if !is_same {
             return Ok(Err(format!("the batch at seq {} is another", batch.0)));
         }
     }
-    Ok(Ok(()))
+    Ok(heads.map_or(Ok(()), |heads| lead_on(&heads, given, alone, &next)))
+}
+
+/// Whether the commits in the log lead on from the end of the database by itself. `heads` are the versions of the head in the
+/// log, and `given` the end after the last commit, as the last version names it.
+fn lead_on(heads: &[i64], given: Option<i64>, alone: &Alone, next: &[Next]) -> Result<(), String> {
+    let end = alone.end_of_batches();
+    let last = greatest(heads.iter().copied().chain(given));
+    if let (Some(end), Some(last)) = (end, last)
+        && end > last
+    {
+        return Err(format!("the database has entries up to seq {end}, and the log ends at {last}"));
+    }
+    let Some(first) = next.first() else { return Ok(()) };
+    let beside = next.get(1).filter(|_| first.tells);
+    let is_in_log = [Some(first), beside].into_iter().flatten().any(|batch| heads.contains(&batch.until));
+    let follows = first.tells || end.is_none_or(|end| end == first.first_seq);
+    if is_in_log && follows {
+        return Ok(());
+    }
+    let end = end.map_or("nowhere".to_owned(), |end| format!("at seq {end}"));
+    Err(format!(
+        "the database ends {end}, and the log does not lead on from there: it comes after the batch at seq {}",
+        first.first_seq
+    ))
+}
+
+/// The first batches in the two together that come after the last one of the database by itself.
+async fn next_batches(alone: &Alone, together: &mut SqliteConnection) -> sqlx::Result<Vec<Next>> {
+    // A batch that tells of a change moves no position.
+    let next = "SELECT first_seq, first_seq + entries, entries = 1 AND position = 1
+                    AND NOT EXISTS (SELECT 1 FROM tracing_audit_positions p WHERE p.writer = b.writer)
+                FROM tracing_audit_batches b WHERE first_seq > ? AND first_seq < ? ORDER BY first_seq LIMIT 2";
+    let after = alone.batch.as_ref().map_or(i64::MIN, |batch| batch.0);
+    let next: Vec<(i64, i64, bool)> =
+        sqlx::query_as(next).bind(after).bind(SEQ_LIMIT).fetch_all(together).await?;
+    Ok(next.into_iter().map(|(first_seq, until, tells)| Next { first_seq, until, tells }).collect())
+}
+
+/// Whether a batch has a part of the numbers that this one has.
+async fn overlaps(batch: &Batch, together: &mut SqliteConnection) -> sqlx::Result<bool> {
+    let last = "SELECT first_seq + entries FROM tracing_audit_batches WHERE first_seq < ? ORDER BY first_seq DESC LIMIT 1";
+    let last: Option<i64> = sqlx::query_scalar(last).bind(until(batch)).fetch_optional(together).await?;
+    Ok(last > Some(batch.0))
 }
 
 async fn root_of_head(connection: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
@@ -289,9 +392,18 @@ async fn root_of_head(connection: &mut SqliteConnection) -> sqlx::Result<Option<
     sqlx::query_scalar(root).fetch_optional(connection).await
 }
 
-/// The next `seq` that the database has without its log.
-pub(super) async fn head_without_log(main: &Path) -> Option<i64> {
-    alone(main).await.ok().and_then(|alone| alone.next_seq)
+/// The end after the last commit, as the head names it beside `next_seq`. The tables of earlier versions do not have it.
+async fn given(connection: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
+    const ERROR: i32 = 1;
+    match sqlx::query_scalar("SELECT given FROM tracing_audit_head").fetch_optional(connection).await {
+        Err(cause) if code_of(&cause) == Some(ERROR) => Ok(None),
+        found => found,
+    }
+}
+
+/// The end that the database has without its log.
+pub(super) async fn end_without_log(main: &Path) -> Option<i64> {
+    alone(main).await.ok().and_then(|alone| alone.end())
 }
 
 /// Reads the database without its log, and without a lock. SQLite opens the file, so that no connection of this process
@@ -309,12 +421,52 @@ async fn alone(main: &Path) -> sqlx::Result<Alone> {
         }
         let next_seq = "SELECT next_seq FROM tracing_audit_head";
         let next_seq = sqlx::query_scalar(next_seq).fetch_optional(&mut connection).await?;
+        let given = given(&mut connection).await?;
         let batch = "SELECT first_seq, entries, writer, position, committed_at FROM tracing_audit_batches \
-                     ORDER BY first_seq DESC LIMIT 1";
-        let batch = sqlx::query_as(batch).fetch_optional(&mut connection).await?;
-        Ok(Alone { root, next_seq, batch })
+                     WHERE first_seq < ? ORDER BY first_seq DESC LIMIT 1";
+        let batch = sqlx::query_as(batch).bind(SEQ_LIMIT).fetch_optional(&mut connection).await?;
+        Ok(Alone { root, next_seq, given, batch })
     }
     .await;
     drop(connection.close().await);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database of ten entries by itself, and the batches that follow in it with the log.
+    fn led(heads: &[i64], given: Option<i64>, next: &[(i64, i64, bool)]) -> bool {
+        let alone = Alone { batch: Some((9, 1, Vec::new(), 10, 0)), next_seq: Some(3), ..Alone::default() };
+        let next: Vec<_> =
+            next.iter().map(|&(first_seq, until, tells)| Next { first_seq, until, tells }).collect();
+        lead_on(heads, given, &alone, &next).is_ok()
+    }
+
+    #[test]
+    fn a_log_leads_on_from_the_last_batch_whatever_the_head_says() {
+        // One batch, several, and the database has some of them already.
+        assert!(led(&[11], Some(11), &[(10, 11, false)]));
+        assert!(led(&[11, 12, 15], Some(15), &[(10, 11, false), (11, 12, false)]));
+        assert!(led(&[8, 9, 10, 11], Some(11), &[(10, 11, false)]));
+        // The head is lowered, raised, or both in turn, and nothing was committed since; or a batch tells of it.
+        for heads in [[3], [-3], [i64::MAX], [100]] {
+            assert!(led(&heads, Some(10), &[]), "{heads:?}");
+        }
+        assert!(led(&[3, 12], Some(12), &[(10, 11, true), (11, 12, false)]));
+        assert!(led(&[100, 3, 101, 103], Some(103), &[(100, 101, true), (101, 103, false)]));
+    }
+
+    #[test]
+    fn a_log_that_comes_later_or_ends_earlier_does_not_lead_on() {
+        // What came between is in neither, or in the database without its head.
+        assert!(!led(&[13], Some(13), &[(12, 13, false)]));
+        assert!(!led(&[13], Some(13), &[(10, 12, false), (12, 13, false)]));
+        assert!(!led(&[103], Some(103), &[(100, 101, true), (101, 102, false)]));
+        assert!(!led(&[103], Some(103), &[(10, 11, false), (102, 103, false)]));
+        // The database is the later one.
+        assert!(!led(&[8], Some(8), &[]));
+        assert!(!led(&[3, 8], None, &[]));
+    }
 }

@@ -55,8 +55,8 @@ struct State {
     log: Wal,
     log_id: (u64, u64),
     index_id: (u64, u64),
-    /// The next `seq` that the database without its log had at least.
-    head: Option<i64>,
+    /// The end of the ledger that the database without its log had at least.
+    end: Option<i64>,
     /// Whether this version of SQLite tells how much its log holds.
     tells: bool,
 }
@@ -109,7 +109,7 @@ impl Files {
             });
         }
         if now != state.main {
-            state.head = judge(main, connection, state.head)
+            state.end = judge(main, connection, state.end)
                 .await
                 .map_err(|why| (Some(Harm::Overwritten), overwritten(main, &log, &why)))?;
             state.main = now;
@@ -186,8 +186,8 @@ impl State {
             AuditError::new(ErrorKind::Store, format!("{} cannot be read", path.display())).because(cause)
         })?;
         let Some(log_look) = FileLook::of_name(&path) else { return Err(unlinked(main, &path)) };
-        let head = belongs::head_without_log(main).await;
-        Ok(Some(Self { main: look, log, log_id: log_look.id, index_id: index.id, head, tells }))
+        let end = belongs::end_without_log(main).await;
+        Ok(Some(Self { main: look, log, log_id: log_look.id, index_id: index.id, end, tells }))
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `sealed.rs` | decides how a database is read where this process may not write |
 //! | `damage.rs` | looks for damage when a file is opened, at a cost that does not grow with the file |
 //! | `belongs.rs` | judges whether a write-ahead log belongs to its database |
+//! | `rollback.rs` | judges whether a rollback journal belongs to its database |
 //! | `wal.rs` | reads a write-ahead log from outside SQLite |
 //! | `look.rs` | looks at what the head says, beside what writers and the tree say of the end |
 //! | `kept.rs` | keeps a connection that must not be closed |
@@ -74,6 +75,7 @@ mod quarantine;
 mod read;
 mod reading;
 mod recorded_reads;
+mod rollback;
 mod room;
 mod rows;
 mod schema;

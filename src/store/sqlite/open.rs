@@ -18,6 +18,7 @@ use super::{
     library,
     migrate::{MODE, OpenError, file_of, migrate},
     places::{check_ours, check_place, concerns},
+    rollback::check_left_journal,
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
 use crate::error::{AuditError, ErrorKind};
@@ -72,13 +73,14 @@ pub(super) async fn connect(
     if ours {
         check_place(&path)?;
     }
+    check_left_journal(&path).await?;
     check_left_log(&options, sqlite.file.get().is_none()).await?;
     if ours
         && sqlite.file.get().is_none()
         && let Some(file) = sqlite.file_path()
     {
         // SQLite gives its own files the mode of this one. If it cannot be made, SQLite says why.
-        drop(opening.access.create(&file));
+        drop(opening.access.create_unopened(&file));
     }
     let mut tries = Tries::new();
     let (mut connection, defect, guard) = loop {

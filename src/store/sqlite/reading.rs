@@ -6,12 +6,17 @@
 //! beside a log that holds something opens the file read-only, and such a connection moves nothing. Where the log is empty,
 //! a reader opens the file as a writer does, because only such a connection removes the files that SQLite makes for it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
 
 use super::{
     belongs::check_left_log,
+    rollback::check_left_journal,
     sealed::{How, sealed},
     source::{Source, Sqlite, for_reading},
     sql::INSTEAD,
@@ -84,6 +89,8 @@ impl Sqlite {
         if let Some(look) = sealed(path)? {
             return Ok(How::Sealed(look));
         }
+        // Beside a writer of this process too: SQLite plays a journal whenever a connection is opened.
+        check_left_journal(path).await?;
         let is_empty = FileLook::at(path).is_none_or(|file| file.len == 0);
         let is_watched = self.is_watched();
         if is_watched && !is_empty {
@@ -123,20 +130,15 @@ impl Sqlite {
         readers.into_iter().chain(recorders)
     }
 
-    /// Never closes the connections that nobody uses: that might move a log into a file to which it does not belong. The
-    /// end of the process leaves both as they are.
+    /// Never closes the connections that nobody uses: that might move a log into a file to which it does not belong.
     fn abandon_idle(&self) {
-        for pool in self.pools() {
-            while let Some(connection) = pool.try_acquire() {
-                std::mem::forget(connection.detach());
-            }
-        }
+        self.pools().for_each(abandon_idle);
     }
 }
 
 impl Drop for Sqlite {
-    /// Closes the connections of readers, here and not on threads for which nobody waits. Closing moves a log that has come
-    /// since the last read, so it is judged once more.
+    /// Closes the connections of readers, here where that takes little time, and not on threads for which nobody waits. Closing
+    /// moves a log that has come since the last read, so it is judged once more.
     fn drop(&mut self) {
         let Source::File { options, readers, how, recorders, .. } = &self.source else { return };
         let thread = Thread::current();
@@ -147,22 +149,49 @@ impl Drop for Sqlite {
             return;
         }
         let may_move = recorders.get().is_some() || readers.get().is_some() && *lock(how) == How::Plain;
-        if may_move && holds_log(options.get_filename()) && !self.is_watched() {
-            let judged = || on_own_runtime(check_left_log(options, false));
-            if thread == Thread::Ending || judged().is_err() {
-                return self.abandon_idle();
+        let must_judge = may_move && holds_log(options.get_filename()) && !self.is_watched();
+        let (options, pools) = (options.clone(), self.own_pools());
+        match thread {
+            Thread::Own if must_judge => close_if_judged(&options, &pools, patience),
+            // Judging takes time that grows with the log, and a runtime has others to serve. If no thread can be started, or the
+            // process ends first, the connections are never closed.
+            Thread::OfRuntime if must_judge => {
+                let closing = std::thread::Builder::new().name("tracing-audit-closing".to_owned());
+                if closing.spawn(move || close_if_judged(&options, &pools, TAKEN_BACK)).is_err() {
+                    self.abandon_idle();
+                }
             }
+            Thread::Ending if must_judge => self.abandon_idle(),
+            // The pools close them.
+            Thread::Ending => {}
+            Thread::Own | Thread::OfRuntime => close(&pools, patience),
         }
-        let pools = self.own_pools();
-        let closed = async {
-            // A disk that hangs holds up nobody: then they are closed once it answers.
-            drop(tokio::time::timeout(TAKEN_BACK, close_idle(&pools, patience)).await);
-            Ok(())
-        };
-        if thread != Thread::Ending {
-            // Without a thread for this, the pools close them.
-            drop(on_own_runtime(closed));
-        }
+    }
+}
+
+/// Closes the connections of these pools that nobody uses, if the log beside the database belongs to it. Else never closes
+/// them.
+fn close_if_judged(options: &SqliteConnectOptions, pools: &[Arc<OnceLock<SqlitePool>>], patience: Duration) {
+    match on_own_runtime(check_left_log(options, false)) {
+        Ok(()) => close(pools, patience),
+        Err(_) => pools.iter().filter_map(|pool| pool.get()).for_each(abandon_idle),
+    }
+}
+
+fn close(pools: &[Arc<OnceLock<SqlitePool>>], patience: Duration) {
+    let closed = async {
+        // A disk that hangs holds up nobody: then they are closed once it answers.
+        drop(tokio::time::timeout(TAKEN_BACK, close_idle(pools, patience)).await);
+        Ok(())
+    };
+    // Without a thread for this, the pools close them.
+    drop(on_own_runtime(closed));
+}
+
+/// Never closes the connections of this pool that nobody uses. The end of the process leaves the file and its log as they are.
+fn abandon_idle(pool: &SqlitePool) {
+    while let Some(connection) = pool.try_acquire() {
+        std::mem::forget(connection.detach());
     }
 }
 

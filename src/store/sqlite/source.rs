@@ -95,9 +95,9 @@ impl Store {
     /// while a log is open. If it cannot be created or opened, or if a turn does not come within 2 s (a stopped process may
     /// hold it), the writer continues without turns and waits for SQLite's own lock, as other programs do.
     ///
-    /// A `-wal` that lies beside the file and does not belong to it, because the file was restored from a backup, is an
-    /// error when a log is opened and whenever entries are read: SQLite would play it over the file. Reading leaves a `-wal`
-    /// that holds something where it is; the next log moves it into the file.
+    /// A `-wal` or a rollback `-journal` that lies beside the file and does not belong to it, because the file was restored
+    /// from a backup, is an error when a log is opened and whenever entries are read: SQLite would play it over the file.
+    /// Reading leaves a `-wal` that holds something where it is; the next log moves it into the file.
     ///
     /// The file is the log's own. [`open`](crate::AuditLogBuilder::open) refuses a database that has tables of another
     /// program and none of a log; a program that keeps its log in its own database gives a pool on it, by `Store::from`. It

@@ -40,7 +40,7 @@ pub(super) struct Contents {
     pub(super) held: HashSet<u32>,
 }
 
-fn number(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn number(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
@@ -103,8 +103,12 @@ impl Wal {
         Ok(contents)
     }
 
-    /// The values of the only integer in each version of a one-row table's page: `(ledger, next_seq, ..)`.
-    pub(super) fn heads(&self, root: u32) -> io::Result<Vec<i64>> {
+    /// The values of the first integer in each version of a one-row table's page: `(ledger, next_seq, ..)`, up to the last
+    /// commit that there is now. `None` if one of them cannot be read where it lies.
+    pub(super) fn heads(&mut self, root: u32) -> io::Result<Option<Vec<i64>>> {
+        if !self.continues()? {
+            self.rewind()?;
+        }
         let mut heads = Vec::new();
         let mut page = vec![0; usize::try_from(self.page).unwrap_or(0)];
         let len = self.len()?;
@@ -112,10 +116,15 @@ impl Wal {
             let frame = self.frame(index, len)?.unwrap_or([0; FRAME]);
             if number(&frame, 0) == root {
                 read_up_to(&self.file, &mut page, self.offset(index) + FRAME)?;
-                heads.extend(next_seq(&page));
+                // Somebody may have removed the row.
+                if page.get(3..5) == Some(&[0, 0]) {
+                    continue;
+                }
+                let Some(seq) = next_seq(&page) else { return Ok(None) };
+                heads.push(seq);
             }
         }
-        Ok(heads)
+        Ok(Some(heads))
     }
 
     fn read_header(&self) -> io::Result<[u8; HEADER]> {

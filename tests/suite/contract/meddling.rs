@@ -232,7 +232,8 @@ fn an_end_of_the_ledger_changed_between_two_logs_is_told_by_the_next() {
         change(&fixture, how);
         let next = another(&fixture, |_| {});
         let seqs = [(); 3].map(|()| commit(&next, denied("after")));
-        // The reader is the first log's. It reads nothing beside the changed head until this is in the database itself.
+        // The reader is the first log's, which has ended.
+        is_told(&fixture, lost, seqs);
         assert_balanced(&next.blocking().shutdown(support::PATIENCE).unwrap().stats);
         is_told(&fixture, lost, seqs);
     }

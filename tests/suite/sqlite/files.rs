@@ -961,3 +961,358 @@ fn a_limit_on_the_size_of_files_ends_no_process() {
     let found = actions(&directory.path().join("audit.db")).len();
     assert!(found >= committed.parse::<usize>().unwrap(), "{found} of {committed}");
 }
+
+#[test]
+#[cfg(unix)]
+fn a_process_without_a_free_descriptor_commits_and_reads_again_once_there_are_some() {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let directory = Path::new(&directory);
+        let file = directory.join("audit.db");
+        let log = open(&file);
+        commits(&log, 0..3);
+        let mut taken = Vec::new();
+        while let Ok(one) = fs::File::open("/dev/null") {
+            taken.push(one);
+        }
+        assert!(!taken.is_empty());
+        // The first read of the process is one that fails.
+        let reader = AuditReader::new(Store::sqlite(&file).unwrap());
+        reader.blocking().count(AuditQuery::new()).unwrap_err();
+        drop(
+            AuditLog::builder()
+                .store(Store::sqlite(directory.join("other.db")).unwrap())
+                .blocking()
+                .open()
+                .unwrap_err(),
+        );
+        // The log has its files open.
+        log.writer().blocking().write(entry("3")).unwrap();
+        drop(log.blocking().flush());
+        taken.clear();
+        settle(&log.writer());
+        assert_eq!(reader.blocking().count(AuditQuery::new()).unwrap(), 4);
+        commits(&log, 4..6);
+        // A look for other journals may have failed.
+        wait_until("health is well again", || log.health() == Health::Healthy);
+        drop(open(&directory.join("other.db")));
+        fs::write(directory.join("reached"), "").unwrap();
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    assert!(in_a_shell("ulimit -n 48", this_test!(), directory.path()));
+    assert!(directory.path().join("reached").exists());
+    assert_eq!(actions(&directory.path().join("audit.db")), named(0..6));
+}
+
+/// A copy of a database and its write-ahead log, to which nobody writes meanwhile.
+fn copied(file: &Path) -> TempDir {
+    let place = tempfile::tempdir().unwrap();
+    // The log first: a move of it into the database does not change what the two are together.
+    for suffix in ["-wal", ""] {
+        fs::copy(beside(file, suffix), beside(&place.path().join("audit.db"), suffix)).unwrap();
+    }
+    place
+}
+
+#[test]
+fn an_end_of_the_ledger_that_somebody_has_changed_keeps_no_reader_and_no_log_from_the_file() {
+    let moved = "PRAGMA wal_checkpoint(TRUNCATE)";
+    for change in [
+        "UPDATE tracing_audit_head SET next_seq = 3",
+        "UPDATE tracing_audit_head SET next_seq = -3",
+        "UPDATE tracing_audit_head SET next_seq = 9223372036854775807",
+        "UPDATE tracing_audit_head SET next_seq = 100",
+        "UPDATE tracing_audit_batches SET committed_at = committed_at + 3600000000",
+        "DELETE FROM tracing_audit_batches WHERE first_seq >= 5",
+        "DELETE FROM tracing_audit_entries WHERE seq >= 5; DELETE FROM tracing_audit_batches WHERE first_seq >= 5;
+         UPDATE tracing_audit_head SET next_seq = 5",
+        "DELETE FROM tracing_audit_entries; DELETE FROM tracing_audit_batches; UPDATE tracing_audit_head SET next_seq = 0",
+    ] {
+        // The ten entries and the change are each in the database, or only in its write-ahead log.
+        for (are_in, is_in) in [(false, false), (true, false), (true, true)] {
+            let case = format!("{change}, {are_in}, {is_in}");
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("audit.db");
+            let log = in_memory(&file);
+            commits(&log, 0..10);
+            for sql in [are_in.then_some(moved), Some(change), is_in.then_some(moved)].into_iter().flatten() {
+                run(file.to_str().unwrap(), sql);
+            }
+            for after in ["", "after", "again"] {
+                if !after.is_empty() {
+                    commit(&log, entry(after));
+                }
+                let all = block_on(crate::support::all(&log.reader()));
+                let copy = copied(&file);
+                let copy = copy.path().join("audit.db");
+                assert_eq!(all_in(copy.to_str().unwrap()), all, "{case}, {after}");
+                let reader = AuditReader::new(Store::sqlite(&copy).unwrap());
+                let coverage = reader.blocking().coverage(AuditQuery::new(), u64::MAX).unwrap();
+                let is_end = !change.contains("committed_at");
+                assert!(coverage.lacks() || !is_end || !after.is_empty(), "{case}: {coverage:?}");
+                drop(reader);
+                let next = in_memory(&copy);
+                commit(&next, entry("next"));
+                assert_eq!(actions(&copy).last().map(String::as_str), Some("next"), "{case}, {after}");
+            }
+            assert_eq!(log.health(), Health::Healthy, "{case}: {}", last_error(&log));
+            let gaps = u64::from(!change.contains("committed_at"));
+            assert_eq!((log.stats().retries, log.stats().gaps), (0, gaps), "{case}: {}", last_error(&log));
+        }
+    }
+}
+
+/// The numbers of the header of a rollback journal that begins at 8: pages in it, nonce, pages of the database, sector, page.
+fn journal_of(pages: u32, page: u32, held: &[(u32, &[u8])]) -> Vec<u8> {
+    let nonce = 7;
+    let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    for number in [u32::try_from(held.len()).unwrap(), nonce, pages, 512, page] {
+        journal.extend(number.to_be_bytes());
+    }
+    journal.resize(512, 0);
+    for (number, bytes) in held {
+        journal.extend(number.to_be_bytes());
+        journal.extend(*bytes);
+        let summed = bytes.iter().rev().skip(199).step_by(200);
+        journal.extend(summed.fold(nonce, |sum, byte| sum + u32::from(*byte)).to_be_bytes());
+    }
+    journal
+}
+
+/// A database and its journal amid a transaction that has written some pages, as a kill leaves them.
+fn amid(file: &Path, sql: &str) -> (Vec<u8>, Vec<u8>) {
+    block_on(async {
+        let mut connection = connect(file).await;
+        let amid = format!("PRAGMA cache_size = 5; BEGIN; {sql}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(amid)).execute(&mut connection).await.unwrap();
+        let both = (fs::read(file).unwrap(), fs::read(beside(file, "-journal")).unwrap());
+        sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+        both
+    })
+}
+
+/// The journal of another program's database with pages of this size.
+fn foreign_journal(page: u32) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("other.db");
+    let fill = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+                INSERT INTO t SELECT randomblob(2000) FROM n";
+    run(file.to_str().unwrap(), format!("PRAGMA page_size = {page}; CREATE TABLE t (b); {fill}"));
+    amid(&file, "CREATE TABLE u (a); UPDATE t SET b = randomblob(2000)").1
+}
+
+/// A database of forty entries without a write-ahead log beside it, in a mode of SQLite's journal.
+fn closed(file: &Path, mode: &str) -> Vec<u8> {
+    let log = open(file);
+    commits(&log, 0..2);
+    (2..40).for_each(|i| {
+        let reason = Some("x".repeat(2000));
+        log.writer().blocking().write(tracing_audit::AuditEntry { reason, ..entry(i.to_string()) }).unwrap();
+    });
+    settle(&log.writer());
+    drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+    drop(log);
+    run(file.to_str().unwrap(), format!("PRAGMA journal_mode = {mode}"));
+    fs::read(file).unwrap()
+}
+
+/// What a transaction of another program does to most pages.
+const REWRITTEN: &str = "UPDATE tracing_audit_entries SET reason = hex(randomblob(1000))";
+
+#[test]
+fn a_rollback_journal_that_does_not_belong_to_the_database_is_found_before_it_is_played() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (in_wal, in_delete) = (closed(&path("wal.db"), "WAL"), closed(&path("delete.db"), "DELETE"));
+    // The database's own journals: of before it had a write-ahead log, and of some transactions ago.
+    let (_, earlier) = amid(&path("delete.db"), &format!("CREATE TABLE of_another (a); {REWRITTEN}"));
+    run(path("delete.db").to_str().unwrap(), "PRAGMA journal_mode = WAL");
+    let in_wal_later = fs::read(path("delete.db")).unwrap();
+    run(
+        path("delete.db").to_str().unwrap(),
+        "PRAGMA journal_mode = DELETE; CREATE TABLE a (b); DROP TABLE a",
+    );
+    let in_delete_later = fs::read(path("delete.db")).unwrap();
+    let (small, same) = (foreign_journal(4096), foreign_journal(8192));
+    let empties = journal_of(0, 8192, &[]);
+    let pages = u32::try_from(in_wal.len() / 8192).unwrap();
+    let other_page = journal_of(pages, 8192, &[(1, &in_wal[..8192]), (2, &[7; 8192][..])]);
+    let cuts = journal_of(2, 8192, &[]);
+    for (number, (main, journal, why)) in [
+        (Some(&in_wal), &small, "its pages have 4096 bytes"),
+        (Some(&in_wal), &same, "it is of a database with"),
+        (Some(&in_wal), &empties, "it would empty the database"),
+        (Some(&in_wal), &cuts, "it is of a database with 2 pages"),
+        (Some(&in_wal), &other_page, "it would put back 1 pages"),
+        (Some(&in_wal_later), &earlier, "it would put back"),
+        (Some(&in_delete), &same, "it would put back the first page of change"),
+        (Some(&in_delete), &empties, "it would empty the database"),
+        (Some(&in_delete_later), &earlier, "it would put back the first page of change"),
+        (Some(&Vec::new()), &same, "the database is empty or gone"),
+        (None, &same, "the database is empty or gone"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("audit.db");
+        if let Some(main) = main {
+            fs::write(&file, main).unwrap();
+        }
+        fs::write(beside(&file, "-journal"), journal).unwrap();
+        let reader = AuditReader::new(Store::sqlite(&file).unwrap());
+        let mut refused = vec![
+            AuditLog::builder()
+                .store(Store::sqlite(&file).unwrap())
+                .blocking()
+                .open()
+                .unwrap_err()
+                .to_string(),
+            reader.blocking().count(AuditQuery::new()).unwrap_err().to_string(),
+        ];
+        if number == 0 {
+            refused.extend(readers_refuse(&file));
+        }
+        for refused in refused {
+            let says = "audit.db-journal does not belong to";
+            assert!(
+                refused.contains(says) && refused.contains(why) && refused.contains("Move"),
+                "{number}: {refused}"
+            );
+        }
+        assert!(fs::read(&file).ok().as_ref() == main, "{number}");
+        assert!(&fs::read(beside(&file, "-journal")).unwrap() == journal, "{number}");
+        // The remedy.
+        fs::remove_file(beside(&file, "-journal")).unwrap();
+        assert_eq!(open(&file).stats().retries, 0, "{number}");
+        let left = if main.is_some_and(|main| !main.is_empty()) { 40 } else { 0 };
+        assert_eq!(actions(&file).len(), left, "{number}");
+    }
+}
+
+#[test]
+fn a_rollback_journal_that_belongs_to_the_database_is_played_and_a_broken_one_harms_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let in_wal = closed(&path("wal.db"), "WAL");
+    let in_delete = closed(&path("delete.db"), "DELETE");
+    let pages = u32::try_from(in_wal.len() / 8192).unwrap();
+    let killed = amid(&path("delete.db"), REWRITTEN);
+    assert!(killed.0 != in_delete, "the transaction has written nothing");
+    let changed = amid(&path("delete.db"), &format!("CREATE TABLE of_another (a); {REWRITTEN}"));
+    // A change of the mode that was interrupted before the journal was removed.
+    let mut before = in_wal[..8192].to_owned();
+    before[18..20].copy_from_slice(&[1, 1]);
+    let switched = journal_of(pages, 8192, &[(1, &before[..])]);
+    let unsynced = journal_of(pages, 8192, &[]);
+    let broken = [&switched[..20], &[0; 2000][..]].concat();
+    // A log that was killed while it created its file.
+    run(path("new.db").to_str().unwrap(), "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL");
+    let new = fs::read(path("new.db")).unwrap();
+    assert_eq!(new.len(), 8192);
+    for (number, (main, journal, left)) in [
+        (killed.0, killed.1, 40),
+        (changed.0, changed.1, 40),
+        (in_wal.clone(), switched, 40),
+        (in_wal.clone(), unsynced, 40),
+        (in_wal, broken, 40),
+        (new, journal_of(0, 8192, &[]), 0),
+        (Vec::new(), journal_of(0, 8192, &[]), 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for reads_first in [false, true] {
+            let place = tempfile::tempdir().unwrap();
+            let file = place.path().join("audit.db");
+            fs::write(&file, &main).unwrap();
+            fs::write(beside(&file, "-journal"), &journal).unwrap();
+            if reads_first {
+                assert_eq!(actions(&file).len(), left, "{number}");
+            }
+            let log = open(&file);
+            commit(&log, entry("after"));
+            assert_eq!((log.stats().retries, log.health()), (0, Health::Healthy), "{number}");
+            drop(log);
+            let found = all_in(file.to_str().unwrap());
+            assert_eq!(found.len(), left + 1, "{number}");
+            assert!(
+                found.iter().all(|found| found.entry.reason.as_ref().is_none_or(|why| why.starts_with('x')))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_rollback_journal_beside_a_running_log_is_named_to_its_readers_and_costs_no_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let log = in_memory(&file);
+    commits(&log, 0..3);
+    let journal = foreign_journal(8192);
+    fs::write(beside(&file, "-journal"), &journal).unwrap();
+    let refused = log.reader().blocking().count(AuditQuery::new()).unwrap_err().to_string();
+    assert!(refused.contains("audit.db-journal does not belong to"), "{refused}");
+    commits(&log, 3..6);
+    assert_eq!((log.stats().retries, log.health()), (0, Health::Healthy));
+    fs::remove_file(beside(&file, "-journal")).unwrap();
+    assert_eq!(actions(&file), named(0..6));
+}
+
+#[test]
+#[cfg(unix)]
+fn the_database_itself_under_the_name_of_its_log_or_journal_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    drop(open(&file).blocking().shutdown(crate::support::PATIENCE).unwrap());
+    for suffix in ["-wal", "-shm", "-journal"] {
+        fs::hard_link(&file, beside(&file, suffix)).unwrap();
+        let before = fs::read(&file).unwrap();
+        for refused in readers_refuse(&file) {
+            assert!(refused.contains("by another name: move it away"), "{suffix}: {refused}");
+        }
+        let refused = AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().unwrap_err();
+        assert!(refused.to_string().contains("by another name: move it away"), "{suffix}: {refused}");
+        assert!(fs::read(&file).unwrap() == before);
+        fs::remove_file(beside(&file, suffix)).unwrap();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_reader_that_is_dropped_in_async_code_beside_a_long_log_leaves_judging_it_to_another_thread() {
+    let test = this_test!();
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let log = in_memory(&Path::new(&directory).join("audit.db"));
+        commits(&log, 3..63);
+        let own = std::process::id().to_string();
+        Command::new("kill").args(["-9", &own]).status().unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    let log = open(&file);
+    commits(&log, 0..3);
+    drop(log.blocking().shutdown(crate::support::PATIENCE).unwrap());
+    drop(log);
+    // It has the file open before there is a log, so that closing it would move the log.
+    let reader = AuditReader::new(Store::sqlite(&file).unwrap());
+    assert_eq!(reader.blocking().count(AuditQuery::new()).unwrap(), 3);
+    assert!(!wait(child(test, &[(DIRECTORY, directory.path().to_str().unwrap())])).success());
+    let frames = len(&beside(&file, "-wal")).unwrap() / 8216;
+    assert!(frames > 400, "{frames}");
+    let reads = || {
+        let told = fs::read_to_string("/proc/thread-self/io").unwrap();
+        let reads = told.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap();
+        reads.parse::<u64>().unwrap()
+    };
+    let (before, after) = block_on(async move {
+        let before = reads();
+        drop(reader);
+        (before, reads())
+    });
+    assert!(after - before < frames / 4, "{} reads, {frames} frames", after - before);
+    // The log belongs to the file, so it is moved there.
+    wait_until("the log is moved", || len(&beside(&file, "-wal")).is_none_or(|len| len == 0));
+    assert_eq!(alone(&file), named(0..63));
+}
