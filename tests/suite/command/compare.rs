@@ -138,6 +138,7 @@ fn an_earlier_export_is_compared_with_the_log_and_each_difference_is_named() {
 
     for (arguments, says) in [
         (compare("nothing"), "cannot read"),
+        (format!("compare --against '{}'", fixture.db), "is a file of the audit database"),
         (format!("{} --decision Allow", compare("DENIED")), "with other conditions"),
         (format!("{} --manifest {}", compare("BARE"), at("PLAIN")), "is not a manifest"),
     ] {

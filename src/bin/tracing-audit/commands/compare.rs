@@ -76,6 +76,7 @@ enum Earlier {
 
 impl Compare {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
+        database.refuse_input(&self.against)?;
         let asked = self.asked()?;
         let log = match database.open_one().await {
             // Nothing is compared through what stands in the place of a table.

@@ -1,7 +1,7 @@
 //! Opens the databases of `--db`, and selects their ledgers.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -50,6 +50,9 @@ pub(crate) struct Database {
     /// Where the entries of exported files are, until the command ends.
     #[arg(skip)]
     places: RefCell<Vec<TemporaryDirectory>>,
+    /// Which of the databases are exported files.
+    #[arg(skip)]
+    exported: OnceCell<Vec<String>>,
 }
 
 const IN_PROCESS_LIST: &str = "the URL in --db has a password, which whoever lists the processes of this machine can read: \
@@ -61,23 +64,7 @@ fn names_password(url: &str) -> bool {
     let user = address.rsplit_once('@').map_or("", |(user, _)| user);
     let has_password = user.rsplit_once("://").is_some_and(|(_, user)| user.contains(':'));
     let names = settings.split('&').map(|setting| setting.split_once('=').map_or(setting, |(name, _)| name));
-    has_password || names.map(without_percent_signs).any(|name| name == "password")
-}
-
-fn without_percent_signs(name: &str) -> String {
-    let mut parts = name.split('%');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (byte, part.get(2..)) {
-            (Some(byte), Some(rest)) => {
-                plain.push(char::from(byte));
-                plain.push_str(rest);
-            }
-            _ => plain.extend(["%", part]),
-        }
-    }
-    plain
+    has_password || names.map(decoded).any(|name| name == "password")
 }
 
 /// A database that holds an audit log, or one ledger of an exported file.
@@ -128,10 +115,18 @@ impl Database {
     pub(crate) fn kind(&self) -> Result<&'static str, Failure> {
         let db = self.one()?;
         Ok(match own_files(db) {
-            _ if exported::is_exported(db) => "an exported file",
+            _ if self.is_exported(db) => "an exported file",
             Some(_) => "SQLite",
             None => "PostgreSQL",
         })
+    }
+
+    /// Whether this one of the databases is an exported file. The first call looks into all of them, before any is opened: to
+    /// look into a file that SQLite has open, and to close it, would give up the locks of this process on it.
+    fn is_exported(&self, db: &str) -> bool {
+        let is_one = |db: &&String| exported::is_exported(db);
+        let all = self.exported.get_or_init(|| self.db.iter().filter(is_one).cloned().collect());
+        all.iter().any(|one| one == db)
     }
 
     fn named(&self) -> Result<Vec<&str>, Failure> {
@@ -157,7 +152,7 @@ impl Database {
 
     /// Refuses exported files, for a command that needs more than entries.
     pub(crate) fn refuse_exported(&self) -> Result<(), Failure> {
-        match self.named()?.into_iter().find(|db| exported::is_exported(db)) {
+        match self.named()?.into_iter().find(|db| self.is_exported(db)) {
             None => Ok(()),
             Some(db) => Err(Failure::Usage(format!(
                 "{db} is an exported file, which has entries that do not become more, and nothing else: give a database, \
@@ -168,22 +163,18 @@ impl Database {
 
     /// Refuses to write to a file of the databases, under whatever name, and to any in the queue beside one of them.
     pub(crate) fn refuse_output(&self, path: &Path) -> Result<(), Failure> {
-        let end = at_end_of_links(path);
-        let (place, directory) = (FilePlace::of(&end), directory_of(&end));
-        let is_same = |own: &Path| {
-            let is_named = || end.file_name() == own.file_name() && directory == directory_of(own);
-            let is_within =
-                |directory: &PathBuf| std::fs::canonicalize(own).is_ok_and(|own| directory.starts_with(own));
-            place.is_some_and(|place| place.is_of(own))
-                || directory.is_some() && is_named()
-                || directory.as_ref().is_some_and(is_within)
-        };
-        for db in self.named()? {
-            if let Some(own) = own_files(db).into_iter().flatten().find(|own| is_same(own)) {
-                return Err(would_destroy(path, &own));
-            }
-        }
-        Ok(())
+        own_file_of(&self.named()?, path).map_or(Ok(()), |own| Err(would_destroy(path, &own)))
+    }
+
+    /// Refuses to read a file of the databases for something else, under whatever name. An exported file may be read twice.
+    pub(crate) fn refuse_input(&self, path: &Path) -> Result<(), Failure> {
+        let mut databases = self.named()?;
+        databases.retain(|db| !self.is_exported(db));
+        let Some(own) = own_file_of(&databases, path) else { return Ok(()) };
+        let (path, own) = (path.display(), own.display());
+        Err(Failure::Usage(format!(
+            "{path} is a file of the audit database ({own}): name the file that was made of it"
+        )))
     }
 
     /// The directory of a database, if SQLite finds no other one for temporary files, which it needs for sorting.
@@ -304,7 +295,7 @@ impl Database {
         if let Some(own) = own_files(db).into_iter().flatten().find(is_stdout) {
             return Err(would_destroy(Path::new("standard output"), &own));
         }
-        if exported::is_exported(db) {
+        if self.is_exported(db) {
             return self.open_exported(db).await;
         }
         if self.db_manifest.is_some() {
@@ -411,6 +402,21 @@ fn own_files(db: &str) -> Option<Vec<PathBuf>> {
             .map(|suffix| with_suffix(file, suffix))
     });
     Some(files.collect())
+}
+
+/// The file of these databases that this path names, or in which it lies, if there is one.
+fn own_file_of(databases: &[&str], path: &Path) -> Option<PathBuf> {
+    let end = at_end_of_links(path);
+    let (place, directory) = (FilePlace::of(&end), directory_of(&end));
+    let is_same = |own: &Path| {
+        let is_named = || end.file_name() == own.file_name() && directory == directory_of(own);
+        let is_within =
+            |directory: &PathBuf| std::fs::canonicalize(own).is_ok_and(|own| directory.starts_with(own));
+        place.is_some_and(|place| place.is_of(own))
+            || directory.is_some() && is_named()
+            || directory.as_ref().is_some_and(is_within)
+    };
+    databases.iter().filter_map(|db| own_files(db)).flatten().find(|own| is_same(own))
 }
 
 /// The text with each `%xx` replaced by its byte.
