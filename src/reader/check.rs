@@ -8,7 +8,8 @@ use super::{
     tally::{Ranges, SeqRange},
 };
 use crate::error::AuditError;
-use crate::store::{Ends, PIECE, STORED_LEVELS, Surveys, TreeLook};
+use crate::query::AuditQuery;
+use crate::store::{Asked, Ends, LedgerCover, PIECE, STORED_LEVELS, Surveys, TreeLook};
 
 /// The most entries outside of their batch's times that one piece of a ledger names.
 const UNTIMELY: u32 = 100;
@@ -162,8 +163,10 @@ impl AuditReader {
             check.tell(FindingKind::Head, Some(&name), None, message);
         }
         for head in self.store.backend().reads()?.heads(None).await? {
-            if let Some(ends) = check.surveys.ends(&head.ledger).await? {
-                check.ledger(&head.ledger, &ends).await?;
+            let query = AuditQuery::new().ledger(&head.ledger);
+            let asked = Asked { query, at_most: i64::MAX, gaps: 0, writers: 0 };
+            if let Some(found) = check.surveys.cover(&asked).await?.ledger {
+                check.ledger(&head.ledger, found).await?;
             }
         }
         Ok(())
@@ -202,9 +205,10 @@ impl<F: FnMut(Finding)> Check<'_, F> {
         }
     }
 
-    async fn ledger(&mut self, ledger: &str, ends: &Ends) -> Result<(), AuditError> {
+    async fn ledger(&mut self, ledger: &str, found: LedgerCover) -> Result<(), AuditError> {
+        let LedgerCover { ends, first, writers, .. } = found;
         let head = ends.next_seq.max(0);
-        let tally = compare(self.surveys, ledger, (0, head, head)).await?;
+        let tally = compare(self.surveys, ledger, (0, head, head), first).await?;
         self.checked.ledgers += 1;
         self.checked.entries += head.cast_unsigned().saturating_sub(tally.holes.numbers);
         self.checked.batches += tally.batches;
@@ -248,16 +252,15 @@ impl<F: FnMut(Finding)> Check<'_, F> {
             let message = format!("{ledger}: batches begin at or after {head}, the next seq of its head");
             self.tell(FindingKind::Batch, Some(ledger), None, message);
         }
-        self.head(ledger, ends.next_seq).await?;
+        self.head(ledger, ends.next_seq, writers.and_then(|writers| writers.head_was)).await?;
         self.tree(ledger).await?;
-        self.times(ledger, ends).await
+        self.times(ledger, &ends).await
     }
 
     /// Compares the next `seq` that the head names with what is known of the ledger's writers.
-    async fn head(&mut self, ledger: &str, next_seq: i64) -> Result<(), AuditError> {
+    async fn head(&mut self, ledger: &str, next_seq: i64, head_was: Option<i64>) -> Result<(), AuditError> {
         let head = next_seq.max(0);
-        let writers = self.surveys.writers(ledger, 0, 0).await?;
-        if let Some(was) = writers.and_then(|writers| writers.head_was) {
+        if let Some(was) = head_was {
             let message = format!(
                 "{ledger}: after the last commit the next seq was {was}, and its head names {head}: it was lowered"
             );

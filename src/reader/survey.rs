@@ -9,10 +9,10 @@ use super::{
     page::Page,
     tally::{SeqRange, Tally},
 };
-use crate::entry::{SequencedEntry, from_micros, sequenced};
+use crate::entry::{LedgerRow, SequencedEntry, from_micros, sequenced};
 use crate::error::AuditError;
 use crate::query::AuditQuery;
-use crate::store::{COUNTED, Ends, Span, Surveys, Veils};
+use crate::store::{Asked, COUNTED, Cover, LedgerCover, Part, Piece, Surveys, Veils};
 
 /// The most ranges that a coverage lists. Their numbers are all counted.
 const LISTED: usize = 100;
@@ -68,17 +68,38 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing.
     pub async fn coverage(&self, query: impl Into<AuditQuery>, at_most: u64) -> Result<Coverage, AuditError> {
         let query = Self::asked(query)?;
-        let surveys = self.store.backend().surveys()?;
-        let Veils { instead, over } = surveys.veils().await?;
-        if !instead.is_empty() {
+        let found = self.coverage_of(&query, at_most).await;
+        // Nothing is read through what stands in the place of a table: then that is the answer.
+        if found.is_err()
+            && let Ok(Veils { instead, .. }) = self.store.backend().surveys()?.veils().await
+            && !instead.is_empty()
+        {
             return Ok(Coverage { altered: instead, ..Coverage::default() });
         }
-        let mut coverage = Coverage { altered: over, ..Coverage::default() };
+        found
+    }
+
+    async fn coverage_of(&self, query: &AuditQuery, at_most: u64) -> Result<Coverage, AuditError> {
+        let surveys = self.store.backend().surveys()?;
+        let ledgers = self.ledgers_of(query).await?;
+        let mut coverage = Coverage::default();
+        if ledgers.is_empty() {
+            coverage.altered = surveys.veils().await?.over;
+        }
         let mut left = at_most;
-        for ledger in self.ledgers_of(&query).await? {
-            let query = query.clone().ledger(&ledger);
-            if let Some(ends) = surveys.ends(&ledger).await? {
-                let found = self.ledger_coverage(&query, ledger, &ends, left).await?;
+        for ledger in ledgers {
+            let asked = Asked {
+                query: query.clone().ledger(ledger),
+                at_most: i64::try_from(left).unwrap_or(i64::MAX),
+                gaps: if left > OF_PAGE { GAPS } else { GAPS_OF_PAGE },
+                writers: WRITERS,
+            };
+            let Cover { over, ledger } = surveys.cover(&asked).await?;
+            coverage.altered = over;
+            if let Some(found) = ledger {
+                // It looks at every writer that there ever was.
+                let with_reached = left > OF_PAGE;
+                let found = self.ledger_coverage(&asked.query, found, with_reached).await?;
                 left = left.saturating_sub(found.compared.numbers());
                 coverage.ledgers.push(found);
             }
@@ -129,31 +150,23 @@ impl AuditReader {
     async fn ledger_coverage(
         &self,
         query: &AuditQuery,
-        ledger: String,
-        ends: &Ends,
-        at_most: u64,
+        found: LedgerCover,
+        with_reached: bool,
     ) -> Result<LedgerCoverage, AuditError> {
         let surveys = self.store.backend().surveys()?;
-        let (from, before) = self.can_match(query, ends).await?;
-        let most = i64::try_from(at_most).unwrap_or(i64::MAX);
-        let (least, greatest) = if query.newest_first {
-            (from.max(before.saturating_sub(most)), before)
-        } else {
-            (from, before.min(from.saturating_add(most)))
-        };
-        let tally = compare(surveys, &ledger, (least, greatest, ends.next_seq)).await?;
-        let gaps =
-            self.gaps(query, (from, before), if at_most > OF_PAGE { GAPS } else { GAPS_OF_PAGE }).await?;
-        let writers = surveys.writers(&ledger, from, WRITERS).await?;
-        // It looks at every writer that there ever was.
-        let reached = if at_most > OF_PAGE { surveys.reached(&ledger).await? } else { None };
+        let ledger = query.ledger.clone().unwrap_or_default();
+        let LedgerCover { ends, part, first, gaps, writers } = found;
+        let Part { from, before, least, greatest } = part;
+        let tally = compare(surveys, &ledger, (least, greatest, ends.next_seq), first).await?;
+        let gaps = self.gaps(query, (from, before), gaps).await?;
+        let reached = if with_reached { surveys.reached(&ledger).await? } else { None };
         let head_was = writers.as_ref().and_then(|writers| writers.head_was).max(reached);
         let uncovered = tally.uncovered.without(&tally.holes);
         let declared = |range: &SeqRange| gaps.ranges.iter().any(|gap| range.is_in(gap));
         let of_gaps = |range: &&SeqRange| declared(range);
         let as_declared: u64 = tally.holes.kept.iter().filter(of_gaps).map(SeqRange::numbers).sum();
         let hole = |range: &SeqRange| Hole { range: *range, declared: declared(range) };
-        let first = |ranges: &[SeqRange]| ranges.iter().take(LISTED).copied().collect();
+        let listed = |ranges: &[SeqRange]| ranges.iter().take(LISTED).copied().collect();
         let compared = SeqRange::new(least, greatest);
         let asked = SeqRange::new(from, before);
         let found = asked.numbers().checked_sub(tally.holes.numbers);
@@ -162,10 +175,10 @@ impl AuditReader {
             holes: tally.holes.kept.iter().take(LISTED).map(hole).collect(),
             missing: tally.holes.numbers - as_declared,
             missing_as_declared: as_declared,
-            uncovered: first(&uncovered.kept),
+            uncovered: listed(&uncovered.kept),
             uncovered_entries: uncovered.numbers,
-            faulty_batches: first(&tally.faulty.kept),
-            disorder: first(&tally.disorder.kept),
+            faulty_batches: listed(&tally.faulty.kept),
+            disorder: listed(&tally.disorder.kept),
             outside: (ends.beyond + ends.below + ends.batches_beyond + ends.batches_below).cast_unsigned(),
             declared_gaps: gaps.count,
             declared_losses: gaps.losses,
@@ -182,37 +195,15 @@ impl AuditReader {
         })
     }
 
-    /// The part of the ledger that can hold matches, by the batches, and what lies beside it without a batch.
-    async fn can_match(&self, query: &AuditQuery, ends: &Ends) -> Result<(i64, i64), AuditError> {
-        let bounded = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
-        let head = ends.next_seq.max(0);
-        let (mut from, mut before) = (0, head);
-        if query.has_times() {
-            let found = self.store.backend().reads()?.seqs_in_time(query).await?;
-            let beside = self.store.backend().surveys()?.between(query).await?;
-            // Batches that are gone have left nothing by which their time can be known but those around them.
-            from = beside.0.unwrap_or(0);
-            before = beside.1.unwrap_or(head);
-            if let Some((first, end)) = found {
-                (from, before) = (from.min(bounded(first)), before.max(bounded(end)));
-            }
-        }
-        from = from.max(query.from_seq.map_or(0, bounded)).clamp(0, head);
-        before = before.min(query.before_seq.map_or(head, bounded)).clamp(from, head);
-        Ok((from, before))
-    }
-
     /// The log's own `audit.gap` entries that concern this query and this part of the ledger.
     async fn gaps(
         &self,
         query: &AuditQuery,
         (from, before): (i64, i64),
-        most: u32,
+        found: Vec<LedgerRow>,
     ) -> Result<Gaps, AuditError> {
         let ledger = query.ledger.clone().unwrap_or_default();
-        let of_gaps = AuditQuery::new().ledger(&ledger).action("audit.gap").from_seq(0);
-        let found = self.store.backend().reads()?.page(&of_gaps, Span::Before(None), most).await?;
-        let found = found.rows.into_iter().map(sequenced).filter(SequencedEntry::is_own);
+        let found = found.into_iter().map(sequenced).filter(SequencedEntry::is_own);
         let found: Vec<Told> = found.map(|entry| Told::by(&entry)).collect();
         // Without a time of its own, a loss lies between the beginning of the writer and the entry.
         let unknown: Vec<Uuid> = found.iter().filter_map(|told| told.writer).collect();
@@ -247,15 +238,19 @@ impl AuditReader {
     }
 }
 
-/// Compares the entries and the batches of a part of a ledger.
+/// Compares the entries and the batches of a part of a ledger, whose first piece is known.
 pub(super) async fn compare(
     surveys: &dyn Surveys,
     ledger: &str,
     (from, before, head): (i64, i64, i64),
+    first: Piece,
 ) -> Result<Tally, AuditError> {
-    let mut tally = Tally::new(from, before, head);
+    let (mut tally, mut first) = (Tally::new(from, before, head), Some(first));
     while let Some(part) = tally.next() {
-        let piece = surveys.piece(ledger, part.0, part.1).await?;
+        let piece = match first.take() {
+            Some(piece) => piece,
+            None => surveys.piece(ledger, part.0, part.1).await?,
+        };
         let full = Tally::is_full(part, &piece);
         let seqs = if full { None } else { Some(surveys.seqs(ledger, part.0, part.1).await?) };
         tally.add(part, &piece, seqs.as_deref());

@@ -78,6 +78,7 @@ pub(crate) use sqlite::{NotAdded, PrivateDatabase};
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) use survey::WritersKnown;
 pub(crate) use survey::{
-    BatchRow, COUNTED, Ends, PIECE, Piece, STORED_LEVELS, SilentRow, Surveys, TreeLook, Veils,
+    Asked, BatchRow, COUNTED, Cover, Ends, LedgerCover, PIECE, Part, Piece, STORED_LEVELS, SilentRow,
+    Surveys, TreeLook, Veils,
 };
 pub(crate) use tree::columns;

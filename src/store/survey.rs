@@ -3,6 +3,7 @@
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
+use crate::entry::LedgerRow;
 use crate::error::AuditError;
 use crate::query::AuditQuery;
 
@@ -15,8 +16,9 @@ pub(crate) const COUNTED: i64 = 10_000;
 /// Looks at what a ledger says of itself. Tables that do not exist read as empty. Every call is one read of the database;
 /// what lies before a head never changes, so that several calls fit together although entries are committed meanwhile.
 pub(crate) trait Surveys: Send + Sync {
-    /// The ends of this ledger, all of one moment. `None` if there is no such ledger.
-    fn ends<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<Ends>, AuditError>>;
+    /// What the coverage of an answer needs of one ledger, in as few messages and on as few connections as the database allows: a
+    /// page waits for it. An error if something stands in the place of any table.
+    fn cover<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, Result<Cover, AuditError>>;
 
     /// What is in a part of the ledger, from the first `seq` to before the second: at most [`PIECE`] of them.
     fn piece<'a>(
@@ -33,20 +35,6 @@ pub(crate) trait Surveys: Send + Sync {
         from: i64,
         before: i64,
     ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>>;
-
-    /// The `seq` after the last batch that is wholly before the query's range of `ts`, and the first of the batch after
-    /// it. `None`: there is no such batch, or no such bound.
-    fn between<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Sides, AuditError>>;
-
-    /// What the ledger knows of its writers; `None` where the tables are of a version before 3, or the role may not read
-    /// them. Of the writers that
-    /// have not ended and have committed nothing from this `seq` on, at most `most`, those that began first.
-    fn writers<'a>(
-        &'a self,
-        ledger: &'a str,
-        from: i64,
-        most: u32,
-    ) -> BoxFuture<'a, Result<Option<WritersKnown>, AuditError>>;
 
     /// When each of these writers of the ledger began, if that is known.
     fn began<'a>(
@@ -128,7 +116,113 @@ pub(crate) struct TreeLook {
 pub(crate) const STORED_LEVELS: [u32; 7] = [8, 16, 24, 32, 40, 48, 56];
 
 /// Two numbers of which either may be missing.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) type Sides = (Option<i64>, Option<i64>);
+
+/// What is asked of one ledger.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(any(feature = "_sqlite", feature = "postgres")),
+    allow(dead_code, reason = "only a database is asked")
+)]
+pub(crate) struct Asked {
+    /// The query, which names the ledger.
+    pub(crate) query: AuditQuery,
+    /// The most numbers that are compared, at the beginning of the query's direction.
+    pub(crate) at_most: i64,
+    /// The most `audit.gap` entries, latest first.
+    pub(crate) gaps: u32,
+    /// The most silent writers, those that began first.
+    pub(crate) writers: u32,
+}
+
+/// What the batches say of the query's ranges of time. Both are empty for a query without one.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    /// The first `seq` of the batches that can hold matches, and the one after their last.
+    pub(crate) within: Sides,
+    /// The `seq` after the last batch that is wholly before the query's range of `ts`, and the first of the batch after it.
+    /// `None`: there is no such batch, or no such bound.
+    pub(crate) beside: Sides,
+}
+
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+impl Asked {
+    pub(crate) fn ledger(&self) -> &str {
+        self.query.ledger.as_deref().unwrap_or_default()
+    }
+
+    /// The query of the `audit.gap` entries.
+    pub(crate) fn of_gaps(&self) -> AuditQuery {
+        AuditQuery::new().ledger(self.ledger()).action("audit.gap").from_seq(0)
+    }
+
+    /// The part of the ledger that can hold matches, by the batches, and what lies beside it without a batch.
+    pub(crate) fn part(&self, next_seq: i64, times: Times) -> Part {
+        let bounded = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        let query = &self.query;
+        let head = next_seq.max(0);
+        let (mut from, mut before) = (0, head);
+        if query.has_times() {
+            // Batches that are gone have left nothing by which their time can be known but those around them.
+            from = times.beside.0.unwrap_or(0);
+            before = times.beside.1.unwrap_or(head);
+            if let Some((first, end)) = query.narrowed(times.within) {
+                (from, before) = (from.min(bounded(first)), before.max(bounded(end)));
+            }
+        }
+        from = from.max(query.from_seq.map_or(0, bounded)).clamp(0, head);
+        before = before.min(query.before_seq.map_or(head, bounded)).clamp(from, head);
+        let (least, greatest) = if query.newest_first {
+            (from.max(before.saturating_sub(self.at_most)), before)
+        } else {
+            (from, before.min(from.saturating_add(self.at_most)))
+        };
+        Part { from, before, least, greatest }
+    }
+}
+
+/// The part of a ledger that can hold matches, and the part of it that is compared: each from its first `seq` to before the
+/// other one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) from: i64,
+    pub(crate) before: i64,
+    pub(crate) least: i64,
+    pub(crate) greatest: i64,
+}
+
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+impl Part {
+    /// The first piece of what is compared. It is empty if nothing is.
+    pub(crate) fn first_piece(&self) -> (i64, i64) {
+        (self.least, self.greatest.min(self.least.saturating_add(PIECE)))
+    }
+}
+
+/// What an answer's coverage needs of one ledger.
+#[derive(Debug, Default)]
+pub(crate) struct Cover {
+    /// What hides rows of our tables, or adds others, in words.
+    pub(crate) over: Vec<String>,
+    /// `None` if there is no such ledger.
+    pub(crate) ledger: Option<LedgerCover>,
+}
+
+/// The ledger's own part of it.
+#[derive(Debug, Default)]
+pub(crate) struct LedgerCover {
+    pub(crate) ends: Ends,
+    pub(crate) part: Part,
+    /// The first piece of the part that is compared.
+    pub(crate) first: Piece,
+    /// The `audit.gap` entries, latest first.
+    pub(crate) gaps: Vec<LedgerRow>,
+    /// What the ledger knows of its writers; `None` where the tables are of a version before 3, or the role may not read them. The
+    /// silent ones have not ended, and have committed nothing from the beginning of the part on.
+    pub(crate) writers: Option<WritersKnown>,
+}
 
 /// The ends of a ledger.
 #[derive(Clone, Copy, Debug, Default)]

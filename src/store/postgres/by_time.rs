@@ -136,7 +136,7 @@ impl ByTime {
         let pool = postgres.readers_for(blocking).await?.clone();
         let mut connection = Borrowed::from(&postgres, &pool).await?;
         let start = async |connection: &mut PgConnection| {
-            let Some(indexes) = index_names(&postgres, connection).await? else { return Ok(None) };
+            let Some(indexes) = index_names(&postgres, connection, &query).await? else { return Ok(None) };
             let heads = postgres.statement(
                 "SELECT ledger, next_seq FROM @tracing_audit_heads WHERE $1::text IS NULL OR ledger = $1 ORDER BY ledger",
             );

@@ -34,6 +34,7 @@
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
 //! | `survey.rs` | compares the entries, the batches and the head of a ledger with each other, piece by piece |
+//! | `cover.rs` | reads what the coverage of an answer needs, in three statements |
 //! | `look.rs` | looks at what the head says, beside what writers and the tree say of the end |
 //! | `schema.rs` | compares the tables and what hangs on them with those that this crate makes |
 //! | `borrowed.rs` | a pooled connection that goes back only outside of a transaction |
@@ -48,6 +49,7 @@ mod by_time;
 mod conditions;
 mod copy;
 mod counts;
+mod cover;
 mod error;
 mod evidence;
 mod fields;

@@ -13,13 +13,19 @@ use crate::error::AuditError;
 use crate::query::AuditQuery;
 use crate::store::walk::Candidates;
 
-/// The indexes of the entries. `None` if the tables do not exist.
+/// The indexes of the entries. None are looked for if those that every log has serve all that an index could. `None` if the
+/// tables do not exist.
 pub(super) async fn index_names(
     postgres: &Postgres,
     connection: &mut PgConnection,
+    query: &AuditQuery,
 ) -> Result<Option<IndexNames>, AuditError> {
     if !has_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
         return Ok(None);
+    }
+    let looks = query.all_conditions().any(|one| one.served().is_none() && one.on_request().is_some());
+    if !looks {
+        return Ok(Some(IndexNames(Vec::new())));
     }
     let find = postgres.statement(
         "SELECT ARRAY(SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -65,7 +71,7 @@ pub(super) async fn is_served(postgres: &Postgres, query: &AuditQuery) -> Result
     if query.served_on_request().next().is_none() {
         return Ok(false);
     }
-    let find = async |connection: &mut PgConnection| index_names(postgres, connection).await;
+    let find = async |connection: &mut PgConnection| index_names(postgres, connection, query).await;
     let indexes = within(postgres, find).await?;
     let served = |indexes: IndexNames| query.all_conditions().any(|condition| indexes.serve(&condition));
     Ok(indexes.is_some_and(served))

@@ -1,7 +1,11 @@
 //! Reads pages, the heads of ledgers, and entries by their ids.
 
 use futures_util::TryStreamExt;
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::{
+    PgConnection, Postgres as Database, Row as _,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 use uuid::Uuid;
 
 use super::{
@@ -25,7 +29,7 @@ pub(super) async fn plan_and_ask<T>(
     ask: impl AsyncFnOnce(&Scope, &IndexNames, &mut PgConnection) -> Result<T, AuditError>,
 ) -> Result<Option<T>, AuditError> {
     within(postgres, async |connection| {
-        let Some(indexes) = index_names(postgres, connection).await? else { return Ok(None) };
+        let Some(indexes) = index_names(postgres, connection, query).await? else { return Ok(None) };
         let scope = scope(postgres, connection, query).await?;
         ask(&scope, &indexes, connection).await.map(Some)
     })
@@ -43,7 +47,7 @@ pub(super) async fn page(
     let mut found = Found::default();
     let mut connection = Borrowed::of(postgres).await?;
     connection.begin().await?;
-    if let Some(indexes) = index_names(postgres, &mut connection).await? {
+    if let Some(indexes) = index_names(postgres, &mut connection, query).await? {
         let scope = scope(postgres, &mut connection, query).await?;
         let mut statement = Statement::new(postgres, ROW);
         statement.push(LEDGER);
@@ -53,17 +57,29 @@ pub(super) async fn page(
             Span::Before(_) => " ORDER BY e.seq DESC LIMIT ",
         });
         statement.bind(i64::from(size));
-        let statement = statement.into_query()?;
-        let mut rows = statement.fetch(&mut *connection);
-        while let Some(row) = rows.try_next().await.map_err(store_error)? {
-            if found.add(decode_ledger(&row)?).is_break() {
-                // The server is sending the others too. Give up the connection, which is within a transaction, rather than
-                // take them in. A caller that reads on asks for fewer next time.
-                return Ok(found);
-            }
+        found = self::found(&mut connection, statement.into_query()?).await?;
+        if found.cut {
+            // The server is sending the others too. Give up the connection, which is within a transaction, rather than
+            // take them in. A caller that reads on asks for fewer next time.
+            return Ok(found);
         }
     }
     connection.commit().await?;
+    Ok(found)
+}
+
+/// The rows of this statement, which are in the ledger, as long as there is room for them.
+pub(super) async fn found(
+    connection: &mut PgConnection,
+    statement: Query<'static, Database, PgArguments>,
+) -> Result<Found, AuditError> {
+    let mut found = Found::default();
+    let mut rows = statement.fetch(connection);
+    while let Some(row) = rows.try_next().await.map_err(store_error)? {
+        if found.add(decode_ledger(&row)?).is_break() {
+            break;
+        }
+    }
     Ok(found)
 }
 

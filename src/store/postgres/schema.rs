@@ -103,7 +103,7 @@ const FUNCTIONS: [(&str, &str); 20] = [
 
 /// What a relation is that is no table, and what hides rows of a table or adds rows of another one to it. The role that asks
 /// may be one that such a policy does not concern.
-const VEILS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
+pub(super) const VEILS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
      SELECT true, format('a %s stands in the place of the table %s',
                    CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
                                   ELSE 'relation' END, c.oid::regclass)
@@ -172,7 +172,7 @@ const SHAPE: &str = "SELECT to_regclass($1) IS NOT NULL,
                         ORDER BY substring(pg_get_indexdef(indexrelid) FROM '\\(.*') COLLATE \"C\")
       FROM pg_index WHERE indrelid = to_regclass($1) AND indisunique AND indisvalid)";
 
-fn names(postgres: &Postgres) -> Vec<String> {
+pub(super) fn names(postgres: &Postgres) -> Vec<String> {
     NAMES.iter().map(|table| postgres.table(table)).collect()
 }
 

@@ -1,65 +1,26 @@
 //! Compares the entries, the batches and the head of a ledger with each other, piece by piece.
 
 use futures_util::future::BoxFuture;
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
     borrowed::within,
-    conditions::time_bounds,
+    cover::{self, PIECE, piece_of},
     error::store_error,
     look,
-    rows::{micros, micros_or_none},
+    rows::micros,
     schema,
     source::Postgres,
     sql::{ENTRIES, has_table},
 };
 use crate::error::AuditError;
-use crate::query::AuditQuery;
-use crate::store::{
-    BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, TreeLook, Veils, WritersKnown,
-    survey::{Sides, Unaccounted},
-};
+use crate::store::{Asked, Cover, Piece, Surveys, TreeLook, Veils, survey::Unaccounted};
 
-const QUARANTINE: &str = "tracing_audit_quarantine";
 const WRITERS: &str = "tracing_audit_writers";
-
-const ENDS: &str = "SELECT h.next_seq,
-        (SELECT count(*) FROM (SELECT FROM @tracing_audit_entries
-                               WHERE ledger = $1 AND seq >= greatest(h.next_seq, 0) LIMIT $2) beyond),
-        (SELECT count(*) FROM (SELECT FROM @tracing_audit_entries WHERE ledger = $1 AND seq < 0 LIMIT $2) below),
-        (SELECT count(*) FROM (SELECT FROM @tracing_audit_batches
-                               WHERE ledger = $1 AND first_seq >= greatest(h.next_seq, 0) LIMIT $2) batches),
-        (SELECT committed_at FROM @tracing_audit_batches WHERE ledger = $1 ORDER BY first_seq DESC LIMIT 1),
-        (SELECT count(*) FROM (SELECT FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < 0 LIMIT $2) before)
-     FROM @tracing_audit_heads h WHERE h.ledger = $1";
-
-const QUARANTINED: &str =
-    "SELECT count(*) FROM (SELECT FROM @tracing_audit_quarantine WHERE ledger = $1 LIMIT $2) quarantined";
-
-// The distances fit into int4, whose sum is not a numeric.
-const COUNTS: &str = "SELECT count(*), coalesce(sum((seq - $2)::int4), 0)::int8,
-        (SELECT min(seq) FROM @tracing_audit_entries WHERE ledger = $1 AND seq >= $3),
-        (SELECT min(first_seq) FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq >= $3)
-     FROM @tracing_audit_entries WHERE ledger = $1 AND seq >= $2 AND seq < $3";
-
-const BATCHES: &str = "SELECT first_seq, entries, committed_at, least_ts FROM @tracing_audit_batches
-     WHERE ledger = $1 AND first_seq < $3 AND first_seq >= coalesce(
-        (SELECT max(first_seq) FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < $2), $2)
-     ORDER BY first_seq";
 
 const SEQS: &str =
     "SELECT seq FROM @tracing_audit_entries WHERE ledger = $1 AND seq >= $2 AND seq < $3 ORDER BY seq";
-
-const BETWEEN: &str = "SELECT
-     (SELECT first_seq + entries FROM @tracing_audit_batches WHERE ledger = $1 AND greatest_ts < $2
-      ORDER BY greatest_ts DESC, first_seq DESC LIMIT 1),
-     (SELECT first_seq FROM @tracing_audit_batches WHERE ledger = $1 AND greatest_ts > $3
-      ORDER BY greatest_ts, first_seq LIMIT 1)";
-
-const SILENT: &str = "SELECT writer, host, started_at, said_at FROM @tracing_audit_writers
-     WHERE ledger = $1 AND ended_at IS NULL AND started_at IS NOT NULL AND coalesce(next_seq, 0) <= $2
-     ORDER BY started_at LIMIT $3";
 
 const UNTIMELY: &str = "SELECT e.seq FROM @tracing_audit_batches b JOIN @tracing_audit_entries e
      ON e.ledger = b.ledger AND e.seq >= b.first_seq AND e.seq < b.first_seq + b.entries
@@ -99,29 +60,8 @@ impl Postgres {
 }
 
 impl Surveys for Postgres {
-    fn ends<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<Ends>, AuditError>> {
-        Box::pin(self.surveyed(async move |found, connection| {
-            let ends = found.statement(ENDS).query().bind(ledger.to_owned()).bind(COUNTED);
-            let quarantined = found.statement(QUARANTINED).scalar().bind(ledger.to_owned()).bind(COUNTED);
-            if !has_table(found, &mut *connection, ENTRIES).await? {
-                return Ok(None);
-            }
-            let row = ends.fetch_optional(&mut *connection).await?;
-            let may = found.may_read(&mut *connection, QUARANTINE).await?;
-            let quarantined = if may { Some(quarantined.fetch_one(connection).await?) } else { None };
-            let read = |row: &PgRow| {
-                Ok(Ends {
-                    next_seq: row.try_get(0)?,
-                    beyond: row.try_get(1)?,
-                    below: row.try_get(2)?,
-                    batches_beyond: row.try_get(3)?,
-                    last_committed_at: micros_or_none(row, 4)?,
-                    batches_below: row.try_get(5)?,
-                    quarantined,
-                })
-            };
-            row.as_ref().map(read).transpose()
-        }))
+    fn cover<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, Result<Cover, AuditError>> {
+        Box::pin(async move { cover::cover(&self.found().await?, asked).await })
     }
 
     fn piece<'a>(
@@ -131,25 +71,8 @@ impl Surveys for Postgres {
         before: i64,
     ) -> BoxFuture<'a, Result<Piece, AuditError>> {
         Box::pin(self.surveyed(async move |found, connection| {
-            let of = |sql: &str| found.statement(sql).query().bind(ledger.to_owned()).bind(from).bind(before);
-            let (counts, batches) = (of(COUNTS), of(BATCHES));
-            let row = counts.fetch_one(&mut *connection).await?;
-            let batches = batches.fetch_all(connection).await?;
-            let batch = |row: &PgRow| {
-                Ok(BatchRow {
-                    first_seq: row.try_get(0)?,
-                    entries: row.try_get(1)?,
-                    committed_at: micros(row, 2)?,
-                    least_ts: micros(row, 3)?,
-                })
-            };
-            Ok(Piece {
-                count: row.try_get(0)?,
-                sum: row.try_get(1)?,
-                next_entry: row.try_get(2)?,
-                next_batch: row.try_get(3)?,
-                batches: batches.iter().map(batch).collect::<sqlx::Result<_>>()?,
-            })
+            let piece = found.statement(PIECE).query().bind(ledger.to_owned()).bind(from).bind(before);
+            Ok(piece_of(&piece.fetch_all(connection).await?)?.0)
         }))
     }
 
@@ -162,43 +85,6 @@ impl Surveys for Postgres {
         Box::pin(self.surveyed(async move |found, connection| {
             let seqs = found.statement(SEQS).scalar().bind(ledger.to_owned()).bind(from).bind(before);
             seqs.fetch_all(connection).await
-        }))
-    }
-
-    fn between<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Sides, AuditError>> {
-        let (least, greatest) = time_bounds(query);
-        Box::pin(self.surveyed(async move |found, connection| {
-            let between =
-                found.statement(BETWEEN).row().bind(query.ledger.clone()).bind(least).bind(greatest);
-            between.fetch_one(connection).await
-        }))
-    }
-
-    fn writers<'a>(
-        &'a self,
-        ledger: &'a str,
-        from: i64,
-        most: u32,
-    ) -> BoxFuture<'a, Result<Option<WritersKnown>, AuditError>> {
-        Box::pin(self.surveyed(async move |found, connection| {
-            let silent =
-                found.statement(SILENT).query().bind(ledger.to_owned()).bind(from).bind(i64::from(most));
-            let was = "SELECT given FROM @tracing_audit_heads WHERE ledger = $1 AND given > next_seq";
-            let was = found.statement(was).scalar().bind(ledger.to_owned());
-            if !found.may_read(&mut *connection, WRITERS).await? {
-                return Ok(None);
-            }
-            let rows = silent.fetch_all(&mut *connection).await?;
-            let read = |row: &PgRow| {
-                Ok::<_, sqlx::Error>(SilentRow {
-                    writer: row.try_get(0)?,
-                    host: row.try_get(1)?,
-                    started_at: micros_or_none(row, 2)?,
-                    said_at: micros_or_none(row, 3)?,
-                })
-            };
-            let silent = rows.iter().map(read).collect::<sqlx::Result<_>>()?;
-            Ok(Some(WritersKnown { silent, head_was: was.fetch_optional(connection).await? }))
         }))
     }
 

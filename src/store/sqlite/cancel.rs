@@ -22,37 +22,16 @@ pub(super) async fn fetch_all(
     sqlite: &Sqlite,
     statement: Query<'static, sqlx::Sqlite, SqliteArguments>,
 ) -> sqlx::Result<Vec<SqliteRow>> {
-    let mut rows = Vec::new();
-    fetch_while(sqlite, statement, |row| {
-        rows.push(row);
-        true
-    })
-    .await?;
-    Ok(rows)
+    Cancellable::of(sqlite).await?.fetch_all(statement).await
 }
 
 /// Hands over the rows of the statement, which may look at every entry, until `take` returns `false`.
-///
-/// On an application's pool the statement continues after the caller has dropped the future. To stop it would close the
-/// connection, and a database in memory ends with its last connection.
 pub(super) async fn fetch_while(
     sqlite: &Sqlite,
     statement: Query<'static, sqlx::Sqlite, SqliteArguments>,
     take: impl FnMut(SqliteRow) -> bool,
 ) -> sqlx::Result<()> {
-    if matches!(sqlite.source, Source::Pool { .. }) {
-        return hand_over(statement.fetch(sqlite.readers()), take).await;
-    }
-    let connection = sqlite.readers().acquire().await?;
-    let mut cancellable =
-        Cancellable { connection, continues: Arc::new(AtomicBool::new(true)), ended: false };
-    let continues = Arc::clone(&cancellable.continues);
-    let mut handle = cancellable.connection.lock_handle().await?;
-    handle.set_progress_handler(STEPS, move || continues.load(Ordering::Relaxed));
-    drop(handle);
-    let done = hand_over(statement.fetch(&mut *cancellable.connection), take).await;
-    cancellable.ended = true;
-    done
+    Cancellable::of(sqlite).await?.fetch_while(statement, take).await
 }
 
 async fn hand_over(
@@ -67,18 +46,72 @@ async fn hand_over(
     Ok(())
 }
 
-/// A connection with a statement that stops when this is dropped before the statement has returned.
-struct Cancellable {
+/// A connection for reading, whose statement stops when this is dropped before it has returned.
+///
+/// On an application's pool the statement continues after the caller has dropped the future. To stop it would close the
+/// connection, and a database in memory ends with its last connection.
+pub(super) struct Cancellable {
     connection: PoolConnection<sqlx::Sqlite>,
-    continues: Arc<AtomicBool>,
-    /// Whether the statement has returned.
+    /// `None` on an application's pool.
+    continues: Option<Arc<AtomicBool>>,
+    /// Whether no statement is being worked on.
     ended: bool,
+}
+
+impl Cancellable {
+    pub(super) async fn of(sqlite: &Sqlite) -> sqlx::Result<Self> {
+        let connection = sqlite.readers().acquire().await?;
+        if matches!(sqlite.source, Source::Pool { .. }) {
+            return Ok(Self { connection, continues: None, ended: true });
+        }
+        let continues = Arc::new(AtomicBool::new(true));
+        let mut cancellable = Self { connection, continues: Some(Arc::clone(&continues)), ended: false };
+        let mut handle = cancellable.connection.lock_handle().await?;
+        handle.set_progress_handler(STEPS, move || continues.load(Ordering::Relaxed));
+        drop(handle);
+        cancellable.ended = true;
+        Ok(cancellable)
+    }
+
+    /// All rows of the statement.
+    pub(super) async fn fetch_all(
+        &mut self,
+        statement: Query<'static, sqlx::Sqlite, SqliteArguments>,
+    ) -> sqlx::Result<Vec<SqliteRow>> {
+        let mut rows = Vec::new();
+        let take = |row| {
+            rows.push(row);
+            true
+        };
+        self.fetch_while(statement, take).await?;
+        Ok(rows)
+    }
+
+    /// The row of a statement that has one.
+    pub(super) async fn fetch_one(
+        &mut self,
+        statement: Query<'static, sqlx::Sqlite, SqliteArguments>,
+    ) -> sqlx::Result<SqliteRow> {
+        self.fetch_all(statement).await?.pop().ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// Hands over the rows of the statement until `take` returns `false`.
+    pub(super) async fn fetch_while(
+        &mut self,
+        statement: Query<'static, sqlx::Sqlite, SqliteArguments>,
+        take: impl FnMut(SqliteRow) -> bool,
+    ) -> sqlx::Result<()> {
+        self.ended = false;
+        let done = hand_over(statement.fetch(&mut *self.connection), take).await;
+        self.ended = true;
+        done
+    }
 }
 
 impl Drop for Cancellable {
     fn drop(&mut self) {
-        if !self.ended {
-            self.continues.store(false, Ordering::Relaxed);
+        if let Some(continues) = self.continues.as_ref().filter(|_| !self.ended) {
+            continues.store(false, Ordering::Relaxed);
             // Close the connection: the handler would interrupt its next statement too.
             self.connection.close_on_drop();
         }

@@ -39,6 +39,7 @@
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
 //! | `survey.rs` | compares the entries, the batches and the head with each other, piece by piece |
+//! | `cover.rs` | reads what the coverage of an answer needs, on one connection |
 //! | `schema.rs` | compares the tables, indexes, triggers and views with those that this crate makes |
 //! | `cancel.rs` | ends a statement when the caller drops its future |
 //! | `tree.rs` | reads what is stored of the tree over the entries |
@@ -52,6 +53,7 @@ mod by_time;
 mod cancel;
 mod conditions;
 mod counts;
+mod cover;
 mod damage;
 mod error;
 mod evidence;

@@ -4,7 +4,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
-    cancel::{fetch_all, fetch_while},
+    cancel::{Cancellable, fetch_all},
     plan::rarest,
     rows::{LEDGER, ROW, decode_ledger},
     source::Sqlite,
@@ -22,13 +22,23 @@ pub(super) async fn page(
     span: Span,
     size: u32,
 ) -> Result<Found, AuditError> {
-    let mut found = Found::default();
     if !sqlite.has_tables().await? {
-        return Ok(found);
+        return Ok(Found::default());
     }
     let by = rarest(sqlite, query).await?;
+    let mut connection = Cancellable::of(sqlite).await.map_err(|cause| sqlite.store_error(cause))?;
+    found(sqlite, &mut connection, of_page(query, by, span, size)).await
+}
+
+/// The rows of this statement, which are in the ledger, as long as there is room for them.
+pub(super) async fn found(
+    sqlite: &Sqlite,
+    connection: &mut Cancellable,
+    statement: Statement,
+) -> Result<Found, AuditError> {
     let store_error = |cause| sqlite.store_error(cause);
-    let statement = of_page(query, by, span, size).into_query().map_err(store_error)?;
+    let statement = statement.into_query().map_err(store_error)?;
+    let mut found = Found::default();
     let mut damaged = None;
     let take = |row: SqliteRow| match decode_ledger(&row) {
         Ok(row) => found.add(row).is_continue(),
@@ -37,11 +47,11 @@ pub(super) async fn page(
             false
         }
     };
-    fetch_while(sqlite, statement, take).await.map_err(store_error)?;
+    connection.fetch_while(statement, take).await.map_err(store_error)?;
     damaged.map_or(Ok(found), Err)
 }
 
-fn of_page(query: &AuditQuery, by: Option<usize>, span: Span, size: u32) -> Statement {
+pub(super) fn of_page(query: &AuditQuery, by: Option<usize>, span: Span, size: u32) -> Statement {
     let mut statement = Statement::new(ROW);
     statement.push(LEDGER);
     statement.push(ENTRIES);
@@ -63,6 +73,17 @@ pub(super) async fn seqs_in_time(
     if !sqlite.has_tables().await? {
         return Ok(None);
     }
+    let store_error = |cause| sqlite.store_error(cause);
+    let rows = fetch_all(sqlite, within_times(query).into_query().map_err(store_error)?)
+        .await
+        .map_err(store_error)?;
+    let range = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
+    let range = rows.first().map_or(Ok((None, None)), range).map_err(store_error)?;
+    Ok(query.narrowed(range))
+}
+
+/// Of the batches that can hold matches by the query's ranges of time: the first `seq`, and the one after the last.
+pub(super) fn within_times(query: &AuditQuery) -> Statement {
     let mut statement = Statement::new(
         "SELECT min(first_seq), max(first_seq + entries) FROM tracing_audit_batches WHERE TRUE",
     );
@@ -74,11 +95,7 @@ pub(super) async fn seqs_in_time(
     );
     statement.and("first_seq < ?", query.before_seq.map(bounded));
     statement.batches_in_time(query);
-    let store_error = |cause| sqlite.store_error(cause);
-    let rows = fetch_all(sqlite, statement.into_query().map_err(store_error)?).await.map_err(store_error)?;
-    let range = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
-    let range = rows.first().map_or(Ok((None, None)), range).map_err(store_error)?;
-    Ok(query.narrowed(range))
+    statement
 }
 
 /// The number of rows that match.

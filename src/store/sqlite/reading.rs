@@ -37,10 +37,7 @@ impl Sqlite {
     /// one whose rows never end, so that nothing is read through it.
     pub(super) async fn has_table(&self, name: &str) -> Result<bool, AuditError> {
         self.look_again().await?;
-        // It has no table. SQLite deletes the log of an empty file, whoever opens it, also of one that is being used.
-        if let Source::File { options, .. } = &self.source
-            && FileLook::at(options.get_filename()).is_some_and(|file| file.len == 0)
-        {
+        if self.is_empty_file() {
             return Ok(false);
         }
         let statement = format!(
@@ -53,6 +50,13 @@ impl Sqlite {
             Some(instead) => Err(veiled(&instead)),
             None => Ok(exists),
         }
+    }
+
+    /// Whether the file is empty. It has no table, and SQLite deletes the log of an empty file, whoever opens it, also of one that
+    /// is being used.
+    pub(super) fn is_empty_file(&self) -> bool {
+        let Source::File { options, .. } = &self.source else { return false };
+        FileLook::at(options.get_filename()).is_some_and(|file| file.len == 0)
     }
 
     /// Decides anew how the file is read: a writer may have come or gone since the last read, and files may have been

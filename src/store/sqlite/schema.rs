@@ -46,9 +46,18 @@ async fn heads(sqlite: &Sqlite) -> Result<Option<String>, AuditError> {
     if !sqlite.has_table("tracing_audit_head").await? {
         return Ok(None);
     }
-    let several = "SELECT 'the table tracing_audit_head has ' || heads || ' rows, and a SQLite file has one ledger: that of the first'
-                   FROM (SELECT count(*) AS heads FROM tracing_audit_head) WHERE heads > 1";
-    Ok(texts(sqlite, sqlx::query(several)).await?.pop())
+    let count = sqlx::query("SELECT count(*) FROM tracing_audit_head");
+    let rows = fetch_all(sqlite, count).await.map_err(|cause| sqlite.store_error(cause))?;
+    let heads =
+        rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(|cause| sqlite.store_error(cause))?;
+    Ok(several_heads(heads))
+}
+
+/// What is said of a table with so many heads, if they are several.
+pub(super) fn several_heads(heads: i64) -> Option<String> {
+    (heads > 1).then(|| {
+        format!("the table tracing_audit_head has {heads} rows, and a SQLite file has one ledger: that of the first")
+    })
 }
 
 /// Everything that is not as this crate makes it, in words.

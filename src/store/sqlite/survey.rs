@@ -4,41 +4,16 @@ use futures_util::future::BoxFuture;
 use sqlx::{Row as _, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{cancel::fetch_all, look, schema, source::Sqlite, sql::Statement};
-use crate::error::AuditError;
-use crate::query::AuditQuery;
-use crate::store::{
-    BatchRow, COUNTED, Ends, Piece, SilentRow, Surveys, TreeLook, Veils, WritersKnown,
-    survey::{Sides, Unaccounted},
+use super::{
+    cancel::{Cancellable, fetch_all},
+    cover, look, schema,
+    source::Sqlite,
+    sql::Statement,
 };
-
-const ENDS: &str = "SELECT h.next_seq,
-        (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_entries WHERE seq >= max(h.next_seq, 0) LIMIT ?2)),
-        (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_entries WHERE seq < 0 LIMIT ?2)),
-        (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_batches WHERE first_seq >= max(h.next_seq, 0) LIMIT ?2)),
-        (SELECT committed_at FROM tracing_audit_batches ORDER BY first_seq DESC LIMIT 1),
-        (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_quarantine LIMIT ?2)),
-        (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_batches WHERE first_seq < 0 LIMIT ?2))
-     FROM tracing_audit_head h WHERE h.ledger = ?1";
-
-const COUNTS: &str = "SELECT count(*), ifnull(sum(seq - ?1), 0),
-        (SELECT min(seq) FROM tracing_audit_entries WHERE seq >= ?2),
-        (SELECT min(first_seq) FROM tracing_audit_batches WHERE first_seq >= ?2)
-     FROM tracing_audit_entries WHERE seq >= ?1 AND seq < ?2";
-
-const BATCHES: &str = "SELECT first_seq, entries, committed_at, least_ts FROM tracing_audit_batches
-     WHERE first_seq >= ifnull((SELECT max(first_seq) FROM tracing_audit_batches WHERE first_seq < ?1), ?1)
-     AND first_seq < ?2 ORDER BY first_seq";
+use crate::error::AuditError;
+use crate::store::{Asked, Cover, Piece, Surveys, TreeLook, Veils, survey::Unaccounted};
 
 const SEQS: &str = "SELECT seq FROM tracing_audit_entries WHERE seq >= ? AND seq < ? ORDER BY seq";
-
-const BETWEEN: &str = "SELECT
-     (SELECT first_seq + entries FROM tracing_audit_batches WHERE greatest_ts < ?1
-      ORDER BY greatest_ts DESC, first_seq DESC LIMIT 1),
-     (SELECT first_seq FROM tracing_audit_batches WHERE greatest_ts > ?2 ORDER BY greatest_ts, first_seq LIMIT 1)";
-
-const SILENT: &str = "SELECT writer, host, started_at, said_at FROM tracing_audit_writers
-     WHERE ended_at IS NULL AND started_at IS NOT NULL AND ifnull(next_seq, 0) <= ? ORDER BY started_at LIMIT ?";
 
 // From each batch to its entries: the other way round would look for a batch at each entry.
 const UNTIMELY: &str = "SELECT e.seq FROM tracing_audit_batches b CROSS JOIN tracing_audit_entries e
@@ -46,26 +21,8 @@ const UNTIMELY: &str = "SELECT e.seq FROM tracing_audit_batches b CROSS JOIN tra
      WHERE b.first_seq >= ? AND b.first_seq < ? AND (e.ts < b.least_ts OR e.ts > b.greatest_ts) LIMIT ?";
 
 impl Surveys for Sqlite {
-    fn ends<'a>(&'a self, ledger: &'a str) -> BoxFuture<'a, Result<Option<Ends>, AuditError>> {
-        Box::pin(async move {
-            if !self.has_tables().await? {
-                return Ok(None);
-            }
-            let ends = sqlx::query(ENDS).bind(ledger.to_owned()).bind(COUNTED);
-            let rows = fetch_all(self, ends).await.map_err(|cause| self.store_error(cause))?;
-            let read = |row: &SqliteRow| {
-                Ok(Ends {
-                    next_seq: row.try_get(0)?,
-                    beyond: row.try_get(1)?,
-                    below: row.try_get(2)?,
-                    batches_beyond: row.try_get(3)?,
-                    last_committed_at: row.try_get(4)?,
-                    quarantined: Some(row.try_get(5)?),
-                    batches_below: row.try_get(6)?,
-                })
-            };
-            rows.first().map(read).transpose().map_err(|cause| self.store_error(cause))
-        })
+    fn cover<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, Result<Cover, AuditError>> {
+        Box::pin(cover::cover(self, asked))
     }
 
     fn piece<'a>(
@@ -74,27 +31,7 @@ impl Surveys for Sqlite {
         from: i64,
         before: i64,
     ) -> BoxFuture<'a, Result<Piece, AuditError>> {
-        let read = async move || {
-            let counts = fetch_all(self, sqlx::query(COUNTS).bind(from).bind(before)).await?;
-            let batches = fetch_all(self, sqlx::query(BATCHES).bind(from).bind(before)).await?;
-            let batch = |row: &SqliteRow| {
-                Ok(BatchRow {
-                    first_seq: row.try_get(0)?,
-                    entries: row.try_get(1)?,
-                    committed_at: row.try_get(2)?,
-                    least_ts: row.try_get(3)?,
-                })
-            };
-            let batches = batches.iter().map(batch).collect::<sqlx::Result<_>>()?;
-            let Some(row) = counts.first() else { return Ok(Piece { batches, ..Piece::default() }) };
-            Ok(Piece {
-                count: row.try_get(0)?,
-                sum: row.try_get(1)?,
-                next_entry: row.try_get(2)?,
-                next_batch: row.try_get(3)?,
-                batches,
-            })
-        };
+        let read = async move || cover::piece(&mut Cancellable::of(self).await?, (from, before)).await;
         Box::pin(async move { read().await.map_err(|cause| self.store_error(cause)) })
     }
 
@@ -105,46 +42,6 @@ impl Surveys for Sqlite {
         before: i64,
     ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
         Box::pin(self.numbers(sqlx::query(SEQS).bind(from).bind(before)))
-    }
-
-    fn between<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Sides, AuditError>> {
-        Box::pin(async move {
-            let (least, greatest) = query.bounds();
-            let rows = fetch_all(self, sqlx::query(BETWEEN).bind(least).bind(greatest)).await;
-            let rows = rows.map_err(|cause| self.store_error(cause))?;
-            let read = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
-            rows.first().map_or(Ok((None, None)), read).map_err(|cause| self.store_error(cause))
-        })
-    }
-
-    fn writers<'a>(
-        &'a self,
-        ledger: &'a str,
-        from: i64,
-        most: u32,
-    ) -> BoxFuture<'a, Result<Option<WritersKnown>, AuditError>> {
-        let read = async move || {
-            let silent = |row: &SqliteRow| {
-                Ok::<_, sqlx::Error>(SilentRow {
-                    writer: row.try_get(0)?,
-                    host: row.try_get(1)?,
-                    started_at: row.try_get(2)?,
-                    said_at: row.try_get(3)?,
-                })
-            };
-            let rows = fetch_all(self, sqlx::query(SILENT).bind(from).bind(i64::from(most))).await?;
-            let silent = rows.iter().map(silent).collect::<sqlx::Result<_>>()?;
-            let was = "SELECT given FROM tracing_audit_head WHERE ledger = ? AND given > next_seq";
-            let was = fetch_all(self, sqlx::query(was).bind(ledger.to_owned())).await?;
-            let head_was = was.first().map(|row| row.try_get(0)).transpose()?;
-            Ok(Some(WritersKnown { silent, head_was }))
-        };
-        Box::pin(async move {
-            if !self.has_table("tracing_audit_writers").await? {
-                return Ok(None);
-            }
-            read().await.map_err(|cause| self.store_error(cause))
-        })
     }
 
     fn began<'a>(

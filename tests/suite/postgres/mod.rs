@@ -8,3 +8,4 @@ mod operation;
 mod roles;
 #[cfg(any(feature = "tls-rustls", feature = "tls-native-tls"))]
 mod tls;
+mod waits;
