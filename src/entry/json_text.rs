@@ -199,13 +199,14 @@ mod tests {
 
     #[test]
     fn a_float_with_two_shortest_decimals_is_read_as_it_is_stored() {
-        for (float, other) in [
-            (611_249_632_404_904.25, "611249632404904.3"),
-            (-611_249_632_404_904.25, "-611249632404904.3"),
-            (1_000_000_000_000_000.25, "1000000000000000.3"),
-            (2_251_799_813_685_247.25, "2251799813685247.3"),
-            (9_007_199_254_740_993e7, "9.007199254740993e22"),
+        // Each is in the middle between two decimals of sixteen digits.
+        for (whole, other) in [
+            (611_249_632_404_904_f64, "611249632404904.3"),
+            (1_000_000_000_000_000.0, "1000000000000000.3"),
+            (2_251_799_813_685_247.0, "2251799813685247.3"),
+            (-611_249_632_404_905.0, "-611249632404904.7"),
         ] {
+            let float = whole + 0.25;
             let stored = json!([float]).to_string();
             assert_eq!(read(&stored), Ok(json!([float])), "{stored}");
             // Another spelling of the same float would be stored with another digit.

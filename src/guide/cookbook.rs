@@ -80,18 +80,26 @@
 //! ```
 //!
 //! # Prove an entry to whoever has no database
+//!
 //! [`integrity`](super::integrity) says what that proves, and how the command does it.
+//!
 //! ```no_run
 //! # async fn prove(audit: tracing_audit::AuditLog, seq: u64) -> Result<(), Box<dyn std::error::Error>> {
 //! use tracing_audit::ledger::{Checkpoint, Disclosure, Proof};
+//!
 //! // The service: by the checkpoint that the receiver has, and without the number of the card.
 //! let theirs: Checkpoint = std::fs::read_to_string("theirs.checkpoint")?.parse()?;
 //! let proof = audit.reader().prove(seq, Some(&theirs.clone().into())).await?;
 //! let proof = proof.disclosing(Disclosure::all_but(["metadata.card"])?)?;
 //! std::fs::write("entry.tlog-proof", proof.to_string())?;
+//!
 //! // The receiver.
 //! let proof: Proof = std::fs::read_to_string("entry.tlog-proof")?.parse()?;
 //! println!("{}", serde_json::to_string(&proof.verify(&theirs)?)?);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Assert in a test what code audits
 //!
 //! With the feature `testing`:

@@ -76,7 +76,7 @@
 //!
 //! # Names on a server that others share
 //!
-//! The schema of the tables is the one that [`PostgresStore::schema`](crate::PostgresStore::schema) names, else the first in
+//! The schema of the tables is the one that `PostgresStore::schema` names, else the first in
 //! the role's `search_path` that has them. It is looked for once. From then on each statement names it, and runs with a
 //! `search_path` of `pg_catalog` alone, which ends with the transaction: schemas, temporary tables, functions, operators and
 //! types of others do nothing, behind a pooler neither. A schema that has the role's name, and that `search_path` puts first,

@@ -56,8 +56,8 @@ impl Borrowed {
     pub(super) async fn begin_with(&mut self, first: &str) -> Result<(), AuditError> {
         self.in_transaction = true;
         let begin = AssertSqlSafe([&self.begin, ";", first].concat());
-        let begun = sqlx::raw_sql(begin).fetch_all(&mut **self).await.map_err(store_error)?;
-        check_begun(&begun)
+        let rows = sqlx::raw_sql(begin).fetch_all(&mut **self).await.map_err(store_error)?;
+        check_begun(&rows)
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), AuditError> {

@@ -128,7 +128,7 @@ impl HoldStatements {
             backed: sql("SELECT @tracing_audit_backed($1, $2)"),
             holds: sql("SELECT @tracing_audit_holds($1, $2)"),
             is_there: sql("SELECT @tracing_audit_is_there($1, $2, $3, $4)"),
-            batch: sql("SELECT first_seq, entries FROM @tracing_audit_batch($1, $2, $3 - 1, $3)"),
+            batch: sql("SELECT first_seq, entries, position FROM @tracing_audit_batch($1, $2, $3, $4)"),
             reach: None,
             writers: WriterStatements::of_functions(postgres),
         }

@@ -29,6 +29,16 @@ use crate::store::{Migrate, Opening};
 /// switch it to WAL, and SQLite does not wait for that by itself.
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
+fn must_exist(path: &Path) -> Result<(), AuditError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let path = path.display();
+    let message =
+        format!("{path} does not exist: run what Store::migrations gives, or open with Migrate::Auto");
+    Err(AuditError::new(ErrorKind::Schema, message))
+}
+
 /// Opens the writing connection of a log, and brings the tables up to date if it may.
 pub(super) async fn connect(
     sqlite: &Sqlite,
@@ -39,12 +49,8 @@ pub(super) async fn connect(
     let (options, ours) = match &sqlite.source {
         Source::File { options, .. } => {
             let creates = may == Migrate::Auto;
-            if !creates && sqlite.file.get().is_none() && !options.get_filename().exists() {
-                let message = format!(
-                    "{} does not exist: run what Store::migrations gives, or open with Migrate::Auto",
-                    options.get_filename().display()
-                );
-                return Err(AuditError::new(ErrorKind::Schema, message));
+            if !creates && sqlite.file.get().is_none() {
+                must_exist(options.get_filename())?;
             }
             (options.as_ref().clone().create_if_missing(creates), creates)
         }

@@ -76,9 +76,9 @@ fn an_entry_is_proven_to_whoever_has_a_checkpoint_and_no_database() {
         assert_eq!(proved, (0, String::new(), String::new()), "{named}");
         let (code, out, err) = handed.verified("verify-proof", &file);
         assert_eq!((code, &*err), (0, ""), "{out}");
-        let proven: Value = serde_json::from_str(&out).unwrap();
+        let shown: Value = serde_json::from_str(&out).unwrap();
         for (name, value) in entry.as_object().unwrap().iter().filter(|(name, _)| *name != "ledger") {
-            assert!(proven[name] == *value || name == "problems", "{name}: {proven}");
+            assert!(shown[name] == *value || name == "problems", "{name}: {shown}");
         }
     }
     for given in [&*handed.short, &fs::read_to_string(&handed.kept).unwrap()] {
@@ -110,8 +110,8 @@ fn an_entry_is_proven_to_whoever_has_a_checkpoint_and_no_database() {
         handed.with(&["prove", "7", "--checkpoint", &handed.kept, "--withhold", withhold, "-o", &partly]);
     assert_eq!(proved.0, 0, "{}", proved.2);
     let (code, out, _) = handed.verified("verify-proof", &partly);
-    let proven: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, proven.get("agent_id")), (0, None));
+    let shown: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, shown.get("agent_id")), (0, None));
     assert!(
         !out.contains("sourceIPAddress") && out.contains("member") && out.contains("\"agent_id\""),
         "{out}"
@@ -218,7 +218,7 @@ fn many_entries_are_proven_as_a_range_or_as_what_was_asked_for() {
         (String::new(), "it is empty"),
         (whole.replacen("\"fields\":[[1,\"", "\"fields\":[[1,\"A", 1), "entry"),
         (lines[..lines.len() - 1].join("\n") + "\n", "it is cut off after line"),
-        ([&whole[..], "{}\n"].concat(), "follows its last line"),
+        ([&*whole, "{}\n"].concat(), "follows its last line"),
         (whole.replacen("{\"seq\"", "{ \"seq\"", 1), "its bytes are not those that its last line is of"),
     ] {
         fs::write(&some, changed).unwrap();

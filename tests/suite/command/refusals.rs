@@ -124,7 +124,7 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
         assert!(told.contains("error: ") && !told.contains(['\u{1b}', '\u{7}']), "{told:?}");
     }
     fails("", "query", 2, "which database?");
-    fails("postgres://user:secret@host:port/db", "query", 2, "not a valid PostgreSQL URL");
+    fails("postgres://user:secret@host:port/db", "query", 2, "a port in the PostgreSQL URL is not a number");
     fails(
         "postgres://user:secret@host/db?sslmod=require",
         "query",

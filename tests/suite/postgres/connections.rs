@@ -84,17 +84,17 @@ fn middle() -> (u16, Arc<Mutex<Vec<Vec<u8>>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let hears = Arc::clone(&heard);
+    let recorder = Arc::clone(&heard);
     std::thread::spawn(move || {
         for client in listener.incoming() {
-            let (mut client, hears): (TcpStream, _) = (client.unwrap(), Arc::clone(&hears));
+            let (mut client, recorder): (TcpStream, _) = (client.unwrap(), Arc::clone(&recorder));
             std::thread::spawn(move || {
                 let mut first = [0; 8];
                 let mut all = Vec::new();
                 if client.read_exact(&mut first).is_ok() && client.write_all(b"N").is_ok() {
                     drop(client.read_to_end(&mut all));
                 }
-                hears.lock().unwrap().push([first.as_slice(), &all].concat());
+                recorder.lock().unwrap().push([first.as_slice(), &all].concat());
             });
         }
     });

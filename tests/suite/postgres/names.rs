@@ -249,10 +249,10 @@ fn temporary_tables_and_settings_of_a_session_that_is_shared_do_nothing() {
     drop(in_memory(&direct));
 
     // Both of its connections to the server, while no transaction is in them.
-    let pooled = pooler.database("postgres");
+    let through = pooler.database("postgres");
     pooler.in_each_connection("postgres", &temporary("public"));
-    let log = in_memory(&pooled);
-    use_all(&pooled, &direct, &log);
+    let log = in_memory(&through);
+    use_all(&through, &direct, &log);
     assert_eq!(block_on(support::all(&log.reader())).len(), 13);
     // Nor is a commit less durable than it says.
     run(

@@ -193,11 +193,11 @@ fn none_of_the_roles_can_change_a_table_or_a_function() {
     let before = contents(&url);
     for role in ["billing", "auditor", "admin"] {
         let pooler = Pooler::before_as(own_server(), role);
-        let pooled = pooler.database(url.rsplit('/').next().unwrap());
-        let pooled = pooled.split_once('?').unwrap().0;
+        let through = pooler.database(url.rsplit('/').next().unwrap());
+        let through = through.split_once('?').unwrap().0;
         for act in ACTS {
             assert_eq!(refused(&as_role(&url, role), act), "42501", "{role}: {act}");
-            assert_eq!(refused(pooled, act), "42501", "{role}, behind a pooler: {act}");
+            assert_eq!(refused(through, act), "42501", "{role}, behind a pooler: {act}");
         }
         // Other tables in front of the real ones catch nothing.
         let decoy = "CREATE TEMP TABLE tracing_audit_heads (ledger text, next_seq bigint);
@@ -341,11 +341,11 @@ fn a_forged_call_is_refused_by_the_server_also_behind_a_pooler() {
     let (victim, dead) = writers(&url);
     let before = contents(&url);
     let pooler = Pooler::before_as(own_server(), "billing");
-    let pooled = pooler.database(url.rsplit('/').next().unwrap());
-    let pooled = pooled.split_once('?').unwrap().0;
+    let through = pooler.database(url.rsplit('/').next().unwrap());
+    let through = through.split_once('?').unwrap().0;
     for (call, code) in forgeries(victim, dead) {
         assert_eq!(refused(&as_role(&url, "billing"), &call), code, "{call}");
-        assert_eq!(refused(pooled, &call), code, "{call}");
+        assert_eq!(refused(through, &call), code, "{call}");
     }
     for (call, code) in [
         ("SELECT tracing_audit_readmitted('billing', gen_random_uuid(), 1, 1)", "TA004"),
@@ -356,7 +356,7 @@ fn a_forged_call_is_refused_by_the_server_also_behind_a_pooler() {
     assert_eq!(contents(&url), before);
 
     // The call that all of these change is accepted, and adds what a log would have added.
-    attempt(pooled, &append(&[])).unwrap();
+    attempt(through, &append(&[])).unwrap();
     let log = open_as(&url, "billing", "billing");
     assert!(commit(&log, entry("a")) >= 3);
     let found = entries_of(&url, "billing");
@@ -369,7 +369,7 @@ fn a_log_that_only_calls_functions_keeps_its_promises_through_a_pooler() {
     let url = desk();
     let pooler = Pooler::before_as(own_server(), "billing");
     let database = url.rsplit('/').next().unwrap();
-    let pooled = pooler.database(database);
+    let through = pooler.database(database);
     // What another client of the pooler has left in its connections catches nothing.
     let names = [
         "entries",
@@ -389,7 +389,8 @@ fn a_log_that_only_calls_functions_keeps_its_promises_through_a_pooler() {
                 SET search_path = pg_temp, public";
     pooler.in_each_connection(database, &format!("{}; {left}", tables.join("; ")));
     let logs = [(); 2].map(|()| {
-        let builder = support::builder(Store::postgres(&pooled).unwrap()).ledger("billing").on_notice(|_| {});
+        let builder =
+            support::builder(Store::postgres(&through).unwrap()).ledger("billing").on_notice(|_| {});
         let builder = builder.in_memory_queue().queue_max_entries(10_000).queue_max_bytes(1 << 22);
         builder.blocking().open().unwrap()
     });
@@ -494,8 +495,8 @@ fn a_writer_without_rights_on_the_tables_writes_an_operator_readmits_and_a_reade
     let names = ["entries", "heads", "batches", "reads"];
     let like = "CREATE TEMP TABLE tracing_audit_# (LIKE public.tracing_audit_# INCLUDING ALL)";
     pooler.in_each_connection(database, &names.map(|name| like.replace('#', name)).join("; "));
-    let pooled = AuditReader::new(Store::postgres(&pooler.database(database)).unwrap()).recorded_as("Ada");
-    assert_eq!(pooled.blocking().count(AuditQuery::new()).unwrap(), 2);
+    let through = AuditReader::new(Store::postgres(&pooler.database(database)).unwrap()).recorded_as("Ada");
+    assert_eq!(through.blocking().count(AuditQuery::new()).unwrap(), 2);
     assert_eq!(reader.reads(.., 10).unwrap().len(), 4);
     // A read that cannot be recorded is not answered: a writer may not record reads.
     let unrecorded = AuditReader::new(store("billing")).recorded_as("Ada");

@@ -1096,9 +1096,9 @@ fn amid(file: &Path, sql: &str) -> (Vec<u8>, Vec<u8>) {
 fn foreign_journal(page: u32) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("other.db");
-    let fill = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+    let rows = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 200)
                 INSERT INTO t SELECT randomblob(2000) FROM n";
-    run(file.to_str().unwrap(), format!("PRAGMA page_size = {page}; CREATE TABLE t (b); {fill}"));
+    run(file.to_str().unwrap(), format!("PRAGMA page_size = {page}; CREATE TABLE t (b); {rows}"));
     amid(&file, "CREATE TABLE u (a); UPDATE t SET b = randomblob(2000)").1
 }
 

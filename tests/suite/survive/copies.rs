@@ -193,7 +193,9 @@ fn what_copies_have_committed_in_several_batches_is_counted_by_the_living_log_as
     for place in places() {
         let log = place.open("queue");
         let twice = entry("twice");
-        let repeat = || drop(log.writer().blocking().write(twice.clone()).unwrap());
+        let repeat = || {
+            log.writer().blocking().write(twice.clone()).unwrap();
+        };
         write(&log, 10, "committed");
         repeat();
         log.blocking().flush().unwrap();

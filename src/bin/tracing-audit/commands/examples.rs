@@ -186,6 +186,10 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         )],
     ),
     (
+        "key",
+        &[("Whom verifiers of this key have to trust.", "tracing-audit key show audit.key > payments.trust")],
+    ),
+    (
         "key rotate",
         &[(
             "Another key from now on.",

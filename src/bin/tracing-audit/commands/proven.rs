@@ -184,7 +184,7 @@ impl VerifyBundle {
                 Some(range) => format!("all entries from {} up to {}", range.start, range.end),
                 None => format!("{} entries, each by itself", verified.entries()),
             };
-            output::print_line(&format!(
+            output::print_fitting(&format!(
                 "{}: {what}, as they were committed, by the checkpoint of {} entries",
                 harmless(checkpoint.origin().as_str()),
                 checkpoint.size()

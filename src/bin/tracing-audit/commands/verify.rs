@@ -201,16 +201,16 @@ impl Verify {
         }
         let told = verified.findings().iter().filter(|found| !self.quiet || !found.kind.is_information());
         for found in told {
-            print_fitting(&output::harmless(&found.to_string()))?;
+            output::print_fitting(&output::harmless(&found.to_string()))?;
         }
         if verified.more() > 0 {
-            print_fitting(&format!("and {} more findings", verified.more()))?;
+            output::print_fitting(&format!("and {} more findings", verified.more()))?;
         }
         if self.quiet {
             return Ok(());
         }
         let is_part = self.state.is_some() && !self.full && verified.entries() < verified.covered();
-        print_fitting(&format!(
+        output::print_fitting(&format!(
             "{}: {} of {} entries read{}, {} covered by a checkpoint, {:.1} s",
             output::harmless(verified.ledger()),
             verified.entries(),
@@ -222,7 +222,7 @@ impl Verify {
         match verified.checkpoint().filter(|read| verified.is_intact() && read.size() > 0) {
             Some(read) => {
                 let root = checkpoint.as_deref().and_then(|text| text.lines().nth(2)).unwrap_or_default();
-                print_fitting(&format!("to be kept elsewhere: {} {root}", read.size()))
+                output::print_fitting(&format!("to be kept elsewhere: {} {root}", read.size()))
             }
             None => Ok(()),
         }
@@ -267,11 +267,6 @@ impl Verify {
             _ => Ok(()),
         }
     }
-}
-
-/// Prints a line of the output, on a terminal in lines that fit. In a pipe, each finding is one line.
-fn print_fitting(line: &str) -> Result<(), Failure> {
-    if output::is_terminal() { output::print_wrapped(line) } else { output::print_line(line) }
 }
 
 /// Whether a state says that the ledger was cut off or replaced.

@@ -44,7 +44,8 @@ struct Asked {
     #[serde(default)]
     query: Vec<String>,
     /// The conditions. Manifests of earlier versions do not have them.
-    asked: Option<Map<String, Value>>,
+    #[serde(rename = "asked")]
+    conditions: Option<Map<String, Value>>,
     /// The options of time, which the file beside a copy has apart.
     #[serde(default)]
     times: Vec<String>,
@@ -55,7 +56,7 @@ impl Asked {
     fn leaves_out(&self) -> bool {
         let has_conditions = |asked: &Map<String, Value>| asked.keys().any(|key| key != "ledger");
         let begins_late = self.query.iter().any(|word| word.starts_with("-n") || word.starts_with("--lines"));
-        self.asked.as_ref().is_none_or(has_conditions) || !self.times.is_empty() || begins_late
+        self.conditions.as_ref().is_none_or(has_conditions) || !self.times.is_empty() || begins_late
     }
 }
 

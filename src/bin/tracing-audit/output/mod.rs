@@ -53,7 +53,7 @@ pub(crate) use resumed::Resumed;
 pub(crate) use sinks::{GzipIf, Hashing, hex};
 pub(crate) use stderr::{remark, report, say, tell_order, tell_person, warn_if_it_scans};
 pub(crate) use stdout::{Stdout, decide_colours, go_on_if_closed, is_closed, print_line, print_styled};
-pub(crate) use table::{Cells, print_wrapped, shown_time};
+pub(crate) use table::{Cells, print_fitting, print_wrapped, shown_time};
 pub(crate) use temporary::TemporaryDirectory;
 pub(crate) use terminal::{is_terminal, refuse_terminal};
 pub(crate) use text::{columns, harmless, isolated, quoted, sentence};

@@ -32,6 +32,11 @@ pub(crate) fn print_wrapped(text: &str) -> Result<(), Failure> {
     wrapped(text, width().unwrap_or(usize::MAX)).iter().try_for_each(|line| print_styled(line))
 }
 
+/// Prints a sentence, on a terminal in lines that fit. In a pipe it is one line, whatever width is asked for.
+pub(crate) fn print_fitting(text: &str) -> Result<(), Failure> {
+    if super::is_terminal() { print_wrapped(text) } else { super::print_line(text) }
+}
+
 /// The time in this zone, with the year and the distance from UTC.
 pub(crate) fn shown_time(time: DateTime<Utc>, zone: Zone) -> String {
     zone.shown(time)
