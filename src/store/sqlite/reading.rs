@@ -68,6 +68,10 @@ impl Sqlite {
         let Source::File { options, readers, how, .. } = &self.source else { return Ok(()) };
         let before = *lock(how);
         let is_past = self.opened.is_written_past() && !self.is_watched();
+        if is_past {
+            // First: it is found once, and the files may be such that the answer is an error.
+            self.opened.distrust();
+        }
         let now = self.how(options, before, is_past).await?;
         if std::mem::replace(&mut *lock(how), now) == now && !is_past {
             return Ok(());
