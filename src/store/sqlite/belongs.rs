@@ -14,8 +14,9 @@
 //! the database may have been removed in the log. A log that continues after either begins with a batch that tells of it.
 //!
 //! What cannot be found: a database that was replaced by one of exactly such a state (to which the log then belongs), and
-//! pages that were changed without regard to any of this. The cost is three reads of 24 bytes for each page in the log, and
-//! a few pages of the database. A database that cannot be read without its log is read whole, with the log.
+//! pages that were changed without regard to any of this. A table that one of the two has under another name is not compared.
+//! The cost is three reads of 24 bytes for each page in the log, and a few pages of the database. A database that cannot be
+//! read without its log is read whole, with the log.
 
 use std::{collections::HashSet, path::Path};
 
@@ -45,7 +46,7 @@ type Batch = (i64, i64, Vec<u8>, i64, i64);
 /// What the database is without its log.
 #[derive(Default)]
 struct Alone {
-    /// The page of the head's table.
+    /// The page of the head's table, if the log can be compared to what the database has.
     root: Option<i64>,
     /// What the head says, which somebody may have changed.
     next_seq: Option<i64>,
@@ -280,10 +281,12 @@ async fn judge_once(
         let shown = |seq: Option<i64>| seq.map_or("no ledger".to_owned(), |seq| format!("next seq {seq}"));
         return Err(format!("the database went back from {} to {}", shown(least), shown(alone.end())));
     }
-    continues(&mut log, &contents.held, &alone, together)
-        .await
-        .map_err(|cause| format!("the two together: {cause}"))??;
-    Ok(alone.end())
+    match continues(&mut log, &contents.held, &alone, together).await {
+        Ok(continues) => continues.map(|()| alone.end()),
+        // The log took a table or a column away. Whoever opens it next is told so.
+        Err(cause) if is_lacking(&cause) => Ok(alone.end()),
+        Err(cause) => Err(format!("the two together: {cause}")),
+    }
 }
 
 /// Judges a database that cannot be read without its log: the move of the log into it was interrupted, by a kill or a
@@ -394,11 +397,20 @@ async fn root_of_head(connection: &mut SqliteConnection) -> sqlx::Result<Option<
 
 /// The end after the last commit, as the head names it beside `next_seq`. The tables of earlier versions do not have it.
 async fn given(connection: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
-    const ERROR: i32 = 1;
-    match sqlx::query_scalar("SELECT given FROM tracing_audit_head").fetch_optional(connection).await {
-        Err(cause) if code_of(&cause) == Some(ERROR) => Ok(None),
+    if_there(sqlx::query_scalar("SELECT given FROM tracing_audit_head").fetch_optional(connection).await)
+}
+
+/// What was found; nothing, if the table or a column does not exist.
+fn if_there<T>(found: sqlx::Result<Option<T>>) -> sqlx::Result<Option<T>> {
+    match found {
+        Err(cause) if is_lacking(&cause) => Ok(None),
         found => found,
     }
+}
+
+/// Whether a table or a column that the statement names does not exist: `SQLITE_ERROR`.
+fn is_lacking(cause: &sqlx::Error) -> bool {
+    code_of(cause) == Some(1)
 }
 
 /// The end that the database has without its log.
@@ -420,12 +432,16 @@ async fn alone(main: &Path) -> sqlx::Result<Alone> {
             return Ok(Alone::default());
         }
         let next_seq = "SELECT next_seq FROM tracing_audit_head";
-        let next_seq = sqlx::query_scalar(next_seq).fetch_optional(&mut connection).await?;
+        let next_seq = if_there(sqlx::query_scalar(next_seq).fetch_optional(&mut connection).await)?;
         let given = given(&mut connection).await?;
         let batch = "SELECT first_seq, entries, writer, position, committed_at FROM tracing_audit_batches \
                      WHERE first_seq < ? ORDER BY first_seq DESC LIMIT 1";
-        let batch = sqlx::query_as(batch).bind(SEQ_LIMIT).fetch_optional(&mut connection).await?;
-        Ok(Alone { root, next_seq, given, batch })
+        match sqlx::query_as(batch).bind(SEQ_LIMIT).fetch_optional(&mut connection).await {
+            Ok(batch) => Ok(Alone { root, next_seq, given, batch }),
+            // Without a root it is compared to nothing.
+            Err(cause) if is_lacking(&cause) => Ok(Alone { root: None, next_seq, given, batch: None }),
+            Err(cause) => Err(cause),
+        }
     }
     .await;
     drop(connection.close().await);

@@ -687,6 +687,54 @@ fn a_write_ahead_log_whose_database_is_gone_or_empty_is_kept() {
     }
 }
 
+#[test]
+fn a_write_ahead_log_in_which_tables_have_other_names_than_in_the_database_belongs_to_it() {
+    for (aside, back) in [
+        ("TABLE tracing_audit_batches RENAME TO aside", "TABLE aside RENAME TO tracing_audit_batches"),
+        ("TABLE tracing_audit_positions RENAME TO aside", "TABLE aside RENAME TO tracing_audit_positions"),
+        (
+            "TABLE tracing_audit_batches RENAME COLUMN position TO aside",
+            "TABLE tracing_audit_batches RENAME COLUMN aside TO position",
+        ),
+        (
+            "TABLE tracing_audit_head RENAME COLUMN next_seq TO aside",
+            "TABLE tracing_audit_head RENAME COLUMN aside TO next_seq",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.db");
+        let log = open(&file);
+        commits(&log, 0..3);
+        let change = |sql: String| run(file.to_str().unwrap(), sql);
+        change(format!("ALTER {aside}"));
+        change("PRAGMA wal_checkpoint(TRUNCATE)".to_owned());
+        // Only the log has the right names now.
+        change(format!("ALTER {back}"));
+        assert!(len(&beside(&file, "-wal")) > Some(0));
+        assert_eq!(actions(&file), named(0..3), "{aside}");
+        let another = open(&file);
+        commits(&another, 3..4);
+        commits(&log, 4..5);
+        assert_eq!(actions(&file), named(0..5), "{aside}");
+        // Only the database has them: whatever a reader lacks, the log is not said to be another's.
+        change("PRAGMA wal_checkpoint(TRUNCATE)".to_owned());
+        change(format!("ALTER {aside}"));
+        for answer in [
+            AuditReader::new(Store::sqlite(&file).unwrap())
+                .blocking()
+                .page(AuditQuery::default(), None, 9)
+                .err(),
+            AuditLog::builder().store(Store::sqlite(&file).unwrap()).blocking().open().err(),
+        ] {
+            let answer = answer.map(|error| error.to_string()).unwrap_or_default();
+            assert!(!answer.contains("does not belong"), "{aside}: {answer}");
+        }
+        change(format!("ALTER {back}"));
+        settle(&log.writer());
+        assert_eq!(actions(&file), named(0..5), "{aside}");
+    }
+}
+
 /// Runs the command, which must end soon. Returns its exit code and what it says.
 #[cfg(feature = "cli")]
 fn told_by(file: &Path, arguments: &str) -> (Option<i32>, String) {
