@@ -67,12 +67,17 @@ impl FromStr for Anchor {
             )
         };
         let words: Vec<&str> = text.split_whitespace().collect();
-        if let [size, root] = *words {
-            // Read as a checkpoint of some ledger, so that both forms have the same rules.
-            let checkpoint: Checkpoint = format!("any\n{size}\n{root}\n").parse().map_err(malformed)?;
-            return Ok(Self { origin: None, ..checkpoint.into() });
+        // Two lines of which the first is no number are those of a checkpoint that is cut off.
+        let begins_with = |size: &str| size.bytes().all(|byte| byte.is_ascii_digit());
+        match *words {
+            [size, root] if begins_with(size) || !text.trim().contains('\n') => {
+                // Read as a checkpoint of some ledger, so that both forms have the same rules.
+                let checkpoint: Checkpoint = format!("any\n{size}\n{root}\n").parse().map_err(malformed)?;
+                Ok(Self { origin: None, ..checkpoint.into() })
+            }
+            [_, _] => text.trim().parse::<Checkpoint>().map(Self::from).map_err(malformed),
+            _ => text.parse::<Checkpoint>().map(Self::from).map_err(malformed),
         }
-        text.parse::<Checkpoint>().map(Self::from).map_err(malformed)
     }
 }
 
@@ -125,6 +130,9 @@ mod tests {
             (format!("-1 {ROOT}"), "not a decimal number"),
             ("7 root".to_owned(), "not 32 bytes in base64"),
             (format!("7 {ROOT} more"), "cut off"),
+            ("audit.example.com\n7\n".to_owned(), "cut off: it has 2 of three lines"),
+            (format!("\naudit.example.com\n{ROOT}\n\n"), "cut off: it has 2 of three lines"),
+            (format!("x {ROOT}"), "its size \"x\" is not a decimal number"),
             (format!("a\n7\n{ROOT}\n\n\u{2014} a AAAA\n"), "signed"),
         ] {
             let error = wrong.parse::<Anchor>().unwrap_err();

@@ -34,7 +34,7 @@ pub enum FindingKind {
     SchemaAltered,
     /// A signature of a checkpoint does not hold.
     BadSignature,
-    /// A checkpoint is signed by no key that is trusted for it.
+    /// A checkpoint is signed by no key that is trusted for it, or is not signed at all.
     UnknownKey,
     /// A checkpoint is signed only by keys that may not sign a tree of its size, such as one after its rotation.
     KeyOutOfInterval,

@@ -11,7 +11,7 @@
 //! | `finding` | `Finding`: one thing that is not as it was, or that is worth knowing |
 //! | `anchor` | `Anchor`: a size and a root from outside |
 //! | `state` | `VerifyState`: how far earlier runs have come |
-//! | `signed` | `Verification::and_signed`: holds a signed checkpoint against the keys that are trusted; with the feature `signing` |
+//! | `signed` | `Verification::and_signed`, `and_unsigned`: holds a signed checkpoint against the keys that are trusted; with the feature `signing` |
 //! | `key_file` | makes and reads the files of private keys; with the feature `signing` |
 //! | `verification` | `Verification`: against what a ledger is verified, and how |
 //! | `verified` | `Verified`: what was verified, and what was found |
@@ -33,6 +33,7 @@
 //! | `verify` | `AuditReader::verify` |
 //! | `sink` | `CheckpointSink`: where checkpoints go; closures, the application's own log |
 //! | `checkpoint_file` | checkpoints in a file, to which only is appended |
+//! | `own_signature` | whether a notary itself has signed a checkpoint that is kept under its name |
 //! | `notary` | `Notary`: makes checkpoints, signs them, and gives them to sinks |
 //! | `notary_thread` | `RunningNotary`: a notary on a thread of its own |
 //! | `status` | checkpoints, and the state of a ledger's tree |
@@ -62,6 +63,7 @@ mod moved;
 mod notary;
 mod notary_thread;
 mod opened;
+mod own_signature;
 mod plan;
 mod prove;
 mod run;

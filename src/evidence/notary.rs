@@ -1,6 +1,7 @@
 //! The notary: makes checkpoints of a ledger, signs them, and gives them to whatever keeps them outside.
 
 use std::{
+    error::Error,
     fmt,
     time::{Duration, Instant},
 };
@@ -17,7 +18,8 @@ const REPUBLISH_EVERY: Duration = Duration::from_mins(10);
 ///
 /// It never signs two trees of one size: before it signs, it verifies that the ledger continues everything that it has published, also
 /// before it was started, as far as a [sink](CheckpointSink) remembers. A ledger that was rolled back or exchanged is refused, and
-/// nothing is signed until it is the one that it was.
+/// nothing is signed until it is the one that it was. With keys it believes of a [`CheckpointFile`](super::CheckpointFile) only what one of
+/// them has signed, and signs nothing while others' lines are the last ones there, or the file has lost its end.
 ///
 /// ```
 /// # #[cfg(feature = "_sqlite")]
@@ -43,8 +45,8 @@ pub struct Notary {
     signers: Vec<Box<dyn Signer>>,
     sinks: Vec<Box<dyn CheckpointSink>>,
     republish_every: Duration,
-    /// What was published. `None` until the sinks were asked for it.
-    memory: Option<Vec<Checkpoint>>,
+    /// What was published, as far as it is known: by itself, and by what the sinks remember. It stays also after an error.
+    memory: Vec<Checkpoint>,
     published_at: Option<Instant>,
 }
 
@@ -85,12 +87,14 @@ impl Notary {
             signers: Vec::new(),
             sinks: Vec::new(),
             republish_every: REPUBLISH_EVERY,
-            memory: None,
+            memory: Vec::new(),
             published_at: None,
         }
     }
 
     /// Names the ledger so in its checkpoints. Default: by the id that it got when it was created. It is the name of the keys that sign.
+    /// By default the checkpoint that a file holds last must be one of this ledger, whatever name it has there: a file that several
+    /// ledgers share needs their names.
     pub fn origin(self, origin: Origin) -> Self {
         Self { origin: Some(origin), ..self }
     }
@@ -119,7 +123,8 @@ impl Notary {
     ///
     /// # Errors
     /// [`is_altered`](AuditError::is_altered) if the ledger does not continue what was published: it was rolled back, or is
-    /// another one. [`is_output`](AuditError::is_output) if a key cannot sign, if no sink has taken the checkpoint, or if a sink does not know
+    /// another one; and if a file of checkpoints has lost its end, or none of the keys has signed what is last there.
+    /// [`is_output`](AuditError::is_output) if a key cannot sign, if no sink has taken the checkpoint, or if a sink does not know
     /// what it holds. [`is_config`](AuditError::is_config) if the origin is that of another ledger. Else those of
     /// [`AuditReader::checkpoint`]. After each of them it may be called again.
     ///
@@ -140,12 +145,8 @@ impl Notary {
     /// That of [`publish`](Self::publish).
     pub async fn publish_this(&mut self, found: Checkpoint) -> Result<Option<Published>, AuditError> {
         let checkpoint = self.named(found)?;
-        let memory = match self.memory.take() {
-            Some(memory) => memory,
-            None => self.recall(checkpoint.origin())?,
-        };
-        // Also after an error it is remembered.
-        let memory = self.memory.insert(memory).clone();
+        self.recall(checkpoint.origin())?;
+        let memory = self.memory.clone();
         let checkpoint = if memory.iter().any(|earlier| earlier.size() > checkpoint.size()) {
             // Another notary may have published meanwhile what was committed meanwhile.
             let again = self.reader.checkpoint().await?;
@@ -161,7 +162,7 @@ impl Notary {
             return Ok(None);
         }
         let text = self.signed(&checkpoint)?;
-        self.memory = Some(vec![checkpoint.clone()]);
+        self.memory = vec![checkpoint.clone()];
         self.published_at = Some(Instant::now());
         let mut failed = Vec::new();
         for sink in &mut self.sinks {
@@ -193,17 +194,19 @@ impl Notary {
             .map_err(|cause| AuditError::new(ErrorKind::Store, cause.to_string()))
     }
 
-    /// What the sinks remember of what was published.
-    fn recall(&mut self, origin: &Origin) -> Result<Vec<Checkpoint>, AuditError> {
-        let mut memory = Vec::new();
+    /// Remembers what the sinks remember of what was published.
+    fn recall(&mut self, origin: &Origin) -> Result<(), AuditError> {
+        let keys: Vec<String> = self.signers.iter().flat_map(|signer| signer.verifier_keys()).collect();
         for sink in &mut self.sinks {
-            let latest = sink.latest(origin).map_err(|cause| {
-                let message = "nothing is signed, because a sink does not say what was published last";
-                AuditError::new(ErrorKind::Output, message).because(cause)
-            })?;
-            memory.extend(latest);
+            let latest = sink.latest_signed(origin, &keys).map_err(unknown)?;
+            let last = if self.origin.is_none() { sink.last_kept().map_err(unknown)? } else { None };
+            for found in latest.into_iter().chain(last) {
+                if !self.memory.contains(&found) {
+                    self.memory.push(found);
+                }
+            }
         }
-        Ok(memory)
+        Ok(())
     }
 
     /// The text of the checkpoint with the signatures of all keys.
@@ -220,6 +223,15 @@ impl Notary {
         let note = Note::new(&text, &lines).map_err(|cause| failed().because(cause))?;
         Ok(note.to_string())
     }
+}
+
+/// The error of a sink that does not say what was published last, or that somebody has changed.
+fn unknown(cause: Box<dyn Error + Send + Sync>) -> AuditError {
+    if cause.downcast_ref::<AuditError>().is_some_and(AuditError::is_altered) {
+        return AuditError::new(ErrorKind::Altered, "nothing is signed").because(cause);
+    }
+    let message = "nothing is signed, because a sink does not say what was published last";
+    AuditError::new(ErrorKind::Output, message).because(cause)
 }
 
 /// Verifies that the ledger continues what was published.

@@ -1,6 +1,7 @@
 //! Signed checkpoints, held against the keys that are trusted.
 
 use super::{
+    anchor::Anchor,
     finding::{Finding, FindingKind},
     verification::Verification,
 };
@@ -31,6 +32,17 @@ impl Verification {
             Err(cause) => self.refused.push(finding(note, &cause)?),
         }
         Ok(self)
+    }
+
+    /// With the finding [`FindingKind::UnknownKey`] that this checkpoint has no signature, and is not believed. The ledger is not held
+    /// against it. It is for whoever believes signed checkpoints only, and is given another one.
+    pub fn and_unsigned(mut self, anchor: &Anchor) -> Self {
+        let size = anchor.size();
+        let text = format!(
+            "the checkpoint of {size} entries is not believed: no key that is trusted has signed it, because it is not signed"
+        );
+        self.refused.push(Finding::new(FindingKind::UnknownKey, size..size, text));
+        self
     }
 }
 
@@ -72,6 +84,9 @@ mod tests {
             (verification.anchors.len(), kinds)
         };
         let trust = Trust::in_key(key.verifier());
+        let unsigned = Verification::of_itself().and_unsigned(&text.parse().unwrap());
+        let kinds: Vec<_> = unsigned.refused.iter().map(|found| (found.kind, found.from)).collect();
+        assert_eq!((unsigned.anchors.len(), kinds), (0, vec![(FindingKind::UnknownKey, 7)]));
         assert_eq!(said(&note, &trust), (1, vec![]));
         assert_eq!(said(&changed, &trust), (0, vec![(FindingKind::BadSignature, 8, 8)]));
         assert_eq!(said(&note, &Trust::in_key(other.verifier())), (0, vec![(FindingKind::UnknownKey, 7, 7)]));

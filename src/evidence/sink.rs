@@ -19,13 +19,40 @@ pub trait CheckpointSink: Send + 'static {
     fn publish(&mut self, checkpoint: &Checkpoint, text: &str) -> Result<(), Box<dyn Error + Send + Sync>>;
 
     /// The largest checkpoint of the log with this origin that is kept here, so that a notary that is started again knows what it has signed.
-    /// `None` if there is none, or if this place cannot be read.
+    /// `None` if there is none, or if this place cannot be read. It is asked for before each checkpoint.
     ///
     /// # Errors
     ///
     /// If it is not known whether there is one. Then nothing is signed.
     fn latest(&mut self, origin: &Origin) -> Result<Option<Checkpoint>, Box<dyn Error + Send + Sync>> {
         let _ = origin;
+        Ok(None)
+    }
+
+    /// The same for a notary that signs with keys: `keys` are their verifier keys, and one of them has signed what the notary has
+    /// published last. A place that keeps the signatures verifies them here. Default: [`latest`](Self::latest), in which no signature
+    /// is verified.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`latest`](Self::latest), and if what is kept was not signed so. One that is an
+    /// [`AuditError`](crate::AuditError) for which [`is_altered`](crate::AuditError::is_altered) is true says that somebody has changed it.
+    fn latest_signed(
+        &mut self,
+        origin: &Origin,
+        keys: &[String],
+    ) -> Result<Option<Checkpoint>, Box<dyn Error + Send + Sync>> {
+        let _ = keys;
+        self.latest(origin)
+    }
+
+    /// The checkpoint that was kept here last, of whatever log. A notary [without a name](super::Notary::origin) for its ledger
+    /// publishes only what continues it: the ledger that has its own name in another database is another one. Default: `None`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`latest`](Self::latest).
+    fn last_kept(&mut self) -> Result<Option<Checkpoint>, Box<dyn Error + Send + Sync>> {
         Ok(None)
     }
 }

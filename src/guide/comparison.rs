@@ -20,7 +20,7 @@
 //! | SQLite and PostgreSQL | both | auditlog (synchronous, in the caller) |
 //! | fail closed: durable before the act | `committed`, `commit` | Serilog's `AuditTo`, the Kubernetes API server's blocking-strict mode |
 //! | a self-test of the wiring | `check_wiring` | none found |
-//! | a change of what was committed shows | a tree in the transaction of the commit, held against [two lines kept elsewhere](super::integrity) | libro, audit-trail (hash chains in the process) |
+//! | a change of what was committed shows | a tree in the transaction of the commit, held against [a checkpoint kept elsewhere](super::integrity) | libro, audit-trail (hash chains in the process) |
 //! | retention | by ledger | auditlog, systemprompt-logging |
 //!
 //! Use another crate where losing entries is acceptable and a text file is enough (`tracing-appender`), or where each

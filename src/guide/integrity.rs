@@ -1,7 +1,7 @@
 //! Integrity: how a change of what was committed is found, what that promises, and what it does not.
 //!
 //! Whoever may write to a database can change, remove, add or exchange entries of an audit log in it. That cannot be prevented by
-//! the database itself, but it can be made to show. Two lines that are kept somewhere else are enough, and no key is needed:
+//! the database itself, but it can be made to show. A size and a root that are kept somewhere else are enough, and no key is needed:
 //!
 //! ```text
 //!  the database                                                    elsewhere
@@ -66,7 +66,11 @@
 //!   [`Signer`](crate::ledger::Signer).
 //! - **The notary** signs what continues what it has signed, which the file of `--to` remembers across restarts, and nothing else. If
 //!   the ledger was rolled back or exchanged, it says so and signs nothing; services commit as before. The command also reads the
-//!   entries before it signs them: all of them when it starts, and then those that are new (`--tree-only` does not). In code it is
+//!   entries before it signs them: all of them when it starts, and then those that are new (`--tree-only` does not). Of the file it
+//!   believes only what one of its keys has signed: a last line that none of them has signed is named, and nothing is signed until it
+//!   is removed, or another file is named. A running notary also signs nothing while the file lacks what it has written there. Nothing
+//!   but the file remembers what was signed before a start: one that is there and is empty is begun anew, which is said. Without a key
+//!   nothing in the file can be verified, and the ledger must continue the line that is last. In code it is
 //!   [`Notary`](crate::evidence::Notary), which [`start`](crate::evidence::Notary::start) puts on a thread of its own, and a place
 //!   where checkpoints are kept is a [`CheckpointSink`](crate::evidence::CheckpointSink): a file, the application's own log, any closure.
 //! - **The trust file** is a policy of the [C2SP](https://c2sp.org/tlog-policy): keys of the log, witnesses, and how many of these
@@ -79,16 +83,18 @@
 //!   `audit.restored`, and makes a key of another origin, such as `audit.example.com/payments/1`, with which the notary begins another
 //!   file: under the old name it would sign two trees of one size. Keep the earlier file: it proves what was there before.
 //!
-//! What is not signed as the trust file asks for is a finding, and the ledger is not held against it:
+//! What is not signed as the trust file asks for, or not at all, is a finding, and the ledger is not held against it:
 //!
 //! | finding | what is wrong |
 //! |---|---|
 //! | `BadSignature` | the checkpoint is not as it was signed |
-//! | `UnknownKey` | no key that is trusted for this origin has signed it |
+//! | `UnknownKey` | no key that is trusted for this origin has signed it, or nobody has: a size and a root alone have no signature either |
 //! | `KeyOutOfInterval` | only keys have signed it that may not sign a tree of this size |
 //! | `Unsigned` | signatures of witnesses are missing |
 //!
-//! A checkpoint that is given without signatures is taken as it is, also beside a trust file.
+//! The last sentence of `verify` names the file and the line. `verify-proof`, `verify-bundle` and `consistency` refuse such a checkpoint,
+//! with exit code 1. Without `--trust` no signature is verified: a checkpoint without signatures is taken as it is, and the output says
+//! `signed: no`. Then it is worth as much as the place where it was kept.
 //!
 //! # An example
 //!
@@ -101,7 +107,7 @@
 //! 2029
 //! Uz0iN+5IRDpE44nkK4WlDo/O+bkNaZ38ZrOoQLAIrA0=
 //! $ tracing-audit verify --checkpoint /mnt/elsewhere/audit.checkpoint; echo $?
-//! main: 2029 of 2029 entries read, 2029 covered by a checkpoint, 0.2 s
+//! main: 2029 of 2029 entries read, 2029 covered by a checkpoint (signed: no), 0.2 s
 //! to be kept elsewhere: 2029 Uz0iN+5IRDpE44nkK4WlDo/O+bkNaZ38ZrOoQLAIrA0=
 //! 0
 //! $ sqlite3 audit.db "SELECT action, metadata ->> 'sourceIPAddress' FROM tracing_audit_entries WHERE seq = 788"
@@ -110,7 +116,7 @@
 //!                     SET metadata = replace(metadata, '\"192.168.10.20\"', '\"192.168.10.21\"') WHERE seq = 788"
 //! $ tracing-audit verify --checkpoint /mnt/elsewhere/audit.checkpoint; echo $?
 //! Modified 788: the entry is not as it was committed
-//! main: 2029 of 2029 entries read, 2029 covered by a checkpoint, 0.7 s
+//! main: 2029 of 2029 entries read, 2029 covered by a checkpoint (signed: no), 0.7 s
 //! tracing-audit: the ledger is not as it was: 1 finding
 //! 1
 //! ```
@@ -178,7 +184,8 @@
 //!
 //! The exit codes of `verify`: 0 all is as it was, up to a checkpoint; 1 something was found; 2 the command line is not valid; 3 the database
 //! cannot be read; 4 the output or the state cannot be written; 5 nothing was found, and no checkpoint, one of no entries, or one
-//! of fewer than `--require-size`, to hold the ledger against. What was found is said first, and 1 wins over 4.
+//! of fewer than `--require-size`, to hold the ledger against. What was found is said first, and 1 wins over 4. A file of `--state` that
+//! cannot be read, or holds no state, is told after that too, and stays as it is: 4 or 2 if nothing was found.
 //!
 //! # What is not
 //!

@@ -92,7 +92,12 @@ impl FromStr for Checkpoint {
                     "it is signed; give its first three lines alone, which are all that is read of it".into()
                 }
                 [_, _, _, ..] => format!("it has {} lines in place of 3: origin, size, root", lines.len()),
-                _ => "it is cut off: it has three lines, which are the origin, the size and the root".into(),
+                _ => {
+                    let left = lines.iter().filter(|line| !line.is_empty()).count();
+                    format!(
+                        "it is cut off: it has {left} of three lines, which are the origin, the size and the root"
+                    )
+                }
             };
             return Err(malformed(problem));
         };
@@ -121,8 +126,9 @@ mod tests {
         let example = format!("audit.example.com\n7\n{ROOT}");
         assert_eq!(example.parse::<Checkpoint>().unwrap().to_string(), format!("{example}\n"));
         for (text, why) in [
-            (String::new(), "cut off"),
-            ("audit.example.com\n7\n".into(), "cut off"),
+            (String::new(), "cut off: it has 0 of three lines"),
+            ("audit.example.com\n".into(), "cut off: it has 1 of three lines"),
+            ("audit.example.com\n7\n".into(), "cut off: it has 2 of three lines"),
             (format!("{example}\n\n"), "signed"),
             (format!("{example}\n\n\u{2014} audit.example.com AAAA\n"), "signed"),
             (format!("{example}\nan extension\n"), "4 lines in place of 3"),

@@ -105,7 +105,6 @@ pub(crate) fn read_past_errors(file: &File, buffer: &mut [u8], offset: usize) ->
 }
 
 /// Opens a file for reading that somebody else may have put there: waits for no pipe, and reads no device.
-#[cfg(any(feature = "_sqlite", feature = "signing"))]
 pub(crate) fn open_regular(path: &std::path::Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true);
@@ -121,8 +120,15 @@ pub(crate) fn open_regular(path: &std::path::Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "a pipe, a device or a directory, not a file"))
 }
 
-/// Opens a file to append to it, or makes one that only this user may write.
+/// Opens a file to append to it, or makes one that only this user may write. Waits for no pipe, and writes to no device.
 pub(crate) fn append_to(path: &std::path::Path) -> io::Result<File> {
+    // Looked at before it is opened: to open a device may have effects.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a pipe, a device or a directory, not a file",
+        ));
+    }
     let mut options = File::options();
     options.create(true).append(true).read(true);
     #[cfg(unix)]

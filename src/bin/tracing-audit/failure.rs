@@ -9,11 +9,12 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  success, also if nothing matches
   1  no entry has the given id, or none is shown with --fail-if-none; check, compare or verify has found something;
-     an entry cannot be proven, or a proof does not hold; checkpoint has found a ledger that does not continue what
-     was signed
+     an entry cannot be proven, or a proof does not hold; a checkpoint is not signed as --trust asks for; checkpoint
+     has found a ledger that does not continue what was signed, or a file of --to that was changed
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log; an exported file is not whole, or not as its manifest says
-  4  the output, or the state of verify, cannot be written; if verify has found something too, 1
+  4  the output, or the state of verify, cannot be written; if verify has found something too, 1, also where the
+     state cannot be read
   5  the answer may lack entries: standard error says which, and why;
      verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against;
      a proof holds, and there was no checkpoint from elsewhere to hold it against

@@ -135,6 +135,132 @@ fn a_signed_checkpoint_is_verified_by_whom_it_is_signed() {
 }
 
 #[test]
+fn a_checkpoint_without_signatures_is_never_believed_beside_a_trust_file() {
+    let fixture = filled(log());
+    let db = &*fixture.db;
+    let file = |name: &str| fixture.directory.path().join(name).to_str().unwrap().to_owned();
+    let (key, kept, trust) = (file("audit.key"), file("checkpoints"), file("trust"));
+    fs::write(&trust, good("", &["key", "new", "audit.example.com/payments", "-o", &key])).unwrap();
+    good(db, &["checkpoint", "--key", &key, "--to", &kept]);
+    let (proof, bundle) = (file("7.tlog-proof"), file("all.jsonl.gz"));
+    good(db, &["prove", "7", "--checkpoint", &kept, "-o", &proof]);
+    good(db, &["bundle", "--checkpoint", &kept, "-o", &bundle]);
+    let bare = good(db, &["checkpoint"]);
+    let lines: Vec<&str> = bare.lines().collect();
+    let short = [lines[1], lines[2]].join(" ");
+    let named = bare.replace(lines[0], "audit.example.com/payments");
+    let line =
+        |text: &str| format!("{}\n", serde_json::json!({ "at": "2026-11-28T14:00:00Z", "note": text }));
+    let signed = fs::read_to_string(&kept).unwrap();
+    let unsigned = file("unsigned");
+    // The text in the file, and the line that is named.
+    for (text, place) in [
+        (bare.clone(), ""),
+        (named.clone(), ""),
+        (short.clone(), ""),
+        (format!("{named}\n{bare}"), ", line 5"),
+        (line(&named), ", line 1"),
+        ([signed, line(&bare)].concat(), ", line 2"),
+    ] {
+        fs::write(&unsigned, &text).unwrap();
+        let says = format!("{unsigned}{place}");
+        let (code, out, err) = said(db, &["verify", "--checkpoint", &unsigned, "--trust", &trust]);
+        assert!(
+            code == 1 && out.starts_with("UnknownKey: the checkpoint of 13 entries is not believed"),
+            "{out}"
+        );
+        assert!(err.contains(&says) && err.contains("not signed as the trust file asks for"), "{err}");
+        for arguments in [
+            &["verify-proof", &*proof, "--checkpoint", &unsigned][..],
+            &["verify-bundle", &bundle, "--checkpoint", &unsigned],
+            &["consistency", "--from", &unsigned],
+            &["consistency", "--from", &kept, "--to", &unsigned],
+        ] {
+            let of = if arguments[0] == "consistency" { db } else { "" };
+            if !of.is_empty() && place == ", line 2" {
+                // Of a file it takes the newest one, which here is signed.
+                continue;
+            }
+            let (code, out, err) = said(of, &[arguments, &["--trust", &trust]].concat());
+            assert!(code == 1 && out.is_empty(), "{text}, {arguments:?}: {code} {out}");
+            assert!(err.contains("is not believed: it is not signed") && err.contains(&unsigned), "{err}");
+        }
+    }
+    for text in [&bare, &named, &short] {
+        assert_eq!(said(db, &["verify", "--checkpoint", text, "--trust", &trust]).0, 1, "{text}");
+    }
+    // Whether a signature was verified is said.
+    for (arguments, is_signed) in
+        [(&["--checkpoint", &*kept, "--trust", &trust][..], true), (&["--checkpoint", &bare], false)]
+    {
+        let says = if is_signed { "13 covered by a checkpoint (signed: yes), " } else { "(signed: no), " };
+        assert!(good(db, &[&["verify"], arguments].concat()).contains(says), "{arguments:?}");
+        let json = good(db, &[&["verify", "--format", "json"], arguments].concat());
+        assert!(json.contains(&format!("\"signed\":{is_signed}")), "{json}");
+    }
+}
+
+#[test]
+fn a_notary_believes_no_line_that_it_has_not_signed_and_says_what_its_file_lacks() {
+    let fixture = filled(log());
+    let db = &*fixture.db;
+    let file = |name: &str| fixture.directory.path().join(name).to_str().unwrap().to_owned();
+    let (key, kept) = (file("audit.key"), file("checkpoints"));
+    good("", &["key", "new", "audit.example.com/payments", "-o", &key]);
+    let sign = ["checkpoint", "--key", &key, "--to", &kept];
+    let note = good(db, &sign);
+    let whole = fs::read_to_string(&kept).unwrap();
+    let bare = note.split_inclusive('\n').take(3).collect::<String>();
+    let huge = |text: &str| text.replace("\n13\n", "\n9223372036854775807\n");
+    for (text, why) in [
+        (bare.clone(), "it is not signed"),
+        (huge(&bare), "it is not signed"),
+        (huge(&note), "the signature of the key"),
+    ] {
+        let line = format!("{}\n", serde_json::json!({ "at": "2026-11-28T14:00:00Z", "note": text }));
+        // Also where the line is the only one.
+        for (lines, number) in [([&*whole, &line].concat(), 2), (line.clone(), 1)] {
+            fs::write(&kept, &lines).unwrap();
+            let (code, out, err) = said(db, &sign);
+            let says = format!("nothing is signed: {kept}, line {number}: the checkpoint of ");
+            assert!(
+                code == 1 && out.is_empty() && err.contains(&says) && err.contains(why),
+                "{code} {out} {err}"
+            );
+            assert_eq!(fs::read_to_string(&kept).unwrap(), lines);
+        }
+    }
+    fs::write(&kept, "").unwrap();
+    let (code, out, err) = said(db, &sign);
+    assert!(code == 0 && out.starts_with("audit.example.com/payments\n13\n"), "{code} {out}");
+    assert!(err.contains("checkpoints was there and held no checkpoint of the ledger"), "{err}");
+    good(db, &sign);
+}
+
+#[test]
+fn without_a_key_no_other_ledger_is_appended_to_a_file_either() {
+    let (fixture, other, small) = (filled(log()), filled(log()), log());
+    let kept = fixture.directory.path().join("checkpoints").to_str().unwrap().to_owned();
+    let append = ["checkpoint", "--to", &kept];
+    good(&fixture.db, &append);
+    fixture.log.writer().blocking().commit(entry("more")).unwrap();
+    good(&fixture.db, &append);
+    let lines = fs::read_to_string(&kept).unwrap();
+    assert_eq!(lines.lines().count(), 2);
+    (0..5).for_each(|n| other.log.writer().try_write(entry(n.to_string())).unwrap());
+    settle(&other.log.writer());
+    for (db, why) in [
+        (&other.db, "does not continue the one whose checkpoint of 14 entries"),
+        (&small.db, "was rolled back. Its checkpoint of 14 entries"),
+    ] {
+        let (code, out, err) = said(db, &append);
+        assert!(code == 1 && out.is_empty() && err.contains(why), "{code} {out} {err}");
+    }
+    assert_eq!(fs::read_to_string(&kept).unwrap(), lines, "nothing of another ledger is appended");
+    good(&fixture.db, &append);
+}
+
+#[test]
 fn a_proof_and_a_bundle_are_believed_by_whom_their_checkpoint_is_signed() {
     let fixture = filled(log());
     let db = &*fixture.db;

@@ -45,7 +45,10 @@ fn a_ledger_is_verified_against_what_was_kept_elsewhere() {
     ] {
         let (code, out, err) = verify(db, arguments);
         assert_eq!((code, &*err), (0, ""), "{out}");
-        assert!(out.contains("main: 13 of 13 entries read, 13 covered by a checkpoint"), "{out}");
+        assert!(
+            out.contains("main: 13 of 13 entries read, 13 covered by a checkpoint (signed: no), "),
+            "{out}"
+        );
         assert!(out.ends_with(&format!("to be kept elsewhere: {short}\n")), "{out}");
     }
     assert_eq!(verify(db, &["--quiet", "--checkpoint", file]), (0, String::new(), String::new()));
@@ -53,9 +56,13 @@ fn a_ledger_is_verified_against_what_was_kept_elsewhere() {
     assert!(code == 5 && err.contains("no checkpoint from outside"), "{code} {err}");
     let (code, _, err) = verify(db, &["--checkpoint", file, "--require-size", "14"]);
     assert!(code == 5 && err.contains("covers 13 entries, fewer than 14"), "{code} {err}");
-    for (wrong, says) in
-        [("nothing", "cut off"), ("13 root", "not 32 bytes in base64"), (db, "cannot read the checkpoint")]
-    {
+    for (wrong, says) in [
+        ("nothing", "cut off"),
+        ("13 root", "not 32 bytes in base64"),
+        (db, "cannot read the checkpoint"),
+        (&*lines[..2].join("\n"), "it is cut off: it has 2 of three lines"),
+        (&*[lines[0], lines[2], ""].join("\n"), "it is cut off: it has 2 of three lines"),
+    ] {
         let (code, _, err) = verify(db, &["--checkpoint", wrong]);
         assert!(code == 2 && err.contains(says), "{code} {err}");
     }
@@ -107,9 +114,15 @@ fn an_incremental_run_begins_where_the_last_one_ended_and_keeps_what_it_found() 
         let (code, out, _) = verify(&fixture.db, &[&["--state", state], more].concat());
         assert!(code == 1 && out.starts_with("Modified 299: "), "{code} {out}");
     }
+    // What is no state stays as it is, and what was found is said first.
     fs::write(state, "{}").unwrap();
-    let (code, _, err) = verify(&fixture.db, &["--state", state]);
-    assert!(code == 2 && err.contains("remove it to begin again"), "{code} {err}");
+    let (code, out, err) = verify(&fixture.db, &["--state", state]);
+    assert!(code == 1 && out.starts_with("Modified 299: "), "{code} {out}");
+    assert!(err.contains("remove it to begin again") && err.contains("1 finding"), "{err}");
+    let fresh = log();
+    let (code, out, err) = verify(&fresh.db, &["--state", state]);
+    assert!(code == 2 && out.contains("0 of 0 entries read"), "{code} {out}");
+    assert!(err.contains("remove it to begin again") && fs::read(state).unwrap() == b"{}", "{err}");
 }
 
 /// What a file says of how far earlier runs have come, and what they have found.
@@ -229,6 +242,20 @@ fn what_was_found_is_said_also_if_the_state_cannot_be_written() {
     let (code, out, err) = verify(&fixture.db, &arguments);
     assert!(code == 1 && out.starts_with("Modified 3: "), "{code} {out}");
     assert!(err.contains("cannot write the output: ") && err.contains("2 findings"), "{err}");
+    // Nor read, because a pipe is in its place.
+    #[cfg(unix)]
+    {
+        let pipe = fixture.directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (code, out, err) =
+            verify(&fixture.db, &["--checkpoint", &kept, "--state", pipe.to_str().unwrap()]);
+        assert!(code == 1 && out.starts_with("Modified 3: "), "{code} {out}");
+        assert!(err.contains("is a pipe or a device") && err.contains("2 findings"), "{err}");
+        let other = log();
+        let (code, out, err) = verify(&other.db, &["--state", pipe.to_str().unwrap()]);
+        assert!(code == 4 && out.contains("0 of 0 entries read"), "{code} {out}");
+        assert!(err.contains("is a pipe or a device"), "{err}");
+    }
     // And if nobody takes the output.
     let full = fs::OpenOptions::new().write(true).open("/dev/full");
     if let Ok(full) = full {

@@ -228,6 +228,35 @@ fn a_notary_on_a_thread_publishes_what_is_new_until_it_is_stopped_also_if_a_sink
     assert_eq!(*troubles.lock().unwrap(), ["a key or a sink of the notary has panicked"]);
 }
 
+#[test]
+fn a_running_notary_signs_nothing_while_its_file_lacks_what_it_has_written_there() {
+    let fixture = log();
+    let path = fixture.directory.path().join("checkpoints");
+    let mut running = notary(&fixture.db, &path);
+    write(&fixture.log, 1);
+    publish(&mut running).unwrap();
+    let whole = fs::read(&path).unwrap();
+    write(&fixture.log, 1);
+    let bare = publish(&mut Notary::of(AuditReader::new(store(&fixture.db)))).unwrap();
+    let bare = bare.text().replace(bare.checkpoint().origin().as_str(), key().origin().as_str());
+    let forged = serde_json::json!({ "at": "", "note": bare }).to_string() + "\n";
+    for (lines, why) in [
+        (Vec::new(), "has lost its end: the checkpoint of 1 entries was written there, and none is left"),
+        ([&*whole, forged.as_bytes()].concat(), "line 2: the checkpoint of 2 entries is not believed"),
+    ] {
+        fs::write(&path, &lines).unwrap();
+        let error = block_on(running.publish()).unwrap_err();
+        let cause = error.source().unwrap().to_string();
+        assert!(
+            error.is_altered() && error.to_string() == "nothing is signed" && cause.contains(why),
+            "{cause}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), lines);
+    }
+    fs::write(&path, whole).unwrap();
+    assert_eq!(publish(&mut running).unwrap().checkpoint().size(), 2);
+}
+
 /// What the child of the last test is given: the database, the file of checkpoints, and the step at which it ends.
 const DB: &str = "TRACING_AUDIT_TEST_NOTARY_DB";
 const KEPT: &str = "TRACING_AUDIT_TEST_NOTARY_KEPT";

@@ -5,12 +5,16 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use tracing_audit::{
     AuditError, AuditReader,
-    evidence::{CheckpointFile, Notary, Published, Verification, VerifyState, open_key},
-    ledger::PrivateKey,
+    evidence::{CheckpointFile, CheckpointSink, Notary, Published, Verification, VerifyState, open_key},
+    ledger::{Origin, PrivateKey},
 };
 
 use super::verify::OfLedger;
-use crate::{failure::Failure, input::Database, output};
+use crate::{
+    failure::Failure,
+    input::{Database, refuse_no_file},
+    output::{self, with_path},
+};
 
 /// The environment variable that may hold a private key.
 const KEY: &str = "TRACING_AUDIT_KEY";
@@ -29,7 +33,9 @@ pub(crate) struct Checkpoint {
     key: Vec<PathBuf>,
     /// Append it to this file too, as a line of JSON. May be repeated.
     ///
-    /// Keep the file where whoever may write to the database may not change it.
+    /// Keep the file where whoever may write to the database may not change it. The ledger must continue what is last in it. With a
+    /// key, that must be signed by one of the keys: a line that none of them has signed is named, and nothing is signed until it is
+    /// removed, or another file is named. A file that is there and holds nothing yet is begun, and that is said.
     #[arg(long, value_name = "FILE")]
     to: Vec<PathBuf>,
     /// Go on until a signal comes, and look for new entries each time this time has passed, such as 10s, 5m or 1h.
@@ -51,10 +57,27 @@ struct Maker {
     rows: Option<AuditReader>,
     /// The entries that were read, and are as they were committed.
     state: Option<VerifyState>,
+    /// The files that were there, and hold no checkpoint of the ledger.
+    begun: Vec<PathBuf>,
 }
 
 impl Maker {
+    /// The next checkpoint. Says of files that were there and have their first one now.
     async fn next(&mut self) -> Result<Option<Published>, Failure> {
+        let published = self.made().await?;
+        if published.is_some() {
+            for path in self.begun.drain(..) {
+                output::remark(&format!(
+                    "{} was there and held no checkpoint of the ledger, so it is begun anew: if there had been any, it does not know \
+                     what was published, and a ledger that was rolled back since is not recognised by it",
+                    path.display()
+                ));
+            }
+        }
+        Ok(published)
+    }
+
+    async fn made(&mut self) -> Result<Option<Published>, Failure> {
         let remembers = self.remembers;
         let failure = |error| failure(error, remembers);
         let Some(reader) = &self.rows else { return self.notary.publish().await.map_err(failure) };
@@ -132,9 +155,19 @@ impl Checkpoint {
         for path in &self.to {
             database.refuse_output(path)?;
             output::refuse_of_others(path)?;
+            refuse_no_file(path).map_err(|error| {
+                Failure::Usage(format!("checkpoints cannot be kept in {}", with_path(path, &error)))
+            })?;
         }
         let reader = self.ledger.reader(database).await?;
         let rows = Some(reader.clone()).filter(|_| !self.tree_only && !keys.is_empty());
+        let origin = match keys.first() {
+            Some(key) => Some(key.origin().clone()),
+            None if self.to.is_empty() => None,
+            // What is wrong with the ledger is said once it is read.
+            None => reader.checkpoint().await.ok().map(|now| now.origin().clone()),
+        };
+        let begun = origin.map(|origin| begun(&self.to, &origin)).unwrap_or_default();
         let (remembers, mut notary) = (!self.to.is_empty(), Notary::of(reader));
         if let [first, others @ ..] = &*keys {
             if let Some(other) = others.iter().find(|other| other.origin() != first.origin()) {
@@ -158,7 +191,7 @@ impl Checkpoint {
         for path in self.to {
             notary = notary.to(CheckpointFile::new(path));
         }
-        Ok(Maker { notary, remembers, rows, state: None })
+        Ok(Maker { notary, remembers, rows, state: None, begun })
     }
 
     fn keys(&self) -> Result<Vec<PrivateKey>, Failure> {
@@ -174,6 +207,12 @@ impl Checkpoint {
             Err(std::env::VarError::NotUnicode(_)) => Err(Failure::Usage(format!("{KEY} holds no key"))),
         }
     }
+}
+
+/// Those of the files that are there, and hold no checkpoint of the ledger.
+fn begun(files: &[PathBuf], origin: &Origin) -> Vec<PathBuf> {
+    let holds_none = |path: &PathBuf| matches!(CheckpointFile::new(path).latest(origin), Ok(None));
+    files.iter().filter(|path| path.exists() && holds_none(path)).cloned().collect()
 }
 
 /// A ledger that does not continue what was published is what the command has found.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Log, read_small_or_pipe, source_of},
+    input::{Conditions, Database, Log, open_or_pipe, read_small_or_pipe, source_of},
     output::{Format, Hashing, hex, with_path, with_suffix},
 };
 
@@ -262,7 +261,7 @@ struct Entries {
 
 impl Entries {
     fn open(path: &Path) -> Result<Self, Failure> {
-        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        let file = open_or_pipe(path).map_err(|error| unreadable(path, &error))?;
         let mut file = BufReader::with_capacity(1 << 16, file);
         let begin = file.fill_buf().map_err(|error| unreadable(path, &error))?;
         let lines: Box<dyn BufRead> = if begin.starts_with(&[0x1f, 0x8b]) {
@@ -333,7 +332,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 
 fn sha256_of(path: &Path) -> Result<String, Failure> {
     let mut hashed = Hashing::new(io::sink());
-    let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hashed));
+    let copied = open_or_pipe(path).and_then(|mut file| io::copy(&mut file, &mut hashed));
     copied.map_err(|error| unreadable(path, &error))?;
     Ok(hex(&hashed.hash))
 }

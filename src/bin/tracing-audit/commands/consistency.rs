@@ -9,7 +9,7 @@ use clap::Args;
 use tracing_audit::{evidence::Anchor, ledger::ConsistencyProof};
 
 use super::{
-    kept::{Kept, short, trust},
+    kept::{Kept, short, tell_unsigned, trust},
     prove::not_proven,
     verify::OfLedger,
 };
@@ -29,7 +29,9 @@ pub(crate) struct Consistency {
     /// The later checkpoint [default: the one of now].
     #[arg(long, value_name = "FILE_OR_TEXT")]
     to: Option<String>,
-    /// The file that says whose signatures a signed checkpoint must have. `key show` prints one.
+    /// The file that says whose signatures each checkpoint that is given must have. `key show` prints one.
+    ///
+    /// One that is not signed so, or not at all, is refused with exit code 1.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
     /// Verify this proof, which an earlier run has written, and ask no database.
@@ -53,6 +55,9 @@ impl Consistency {
             let proof = text.parse::<ConsistencyProof>();
             let proof = proof.map_err(|error| Failure::Found(format!("{}: {error}", path.display())))?;
             continues(&proof, &from, to)?;
+            if trust.is_none() {
+                tell_unsigned();
+            }
             return said(&from, to);
         }
         let file = self.output.as_deref().filter(|path| *path != Path::new("-"));
@@ -86,6 +91,9 @@ impl Consistency {
         }
         let proof = reader.consistency(from.size(), to.size()).await.map_err(not_proven)?;
         continues(&proof, &from, &to)?;
+        if trust.is_none() {
+            tell_unsigned();
+        }
         if is_now {
             output::remark(&format!(
                 "up to a checkpoint of now, which the receiver needs from elsewhere: {kept}"

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tracing_audit::{
     AuditReader,
     evidence::{Anchor, Verification},
-    ledger::{Checkpoint, LedgerError, NotedCheckpoint, Trust},
+    ledger::{Checkpoint, LedgerError, Note, NotedCheckpoint, Trust},
 };
 
 use crate::{
@@ -26,6 +26,34 @@ pub(super) struct Kept {
     anchor: Anchor,
     /// The whole of it. `None` for a size and a root alone.
     noted: Option<NotedCheckpoint>,
+    /// The file that it was read from, and the line.
+    place: String,
+}
+
+/// What a verification is held against.
+#[derive(Default)]
+pub(super) struct Held {
+    /// The size of the largest checkpoint that is signed as the trust file asks for.
+    signed: u64,
+    /// The places of those that are not.
+    refused: Vec<String>,
+}
+
+impl Held {
+    /// Whether a checkpoint of so many entries is signed as the trust file asks for.
+    pub(super) fn is_signed(&self, size: u64) -> bool {
+        size > 0 && self.signed >= size
+    }
+
+    /// Where those are that are not signed so.
+    pub(super) fn refused(&self) -> String {
+        match &*self.refused {
+            [first, second, third, others @ ..] if !others.is_empty() => {
+                format!("{first}; {second}; {third}; and {} more", others.len())
+            }
+            few => few.join("; "),
+        }
+    }
 }
 
 /// A line of a notary's file.
@@ -34,22 +62,24 @@ struct Line {
     note: String,
 }
 
-impl From<NotedCheckpoint> for Kept {
-    fn from(noted: NotedCheckpoint) -> Self {
-        Self { anchor: noted.checkpoint().clone().into(), noted: Some(noted) }
-    }
-}
-
 impl Kept {
-    fn read(text: &str) -> Result<Self, String> {
+    fn read(text: &str, place: String) -> Result<Self, String> {
         if text.split_whitespace().count() == 2 {
             let anchor = text.parse::<Anchor>().map_err(|error| error.to_string())?;
-            return Ok(Self { anchor, noted: None });
+            return Ok(Self { anchor, noted: None, place });
         }
         let noted = text.parse::<NotedCheckpoint>();
         let noted =
             noted.map_err(|error| format!("not a checkpoint that can be verified against: {error}"))?;
-        Ok(noted.into())
+        Ok(Self::of(noted, place))
+    }
+
+    fn of(noted: NotedCheckpoint, place: String) -> Self {
+        Self { anchor: noted.checkpoint().clone().into(), noted: Some(noted), place }
+    }
+
+    fn note(&self) -> Option<&Note> {
+        self.noted.as_ref().and_then(NotedCheckpoint::note)
     }
 
     /// The newest checkpoint that an argument gives.
@@ -58,33 +88,43 @@ impl Kept {
         newest.ok_or_else(|| Failure::Usage(format!("{given} holds no checkpoint")))
     }
 
-    /// Holds a ledger against it too. A signed one must be signed as is asked for.
+    /// Holds a ledger against it too. With a trust file it must be signed as that asks for.
     pub(super) fn hold(
         self,
         verification: Verification,
         trust: Option<&Trust>,
+        held: &mut Held,
     ) -> Result<Verification, Failure> {
-        match (self.noted.as_ref().and_then(NotedCheckpoint::note), trust) {
-            (None, _) => Ok(verification.and(self.anchor)),
-            (Some(note), Some(trust)) => Ok(verification.and_signed(note, trust)?),
-            (Some(_), None) => Err(trust_is_missing()),
+        match (self.note(), trust) {
+            (None, None) => Ok(verification.and(self.anchor)),
+            (Some(_), None) => Err(trust_is_missing(&self.place)),
+            (None, Some(_)) => {
+                held.refused.push(self.place.clone());
+                Ok(verification.and_unsigned(&self.anchor))
+            }
+            (Some(note), Some(trust)) => {
+                match trust.open(note) {
+                    Ok(opened) => held.signed = held.signed.max(opened.checkpoint().size()),
+                    Err(_) => held.refused.push(self.place.clone()),
+                }
+                Ok(verification.and_signed(note, trust)?)
+            }
         }
     }
 
-    /// Its size and root, if it is signed as is asked for, or not signed.
+    /// Its size and root. With a trust file it must be signed as that asks for.
     pub(super) fn believed(self, trust: Option<&Trust>) -> Result<Anchor, Failure> {
-        let signed = match (self.noted.as_ref().and_then(NotedCheckpoint::note), trust) {
-            (None, _) => Ok(()),
-            (Some(note), Some(trust)) => trust.open(note).map(drop),
-            (Some(_), None) => return Err(trust_is_missing()),
+        let why = match (self.note(), trust) {
+            (None, None) => return Ok(self.anchor),
+            (Some(_), None) => return Err(trust_is_missing(&self.place)),
+            (None, Some(_)) => "it is not signed, and --trust asks for the signature of a key".to_owned(),
+            (Some(note), Some(trust)) => match trust.open(note) {
+                Ok(_) => return Ok(self.anchor),
+                Err(error) => error.to_string(),
+            },
         };
-        match signed {
-            Ok(()) => Ok(self.anchor),
-            Err(error) => {
-                let size = self.anchor.size();
-                Err(Failure::Found(format!("the checkpoint of {size} entries is not believed: {error}")))
-            }
-        }
+        let (size, place) = (self.anchor.size(), self.place);
+        Err(Failure::Found(format!("the checkpoint of {size} entries is not believed: {why} ({place})")))
     }
 
     /// The whole checkpoint. One without a name is taken for that of the ledger.
@@ -98,10 +138,19 @@ impl Kept {
     }
 }
 
-fn trust_is_missing() -> Failure {
-    let message = "a checkpoint is signed: give the file that says which keys may sign it by --trust, or its first three lines \
-                   alone, to take it as it is";
-    Failure::Usage(message.to_owned())
+fn trust_is_missing(place: &str) -> Failure {
+    Failure::Usage(format!(
+        "a checkpoint is signed: give the file that says which keys may sign it by --trust, or its first three lines \
+         alone, to take it as it is ({place})"
+    ))
+}
+
+/// Says that a checkpoint was taken as it is.
+pub(super) fn tell_unsigned() {
+    remark(
+        "signed: no. No signature of the checkpoint was verified, so it is worth as much as the place where it was kept; --trust \
+         believes signed ones only",
+    );
 }
 
 /// The checkpoints that an argument gives: those of a file or of standard input, or the text itself. There is at least one.
@@ -109,22 +158,22 @@ pub(super) fn checkpoints(given: &str) -> Result<Vec<Kept>, Failure> {
     let path = Path::new(if given == "-" { "/dev/stdin" } else { given });
     let unreadable =
         |error: io::Error| Failure::Usage(format!("cannot read the checkpoint: {}", with_path(path, &error)));
-    if let Some(end) = read_end(path, b'{').map_err(unreadable)? {
-        return of_notary(given, &text_of(end).map_err(unreadable)?);
+    if let Some((end, is_all)) = read_end(path, b'{').map_err(unreadable)? {
+        return of_notary(given, &text_of(end).map_err(unreadable)?, is_all);
     }
-    let text = match read_small_or_pipe(path).and_then(text_of) {
-        Ok(text) => text,
-        Err(_) if !path.exists() => given.to_owned(),
+    let (text, place) = match read_small_or_pipe(path).and_then(text_of) {
+        Ok(text) => (text, if given == "-" { "standard input" } else { given }),
+        Err(_) if !path.exists() => (given.to_owned(), "the text that was given"),
         Err(error) => return Err(unreadable(error)),
     };
     if text.starts_with('{') {
-        return of_notary(given, &text);
+        return of_notary(place, &text, true);
     }
-    let error = match Kept::read(&text) {
+    let error = match Kept::read(&text, place.to_owned()) {
         Ok(one) => return Ok(vec![one]),
         Err(error) => error,
     };
-    match [1, 3].into_iter().find_map(|lines| several(&text, lines)) {
+    match [1, 3].into_iter().find_map(|lines| several(place, &text, lines)) {
         Some(several) => Ok(several),
         None if path.exists() => Err(Failure::Usage(format!("{given}: {error}"))),
         None => Err(Failure::Usage(format!("there is no file {given:?}, and as a text it is {error}"))),
@@ -133,25 +182,27 @@ pub(super) fn checkpoints(given: &str) -> Result<Vec<Kept>, Failure> {
 
 /// The checkpoints of a text that has nothing but such notes of as many lines each, with their signatures if they have any,
 /// and blank lines.
-fn several(text: &str, lines: usize) -> Option<Vec<Kept>> {
-    let mut written = text.split('\n').filter(|line| !line.trim().is_empty()).peekable();
+fn several(place: &str, text: &str, lines: usize) -> Option<Vec<Kept>> {
+    let numbered = (1_usize..).zip(text.split('\n'));
+    let mut written = numbered.filter(|(_, line)| !line.trim().is_empty()).peekable();
     let mut read = Vec::new();
-    while written.peek().is_some() {
-        let mut note = written.by_ref().take(lines).collect::<Vec<_>>().join("\n");
+    while let Some((number, _)) = written.peek().copied() {
+        let mut note = written.by_ref().take(lines).map(|(_, line)| line).collect::<Vec<_>>().join("\n");
         let mut between = "\n\n";
-        while let Some(signature) = written.next_if(|line| line.starts_with(DASH)) {
+        while let Some((_, signature)) = written.next_if(|(_, line)| line.starts_with(DASH)) {
             note.extend([between, signature]);
             between = "\n";
         }
-        read.push(Kept::read(&note).ok()?);
+        read.push(Kept::read(&note, format!("{place}, line {number}")).ok()?);
     }
     Some(read).filter(|read| !read.is_empty())
 }
 
-/// The last checkpoints of a notary's file, each once.
-fn of_notary(given: &str, text: &str) -> Result<Vec<Kept>, Failure> {
+/// The last checkpoints of a notary's file, each once. The text is all of the file, or its end.
+fn of_notary(given: &str, text: &str, is_all: bool) -> Result<Vec<Kept>, Failure> {
     let (mut read, mut known, mut others) = (Vec::new(), HashSet::new(), 0_u64);
-    for line in text.lines().rev().filter(|line| !line.trim().is_empty()) {
+    let lines: Vec<&str> = text.lines().collect();
+    for (at, line) in lines.iter().enumerate().rev().filter(|(_, line)| !line.trim().is_empty()) {
         if read.len() == MOST {
             break;
         }
@@ -159,7 +210,14 @@ fn of_notary(given: &str, text: &str) -> Result<Vec<Kept>, Failure> {
             serde_json::from_str(line).ok().and_then(|Line { note }| note.parse::<NotedCheckpoint>().ok());
         match noted {
             // The same one may have been published again, with another time.
-            Some(noted) if known.insert(noted.checkpoint().clone()) => read.push(noted.into()),
+            Some(noted) if known.insert(noted.checkpoint().clone()) => {
+                let place = if is_all {
+                    format!("{given}, line {}", at + 1)
+                } else {
+                    format!("{given}, line {} from its end", lines.len() - at)
+                };
+                read.push(Kept::of(noted, place));
+            }
             Some(_) => {}
             None => others += 1,
         }

@@ -10,7 +10,7 @@ use tracing_audit::{
     migrate::Migrate,
 };
 
-use super::{kept::checkpoints, verify::OfLedger};
+use super::{kept::checkpoints, key::undeclared, verify::OfLedger};
 use crate::{
     failure::Failure,
     input::{Database, end_log},
@@ -96,16 +96,17 @@ impl AcceptRestore {
         let declared = match create_key(&self.out, self.origin) {
             Ok(new) => {
                 let declared = log.writer().declare_restore(&lost, kept, &self.by, &self.reason).await;
-                declared.map(|seq| (seq, new))
+                declared.map(|seq| (seq, new)).inspect_err(|error| undeclared(&self.out, error))
             }
             Err(error) => Err(error),
         };
-        end_log(&log).await?;
+        let ended = end_log(&log).await;
         let (seq, new) = declared?;
         // What was signed before holds up to the largest checkpoint that is left.
         let before = Trust::lines_of(&old.verifier(), 0, Some(kept.saturating_add(1)));
         let from_then = Trust::lines_of(&new.verifier(), seq.saturating_add(1), None);
-        output::print_line(&format!("{before}{from_then}quorum none"))
+        output::print_line(&format!("{before}{from_then}quorum none"))?;
+        ended
     }
 
     /// The largest checkpoint whose entries are lost, and the size of the largest one that the ledger continues.

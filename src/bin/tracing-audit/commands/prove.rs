@@ -115,7 +115,10 @@ impl Prove {
         let (disclosure, file) = (self.proving.disclosure()?, self.proving.file(database)?);
         let (reader, seq) = self.found(database).await?;
         let checkpoint = self.proving.given(&reader).await?;
-        let proof = reader.prove(seq, checkpoint.as_ref()).await.map_err(not_proven)?;
+        let proof = reader.prove(seq, checkpoint.as_ref()).await.map_err(|error| {
+            // There is no such entry, or the checkpoint is older.
+            if error.is_query() { Failure::NotFound(error.to_string()) } else { not_proven(error) }
+        })?;
         let proof = proof.disclosing(disclosure).map_err(|error| Failure::Usage(error.to_string()))?;
         let text = proof.to_string();
         if let Some(path) = file {

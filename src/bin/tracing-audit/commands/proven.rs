@@ -1,7 +1,6 @@
 //! The commands `verify-proof` and `verify-bundle`: verify what was proven, without a database.
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -18,10 +17,10 @@ use tracing_audit::{
     },
 };
 
-use super::kept::{checkpoints, short, trust};
+use super::kept::{checkpoints, short, tell_unsigned, trust};
 use crate::{
     failure::Failure,
-    input::read_small_or_pipe,
+    input::{open_or_pipe, read_small_or_pipe},
     output::{self, harmless, is_stream, with_path},
 };
 
@@ -34,6 +33,9 @@ struct Against {
     #[arg(long, value_name = "FILE_OR_TEXT")]
     checkpoint: Vec<String>,
     /// The file that says whose signatures a checkpoint must have, also the one that FILE brings along. `key show` prints one.
+    ///
+    /// One that is not signed so, or not at all, is refused with exit code 1. The one of FILE needs no signature if it is that of
+    /// a signed one that is given by --checkpoint.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
 }
@@ -114,7 +116,11 @@ impl Given {
                 time.unwrap_or_default()
             ));
         }
-        if self.trust.is_some() || !self.anchors.is_empty() {
+        if self.trust.is_some() {
+            return Ok(());
+        }
+        if !self.anchors.is_empty() {
+            tell_unsigned();
             return Ok(());
         }
         Err(Failure::Unanchored(format!(
@@ -212,7 +218,7 @@ impl VerifyBundle {
     }
 
     fn open(&self) -> Result<Box<dyn BufRead>, Failure> {
-        let file = File::open(&self.file).map_err(|error| unreadable(&self.file, &error))?;
+        let file = open_or_pipe(&self.file).map_err(|error| unreadable(&self.file, &error))?;
         let mut file = BufReader::with_capacity(1 << 16, file);
         let begin = file.fill_buf().map_err(|error| unreadable(&self.file, &error))?;
         let lines: Box<dyn BufRead> = if begin.starts_with(&[0x1f, 0x8b]) {

@@ -14,7 +14,7 @@ use tracing_audit::{
     evidence::{Finding, FindingKind, Verification, Verified, VerifyState},
 };
 
-use super::kept::{checkpoints, trust};
+use super::kept::{Held, checkpoints, trust};
 use crate::{
     failure::Failure,
     input::{Database, read_small, text_of},
@@ -44,8 +44,8 @@ pub(crate) struct Verify {
     checkpoint: Vec<String>,
     /// The file that says whose signatures a signed checkpoint must have. `key show` prints one.
     ///
-    /// Its form is that of <https://c2sp.org/tlog-policy>. A checkpoint that is not signed so is a finding, and the ledger is not held
-    /// against it; one without signatures is taken as it is.
+    /// Its form is that of <https://c2sp.org/tlog-policy>. A checkpoint that is not signed so, or not at all, is a finding, and the ledger
+    /// is not held against it. Without this option one without signatures is taken as it is, and the output says `signed: no`.
     #[arg(long, value_name = "FILE", requires = "checkpoint")]
     trust: Option<PathBuf>,
     /// A file that says how far earlier runs have come: the next one begins there, also after an interruption.
@@ -122,6 +122,8 @@ struct Shown<'a> {
     read: u64,
     covered: u64,
     anchored: bool,
+    /// Whether a checkpoint of as many entries as are covered is signed as the trust file asks for.
+    signed: bool,
     intact: bool,
     /// Of what was read. `null` if leaf hashes are missing.
     checkpoint: Option<String>,
@@ -133,26 +135,22 @@ struct Shown<'a> {
 
 impl Verify {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
-        let mut verification = Verification::of_itself();
-        let trust = self.trust.as_deref().map(trust).transpose()?;
-        for given in &self.checkpoint {
-            for kept in checkpoints(given)? {
-                verification = kept.hold(verification, trust.as_ref())?;
-            }
-        }
-        if let Some(jobs) = self.jobs {
-            verification = verification.jobs(jobs.into());
-        }
-        if self.full {
-            verification = verification.whole();
-        }
+        let (mut verification, held) = self.held()?;
         let failed = Arc::new(Mutex::new(None));
+        // A state that cannot be read is told once the ledger was read, and stays as it is.
+        let mut unread = None;
         if let Some(path) = &self.state {
             database.refuse_output(path)?;
-            if let Some(state) = read_state(path)? {
-                verification = verification.state(state);
+            refuse_of_others(path)?;
+            match read_state(path) {
+                Ok(state) => {
+                    if let Some(state) = state {
+                        verification = verification.state(state);
+                    }
+                    verification = verification.on_state(writes_state(path.clone(), Arc::clone(&failed)));
+                }
+                Err(failure) => unread = Some(failure),
             }
-            verification = verification.on_state(writes_state(path.clone(), Arc::clone(&failed)));
         }
         let reader = self.ledger.reader(database).await?;
         let shown = !self.quiet && io::stderr().is_terminal();
@@ -167,14 +165,13 @@ impl Verify {
         let start = Instant::now();
         let verified = reader.verify(verification).await?;
         // First what was found, then what else has failed.
-        let printed = self.print(&verified, start.elapsed());
+        let printed = self.print(&verified, &held, start.elapsed());
         let earlier = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let saved = match (&self.state, verified.state(), earlier) {
-            (Some(path), Some(state), _) => save_state(path, state),
-            (_, _, Some(failure)) => Err(failure),
-            (_, _, None) => Ok(()),
+        let saved = match (unread, &self.state, verified.state()) {
+            (None, Some(path), Some(state)) => save_state(path, state),
+            (unread, ..) => unread.or(earlier).map_or(Ok(()), Err),
         };
-        match (self.judge(&verified), printed.and(saved)) {
+        match (self.judge(&verified, &held), printed.and(saved)) {
             (Err(found @ Failure::Found(_)), Err(failure)) => {
                 output::remark(&failure.message());
                 Err(found)
@@ -183,7 +180,23 @@ impl Verify {
         }
     }
 
-    fn print(&self, verified: &Verified, took: Duration) -> Result<(), Failure> {
+    /// The verification that the options ask for, but for the state, and what the ledger is held against in it.
+    fn held(&self) -> Result<(Verification, Held), Failure> {
+        let (mut verification, mut held) = (Verification::of_itself(), Held::default());
+        let trust = self.trust.as_deref().map(trust).transpose()?;
+        for given in &self.checkpoint {
+            for kept in checkpoints(given)? {
+                verification = kept.hold(verification, trust.as_ref(), &mut held)?;
+            }
+        }
+        if let Some(jobs) = self.jobs {
+            verification = verification.jobs(jobs.into());
+        }
+        Ok((if self.full { verification.whole() } else { verification }, held))
+    }
+
+    fn print(&self, verified: &Verified, held: &Held, took: Duration) -> Result<(), Failure> {
+        let is_signed = held.is_signed(verified.covered());
         let checkpoint = verified.checkpoint().map(ToString::to_string);
         if self.format == Form::Json {
             return output::print_json(&Shown {
@@ -192,6 +205,7 @@ impl Verify {
                 read: verified.entries(),
                 covered: verified.covered(),
                 anchored: verified.is_anchored(),
+                signed: is_signed,
                 intact: verified.is_intact(),
                 checkpoint,
                 findings: verified.findings(),
@@ -210,8 +224,15 @@ impl Verify {
             return Ok(());
         }
         let is_part = self.state.is_some() && !self.full && verified.entries() < verified.covered();
+        let signed = if self.checkpoint.is_empty() || !verified.is_anchored() {
+            ""
+        } else if is_signed {
+            " (signed: yes)"
+        } else {
+            " (signed: no)"
+        };
         output::print_fitting(&format!(
-            "{}: {} of {} entries read{}, {} covered by a checkpoint, {:.1} s",
+            "{}: {} of {} entries read{}, {} covered by a checkpoint{signed}, {:.1} s",
             output::harmless(verified.ledger()),
             verified.entries(),
             verified.size(),
@@ -229,14 +250,16 @@ impl Verify {
     }
 
     /// The failure that the command ends with, if it does not end well.
-    fn judge(&self, verified: &Verified) -> Result<(), Failure> {
+    fn judge(&self, verified: &Verified, held: &Held) -> Result<(), Failure> {
         let signs = || verified.findings().iter().filter(|found| !found.kind.is_information());
         if verified.more() == 0
             && signs().count() > 0
             && signs().all(|found| found.kind.is_about_a_checkpoint())
         {
-            let message = "a checkpoint is not signed as the trust file asks for, so the ledger was not held against it";
-            return Err(Failure::Found(message.to_owned()));
+            return Err(Failure::Found(format!(
+                "{}: a checkpoint is not signed as the trust file asks for, so the ledger was not held against it",
+                held.refused()
+            )));
         }
         if !verified.is_intact() {
             let count = signs().count() as u64 + verified.more();
@@ -276,7 +299,6 @@ fn is_broken_off(state: &VerifyState) -> bool {
 }
 
 fn read_state(path: &Path) -> Result<Option<VerifyState>, Failure> {
-    refuse_of_others(path)?;
     match read_small(path).and_then(text_of) {
         Ok(text) => {
             let state = text.trim_end().parse::<VerifyState>();

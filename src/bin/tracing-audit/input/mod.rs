@@ -34,4 +34,4 @@ pub(crate) use exported::source_of;
 pub(crate) use fields::{columns, counted_by, indexed, listed, was_indexed};
 pub(crate) use period::{Period, Range};
 pub(crate) use place::{Place, entry_at};
-pub(crate) use small::{read_end, read_small, read_small_or_pipe, text_of};
+pub(crate) use small::{open_or_pipe, read_end, read_small, read_small_or_pipe, refuse_no_file, text_of};

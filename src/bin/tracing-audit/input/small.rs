@@ -27,16 +27,28 @@ pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 /// The same of a file that an option names, which may also be a pipe that the caller has opened: standard input, or
 /// `<(..)` of a shell.
 pub(crate) fn read_small_or_pipe(path: &Path) -> io::Result<Vec<u8>> {
-    let is_file = fs::metadata(path)?.is_file();
-    if !is_file && OF_CALLER.iter().any(|those| path.starts_with(those)) {
-        return at_most(File::open(path)?);
-    }
-    read_small(path)
+    if is_pipe_of_caller(path)? { at_most(File::open(path)?) } else { read_small(path) }
 }
 
-/// The last lines of a file to which others append, however long it is, if it begins with this byte. `None` if it begins
-/// otherwise, or is no file.
-pub(crate) fn read_end(path: &Path, begin: u8) -> io::Result<Option<Vec<u8>>> {
+/// Opens a file of any length that an option names, or a pipe that the caller has opened. Waits for no other pipe, and reads no
+/// device.
+pub(crate) fn open_or_pipe(path: &Path) -> io::Result<File> {
+    if is_pipe_of_caller(path)? { File::open(path) } else { open(path) }
+}
+
+fn is_pipe_of_caller(path: &Path) -> io::Result<bool> {
+    let is_file = fs::metadata(path)?.is_file();
+    Ok(!is_file && OF_CALLER.iter().any(|those| path.starts_with(those)))
+}
+
+/// An error if a pipe, a device or a directory is in the place of a file that may exist or not.
+pub(crate) fn refuse_no_file(path: &Path) -> io::Result<()> {
+    fs::metadata(path).map_or(Ok(()), |found| check(&found))
+}
+
+/// The last lines of a file to which others append, however long it is, if it begins with this byte, and whether these are all.
+/// `None` if it begins otherwise, or is no file.
+pub(crate) fn read_end(path: &Path, begin: u8) -> io::Result<Option<(Vec<u8>, bool)>> {
     let Ok(mut file) = open(path) else { return Ok(None) };
     let mut first = [0];
     if file.read(&mut first)? == 0 || first != [begin] {
@@ -50,7 +62,7 @@ pub(crate) fn read_end(path: &Path, begin: u8) -> io::Result<Option<Vec<u8>>> {
         let rest = end.iter().position(|byte| *byte == b'\n').map_or(end.len(), |at| at + 1);
         end.drain(..rest);
     }
-    Ok(Some(end))
+    Ok(Some((end, start == 0)))
 }
 
 /// The bytes as text.
