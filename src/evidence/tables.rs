@@ -24,7 +24,8 @@ impl AuditReader {
         let are_veiled = !instead.is_empty();
         let altered = if are_veiled { instead } else { surveys.schema().await? };
         let finding = |text| Finding::new(FindingKind::SchemaAltered, 0..0, text);
-        Ok(Tables { findings: altered.into_iter().map(finding).collect(), are_veiled })
+        let cut = surveys.damage().map(|text| Finding::new(FindingKind::Truncated, 0..0, text));
+        Ok(Tables { findings: altered.into_iter().map(finding).chain(cut).collect(), are_veiled })
     }
 }
 

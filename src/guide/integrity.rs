@@ -174,7 +174,7 @@
 //! | `TileAltered` | leaf hashes, and perhaps entries: up to 256 of them, among which it cannot be said which |
 //! | `NodeAltered` | the hash over 256 entries or more, and nothing else |
 //! | `HeadAltered` | the number of entries, the size, the frontier or the name of the tree, and nothing else |
-//! | `Truncated` | the end was cut off |
+//! | `Truncated` | the end was cut off; or a `-wal` that is damaged has commits that cannot be read |
 //! | `RolledBack` | the end was cut off, and others were committed since |
 //! | `Forked` | all that proves these entries was changed along with them, or the whole ledger was replaced |
 //! | `SchemaAltered` | a table, an index, a trigger or a view is not as this crate makes it. If a view stands in the place of a table, nothing is read: it could show anything, and never end |

@@ -195,6 +195,18 @@ pub(crate) fn link_of_another(path: &Path) -> Option<u32> {
     return (path, None).1;
 }
 
+/// Whether this process may read what the path names.
+#[cfg(all(unix, feature = "_sqlite"))]
+pub(crate) fn may_read(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
+}
+
+/// Unknown on this system until it is tried.
+#[cfg(all(not(unix), feature = "_sqlite"))]
+pub(crate) fn may_read(_path: &Path) -> bool {
+    true
+}
+
 /// Whether this process may write to what the path names. False also if the file system is mounted read-only.
 #[cfg(all(unix, feature = "_sqlite"))]
 pub(crate) fn may_write(path: &Path) -> bool {

@@ -41,7 +41,9 @@ pub(crate) use access::Access;
 #[cfg(feature = "signing")]
 pub(crate) use access::file_open_to_others;
 #[cfg(feature = "_sqlite")]
-pub(crate) use access::{directory_open_to_all, file_writable_by_others, link_of_another, may_write};
+pub(crate) use access::{
+    directory_open_to_all, file_writable_by_others, link_of_another, may_read, may_write,
+};
 pub(crate) use clock::{Clock, Detached, moment_after};
 pub(crate) use directory::{Directory, Kind};
 pub(crate) use file::*;

@@ -60,7 +60,7 @@ pub enum FindingKind {
     Tree,
     /// A table, an index, a view or something that hangs on a table is not as this crate makes it.
     Schema,
-    /// The file is damaged.
+    /// The file is damaged, or the `-wal` that was left beside it.
     Damage,
 }
 

@@ -77,6 +77,12 @@ pub(crate) trait Surveys: Send + Sync {
     /// What the database's own check of its files finds, in words. It reads all of them.
     fn structure(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>>;
 
+    /// Damage to what the database keeps beside its file, in words, by the last look at the files: what was committed last and
+    /// cannot be read. [`structure`](Self::structure) and the coverage of an answer have it too.
+    fn damage(&self) -> Option<String> {
+        None
+    }
+
     /// The names of ledgers that have entries or batches, and no head.
     fn headless(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>>;
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::wal::beside;
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::temporary_directory;
+use crate::platform::{may_read, temporary_directory};
 use crate::store::{AppendError, Fault};
 
 /// The primary result code of an error from SQLite itself.
@@ -76,6 +76,19 @@ fn missing_directory(path: &Path) -> Option<&Path> {
     path.ancestors().skip(1).filter(is_missing).last()
 }
 
+/// Whether the database exists, and something is in its write-ahead log.
+fn is_partly_in_log(path: &Path) -> bool {
+    let log = std::fs::metadata(beside(path, "-wal"));
+    path.exists() && log.is_ok_and(|log| log.is_file() && log.len() > 0)
+}
+
+/// Which of the files this process may not read, as a part of a sentence.
+fn unread(path: &Path) -> String {
+    let files = ["", "-wal", "-shm"].map(|suffix| beside(path, suffix));
+    let unread = files.into_iter().find(|file| file.exists() && !may_read(file));
+    unread.map(|file| format!(", because this process may not read {}", file.display())).unwrap_or_default()
+}
+
 /// Turns an error of SQLite on the database at `path` into one that names the remedy, where there is one.
 pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
     let shown = path.display();
@@ -91,9 +104,10 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
     let message = match code_of(&cause) {
         Some(26) => format!("{shown} is not a SQLite database: choose another path or move that file away"),
         Some(14) if path.is_dir() => format!("{shown} is a directory: give the path of a file in it"),
-        Some(8 | 14) if beside(path, "-wal").is_file() => format!(
-            "{shown} cannot be opened, and part of it is in {shown}-wal: copy both files to a directory that this process \
-             may write, and open the copy; or open it once where it can be written"
+        Some(8 | 14) if is_partly_in_log(path) => format!(
+            "{shown} cannot be opened{}, and part of it is in {shown}-wal: copy both files to a directory that this process \
+             may write, and open the copy; or open it once where it can be written",
+            unread(path)
         ),
         Some(14) if missing.is_some() => format!(
             "{shown} cannot be opened: there is no directory {}",

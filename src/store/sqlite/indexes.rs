@@ -86,6 +86,7 @@ async fn connected<T>(
         file.check()?;
     }
     sqlite.look_again().await?;
+    sqlite.keep_damaged_log().await?;
     let store_error = |cause| sqlite.store_error(cause);
     match &sqlite.source {
         Source::File { options, .. } => {

@@ -16,6 +16,7 @@
 //! | `sealed.rs` | decides how a database is read where this process may not write |
 //! | `damage.rs` | looks for damage when a file is opened, at a cost that does not grow with the file |
 //! | `belongs.rs` | judges whether a write-ahead log belongs to its database |
+//! | `broken_log.rs` | finds damage in a write-ahead log, and keeps a copy of it before it is written over |
 //! | `rollback.rs` | judges whether a rollback journal belongs to its database |
 //! | `wal.rs` | reads a write-ahead log from outside SQLite |
 //! | `look.rs` | looks at what the head says, beside what writers and the tree say of the end |
@@ -49,6 +50,7 @@
 mod append;
 mod backend;
 mod belongs;
+mod broken_log;
 mod by_time;
 mod cancel;
 mod conditions;

@@ -11,6 +11,7 @@ use sqlx::{Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOption
 use super::{
     append::{Connected, Own, SqliteAppender},
     belongs::check_left_log,
+    broken_log::keep_if_damaged,
     damage,
     error::{damaged, is_busy, store_error},
     files::Files,
@@ -22,7 +23,7 @@ use super::{
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{FileIdentity, Turns};
+use crate::platform::{FileIdentity, Turns, real_path};
 use crate::store::{Migrate, Opening};
 
 /// Pause between two tries to open the file. Processes that open a fresh file at the same moment collide while they
@@ -81,12 +82,13 @@ pub(super) async fn connect(
     }
     check_left_journal(&path).await?;
     check_left_log(&options, sqlite.file.get().is_none()).await?;
+    let kept = keep_if_damaged(&options).await?;
     if ours
         && sqlite.file.get().is_none()
         && let Some(file) = sqlite.file_path()
     {
-        // SQLite gives its own files the mode of this one. If it cannot be made, SQLite says why.
-        drop(opening.access.create_unopened(&file));
+        // SQLite gives its own files the mode of this one, at the end of all links. If it cannot be made, SQLite says why.
+        drop(opening.access.create_unopened(&real_path(&file)));
     }
     let mut tries = Tries::new();
     let (mut connection, defect, guard) = loop {
@@ -109,7 +111,8 @@ pub(super) async fn connect(
         Some(file) => Turns::beside(file).await.ok(),
         None => None,
     };
-    let told = concerns(&path, &mut connection, opening).await;
+    let mut told = concerns(&path, &mut connection, opening).await;
+    told.extend(kept.map(|kept| AuditError::new(ErrorKind::Altered, kept)));
     let (pools, kept) = (sqlite.own_pools(), Arc::clone(&sqlite.kept));
     let own = Own { connection, options, files, turns, pools, kept };
     Ok(SqliteAppender::plain(Connected::Own(Box::new(own)), opening.integrity).concerned(defect, guard, told))

@@ -38,6 +38,10 @@ struct Seen {
     checked: Option<Pair>,
     /// The same as they were before the last read.
     before: Option<(FileLook, Option<FileLook>)>,
+    /// Damage to the log, in words, and the log as it was when the damage was found.
+    damage: Option<(String, Option<FileLook>)>,
+    /// Damage that the log had before this process wrote over it, in words.
+    kept: Option<String>,
 }
 
 /// A database and its log.
@@ -54,6 +58,8 @@ impl Opened {
             is_second: false,
             checked: None,
             before: None,
+            damage: None,
+            kept: None,
         };
         Self(Arc::new((path.to_owned(), Mutex::new(seen))))
     }
@@ -91,9 +97,30 @@ impl Opened {
         lock(&self.0.1).since = Instant::now();
     }
 
-    /// The log was found to belong to the file.
-    pub(super) fn checked(&self, pair: Pair) {
-        lock(&self.0.1).checked = Some(pair);
+    /// The log was found to belong to the file, and to be damaged as this says.
+    pub(super) fn checked(&self, pair: Pair, damage: Option<String>) {
+        let (_, [log, _]) = self.looks();
+        let mut seen = lock(&self.0.1);
+        seen.checked = Some(pair);
+        seen.damage = damage.map(|damage| (damage, log));
+    }
+
+    /// Whether no damage to the log was found, or the log is as it was then.
+    pub(super) fn is_damage_known(&self) -> bool {
+        let Some((_, then)) = lock(&self.0.1).damage.clone() else { return true };
+        let (_, [log, _]) = self.looks();
+        then == log
+    }
+
+    /// A copy was made of the damaged log, over which this process writes.
+    pub(super) fn kept(&self, told: String) {
+        lock(&self.0.1).kept = Some(told);
+    }
+
+    /// Damage to the log, or what it was before this process wrote over it, in words.
+    pub(super) fn damage(&self) -> Option<String> {
+        let seen = lock(&self.0.1);
+        seen.kept.clone().or_else(|| seen.damage.as_ref().map(|(damage, _)| damage.clone()))
     }
 
     /// The files that were checked last.

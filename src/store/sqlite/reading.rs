@@ -16,6 +16,7 @@ use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
 
 use super::{
     belongs::check_left_log,
+    broken_log::{damage_beside, in_words, keep_if_damaged},
     rollback::check_left_journal,
     sealed::{How, sealed},
     source::{Source, Sqlite, for_reading},
@@ -63,7 +64,7 @@ impl Sqlite {
     /// replaced.
     ///
     /// # Errors
-    /// If a log lies beside the file that does not belong to it, or that cannot be read where it is.
+    /// If a log lies beside the file that does not belong to it, or that cannot be read where it is. Damage is no error.
     pub(super) async fn look_again(&self) -> Result<(), AuditError> {
         let Source::File { options, readers, how, .. } = &self.source else { return Ok(()) };
         let before = *lock(how);
@@ -108,7 +109,8 @@ impl Sqlite {
         let now = if holds_log(path) { How::BesideLog } else { How::Plain };
         // Open connections keep the log from being replaced but by hand.
         let is_open = !is_empty && self.pools().any(|pool| pool.size() > 0);
-        if is_open && !is_past && checked == Some(files) && (now == before || now == How::Plain) {
+        let is_known = checked == Some(files) && self.opened.is_damage_known();
+        if is_open && !is_past && is_known && (now == before || now == How::Plain) {
             return Ok(now);
         }
         let is_other_log =
@@ -117,10 +119,29 @@ impl Sqlite {
         if !is_watched && (is_other_log || found.is_err()) {
             self.abandon_idle();
         }
-        found.map(|()| {
-            self.opened.checked(files);
-            now
-        })
+        found?;
+        let damage = damage_beside(path).await.map(|damage| in_words(damage, path));
+        self.opened.checked(files, damage);
+        Ok(now)
+    }
+
+    /// Damage to the log beside the file, in words, by the last look at the files: what was committed last and cannot be read.
+    /// The writer of this process tells its own.
+    pub(super) fn log_damage(&self) -> Option<String> {
+        if self.is_watched() { None } else { self.opened.damage() }
+    }
+
+    /// Keeps a copy of a damaged log before it is written over, and tells it. To be called after a look at the files.
+    pub(super) async fn keep_damaged_log(&self) -> Result<(), AuditError> {
+        let Source::File { options, .. } = &self.source else { return Ok(()) };
+        if self.log_damage().is_none() {
+            return Ok(());
+        }
+        if let Some(told) = keep_if_damaged(options).await? {
+            tracing::warn!(target: "tracing_audit", "{told}");
+            self.opened.kept(told);
+        }
+        Ok(())
     }
 
     /// Whether a writer of this process has the file open, and its path still names it: the writer watches the log. Each
@@ -177,12 +198,17 @@ impl Drop for Sqlite {
     }
 }
 
-/// Closes the connections of these pools that nobody uses, if the log beside the database belongs to it. Else never closes
-/// them.
+/// Closes the connections of these pools that nobody uses, if the log beside the database belongs to it and is not damaged.
+/// Else never closes them.
 fn close_if_judged(options: &SqliteConnectOptions, pools: &[Arc<OnceLock<SqlitePool>>], patience: Duration) {
-    match on_own_runtime(check_left_log(options, false)) {
-        Ok(()) => close(pools, patience),
-        Err(_) => pools.iter().filter_map(|pool| pool.get()).for_each(abandon_idle),
+    let judged = on_own_runtime(async {
+        check_left_log(options, false).await?;
+        Ok(damage_beside(options.get_filename()).await)
+    });
+    if matches!(judged, Ok(None)) {
+        close(pools, patience);
+    } else {
+        pools.iter().filter_map(|pool| pool.get()).for_each(abandon_idle);
     }
 }
 

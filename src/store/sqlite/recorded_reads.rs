@@ -15,6 +15,7 @@ pub(super) async fn record(sqlite: &Sqlite, read: &RecordedReadRow) -> Result<()
     if !sqlite.has_table(READS).await? {
         return Err(no_recorded_reads());
     }
+    sqlite.keep_damaged_log().await?;
     sqlx::query("INSERT INTO tracing_audit_reads VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING")
         .bind(read.id)
         .bind(read.ends)

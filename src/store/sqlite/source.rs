@@ -97,7 +97,8 @@ impl Store {
     ///
     /// A `-wal` or a rollback `-journal` that lies beside the file and does not belong to it, because the file was restored
     /// from a backup, is an error when a log is opened and whenever entries are read: SQLite would play it over the file.
-    /// Reading leaves a `-wal` that holds something where it is; the next log moves it into the file.
+    /// Reading leaves a `-wal` that holds something where it is; the next log moves it into the file. Of one that is damaged,
+    /// SQLite reads only what is before the damage: the coverage of each answer says so, and the next log keeps a copy of it.
     ///
     /// The file is the log's own. [`open`](crate::AuditLogBuilder::open) refuses a database that has tables of another
     /// program and none of a log; a program that keeps its log in its own database gives a pool on it, by `Store::from`. It

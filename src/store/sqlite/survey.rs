@@ -22,7 +22,11 @@ const UNTIMELY: &str = "SELECT e.seq FROM tracing_audit_batches b CROSS JOIN tra
 
 impl Surveys for Sqlite {
     fn cover<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, Result<Cover, AuditError>> {
-        Box::pin(cover::cover(self, asked))
+        Box::pin(async move {
+            let mut cover = cover::cover(self, asked).await?;
+            cover.over.extend(self.log_damage());
+            Ok(cover)
+        })
     }
 
     fn piece<'a>(
@@ -78,7 +82,11 @@ impl Surveys for Sqlite {
     }
 
     fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>> {
-        Box::pin(schema::veils(self))
+        Box::pin(async move {
+            let mut veils = schema::veils(self).await?;
+            veils.over.extend(self.log_damage());
+            Ok(veils)
+        })
     }
 
     fn tree<'a>(&'a self, ledger: &'a str, most: u32) -> BoxFuture<'a, Result<Option<TreeLook>, AuditError>> {
@@ -108,8 +116,12 @@ impl Surveys for Sqlite {
             let text = |row: &SqliteRow| row.try_get::<String, _>(0);
             let texts = rows.and_then(|rows| rows.iter().map(text).collect::<sqlx::Result<Vec<_>>>());
             let texts = texts.map_err(|cause| self.store_error(cause))?;
-            Ok(texts.into_iter().filter(|text| text != "ok").collect())
+            Ok(self.log_damage().into_iter().chain(texts.into_iter().filter(|text| text != "ok")).collect())
         })
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.log_damage()
     }
 
     fn headless(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {

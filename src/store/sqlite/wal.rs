@@ -17,6 +17,10 @@ const FRAME: usize = 24;
 /// The first four bytes; the lowest bit says in which order its checksums read bytes.
 const MAGIC: u32 = 0x377f_0682;
 
+/// The sizes that a page can have.
+const LEAST_PAGE: u32 = 512;
+const GREATEST_PAGE: u32 = 1 << 16;
+
 /// The write-ahead log beside a database, up to the last commit that was seen.
 #[derive(Debug)]
 pub(super) struct Wal {
@@ -28,6 +32,19 @@ pub(super) struct Wal {
     frames: u64,
     /// Header of the last of them.
     last: [u8; FRAME],
+    /// The frames from this one on are not looked at.
+    until: u64,
+}
+
+/// Damage to a log: SQLite takes it to end there, and says nothing of what comes behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Damage {
+    /// Whether the header of the log itself is damaged. Then nothing is known of its frames.
+    pub(super) is_header: bool,
+    /// Number of whole frames before the damage.
+    pub(super) whole: u64,
+    /// Number of commits in the damaged frame and behind it.
+    pub(super) commits: u64,
 }
 
 /// The contents of a write-ahead log.
@@ -54,7 +71,8 @@ impl Wal {
     /// Opens the log, which may be empty.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = open_regular(path)?;
-        let mut wal = Self { file, header: [0; HEADER], page: 0, frames: 0, last: [0; FRAME] };
+        let mut wal =
+            Self { file, header: [0; HEADER], page: 0, frames: 0, last: [0; FRAME], until: u64::MAX };
         wal.rewind()?;
         Ok(wal)
     }
@@ -101,6 +119,48 @@ impl Wal {
             }
         })?;
         Ok(contents)
+    }
+
+    /// The same of a log that nobody has watched, up to damage if there is some: SQLite reads nothing behind it. Later calls
+    /// look no further either.
+    pub(super) fn contents_until_damage(&mut self) -> io::Result<Contents> {
+        self.until = self.damage()?.map_or(u64::MAX, |damage| damage.whole);
+        self.contents()
+    }
+
+    /// Damage that has commits at it or behind it. All of the log is read.
+    ///
+    /// Such commits have the log's own salts, and name the size of the database. Frames from before the log last began anew
+    /// have other salts. A transaction that was not committed names no size.
+    pub(super) fn damage(&self) -> io::Result<Option<Damage>> {
+        let (header, len) = (self.read_header()?, self.len()?);
+        if len < (HEADER + FRAME) as u64 + u64::from(LEAST_PAGE) {
+            return Ok(None);
+        }
+        let (magic, size) = (number(&header, 0), number(&header, 8));
+        let is_big = magic & 1 == 1;
+        let is_size = size.is_power_of_two() && (LEAST_PAGE..=GREATEST_PAGE).contains(&size);
+        let mut sum = sum_of((0, 0), header.get(..24).unwrap_or_default(), is_big);
+        if magic & !1 != MAGIC || !is_size || sum != (number(&header, 24), number(&header, 28)) {
+            return Ok(Some(Damage { is_header: true, whole: 0, commits: 0 }));
+        }
+        let mut page = vec![0; usize::try_from(size).unwrap_or(0)];
+        let (mut frame, mut at) = ([0; FRAME], HEADER);
+        let (mut whole, mut commits, mut is_whole) = (0, 0, true);
+        while read_up_to(&self.file, &mut frame, at)? == FRAME {
+            let is_own = frame.get(8..16) == header.get(16..24) && number(&frame, 0) > 0;
+            if is_whole {
+                // The last frame may lack a part of its page.
+                is_whole = is_own && read_up_to(&self.file, &mut page, at + FRAME)? == page.len();
+                sum = sum_of(sum, frame.get(..8).unwrap_or_default(), is_big);
+                sum = sum_of(sum, &page, is_big);
+                is_whole = is_whole && sum == (number(&frame, 16), number(&frame, 20));
+                whole += u64::from(is_whole);
+            }
+            commits += u64::from(!is_whole && is_own && number(&frame, 4) > 0);
+            at += FRAME + page.len();
+        }
+        Ok((commits > 0).then_some(Damage { is_header: false, whole, commits }))
     }
 
     /// The values of the first integer in each version of a one-row table's page: `(ledger, next_seq, ..)`, up to the last
@@ -161,6 +221,7 @@ impl Wal {
     fn advance(&mut self, mut each: impl FnMut(u64, &[u8; FRAME])) -> io::Result<()> {
         let (mut index, len) = (self.frames, self.len()?);
         while self.page > 0
+            && index < self.until
             && let Some(frame) = self.frame(index, len)?.filter(|frame| self.is_of_this(frame))
         {
             each(index, &frame);
@@ -171,6 +232,15 @@ impl Wal {
         }
         Ok(())
     }
+}
+
+/// The checksum of these bytes, a multiple of eight, after that of what comes before them.
+fn sum_of((mut one, mut two): (u32, u32), bytes: &[u8], is_big: bool) -> (u32, u32) {
+    for word in bytes.as_chunks::<4>().0 {
+        let word = if is_big { u32::from_be_bytes(*word) } else { u32::from_le_bytes(*word) };
+        (one, two) = (two, one.wrapping_add(word).wrapping_add(two));
+    }
+    (one, two)
 }
 
 /// The second column of the only row of a table, from the page that holds it. `None` if the page is no such page.

@@ -273,6 +273,26 @@ fn a_database_to_which_others_may_write_is_told_once() {
 }
 
 #[test]
+fn a_database_at_the_end_of_a_link_to_nothing_is_for_its_user_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (directory.path().join("audit.db"), directory.path().join("link.db"));
+    symlink("audit.db", &link).unwrap();
+    let log = open(&link);
+    commit(&log, entry("a"));
+    assert_eq!([mode(&file), mode(&beside(&file, "-wal"))], [0o600; 2]);
+}
+
+#[test]
+fn a_database_that_does_not_exist_is_not_said_to_be_in_an_empty_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.db");
+    fs::write(beside(&file, "-wal"), "").unwrap();
+    let reader = AuditReader::new(Store::sqlite(&file).unwrap());
+    let error = reader.blocking().count(AuditQuery::new()).unwrap_err().to_string();
+    assert!(error.contains("there is no such file") && !error.contains("copy both"), "{error}");
+}
+
+#[test]
 fn what_a_log_for_a_group_makes_is_for_its_user_and_the_group() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.db");

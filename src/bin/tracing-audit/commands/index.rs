@@ -1,12 +1,15 @@
 //! The command `index`: lists, adds and drops indexes.
 
 use clap::Subcommand;
-use tracing_audit::index::{Index, IndexOn};
+use tracing_audit::{
+    AuditQuery, AuditReader, Store,
+    index::{Index, IndexOn},
+};
 
 use crate::{
     failure::Failure,
     input::{Database, indexed, was_indexed},
-    output::{self, Cells, Format, FromDatabase, harmless, print_table_as},
+    output::{self, Cells, Format, FromDatabase, harmless, print_table_as, remark},
 };
 
 #[derive(Subcommand)]
@@ -61,7 +64,7 @@ impl Action {
                 for on in &on {
                     store.create_index(on).await?;
                 }
-                Ok(())
+                tell_altered(database, store).await
             }
             Self::Drop { on } => {
                 let (on, store) = (all(&on, was_indexed)?, database.store()?);
@@ -69,10 +72,21 @@ impl Action {
                 for on in &on {
                     store.drop_index(on).await?;
                 }
-                Ok(())
+                tell_altered(database, store).await
             }
         }
     }
+}
+
+/// Says what is altered in a SQLite file that was just written, above all if its write-ahead log was damaged.
+async fn tell_altered(database: &Database, store: Store) -> Result<(), Failure> {
+    let db = database.one()?;
+    if !db.contains(':') || db.starts_with("sqlite:") {
+        let nothing = AuditQuery::new().before_seq(0);
+        let coverage = AuditReader::new(store).coverage(nothing, 0).await?;
+        coverage.altered.iter().for_each(|told| remark(told));
+    }
+    Ok(())
 }
 
 /// What indexes are on, by these names.

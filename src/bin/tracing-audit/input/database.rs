@@ -13,7 +13,7 @@ use unicode_width::UnicodeWidthChar;
 use super::{conditions::Conditions, exported};
 use crate::{
     failure::Failure,
-    output::{FilePlace, TemporaryDirectory, at_end_of_links, stdout_place, with_suffix},
+    output::{FilePlace, TemporaryDirectory, at_end_of_links, remark_altered, stdout_place, with_suffix},
 };
 
 #[derive(Args)]
@@ -227,11 +227,12 @@ impl Database {
         }
     }
 
-    /// A log to which this command emits no entries. It must be [ended](end_log): otherwise its writer counts as silent.
+    /// A log to which this command emits no entries. It must be [ended](end_log): otherwise its writer counts as silent. Says
+    /// what it finds altered.
     pub(crate) async fn open_log(&self, ledger: &str, migrate: Migrate) -> Result<AuditLog, Failure> {
         let store = self.store()?.migrate(migrate);
         let builder = AuditLog::builder().store(store).ledger(ledger).in_memory_queue().queue_max_entries(1);
-        Ok(builder.on_notice(|_| {}).open().await?)
+        Ok(builder.on_notice(remark_altered).open().await?)
     }
 
     /// Opens every database that is named. Each must hold an audit log.

@@ -51,7 +51,9 @@ pub(crate) use pager::{end_pager, page};
 pub(crate) use progress::Progress;
 pub(crate) use resumed::Resumed;
 pub(crate) use sinks::{GzipIf, Hashing, hex};
-pub(crate) use stderr::{remark, report, say, tell_order, tell_person, warn_if_it_scans};
+pub(crate) use stderr::{
+    remark, remark_altered, report, say, tell_order, tell_person, warn_if_it_scans,
+};
 pub(crate) use stdout::{Stdout, decide_colours, go_on_if_closed, is_closed, print_line, print_styled};
 pub(crate) use table::{Cells, print_fitting, print_wrapped, shown_time};
 pub(crate) use temporary::TemporaryDirectory;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_audit::{AuditQuery, reader::Ledger};
+use tracing_audit::{AuditError, AuditQuery, Notice, reader::Ledger};
 
 use super::{
     pager::end_pager,
@@ -19,6 +19,13 @@ pub(crate) fn report(failure: &Failure) {
 pub(crate) fn remark(text: &str) {
     end_pager();
     say(&["tracing-audit: ", &harmless(text)].concat());
+}
+
+/// Says what a log has found altered when it was opened.
+pub(crate) fn remark_altered(notice: Notice) {
+    if let Some(error) = notice.error.filter(AuditError::is_altered) {
+        remark(&error.to_string());
+    }
 }
 
 /// Writes a sentence to standard error, on a terminal in lines that fit. It must be [`harmless`].
