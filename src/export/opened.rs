@@ -220,8 +220,9 @@ impl<'a> Opening<'a> {
             self.wrong.add(self.lines, &what);
             return Ok(());
         }
-        if loading.entries > 0 && found.seq > loading.last_seq + 1 && loading.first_missing.is_none() {
-            loading.first_missing = Some((line_before, loading.last_seq + 1));
+        let next = loading.last_seq.saturating_add(1);
+        if loading.entries > 0 && found.seq > next && loading.first_missing.is_none() {
+            loading.first_missing = Some((line_before, next));
         }
         loading.last_seq = found.seq;
         loading.entries += 1;
@@ -285,7 +286,7 @@ impl<'a> Opening<'a> {
         for (name, loading) in self.ledgers {
             let Loading { database, entries, first_seq, last_seq, first_missing } = loading;
             let reader = AuditReader::new(database.finish().await?).of_ledger(name.clone());
-            let missing = (last_seq - first_seq + 1).saturating_sub(entries);
+            let missing = last_seq.saturating_sub(first_seq).saturating_add(1).saturating_sub(entries);
             ledgers.push(ExportedLedger {
                 name,
                 reader,

@@ -206,12 +206,17 @@
 //!
 //! (The fields of a ledger are those of [`LedgerCoverage`](crate::reader::LedgerCoverage); some are left out here.) `matching`
 //! is given for logs of a million entries or less. `asked` are the numbers that can hold matches, `compared` those whose
-//! entries and batches were compared: for `query` and `stats` a million at most. `--cursor` shows the next entries. `nothing`
+//! entries and batches were compared: for `query` and `stats` a million at most. `timed` are those whose `ts` was held against what
+//! their batches say: `compared`, and for a question by time as many as 10 000 around them for `query` with a limit, and a million for
+//! `query --limit 0`, `stats` and `export`. A batch that lies further away and says a wrong time of itself is passed over;
+//! `check` finds it. In a SQLite file the indexes that can have served the question are held against the table in these numbers, on a
+//! server they are not. `silent_writers` have accepted entries that are not committed. `--cursor` shows the next entries. `nothing`
 //! says of an empty answer which part of the question finds nothing, where that is cheap to know. `stats` without conditions
 //! compares its sum with the heads of the ledgers.
 //!
 //! An answer that may lack entries has exit code 5, and a sentence says why: holes in `seq`, entries that no batch holds, a
-//! head that was raised or lowered, entries outside of the ledger, or a view in the place of a table. The answer is given
+//! head that was raised or lowered, entries outside of the ledger, times that are not those of their batch, an index that lacks
+//! rows, or a view in the place of a table. The answer is given
 //! all the same. Exit code 0 means that nothing is missing in what was compared, but for losses that the log itself has
 //! declared, which are counted.
 //!

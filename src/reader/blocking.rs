@@ -147,6 +147,20 @@ impl BlockingReader<'_> {
         on_own_runtime(self.0.coverage(query, at_most))
     }
 
+    /// Calls [`AuditReader::coverage_with`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn coverage_with(
+        &self,
+        query: impl Into<AuditQuery>,
+        at_most: u64,
+        beside: u64,
+    ) -> Result<Coverage, AuditError> {
+        let query = query.into();
+        on_own_runtime(self.0.coverage_with(query, at_most, beside))
+    }
+
     /// Calls [`AuditReader::page_coverage`] and blocks until it is done.
     ///
     /// # Errors

@@ -49,6 +49,21 @@ pub struct LedgerCoverage {
     pub faulty_batches: Vec<SeqRange>,
     /// Entries that the database gives twice or not in their order: its file is damaged. At most 100 ranges.
     pub disorder: Vec<SeqRange>,
+    /// The numbers whose `ts` was compared with what their batches say: those that were compared, and for a query by time others
+    /// around them. Empty for a page in the order of `seq`.
+    #[serde(default)]
+    pub timed: SeqRange,
+    /// The entries in this part whose `ts` is outside of what their batch says, at most 100 ranges: the time of the entry or of the
+    /// batch was changed. Queries by time, and in the order of time, may miss them.
+    #[serde(default)]
+    pub untimely: Vec<SeqRange>,
+    /// How many such entries there are. Some 10 000 are counted.
+    #[serde(default)]
+    pub untimely_entries: u64,
+    /// For a query by the time of the commit: the first `seq` of batches in this part that were committed more than a minute before
+    /// the one before them or before their writer began, or more than an hour from now; at most 100 ranges.
+    #[serde(default)]
+    pub misdated_batches: Vec<SeqRange>,
     /// The number of entries with a `seq` that the ledger cannot have given out, beyond its head or negative, and of batches
     /// beyond its head or before 0. At most 10 000 of each are counted.
     pub outside: u64,
@@ -70,10 +85,10 @@ pub struct LedgerCoverage {
     /// The greatest time between an entry's `ts` and its commit in the compared part, in microseconds. `None` without
     /// batches.
     pub greatest_lag_micros: Option<i64>,
-    /// The writers that have not ended and have committed nothing from the beginning of the asked part on, at most 20,
-    /// those that began first. A service in which nothing happens is silent too, and so is a log that was not
-    /// [shut down](crate::AuditLog::shutdown), until the next one adopts its queue. `None` if the tables are of a version
-    /// before 3, or the role may not read them.
+    /// The writers that have not ended, had accepted entries that are not committed when they said how far they are, and have not
+    /// said so for ten seconds: whatever the query asks for. At most 20, those that began first. A log that was killed is
+    /// one of them until the next one adopts its queue. `None` if the tables are of a version before 3, or the role may not
+    /// read them.
     pub silent_writers: Option<Vec<SilentWriter>>,
     /// The number of entries that match, if it is known without another count: the query has no condition but its ranges
     /// of `seq`, and all of them were compared.
@@ -91,7 +106,7 @@ pub struct Hole {
     pub declared: bool,
 }
 
-/// A writer of which nothing was committed.
+/// A writer that has accepted entries which are not committed, and says nothing any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SilentWriter {
@@ -118,12 +133,13 @@ impl From<SilentRow> for SilentWriter {
 
 impl LedgerCoverage {
     /// Whether an answer may lack entries, or have some that the ledger did not give: there are holes that no entry
-    /// declares, entries without a batch, batches or numbers that cannot be, or entries outside of the ledger.
+    /// declares, entries without a batch, batches, numbers or times that cannot be, or entries outside of the ledger.
     #[must_use]
     pub fn lacks(&self) -> bool {
         let Self { missing, uncovered_entries, outside, faulty_batches, disorder, .. } = self;
-        missing + uncovered_entries + outside > 0
+        [missing, uncovered_entries, outside, &self.untimely_entries].iter().any(|count| **count > 0)
             || self.head_was.is_some()
+            || !self.misdated_batches.is_empty()
             || !faulty_batches.is_empty()
             || !disorder.is_empty()
     }
@@ -198,6 +214,12 @@ impl LedgerCoverage {
             (self.uncovered_entries, "in no batch", self.uncovered.clone()),
             (self.faulty_batches.len() as u64, "batches at fault", self.faulty_batches.clone()),
             (self.disorder.len() as u64, "twice or out of order", self.disorder.clone()),
+            (self.untimely_entries, "with a time outside of their batch", self.untimely.clone()),
+            (
+                self.misdated_batches.iter().map(SeqRange::numbers).sum(),
+                "batches with a time of commit that cannot be",
+                self.misdated_batches.clone(),
+            ),
             (self.outside, "outside of the ledger", Vec::new()),
         ] {
             if count > 0 {

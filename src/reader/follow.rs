@@ -36,6 +36,9 @@ impl AuditReader {
             let query = AuditQuery::new().ledger(head.ledger).any_of(Column::Id, [id.to_string()]);
             found.extend(self.store.backend().reads()?.page(&query, Span::After(None), 1).await?.rows);
         }
+        if found.is_empty() {
+            found = self.store.backend().reads()?.with_ids(id, id, 1).await?;
+        }
         let found: Vec<_> = found.into_iter().map(sequenced).collect();
         let asked = AuditQuery::new().any_of(Column::Id, [id.to_string()]).described();
         self.recording("get", asked).record_answer(found.len() as u64).await?;
@@ -360,7 +363,7 @@ impl Follower {
             Pieces::new(self.reader.clone(), query, Span::After(None))
         });
         let rows = pieces.next(PAGE).await?;
-        let last = rows.last().map(|last| last.seq + 1);
+        let last = rows.last().map(|last| last.seq.saturating_add(1));
         let next = match last {
             Some(last) if !pieces.is_done() => last,
             // This connection's server may be behind the one that reported the head, a standby for instance: believe

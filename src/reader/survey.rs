@@ -7,12 +7,12 @@ use super::{
     audit_reader::AuditReader,
     coverage::{Coverage, Hole, LedgerCoverage, SilentWriter},
     page::Page,
-    tally::{SeqRange, Tally},
+    tally::{Ranges, SeqRange, Tally},
 };
 use crate::entry::{LedgerRow, SequencedEntry, from_micros, sequenced};
 use crate::error::AuditError;
 use crate::query::AuditQuery;
-use crate::store::{Asked, COUNTED, Cover, LedgerCover, Part, Piece, Surveys, Veils};
+use crate::store::{Asked, COUNTED, Cover, LedgerCover, PIECE, Part, Piece, Surveys, Veils};
 
 /// The most ranges that a coverage lists. Their numbers are all counted.
 const LISTED: usize = 100;
@@ -23,6 +23,12 @@ const WRITERS: u32 = 20;
 /// The most `audit.gap` entries that a coverage looks at, latest first.
 const GAPS: u32 = 1000;
 const GAPS_OF_PAGE: u32 = 100;
+
+/// The most numbers beside those that are compared whose times an answer's coverage compares.
+const BESIDE: u64 = 1_000_000;
+
+/// The most entries outside of their batch's times, and batches with a time that cannot be, that are looked for.
+const UNTIMELY: u32 = 10_000;
 
 /// The most numbers that [`AuditReader::page_coverage`] looks at. They take less than 2 ms.
 const OF_PAGE: u64 = 1000;
@@ -38,8 +44,13 @@ impl AuditReader {
     ///
     /// Entries and batches are compared for at most `at_most` numbers, those at the beginning of the query's direction:
     /// some 10 million in a second or two, and memory stays constant. What cannot hold matches by the query's ranges of
-    /// `seq` and time is left out, with the entries around it that no batch holds. The bytes of the entries are not read,
-    /// and neither are the indexes: the command `check` has SQLite read all of its file.
+    /// `seq` and time is left out, with the entries around it that no batch holds. The bytes of the entries are not read.
+    ///
+    /// A batch is passed over that says of itself that it cannot match. So for a query by time the `ts` of as many entries around
+    /// those that are compared, at most a million, are held against what their batches say, and for one by the time of the commit
+    /// those times against each other: a change of less than a minute is not found there. In a SQLite file, the indexes that can have
+    /// served the query are held against the table, as far as entries are compared. The command `check` looks at all entries
+    /// and has SQLite read all of its file.
     ///
     /// This call returns no entries and is not recorded as a read.
     ///
@@ -67,8 +78,25 @@ impl AuditReader {
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
     pub async fn coverage(&self, query: impl Into<AuditQuery>, at_most: u64) -> Result<Coverage, AuditError> {
+        self.coverage_with(query, at_most, at_most.min(BESIDE)).await
+    }
+
+    /// As [`coverage`](Self::coverage), for an answer that has ended early: the times of at most `beside` entries are looked at
+    /// that lie beside what is compared. Ten thousand take a millisecond or two.
+    ///
+    /// # Errors
+    /// As [`coverage`](Self::coverage).
+    ///
+    /// # Cancel safety
+    /// Reads only; dropping the future loses nothing.
+    pub async fn coverage_with(
+        &self,
+        query: impl Into<AuditQuery>,
+        at_most: u64,
+        beside: u64,
+    ) -> Result<Coverage, AuditError> {
         let query = Self::asked(query)?;
-        let found = self.coverage_of(&query, at_most).await;
+        let found = self.coverage_of(&query, at_most, beside).await;
         // Nothing is read through what stands in the place of a table: then that is the answer.
         if found.is_err()
             && let Ok(Veils { instead, .. }) = self.store.backend().surveys()?.veils().await
@@ -79,7 +107,12 @@ impl AuditReader {
         found
     }
 
-    async fn coverage_of(&self, query: &AuditQuery, at_most: u64) -> Result<Coverage, AuditError> {
+    async fn coverage_of(
+        &self,
+        query: &AuditQuery,
+        at_most: u64,
+        beside: u64,
+    ) -> Result<Coverage, AuditError> {
         let surveys = self.store.backend().surveys()?;
         let ledgers = self.ledgers_of(query).await?;
         let mut coverage = Coverage::default();
@@ -93,13 +126,26 @@ impl AuditReader {
                 at_most: i64::try_from(left).unwrap_or(i64::MAX),
                 gaps: if left > OF_PAGE { GAPS } else { GAPS_OF_PAGE },
                 writers: WRITERS,
+                // A page in the order of `seq` needs no times.
+                beside: if query.has_times() {
+                    Some(i64::try_from(beside).unwrap_or(i64::MAX))
+                } else {
+                    (left > OF_PAGE).then_some(0)
+                },
             };
             let Cover { over, ledger } = surveys.cover(&asked).await?;
-            coverage.altered = over;
+            coverage
+                .altered
+                .extend(over.into_iter().filter(|over| !coverage.altered.contains(over)).collect::<Vec<_>>());
             if let Some(found) = ledger {
+                let (part, timed) = (found.part, found.timed);
                 // It looks at every writer that there ever was.
                 let with_reached = left > OF_PAGE;
                 let found = self.ledger_coverage(&asked.query, found, with_reached).await?;
+                if with_reached {
+                    let compared = (part.least, part.greatest);
+                    coverage.altered.extend(surveys.unindexed(&asked.query, compared, timed).await?);
+                }
                 left = left.saturating_sub(found.compared.numbers());
                 coverage.ledgers.push(found);
             }
@@ -155,9 +201,15 @@ impl AuditReader {
     ) -> Result<LedgerCoverage, AuditError> {
         let surveys = self.store.backend().surveys()?;
         let ledger = query.ledger.clone().unwrap_or_default();
-        let LedgerCover { ends, part, first, gaps, writers } = found;
+        let LedgerCover { ends, part, first, gaps, writers, timed, untimely } = found;
         let Part { from, before, least, greatest } = part;
         let tally = compare(surveys, &ledger, (least, greatest, ends.next_seq), first).await?;
+        let untimely = self::untimely(surveys, &ledger, timed, Some(untimely)).await?;
+        let misdated = if query.committed_since.or(query.committed_before).is_some() {
+            misdated(surveys, &ledger, timed).await?
+        } else {
+            Ranges::default()
+        };
         let gaps = self.gaps(query, (from, before), gaps).await?;
         let reached = if with_reached { surveys.reached(&ledger).await? } else { None };
         let head_was = writers.as_ref().and_then(|writers| writers.head_was).max(reached);
@@ -179,6 +231,10 @@ impl AuditReader {
             uncovered_entries: uncovered.numbers,
             faulty_batches: listed(&tally.faulty.kept),
             disorder: listed(&tally.disorder.kept),
+            timed: SeqRange::new(timed.0, timed.1),
+            untimely: listed(&untimely.kept),
+            untimely_entries: untimely.numbers,
+            misdated_batches: listed(&misdated.kept),
             outside: (ends.beyond + ends.below + ends.batches_beyond + ends.batches_below).cast_unsigned(),
             declared_gaps: gaps.count,
             declared_losses: gaps.losses,
@@ -256,6 +312,48 @@ pub(super) async fn compare(
         tally.add(part, &piece, seqs.as_deref());
     }
     Ok(tally)
+}
+
+/// The entries of a part of a ledger whose `ts` is outside of what their batch says. Those of its first piece may be known.
+pub(super) async fn untimely(
+    surveys: &dyn Surveys,
+    ledger: &str,
+    (from, before): (i64, i64),
+    mut first: Option<Vec<i64>>,
+) -> Result<Ranges, AuditError> {
+    let (mut ranges, mut at) = (Ranges::default(), from);
+    while at < before && ranges.numbers < u64::from(UNTIMELY) {
+        let end = before.min(at.saturating_add(PIECE));
+        let mut seqs = match first.take() {
+            Some(seqs) => seqs,
+            None => surveys.untimely(ledger, at, end, UNTIMELY).await?,
+        };
+        seqs.sort_unstable();
+        for seq in seqs {
+            ranges.add(seq, seq.saturating_add(1));
+        }
+        if end == before {
+            break;
+        }
+        // Whoever has raised the head does not make us look at what lies between.
+        let piece = surveys.piece(ledger, end.saturating_sub(1), end).await?;
+        let next = [piece.next_entry, piece.next_batch].into_iter().flatten().min();
+        at = next.map_or(before, |next| next.max(end));
+    }
+    Ok(ranges)
+}
+
+/// The batches of a part of a ledger whose time of commit cannot be.
+pub(super) async fn misdated(
+    surveys: &dyn Surveys,
+    ledger: &str,
+    (from, before): (i64, i64),
+) -> Result<Ranges, AuditError> {
+    let mut ranges = Ranges::default();
+    for first_seq in surveys.misdated(ledger, from, before, UNTIMELY).await? {
+        ranges.add(first_seq, first_seq.saturating_add(1));
+    }
+    Ok(ranges)
 }
 
 /// The sentence about a ledger without a head.

@@ -135,10 +135,10 @@ impl Tally {
             let mut expected = from;
             for seq in seqs {
                 if *seq < expected {
-                    self.disorder.add(*seq, seq + 1);
+                    self.disorder.add(*seq, seq.saturating_add(1));
                 } else {
                     self.holes.add(expected, *seq);
-                    expected = seq + 1;
+                    expected = seq.saturating_add(1);
                 }
             }
             self.holes.add(expected, before);

@@ -64,6 +64,23 @@ pub(super) fn veiled(what: &str) -> AuditError {
     AuditError::new(ErrorKind::Altered, message)
 }
 
+/// What is said of a table of migrations with this greatest version, this least one and so many rows, if it cannot have been written by
+/// this crate or is of a version that it does not know.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(super) fn versions(version: i64, (least, count): (i64, i64), known: i64) -> Vec<String> {
+    let mut told = Vec::new();
+    if version > known {
+        told.push(unknown_version(version, known));
+    }
+    if least < 1 || version <= known && count != version {
+        told.push(format!(
+            "the table tracing_audit_migrations has {count} rows, from version {least} to {version}, and should have one for each \
+             version from 1 on: somebody has added or removed some"
+        ));
+    }
+    told
+}
+
 /// What is said of tables of a version that this crate does not know.
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(super) fn unknown_version(version: i64, known: i64) -> String {

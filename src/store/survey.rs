@@ -13,6 +13,14 @@ pub(crate) const PIECE: i64 = 1 << 16;
 /// What is counted one by one is counted up to this number: entries outside of the ledger, and entries in quarantine.
 pub(crate) const COUNTED: i64 = 10_000;
 
+/// How far clocks may differ, of two writers and of one from one time to another, before a time of commit counts as wrong, in
+/// microseconds.
+#[cfg_attr(
+    not(any(feature = "_sqlite", feature = "postgres")),
+    allow(dead_code, reason = "only a database has times of commits")
+)]
+pub(crate) const WRONG_CLOCK: i64 = 60_000_000;
+
 /// Looks at what a ledger says of itself. Tables that do not exist read as empty. Every call is one read of the database;
 /// what lies before a head never changes, so that several calls fit together although entries are committed meanwhile.
 pub(crate) trait Surveys: Send + Sync {
@@ -43,7 +51,8 @@ pub(crate) trait Surveys: Send + Sync {
         writers: &'a [Uuid],
     ) -> BoxFuture<'a, Result<Vec<(Uuid, i64)>, AuditError>>;
 
-    /// The entries in such a part of the ledger whose `ts` is outside of what their batch says, at most `most` of them.
+    /// The entries in such a part of the ledger whose `ts` is outside of what the batch says that holds them, at most `most` of
+    /// them.
     fn untimely<'a>(
         &'a self,
         ledger: &'a str,
@@ -51,6 +60,25 @@ pub(crate) trait Surveys: Send + Sync {
         before: i64,
         most: u32,
     ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>>;
+
+    /// The first `seq` of batches in such a part, of any size, whose time of commit cannot be: more than [`WRONG_CLOCK`] before that
+    /// of the batch before or before its writer began, or more than an hour from now. At most `most` of them.
+    fn misdated<'a>(
+        &'a self,
+        ledger: &'a str,
+        from: i64,
+        before: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>>;
+
+    /// The indexes that lack rows of the table, or have others, of which this query's answer could be made, in words: of entries
+    /// from the first to before the second `seq`, and of batches in the other part. A server's indexes are not compared.
+    fn unindexed<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        entries: (i64, i64),
+        batches: (i64, i64),
+    ) -> BoxFuture<'a, Result<Vec<String>, AuditError>>;
 
     /// What keeps readers from the rows of our tables.
     fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>>;
@@ -74,8 +102,9 @@ pub(crate) trait Surveys: Send + Sync {
     /// through these.
     fn schema(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>>;
 
-    /// What the database's own check of its files finds, in words. It reads all of them.
-    fn structure(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>>;
+    /// What the database's own check of its files finds, in words. It reads all of them. `None` if it would evaluate expressions
+    /// that somebody has added to the tables, which can take for ever.
+    fn structure(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, AuditError>>;
 
     /// Damage to what the database keeps beside its file, in words, by the last look at the files: what was committed last and
     /// cannot be read. [`structure`](Self::structure) and the coverage of an answer have it too.
@@ -140,6 +169,9 @@ pub(crate) struct Asked {
     pub(crate) gaps: u32,
     /// The most silent writers, those that began first.
     pub(crate) writers: u32,
+    /// The most numbers beside what is compared whose times are compared too, because their batches say that they cannot match.
+    /// `None`: no times are compared.
+    pub(crate) beside: Option<i64>,
 }
 
 /// What the batches say of the query's ranges of time. Both are empty for a query without one.
@@ -187,6 +219,26 @@ impl Asked {
         };
         Part { from, before, least, greatest }
     }
+
+    /// The part of the ledger whose entries' times are compared with what their batches say: what is compared, and the numbers
+    /// around it that lie beside it by what their batches say of themselves.
+    pub(crate) fn timed(&self, next_seq: i64, part: Part) -> (i64, i64) {
+        let bounded = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        let Some(beside) = self.beside else { return (part.least, part.least) };
+        let before = self.query.before_seq.map_or(i64::MAX, bounded).min(next_seq.max(0));
+        let earlier = part.least.saturating_sub(self.query.from_seq.map_or(0, bounded)).max(0);
+        let later = before.saturating_sub(part.greatest).max(0);
+        // As many on either side, and what one of them has not, on the other.
+        let after = later.min(beside - earlier.min(beside / 2));
+        let ahead = earlier.min(beside - after);
+        (part.least - ahead, part.greatest + after)
+    }
+}
+
+/// The first piece of a part of a ledger.
+#[cfg(any(feature = "_sqlite", feature = "postgres"))]
+pub(crate) fn first_piece((from, before): (i64, i64)) -> (i64, i64) {
+    (from, before.min(from.saturating_add(PIECE)))
 }
 
 /// The part of a ledger that can hold matches, and the part of it that is compared: each from its first `seq` to before the
@@ -203,7 +255,7 @@ pub(crate) struct Part {
 impl Part {
     /// The first piece of what is compared. It is empty if nothing is.
     pub(crate) fn first_piece(&self) -> (i64, i64) {
-        (self.least, self.greatest.min(self.least.saturating_add(PIECE)))
+        first_piece((self.least, self.greatest))
     }
 }
 
@@ -223,10 +275,13 @@ pub(crate) struct LedgerCover {
     pub(crate) part: Part,
     /// The first piece of the part that is compared.
     pub(crate) first: Piece,
+    /// The part whose times are compared, and the entries of its first piece whose `ts` is outside of what their batch says, at most
+    /// [`COUNTED`].
+    pub(crate) timed: (i64, i64),
+    pub(crate) untimely: Vec<i64>,
     /// The `audit.gap` entries, latest first.
     pub(crate) gaps: Vec<LedgerRow>,
-    /// What the ledger knows of its writers; `None` where the tables are of a version before 3, or the role may not read them. The
-    /// silent ones have not ended, and have committed nothing from the beginning of the part on.
+    /// What the ledger knows of its writers; `None` where the tables are of a version before 3, or the role may not read them.
     pub(crate) writers: Option<WritersKnown>,
 }
 
@@ -275,12 +330,14 @@ pub(crate) struct BatchRow {
 /// What a ledger knows of its writers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WritersKnown {
+    /// Those that have not ended, had accepted entries which are not committed when they said how far they are, and have not said so
+    /// for ten seconds.
     pub(crate) silent: Vec<SilentRow>,
     /// The next `seq` after the last commit, if the head names a lesser one now.
     pub(crate) head_was: Option<i64>,
 }
 
-/// A writer of which nothing was committed for a while. Times are microseconds since 1970.
+/// A writer that has accepted entries which are not committed. Times are microseconds since 1970.
 #[derive(Clone, Debug)]
 pub(crate) struct SilentRow {
     pub(crate) writer: Uuid,

@@ -55,17 +55,20 @@ pub(super) struct CommittedBatch {
 }
 
 impl CommittedBatch {
-    /// The entries of a ledger from `first_seq` on and before `after`, as if they had been committed together. `None` if
-    /// there are no such entries.
-    fn at_any_time(ledger: usize, first_seq: i64, after: i64) -> Option<Self> {
-        let whole = || Self {
+    /// The entries of a ledger from `first_seq` on and before `after`, as if they had been committed together, or in three parts
+    /// where somebody has given an entry a `seq` so far below 0 that their number could be too great. The last part comes first.
+    fn at_any_time(ledger: usize, first_seq: i64, after: i64) -> impl Iterator<Item = Self> {
+        let within = |seq: i64| seq.max(first_seq).min(after);
+        let part = move |(first_seq, after): (i64, i64)| Self {
             ledger,
             first_seq,
-            entries: after - first_seq,
+            entries: after.saturating_sub(first_seq),
             least_ts: i64::MIN,
             greatest_ts: i64::MAX,
         };
-        (first_seq < after).then(whole)
+        let (middle, positive) = (within(first_seq.min(0) / 2), within(0));
+        let parts = [(positive, after), (middle, positive), (first_seq, middle)];
+        parts.into_iter().filter(|(first_seq, after)| first_seq < after).map(part)
     }
 
     /// The batch in the mirror, where times and numbers run backwards.
@@ -79,7 +82,7 @@ impl CommittedBatch {
     }
 
     fn range(&self) -> SeqRange {
-        let last_seq = self.first_seq.saturating_add(self.entries - 1);
+        let last_seq = self.first_seq.saturating_add(self.entries.saturating_sub(1));
         SeqRange { ledger: self.ledger, first_seq: self.first_seq, last_seq }
     }
 }
@@ -161,7 +164,7 @@ impl Candidates {
 
     /// The `seq` before which all candidates are, in a ledger that ends before `head`.
     pub(super) fn end(&self, head: i64) -> i64 {
-        let end = self.greatest_seq.map_or(0, |seq| seq + 1);
+        let end = self.greatest_seq.map_or(0, |seq| seq.saturating_add(1));
         if self.newest || self.count <= FEW_ENTRIES { head.min(end) } else { head }
     }
 
@@ -169,8 +172,8 @@ impl Candidates {
     /// commit batches, of which there may be as many as entries.
     pub(super) fn known(&self, ends: impl Iterator<Item = i64>) -> Option<Vec<CommittedBatch>> {
         let first_seq = self.least_seq.unwrap_or(0);
-        let batch = |(ledger, end)| CommittedBatch::at_any_time(ledger, first_seq, end);
-        (self.count <= FEW_ENTRIES).then(|| ends.enumerate().filter_map(batch).collect())
+        let batches = |(ledger, end)| CommittedBatch::at_any_time(ledger, first_seq, end);
+        (self.count <= FEW_ENTRIES).then(|| ends.enumerate().flat_map(batches).collect())
     }
 }
 
@@ -298,7 +301,7 @@ impl Walk {
         }
         let through = std::mem::replace(&mut self.through, after);
         let ranges = ranges(&self.open);
-        self.read = ranges.iter().map(SeqRange::entries).sum();
+        self.read = ranges.iter().map(SeqRange::entries).fold(0, u64::saturating_add);
         self.open.retain(|batch| (batch.least_ts, batch.first_seq) <= after);
         Some(Window { order: self.order, after, through, ranges, limit: self.left })
     }
@@ -508,6 +511,30 @@ mod tests {
                 let within = |seq: &i64| batches.iter().any(|batch| (batch.range().first_seq..=batch.range().last_seq).contains(seq));
                 prop_assert!(seqs.iter().all(|seq| *seq >= head || within(seq)));
                 prop_assert!(batches.iter().all(|batch| Some(&batch.first_seq) == seqs.first() && batch.range().last_seq < end));
+            }
+        }
+
+        #[test]
+        fn a_number_that_somebody_has_changed_is_found_among_those_that_are_known(
+            least in prop_oneof![Just(i64::MIN), Just(i64::MIN + 1), Just(-1), any::<i64>()],
+            greatest in prop_oneof![Just(i64::MAX), Just(i64::MIN), Just(0), any::<i64>()],
+            head in prop_oneof![Just(i64::MAX), Just(0), Just(i64::MIN), any::<i64>()],
+            seq: i64,
+        ) {
+            let (least, greatest) = (least.min(greatest), least.max(greatest));
+            let candidates = Candidates { count: 3, least_seq: Some(least), greatest_seq: Some(greatest), newest: true };
+            let end = candidates.end(head);
+            let batches = candidates.known([end].into_iter()).unwrap();
+            for seq in [least, greatest, seq.max(least).min(greatest)] {
+                let is_within = batches.iter().any(|batch| batch.range().first_seq <= seq && seq <= batch.range().last_seq);
+                prop_assert_eq!(is_within, seq < end);
+            }
+            for order in [Order::LatestFirst, Order::EarliestFirst] {
+                let mut walk = Walk::new(None, true, order);
+                walk.know(batches.clone(), None);
+                while let WalkStep::Window(_) = walk.next() {
+                    walk.found(0);
+                }
             }
         }
 

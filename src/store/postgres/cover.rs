@@ -20,7 +20,7 @@ use crate::error::AuditError;
 use crate::query::AuditQuery;
 use crate::store::{
     BatchRow, COUNTED, Cover, Ends, Found, LedgerCover, Piece, SilentRow, WritersKnown,
-    survey::{Asked, Times},
+    survey::{Asked, Times, first_piece as first_piece_of},
 };
 
 const QUARANTINE: &str = "tracing_audit_quarantine";
@@ -71,13 +71,31 @@ pub(super) const PIECE: &str = "SELECT 0, count(*), coalesce(sum((seq - $2)::int
                (SELECT max(first_seq) FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < $2), $2)
            ORDER BY first_seq) batches";
 
-/// The silent writers, as rows of kind 2 after those of a piece.
+/// The entries whose `ts` is outside of what their batch says. No entry is looked at twice, however many entries a batch says that
+/// it has, and no sum goes beyond a bigint.
+pub(super) const UNTIMELY: &str = "SELECT e.seq FROM (
+        SELECT first_seq, entries, least_ts, greatest_ts, coalesce(lead(first_seq) OVER (ORDER BY first_seq), $3) AS ends_by
+        FROM @tracing_audit_batches
+        WHERE ledger = $1 AND first_seq >= 0 AND first_seq < $3 AND first_seq >= coalesce(
+            (SELECT max(first_seq) FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < $2), $2)
+     ) b CROSS JOIN LATERAL (
+        SELECT seq FROM @tracing_audit_entries
+        WHERE ledger = $1 AND seq >= greatest(b.first_seq, $2) AND seq < least(b.ends_by, $3)
+          AND seq - b.first_seq < b.entries AND (ts < b.least_ts OR ts > b.greatest_ts)
+     ) e LIMIT $4";
+
+/// The silent writers, as rows of kind 2 after those of a piece. Who commits says with each batch how far it has accepted entries,
+/// of which some are always underway. A reader may not read positions: the last batch of a writer has its position too.
 const SILENT: &str = "
      UNION ALL
      SELECT 2, NULL, NULL, NULL, NULL, started_at, said_at, writer, host
-     FROM (SELECT writer, host, started_at, said_at FROM @tracing_audit_writers
-           WHERE ledger = $1 AND ended_at IS NULL AND started_at IS NOT NULL AND coalesce(next_seq, 0) <= $4
-           ORDER BY started_at LIMIT $5) silent";
+     FROM (SELECT writer, host, started_at, said_at FROM @tracing_audit_writers w
+           WHERE ledger = $1 AND ended_at IS NULL AND started_at IS NOT NULL AND said_at < now() - interval '10 seconds'
+             AND coalesce(accepted, 0) > greatest(coalesce(quarantined, 0), coalesce(
+                 (SELECT CASE WHEN latest.writer = w.writer THEN latest.position END
+                  FROM (SELECT b.writer, b.position FROM @tracing_audit_batches b
+                        WHERE b.ledger = $1 AND b.first_seq < w.next_seq ORDER BY b.first_seq DESC LIMIT 1) latest), 0))
+           ORDER BY started_at LIMIT $4) silent";
 
 /// What the role may read beside the entries.
 struct May {
@@ -150,11 +168,14 @@ async fn ledger(
         times = Times { within: (side(0)?, side(1)?), beside: (side(2)?, side(3)?) };
     }
     let part = asked.part(ends.next_seq, times);
-    let piece = first_piece(postgres, asked, part.from, part.first_piece(), may);
+    let piece = first_piece(postgres, asked, part.first_piece(), may);
     let rows = piece.fetch_all(&mut *connection).await.map_err(store_error)?;
     let (first, silent) = piece_of(&rows).map_err(store_error)?;
+    let timed = asked.timed(ends.next_seq, part);
+    let untimely = untimely(postgres, connection, asked.ledger(), first_piece_of(timed)).await;
+    let untimely = untimely.map_err(store_error)?;
     let writers = may.writers.then_some(WritersKnown { silent, head_was });
-    Ok(Some((LedgerCover { ends, part, first, gaps: Vec::new(), writers }, latest_gap)))
+    Ok(Some((LedgerCover { ends, part, first, timed, untimely, gaps: Vec::new(), writers }, latest_gap)))
 }
 
 fn ends(postgres: &Postgres, asked: &Asked, may: &May) -> Query<'static, Database, PgArguments> {
@@ -201,11 +222,10 @@ fn times_of(
     times.into_query()
 }
 
-/// The first piece of what is compared, and the writers that have committed nothing from this `seq` on.
+/// The first piece of what is compared, and the silent writers.
 fn first_piece(
     postgres: &Postgres,
     asked: &Asked,
-    from: i64,
     (least, greatest): (i64, i64),
     may: &May,
 ) -> Query<'static, Database, PgArguments> {
@@ -214,7 +234,21 @@ fn first_piece(
         return postgres.statement(PIECE).query().bind(ledger).bind(least).bind(greatest);
     }
     let piece = postgres.statement(&[PIECE, SILENT].concat()).query();
-    piece.bind(ledger).bind(least).bind(greatest).bind(from).bind(i64::from(asked.writers))
+    piece.bind(ledger).bind(least).bind(greatest).bind(i64::from(asked.writers))
+}
+
+/// The entries in a part of the ledger whose `ts` is outside of what their batch says.
+async fn untimely(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    ledger: &str,
+    (from, before): (i64, i64),
+) -> sqlx::Result<Vec<i64>> {
+    if from >= before {
+        return Ok(Vec::new());
+    }
+    let untimely = postgres.statement(UNTIMELY).scalar().bind(ledger.to_owned()).bind(from).bind(before);
+    untimely.bind(COUNTED).fetch_all(connection).await
 }
 
 /// A piece, and the silent writers after it. The rows of each kind are in the order of their `SELECT`.

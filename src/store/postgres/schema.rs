@@ -7,7 +7,7 @@ use super::{
     sql::{ENTRIES, Sql, TABLES as NAMES, is_table},
 };
 use crate::error::AuditError;
-use crate::store::{Veils, migration::unknown_version};
+use crate::store::{Veils, migration::versions};
 
 /// The greatest version that this crate knows.
 const KNOWN: i64 = 5;
@@ -129,7 +129,100 @@ const CHANGERS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(n
      UNION ALL
      SELECT format('%s is emptied when the server crashes (ALTER TABLE %s SET LOGGED)', c.oid::regclass, c.oid::regclass)
      FROM pg_class c JOIN ours ON c.oid = ours.oid WHERE c.relpersistence <> 'p'
+     UNION ALL
+     SELECT format('the constraint %s is on %s (ALTER TABLE %s DROP CONSTRAINT %I)', k.conname, k.conrelid::regclass,
+                   k.conrelid::regclass, k.conname)
+     FROM pg_constraint k JOIN ours ON k.conrelid = ours.oid
+     WHERE k.contype IN ('c', 'f', 'x') AND k.conname <> 'tracing_audit_writers_said'
+     UNION ALL
+     SELECT format('the column %s of %s is generated (ALTER TABLE %s DROP COLUMN %I)', a.attname, a.attrelid::regclass,
+                   a.attrelid::regclass, a.attname)
+     FROM pg_attribute a JOIN ours ON a.attrelid = ours.oid
+     WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''
      ORDER BY 1";
+
+/// The indexes of our tables but those that keep something unique: the name, the table, and what each is on.
+const INDEXES: &str =
+    "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
+     SELECT c.relname::text, t.relname::text,
+            regexp_replace(substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*'), ' WITH \\([^)]*\\)', '')
+     FROM pg_index i JOIN ours ON i.indrelid = ours.oid
+     JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+     WHERE NOT (i.indisunique AND i.indisvalid) ORDER BY 1";
+
+/// The indexes that this crate makes, each with what it is on, without blanks, parentheses and types.
+const BUILT_IN: [(&str, &str); 11] = [
+    ("tracing_audit_entries_workspace", "ledger,workspace_id,seq"),
+    ("tracing_audit_entries_session", "ledger,session_id,seqWHEREsession_idISNOTNULL"),
+    (
+        "tracing_audit_entries_refused",
+        "ledger,decision,seq,workspace_idWHEREdecision=ANYARRAY['Deny','Mask']",
+    ),
+    ("tracing_audit_entries_risky", "ledger,seq,workspace_idWHERErisk_score>=0.8"),
+    ("tracing_audit_entries_problems", "ledger,seq,workspace_idWHEREproblemsISNOTNULL"),
+    ("tracing_audit_entries_gaps", "ledger,seqWHEREaction='audit.gap'"),
+    ("tracing_audit_batches_greatest", "ledger,greatest_ts,first_seq"),
+    ("tracing_audit_batches_latest", "greatest_ts,first_seq,ledger"),
+    ("tracing_audit_reads_at", "atWHEREendsISNULL"),
+    ("tracing_audit_reads_ends", "endsWHEREendsISNOTNULL"),
+    ("tracing_audit_writers_open", "ledger,hostWHEREended_atISNULL"),
+];
+
+/// The names of indexes that were created on request begin with this.
+const ON_REQUEST: &str = "tracing_audit_by_";
+
+/// Whether this crate makes an index of this name on this.
+fn is_ours(name: &str, on: &str) -> bool {
+    let bare = on.replace("::double precision", "").replace("::text", "");
+    let bare: String = bare.chars().filter(|c| !matches!(c, ' ' | '(' | ')')).collect();
+    let Some(bare) = bare.strip_prefix("USINGbtree") else { return false };
+    if let Some((_, expected)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+        return bare == *expected;
+    }
+    if !name.starts_with(ON_REQUEST) {
+        return false;
+    }
+    let is_of_ids = |id: &&str| {
+        bare == format!("ledger,{id},seq") || bare == format!("ledger,{id},seqWHERE{id}ISNOTNULL")
+    };
+    ["agent_id", "session_id", "workspace_id", "id"].iter().any(is_of_ids) || is_of_beginnings(on)
+}
+
+/// Whether an index is on the beginnings of texts, and evaluates nothing else that could fail.
+fn is_of_beginnings(on: &str) -> bool {
+    const WORDS: [&str; 19] = [
+        "USING",
+        "btree",
+        "ledger",
+        "seq",
+        "WHERE",
+        "IS",
+        "NOT",
+        "NULL",
+        "left",
+        "COALESCE",
+        "COLLATE",
+        "C",
+        "text",
+        "metadata",
+        "action",
+        "resource",
+        "resource_id",
+        "decision",
+        "reason",
+    ];
+    // Texts are the parts of a path, between quotation marks of which each in a text is doubled.
+    let without_texts: String = on.split('\'').step_by(2).collect::<Vec<_>>().join(" ").replace(" E ", " ");
+    let rest = without_texts.replace("->", " ");
+    let is_known = |word: &str| WORDS.contains(&word) || word.bytes().all(|byte| byte.is_ascii_digit());
+    on.starts_with("USING btree (ledger, \"left\"(")
+        && on.contains(", 250), seq)")
+        && rest.chars().all(|c| c.is_ascii_alphanumeric() || "_ ,()\":".contains(c))
+        && rest
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| !word.is_empty())
+            .all(is_known)
+}
 
 /// The condition of a function `p` that names no table in the schema of the table `c`, but in the one in which it was made. One
 /// of the functions names no table.
@@ -215,12 +308,14 @@ fn sorted(found: Vec<(bool, String)>) -> Veils {
     Veils { instead: texts(instead), over: texts(over) }
 }
 
-/// Everything that is not as this crate makes it, in words. Columns and indexes may be added to what it makes.
+/// Everything that is not as this crate makes it, in words. Columns may be added to what it makes.
 pub(super) async fn differences(postgres: &Postgres) -> Result<Vec<String>, AuditError> {
     let (veils, changers) = (veils_of(postgres), postgres.statement(CHANGERS));
     let (veils, changers) =
         (veils.row().bind(names(postgres)), changers.scalar::<String>().bind(names(postgres)));
-    let version = postgres.statement("SELECT coalesce(max(version), 0) FROM @tracing_audit_migrations");
+    let version = postgres.statement(
+        "SELECT coalesce(max(version), 0), coalesce(min(version), 1), count(*) FROM @tracing_audit_migrations",
+    );
     within_whatever(postgres, async |connection| {
         let Veils { instead, over } = sorted(veils.fetch_all(&mut *connection).await.map_err(store_error)?);
         if instead.is_empty() && !is_table(postgres, &mut *connection, ENTRIES).await.map_err(store_error)? {
@@ -230,14 +325,22 @@ pub(super) async fn differences(postgres: &Postgres) -> Result<Vec<String>, Audi
         let mut told = instead;
         told.extend(over);
         told.extend(changers.fetch_all(&mut *connection).await.map_err(store_error)?);
+        let indexes = postgres.statement(INDEXES).row::<(String, String, Option<String>)>();
+        let indexes = indexes.bind(names(postgres)).fetch_all(&mut *connection).await.map_err(store_error)?;
+        let others =
+            indexes.into_iter().filter(|(name, _, on)| !is_ours(name, on.as_deref().unwrap_or_default()));
+        told.extend(others.map(|(name, table, on)| {
+            format!(
+                "there is an index {name} on {table} that this crate does not make: {}",
+                on.unwrap_or_default()
+            )
+        }));
         let version = match postgres.may_read(&mut *connection, "tracing_audit_migrations").await {
-            Ok(true) if !is_veiled => version.scalar::<i64>().fetch_one(&mut *connection).await,
-            other => other.map(|_| 1),
+            Ok(true) if !is_veiled => version.row::<(i64, i64, i64)>().fetch_one(&mut *connection).await,
+            other => other.map(|_| (1, 1, 1)),
         };
-        let version = version.map_err(store_error)?;
-        if version > KNOWN {
-            told.push(unknown_version(version, KNOWN));
-        }
+        let (version, least, count) = version.map_err(store_error)?;
+        told.extend(versions(version, (least, count), KNOWN));
         if version >= WITH_FUNCTIONS {
             let others = postgres.statement(OTHER_FUNCTIONS).scalar::<Option<String>>();
             let others = others.bind(postgres.table(ENTRIES)).bind(signatures(postgres));
@@ -264,4 +367,41 @@ pub(super) async fn differences(postgres: &Postgres) -> Result<Vec<String>, Audi
         Ok(told)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_known_by_its_name_and_by_what_it_is_on() {
+        let refused = "USING btree (ledger, decision, seq, workspace_id) WHERE (decision = ANY (ARRAY['Deny'::text, 'Mask'::text]))";
+        let of_path = r#"USING btree (ledger, "left"((((metadata -> 'client'::text) -> 'it''s'::text))::text COLLATE "C"), 250), seq) WHERE ("left"((((metadata -> 'client'::text) -> 'it''s'::text))::text COLLATE "C"), 250) IS NOT NULL)"#;
+        for (name, on) in [
+            ("tracing_audit_entries_workspace", "USING btree (ledger, workspace_id, seq)"),
+            ("tracing_audit_entries_refused", refused),
+            (
+                "tracing_audit_entries_risky",
+                "USING btree (ledger, seq, workspace_id) WHERE (risk_score >= (0.8)::double precision)",
+            ),
+            ("tracing_audit_by_agent_id", "USING btree (ledger, agent_id, seq) WHERE (agent_id IS NOT NULL)"),
+            ("tracing_audit_by_action", r#"USING btree (ledger, "left"(action, 250), seq)"#),
+            ("tracing_audit_by_metadata.client.it's", of_path),
+        ] {
+            assert!(is_ours(name, on), "{name} {on}");
+        }
+        for (name, on) in [
+            ("zz", "USING btree (writer)"),
+            ("tracing_audit_entries_workspace", "USING btree (ledger, abs(seq), workspace_id)"),
+            ("tracing_audit_entries_refused", "USING btree (ledger, decision, seq, workspace_id)"),
+            ("tracing_audit_by_agent_id", "USING btree (ledger, reason, seq)"),
+            ("tracing_audit_by_x", r#"USING btree (ledger, "left"(meddler.f(action), 250), seq)"#),
+            ("tracing_audit_by_x", r#"USING btree (ledger, "left"(((seq - 9))::text, 250), seq)"#),
+            ("tracing_audit_by_x", r#"USING btree (ledger, "left"((ledger)::json::text, 250), seq)"#),
+            ("tracing_audit_by_x", r#"USING btree (ledger, "left"(action, 250), seq) WHERE (abs(seq) > 0)"#),
+            ("tracing_audit_by_x", "USING hash (ledger)"),
+        ] {
+            assert!(!is_ours(name, on), "{name} {on}");
+        }
+    }
 }

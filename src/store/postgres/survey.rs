@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     borrowed::within,
-    cover::{self, PIECE, piece_of},
+    cover::{self, PIECE, UNTIMELY, piece_of},
     error::store_error,
     look,
     rows::micros,
@@ -15,17 +15,29 @@ use super::{
     sql::{ENTRIES, has_table},
 };
 use crate::error::AuditError;
-use crate::store::{Asked, Cover, Piece, Surveys, TreeLook, Veils, survey::Unaccounted};
+use crate::query::AuditQuery;
+use crate::store::{
+    Asked, Cover, Piece, Surveys, TreeLook, Veils,
+    survey::{Unaccounted, WRONG_CLOCK},
+};
 
 const WRITERS: &str = "tracing_audit_writers";
 
 const SEQS: &str =
     "SELECT seq FROM @tracing_audit_entries WHERE ledger = $1 AND seq >= $2 AND seq < $3 ORDER BY seq";
 
-const UNTIMELY: &str = "SELECT e.seq FROM @tracing_audit_batches b JOIN @tracing_audit_entries e
-     ON e.ledger = b.ledger AND e.seq >= b.first_seq AND e.seq < b.first_seq + b.entries
-     WHERE b.ledger = $1 AND b.first_seq >= $2 AND b.first_seq < $3 AND e.seq >= $2
-       AND (e.ts < b.least_ts OR e.ts > b.greatest_ts) LIMIT $4";
+// A time so late that nothing can be added to it is wrong too.
+const MISDATED: &str = "SELECT first_seq FROM (
+        SELECT first_seq, committed_at, writer, lag(committed_at) OVER (ORDER BY first_seq) AS earlier
+        FROM @tracing_audit_batches
+        WHERE ledger = $1 AND first_seq < $3 AND first_seq >= coalesce(
+            (SELECT max(first_seq) FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq < $2), $2)
+     ) b
+     WHERE first_seq >= $2 AND CASE WHEN committed_at > now() + interval '1 hour' THEN true
+                                    ELSE committed_at + $4 * interval '1 microsecond' < earlier";
+
+const BEFORE_ITS_WRITER: &str = " OR committed_at + $4 * interval '1 microsecond' < (
+        SELECT started_at FROM @tracing_audit_writers w WHERE w.ledger = $1 AND w.writer = b.writer)";
 
 // The names, each found by the one before it: a search in the index for each, however many entries they have.
 const HEADLESS: &str = "WITH RECURSIVE of_entries AS (
@@ -120,6 +132,32 @@ impl Surveys for Postgres {
         }))
     }
 
+    fn misdated<'a>(
+        &'a self,
+        ledger: &'a str,
+        from: i64,
+        before: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
+        Box::pin(self.surveyed(async move |found, connection| {
+            let has_writers = found.may_read(&mut *connection, WRITERS).await?;
+            let begun = if has_writers { BEFORE_ITS_WRITER } else { "" };
+            let misdated = found.statement(&format!("{MISDATED}{begun} END ORDER BY first_seq LIMIT $5"));
+            let misdated = misdated.scalar().bind(ledger.to_owned()).bind(from).bind(before);
+            misdated.bind(WRONG_CLOCK).bind(i64::from(most)).fetch_all(connection).await
+        }))
+    }
+
+    fn unindexed<'a>(
+        &'a self,
+        _query: &'a AuditQuery,
+        _entries: (i64, i64),
+        _batches: (i64, i64),
+    ) -> BoxFuture<'a, Result<Vec<String>, AuditError>> {
+        // A server checks its indexes with tools of its own, which a role of ours may not run.
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>> {
         Box::pin(async move { schema::veils(&self.found().await?).await })
     }
@@ -144,9 +182,9 @@ impl Surveys for Postgres {
         Box::pin(async move { schema::differences(&self.found().await?).await })
     }
 
-    fn structure(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
+    fn structure(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, AuditError>> {
         // A server checks its files with tools of its own, which a role of ours may not run.
-        Box::pin(std::future::ready(Ok(Vec::new())))
+        Box::pin(std::future::ready(Ok(Some(Vec::new()))))
     }
 
     fn headless(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {

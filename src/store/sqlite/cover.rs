@@ -14,12 +14,12 @@ use crate::query::AuditQuery;
 use crate::store::{
     BatchRow, COUNTED, Cover, Ends, Found, LedgerCover, Piece, SilentRow, Span, WritersKnown,
     migration::veiled,
-    survey::{Asked, Times},
+    survey::{Asked, Times, first_piece},
 };
 
 /// Whether there are entries, whether there are writers, and what stands in the place of a table.
 const LOOK: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'tracing_audit_entries'),
-        EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'tracing_audit_writers'), (SELECT told FROM instead LIMIT 1)";
+        (SELECT count(*) = 2 FROM sqlite_schema WHERE name IN ('tracing_audit_writers', 'tracing_audit_positions')), (SELECT told FROM instead LIMIT 1)";
 
 /// The ends of the ledger beside the number of heads. Without such a ledger there is one row too.
 const ENDS: &str = "SELECT n.heads, h.ledger IS NOT NULL, h.next_seq,
@@ -50,8 +50,23 @@ const BESIDE: &str = "SELECT
       ORDER BY greatest_ts DESC, first_seq DESC LIMIT 1),
      (SELECT first_seq FROM tracing_audit_batches WHERE greatest_ts > ?2 ORDER BY greatest_ts, first_seq LIMIT 1)";
 
-const SILENT: &str = "SELECT writer, host, started_at, said_at FROM tracing_audit_writers
-     WHERE ended_at IS NULL AND started_at IS NOT NULL AND ifnull(next_seq, 0) <= ? ORDER BY started_at LIMIT ?";
+// From each batch to its entries: the other way round would look for a batch at each entry. No entry is looked at twice, however
+// many entries a batch says that it has. Each end is a single condition, since SQLite seeks by one.
+pub(super) const UNTIMELY: &str = "SELECT e.seq FROM (
+        SELECT first_seq, entries, least_ts, greatest_ts, ifnull(lead(first_seq) OVER (ORDER BY first_seq), ?2) AS ends_by
+        FROM tracing_audit_batches
+        WHERE first_seq >= ifnull((SELECT max(first_seq) FROM tracing_audit_batches WHERE first_seq < ?1), ?1)
+          AND first_seq < ?2
+     ) b CROSS JOIN tracing_audit_entries e
+     WHERE e.seq >= max(b.first_seq, ?1) AND e.seq < min(b.ends_by, ?2, b.first_seq + b.entries)
+       AND (e.ts < b.least_ts OR e.ts > b.greatest_ts) LIMIT ?3";
+
+// Who commits says with each batch how far it has accepted entries, of which some are always underway.
+const SILENT: &str = "SELECT w.writer, w.host, w.started_at, w.said_at FROM tracing_audit_writers w
+     LEFT JOIN tracing_audit_positions p ON p.writer = w.writer
+     WHERE w.ended_at IS NULL AND w.started_at IS NOT NULL AND ifnull(w.accepted, 0) > ifnull(p.position, 0)
+       AND w.said_at < 1000000 * (strftime('%s', 'now') - 10)
+     ORDER BY w.started_at LIMIT ?";
 
 /// What the coverage of an answer needs of the ledger.
 pub(super) async fn cover(sqlite: &Sqlite, asked: &Asked) -> Result<Cover, AuditError> {
@@ -105,8 +120,10 @@ async fn ledger(
     let times = times(connection, &asked.query).await?;
     let part = asked.part(ends.next_seq, times);
     let first = piece(connection, part.first_piece()).await?;
+    let timed = asked.timed(ends.next_seq, part);
+    let untimely = untimely(connection, first_piece(timed)).await?;
     let writers = if has_writers {
-        let silent = sqlx::query(SILENT).bind(part.from).bind(i64::from(asked.writers));
+        let silent = sqlx::query(SILENT).bind(i64::from(asked.writers));
         let silent = connection.fetch_all(silent).await?;
         Some(WritersKnown {
             silent: silent.iter().map(silent_writer).collect::<sqlx::Result<_>>()?,
@@ -115,7 +132,7 @@ async fn ledger(
     } else {
         None
     };
-    Ok((heads, Some(LedgerCover { ends, part, first, gaps: Vec::new(), writers })))
+    Ok((heads, Some(LedgerCover { ends, part, first, timed, untimely, gaps: Vec::new(), writers })))
 }
 
 /// What the batches say of the query's ranges of time.
@@ -149,6 +166,15 @@ pub(super) async fn piece(connection: &mut Cancellable, (from, before): (i64, i6
         next_batch: row.try_get(3)?,
         batches: batches.iter().map(batch).collect::<sqlx::Result<_>>()?,
     })
+}
+
+/// The entries in a part of the ledger whose `ts` is outside of what their batch says.
+async fn untimely(connection: &mut Cancellable, (from, before): (i64, i64)) -> sqlx::Result<Vec<i64>> {
+    if from >= before {
+        return Ok(Vec::new());
+    }
+    let untimely = sqlx::query(UNTIMELY).bind(from).bind(before).bind(COUNTED);
+    connection.fetch_all(untimely).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
 fn silent_writer(row: &SqliteRow) -> sqlx::Result<SilentRow> {

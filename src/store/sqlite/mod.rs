@@ -41,6 +41,7 @@
 //! | `indexes.rs` | creates, drops and lists indexes |
 //! | `survey.rs` | compares the entries, the batches and the head with each other, piece by piece |
 //! | `cover.rs` | reads what the coverage of an answer needs, on one connection |
+//! | `unindexed.rs` | compares the indexes that can have served a query with their tables |
 //! | `schema.rs` | compares the tables, indexes, triggers and views with those that this crate makes |
 //! | `cancel.rs` | ends a statement when the caller drops its future |
 //! | `tree.rs` | reads what is stored of the tree over the entries |
@@ -89,6 +90,7 @@ mod sql;
 mod survey;
 mod tidy;
 mod tree;
+mod unindexed;
 mod wal;
 mod writers;
 

@@ -113,7 +113,10 @@ pub(super) async fn count(sqlite: &Sqlite, query: &AuditQuery) -> Result<u64, Au
     Ok(count.cast_unsigned())
 }
 
-/// The rows whose ids are in this range.
+/// The most entries, of the newest, that are looked through for an id that the index does not have: a tenth of a second.
+const LOOKED_THROUGH: i64 = 1_000_000;
+
+/// The rows whose ids are in this range. If their index has none, it may be damaged, so that the table itself is looked through.
 pub(super) async fn with_ids(
     sqlite: &Sqlite,
     first: Uuid,
@@ -123,11 +126,20 @@ pub(super) async fn with_ids(
     if !sqlite.has_tables().await? {
         return Ok(Vec::new());
     }
-    let mut statement = Statement::new(ROW);
-    statement.push(LEDGER).push(ENTRIES).push(" AND e.id BETWEEN ? AND ? ORDER BY e.id LIMIT ?");
-    statement.bind(first).bind(last).bind(i64::from(most));
-    let store_error = |cause| sqlite.store_error(cause);
-    let rows = fetch_all(sqlite, statement.into_query().map_err(store_error)?).await.map_err(store_error)?;
+    let mut rows = Vec::new();
+    for id in [" AND e.id", " AND e.seq > (SELECT max(seq) FROM tracing_audit_entries) - ? AND +e.id"] {
+        let mut statement = Statement::new(ROW);
+        statement.push(LEDGER).push(ENTRIES).push(id).push(" BETWEEN ? AND ? ORDER BY e.id LIMIT ?");
+        if id.contains('?') {
+            statement.bind(LOOKED_THROUGH);
+        }
+        statement.bind(first).bind(last).bind(i64::from(most));
+        let statement = statement.into_query().map_err(|cause| sqlite.store_error(cause))?;
+        rows = fetch_all(sqlite, statement).await.map_err(|cause| sqlite.store_error(cause))?;
+        if !rows.is_empty() {
+            break;
+        }
+    }
     rows.iter().map(decode_ledger).collect()
 }
 

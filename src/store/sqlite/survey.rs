@@ -1,24 +1,36 @@
 //! Compares the entries, the batches and the head with each other, piece by piece.
 
 use futures_util::future::BoxFuture;
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
     cancel::{Cancellable, fetch_all},
-    cover, look, schema,
+    cover::{self, UNTIMELY},
+    look, schema,
     source::Sqlite,
     sql::Statement,
+    unindexed,
 };
 use crate::error::AuditError;
-use crate::store::{Asked, Cover, Piece, Surveys, TreeLook, Veils, survey::Unaccounted};
+use crate::query::AuditQuery;
+use crate::store::{
+    Asked, Cover, Piece, Surveys, TreeLook, Veils,
+    survey::{Unaccounted, WRONG_CLOCK},
+};
 
 const SEQS: &str = "SELECT seq FROM tracing_audit_entries WHERE seq >= ? AND seq < ? ORDER BY seq";
 
-// From each batch to its entries: the other way round would look for a batch at each entry.
-const UNTIMELY: &str = "SELECT e.seq FROM tracing_audit_batches b CROSS JOIN tracing_audit_entries e
-     ON e.seq >= b.first_seq AND e.seq < b.first_seq + b.entries
-     WHERE b.first_seq >= ? AND b.first_seq < ? AND (e.ts < b.least_ts OR e.ts > b.greatest_ts) LIMIT ?";
+const MISDATED: &str = "SELECT first_seq FROM (
+        SELECT first_seq, committed_at, writer, lag(committed_at) OVER (ORDER BY first_seq) AS earlier
+        FROM tracing_audit_batches
+        WHERE first_seq >= ifnull((SELECT max(first_seq) FROM tracing_audit_batches WHERE first_seq < ?1), ?1)
+          AND first_seq < ?2
+     ) b
+     WHERE first_seq >= ?1 AND (committed_at < earlier - ?3 OR committed_at > 1000000 * strftime('%s', 'now') + 60 * ?3";
+
+const BEFORE_ITS_WRITER: &str =
+    " OR committed_at < (SELECT started_at FROM tracing_audit_writers w WHERE w.writer = b.writer) - ?3";
 
 impl Surveys for Sqlite {
     fn cover<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, Result<Cover, AuditError>> {
@@ -81,6 +93,31 @@ impl Surveys for Sqlite {
         Box::pin(self.numbers(sqlx::query(UNTIMELY).bind(from).bind(before).bind(i64::from(most))))
     }
 
+    fn misdated<'a>(
+        &'a self,
+        _ledger: &'a str,
+        from: i64,
+        before: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
+        Box::pin(async move {
+            let has_writers = self.has_table("tracing_audit_writers").await?;
+            let begun = if has_writers { BEFORE_ITS_WRITER } else { "" };
+            let misdated = format!("{MISDATED}{begun}) ORDER BY first_seq LIMIT ?4");
+            let misdated = sqlx::query(AssertSqlSafe(misdated)).bind(from).bind(before).bind(WRONG_CLOCK);
+            self.numbers(misdated.bind(i64::from(most))).await
+        })
+    }
+
+    fn unindexed<'a>(
+        &'a self,
+        query: &'a AuditQuery,
+        entries: (i64, i64),
+        batches: (i64, i64),
+    ) -> BoxFuture<'a, Result<Vec<String>, AuditError>> {
+        Box::pin(unindexed::found(self, query, entries, batches))
+    }
+
     fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>> {
         Box::pin(async move {
             let mut veils = schema::veils(self).await?;
@@ -109,14 +146,17 @@ impl Surveys for Sqlite {
         Box::pin(schema::differences(self))
     }
 
-    fn structure(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>> {
+    fn structure(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, AuditError>> {
         Box::pin(async move {
-            self.look_again().await?;
+            if schema::evaluates(self).await? {
+                return Ok(None);
+            }
             let rows = fetch_all(self, sqlx::query("PRAGMA integrity_check(100)")).await;
             let text = |row: &SqliteRow| row.try_get::<String, _>(0);
             let texts = rows.and_then(|rows| rows.iter().map(text).collect::<sqlx::Result<Vec<_>>>());
             let texts = texts.map_err(|cause| self.store_error(cause))?;
-            Ok(self.log_damage().into_iter().chain(texts.into_iter().filter(|text| text != "ok")).collect())
+            let damage = texts.into_iter().filter(|text| text != "ok");
+            Ok(Some(self.log_damage().into_iter().chain(damage).collect()))
         })
     }
 

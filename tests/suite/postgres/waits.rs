@@ -77,7 +77,7 @@ fn a_page_and_its_coverage_wait_for_few_answers_of_the_server() {
     for (query, of_page, of_coverage) in [
         (AuditQuery::new(), 6, 7),
         (AuditQuery::new().newest_first().decision(tracing_audit::Decision::Deny), 6, 7),
-        (AuditQuery::new().since(since), 7, 8),
+        (AuditQuery::new().since(since), 7, 9),
     ] {
         // Each statement is prepared once on a connection.
         for is_prepared in [false, true] {

@@ -8,7 +8,9 @@ use std::{
 };
 
 use fastrand::Rng;
-use tracing_audit::AuditEntry;
+use tracing_audit::{
+    AuditEntry, AuditQuery, AuditReader, Decision, SequencedEntry, Store, reader::FindingKind,
+};
 
 use crate::support::{block_on, entry, execute, log, settle};
 
@@ -129,6 +131,90 @@ fn pages(rounds: u64, seed: u64) {
         told > rounds / 4 && lacked > 0,
         "only {told} of {rounds} rounds were found, and {lacked} lacked an entry"
     );
+}
+
+#[test]
+fn an_index_that_lacks_rows_is_named_beside_every_answer_that_it_can_have_served() {
+    let fixture = log();
+    for number in 0..60 {
+        let refused =
+            AuditEntry { decision: Decision::Deny.into(), session_id: Some(uuid::Uuid::nil()), ..entry("a") };
+        fixture.log.writer().blocking().write(refused).unwrap();
+        if number % 3 == 2 {
+            settle(&fixture.log.writer());
+        }
+    }
+    let entries = fixture.entries();
+    let (reader, all, begin) = (fixture.log.reader(), AuditQuery::new, entries[0].entry.ts);
+    let reader = reader.blocking();
+    // The statement of each index but for its condition, that condition, and what is asked.
+    for (name, on, condition, query) in [
+        ("refused", "entries (decision)", "decision IN ('Deny', 'Mask')", all().decision(Decision::Deny)),
+        (
+            "refused_in",
+            "entries (workspace_id, decision)",
+            "decision IN ('Deny', 'Mask')",
+            all().decision(Decision::Deny).workspace_id(entries[0].entry.workspace_id),
+        ),
+        ("session", "entries (session_id)", "session_id IS NOT NULL", all().session_id(uuid::Uuid::nil())),
+        ("workspace", "entries (workspace_id)", "", all().workspace_id(entries[0].entry.workspace_id)),
+        ("greatest", "batches (greatest_ts)", "", all().since(begin)),
+    ] {
+        let table = on.split(' ').next().unwrap();
+        let index = format!("tracing_audit_{table}_{name}");
+        assert!(!reader.coverage(&query, u64::MAX).unwrap().lacks(), "{index}");
+        let place = if table == "entries" { "seq < 20" } else { "first_seq < 20" };
+        let own = if condition.is_empty() { String::new() } else { format!(" WHERE {condition}") };
+        let some =
+            if condition.is_empty() { format!(" WHERE {place}") } else { format!("{own} AND {place}") };
+        let statement = format!("CREATE INDEX {index} ON tracing_audit_{on}");
+        // It is made without some rows, and says that it has all of them.
+        fixture.run(&format!(
+            "DROP INDEX {index}; {statement}{some}; PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = '{}' WHERE name = '{index}'; PRAGMA writable_schema = RESET",
+            format!("{statement}{own}").replace('\'', "''")
+        ));
+        for query in [query.clone(), query.clone().newest_first()] {
+            let found = reader.coverage(&query, u64::MAX).unwrap();
+            assert!(found.lacks(), "{index}: {found:?}");
+            assert!(
+                found.altered.iter().any(|told| told.contains("the file is damaged")),
+                "{index}: {found:?}"
+            );
+        }
+        let mut kinds = Vec::new();
+        reader.check(|found| kinds.push(found.kind)).unwrap();
+        assert!(kinds.contains(&FindingKind::Damage), "{index}: {kinds:?}");
+        fixture.run(&format!("REINDEX {index}"));
+        assert!(!reader.coverage(&query, u64::MAX).unwrap().lacks(), "{index}");
+    }
+}
+
+#[test]
+fn an_entry_is_found_by_its_id_also_where_the_index_has_lost_it() {
+    let fixture = log();
+    (0..40)
+        .for_each(|number| drop(fixture.log.writer().blocking().commit(entry(number.to_string())).unwrap()));
+    let id = fixture.entries()[30].entry.id;
+    block_on(execute(&fixture.db, "PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
+    let bytes = fs::read(&fixture.db).unwrap();
+    let places = (0..bytes.len() - 16).filter(|at| bytes[*at..*at + 16] == *id.as_bytes());
+    let (mut there, mut gone) = (0, 0);
+    for at in places {
+        let mut changed = bytes.clone();
+        changed[at + 15] ^= 1;
+        let copy = fixture.directory.path().join(format!("{at}.db"));
+        fs::write(&copy, changed).unwrap();
+        let reader = AuditReader::new(Store::sqlite(&copy).unwrap());
+        let reader = reader.blocking();
+        let all = reader.page(AuditQuery::new(), None, 100).unwrap().entries;
+        let is_there = all.iter().any(|found| found.entry.id == id);
+        let found = [reader.get(id).unwrap(), reader.get_by_prefix(&id.to_string(), 10).unwrap()];
+        let is_found = |found: &Vec<SequencedEntry>| found.iter().any(|found| found.entry.id == id);
+        assert!(!is_there || found.iter().all(is_found), "{found:?}");
+        (there, gone) = (there + u32::from(is_there), gone + u32::from(!is_there));
+    }
+    assert!(there > 0 && gone > 0, "{there} {gone}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(crate) async fn why_nothing(logs: &[Log], conditions: &Conditions) -> Result
         let last = last.unwrap_or_default();
         return Ok(Some(format!("nothing was committed in the time that is asked for{last}")));
     }
-    let entries: u64 = asked(logs, conditions).map(|ledger| ledger.next_seq).sum();
+    let entries = asked(logs, conditions).map(|ledger| ledger.next_seq).fold(0, u64::saturating_add);
     let is_cheap = |query: &AuditQuery| entries <= AT_MOST || !query.needs_full_scan();
     let parts = conditions.parts()?;
     let (count, mut are_all_cheap) = (parts.len(), true);

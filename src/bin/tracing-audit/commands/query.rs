@@ -168,10 +168,14 @@ impl Query {
             None => 0,
         };
         let Some(end) = end.filter(|end| following > u64::from(end.shown())) else {
-            let covered = Covered::by(logs, &narrow).await?;
+            let covered = if self.limit > 0 {
+                Covered::by_page(logs, &narrow).await?
+            } else {
+                Covered::by(logs, &narrow).await?
+            };
             return Ok(if self.cursor.is_some() { covered.shows(count) } else { covered.shows_all(count) });
         };
-        let covered = Covered::by(logs, &end.up_to(narrow, self.oldest_first)).await?;
+        let covered = Covered::by_page(logs, &end.up_to(narrow, self.oldest_first)).await?;
         let matching = matching(logs, asked).await?;
         Ok(covered.shows(count).of_more(matching, Some(format!("--cursor {end}"))))
     }

@@ -147,7 +147,7 @@ impl Tail {
             to.add(&found)?;
             count += found.len() as u64;
             if let Some(last) = found.last() {
-                to.save_position(&question, last.seq + 1, Some(Place::of(last)))?;
+                to.save_position(&question, last.seq.saturating_add(1), Some(Place::of(last)))?;
             }
         }
         // Also what does not match was looked at.
@@ -287,7 +287,7 @@ impl Followed {
                 reported = None;
                 self.last = Some(Place::of(last));
                 to.add(&whole)?;
-                to.save_position(question, last.seq + 1, self.last)?;
+                to.save_position(question, last.seq.saturating_add(1), self.last)?;
             } else if self.by_name && self.is_replaced().await {
                 return Ok(true);
             }

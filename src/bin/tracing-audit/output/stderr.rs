@@ -38,7 +38,7 @@ pub(crate) fn say(text: &str) {
 /// Warns a person at a terminal that the query may be slow: it looks at every entry, and there are many.
 pub(crate) fn warn_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
     const MANY: u64 = 1_000_000;
-    let entries: u64 = ledgers.iter().map(|ledger| ledger.next_seq).sum();
+    let entries = ledgers.iter().map(|ledger| ledger.next_seq).fold(0, u64::saturating_add);
     if query.needs_full_scan() && entries >= MANY && io::stderr().is_terminal() {
         say(&format!(
             "tracing-audit: this looks at all {entries} entries, unless an index on request serves it; --since narrows it"
