@@ -232,17 +232,47 @@ impl Csv {
         csv.into_inner().map_err(|error| error.into_error().into())
     }
 
-    pub(super) fn writer(&self, into: Vec<u8>) -> csv::Writer<Vec<u8>> {
-        csv::WriterBuilder::new().delimiter(self.separator).from_writer(into)
+    pub(super) fn writer<W: Write>(&self, into: W) -> csv::Writer<W> {
+        self.builder().from_writer(into)
+    }
+
+    fn builder(&self) -> csv::WriterBuilder {
+        let mut builder = csv::WriterBuilder::new();
+        builder.delimiter(self.separator);
+        builder
+    }
+
+    /// Makes room for a row with a long text, between two rows: the writer looks through all that is left of a cell each time
+    /// that its buffer is full, which takes quadratic time where the buffer is a small part of the cell.
+    fn make_room<W: Write + Default>(&self, csv: &mut csv::Writer<W>, row: &Row) -> csv::Result<()> {
+        const LONG: usize = 64 << 10;
+        let texts = [
+            Some(&*row.metadata),
+            row.reason.as_deref(),
+            row.resource_id.as_deref(),
+            row.problems.as_deref(),
+            Some(&*row.action),
+            Some(&*row.resource),
+        ];
+        let longest = texts.into_iter().flatten().map(str::len).max().unwrap_or(0);
+        if longest < LONG {
+            return Ok(());
+        }
+        let before = std::mem::replace(csv, self.writer(W::default()));
+        let into = before.into_inner().map_err(csv::IntoInnerError::into_error)?;
+        // Quotation marks are doubled.
+        *csv = self.builder().buffer_capacity(longest.saturating_mul(2)).from_writer(into);
+        Ok(())
     }
 
     /// Writes one row. Its place is needed if there are columns of it.
-    pub(super) fn write(
+    pub(super) fn write<W: Write + Default>(
         &self,
-        csv: &mut csv::Writer<impl Write>,
+        csv: &mut csv::Writer<W>,
         row: &Row,
         place: Option<&LedgerRow>,
     ) -> csv::Result<()> {
+        self.make_room(csv, row)?;
         let has_paths = self.columns.iter().any(|column| matches!(column, CsvColumn::Path(_)));
         let metadata = has_paths.then(|| serde_json::from_str::<Value>(&row.metadata).ok()).flatten();
         for column in &self.columns {
@@ -369,6 +399,53 @@ mod tests {
             file(&Csv::new(), &row).starts_with("id,session_id,")
                 && file(&Csv::new(), &row).contains(",ledger,seq\n")
         );
+    }
+
+    /// Counts the pieces in which something is written.
+    #[derive(Default)]
+    struct Counted {
+        bytes: Vec<u8>,
+        pieces: usize,
+    }
+
+    impl Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.pieces += 1;
+            self.bytes.write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_written_in_few_pieces_and_read_back_whole() {
+        let long = "x".repeat(1 << 20);
+        let rows: Vec<Row> =
+            [json!({ "short": 1 }), json!({ "v": long }), json!({ "f": [";=1", "\"".repeat(1 << 18)] })]
+                .into_iter()
+                .map(|metadata| row_of(AuditEntry { metadata, ..AuditEntry::new(Uuid::nil(), "a", "r") }))
+                .chain([Row {
+                    reason: Some(long.clone().into()),
+                    ..row_of(AuditEntry::new(Uuid::nil(), "a", "r"))
+                }])
+                .collect();
+        let layout = Csv::new().columns(["action", "metadata", "reason"]).unwrap();
+        let mut csv = layout.writer(Counted::default());
+        for row in &rows {
+            layout.write(&mut csv, row, None).unwrap();
+        }
+        let Counted { bytes, pieces } = csv.into_inner().map_err(|_| "not written").unwrap();
+        assert!(pieces < 16, "{pieces}");
+        let mut read = csv::ReaderBuilder::new().has_headers(false).from_reader(&*bytes);
+        let read: Vec<csv::StringRecord> = read.records().map(Result::unwrap).collect();
+        assert_eq!(read.len(), rows.len());
+        for (read, row) in read.iter().zip(&rows) {
+            let metadata: Value = serde_json::from_str(&read[1]).unwrap();
+            assert_eq!(metadata, serde_json::from_str::<Value>(&row.metadata).unwrap());
+            assert_eq!(&read[2], row.reason.as_deref().unwrap_or(""));
+        }
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl<'a> Opening<'a> {
                 return Ok(());
             }
         };
-        let Ok(seq) = i64::try_from(found.seq) else {
+        // A number must be left for the entry that would come next.
+        let Some(seq) = i64::try_from(found.seq).ok().filter(|seq| *seq < i64::MAX) else {
             self.wrong.add(self.lines, "has a seq that no entry can have");
             return Ok(());
         };

@@ -264,7 +264,7 @@ impl fmt::Display for Shown<'_> {
         }
         match self.0.len() {
             0 => Ok(()),
-            len if len > SHOWN => f.write_str(", …)"),
+            len if len > SHOWN => f.write_str(", ...)"),
             _ => f.write_str(")"),
         }
     }

@@ -508,3 +508,20 @@ fn a_file_says_what_it_does_is_short_and_a_door_defines_nothing() {
     }
     assert!(report.is_empty(), "\n{report}");
 }
+
+/// The macros end the process where standard error or output cannot be written.
+#[test]
+fn the_command_prints_by_functions_that_do_not_panic() {
+    let mut report = String::new();
+    for (_, all) in crates().iter().filter(|(name, _)| *name == "the command") {
+        for file in &all.files {
+            for (line, number) in file.text.lines().zip(1..) {
+                let is_code = !line.trim_start().starts_with("//");
+                if is_code && ["println!", "print!"].iter().any(|name| line.contains(name)) {
+                    writeln!(report, "{}:{number}: {}", file.path.display(), line.trim()).unwrap();
+                }
+            }
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}

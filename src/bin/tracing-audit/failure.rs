@@ -17,6 +17,7 @@ Exit codes:
      state cannot be read
   5  the answer may lack entries: standard error says which, and why;
      verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against;
+     compare has found nothing, and nothing says whether the beginning of the file was cut off;
      a proof holds, and there was no checkpoint from elsewhere to hold it against
 128 and the number of the signal, if one ended it while it had a temporary file, which it has removed
 
@@ -37,7 +38,7 @@ pub(crate) enum Failure {
     Lost(String),
     /// A check or a verification has found something, or the database differs from what was compared with it.
     Found(String),
-    /// Verification has found nothing, and has nothing from outside that covers enough.
+    /// Verification or a comparison has found nothing, and has nothing from outside that covers enough.
     Unanchored(String),
     /// The answer was given, and may lack entries.
     Lacking(String),
@@ -91,10 +92,14 @@ impl Failure {
 }
 
 /// What the library tells programmers to do, and what an operator does instead.
-const REMEDIES: [(&str, &str); 4] = [
+const REMEDIES: [(&str, &str); 5] = [
     ("run what Store::migrations gives, or open with Migrate::Auto", "run `tracing-audit migrate`"),
     ("open a log with this version, or run what Store::migrations gives", "run `tracing-audit migrate`"),
     ("open a log first", "run `tracing-audit migrate`"),
+    (
+        "a database in memory cannot be shared by path: give Store::from an SqlitePool",
+        "a database in memory ends with the process that has made it, and no other can read it: name a SQLite file",
+    ),
     ("the names of ledger and target must not be empty", "the name of a ledger must not be empty"),
 ];
 

@@ -6,7 +6,10 @@ mod input;
 mod output;
 mod zone;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -168,6 +171,28 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Whether what it shows is recorded if the reader gives a name: entries, or counts of them.
+    fn is_recorded(&self) -> bool {
+        !matches!(
+            self,
+            Self::Check(_)
+                | Self::Checkpoint(_)
+                | Self::Completions(_)
+                | Self::Index { .. }
+                | Self::Key { .. }
+                | Self::Ledger { .. }
+                | Self::Ledgers(_)
+                | Self::Man(_)
+                | Self::Migrate(_)
+                | Self::Queue(_)
+                | Self::Reads(_)
+                | Self::VerifyBundle(_)
+                | Self::VerifyProof(_)
+        )
+    }
+}
+
 fn command() -> clap::Command {
     with_examples(Arguments::command())
 }
@@ -196,13 +221,23 @@ fn main() -> ExitCode {
         Err(error) => Err(error.into()),
     };
     output::end_pager();
+    let done = match (done, output::pager_failure()) {
+        (Ok(()), Some(failure)) => Err(failure),
+        (done, failure) => {
+            failure.iter().for_each(output::report);
+            done
+        }
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            output::report(&failure);
-            failure.code().into()
-        }
+        Err(failure) => ended_by(&failure),
     }
+}
+
+/// Says why the command ends. Returns its exit code.
+fn ended_by(failure: &Failure) -> ExitCode {
+    output::report(failure);
+    failure.code().into()
 }
 
 /// Shows the help that was asked for, or what is wrong with the command line. What is quoted of it may hold anything.
@@ -211,10 +246,20 @@ fn refused(error: &clap::Error) -> ExitCode {
     let is_harmless = |text: &str| output::quoted(text) == text;
     let are_harmless = std::env::args_os().all(|argument| is_harmless(&argument.to_string_lossy()));
     if !error.use_stderr() || are_harmless && is_harmless(&plain) {
-        // With its colours.
-        error.exit();
+        if !error.use_stderr() && output::was_closed() {
+            return ended_by(&io::Error::other("standard output is closed").into());
+        }
+        // With its colours. The end of it may still be in the buffer.
+        let printed = error.print().and_then(|()| io::stdout().flush());
+        if let Err(failed) = printed
+            && !error.use_stderr()
+            && failed.kind() != io::ErrorKind::BrokenPipe
+        {
+            return ended_by(&failed.into());
+        }
+    } else {
+        output::write_line(output::quoted(&plain).trim_end_matches('\n'));
     }
-    anstream::eprint!("{}", output::quoted(&plain));
     u8::try_from(error.exit_code()).unwrap_or(2).into()
 }
 
@@ -231,6 +276,9 @@ fn begin_again(temporary: &std::path::Path) {
 }
 
 async fn run(database: &Database, command: Command) -> Result<(), Failure> {
+    if !command.is_recorded() {
+        database.refuse_name()?;
+    }
     match command {
         Command::Query(query) => query.run(database).await,
         Command::Get(get) => get.run(database).await,

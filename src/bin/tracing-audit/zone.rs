@@ -1,6 +1,6 @@
 //! Time zones, and the moment that the command takes for now.
 
-use std::{fmt, sync::OnceLock};
+use std::{fmt, fs::File, io::Read, path::Path, sync::OnceLock};
 
 use chrono::{
     DateTime, FixedOffset, Local, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta,
@@ -141,7 +141,13 @@ impl Zone {
 fn local(variable: &str) -> Result<Zone, String> {
     let name = variable.strip_prefix(':').unwrap_or(variable);
     let is_known = name.is_empty() || name.parse::<Tz>().is_ok();
-    let is_file = |directory: &str| std::path::Path::new(directory).join(name).is_file();
+    // The files of time zones begin so. Only files are opened: opening anything else might wait.
+    let is_file = |directory: &str| {
+        let (path, mut begin) = (Path::new(directory).join(name), [0; 4]);
+        path.is_file()
+            && File::open(&path).and_then(|mut file| file.read_exact(&mut begin)).is_ok()
+            && begin == *b"TZif"
+    };
     // As `CET-1CEST`: letters, or anything in angle brackets, and an offset.
     let rule = name.strip_prefix('<').and_then(|rest| Some(rest.split_once('>')?.1));
     let rule = rule.unwrap_or_else(|| name.trim_start_matches(|c: char| c.is_ascii_alphabetic()));
@@ -204,7 +210,17 @@ mod tests {
         {
             assert_eq!(local(known), Ok(Zone::Local), "{known}");
         }
-        for wrong in ["Mars/Olympus", "XYZ", "5", "Europe", "<+03", "/no/such/file", "\u{1b}[2J"] {
+        for wrong in [
+            "Mars/Olympus",
+            "XYZ",
+            "5",
+            "Europe",
+            "<+03",
+            "/no/such/file",
+            "\u{1b}[2J",
+            "/etc/passwd",
+            ":/etc/passwd",
+        ] {
             assert!(local(wrong).unwrap_err().starts_with("the variable TZ is "), "{wrong}");
         }
     }

@@ -33,7 +33,9 @@ fn an_earlier_export_is_compared_with_the_log_and_each_difference_is_named() {
     for (name, same, since) in
         [("PLAIN", 13, 2), ("SMALL.gz", 13, 2), ("DENIED", 4, 0), ("BARE", 10, 2), ("COPY", 7, 2)]
     {
-        let told = answer(&fixture.db, &compare(name));
+        // Without a manifest the conditions are given again.
+        let again = if name == "BARE" { " --from-seq 3" } else { "" };
+        let told = answer(&fixture.db, &[&*compare(name), again].concat());
         // Of those that were denied none came since, and two others did.
         let (told, others) = told.split_once("2 others came since").unwrap_or((&*told, ""));
         assert_eq!(others.is_empty(), name != "DENIED", "{name}: {told}");
@@ -44,7 +46,7 @@ fn an_earlier_export_is_compared_with_the_log_and_each_difference_is_named() {
     }
     let same = answer(&fixture.db, &compare("PLAIN").replace("table", "jsonl"));
     let counts = json!({ "same": 13, "since": 2, "others": 0, "changed": 0, "missing": 0, "added": 0, "line": 0, "file": 0,
-                "outside": 0, "schema": 0 });
+                "outside": 0, "schema": 0, "before": 0 });
     assert_eq!(serde_json::from_str::<Value>(&same).unwrap(), json!({ "compared": counts }));
 
     // The file is not what it was.
@@ -154,4 +156,63 @@ fn differs_in(db: &str, file: &str, says: &str) {
     let told = run(db, &format!("compare -o table --against '{file}'"));
     let out = String::from_utf8(told.stdout).unwrap();
     assert!(told.status.code() == Some(1) && out.contains(says), "{file}: {out}");
+}
+
+#[test]
+fn a_file_whose_beginning_was_cut_off_does_not_look_whole() {
+    let fixture = filled(log());
+    let at = |name: &str| fixture.directory.path().join(name).display().to_string();
+    let plain = answer(&fixture.db, "export");
+    let lines: Vec<&str> = plain.split_inclusive('\n').collect();
+    let compare = |name: &str, options: &str| {
+        let told = run(&fixture.db, &format!("compare --against '{}' {options}", at(name)));
+        let [out, err] = [told.stdout, told.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (told.status.code(), out, err)
+    };
+    for (name, left) in [("without the first", 1), ("with the last", 12), ("empty", 13)] {
+        fs::write(at(name), lines[left..].concat()).unwrap();
+        let (code, out, err) = compare(name, "-o table");
+        assert!(
+            code == Some(5) && err.contains(&format!("has {left} matching entries before")),
+            "{name}: {err}"
+        );
+        assert!(out.starts_with("begins   main"), "{name}: {out}");
+        let (code, out, _) = compare(name, "");
+        let first: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+        let seq = if left == 13 { Value::Null } else { json!(left) };
+        assert_eq!(first["begins"], json!({ "ledger": "main", "seq": seq, "before": left }), "{name}");
+        assert!(code == Some(5) && out.contains(&format!("\"before\":{left}")), "{name}: {out}");
+        // Where the question began there, it is whole.
+        assert_eq!(compare(name, &format!("--from-seq {left}")).0, Some(0), "{name}");
+    }
+    // What differs is found all the same.
+    fs::write(at("changed"), lines[1..].concat().replacen("s3:GetObject", "s3:PutObject", 1)).unwrap();
+    assert_eq!(compare("changed", "").0, Some(1));
+    // Matching entries alone count.
+    let denied = answer(&fixture.db, "export --decision deny");
+    fs::write(at("denied"), &denied).unwrap();
+    assert_eq!(compare("denied", "--decision deny").0, Some(0));
+    fs::write(at("denied"), denied.split_inclusive('\n').skip(2).collect::<String>()).unwrap();
+    let (code, _, err) = compare("denied", "--decision deny");
+    assert!(code == Some(5) && err.contains("has 2 matching entries before"), "{err}");
+}
+
+#[test]
+fn what_is_no_export_as_json_lines_is_not_compared() {
+    let fixture = filled(log());
+    let at = |name: &str| fixture.directory.path().join(name).display().to_string();
+    let plain = answer(&fixture.db, "export");
+    fs::write(at("a note"), "one\ntwo\nthree\n").unwrap();
+    fs::write(at("a line"), "one\n").unwrap();
+    fs::write(at("csv"), answer(&fixture.db, "export --format csv")).unwrap();
+    fs::write(at("ocsf"), answer(&fixture.db, "export --format ocsf")).unwrap();
+    for name in ["a note", "a line", "csv", "ocsf"] {
+        let told = run(&fixture.db, &format!("compare --against '{}'", at(name)));
+        let err = String::from_utf8(told.stderr).unwrap();
+        assert!(told.status.code() == Some(2) && told.stdout.is_empty(), "{name}: {err}");
+        assert!(err.contains("does not begin with an entry as JSON Lines have it"), "{name}: {err}");
+    }
+    // An export of which only the first line was damaged is one.
+    fs::write(at("damaged"), plain.replacen("{\"ledger\"", "{\"ledger", 1)).unwrap();
+    differs_in(&fixture.db, &at("damaged"), "line     1: it is not an entry");
 }

@@ -197,13 +197,49 @@ fn the_next_entries_follow_the_cursor_of_an_answer_without_a_gap_or_a_repetition
             }
         }
     }
-    // An order or a log that is not that of the cursor.
-    let next = beside(db, "query --limit 3").0["next"].as_str().unwrap().to_owned();
+    // A log or an order that is not that of the cursor, or more entries of one time than there are.
+    let next =
+        |order: &str| beside(db, &["query --limit 3", order].concat()).0["next"].as_str().unwrap().to_owned();
+    let (latest, oldest) = (next(""), next(" --oldest-first"));
+    let many = latest.split('.').enumerate().map(|(n, part)| if n == 1 { "999999999" } else { part });
+    let many = many.collect::<Vec<_>>().join(".");
     let other = log();
-    for (db, arguments) in [(db, "query --oldest-first --limit 0 --before-seq 3"), (&other.db, "query")] {
-        let (_, code, stdout, stderr) = beside(db, &[arguments, " ", &next].concat());
+    for (db, arguments, next, says) in [
+        (&*other.db, "query", &latest, "the cursor is of another question or database"),
+        (db, "query", &many, "the cursor is of another question or database"),
+        (db, "query --oldest-first", &latest, "leave out --oldest-first"),
+        (db, "query", &oldest, "add --oldest-first"),
+    ] {
+        let (_, code, stdout, stderr) = beside(db, &[arguments, " ", next].concat());
         assert_eq!((code, &*stdout), (Some(2), ""), "{stderr}");
-        assert!(stderr.contains("the cursor is of another question or database"), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
     }
     assert_eq!(beside(db, "query --cursor 12").1, Some(2));
+}
+
+#[test]
+fn a_table_in_a_pipe_says_that_there_is_more() {
+    let fixture = filled(30);
+    for format in ["table", "wide"] {
+        let (_, code, _, stderr) = beside(&fixture.db, &format!("query --limit 3 -o {format}"));
+        assert!(code == Some(0) && stderr.starts_with("3 of 30; next: --cursor "), "{format}: {stderr}");
+        let (_, code, _, stderr) = beside(&fixture.db, &format!("query --limit 30 -o {format}"));
+        assert_eq!((code, &*stderr), (Some(0), ""), "{format}");
+    }
+}
+
+#[test]
+fn an_entry_before_a_time_with_parts_of_a_microsecond_is_before_it() {
+    let fixture = filled(30);
+    for (time, found) in [
+        ("16:00:00Z", 0),
+        ("16:00:00.000000001Z", 4),
+        ("16:00:00.0000005Z", 4),
+        ("16:00:00.000000999Z", 4),
+        ("16:00:01Z", 4),
+        ("16:00:01.0000005Z", 8),
+    ] {
+        let lines = answer(&fixture.db, &format!("query --before 2025-11-24T{time}"));
+        assert_eq!(lines.lines().count(), found, "{time}");
+    }
 }

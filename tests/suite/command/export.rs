@@ -71,3 +71,33 @@ fn an_export_interrupted_at_any_byte_and_resumed_equals_an_uninterrupted_one() {
         assert!(!left(".partial") && !left(".partial.json"));
     }
 }
+
+#[test]
+fn a_plan_that_contradicts_itself_is_refused_with_the_files_to_remove() {
+    let fixture = filled(log());
+    let path = |name: &str| fixture.directory.path().join(name);
+    answer(&fixture.db, &format!("export --manifest -o {}", path("all.jsonl").display()));
+    let plan: Value =
+        serde_json::from_slice(&std::fs::read(path("all.jsonl.manifest.json")).unwrap()).unwrap();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut plan = plan.clone();
+        change(&mut plan["ledgers"]);
+        plan
+    };
+    for plan in [
+        with(&|ledgers| ledgers[0]["next_seq"] = json!(10)),
+        with(&|ledgers| ledgers[0]["last"]["seq"] = json!(7)),
+        with(&|ledgers| {
+            let twice = ledgers[0].clone();
+            ledgers.as_array_mut().unwrap().push(twice);
+        }),
+    ] {
+        std::fs::write(path("x.jsonl.partial"), "").unwrap();
+        std::fs::write(path("x.jsonl.partial.json"), plan.to_string()).unwrap();
+        let refused = run(&fixture.db, &format!("export --resume -o {}", path("x.jsonl").display()));
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(2) && said.contains("contradicts itself"), "{said}");
+        let both = format!("Remove {0} and {0}.json", path("x.jsonl.partial").display());
+        assert!(said.contains(&both) && !path("x.jsonl").exists(), "{said}");
+    }
+}

@@ -119,10 +119,13 @@ pub(crate) fn run(db: &str, arguments: &str) -> Output {
 pub(crate) fn answer(db: &str, arguments: &str) -> String {
     let Output { status, stdout, stderr } = run(db, arguments);
     assert!(status.success(), "{arguments}: {}", String::from_utf8_lossy(&stderr));
-    // What the answer covers, and which periods were compared, stands beside it.
+    // What the answer covers, that there is more, and which periods were compared, stands beside it.
     let stderr = String::from_utf8(stderr).unwrap();
-    let may_stand =
-        |line: &str| line.starts_with("{\"coverage\":") || line.starts_with("tracing-audit: now: ");
+    let may_stand = |line: &str| {
+        line.starts_with("{\"coverage\":")
+            || line.starts_with("tracing-audit: now: ")
+            || line.contains("; next: --cursor ")
+    };
     assert!(stderr.lines().all(may_stand), "{stderr}");
     String::from_utf8(stdout).unwrap()
 }

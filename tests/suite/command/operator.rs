@@ -34,6 +34,13 @@ fn an_operator_creates_the_tables_and_indexes_and_inspects_the_queue() {
     let fixture = log();
     let queue = answer(db, &format!("queue {}", fixture.directory.path().join("audit.db.queue").display()));
     assert!(queue.contains("in use") && queue.contains("main"), "{queue}");
+    assert!(answer(&fixture.db, "ledgers -o table").starts_with("ledger  next seq"));
+    // A directory that is none, which holds the database and its queue; and one that may have been one.
+    let output = run(db, &format!("queue {}", fixture.directory.path().display()));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(3) && said.contains("is no queue: it holds"), "{said}");
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(answer(db, &format!("queue {}", empty.path().display())), "");
     // The journals of two dead processes, one of which is not to be believed.
     let queue = directory.path().join("audit.db.queue");
     for (journal, link) in
@@ -173,7 +180,11 @@ fn a_pager_gets_the_tables_of_a_terminal() {
             .env_remove("NO_COLOR");
         let output = script.env(variable.0, variable.1).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{arguments}: {text}");
+        // One that is not there or fails is told of.
+        let words: Vec<_> = text.split_whitespace().collect();
+        let is_told = words.join(" ").contains("so that part of the output may not have been shown");
+        let code = if ["no-such-program-as-this", "false"].contains(&pager) { 4 } else { 0 };
+        assert_eq!((output.status.code(), is_told), (Some(code), code == 4), "{arguments}, {pager}: {text}");
         (text, std::fs::read_to_string(&paged).ok().inspect(|_| std::fs::remove_file(&paged).unwrap()))
     };
     let tee = format!("tee {}", paged.display());
@@ -191,11 +202,14 @@ fn a_pager_gets_the_tables_of_a_terminal() {
         ("query", "cat", ("A", "")),
         ("query", "", ("A", "")),
         ("query", "no-such-program-as-this", ("A", "")),
+        ("query --limit 0", "false", ("A", "")),
+        ("ledgers", "false", ("A", "")),
         ("query --limit 0", "true", ("A", "")),
     ] {
         let (shown, in_pager) = on_a_terminal(arguments, pager, variable);
         assert_eq!(in_pager, None, "{arguments}");
         let is_shown = shown.contains("s3:GetObject");
-        assert_eq!(is_shown, !["true", "no-such-program-as-this"].contains(&pager), "{pager}: {shown}");
+        let is_lost = ["true", "false", "no-such-program-as-this"].contains(&pager);
+        assert_eq!(is_shown, !is_lost, "{pager}: {shown}");
     }
 }

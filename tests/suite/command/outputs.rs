@@ -47,6 +47,94 @@ fn after(line: &str, fixture: &Fixture, arguments: &str) -> Option<i32> {
     shell.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().code()
 }
 
+/// Runs the command in a shell, with these redirections. Returns its exit code.
+fn redirected(directory: &Path, db: &str, arguments: &str, redirections: &str) -> Option<i32> {
+    let script = format!("exec \"$0\" {arguments} {redirections}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_tracing-audit")]).env("TRACING_AUDIT_DB", db);
+    shell.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.status().unwrap().code()
+}
+
+#[test]
+fn what_cannot_be_said_on_standard_error_changes_no_exit_code() {
+    let (fixture, directory) = prepared();
+    answer(&fixture.db, &format!("export -o {}/all.jsonl", directory.path().display()));
+    for (arguments, code) in [
+        ("query", 0),
+        ("query --limit 3 -o table", 0),
+        ("query --where colour=red", 2),
+        ("nonsense", 2),
+        ("stats --compare --month 2026-11", 0),
+        ("tail", 0),
+        ("check", 0),
+        ("verify", 5),
+        ("prove 0 -o proof", 0),
+        ("compare --against all.jsonl", 0),
+        ("--db all.jsonl query --from-seq 99", 0),
+        ("export --resume --manifest -o resumed.jsonl", 0),
+        ("get 99", 1),
+    ] {
+        for full in ["2>/dev/full", "2>&-"] {
+            let found = redirected(directory.path(), &fixture.db, arguments, full);
+            assert_eq!(found, Some(code), "{arguments} {full}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_or_is_closed_is_no_success() {
+    let (fixture, directory) = prepared();
+    for (arguments, redirections, code) in [
+        ("query", ">&-", 4),
+        ("stats", ">&-", 4),
+        ("ledgers", ">/dev/full", 4),
+        ("--help", ">&-", 4),
+        ("--help", ">/dev/full", 4),
+        ("query --help", ">/dev/full", 4),
+        ("--version", ">/dev/full", 4),
+        // Nothing is written there.
+        ("export -o all.jsonl", ">&-", 0),
+        ("query --action nothing", ">&-", 0),
+        ("nonsense", ">&-", 2),
+        ("query", ">/dev/null", 0),
+        ("query", "1<>/dev/null", 0),
+        ("--help", ">/dev/null", 0),
+    ] {
+        let found = redirected(directory.path(), &fixture.db, arguments, redirections);
+        assert_eq!(found, Some(code), "{arguments} {redirections}");
+    }
+}
+
+/// Any other database may be an audit log too, and what is written beside it would be taken for a part of it.
+#[test]
+fn no_output_takes_the_place_of_another_database_or_of_a_file_beside_one() {
+    let (fixture, directory) = prepared();
+    let there = directory.path();
+    let others = [
+        ("keep.db", "SQLite format 3\0 and all that is in it"),
+        ("young.db", ""),
+        ("young.db-wal", "all of it"),
+        ("old.db", "SQLite format 3\0"),
+        ("old.db-journal", "what was there before"),
+    ];
+    for (name, content) in others {
+        fs::write(there.join(name), content).unwrap();
+    }
+    symlink("keep.db", there.join("link")).unwrap();
+    for name in ["keep.db", "keep.db-wal", "young.db", "old.db-journal", "link"] {
+        for options in ["export -o", "export --resume -o", "tail -o", "tail --state", "prove 0 -o"] {
+            let (code, told) = told_in(there, &fixture.db, &format!("{options} {name}"));
+            assert!(code == Some(2) && told.contains("SQLite database"), "{options} {name}: {told}");
+        }
+    }
+    for (name, content) in others {
+        assert_eq!(fs::read_to_string(there.join(name)).unwrap(), content, "{name}");
+    }
+    assert_eq!(names(there).len(), others.len() + 1, "{:?}", names(there));
+}
+
 #[test]
 fn what_the_command_writes_is_for_its_user_alone_whatever_the_umask_is() {
     let (fixture, _) = prepared();

@@ -71,6 +71,14 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
     fails(db, "tail -f --before-seq 5", 2, "--before-seq cannot be combined with --follow");
     fails(db, "query --as ''", 2, "recorded by a name");
     fails(db, "query --as '\u{200b} \u{2060}'", 2, "recorded by a name");
+    for unrecorded in ["ledgers", "check", "checkpoint", "ledger status", "index list", "reads"] {
+        fails(db, &format!("--as ada {unrecorded}"), 2, "its use is not recorded: leave out --as");
+        fails(db, &format!("{unrecorded} --as=ada"), 2, "its use is not recorded: leave out --as");
+    }
+    let by_variable = super::command(db).arg("ledgers").env("TRACING_AUDIT_AS", "ada").output().unwrap();
+    assert!(by_variable.status.success());
+    fails(":memory:", "query", 2, "a database in memory ends with the process that has made it");
+    fails(db, "query --where 'reason=a OR'", 2, "a condition is missing after OR");
     fails(db, "tail -n few", 2, "give a number of entries, or all");
     fails(db, "tail -n 3 --from-seq 1", 2, "cannot be used with");
     fails(db, "tail -F --state s", 2, "cannot be used with");
@@ -101,9 +109,11 @@ fn a_refusal_is_one_clear_sentence_and_its_exit_code() {
     for zone in ["Mars/Olympus", "+25:00", "''"] {
         fails(db, &format!("query --tz {zone}"), 2, "no time zone has this name");
     }
-    for (variable, says) in
-        [("Mars/Olympus", "which is no time zone"), ("\u{1b}[2J", "which is no time zone")]
-    {
+    for (variable, says) in [
+        ("Mars/Olympus", "which is no time zone"),
+        ("\u{1b}[2J", "which is no time zone"),
+        ("/etc/passwd", "which is no time zone"),
+    ] {
         let output =
             super::command(db).args(["query", "--tz", "local"]).env("TZ", variable).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();

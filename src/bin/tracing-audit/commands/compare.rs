@@ -32,8 +32,9 @@ pub(crate) struct Compare {
     against: PathBuf,
     /// The manifest of that export [default: FILE.manifest.json, if there is one].
     ///
-    /// It says what was asked and how long the ledgers were. Without one, give the conditions of the export again; what the
-    /// database holds behind the last entry of FILE then counts as new.
+    /// It says what was asked and how long the ledgers were. Without one, give the conditions of the export again, as
+    /// --from-seq, where it began: if the database has matching entries before the first one of FILE, their number is
+    /// said, and the exit code is 5. What the database holds behind the last entry of FILE counts as new.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// The output format [default: lines for people on a terminal, JSON Lines elsewhere].
@@ -161,12 +162,12 @@ async fn compare_ledger(
         part.map_or(0, |part| part.ledger.next_seq)
     });
     let mut query = asked.query.clone().ledger(ledger);
-    let first = file.next_of(ledger).map(|first| first.seq);
-    if end.is_none()
-        && !asked.query.described().contains_key("from_seq")
-        && let Some(first) = first
-    {
-        // Nothing says whether the export began before.
+    if end.is_none() && !asked.query.described().contains_key("from_seq") {
+        // Nothing says whether the export began before, or had this ledger at all.
+        let first = file.next_of(ledger).map(|first| first.seq);
+        let before = first.map_or_else(|| query.clone(), |first| query.clone().before_seq(first));
+        report.begins(ledger, first, log.unrecorded().count(before).await?)?;
+        let Some(first) = first else { return beside(log, asked, ledger, None, report).await };
         query = query.from_seq(first);
     }
     let earlier = report.since;
@@ -228,6 +229,9 @@ fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| {
         Failure::Usage(format!("{} is not a manifest of this command: name another one", path.display()))
     })?;
+    if let Err(what) = manifest.plan.agrees() {
+        return Err(Failure::Usage(format!("the manifest {} contradicts itself: {what}", path.display())));
+    }
     if manifest.format == Kind::Jsonl.name() {
         return Ok(manifest);
     }
@@ -257,7 +261,12 @@ struct Entries {
     line: u64,
     /// The entry in it; `None` at the end.
     next: Option<SequencedEntry>,
+    /// Whether the first line is not an entry, which is not said yet: if the second is none either, nothing is compared.
+    begins_otherwise: bool,
 }
+
+/// What is wrong with a line that is none.
+const NO_ENTRY: &str = "it is not an entry";
 
 impl Entries {
     fn open(path: &Path) -> Result<Self, Failure> {
@@ -269,7 +278,7 @@ impl Entries {
         } else {
             Box::new(file)
         };
-        Ok(Self { path: path.to_owned(), lines, line: 0, next: None })
+        Ok(Self { path: path.to_owned(), lines, line: 0, next: None, begins_otherwise: false })
     }
 
     /// The next entry, if it is of this ledger.
@@ -286,6 +295,7 @@ impl Entries {
             let read = (&mut self.lines).take(LONGEST).read_until(b'\n', &mut line);
             self.line += 1;
             match read {
+                Ok(0) if self.begins_otherwise => return Err(self.foreign()),
                 Ok(0) => return Ok(()),
                 Ok(_) if line.len() as u64 == LONGEST => {
                     return Err(Failure::Usage(format!(
@@ -296,19 +306,26 @@ impl Entries {
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.tell_first(report)?;
                     let fault = "the compressed file ends in the middle, or something else was added to it";
                     return report.add(&Finding::Line { line: self.line, fault });
                 }
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) =>
                 {
+                    self.tell_first(report)?;
                     let fault = "the compressed file is damaged there, or something else was added to it";
                     return report.add(&Finding::Line { line: self.line, fault });
                 }
                 Err(error) => return Err(unreadable(&self.path, &error)),
             }
             let fault = match serde_json::from_slice::<SequencedEntry>(&line) {
-                Err(_) => "it is not an entry",
+                Err(_) if self.line == 1 => {
+                    self.begins_otherwise = true;
+                    continue;
+                }
+                Err(_) if self.begins_otherwise => return Err(self.foreign()),
+                Err(_) => NO_ENTRY,
                 Ok(next)
                     if last
                         .as_ref()
@@ -318,11 +335,27 @@ impl Entries {
                 }
                 Ok(next) => {
                     self.next = Some(next);
-                    return Ok(());
+                    return self.tell_first(report);
                 }
             };
             report.add(&Finding::Line { line: self.line, fault })?;
         }
+    }
+
+    /// Says that the first line is not an entry, if it is none and others are.
+    fn tell_first(&mut self, report: &mut Report) -> Result<(), Failure> {
+        if std::mem::take(&mut self.begins_otherwise) {
+            report.add(&Finding::Line { line: 1, fault: NO_ENTRY })?;
+        }
+        Ok(())
+    }
+
+    fn foreign(&self) -> Failure {
+        Failure::Usage(format!(
+            "{} does not begin with an entry as JSON Lines have it: only JSON Lines of `export`, and copies of `tail -o`, are \
+             compared, and neither CSV nor OCSF",
+            self.path.display()
+        ))
     }
 }
 

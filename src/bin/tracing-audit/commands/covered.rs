@@ -11,7 +11,7 @@ use tracing_audit::{
 use crate::{
     failure::Failure,
     input::Log,
-    output::{harmless, say, to_json},
+    output::{harmless, say, to_json, write_line},
 };
 
 /// The most numbers that are compared for an answer of `query` or `stats`: a tenth of a second.
@@ -148,16 +148,16 @@ impl Covered {
         self
     }
 
-    /// Tells it on standard error: after a table in words, to a person at a terminal; beside all other formats as one
-    /// JSON object. An answer that may lack entries is a failure.
+    /// Tells it on standard error: after a table in words, to a person at a terminal, and to everybody that more match than
+    /// are shown; beside all other formats as one JSON object. An answer that may lack entries is a failure.
     pub(crate) fn tell(self, table: bool) -> Result<(), Failure> {
         if !table {
             #[derive(Serialize)]
             struct Told<'a> {
                 coverage: &'a Covered,
             }
-            anstream::eprintln!("{}", to_json(&Told { coverage: &self })?);
-        } else if io::stderr().is_terminal() {
+            write_line(&to_json(&Told { coverage: &self })?);
+        } else if self.more || io::stderr().is_terminal() {
             say(&harmless(&self.in_words()));
         }
         self.verdict()

@@ -47,6 +47,8 @@ pub(super) struct Report {
     /// Entries that came since, and those among which the file would have none.
     pub(super) since: u64,
     pub(super) others: u64,
+    /// Matching entries that come before those of the file, where nothing says whether it had them.
+    before: u64,
     /// The number of findings of each kind.
     found: BTreeMap<&'static str, u64>,
 }
@@ -54,7 +56,32 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(json: bool) -> Self {
         let kinds = ["changed", "missing", "added", "line", "file", "outside", "schema"];
-        Self { json, same: 0, since: 0, others: 0, found: kinds.map(|kind| (kind, 0)).into() }
+        Self { json, same: 0, since: 0, others: 0, before: 0, found: kinds.map(|kind| (kind, 0)).into() }
+    }
+
+    /// Says with which `seq` the file begins in a ledger, if it has entries of it, and how many matching entries of the
+    /// database come before, if there are any: its beginning may have been cut off.
+    pub(super) fn begins(&mut self, ledger: &str, first: Option<u64>, before: u64) -> Result<(), Failure> {
+        if before == 0 {
+            return Ok(());
+        }
+        self.before += before;
+        if self.json {
+            return output::print_json(&serde_json::json!({
+                "begins": { "ledger": ledger, "seq": first, "before": before }
+            }));
+        }
+        let ledger = harmless(ledger);
+        output::print_wrapped(&match first {
+            Some(first) => format!(
+                "begins   {ledger} {first}: the database has {before} matching entries before that, and nothing says that the \
+                 file had none of them"
+            ),
+            None => format!(
+                "begins   {ledger}: the file has no entry of it, the database has {before} that match, and nothing says that \
+                 the file had none of them"
+            ),
+        })
     }
 
     /// An entry of the file, and the one that is in its place now.
@@ -93,13 +120,14 @@ impl Report {
     /// Prints the counts. An error if there was a difference.
     pub(super) fn end(self, path: &Path) -> Result<(), Failure> {
         let count = |kind: &str| self.found.get(kind).copied().unwrap_or(0);
-        let Self { json, same, since, others, .. } = self;
+        let Self { json, same, since, others, before, .. } = self;
         if json {
             let mut counts = serde_json::Map::new();
             let all = self.found.iter().map(|(kind, count)| (*kind, *count)).chain([
                 ("same", same),
                 ("since", since),
                 ("others", others),
+                ("before", before),
             ]);
             counts.extend(all.map(|(name, count)| (name.to_owned(), count.into())));
             output::print_json(&serde_json::json!({ "compared": counts }))?;
@@ -116,10 +144,19 @@ impl Report {
             }
         }
         if self.found.values().all(|count| *count == 0) {
-            return Ok(());
+            return if before == 0 { Ok(()) } else { Err(unknown_beginning(before, path)) };
         }
         Err(Failure::Found(format!("the database does not hold what {} holds", path.display())))
     }
+}
+
+/// The failure of a comparison that has found nothing, of a file whose beginning may have been cut off.
+fn unknown_beginning(before: u64, path: &Path) -> Failure {
+    Failure::Unanchored(format!(
+        "nothing says whether {} is whole: the database has {before} matching entries before those of the file. Name its \
+         manifest by --manifest, or give the conditions of the export again, such as --ledger and --from-seq",
+        path.display()
+    ))
 }
 
 impl Finding<'_> {

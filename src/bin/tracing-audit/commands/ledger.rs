@@ -72,7 +72,7 @@ async fn status(ledger: &OfLedger, database: &Database) -> Result<(), Failure> {
     for (name, value) in [
         ("ledger", output::harmless(&status.ledger).into_owned()),
         ("origin", output::harmless(&origin).into_owned()),
-        ("entries", status.next_seq.to_string()),
+        ("next seq", status.next_seq.to_string()),
         ("tree", format!("{} leaves{catching_up}", status.tree_size)),
         ("root", status.root),
     ] {

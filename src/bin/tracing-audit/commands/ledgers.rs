@@ -37,7 +37,7 @@ impl Ledgers {
         let columns = [
             ("database", Cells::Cut),
             ("ledger", Cells::Cut),
-            ("entries", Cells::Whole),
+            ("next seq", Cells::Whole),
             ("last committed", Cells::Whole),
         ];
         print_table_as(self.format, &columns, &all().map(row).collect::<Vec<_>>())

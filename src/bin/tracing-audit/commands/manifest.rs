@@ -51,12 +51,38 @@ impl Plan {
 
     /// Reads the plan of an interrupted export.
     pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Self, Failure> {
-        serde_json::from_slice(bytes).map_err(|_| {
-            let path = path.display();
+        let plan: Self = serde_json::from_slice(bytes).map_err(|_| {
             Failure::Usage(format!(
-                "{path} is not a plan of this command: remove it, or name another output file"
+                "{} is not a plan of this command: remove {}, or name another output file",
+                path.display(),
+                begun(path)
             ))
-        })
+        })?;
+        plan.agrees().map_err(|what| {
+            Failure::Usage(format!(
+                "{} contradicts itself: {what}. Remove {}, or name another output file",
+                path.display(),
+                begun(path)
+            ))
+        })?;
+        Ok(plan)
+    }
+
+    /// An error that says what in it cannot be, if it has been changed since it was settled.
+    pub(crate) fn agrees(&self) -> Result<(), String> {
+        for (number, Part { ledger, last }) in self.ledgers.iter().enumerate() {
+            let (name, next_seq) = (&ledger.name, ledger.next_seq);
+            if let Some(last) = last.filter(|last| last.seq.checked_add(1) != Some(next_seq)) {
+                return Err(format!(
+                    "the ledger {name:?} ended before seq {next_seq}, and its last entry has seq {}",
+                    last.seq
+                ));
+            }
+            if self.ledgers.iter().take(number).any(|other| other.ledger.name == *name) {
+                return Err(format!("it has the ledger {name:?} twice"));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses to continue by other options, or with another log than the one with which the export began.
@@ -66,15 +92,15 @@ impl Plan {
         reader: &AuditReader,
         now: &[Ledger],
     ) -> Result<(), Failure> {
-        let path = path.display();
+        let begun = begun(path);
         if self.query != options() {
             return Err(Failure::Usage(format!(
-                "the interrupted export had other options ({}): repeat those, or remove {path} to begin again",
+                "the interrupted export had other options ({}): repeat those, or remove {begun} to begin again",
                 self.query.join(" ")
             )));
         }
         let remedy =
-            format!("Give the database with which the export began, or remove {path} to export this one");
+            format!("Give the database with which the export began, or remove {begun} to export this one");
         for Part { ledger, last } in &self.ledgers {
             let (name, planned) = (&ledger.name, ledger.next_seq);
             let next_seq = now.iter().find(|one| one.name == *name).map_or(0, |one| one.next_seq);
@@ -90,6 +116,11 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// The files of the interrupted export that has this plan.
+fn begun(plan: &Path) -> String {
+    format!("{} and {}", plan.with_extension("").display(), plan.display())
 }
 
 /// The manifest, which describes an exported file.

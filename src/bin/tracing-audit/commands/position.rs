@@ -187,6 +187,13 @@ impl Known {
                  restored from a backup, or is another one. To read it from the beginning, name another file"
             )));
         }
+        if let Some(last) = self.last.filter(|last| last.seq >= next_seq) {
+            return Err(Failure::Usage(format!(
+                "{path} contradicts itself: the last run ended before seq {next_seq}, and the last entry that it read has seq \
+                 {}. Name another file, and begin there with --from-seq",
+                last.seq
+            )));
+        }
         if let Some(begun) = &self.question {
             asked.check(begun, &self.path)?;
         }

@@ -62,7 +62,10 @@ enum QueryFormat {
 impl Query {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let columns = columns(&self.columns)?;
-        let logs = database.open().await?;
+        if let Some(cursor) = self.cursor {
+            cursor.check_order(self.oldest_first)?;
+        }
+        let logs = database.open_distinct().await?;
         let sources = sources(&logs, &self.conditions)?;
         let mut query = self.conditions.query()?;
         for log in &logs {
@@ -71,7 +74,7 @@ impl Query {
         let asked = query.clone();
         let passed = self.cursor.map_or(0, Cursor::shown);
         if let Some(cursor) = self.cursor {
-            query = cursor.add(query, self.oldest_first);
+            query = cursor.add(query);
         }
         if self.limit > 0 {
             query = query.limit(self.limit.saturating_add(passed));
@@ -111,7 +114,8 @@ impl Query {
             let source = next.ledgers.iter().find(|source| source.ledger == entry.ledger);
             let (db, label) = source.map_or((None, ""), |source| (source.db, &source.label));
             shown.add(&entry, db, label)?;
-            (at, count, left) = (Some(Cursor::after(at, &entry)), count + 1, left - 1);
+            at = Some(Cursor::after(at, &entry, self.oldest_first));
+            (count, left) = (count + 1, left - 1);
         }
         shown.end()?;
         if count > 0 {
@@ -135,6 +139,10 @@ impl Query {
                 Some(next) => next.take().await?,
                 None => None,
             };
+            // However many the cursor counts, they are all of one time.
+            if last.as_ref().is_none_or(|last| !cursor.is_of_time(last)) {
+                break;
+            }
         }
         cursor.check(last.as_ref())
     }
@@ -161,7 +169,7 @@ impl Query {
     ) -> Result<Covered, Failure> {
         let mut narrow = if self.oldest_first { asked.clone() } else { asked.clone().newest_first() };
         if let Some(cursor) = self.cursor {
-            narrow = cursor.add(narrow, self.oldest_first);
+            narrow = cursor.add(narrow);
         }
         let following = match end {
             Some(end) => self.following(logs, &narrow, end).await?,
@@ -175,7 +183,7 @@ impl Query {
             };
             return Ok(if self.cursor.is_some() { covered.shows(count) } else { covered.shows_all(count) });
         };
-        let covered = Covered::by_page(logs, &end.up_to(narrow, self.oldest_first)).await?;
+        let covered = Covered::by_page(logs, &end.up_to(narrow)).await?;
         let matching = matching(logs, asked).await?;
         Ok(covered.shows(count).of_more(matching, Some(format!("--cursor {end}"))))
     }
@@ -184,7 +192,7 @@ impl Query {
     async fn following(&self, logs: &[Log], narrow: &AuditQuery, end: Cursor) -> Result<u64, Failure> {
         let mut following = 0;
         for log in logs {
-            let rest = end.add(narrow.clone(), self.oldest_first).limit(end.shown().saturating_add(1));
+            let rest = end.add(narrow.clone()).limit(end.shown().saturating_add(1));
             // It is no read of its own: the record of reads has the query.
             let reader = log.unrecorded();
             let rest = reader.stream_by_time(rest).try_fold(0_u64, |sum, _| std::future::ready(Ok(sum + 1)));

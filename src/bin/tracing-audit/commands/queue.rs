@@ -1,10 +1,15 @@
 //! The command `queue`: lists the journals in a queue directory.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde::Serialize;
 use tracing_audit::journal::{Journal, inspect};
+use uuid::Uuid;
 
 use crate::{
     failure::Failure,
@@ -51,6 +56,15 @@ impl Queue {
             }));
         }
         let journals = inspect(&self.directory)?;
+        let foreign = foreign_to(&self.directory)
+            .map_err(|error| Failure::Lost(format!("cannot read {}: {error}", self.directory.display())))?;
+        if let Some(foreign) = foreign {
+            return Err(Failure::Lost(format!(
+                "{} is no queue: it holds {foreign:?}, and no journal; the queue of the SQLite file audit.db is \
+                 audit.db.queue",
+                self.directory.display()
+            )));
+        }
         if Format::is_table(self.format) {
             print_journals(&journals, self.format)?;
         } else {
@@ -59,6 +73,21 @@ impl Queue {
         remark_on(&journals);
         Ok(())
     }
+}
+
+/// What the directory holds that no queue holds, if it holds nothing else. An empty directory may be a queue.
+fn foreign_to(directory: &Path) -> io::Result<Option<String>> {
+    let mut foreign = None;
+    for found in std::fs::read_dir(directory)? {
+        let name = found?.file_name().to_string_lossy().into_owned();
+        // A journal has the name of its writer, also while it is being made.
+        let is_journal = name.get(..36).is_some_and(|writer| writer.parse::<Uuid>().is_ok());
+        if is_journal || name == "damaged" {
+            return Ok(None);
+        }
+        foreign.get_or_insert(name);
+    }
+    Ok(foreign)
 }
 
 fn records(journal: &Journal) -> u64 {

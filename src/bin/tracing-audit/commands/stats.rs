@@ -54,7 +54,7 @@ impl Stats {
             .map(|(name, unit)| unit.map_or_else(|| counted_by(name), |unit| Ok(ByTime { unit, zone }.by())))
             .collect::<Result<Vec<_>, _>>()?;
         let shown = Shown { heads: heads(&names, &units, zone), time, zone, format: self.format };
-        let logs = database.open().await?;
+        let logs = database.open_distinct().await?;
         sources(&logs, &self.conditions)?;
         let limit = match (self.limit, time) {
             (None, None) => 20,

@@ -175,6 +175,7 @@ fn values<'a>(text: &str, rest: &'a str) -> Result<(Vec<Value>, Option<&'a str>)
                 return Err(usage(format!("{text:?}: {message}")));
             }
             check_conjunction(text, word)?;
+            check_end(text, word)?;
             values.push(Value::Word(word.to_owned()));
             rest = after.trim_start();
         }
@@ -234,6 +235,17 @@ fn check_conjunction(text: &str, word: &str) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// Refuses a value that ends with a word behind which another condition is expected.
+fn check_end(text: &str, word: &str) -> Result<(), Failure> {
+    let last = word.rsplit_once(char::is_whitespace).map(|(_, last)| last);
+    match last.filter(|last| ["OR", "AND", "||", "&&"].contains(last)) {
+        None => Ok(()),
+        Some(last) => Err(usage(format!(
+            "{text:?}: a condition is missing after {last}; a value that ends with such a word stands in quotation marks"
+        ))),
+    }
 }
 
 /// Refuses a value of a column of ids that can be none.
@@ -409,6 +421,8 @@ mod tests {
                 Criterion::any([action().is(["a OR b"]), Field::from(Column::Reason).contains("x")])
             }),
             ("reason=this and that", Field::from(Column::Reason).is(["this and that"])),
+            ("metadata.state=OR", metadata("state").is([word("OR")])),
+            ("reason=\"this OR\"", Field::from(Column::Reason).is(["this OR"])),
         ] {
             match super::criterion(text) {
                 Ok(read) => assert_eq!(format!("{read:?}"), format!("{criterion:?}"), "{text}"),
@@ -455,6 +469,12 @@ mod tests {
             ("reason=a, b", "right after a comma"),
             ("reason=a OR ", "is not FIELD=VALUE"),
             ("reason=LIFE OR DEATH", "is not FIELD=VALUE"),
+            ("reason=a OR", "a condition is missing after OR"),
+            ("reason=b,a  OR", "a condition is missing after OR"),
+            ("action=b OR reason~a OR", "a condition is missing after OR"),
+            ("reason=a AND ", "a condition is missing after AND"),
+            ("reason=a ||", "a condition is missing after ||"),
+            ("reason=\"a\" OR", "after a value comes"),
             ("reason=a and action=b", "repeat --where"),
             ("reason=a && action=b", "repeat --where"),
             ("reason=a or action=b", "OR in capitals"),

@@ -8,12 +8,17 @@ use std::{
 
 use clap::Args;
 use tracing_audit::{AuditLog, AuditReader, Store, migrate::Migrate, reader::Ledger};
-use unicode_width::UnicodeWidthChar;
 
-use super::{conditions::Conditions, exported};
+use super::{
+    conditions::Conditions,
+    copies::refuse_copies,
+    exported,
+    own_files::{own_files, refuse_twins, without_secrets},
+    recorded::{is_in_command_line, visible_name},
+};
 use crate::{
     failure::Failure,
-    output::{FilePlace, TemporaryDirectory, at_end_of_links, remark_altered, stdout_place, with_suffix},
+    output::{FilePlace, TemporaryDirectory, at_end_of_links, remark_altered, stdout_place},
 };
 
 #[derive(Args)]
@@ -26,8 +31,8 @@ pub(crate) struct Database {
     /// if anything is wrong, nothing is answered. While it is read, its entries are in a temporary database, which needs
     /// as much room as the file without compression.
     ///
-    /// May be repeated: query, get, stats, ledgers, reads, index list and quarantine list then answer for all the
-    /// databases.
+    /// May be repeated: query, get, stats, ledgers, reads, check, index list and quarantine list then answer for all the
+    /// databases. Two copies of one log are refused where their entries would count twice.
     #[arg(long, env = "TRACING_AUDIT_DB", hide_env_values = true, global = true, value_name = "FILE_OR_URL")]
     db: Vec<String>,
     /// The manifest of the exported file [default: FILE.manifest.json, if it exists].
@@ -38,7 +43,8 @@ pub(crate) struct Database {
     schema: Option<String>,
     /// Your name, under which each read is recorded in the database; the command `reads` shows the record.
     ///
-    /// A read that cannot be recorded is not answered.
+    /// A read that cannot be recorded is not answered. Commands that show no entries, such as ledgers, check, checkpoint and
+    /// reads, are not recorded: they refuse this option, and pass over the variable.
     #[arg(
         long = "as",
         env = "TRACING_AUDIT_AS",
@@ -145,6 +151,15 @@ impl Database {
         Ok(named)
     }
 
+    /// Refuses a name in the command line, for a command whose use is not recorded. The variable is for all commands.
+    pub(crate) fn refuse_name(&self) -> Result<(), Failure> {
+        if self.recorded_as.is_none() || !is_in_command_line() {
+            return Ok(());
+        }
+        let message = "this command shows no entries, and its use is not recorded: leave out --as";
+        Err(Failure::Usage(message.to_owned()))
+    }
+
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         self.refuse_exported()?;
         self.store_of(self.one()?)
@@ -244,6 +259,16 @@ impl Database {
         Ok(logs)
     }
 
+    /// Opens every database that is named, for an answer of all of them together: copies of one log are refused.
+    pub(crate) async fn open_distinct(&self) -> Result<Vec<Log>, Failure> {
+        let logs = self.open().await?;
+        let given: Vec<_> =
+            logs.iter().map(|log| (&*log.name, log.unrecorded(), log.ledgers.as_slice())).collect();
+        refuse_copies(&given).await?;
+        drop(given);
+        Ok(logs)
+    }
+
     /// Opens the database, for a command that takes only one.
     pub(crate) async fn open_one(&self) -> Result<Log, Failure> {
         self.open_one_with(None).await
@@ -258,7 +283,6 @@ impl Database {
         let place = if logs.len() > 1 { logs.iter().position(has) } else { Some(0) };
         match place {
             Some(place) if place < logs.len() => Ok(logs.swap_remove(place)),
-            _ if logs.is_empty() => Err(Failure::Lost(format!("{db} is an exported file without entries"))),
             _ => {
                 let names: Vec<_> = logs.iter().flat_map(|log| &log.ledgers).map(|one| &*one.name).collect();
                 Err(Failure::Usage(format!(
@@ -282,10 +306,10 @@ impl Database {
         let opened = exported::open(Path::new(db), self.db_manifest.as_deref(), &place).await;
         self.places.borrow_mut().push(place);
         let mut logs = Vec::new();
-        let (opened, is_part) = opened?;
-        for ledger in opened {
-            let ledgers = ledger.reader.ledgers().await?;
-            logs.push(Log { name: db.to_owned(), store: None, is_part, reader: ledger.reader, ledgers });
+        let (readers, is_part) = opened?;
+        for reader in readers {
+            let ledgers = reader.ledgers().await?;
+            logs.push(Log { name: db.to_owned(), store: None, is_part, reader, ledgers });
         }
         Ok(logs)
     }
@@ -349,62 +373,6 @@ pub(crate) fn sources<'a>(logs: &'a [Log], conditions: &Conditions) -> Result<Ve
     Ok(sources)
 }
 
-/// A name that the record of reads shows.
-fn visible_name(name: &str) -> Result<String, String> {
-    let is_visible = |c: char| !c.is_whitespace() && !c.is_control() && UnicodeWidthChar::width(c) > Some(0);
-    if name.chars().any(is_visible) {
-        return Ok(name.to_owned());
-    }
-    Err("a reader is recorded by a name, and this one is empty: give yours, or leave the option out and the variable \
-         TRACING_AUDIT_AS unset"
-        .to_owned())
-}
-
-/// The database's name without parts that may be secret: the file, or the URL's host, port and path.
-fn without_secrets(db: &str) -> String {
-    let Some((_, rest)) = db.split_once("://") else { return db.to_owned() };
-    let rest = rest.split_once(['?', '#']).map_or(rest, |(rest, _)| rest);
-    rest.rsplit_once('@').map_or(rest, |(_, rest)| rest).to_owned()
-}
-
-/// Refuses one database under two names, since each of its entries would count twice.
-fn refuse_twins(named: &[&str]) -> Result<(), Failure> {
-    let file = |db: &str| own_files(db)?.into_iter().next();
-    let is_same = |one: &str, other: &str| {
-        let places = file(one).and_then(|file| FilePlace::of(&file)).zip(file(other));
-        one == other || places.is_some_and(|(place, other)| place.is_of(&other))
-    };
-    for (number, one) in (1..).zip(named) {
-        if let Some(other) = named.iter().skip(number).find(|other| is_same(one, other)) {
-            return Err(Failure::Usage(format!(
-                "{} and {} are the same database, each entry of which would count twice: give it once",
-                without_secrets(one),
-                without_secrets(other)
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The files of a SQLite database, which may not all exist; `None` for a server.
-fn own_files(db: &str) -> Option<Vec<PathBuf>> {
-    let file = match db.split_once(':') {
-        Some(("sqlite", rest)) => {
-            let rest = rest.strip_prefix("//").unwrap_or(rest);
-            PathBuf::from(decoded(rest.split_once('?').map_or(rest, |(path, _)| path)))
-        }
-        _ if db.contains("://") => return None,
-        _ => PathBuf::from(db),
-    };
-    // The others are beside the file itself, or beside the name that it was given by.
-    let names = [at_end_of_links(&file), file];
-    let files = names.iter().flat_map(|file| {
-        ["", "-wal", "-shm", "-journal", ".turn", ".queue", ".manifest.json"]
-            .map(|suffix| with_suffix(file, suffix))
-    });
-    Some(files.collect())
-}
-
 /// The file of these databases that this path names, or in which it lies, if there is one.
 fn own_file_of(databases: &[&str], path: &Path) -> Option<PathBuf> {
     let end = at_end_of_links(path);
@@ -418,22 +386,6 @@ fn own_file_of(databases: &[&str], path: &Path) -> Option<PathBuf> {
             || directory.as_ref().is_some_and(is_within)
     };
     databases.iter().filter_map(|db| own_files(db)).flatten().find(|own| is_same(own))
-}
-
-/// The text with each `%xx` replaced by its byte.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let byte = match rest {
-            [b'%', digits @ ..] => digits.get(..2).and_then(|two| std::str::from_utf8(two).ok()),
-            _ => None,
-        };
-        let byte = byte.and_then(|two| u8::from_str_radix(two, 16).ok());
-        bytes.push(byte.unwrap_or(*first));
-        rest = after.get(if byte.is_some() { 2 } else { 0 }..).unwrap_or(&[]);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn directory_of(path: &Path) -> Option<PathBuf> {

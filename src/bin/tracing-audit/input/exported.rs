@@ -6,6 +6,7 @@ use std::{
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
 use flate2::bufread::MultiGzDecoder;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tracing_audit::{
-    AuditReader,
+    AuditLog, AuditReader, Store,
     export::{ExportedLedger, OpenedExport},
 };
 
@@ -49,6 +50,15 @@ struct Asked {
     /// The options of time, which the file beside a copy has apart.
     #[serde(default)]
     times: Vec<String>,
+    /// The ledgers that were exported.
+    #[serde(default)]
+    ledgers: Vec<Named>,
+}
+
+/// A ledger, of which the manifest says more.
+#[derive(Deserialize)]
+struct Named {
+    name: String,
 }
 
 impl Asked {
@@ -90,12 +100,12 @@ pub(crate) fn manifest_beside(path: &Path) -> PathBuf {
 }
 
 /// Opens the file and checks it against its manifest, if it has one. Its entries are in this directory while it is open.
-/// Also returns whether entries are not in the file because they were not asked for.
+/// Returns a reader of each ledger, and whether entries are not in the file because they were not asked for.
 pub(crate) async fn open(
     path: &Path,
     manifest: Option<&Path>,
     place: &TemporaryDirectory,
-) -> Result<(Vec<ExportedLedger>, bool), Failure> {
+) -> Result<(Vec<AuditReader>, bool), Failure> {
     let unread = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::Lost(format!("cannot read {}: {error}", path.display()))
     };
@@ -132,11 +142,39 @@ pub(crate) async fn open(
         said.check(entries, &sum, (path, manifest))?;
     }
     let asked = match said {
+        Some((_, _, asked)) if ledgers.is_empty() => {
+            return Ok((vec![of_none(path, &asked, place).await?], asked.leaves_out()));
+        }
         Some((_, _, asked)) => Some(asked),
+        None if ledgers.is_empty() => {
+            return Err(Failure::Lost(format!(
+                "{} has no entries, and no manifest says that it had none when it was exported: it may have been emptied. \
+                 Export it again with --manifest",
+                path.display()
+            )));
+        }
         None => of_copy(path)?,
     };
     tell_missing(path, &ledgers, asked.as_ref());
-    Ok((ledgers, asked.is_some_and(|asked| asked.leaves_out())))
+    let readers = ledgers.into_iter().map(|ledger| ledger.reader).collect();
+    Ok((readers, asked.is_some_and(|asked| asked.leaves_out())))
+}
+
+/// A reader of an exported file that its manifest says to have no entries: of an empty log, made for that.
+async fn of_none(path: &Path, asked: &Asked, place: &TemporaryDirectory) -> Result<AuditReader, Failure> {
+    const DEADLINE: Duration = Duration::from_secs(30);
+    let why = if asked.leaves_out() {
+        format!("it was exported with: {}", asked.query.join(" "))
+    } else {
+        "the log had none when it was exported".to_owned()
+    };
+    remark(&format!("{} has no entries, as its manifest says ({why})", path.display()));
+    let ledger = asked.ledgers.first().map_or("main", |ledger| &ledger.name);
+    let file = place.path().join("empty.db");
+    let log = AuditLog::builder().store(Store::sqlite(&file)?).ledger(ledger).in_memory_queue();
+    let log = log.queue_max_entries(1).on_notice(|_| {}).open().await?;
+    drop(log.shutdown(DEADLINE).await?);
+    Ok(AuditReader::new(Store::sqlite(&file)?).of_ledger(ledger))
 }
 
 /// What a copy was asked for, if this is one.

@@ -3,6 +3,9 @@
 //! | file | what it does |
 //! |---|---|
 //! | `database.rs` | opens the databases of `--db`, and selects their ledgers |
+//! | `own_files.rs` | names the files of a database and the database itself, and refuses one that is given under two names |
+//! | `copies.rs` | refuses copies of one log that are given as several databases |
+//! | `recorded.rs` | the name of `--as`, under which reads are recorded |
 //! | `exported.rs` | opens an exported file in place of a database |
 //! | `conditions.rs` | makes a query of the options that select entries |
 //! | `criteria.rs` | reads the language of `--where`, and the values of options, in which `*` stands for any text |
@@ -15,14 +18,17 @@
 //! | `words.rs` | times in words: `7d ago`, `yesterday 17:30`, `last week` |
 
 mod conditions;
+mod copies;
 mod criteria;
 mod csv_options;
 mod cursor;
 mod database;
 mod exported;
 mod fields;
+mod own_files;
 mod period;
 mod place;
+mod recorded;
 mod small;
 mod words;
 

@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use tracing_audit::AuditQuery;
@@ -141,6 +141,7 @@ impl Period {
             committed_before,
             "--committed-since must be earlier than --committed-before",
         )?;
+        let committed_before = committed_before.map(rounded_up);
         let range = |since, before| Range { since, before, committed_since, committed_before };
         if let Some(text) = &self.on {
             let (first, end) = self.day(text, back)?;
@@ -153,7 +154,7 @@ impl Period {
         let (since, before) = (moment(&self.since)?, moment(&self.before)?);
         ordered(since, before, "--since must be earlier than --before")?;
         if back == 0 {
-            return Ok(range(since, before));
+            return Ok(range(since, before.map(rounded_up)));
         }
         let Some(since) = since else {
             return Err(Failure::Usage("--compare needs a period: give --on, --month or --since".to_owned()));
@@ -227,6 +228,14 @@ impl Period {
                 "a time; give one as 2h, 7d, yesterday, 2026-11-24, \"2026-11-24 17:30\" or in RFC 3339",
             )
         })
+    }
+}
+
+/// The time in whole microseconds, rounded up. Stored times have no more, and one that is before the given time is before this.
+fn rounded_up(time: DateTime<Utc>) -> DateTime<Utc> {
+    match time.timestamp_subsec_nanos() % 1000 {
+        0 => time,
+        rest => time.checked_add_signed(TimeDelta::nanoseconds(i64::from(1000 - rest))).unwrap_or(time),
     }
 }
 

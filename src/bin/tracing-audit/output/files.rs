@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File, Metadata, OpenOptions},
-    io::{self, Seek, Write},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,12 @@ use crate::failure::Failure;
 
 /// The most links that lead from one to another, as for the system.
 const LINKS: usize = 40;
+
+/// The first bytes of a SQLite database.
+const SQLITE: &[u8] = b"SQLite format 3\0";
+
+/// The ends of the names of the files beside a SQLite database.
+const BESIDE_SQLITE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// A file that is being written.
 pub(crate) enum NewFile {
@@ -27,7 +33,7 @@ impl NewFile {
     /// Begins to write the file that this path names, at the end of its links.
     ///
     /// # Errors
-    /// Also if others have put it there, or may write it.
+    /// Also if others have put it there, or may write it, or if it is a SQLite database.
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
         let named = |error: io::Error| with_path(path, &error);
         refuse_of_others(path)?;
@@ -145,7 +151,7 @@ fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
 /// Opens a file for reading and writing, or makes it for this user alone.
 ///
 /// # Errors
-/// Also if others have put it there, or may write it.
+/// Also if others have put it there, or may write it, or if it is a SQLite database.
 pub(crate) fn open_or_create(path: &Path) -> Result<File, Failure> {
     refuse_of_others(path)?;
     let path = &at_end_of_links(path);
@@ -166,16 +172,18 @@ pub(crate) fn open_or_create(path: &Path) -> Result<File, Failure> {
 
 /// Refuses what others may have put there, or may write: a link that another user has made, wherever it leads, and a file
 /// that belongs to another user or that others may write. What is written is for this user, and what is continued must be
-/// what this user has begun. A device, a pipe, or what the caller has opened is the caller's choice.
+/// what this user has begun. A SQLite database, and a file that belongs to one, is refused too: it may be an audit log. A
+/// device, a pipe, or what the caller has opened is the caller's choice.
 pub(crate) fn refuse_of_others(path: &Path) -> Result<(), Failure> {
     let mut end = path.to_owned();
     for _ in 0..LINKS {
         if is_of_caller(&end) {
             return Ok(());
         }
-        let Ok(found) = fs::symlink_metadata(&end) else { return Ok(()) };
+        let Ok(found) = fs::symlink_metadata(&end) else { return refuse_databases(&end) };
         if !found.is_symlink() {
-            return refuse(&end, fault_of(&found));
+            refuse(&end, fault_of(&found))?;
+            return refuse_databases(&end);
         }
         if is_of_another(&found) && !is_of_root(&found) {
             return refuse(&end, Some("is a link that another user has made"));
@@ -184,6 +192,43 @@ pub(crate) fn refuse_of_others(path: &Path) -> Result<(), Failure> {
         end = end.parent().unwrap_or(Path::new("")).join(next);
     }
     Ok(())
+}
+
+/// Refuses a SQLite database, a file beside one, and a name beside which a write-ahead log is: what is written there would
+/// destroy the database, or be taken for a part of it. The databases of `--db` are refused before, by their names: to look
+/// into a file that SQLite has open would give up the locks of this process on it.
+fn refuse_databases(path: &Path) -> Result<(), Failure> {
+    let refused = |what: String| {
+        let path = path.display();
+        Err(Failure::Usage(format!("{path} {what}, which the output would destroy: name another file")))
+    };
+    if is_sqlite(path)? {
+        return refused("is a SQLite database".to_owned());
+    }
+    let wal = with_suffix(path, "-wal");
+    if wal.is_file() {
+        return refused(format!("has the write-ahead log of a SQLite database beside it, {}", wal.display()));
+    }
+    let of = |suffix: &str| Some(PathBuf::from(path.to_str()?.strip_suffix(suffix)?));
+    for database in BESIDE_SQLITE.into_iter().filter_map(of) {
+        if is_sqlite(&database)? {
+            return refused(format!("belongs to the SQLite database {}", database.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is a SQLite database. Only files are opened: opening anything else might wait.
+fn is_sqlite(path: &Path) -> Result<bool, Failure> {
+    if !fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return Ok(false);
+    }
+    let mut begin = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SQLITE.len() as u64).read_to_end(&mut begin));
+    match read {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(with_path(path, &error).into()),
+        _ => Ok(begin == SQLITE),
+    }
 }
 
 /// Refuses a link, a pipe, a device or a directory.

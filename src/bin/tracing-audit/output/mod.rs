@@ -5,6 +5,7 @@
 //! | `terminal.rs` | looks whether standard output is a terminal, and how wide |
 //! | `text.rs` | makes text harmless to a terminal and distinct to people |
 //! | `pager.rs` | sends the output through a pager |
+//! | `closed.rs` | notices that standard output was closed when the command began |
 //! | `stdout.rs` | writes to standard output; a closed pipe ends the command |
 //! | `stderr.rs` | reports failures and warnings |
 //! | `json.rs` | prints values as JSON Lines |
@@ -21,6 +22,7 @@
 //! | `sinks.rs` | hashes and compresses an export on its way to the file |
 
 mod chart;
+mod closed;
 mod columns;
 mod entries;
 mod files;
@@ -39,6 +41,7 @@ mod text;
 mod unfinished;
 
 pub(crate) use chart::{print_chart, steps};
+pub(crate) use closed::was_closed;
 pub(crate) use columns::{Field, name_of};
 pub(crate) use entries::{Entries, Format, print_table_as};
 pub(crate) use files::{
@@ -47,12 +50,12 @@ pub(crate) use files::{
 };
 pub(crate) use json::{FromDatabase, print_json, to_json, visible};
 pub(crate) use lines::Lines;
-pub(crate) use pager::{end_pager, page};
+pub(crate) use pager::{end_pager, page, pager_failure};
 pub(crate) use progress::Progress;
 pub(crate) use resumed::Resumed;
 pub(crate) use sinks::{GzipIf, Hashing, hex};
 pub(crate) use stderr::{
-    remark, remark_altered, report, say, tell_order, tell_person, warn_if_it_scans,
+    remark, remark_altered, report, say, tell_order, tell_person, warn_if_it_scans, write_line,
 };
 pub(crate) use stdout::{Stdout, decide_colours, go_on_if_closed, is_closed, print_line, print_styled};
 pub(crate) use table::{Cells, print_fitting, print_wrapped, shown_time};

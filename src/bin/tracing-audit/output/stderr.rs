@@ -1,6 +1,6 @@
 //! Reports failures and warnings on standard error.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use tracing_audit::{AuditError, AuditQuery, Notice, reader::Ledger};
 
@@ -31,8 +31,14 @@ pub(crate) fn remark_altered(notice: Notice) {
 /// Writes a sentence to standard error, on a terminal in lines that fit. It must be [`harmless`].
 pub(crate) fn say(text: &str) {
     for line in wrapped(text, width_of_stderr().unwrap_or(usize::MAX)) {
-        anstream::eprintln!("{line}");
+        write_line(&line);
     }
+}
+
+/// Writes a line to standard error. Everything that this command says there goes through here. If it cannot be written, as
+/// on a full disk, it is lost: what the command does, and its exit code, stay as they are.
+pub(crate) fn write_line(line: &str) {
+    drop(writeln!(anstream::stderr(), "{line}"));
 }
 
 /// Warns a person at a terminal that the query may be slow: it looks at every entry, and there are many.
