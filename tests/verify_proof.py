@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Verifies proofs and bundles of entries by a checkpoint, with the standard library alone.
+"""Verifies proofs, bundles and evidence files by a checkpoint, with the standard library alone.
 
     verify_proof.py "SIZE ROOT" FILE...
 
@@ -223,12 +223,31 @@ def bundle(data, trusted):
     return first["kind"], entries
 
 
+def within(page):
+    """The lines of the bundle in an evidence file."""
+    lines, is_inside = [], False
+    all_lines = [line + b"\n" for line in page.removesuffix(b"\n").split(b"\n")]
+    for line in all_lines:
+        if line == b'<script type="application/jsonl" class="bundle">\n':
+            is_inside = True
+        elif line == b"</script>\n":
+            is_inside = False
+        elif is_inside:
+            lines.append(line)
+    last = all_lines[-1]
+    digest = hashlib.sha256(page[:len(page) - len(last)]).hexdigest()
+    need(last == f"<!--sha256 {digest}-->\n".encode(), "the bytes of the page are not those that its last line is of")
+    return b"".join(lines)
+
+
 def verify(path, trusted):
     try:
         with open(path, "rb") as file:
             data = file.read()
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
+        if data.startswith(b"<!DOCTYPE html>"):
+            data = within(data)
         kind, entries = proof(data.decode(), trusted) if data.startswith(b"c2sp") else bundle(data, trusted)
     except Refused as why:
         return {"holds": False, "why": str(why), "kind": None, "entries": []}

@@ -154,6 +154,42 @@
 //! says so. If you have neither, the exit code is 5: the file only agrees with itself. If the exit code is 1, the sentence says what
 //! does not fit; the values that such a file shows are worth nothing, and none are printed.
 //!
+//! # A page for people
+//!
+//! Not everybody has a shell. An evidence file is one page for a browser that shows entries and verifies them itself, with the
+//! browser's own cryptography and without a network.
+//!
+//! ```sh
+//! tracing-audit evidence --session checkout-4711 --checkpoint /mnt/elsewhere/audit.checkpoint -o session.html    # what one session did
+//! tracing-audit evidence --agent alice --withhold metadata.sourceIPAddress --by Ada -o alice.html                # who has made it
+//! tracing-audit verify-bundle session.html --checkpoint /mnt/elsewhere/audit.checkpoint                          # the same, in a shell
+//! ```
+//!
+//! It has the conditions, who made it, when and with which version; the checkpoint and its signatures; a chart over time; and up to
+//! 100 000 entries in a table that can be searched, each with a proof of its own. A file that says which keys may sign, given by
+//! `--trust`, goes into the page, which says by which of them the checkpoint is signed. Nothing in the page can reach a network or be
+//! run but its one script: its own policy forbids it. Texts of entries are only ever text, isolated and bounded.
+//!
+//! **I was sent this file.** Open it in a browser. At its top it says one of these:
+//!
+//! | it says | what that means | what to do |
+//! |---|---|---|
+//! | Verified | everything leads to the checkpoint, and that is the one that you have | nothing |
+//! | Holds, by the checkpoint in this file | everything leads to the checkpoint in the file, which anybody can make | paste the checkpoint or the key that you have from elsewhere into the field below it |
+//! | Another checkpoint than yours | it is of another ledger or of another time, or what you have differs | ask for a file by your checkpoint |
+//! | Does not hold | a part was changed, removed or added; it names each | ask for the file again, and rely on nothing in it |
+//! | Nothing was verified | scripts are off, the script was changed, or the file is cut off | open it in another browser, or verify it in a shell |
+//!
+//! A page cannot vouch for itself: whoever changes entries can write another script too, which only says that all is well. If much
+//! hangs on it, do not ask the page, but a program that you have from elsewhere: `verify-bundle`, which also compares the script with the
+//! one of its own version, and says so if the page is of another version; or `tests/verify_proof.py`. What was asked, by whom and when,
+//! is what the maker of the file says.
+//!
+//! Browsers before 2025 may not know Ed25519. They say that signatures were not checked; all else is verified, and a checkpoint can be
+//! compared.
+//!
+//! # What is withheld
+//!
 //! Withheld values cannot be guessed from what is left: each is hidden by 16 random bytes. But a value may stand somewhere else
 //! too. A reason or a problem may repeat it, and nested metadata may have it under another name: look at the output of `verify-proof`
 //! before you hand the file over, or name by `--only` what may be seen.

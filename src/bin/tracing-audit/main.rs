@@ -4,6 +4,7 @@ mod commands;
 mod failure;
 mod input;
 mod output;
+mod page;
 mod zone;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    Bundle, Check, Checkpoint, Compare, Completions, Consistency, Export, Get, Index, KeyAction,
+    Bundle, Check, Checkpoint, Compare, Completions, Consistency, Evidence, Export, Get, Index, KeyAction,
     LedgerAction, Ledgers, Man, MigrateTables, Prove, Quarantine, Query, Queue, Reads, Stats, Tail, Verify,
     VerifyBundle, VerifyProof, complete, with_examples,
 };
@@ -116,6 +117,11 @@ enum Command {
     /// Without conditions it has all entries of a range, and proves that none was left out. With conditions it has the entries that
     /// match, each with a proof of its own.
     Bundle(Bundle),
+    /// Make one page for people that shows entries, and that verifies itself in a browser without a network.
+    ///
+    /// It has the entries that match, at most 100 000, each with a proof of its own; what was asked, by whom and when; the checkpoint and
+    /// its signatures. Without scripts it shows a plain table, and that nothing was verified. `verify-bundle` verifies the file too.
+    Evidence(Evidence),
     /// Verify the proof of an entry by a checkpoint that was kept elsewhere, and show what it proves. It needs no database.
     ///
     /// The exit code is 0 if it holds, 1 if it does not, and 5 if there was no checkpoint to hold it against.
@@ -299,6 +305,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Ledger { action } => action.run(database).await,
         Command::Prove(prove) => prove.run(database).await,
         Command::Bundle(bundle) => bundle.run(database).await,
+        Command::Evidence(evidence) => evidence.run(database).await,
         Command::VerifyProof(proof) => proof.run(),
         Command::VerifyBundle(bundle) => bundle.run(),
         Command::Consistency(consistency) => consistency.run(database).await,

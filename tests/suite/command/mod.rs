@@ -6,6 +6,7 @@
 //! | `conditions` | what each condition finds, and what cannot be meant |
 //! | `compare` | an earlier export, compared with what the database holds now |
 //! | `coverage` | what an answer covers, holes in it, exit codes, the next page, `check` |
+//! | `evidence` | evidence files, by their script, by the command, by a second program |
 //! | `export` | an export that is interrupted and resumed |
 //! | `exported` | exported files and copies in place of a database; the layout of CSV |
 //! | `operator` | tables, indexes, the queue, completions and the manual |
@@ -24,6 +25,7 @@ mod book;
 mod compare;
 mod conditions;
 mod coverage;
+mod evidence;
 mod export;
 #[cfg(unix)]
 mod exported;

@@ -235,6 +235,20 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "evidence",
+        &[
+            (
+                "What one session did, for somebody with a browser.",
+                "tracing-audit evidence --session checkout-4711 --checkpoint audit.checkpoint -o session.html",
+            ),
+            (
+                "A customer's month, without the agents, by a signed checkpoint.",
+                "tracing-audit evidence --workspace acme --month 2026-11 --withhold agent_id --checkpoint audit.signed --trust audit.trust \
+                 --by 'Ada, audit' -o acme.html",
+            ),
+        ],
+    ),
+    (
         "verify-proof",
         &[(
             "Is this entry as it was?",

@@ -234,11 +234,17 @@ fn of_notary(given: &str, text: &str, is_all: bool) -> Result<Vec<Kept>, Failure
 
 /// Reads a trust file.
 pub(super) fn trust(path: &Path) -> Result<Trust, Failure> {
+    trust_with_text(path).map(|(trust, _)| trust)
+}
+
+/// Reads a trust file, and gives its lines too.
+pub(super) fn trust_with_text(path: &Path) -> Result<(Trust, String), Failure> {
     let text = read_small_or_pipe(path).and_then(text_of).map_err(|error| {
         Failure::Usage(format!("cannot read the trust file: {}", with_path(path, &error)))
     })?;
     let trust = text.parse::<Trust>();
-    trust.map_err(|error: LedgerError| Failure::Usage(format!("{}: {error}", path.display())))
+    let trust = trust.map_err(|error: LedgerError| Failure::Usage(format!("{}: {error}", path.display())))?;
+    Ok((trust, text))
 }
 
 /// The size and the root, as they are kept.

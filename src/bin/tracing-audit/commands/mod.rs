@@ -27,6 +27,7 @@
 //! | `key.rs` | makes and shows keys that sign checkpoints |
 //! | `prove.rs` | proves one entry, or many, to whoever has no database |
 //! | `proven.rs` | verifies what was proven, without a database |
+//! | `evidence.rs` | makes one page for people, which shows entries and verifies itself |
 //! | `consistency.rs` | proves, and verifies, that a ledger was only appended to |
 //! | `kept.rs` | reads checkpoints that were kept elsewhere, signed or not, and trust files |
 //! | `shell.rs` | prints completions and the manual pages |
@@ -39,6 +40,7 @@ mod compare;
 mod consistency;
 mod covered;
 mod differences;
+mod evidence;
 mod examples;
 mod export;
 mod get;
@@ -68,6 +70,7 @@ pub(crate) use check::Check;
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use compare::Compare;
 pub(crate) use consistency::Consistency;
+pub(crate) use evidence::Evidence;
 pub(crate) use export::Export;
 pub(crate) use get::Get;
 pub(crate) use index::Action as Index;

@@ -26,7 +26,7 @@ use crate::{
 
 /// By which checkpoint something is proven, and which fields are shown.
 #[derive(Args)]
-struct Proving {
+pub(super) struct Proving {
     /// The checkpoint that the receiver has: a file, or its text, or "SIZE ROOT" [default: the one of now].
     ///
     /// Of several in one file, such as that of a notary, it is the newest. Signatures go along with it.
@@ -39,10 +39,10 @@ struct Proving {
     /// whatever is inside. With `agent_id` or `session_id` goes the name in the metadata that the id was made from. A field that no
     /// entry has is refused, because its name may be a mistake.
     #[arg(long, value_name = "FIELD", value_delimiter = ',')]
-    withhold: Vec<String>,
+    pub(super) withhold: Vec<String>,
     /// Show these fields only, and withhold all others.
     #[arg(long, value_name = "FIELD", value_delimiter = ',', conflicts_with = "withhold")]
-    only: Vec<String>,
+    pub(super) only: Vec<String>,
     /// The file to write [default: standard output].
     ///
     /// It appears under its name when it is complete, for this user alone.
@@ -73,7 +73,7 @@ pub(crate) struct Bundle {
 }
 
 impl Proving {
-    fn disclosure(&self) -> Result<Disclosure, Failure> {
+    pub(super) fn disclosure(&self) -> Result<Disclosure, Failure> {
         let disclosure = if self.only.is_empty() {
             Disclosure::all_but(&self.withhold)
         } else {
@@ -83,15 +83,24 @@ impl Proving {
     }
 
     /// The checkpoint that was given.
-    async fn given(&self, reader: &AuditReader) -> Result<Option<NotedCheckpoint>, Failure> {
+    pub(super) async fn given(&self, reader: &AuditReader) -> Result<Option<NotedCheckpoint>, Failure> {
         match &self.checkpoint {
             Some(given) => Ok(Some(Kept::newest(given)?.noted(reader).await?)),
             None => Ok(None),
         }
     }
 
+    /// A bundle by the checkpoint that was given, with the fields that are shown.
+    pub(super) fn bundling(&self, given: Option<NotedCheckpoint>) -> Result<Bundling, Failure> {
+        let bundling = Bundling::new().disclosing(self.disclosure()?);
+        Ok(match given {
+            Some(checkpoint) => bundling.checkpoint(checkpoint),
+            None => bundling,
+        })
+    }
+
     /// Says which checkpoint it is, if none was given.
-    fn tell(&self, checkpoint: &NotedCheckpoint) {
+    pub(super) fn tell(&self, checkpoint: &NotedCheckpoint) {
         if self.checkpoint.is_none() {
             let kept = short(checkpoint.checkpoint());
             output::remark(&format!(
@@ -101,7 +110,7 @@ impl Proving {
     }
 
     /// The file to write. `None` for standard output.
-    fn file(&self, database: &Database) -> Result<Option<&Path>, Failure> {
+    pub(super) fn file(&self, database: &Database) -> Result<Option<&Path>, Failure> {
         let Some(path) = self.output.as_deref().filter(|path| *path != Path::new("-")) else {
             return Ok(None);
         };
@@ -171,14 +180,12 @@ impl Prove {
 impl Bundle {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         database.refuse_exported()?;
-        let (disclosure, file) = (self.proving.disclosure()?, self.proving.file(database)?);
+        self.proving.disclosure()?;
+        let file = self.proving.file(database)?;
         let log = database.open_one().await?;
         let ledger = one_of(self.conditions.ledger.as_ref(), &log.ledgers)?;
         let reader = log.reader.clone().of_ledger(ledger);
-        let mut bundling = Bundling::new().disclosing(disclosure);
-        if let Some(checkpoint) = self.proving.given(&reader).await? {
-            bundling = bundling.checkpoint(checkpoint);
-        }
+        let bundling = self.proving.bundling(self.proving.given(&reader).await?)?;
         let bundled = if let Some(path) = file {
             let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
             let mut out = GzipIf::new(NewFile::create(path)?, gzip);
@@ -193,12 +200,7 @@ impl Bundle {
             bundled
         };
         self.proving.tell(&bundled.checkpoint);
-        if bundled.beyond > 0 {
-            output::remark(&format!(
-                "{} matching entries are not in the bundle, because its checkpoint does not cover them: take a later one",
-                bundled.beyond
-            ));
-        }
+        tell_beyond(bundled.beyond, "bundle");
         Ok(())
     }
 
@@ -220,6 +222,15 @@ impl Bundle {
             }
         };
         bundled.map_err(not_proven)
+    }
+}
+
+/// Says how many entries a checkpoint does not cover.
+pub(super) fn tell_beyond(beyond: u64, what: &str) {
+    if beyond > 0 {
+        output::remark(&format!(
+            "{beyond} matching entries are not in the {what}, because its checkpoint does not cover them: take a later one"
+        ));
     }
 }
 

@@ -22,7 +22,11 @@ use crate::{
     failure::Failure,
     input::{open_or_pipe, read_small_or_pipe},
     output::{self, harmless, is_stream, with_path},
+    page::{Contents, is_page},
 };
+
+/// The most characters that are shown of a name that a file gives of itself.
+const MOST_OF_NAME: usize = 80;
 
 /// The most bytes of a line. No entry has as many.
 const LONGEST: u64 = 1 << 28;
@@ -51,7 +55,7 @@ pub(crate) struct VerifyProof {
 
 #[derive(Args)]
 pub(crate) struct VerifyBundle {
-    /// The bundle that `bundle` has written, compressed by gzip or not.
+    /// The bundle that `bundle` has written, compressed by gzip or not, or the page that `evidence` has written.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -172,6 +176,36 @@ fn show(proven: &ProvenEntry) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The lines of a bundle, by what they are in.
+enum Lines {
+    File(BufReader<File>),
+    Compressed(Box<BufReader<MultiGzDecoder<BufReader<File>>>>),
+    Page(Box<Contents<BufReader<File>>>),
+}
+
+impl Lines {
+    fn source(&mut self) -> (&mut dyn BufRead, &'static str) {
+        match self {
+            Self::File(lines) => (lines, "file"),
+            Self::Compressed(lines) => (lines, "compressed file"),
+            Self::Page(lines) => (lines, "page"),
+        }
+    }
+
+    /// Says if it is a page whose script cannot be compared with that of this version. All lines must have been read.
+    fn tell(&self) {
+        if let Self::Page(page) = self
+            && let Some(version) = page.other_version()
+        {
+            let version: String = version.chars().take(MOST_OF_NAME).collect();
+            output::remark(&format!(
+                "the page says that it was made with {version}, whose script this version does not know: its entries hold, and what \
+                 it shows may be something else; --entries prints them"
+            ));
+        }
+    }
+}
+
 impl VerifyBundle {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let given = self.against.given()?;
@@ -181,7 +215,7 @@ impl VerifyBundle {
                 self.file.display()
             )));
         }
-        let verified = self.pass(&given, |_| Ok(()))?;
+        let (verified, lines) = self.pass(&given, |_| Ok(()))?;
         if self.entries {
             self.pass(&given, |entry| output::print_json(&entry))?;
         } else {
@@ -196,15 +230,16 @@ impl VerifyBundle {
                 checkpoint.size()
             ))?;
         }
+        lines.tell();
         given.verdict(verified.checkpoint())
     }
 
-    /// Verifies the whole file, and hands over each entry.
+    /// Verifies the whole file, hands over each entry, and gives back its lines, which have been read.
     fn pass(
         &self,
         given: &Given,
         mut take: impl FnMut(ProvenEntry) -> Result<(), Failure>,
-    ) -> Result<VerifiedBundle, Failure> {
+    ) -> Result<(VerifiedBundle, Lines), Failure> {
         let (mut lines, mut line) = (self.open()?, Vec::new());
         let wrong = |error: LedgerError| refused(&self.file, &error);
         self.read_line(&mut lines, &mut line)?;
@@ -214,29 +249,32 @@ impl VerifyBundle {
                 take(entry)?;
             }
         }
-        verifier.finish().map_err(wrong)
+        Ok((verifier.finish().map_err(wrong)?, lines))
     }
 
-    fn open(&self) -> Result<Box<dyn BufRead>, Failure> {
+    fn open(&self) -> Result<Lines, Failure> {
         let file = open_or_pipe(&self.file).map_err(|error| unreadable(&self.file, &error))?;
         let mut file = BufReader::with_capacity(1 << 16, file);
         let begin = file.fill_buf().map_err(|error| unreadable(&self.file, &error))?;
-        let lines: Box<dyn BufRead> = if begin.starts_with(&[0x1f, 0x8b]) {
-            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
+        Ok(if begin.starts_with(&[0x1f, 0x8b]) {
+            let lines = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file));
+            Lines::Compressed(Box::new(lines))
+        } else if is_page(begin) {
+            Lines::Page(Box::new(Contents::new(file, LONGEST)))
         } else {
-            Box::new(file)
-        };
-        Ok(lines)
+            Lines::File(file)
+        })
     }
 
     /// Reads the next line. Returns false at the end.
-    fn read_line(&self, lines: &mut dyn BufRead, line: &mut Vec<u8>) -> Result<bool, Failure> {
+    fn read_line(&self, from: &mut Lines, line: &mut Vec<u8>) -> Result<bool, Failure> {
         line.clear();
+        let (lines, what) = from.source();
         match lines.take(LONGEST).read_until(b'\n', line) {
             Ok(read) => Ok(read > 0),
-            Err(error) if is_of_gzip(&error) => Err(Failure::Found(format!(
-                "{}: malformed bundle: the compressed file is cut off or damaged: {error}",
-                self.file.display()
+            Err(error) if is_of_contents(&error) => Err(Failure::Found(format!(
+                "{}: malformed bundle: the {what} is cut off or damaged: {error}",
+                self.file.display(),
             ))),
             Err(error) => Err(unreadable(&self.file, &error)),
         }
@@ -244,7 +282,7 @@ impl VerifyBundle {
 }
 
 /// Whether the contents are wrong, and not the reading of them.
-fn is_of_gzip(error: &io::Error) -> bool {
+fn is_of_contents(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput

@@ -216,6 +216,11 @@ impl Database {
         })
     }
 
+    /// The name under which reads are recorded.
+    pub(crate) fn reads_as(&self) -> Option<&str> {
+        self.recorded_as.as_deref()
+    }
+
     fn store_of(&self, db: &str) -> Result<Store, Failure> {
         let kind = db.split_once("://").map(|(kind, _)| kind.to_ascii_lowercase());
         match kind.as_deref() {
