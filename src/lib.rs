@@ -52,7 +52,8 @@
 //! - [`cookbook`](guide::cookbook): common things, each as a short program.
 //! - [`failure`](guide::failure): what happens when something fails, each case with its test.
 //! - [`integrity`](guide::integrity): how a change of what was committed is found, and what that does not promise.
-//! - [`postgres`](guide::postgres), [`indexes`](guide::indexes): running it with many services and entries.
+//! - [`postgres`](guide::postgres), [`indexes`](guide::indexes), [`growth`](guide::growth): running it with many services and
+//!   entries.
 //! - [`questions`](guide::questions), [`operator`](guide::operator): the command `tracing-audit`, what it answers, and how to use it.
 //! - [`performance`](guide::performance), [`compatibility`](guide::compatibility), [`comparison`](guide::comparison),
 //!   [`architecture`](guide::architecture).
@@ -109,7 +110,14 @@ pub use queue::{Durability, Rejections, WhenFull};
 pub use reader::AuditReader;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
-pub use store::{Integrity, QuarantineRetried, Store};
+pub use store::{Integrity, Period, QuarantineRetried, Store};
+
+/// What is done with a ledger that has ended, once its entries are kept elsewhere.
+pub mod archive {
+    pub use crate::log::Archived;
+    #[cfg(feature = "_sqlite")]
+    pub use crate::store::UnusedFile;
+}
 
 /// The calls of each type for code without an async runtime.
 ///

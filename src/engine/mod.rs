@@ -41,5 +41,5 @@ pub use health::Health;
 pub use notice::Notice;
 pub(crate) use notice::OnNotice;
 pub(crate) use settings::Settings;
-pub(crate) use shared::{Engine, EngineHandle};
+pub(crate) use shared::{Choose, Engine, EngineHandle};
 pub use stats::{Stats, Unrecovered};

@@ -107,6 +107,25 @@ pub(crate) struct Engine {
 #[derive(Debug)]
 pub(crate) struct EngineHandle(pub(super) Arc<Engine>);
 
+impl EngineHandle {
+    /// A handle of this engine, if this process was forked after the log was opened: nothing can be done with it, and nothing
+    /// happens when it is dropped.
+    pub(crate) fn of_child(engine: &Arc<Engine>) -> Option<Arc<Self>> {
+        engine.process.is_another().then(|| Arc::new(Self(Arc::clone(engine))))
+    }
+
+    /// The engine, without being one of those who keep it from ending.
+    pub(crate) fn shared(&self) -> Arc<Engine> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// Chooses the engine that takes an entry, where one log follows the other.
+pub(crate) trait Choose: Send + Sync {
+    /// The engine of now. Whoever has it may append to it, also after the next one has taken its place.
+    fn choose(&self) -> Arc<EngineHandle>;
+}
+
 impl std::ops::Deref for EngineHandle {
     type Target = Engine;
 
@@ -179,6 +198,16 @@ impl Engine {
 
     pub(crate) fn health(&self) -> Health {
         if self.process.is_another() { Health::Closed } else { self.status.health() }
+    }
+
+    /// Whether the flusher has ended, with everything committed that can be.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.progress.borrow().ended
+    }
+
+    /// Tells this by a notice, once.
+    pub(crate) fn notice(&self, what: AuditError) {
+        self.status.noticed(what);
     }
 
     /// Runs `work` on the flusher's runtime, whatever runtime the caller has.

@@ -123,6 +123,39 @@ impl History {
 }
 
 impl Stats {
+    /// The books of both logs as one.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        let Self { unrecovered, rejections, last_commit, last_batch, last_error, last_error_at, .. } = other;
+        self.offered += other.offered;
+        self.committed += other.committed;
+        self.rejected += other.rejected;
+        self.quarantined += other.quarantined;
+        self.damaged += other.damaged;
+        self.recovered += other.recovered;
+        self.unrecovered.journals += unrecovered.journals;
+        self.unrecovered.entries += unrecovered.entries;
+        self.unrecovered.at_least |= unrecovered.at_least;
+        self.pending += other.pending;
+        self.pending_bytes += other.pending_bytes;
+        self.oldest_pending = self.oldest_pending.max(other.oldest_pending);
+        self.rejections.full += rejections.full;
+        self.rejections.closed += rejections.closed;
+        self.rejections.too_large += rejections.too_large;
+        self.gaps += other.gaps;
+        self.malformed += other.malformed;
+        self.batches += other.batches;
+        self.largest_batch = self.largest_batch.max(other.largest_batch);
+        if last_commit > self.last_commit {
+            (self.last_commit, self.last_batch) = (last_commit, last_batch);
+        }
+        self.retries += other.retries;
+        if last_error_at > self.last_error_at {
+            (self.last_error, self.last_error_at) = (last_error, last_error_at);
+        }
+        self.panics += other.panics;
+        self
+    }
+
     pub(super) fn of(counts: Counts, history: &History) -> Self {
         let rejected = counts.rejected.total();
         let time = |at: Moment| from_micros(at.micros);
@@ -148,6 +181,50 @@ impl Stats {
             last_error: history.last_error(),
             last_error_at: history.last_error.as_ref().map(|(_, at)| time(*at)),
             panics: history.panics,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_books_of_two_logs_as_one_balance_and_have_what_came_last() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0);
+        let error = |text| Some(AuditError::new(crate::error::ErrorKind::Store, text));
+        let one = Stats {
+            offered: 10,
+            committed: 7,
+            rejected: 2,
+            pending: 1,
+            last_batch: 5,
+            largest_batch: 6,
+            last_commit: at(20),
+            last_error: error("one"),
+            last_error_at: at(1),
+            ..Stats::default()
+        };
+        let other = Stats {
+            offered: 3,
+            recovered: 4,
+            committed: 5,
+            quarantined: 1,
+            damaged: 1,
+            last_batch: 4,
+            largest_batch: 4,
+            last_commit: at(10),
+            last_error: error("other"),
+            last_error_at: at(2),
+            unrecovered: Unrecovered { journals: 1, entries: 9, at_least: true },
+            ..Stats::default()
+        };
+        for all in [one.clone().and(other.clone()), other.and(one)] {
+            let settled = all.committed + all.rejected + all.quarantined + all.damaged + all.pending;
+            assert_eq!((all.offered + all.recovered, settled), (17, 17));
+            assert_eq!((all.last_batch, all.largest_batch, all.last_commit), (5, 6, at(20)));
+            assert_eq!(all.last_error.map(|error| error.to_string()).as_deref(), Some("other"));
+            assert_eq!(all.unrecovered, Unrecovered { journals: 1, entries: 9, at_least: true });
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | [`cookbook`] | how to do common things, each as a short program |
 //! | [`failure`] | what happens when something fails, case by case, and what a service can do about it |
 //! | [`postgres`] | PostgreSQL in operation: services, roles, poolers, retention, more than one machine |
+//! | [`growth`] | a billion entries: ledgers by period, reading them as one, archives |
 //! | [`integrity`] | how a change of what was committed is found, and what that does not promise |
 //! | [`indexes`] | which index serves which query, and what each costs |
 //! | [`questions`] | what an audit log is asked, and the command that answers it |
@@ -23,6 +24,7 @@ pub mod cookbook;
 pub mod defaults;
 pub mod events;
 pub mod failure;
+pub mod growth;
 pub mod indexes;
 pub mod integrity;
 pub mod operator;

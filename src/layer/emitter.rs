@@ -19,7 +19,7 @@ use super::{
     interests::Interests,
     visit::{FieldVisitor, without_prefix},
 };
-use crate::engine::{Engine, EngineHandle};
+use crate::engine::{Choose, Engine, EngineHandle};
 use crate::entry::{FieldEncoder, Limits, Moment, begin_event, without_field};
 
 /// The layer that [`AuditLog::layer`](crate::AuditLog::layer) returns: it records audit events, and its filter loses
@@ -43,6 +43,8 @@ thread_local! {
 /// The engine that an emitter hands its records to.
 pub(crate) enum Destination {
     Engine(Arc<EngineHandle>),
+    /// That of the period in which the event is emitted.
+    Period(Arc<dyn Choose>),
     /// Chosen for each event, on its thread. An event for which no engine is chosen is discarded.
     #[cfg(feature = "testing")]
     Chosen(fn() -> Option<Arc<EngineHandle>>),
@@ -170,6 +172,7 @@ where
         }
         match &self.destination {
             Destination::Engine(engine) => self.record(event, &context, engine),
+            Destination::Period(periods) => self.record(event, &context, &periods.choose()),
             #[cfg(feature = "testing")]
             Destination::Chosen(choose) => {
                 if let Some(engine) = choose() {

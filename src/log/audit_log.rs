@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use tracing::Subscriber;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{builder::AuditLogBuilder, writer::AuditWriter};
+use super::{builder::AuditLogBuilder, engines::Engines, writer::AuditWriter};
 #[cfg(feature = "testing")]
 use crate::engine::EngineHandle;
 use crate::engine::{Health, Stats};
 use crate::error::AuditError;
 use crate::layer::{AuditLayer, Destination, Emitter, Interests, NotAudit, Protect, WiringReport};
 use crate::ledger::Checkpoint;
-use crate::reader::AuditReader;
+use crate::reader::{AuditReader, PeriodReader};
 
 /// An audit log: opens a store, runs the thread that writes to it, and hands out layers, writers and readers.
 ///
@@ -31,7 +31,7 @@ impl Drop for AuditLog {
     fn drop(&mut self) {
         // If this drops the last writer too, the writer flushes.
         if !self.writer.is_last() {
-            self.writer.engine().flush_when_dropped();
+            self.writer.engines().flush_when_dropped();
         }
     }
 }
@@ -80,9 +80,15 @@ impl AuditLog {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let engine = Arc::clone(self.writer.engine());
-        let limits = engine.settings.limits;
-        Emitter::new(Destination::Engine(engine), limits, Arc::clone(&self.interests)).into_layer()
+        let limits = self.writer.engine().settings.limits;
+        let destination = match self.writer.engines() {
+            Engines::One(engine) => Destination::Engine(Arc::clone(engine)),
+            Engines::Several(several) => {
+                let several = Arc::clone(several);
+                Destination::Period(several)
+            }
+        };
+        Emitter::new(destination, limits, Arc::clone(&self.interests)).into_layer()
     }
 
     /// Wraps a *global* filter layer, such as `EnvFilter`, so that it cannot silence audit events or the spans that
@@ -122,7 +128,7 @@ impl AuditLog {
 
     #[cfg(feature = "testing")]
     pub(crate) fn engine(&self) -> Arc<EngineHandle> {
-        Arc::clone(self.writer.engine())
+        self.writer.engine()
     }
 
     /// A writer to the same queue.
@@ -131,10 +137,22 @@ impl AuditLog {
         self.writer.clone()
     }
 
-    /// A reader of the same store.
+    /// A reader of the same store; of a log with [periods](AuditLogBuilder::period), of the period of now.
     #[must_use]
     pub fn reader(&self) -> AuditReader {
-        self.reader.clone()
+        match self.writer.engines() {
+            Engines::One(_) => self.reader.clone(),
+            Engines::Several(several) => several.reader(),
+        }
+    }
+
+    /// A reader of all [periods](AuditLogBuilder::period). `None`: the log has none.
+    #[must_use]
+    pub fn period_reader(&self) -> Option<PeriodReader> {
+        match self.writer.engines() {
+            Engines::One(_) => None,
+            Engines::Several(several) => Some(several.all_readers()),
+        }
     }
 
     /// The books: how many entries were offered, and what became of them.
@@ -188,7 +206,7 @@ impl AuditLog {
     /// # Cancel safety
     /// Nothing is lost by dropping the future.
     pub async fn recovered(&self, timeout: Duration) -> Result<(), AuditError> {
-        self.writer.engine().recovered_all(timeout).await
+        self.writer.engines().recovered(timeout).await
     }
 
     /// Runs `emit`, which emits audit events with `tracing`'s macros, and waits until all of them are durable. Use it
@@ -225,7 +243,7 @@ impl AuditLog {
     /// # Cancel safety
     /// `emit` runs when the future is first polled. Dropping it after that withdraws nothing.
     pub async fn committed(&self, emit: impl FnOnce()) -> Result<Vec<u64>, AuditError> {
-        self.writer.engine().committed(emit).await
+        self.writer.engines().committed(emit).await
     }
 
     /// The size and the root of the tree over all entries that are committed in this log's ledger, also those of others:
@@ -239,7 +257,7 @@ impl AuditLog {
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
     pub async fn checkpoint(&self) -> Result<Checkpoint, AuditError> {
-        self.reader.checkpoint().await
+        self.reader().checkpoint().await
     }
 
     /// Accepts nothing more, commits pending entries for at most `deadline`, and ends the log's thread, which closes
@@ -251,9 +269,9 @@ impl AuditLog {
     /// # Cancel safety
     /// If the future is dropped, the log stays closed and its thread continues to commit pending entries.
     pub async fn shutdown(&self, deadline: Duration) -> Result<ShutdownReport, AuditError> {
-        let engine = self.writer.engine();
-        let flushed = engine.shutdown(deadline).await;
-        let stats = engine.stats();
+        let engines = self.writer.engines();
+        let flushed = engines.shutdown(deadline).await;
+        let stats = engines.stats();
         match flushed {
             Err(error) if error.is_closed() => Err(error),
             _ => Ok(ShutdownReport { stats }),

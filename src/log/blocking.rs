@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    archived::Archived,
     audit_log::{AuditLog, ShutdownReport},
     builder::AuditLogBuilder,
     writer::AuditWriter,
@@ -167,6 +168,14 @@ impl BlockingWriter<'_> {
         reason: &str,
     ) -> Result<u64, AuditError> {
         block_on(self.0.declare_restore(lost, kept, by, reason))
+    }
+
+    /// Calls [`AuditWriter::declare_archive`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn declare_archive(&self, archived: &Archived) -> Result<u64, AuditError> {
+        block_on(self.0.declare_archive(archived))
     }
 
     /// Calls [`AuditWriter::flush`] and blocks until it is done.

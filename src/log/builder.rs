@@ -2,17 +2,28 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use tracing::Level;
 use uuid::Uuid;
 
 use crate::defaults;
 use crate::engine::{Notice, OnNotice};
-use crate::entry::{Decision, EventDefaults, Limits};
+use crate::entry::{Decision, EventDefaults, Limits, Moment, from_micros};
 use crate::platform::Access;
 use crate::query::IndexOn;
 use crate::queue::{Durability, WhenFull};
-use crate::store::{Integrity, Store};
+use crate::store::{Integrity, Period, Store};
+
+/// Tells the time by which periods begin and end.
+#[derive(Clone)]
+pub(super) struct PeriodClock(pub(super) Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
+
+impl Default for PeriodClock {
+    fn default() -> Self {
+        Self(Arc::new(|| from_micros(Moment::now().micros)))
+    }
+}
 
 /// Builds an [`AuditLog`](crate::AuditLog). Everything but the store has a default.
 #[derive(Clone)]
@@ -31,8 +42,14 @@ pub struct AuditLogBuilder {
     pub(super) flush_interval: Duration,
     pub(super) commit_timeout: Duration,
     pub(super) open_timeout: Duration,
+    /// Whether the log opens only if its database answers, also if it has a journal.
+    pub(super) must_open: bool,
     pub(super) limits: Limits,
     pub(super) ledger: String,
+    pub(super) period: Option<Period>,
+    pub(super) clock: PeriodClock,
+    /// How often the clock is looked at, if a test says so.
+    pub(super) look_every: Option<Duration>,
     pub(super) target: String,
     pub(super) level: Level,
     pub(super) span_fields: Vec<String>,
@@ -64,8 +81,12 @@ impl Default for AuditLogBuilder {
             flush_interval: defaults::FLUSH_INTERVAL,
             commit_timeout: defaults::COMMIT_TIMEOUT,
             open_timeout: defaults::OPEN_TIMEOUT,
+            must_open: false,
             limits: defaults::LIMITS,
             ledger: defaults::LEDGER.to_owned(),
+            period: None,
+            clock: PeriodClock::default(),
+            look_every: None,
             target: "audit".to_owned(),
             level: Level::INFO,
             span_fields: Vec::new(),
@@ -236,6 +257,59 @@ impl AuditLogBuilder {
     #[must_use]
     pub fn ledger(mut self, name: impl Into<String>) -> Self {
         self.ledger = name.into();
+        self
+    }
+
+    /// Gives each day, month or year a ledger of its own, whose name ends with it: `payments-2026-12`. Default: one ledger for
+    /// ever.
+    ///
+    /// In SQLite each has a file of its own beside the one that is given: `audit-2026-12.db` for `audit.db`, which itself is not
+    /// made. A file or a ledger that is over takes no more room than it has, can be copied, moved, or
+    /// [archived](crate::guide::growth), and takes nothing from the speed of the others. The queues of all are in one directory.
+    ///
+    /// An entry is in the ledger of the period in which it was accepted, by the clock of its process in UTC, to the time that it
+    /// takes to open the next one. `seq` begins at 0 in each, and so does the tree. What a process had accepted and not committed
+    /// when it was killed is committed to the ledger of its own period, also in a later one. A clock that is set back leads to no
+    /// earlier period; nor does a start with a clock that is behind the latest file. If the next ledger cannot be opened, entries
+    /// go to the last one, a notice says so, and it is tried again every second. A role of PostgreSQL that may not write the tables
+    /// needs a grant for the ledgers of all periods: see [`growth`](crate::guide::growth).
+    ///
+    /// [`reader`](crate::AuditLog::reader) reads the period of now, [`period_reader`](crate::AuditLog::period_reader) all of them.
+    /// [`retry_quarantined`](crate::AuditWriter::retry_quarantined) is of the period of now: for another one, open a log with the
+    /// name of its ledger.
+    ///
+    /// ```
+    /// # #[cfg(feature = "_sqlite")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("audit.db");
+    /// use tracing_audit::{AuditEntry, AuditLog, Period, Store};
+    ///
+    /// let store = Store::sqlite(&path)?;
+    /// let log = AuditLog::builder().store(store).ledger("payments").period(Period::Month).open().await?;
+    /// let entry = AuditEntry::new(uuid::Uuid::nil(), "payment.made", "payment");
+    /// let ledger = Period::Month.ledger("payments", entry.ts);
+    /// log.writer().commit(entry).await?;
+    /// assert_eq!(log.reader().ledgers().await?[0].name, ledger);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "_sqlite"))]
+    /// # fn main() {}
+    /// ```
+    #[must_use]
+    pub fn period(mut self, period: Period) -> Self {
+        self.period = Some(period);
+        self
+    }
+
+    /// The clock by which periods begin and end, for tests. It is looked at every ten milliseconds.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn period_clock(mut self, now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        self.clock = PeriodClock(Arc::new(now));
+        self.look_every = Some(Duration::from_millis(10));
         self
     }
 

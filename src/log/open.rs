@@ -72,24 +72,13 @@ impl AuditLog {
     /// Those of [`AuditLogBuilder::open`].
     #[cfg(feature = "_sqlite")]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self, AuditError> {
-        Self::builder().store(Store::sqlite(path)?).open().await
+        Self::builder().store(Store::sqlite(path)?).open_one().await
     }
 }
 
 impl AuditLogBuilder {
-    /// Starts the log: its thread connects to the store and creates or migrates the tables.
-    ///
-    /// # Errors
-    /// [`is_config`](AuditError::is_config) for settings that cannot work,
-    /// [`is_store`](AuditError::is_store) if the database cannot be opened; not if there is no room on its disk and the log
-    /// has a journal, which commits once there is,
-    /// [`is_schema`](AuditError::is_schema) if it was written by a newer version or holds another ledger. If the queue's
-    /// directory or the database has not answered within [`open_timeout`](Self::open_timeout), the error says which; the
-    /// thread that waits for it is left behind, and ends once there is an answer.
-    ///
-    /// # Cancel safety
-    /// Dropping the future ends the log's threads.
-    pub async fn open(mut self) -> Result<AuditLog, AuditError> {
+    /// Starts a log of one ledger: see [`open`](Self::open).
+    pub(super) async fn open_one(mut self) -> Result<AuditLog, AuditError> {
         let Some(store) = self.store.take() else {
             return Err(refused("an audit log needs a store: builder().store(Store::sqlite(path)?)"));
         };
@@ -112,7 +101,7 @@ impl AuditLogBuilder {
             if journal.is_some() { self.batch_entries } else { self.batch_entries.min(entries) };
         // With a journal the log can open while a database server is away: the journal keeps what it accepts.
         let is_server = store.backend().queue_by_default() == QueueByDefault::Ask;
-        let must_open = !(is_server && journal.is_some());
+        let must_open = self.must_open || !(is_server && journal.is_some());
         let reader = AuditReader::new(store.clone()).of_ledger(self.ledger.clone());
         let settings = Settings {
             store,

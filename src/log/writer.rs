@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::engines::Engines;
 use crate::defaults;
 use crate::engine::{Engine, EngineHandle, Health, Settings, Stats};
 use crate::entry::{
@@ -25,12 +26,12 @@ pub struct AuditWriter {
 }
 
 struct FlushWhenDropped {
-    engine: Arc<EngineHandle>,
+    engines: Engines,
 }
 
 impl Drop for FlushWhenDropped {
     fn drop(&mut self) {
-        self.engine.flush_when_dropped();
+        self.engines.flush_when_dropped();
     }
 }
 
@@ -61,15 +62,24 @@ impl AuditWriter {
     }
 
     pub(crate) fn of(engine: Arc<EngineHandle>) -> Self {
-        Self { last: Arc::new(FlushWhenDropped { engine }) }
+        Self::of_all(Engines::One(engine))
+    }
+
+    pub(super) fn of_all(engines: Engines) -> Self {
+        Self { last: Arc::new(FlushWhenDropped { engines }) }
     }
 
     pub(crate) fn is_last(&self) -> bool {
         Arc::strong_count(&self.last) == 1
     }
 
-    pub(crate) fn engine(&self) -> &Arc<EngineHandle> {
-        &self.last.engine
+    pub(super) fn engines(&self) -> &Engines {
+        &self.last.engines
+    }
+
+    /// The engine that takes an entry now.
+    pub(crate) fn engine(&self) -> Arc<EngineHandle> {
+        self.last.engines.now()
     }
 
     /// Hands an entry to the queue. When this returns the entry is accepted, not yet committed.
@@ -82,7 +92,7 @@ impl AuditWriter {
     /// Dropping the future before it returns means that the entry was not accepted.
     pub async fn write(&self, entry: AuditEntry) -> Result<(), AuditError> {
         let record = self.encode(entry)?;
-        self.last.engine.accept(&record, None, Duration::MAX).await.map(drop)
+        self.engine().accept(&record, None, Duration::MAX).await.map(drop)
     }
 
     /// Like [`write`](Self::write), but never waits.
@@ -91,8 +101,8 @@ impl AuditWriter {
     /// As `write`; a full queue rejects at once.
     pub fn try_write(&self, entry: AuditEntry) -> Result<(), AuditError> {
         let record = self.encode(entry)?;
-        let appended = self.last.engine.try_append(&record, &mut None);
-        appended.map(drop).map_err(|refused: Refused| self.last.engine.reject(refused))
+        let engine = self.engine();
+        engine.try_append(&record, &mut None).map(drop).map_err(|refused: Refused| engine.reject(refused))
     }
 
     /// Writes an entry and waits until it is durable in the database. The batch starts at once. Returns the entry's
@@ -111,7 +121,7 @@ impl AuditWriter {
     /// Dropping the future never withdraws an entry that was accepted.
     pub async fn commit(&self, entry: AuditEntry) -> Result<u64, AuditError> {
         let record = self.encode(entry)?;
-        self.last.engine.commit(&record).await
+        self.engine().commit(&record).await
     }
 
     /// Declares in the ledger that from here on another key signs its checkpoints: commits an entry with the action `audit.key`,
@@ -130,7 +140,7 @@ impl AuditWriter {
             fields.str("verifier_key", &now.to_string());
             fields.str("verifier_key_before", &before.to_string());
         });
-        self.last.engine.commit(&record).await
+        self.engine().commit(&record).await
     }
 
     /// Declares in the ledger that a backup of it was restored, which lacks entries that a published checkpoint covers: commits an
@@ -156,7 +166,7 @@ impl AuditWriter {
             fields.u64("kept", kept);
             fields.str("by", by);
         });
-        self.last.engine.commit(&record).await
+        self.engine().commit(&record).await
     }
 
     /// Waits until every entry that was accepted before this call is committed, for at most `commit_timeout`.
@@ -167,7 +177,8 @@ impl AuditWriter {
     /// # Cancel safety
     /// Nothing is lost by dropping the future.
     pub async fn flush(&self) -> Result<(), AuditError> {
-        self.last.engine.flush(self.last.engine.settings.commit_timeout).await
+        let timeout = self.engine().settings.commit_timeout;
+        self.last.engines.flush(timeout).await
     }
 
     /// Retries every quarantined entry, whichever process quarantined it: call it once the database's objection has
@@ -186,10 +197,9 @@ impl AuditWriter {
     /// # Cancel safety
     /// Dropping the future does not stop the retry.
     pub async fn retry_quarantined(&self) -> Result<QuarantineRetried, AuditError> {
-        let settings = &self.last.engine.settings;
-        let (store, ledger) = (settings.store.clone(), settings.ledger.clone());
-        self.last
-            .engine
+        let engine = self.engine();
+        let (store, ledger) = (engine.settings.store.clone(), engine.settings.ledger.clone());
+        engine
             .run(async move {
                 let mut appender = store.connect(&ledger).await?;
                 let outcome = appender.readmit().await;
@@ -202,26 +212,27 @@ impl AuditWriter {
     /// The books of the whole log, not of this clone alone.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.last.engine.stats()
+        self.last.engines.stats()
     }
 
     /// The health of the log: one atomic load.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.last.engine.health()
+        self.last.engines.health()
     }
 
     pub(super) fn encode(&self, entry: AuditEntry) -> Result<Vec<u8>, AuditError> {
-        let limits = self.last.engine.settings.limits;
+        let engine = self.engine();
+        let limits = engine.settings.limits;
         // Looked at before anything is copied.
         if is_surely_too_large(&entry, limits) {
-            return Err(self.last.engine.reject(Refused::TooLarge));
+            return Err(engine.reject(Refused::TooLarge));
         }
         let row = row_of(entry);
         let mut record = Vec::with_capacity(256 + row.metadata.len());
         encode_entry(&mut record, &row);
         if record.len() > limits.entry || largest_text(&row) > limits.value {
-            return Err(self.last.engine.reject(Refused::TooLarge));
+            return Err(engine.reject(Refused::TooLarge));
         }
         Ok(record)
     }
@@ -279,7 +290,7 @@ mod tests {
 }
 
 /// The record of an entry that the log itself makes.
-fn own_event(action: &str, reason: &str, metadata: impl FnOnce(&mut FieldEncoder<'_>)) -> Vec<u8> {
+pub(super) fn own_event(action: &str, reason: &str, metadata: impl FnOnce(&mut FieldEncoder<'_>)) -> Vec<u8> {
     let mut record = Vec::with_capacity(512);
     begin_event(&mut record, Moment::now());
     let mut fields = FieldEncoder::new(&mut record, Limits::NONE);

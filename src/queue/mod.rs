@@ -26,6 +26,7 @@ pub(crate) use gap::{Refused, altered, gone, lost};
 pub(crate) use journal::fuzz;
 pub(crate) use journal::{
     Backlog, Found, JournalEnd, JournalHome, JournalQueue, Known, Stranger, inspect_journal, journal_error,
+    left_behind,
 };
 pub use journal::{Journal, JournalSegment, SegmentTrouble, inspect_journals};
 pub(crate) use memory::MemoryQueue;

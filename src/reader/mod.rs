@@ -6,6 +6,8 @@
 //! | `page` | pages, and the cursors between them |
 //! | `pieces` | the matches of one ledger, piece by piece |
 //! | `follow` | entries in the order of commit: get, stream, follow |
+//! | `periods` | the ledgers of all periods as one |
+//! | `follow_periods` | new entries of all periods, as they are committed |
 //! | `counts` | counts, ledgers |
 //! | `coverage` | `Coverage`: what an answer has looked at, and what is missing there |
 //! | `survey` | surveys the part of each ledger that can hold matches, for a coverage |
@@ -23,7 +25,9 @@ mod check;
 mod counts;
 mod coverage;
 mod follow;
+mod follow_periods;
 mod page;
+mod periods;
 mod pieces;
 mod quarantine;
 mod recorded_reads;
@@ -36,6 +40,7 @@ pub use check::{Checked, Finding, FindingKind};
 pub use counts::{Change, CountKey, Counted, CountedBy, Counts, Ledger};
 pub use coverage::{Coverage, Hole, LedgerCoverage, SilentWriter};
 pub use page::{Cursor, Page};
+pub use periods::{PeriodCursor, PeriodPage, PeriodReader};
 pub use quarantine::QuarantinedEntry;
 pub(crate) use quarantine::output_error;
 pub use recorded_reads::RecordedRead;

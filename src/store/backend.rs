@@ -1,9 +1,10 @@
 //! The contract of a database: `Backend`, its `Reads` and `Indexes`, and the rows that they return.
 
 use std::{
-    fmt,
+    fmt, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
@@ -44,6 +45,16 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
     /// files.
     fn has_one_machine(&self) -> bool {
         false
+    }
+
+    /// The database of the period of this name. `None`: this one, which holds any number of ledgers.
+    fn of_period(&self, _label: &str) -> Option<Result<Arc<dyn Backend>, AuditError>> {
+        None
+    }
+
+    /// What may be the names of periods that have a database of their own, in their order. Looks at files. `None`: none has.
+    fn labels(&self) -> Option<io::Result<Vec<String>>> {
+        None
     }
 
     /// The queue of a log whose builder chooses none.

@@ -4,10 +4,11 @@ use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 
 use super::{
     appender::Appender,
-    backend::{Backend, Opening},
+    backend::{Backend, Head, Opening},
     growth::Integrity,
     index::{Index, is_built_in},
     migration::{Migrate, Migration},
+    period::Period,
 };
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::Access;
@@ -80,6 +81,42 @@ impl Store {
     /// Opens a writer's connection, once the tables have the version that this crate needs.
     pub(crate) async fn connect(&self, ledger: &str) -> Result<Box<dyn Appender>, AuditError> {
         self.backend.connect(ledger, &self.opening).await
+    }
+
+    /// The database of the period of this name.
+    ///
+    /// # Errors
+    /// If this one holds one ledger, and there can be no other beside it.
+    pub(crate) fn of_period(&self, label: &str) -> Result<Self, AuditError> {
+        let mut store = self.clone();
+        if let Some(backend) = self.backend.of_period(label) {
+            store.backend = backend?;
+        }
+        Ok(store)
+    }
+
+    /// The names of the periods of this ledger that there are, the earliest first.
+    ///
+    /// # Errors
+    /// If the database, or its directory, cannot be read.
+    pub(crate) async fn labels(&self, ledger: &str, period: Period) -> Result<Vec<String>, AuditError> {
+        if let Some(found) = self.labels_of_files(period) {
+            return found;
+        }
+        let heads = self.backend.reads()?.heads(None).await?;
+        let label = |head: &Head| period.label_of(ledger, &head.ledger).map(str::to_owned);
+        let mut labels: Vec<String> = heads.iter().filter_map(label).collect();
+        labels.sort_unstable();
+        Ok(labels)
+    }
+
+    /// The names of the periods that have a file, the earliest first. `None`: they have none of their own.
+    pub(crate) fn labels_of_files(&self, period: Period) -> Option<Result<Vec<String>, AuditError>> {
+        let found = self.backend.labels()?.map_err(|cause| {
+            AuditError::new(ErrorKind::Store, "the directory of the audit database cannot be read")
+                .because(cause)
+        });
+        Some(found.map(|labels| labels.into_iter().filter(|label| period.is_label(label)).collect()))
     }
 
     /// For a log that gives this access to the files that it makes, keeps its journals in this directory, and adds to the

@@ -9,6 +9,7 @@
 //! | `evidence.rs` | the contract of reading what proves a ledger, as it is stored |
 //! | `end.rs` | the end of a ledger as the database has it, and as a writer left it |
 //! | `migration.rs` | `Migrate`, `Migration`, and the errors of tables that do not exist or are too old |
+//! | `period.rs` | `Period`: parts of time that have ledgers of their own, and their names |
 //! | `index.rs` | the names of indexes, built in or on request; hints for query planners |
 //! | `tree.rs` | what a database holds of the tree over a ledger's entries |
 //! | `growth.rs` | `Integrity`; adds leaves to the tree within a transaction |
@@ -36,6 +37,7 @@ mod index;
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 mod keeper;
 mod migration;
+mod period;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "_sqlite")]
@@ -71,8 +73,12 @@ pub use growth::Integrity;
 pub use handle::Store;
 pub use index::Index;
 pub use migration::{Migrate, Migration};
+pub use period::Period;
+pub(crate) use period::named;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+#[cfg(feature = "_sqlite")]
+pub use sqlite::UnusedFile;
 #[cfg(feature = "_sqlite")]
 pub(crate) use sqlite::{NotAdded, PrivateDatabase};
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]

@@ -15,7 +15,7 @@ use std::{
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    Bundle, Check, Checkpoint, Compare, Completions, Consistency, Evidence, Export, Get, Index, KeyAction,
+    Archive, Bundle, Check, Checkpoint, Compare, Completions, Consistency, Evidence, Export, Get, Index, KeyAction,
     LedgerAction, Ledgers, Man, MigrateTables, Prove, Quarantine, Query, Queue, Reads, Stats, Tail, Verify,
     VerifyBundle, VerifyProof, complete, with_examples,
 };
@@ -58,6 +58,14 @@ enum Command {
     /// changed, and how many came since. The exit code is 0 if nothing differs, and 1 otherwise. Both sides are read once,
     /// and memory is constant.
     Compare(Compare),
+    /// Keep the entries of a SQLite file in a compressed file, and remove the database.
+    ///
+    /// For a ledger that nobody writes to any more, such as that of a month that is over. The ledger is verified, its entries are
+    /// written and synced, and the file is read again: the number of entries and the SHA-256 must be right. Then an entry in
+    /// another database says what was archived, and only then is this one removed. `--db FILE` answers from the file as before.
+    /// A database that is in use, has entries in quarantine, or has a writer of which entries may still come, stays. The exit code is
+    /// then 3, or 1 if verification has found something.
+    Archive(Archive),
     /// Check that no entry is missing, and that the tables are as tracing-audit makes them.
     /// Entries, batches and heads are compared with each other: each number has one entry, each entry is in one batch, and
     /// the times fit. SQLite checks its file and its indexes too. Each finding is a line. Changes that were made with regard
@@ -252,9 +260,6 @@ fn refused(error: &clap::Error) -> ExitCode {
     let is_harmless = |text: &str| output::quoted(text) == text;
     let are_harmless = std::env::args_os().all(|argument| is_harmless(&argument.to_string_lossy()));
     if !error.use_stderr() || are_harmless && is_harmless(&plain) {
-        if !error.use_stderr() && output::was_closed() {
-            return ended_by(&io::Error::other("standard output is closed").into());
-        }
         // With its colours. The end of it may still be in the buffer.
         let printed = error.print().and_then(|()| io::stdout().flush());
         if let Err(failed) = printed
@@ -291,6 +296,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Tail(tail) => tail.run(database).await,
         Command::Stats(stats) => stats.run(database).await,
         Command::Export(export) => export.run(database).await,
+        Command::Archive(archive) => archive.run(database).await,
         Command::Compare(compare) => compare.run(database).await,
         Command::Ledgers(ledgers) => ledgers.run(database).await,
         Command::Check(check) => check.run(database).await,

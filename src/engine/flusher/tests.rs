@@ -484,7 +484,7 @@ fn commits_that_nobody_waits_for_any_more_are_forgotten() {
     let store = Store::of(database.clone());
     let builder = AuditLog::builder().store(store).on_notice(|_| {}).commit_timeout(Duration::from_millis(1));
     let log = builder.blocking().open().unwrap();
-    let (writer, engine) = (log.writer(), Arc::clone(log.writer().engine()));
+    let (writer, engine) = (log.writer(), log.writer().engine());
     database.script(&[Answer::Late]);
     database.held.store(true, Ordering::Release);
     for _ in 0..100 {

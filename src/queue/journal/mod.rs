@@ -63,7 +63,7 @@ pub use inspect::{Journal, JournalSegment, SegmentTrouble, inspect_journals};
 pub(crate) use journal_queue::JournalQueue;
 #[cfg(any(test, fuzzing))]
 pub(crate) use scan::fuzz;
-pub(crate) use whose::Stranger;
+pub(crate) use whose::{Stranger, left_behind};
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use super::{
     scan::{holds_anything, read_header, scan_segment},
 };
 use crate::entry::EventDefaults;
-use crate::platform::{Directory, read_up_to, write_all_at};
+use crate::platform::{Directory, Kind, read_up_to, write_all_at};
 
 /// The age at which the unfinished directory of a journal counts as abandoned.
 const UNBORN_FOR: Duration = Duration::from_hours(24);
@@ -216,6 +216,39 @@ pub(super) enum Whose {
     /// This log's ledger's. The segments are the oldest first; the defaults are those of the log that made it.
     Ours(Vec<AdoptedSegment>, EventDefaults),
     Strange(Stranger),
+}
+
+/// The database and the ledger that each journal of a dead process names, in this directory. What cannot be read is told by
+/// the log that it is for.
+///
+/// # Errors
+/// If the directory itself cannot be read.
+pub(crate) fn left_behind(home: &JournalHome) -> io::Result<Vec<(String, String)>> {
+    let queue = home.open()?;
+    let names = queue.names()?;
+    let found = names.iter().filter_map(|name| named_by(&queue, uuid_of(name)?, name).ok()?);
+    Ok(found.collect())
+}
+
+/// The database and the ledger that a journal names, unless somebody has locked it.
+fn named_by(queue: &Directory, journal: Uuid, name: &OsStr) -> io::Result<Option<(String, String)>> {
+    if queue.kind(name)? == Kind::File {
+        return Ok(None);
+    }
+    let directory = queue.directory(name)?;
+    if !is_unlocked(&directory)? {
+        return Ok(None);
+    }
+    for name in directory.names()? {
+        let path = directory.path().join(name);
+        if path.extension().is_some_and(|extension| extension == "segment")
+            && let Ok(header) = read_header(&directory.file(&path, false)?)?
+            && header.writer == journal
+        {
+            return Ok(Some((header.database, header.ledger)));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a segment is for this log's database and ledger. `None`: only the ledger can tell.

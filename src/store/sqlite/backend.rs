@@ -3,13 +3,15 @@
 use std::{
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
 
 use super::{
-    by_time, counts, evidence, in_place, indexes, migrate, open, plan, quarantine, read, recorded_reads,
+    by_time, counts, evidence, in_place, indexes, migrate, open, periods, plan, quarantine, read,
+    recorded_reads,
     source::{Source, Sqlite},
 };
 use crate::entry::{LedgerRow, Row};
@@ -46,6 +48,14 @@ impl Backend for Sqlite {
     /// On a file system that no other machine can mount at the same time.
     fn has_one_machine(&self) -> bool {
         self.file_path().is_some_and(|file| shared_file_system(&file).is_ok_and(|shared| shared.is_none()))
+    }
+
+    fn of_period(&self, label: &str) -> Option<Result<Arc<dyn Backend>, AuditError>> {
+        Some(periods::of_period(self, label).map(|sqlite| Arc::new(sqlite) as Arc<dyn Backend>))
+    }
+
+    fn labels(&self) -> Option<std::io::Result<Vec<String>>> {
+        Some(periods::labels(self))
     }
 
     fn queue_by_default(&self) -> QueueByDefault {

@@ -11,6 +11,7 @@
 //! | `migrate.rs` | creates and migrates the tables |
 //! | `append.rs` | commits a batch: position, head, rows, quarantine, one transaction |
 //! | `hold.rs` | holds the head of the ledger, and checks it and a writer's position |
+//! | `periods.rs` | names and finds the files of periods |
 //! | `files.rs` | the files of an open database: what they were when it was opened, and whether they still are |
 //! | `places.rs` | judges where a database lies, whose it is, and who else may write to it |
 //! | `sealed.rs` | decides how a database is read where this process may not write |
@@ -36,6 +37,7 @@
 //! | `evidence.rs` | reads what proves the ledger, whatever its tables hold |
 //! | `in_place.rs` | hands over entries where they lie, to whoever computes their leaves |
 //! | `rows.rs` | the columns of an entry, and an entry from them |
+//! | `remove.rs` | holds a file that nobody has open, and removes it |
 //! | `private.rs` | a database of this process alone, for entries that are read from elsewhere |
 //! | `recorded_reads.rs` | the record of who read the log |
 //! | `indexes.rs` | creates, drops and lists indexes |
@@ -73,6 +75,7 @@ mod look;
 mod migrate;
 mod open;
 mod opened;
+mod periods;
 mod places;
 mod plan;
 mod private;
@@ -80,6 +83,7 @@ mod quarantine;
 mod read;
 mod reading;
 mod recorded_reads;
+mod remove;
 mod rollback;
 mod room;
 mod rows;
@@ -95,3 +99,4 @@ mod wal;
 mod writers;
 
 pub(crate) use private::{NotAdded, PrivateDatabase};
+pub use remove::UnusedFile;

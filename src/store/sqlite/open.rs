@@ -23,7 +23,7 @@ use super::{
     source::{BUSY_TIMEOUT, Source, Sqlite, for_writing},
 };
 use crate::error::{AuditError, ErrorKind};
-use crate::platform::{FileIdentity, Turns, real_path};
+use crate::platform::{FileIdentity, FileLook, Turns, real_path};
 use crate::store::{Migrate, Opening};
 
 /// Pause between two tries to open the file. Processes that open a fresh file at the same moment collide while they
@@ -83,20 +83,7 @@ pub(super) async fn connect(
     check_left_journal(&path).await?;
     check_left_log(&options, sqlite.file.get().is_none()).await?;
     let kept = keep_if_damaged(&options).await?;
-    if ours
-        && sqlite.file.get().is_none()
-        && let Some(file) = sqlite.file_path()
-    {
-        // SQLite gives its own files the mode of this one, at the end of all links. If it cannot be made, SQLite says why.
-        drop(opening.access.create_unopened(&real_path(&file)));
-    }
-    let mut tries = Tries::new();
-    let (mut connection, defect, guard) = loop {
-        match open(&options, ours, ledger, may).await {
-            Ok(opened) => break opened,
-            Err(failed) => tries.again(failed).await?,
-        }
-    };
+    let (mut connection, defect, guard) = opened(sqlite, &options, ours, ledger, opening).await?;
     let file = match (sqlite.file.get(), FileIdentity::of(&path)) {
         (Some(first), _) => Some(first.clone()),
         (None, Some(opened)) => Some(sqlite.file.get_or_init(|| opened).clone()),
@@ -153,6 +140,41 @@ impl Tries {
         }
         tokio::time::sleep(OPEN_PAUSE).await;
         Ok(())
+    }
+}
+
+/// Opens the file that the path names, as often as another process is in the way. If it was removed or replaced meanwhile, as an
+/// archived one is, the connection has a file open that nobody will find, and it is opened again.
+async fn opened(
+    sqlite: &Sqlite,
+    options: &SqliteConnectOptions,
+    ours: bool,
+    ledger: &str,
+    opening: &Opening,
+) -> Result<(SqliteConnection, Option<AuditError>, Guard), AuditError> {
+    let path = options.get_filename();
+    let named = || FileLook::at(path).map(|found| found.id);
+    let mut tries = Tries::new();
+    loop {
+        if ours
+            && sqlite.file.get().is_none()
+            && let Some(file) = sqlite.file_path()
+        {
+            // SQLite gives its own files the mode of this one, at the end of all links. If it cannot be made, SQLite says why.
+            drop(opening.access.create_unopened(&real_path(&file)));
+        }
+        let before = named();
+        let failed = match open(options, ours, ledger, opening.migrate).await {
+            Ok(opened) if before.is_none() || named() == before => return Ok(opened),
+            Ok((connection, ..)) => {
+                // Closing would remove files by their names, and these are not ours.
+                std::mem::forget(connection);
+                let message = format!("{} was removed or replaced while it was opened", path.display());
+                OpenError { busy: true, error: AuditError::new(ErrorKind::Store, message) }
+            }
+            Err(failed) => failed,
+        };
+        tries.again(failed).await?;
     }
 }
 

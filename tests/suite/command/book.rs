@@ -14,7 +14,7 @@ use super::{answer, command, filled};
 use crate::support::{self, log, log_with};
 
 /// What else an operator types, with its exit code on a terminal.
-const BESIDE: [(&str, i32); 14] = [
+const BESIDE: [(&str, i32); 17] = [
     ("query", 0),
     ("query --limit 3 -o wide", 0),
     ("query --agent nobody", 0),
@@ -29,6 +29,9 @@ const BESIDE: [(&str, i32); 14] = [
     ("reads", 0),
     ("queue audit.db.queue", 0),
     ("queue nowhere", 3),
+    ("archive", 2),
+    ("archive --help", 0),
+    ("archive --keep -o $(mktemp -u kept.XXXXXX)", 0),
 ];
 
 /// The commands of the guide, as a script types them: nothing follows, and what is elsewhere is in this directory.
@@ -77,7 +80,7 @@ fn on_a_terminal(directory: &Path, script: &str) -> Vec<(String, String, i32)> {
 
 /// Whether the command shows how far it is, in a line that it writes again and again.
 fn has_progress(typed: &str) -> bool {
-    typed.starts_with("verify") || typed.starts_with("export")
+    ["archive", "export", "verify"].iter().any(|command| typed.starts_with(command))
 }
 
 /// The lines that the terminal has shown, also those that others were written over, without their colours. Only a line that is
@@ -180,7 +183,7 @@ fn every_command_of_the_guide_fits_its_terminal_and_has_its_exit_code() {
             }
         }
     }
-    assert_eq!(progress, BTreeSet::from(["export", "verify"]));
+    assert_eq!(progress, BTreeSet::from(["archive", "export", "verify"]));
 }
 
 #[test]

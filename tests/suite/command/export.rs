@@ -101,3 +101,43 @@ fn a_plan_that_contradicts_itself_is_refused_with_the_files_to_remove() {
         assert!(said.contains(&both) && !path("x.jsonl").exists(), "{said}");
     }
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn an_export_over_the_end_of_a_period_goes_on_with_the_ledgers_that_there_were_when_it_began() {
+    use crate::support::{self, entry};
+
+    let url = support::postgres::server().create_database();
+    let write = |ledger: &str, entries: usize| {
+        let builder = support::builder(support::store(&url)).ledger(ledger).in_memory_queue();
+        let log = builder.blocking().open().unwrap();
+        for _ in 0..entries {
+            let reason = Some("x".repeat(500));
+            log.writer().blocking().write(tracing_audit::AuditEntry { reason, ..entry("paid") }).unwrap();
+        }
+        support::settle(&log.writer());
+        drop(log.blocking().shutdown(support::PATIENCE).unwrap());
+    };
+    write("payments-2026-11", 100);
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("payments.jsonl");
+    let resume = format!("export --resume --manifest -o {}", out.display());
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 100; exec \"$0\" $1",
+        env!("CARGO_BIN_EXE_tracing-audit"),
+        &resume,
+    ]);
+    let first = limited.env("TRACING_AUDIT_DB", &url).output().unwrap();
+    assert_eq!(first.status.code(), Some(4), "{}", String::from_utf8_lossy(&first.stderr));
+    write("payments-2026-12", 1);
+    let second = run(&url, &resume);
+    assert!(second.status.success(), "{}", String::from_utf8_lossy(&second.stderr));
+    let resumed = std::fs::read_to_string(&out).unwrap();
+    assert!(resumed == answer(&url, "export --ledger payments-2026-11") && seqs(&resumed).len() == 100);
+    let manifest = std::fs::read(directory.path().join("payments.jsonl.manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let ledgers: Vec<_> = manifest["ledgers"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(ledgers, ["payments-2026-11"]);
+}

@@ -3,6 +3,7 @@
 //! | file | what it tests |
 //! |---|---|
 //! | `book` | every command of the guide on terminals of four widths, and before a reader that has seen enough |
+//! | `archive` | a ledger that has ended is kept in a file, and its database is removed |
 //! | `conditions` | what each condition finds, and what cannot be meant |
 //! | `compare` | an earlier export, compared with what the database holds now |
 //! | `coverage` | what an answer covers, holes in it, exit codes, the next page, `check` |
@@ -21,6 +22,7 @@
 //! | `verify` | verification, and a second program that must agree |
 //! | `tail` | a copy that is killed amid its work |
 
+mod archive;
 mod book;
 mod compare;
 mod conditions;

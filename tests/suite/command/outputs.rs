@@ -84,13 +84,10 @@ fn what_cannot_be_said_on_standard_error_changes_no_exit_code() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_output_that_cannot_be_written_or_is_closed_is_no_success() {
+fn an_output_that_cannot_be_written_is_no_success() {
     let (fixture, directory) = prepared();
     for (arguments, redirections, code) in [
-        ("query", ">&-", 4),
-        ("stats", ">&-", 4),
         ("ledgers", ">/dev/full", 4),
-        ("--help", ">&-", 4),
         ("--help", ">/dev/full", 4),
         ("query --help", ">/dev/full", 4),
         ("--version", ">/dev/full", 4),

@@ -40,6 +40,10 @@ macro_rules! suite {
         mod proofs {
             include!("proofs.rs");
         }
+        #[cfg(feature = "testing")]
+        mod periods {
+            include!("periods.rs");
+        }
         mod reading {
             include!("reading.rs");
         }

@@ -544,6 +544,46 @@ fn a_ledger_that_a_role_may_not_write_is_refused_with_the_remedy() {
 }
 
 #[test]
+#[cfg(feature = "testing")]
+fn entries_go_to_the_last_period_while_the_role_may_begin_no_other() {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    let (url, directory) = (desk(), tempfile::tempdir().unwrap());
+    let (day, notices) = (Arc::new(AtomicI64::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (now, told) = (Arc::clone(&day), Arc::clone(&notices));
+    let first: chrono::DateTime<chrono::Utc> = "2026-11-01T00:00:00Z".parse().unwrap();
+    // With a queue that keeps what it accepts while the server is away.
+    let log = support::builder(Store::postgres(&as_role(&url, "billing")).unwrap())
+        .ledger("month")
+        .period(tracing_audit::Period::Day)
+        .period_clock(move || first + chrono::TimeDelta::days(now.load(Ordering::SeqCst)))
+        .journal(directory.path().join("queue"))
+        .on_notice(move |notice| told.lock().unwrap().push(notice.to_string()))
+        .blocking()
+        .open()
+        .unwrap();
+    assert_eq!(commit(&log, entry("first")), 0);
+    let turned = |number| {
+        day.store(number, Ordering::SeqCst);
+        while commit(&log, entry("next")) > 0 {}
+    };
+    turned(1);
+    day.store(2, Ordering::SeqCst);
+    let says = "month-2026-11-03 cannot be begun, and entries still go to month-2026-11-02";
+    support::wait_until("it is told", || notices.lock().unwrap().iter().any(|notice| notice.contains(says)));
+    assert_eq!(commit(&log, entry("kept")), 1);
+    assert_eq!((log.health(), log.stats().pending), (Health::Healthy, 0));
+    run(&url, "UPDATE tracing_audit_grants SET most = 3 WHERE ledger = 'month-*'");
+    turned(2);
+    drop(log.blocking().shutdown(support::PATIENCE).unwrap());
+    let actions =
+        |ledger| entries_of(&url, ledger).into_iter().map(|found| found.entry.action).collect::<Vec<_>>();
+    assert_eq!(actions("month-2026-11-02")[..2], ["next", "kept"]);
+    assert_eq!(actions("month-2026-11-03"), ["next"]);
+    assert_tree(&url);
+}
+
+#[test]
 fn roles_that_wrote_the_tables_themselves_write_by_functions_after_the_script_and_keep_their_queues() {
     let url = desk();
     run(

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::StreamExt;
 use tempfile::TempDir;
-use tracing_audit::{AuditLog, AuditQuery, AuditReader, Health, SequencedEntry, Store};
+use tracing_audit::{AuditLog, AuditQuery, AuditReader, Health, SequencedEntry, Store, archive::UnusedFile};
 
 use crate::support::{
     all_in, assert_balanced, block_on, builder, child, commit, connect, entry, in_own_mounts, mount, only,
@@ -1221,6 +1221,9 @@ fn a_rollback_journal_that_does_not_belong_to_the_database_is_found_before_it_is
         ];
         if number == 0 {
             refused.extend(readers_refuse(&file));
+        }
+        if main.is_some() {
+            refused.push(block_on(UnusedFile::hold(&file, "main", 40)).unwrap_err().to_string());
         }
         for refused in refused {
             let says = "audit.db-journal does not belong to";

@@ -1,5 +1,6 @@
 //! SQLite alone: an application's pool, a database in memory, files that cannot be a ledger, and files that change while
-//! they are open; where a database lies, and whose it is; pages that were overwritten, also in a write-ahead log.
+//! they are open; where a database lies, and whose it is; pages that were overwritten, also in a write-ahead log; a file that
+//! is held until it is removed.
 
 #[cfg(target_os = "linux")]
 mod broken_log;
@@ -10,3 +11,5 @@ mod operation;
 mod pages;
 #[cfg(target_os = "linux")]
 mod places;
+#[cfg(target_os = "linux")]
+mod unused;

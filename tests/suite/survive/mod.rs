@@ -14,6 +14,8 @@ mod gone;
 mod hangs;
 mod journal;
 mod ledger;
+#[cfg(feature = "testing")]
+mod periods;
 #[cfg(target_os = "linux")]
 mod power_loss;
 mod processes;

@@ -2,17 +2,17 @@
 
 use std::{
     collections::HashSet,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, Read},
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Parser, Subcommand};
-use flate2::bufread::MultiGzDecoder;
 use futures_util::TryStreamExt;
 use serde_json::Value;
 use tracing_audit::{AuditQuery, SequencedEntry, reader::Ledger};
 
 use super::{
+    archive::Archive,
     differences::{Finding, Report},
     export::{Export, Kind},
     manifest::{Manifest, Plan},
@@ -21,13 +21,13 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    input::{Conditions, Database, Log, open_or_pipe, read_small_or_pipe, source_of},
+    input::{Conditions, Database, Log, decompressed, open_or_pipe, read_small_or_pipe, source_of},
     output::{Format, Hashing, hex, with_path, with_suffix},
 };
 
 #[derive(Args)]
 pub(crate) struct Compare {
-    /// What was handed out: JSON Lines of `export`, compressed by gzip or not, or a copy of `tail --output`.
+    /// What was handed out: JSON Lines of `export`, compressed or not, an archive, or a copy of `tail --output`.
     #[arg(long, value_name = "FILE")]
     against: PathBuf,
     /// The manifest of that export [default: FILE.manifest.json, if there is one].
@@ -71,6 +71,7 @@ struct Line {
 #[derive(Subcommand)]
 enum Earlier {
     Export(Export),
+    Archive(Archive),
     Tail(Tail),
 }
 
@@ -249,6 +250,7 @@ fn timeless(options: &[String]) -> Result<AuditQuery, Failure> {
     })?;
     match line.command {
         Earlier::Export(export) => export.conditions.timeless(),
+        Earlier::Archive(archive) => Ok(archive.asked()),
         Earlier::Tail(tail) => tail.conditions.timeless(),
     }
 }
@@ -270,14 +272,7 @@ const NO_ENTRY: &str = "it is not an entry";
 
 impl Entries {
     fn open(path: &Path) -> Result<Self, Failure> {
-        let file = open_or_pipe(path).map_err(|error| unreadable(path, &error))?;
-        let mut file = BufReader::with_capacity(1 << 16, file);
-        let begin = file.fill_buf().map_err(|error| unreadable(path, &error))?;
-        let lines: Box<dyn BufRead> = if begin.starts_with(&[0x1f, 0x8b]) {
-            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
-        } else {
-            Box::new(file)
-        };
+        let lines = open_or_pipe(path).and_then(decompressed).map_err(|error| unreadable(path, &error))?;
         Ok(Self { path: path.to_owned(), lines, line: 0, next: None, begins_otherwise: false })
     }
 
@@ -310,8 +305,12 @@ impl Entries {
                     let fault = "the compressed file ends in the middle, or something else was added to it";
                     return report.add(&Finding::Line { line: self.line, fault });
                 }
+                // The last kind is that of zstd.
                 Err(error)
-                    if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) =>
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other
+                    ) =>
                 {
                     self.tell_first(report)?;
                     let fault = "the compressed file is damaged there, or something else was added to it";

@@ -135,6 +135,19 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     ("ledger status", &[("Whether the tree has all entries, and its root.", "tracing-audit ledger status")]),
     ("ledger", &[("Whether the tree has all entries, and its root.", "tracing-audit ledger status")]),
+    (
+        "archive",
+        &[
+            (
+                "A month that is over; the month after says so.",
+                "tracing-audit archive --db audit-2026-11.db --tell audit-2026-12.db",
+            ),
+            (
+                "What a server has of a month, and keeps.",
+                "tracing-audit archive --keep --ledger payments-2026-11 -o payments-2026-11.jsonl.zst",
+            ),
+        ],
+    ),
     ("ledgers", &[("The ledgers of two databases.", "tracing-audit ledgers --db a.db --db b.db")]),
     ("reads", &[("Who looked at this log this week.", "tracing-audit reads --since 'this week'")]),
     (

@@ -83,7 +83,7 @@ impl Kind {
         }
     }
 
-    fn order(self) -> &'static str {
+    pub(crate) fn order(self) -> &'static str {
         match self {
             Self::Jsonl | Self::Ocsf => "by ledger, then seq, ascending",
             Self::Csv => "by ts, then seq, descending",
@@ -286,6 +286,7 @@ impl Export {
             asked: plan.range.add(self.conditions.timeless()?).described(),
             plan,
             coverage: serde_json::to_value(coverage).map_err(io::Error::from)?,
+            archived: None,
             exported_at: Utc::now(),
             tracing_audit: env!("CARGO_PKG_VERSION").to_owned(),
         };
@@ -332,7 +333,7 @@ struct Written {
 }
 
 /// Writes the chunks, and returns the first line.
-async fn add(
+pub(super) async fn add(
     chunks: impl Stream<Item = Result<ExportChunk, AuditError>>,
     out: &mut impl Write,
     progress: &mut Progress,

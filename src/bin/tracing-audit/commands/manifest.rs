@@ -148,19 +148,22 @@ pub(crate) struct Manifest {
     /// What was looked at, and what is missing there. Manifests of before have none.
     #[serde(default)]
     pub(crate) coverage: Value,
+    /// Of an archive: the SHA-256 of its lines, and the last checkpoint of the ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) archived: Option<Value>,
     pub(crate) exported_at: DateTime<Utc>,
     /// The version of this crate.
     pub(crate) tracing_audit: String,
 }
 
-/// The command's options, without those that name the database, which may hold a password.
+/// The command's options, without those that name a database, which may hold a password.
 pub(crate) fn options() -> Vec<String> {
     let mut options = Vec::new();
     let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
-        if argument == "--db" {
+        if argument == "--db" || argument == "--tell" {
             arguments.next();
-        } else if !argument.starts_with("--db=") {
+        } else if !argument.starts_with("--db=") && !argument.starts_with("--tell=") {
             options.push(argument);
         }
     }

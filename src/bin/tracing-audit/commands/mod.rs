@@ -8,6 +8,7 @@
 //! | `stats.rs` | counts entries, and compares two periods |
 //! | `spans.rs` | counts by hours and days of a zone: names, chart, comparison |
 //! | `export.rs` | writes entries to a file, with a manifest; resumes an interrupted export |
+//! | `archive.rs` | keeps the entries of a SQLite file in an exported file, and removes the database |
 //! | `compare.rs` | compares an earlier export with what the database holds now |
 //! | `differences.rs` | the differences that `compare` finds |
 //! | `manifest.rs` | what an export consists of: its plan and its manifest |
@@ -34,6 +35,7 @@
 //! | `examples.rs` | examples of each command, for its help and its manual page |
 //! | `values.rs` | the values of options that a shell completes |
 
+mod archive;
 mod check;
 mod checkpoint;
 mod compare;
@@ -66,6 +68,7 @@ mod tail;
 mod values;
 mod verify;
 
+pub(crate) use archive::Archive;
 pub(crate) use check::Check;
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use compare::Compare;

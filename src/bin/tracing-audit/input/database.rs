@@ -13,7 +13,7 @@ use super::{
     conditions::Conditions,
     copies::refuse_copies,
     exported,
-    own_files::{own_files, refuse_twins, without_secrets},
+    files::{decoded, directory_of, expanded, own_file_of, own_files, refuse_twins, without_secrets},
     recorded::{is_in_command_line, visible_name},
 };
 use crate::{
@@ -26,10 +26,12 @@ use crate::{
 pub(crate) struct Database {
     /// A SQLite file, the postgres:// URL of a PostgreSQL database, or an exported file of JSON Lines.
     ///
-    /// An exported file (also compressed, also a copy that tail -o made, also a pipe) is one whose name ends with .jsonl or
-    /// .jsonl.gz, or that begins as one. Its lines are checked, and its bytes against FILE.manifest.json if that exists;
+    /// An exported file (also compressed, also a copy that tail -o made, also a pipe) is one whose name ends with .jsonl,
+    /// .jsonl.gz or .jsonl.zst, or that begins as one. Its lines are checked, and its bytes against FILE.manifest.json if that exists;
     /// if anything is wrong, nothing is answered. While it is read, its entries are in a temporary database, which needs
     /// as much room as the file without compression.
+    ///
+    /// In the name of a file, * stands for any text: 'audit-*.db' are the files of all periods of a log, the earliest first.
     ///
     /// May be repeated: query, get, stats, ledgers, reads, check, index list and quarantine list then answer for all the
     /// databases. Two copies of one log are refused where their entries would count twice.
@@ -53,6 +55,9 @@ pub(crate) struct Database {
         value_parser = visible_name
     )]
     recorded_as: Option<String>,
+    /// What was named, with the files for which a `*` stands.
+    #[arg(skip)]
+    named: OnceCell<Vec<String>>,
     /// Where the entries of exported files are, until the command ends.
     #[arg(skip)]
     places: RefCell<Vec<TemporaryDirectory>>,
@@ -131,12 +136,17 @@ impl Database {
     /// look into a file that SQLite has open, and to close it, would give up the locks of this process on it.
     fn is_exported(&self, db: &str) -> bool {
         let is_one = |db: &&String| exported::is_exported(db);
-        let all = self.exported.get_or_init(|| self.db.iter().filter(is_one).cloned().collect());
+        let all = self.exported.get_or_init(|| self.all().iter().filter(is_one).cloned().collect());
         all.iter().any(|one| one == db)
     }
 
+    /// What was named, with the files for which a `*` stands.
+    fn all(&self) -> &[String] {
+        self.named.get_or_init(|| self.db.iter().flat_map(|db| expanded(db)).collect())
+    }
+
     fn named(&self) -> Result<Vec<&str>, Failure> {
-        let named: Vec<_> = self.db.iter().map(String::as_str).filter(|db| !db.is_empty()).collect();
+        let named: Vec<_> = self.all().iter().map(String::as_str).filter(|db| !db.is_empty()).collect();
         // clap replaces the values before the command's name by those after it.
         let given = std::env::args_os()
             .filter(|word| word == "--db" || word.as_encoded_bytes().starts_with(b"--db="));
@@ -203,8 +213,23 @@ impl Database {
         if set.chain(known).any(|place| may_write(Path::new(&place))) {
             return None;
         }
-        let files = self.db.iter().filter_map(|db| own_files(db)?.into_iter().next());
+        let files = self.all().iter().filter_map(|db| own_files(db)?.into_iter().next());
         files.filter_map(|file| directory_of(&at_end_of_links(&file))).find(|place| may_write(place))
+    }
+
+    /// The file of a SQLite database, for a command that takes one of these.
+    pub(crate) fn sqlite_file(&self) -> Result<PathBuf, Failure> {
+        self.refuse_exported()?;
+        let file = own_files(self.one()?).and_then(|files| files.into_iter().next());
+        file.ok_or_else(|| {
+            let message = "this command takes a SQLite file, which has one ledger, and no database in which others are too";
+            Failure::Usage(message.to_owned())
+        })
+    }
+
+    /// The files that a database of this name has or may have; `None` for a server.
+    pub(crate) fn own_files_of(db: &str) -> Option<Vec<PathBuf>> {
+        own_files(db)
     }
 
     /// A reader of the database, for a command that takes only one and looks itself at what it holds.
@@ -221,7 +246,7 @@ impl Database {
         self.recorded_as.as_deref()
     }
 
-    fn store_of(&self, db: &str) -> Result<Store, Failure> {
+    pub(crate) fn store_of(&self, db: &str) -> Result<Store, Failure> {
         let kind = db.split_once("://").map(|(kind, _)| kind.to_ascii_lowercase());
         match kind.as_deref() {
             Some("postgres" | "postgresql") => {
@@ -376,26 +401,6 @@ pub(crate) fn sources<'a>(logs: &'a [Log], conditions: &Conditions) -> Result<Ve
         only.label.clear();
     }
     Ok(sources)
-}
-
-/// The file of these databases that this path names, or in which it lies, if there is one.
-fn own_file_of(databases: &[&str], path: &Path) -> Option<PathBuf> {
-    let end = at_end_of_links(path);
-    let (place, directory) = (FilePlace::of(&end), directory_of(&end));
-    let is_same = |own: &Path| {
-        let is_named = || end.file_name() == own.file_name() && directory == directory_of(own);
-        let is_within =
-            |directory: &PathBuf| std::fs::canonicalize(own).is_ok_and(|own| directory.starts_with(own));
-        place.is_some_and(|place| place.is_of(own))
-            || directory.is_some() && is_named()
-            || directory.as_ref().is_some_and(is_within)
-    };
-    databases.iter().filter_map(|db| own_files(db)).flatten().find(|own| is_same(own))
-}
-
-fn directory_of(path: &Path) -> Option<PathBuf> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    std::fs::canonicalize(directory.unwrap_or(Path::new("."))).ok()
 }
 
 fn would_destroy(path: &Path, own: &Path) -> Failure {

@@ -17,6 +17,7 @@ use tracing_audit::{
     AuditLog, AuditReader, Store,
     export::{ExportedLedger, OpenedExport},
 };
+use zstd::stream::read::Decoder;
 
 use super::small::{read_small, read_small_or_pipe};
 use crate::{
@@ -27,8 +28,11 @@ use crate::{
 /// The first bytes of a file that is compressed with gzip.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
+/// The first bytes of a file that is compressed with zstd.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
 /// The ends of the names of such files.
-const NAMES: [&str; 4] = [".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"];
+const NAMES: [&str; 6] = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst"];
 
 /// What the file's manifest says of it. Other fields are for people.
 #[derive(Deserialize)]
@@ -87,11 +91,11 @@ pub(crate) fn is_exported(db: &str) -> bool {
     // Only files are opened: opening anything else might wait.
     let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
     let begin = || {
-        let mut begin = [0; 2];
-        File::open(path)?.read_exact(&mut begin)?;
+        let mut begin = Vec::new();
+        File::open(path)?.take(ZSTD.len() as u64).read_to_end(&mut begin)?;
         io::Result::Ok(begin)
     };
-    is_file && begin().is_ok_and(|begin| begin == GZIP || begin.starts_with(b"{"))
+    is_file && begin().is_ok_and(|begin| begin.starts_with(&GZIP) || begin == ZSTD || begin.starts_with(b"{"))
 }
 
 /// The manifest beside an exported file.
@@ -125,8 +129,15 @@ pub(crate) async fn open(
     let file = File::open(path).map_err(|error| unread(path, &error))?;
     let sum = Sum::default();
     let mut bytes = BufReader::with_capacity(1 << 16, Summed { inner: file, sum: Rc::clone(&sum) });
-    let is_gzip = bytes.fill_buf().map_err(|error| unread(path, &error))?.starts_with(&GZIP);
-    let opened = if is_gzip {
+    let begin = bytes.fill_buf().map_err(|error| unread(path, &error))?;
+    let (is_gzip, is_zstd) = (begin.starts_with(&GZIP), begin.starts_with(&ZSTD));
+    let opened = if is_zstd {
+        let decoder = Decoder::with_buffer(bytes).map_err(|error| unread(path, &error))?;
+        let mut lines = BufReader::with_capacity(1 << 16, decoder);
+        let opened = AuditReader::open_export(&mut lines, Some(place.path())).await;
+        bytes = lines.into_inner().finish();
+        opened
+    } else if is_gzip {
         let mut lines = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(bytes));
         let opened = AuditReader::open_export(&mut lines, Some(place.path())).await;
         bytes = lines.into_inner().into_inner();
@@ -175,6 +186,19 @@ async fn of_none(path: &Path, asked: &Asked, place: &TemporaryDirectory) -> Resu
     let log = log.queue_max_entries(1).on_notice(|_| {}).open().await?;
     drop(log.shutdown(DEADLINE).await?);
     Ok(AuditReader::new(Store::sqlite(&file)?).of_ledger(ledger))
+}
+
+/// The lines of a file, compressed or not.
+pub(crate) fn decompressed(file: File) -> io::Result<Box<dyn BufRead>> {
+    let mut file = BufReader::with_capacity(1 << 16, file);
+    let begin = file.fill_buf()?;
+    Ok(if begin.starts_with(&GZIP) {
+        Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
+    } else if begin.starts_with(&ZSTD) {
+        Box::new(BufReader::with_capacity(1 << 16, Decoder::with_buffer(file)?))
+    } else {
+        Box::new(file)
+    })
 }
 
 /// What a copy was asked for, if this is one.

@@ -60,6 +60,18 @@ impl NewFile {
             }
         }
     }
+
+    /// Syncs the file, and gives it its name, which must not be taken, and which also survives a loss of power.
+    pub(crate) fn finish_new(self) -> io::Result<()> {
+        match self {
+            Self::Stream { .. } => Ok(()),
+            Self::Beside { file, path } => {
+                let named = file.file().sync_all().and_then(|()| name_new(file.path(), &path));
+                let done = named.and_then(|()| sync_directory(&path));
+                done.map_err(|error| with_path(&path, &error))
+            }
+        }
+    }
 }
 
 impl Write for NewFile {
@@ -113,6 +125,32 @@ pub(crate) fn replace(new: &Path, mut file: &File, path: &Path) -> io::Result<()
         }
         _ => fs::rename(new, path),
     }
+}
+
+/// Gives a complete file this name, unless another one has it, also one that has come since anybody looked.
+fn name_new(new: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(new, path) {
+        // Not every file system gives a file two names.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && fs::symlink_metadata(path).is_err() => {
+            fs::rename(new, path)
+        }
+        named => named,
+    }
+}
+
+/// Brings the name of a file to stable storage, where the file system knows such a thing.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -301,9 +339,42 @@ pub(crate) fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
 
 /// Writes the value as JSON. The file is replaced in one step, once its new content is synced.
 pub(crate) fn save_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
+    Ok(json_file(path, value)?.finish()?)
+}
+
+/// Writes the value as JSON to a file that must not be there yet.
+pub(crate) fn save_new_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
+    Ok(json_file(path, value)?.finish_new()?)
+}
+
+fn json_file(path: &Path, value: &impl Serialize) -> Result<NewFile, Failure> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(io::Error::from)?;
     bytes.push(b'\n');
     let mut file = NewFile::create(path)?;
     file.write_all(&bytes)?;
-    Ok(file.finish()?)
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_takes_no_name_that_came_meanwhile() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new");
+        let written = |text: &str| {
+            let mut file = NewFile::create(&path).ok().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file
+        };
+        // Both began before there was one.
+        let (first, second) = (written("first"), written("second"));
+        first.finish_new().unwrap();
+        assert_eq!(second.finish_new().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        let names: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|found| found.unwrap().file_name()).collect();
+        assert_eq!(names, ["new"]);
+    }
 }

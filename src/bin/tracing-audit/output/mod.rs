@@ -5,7 +5,6 @@
 //! | `terminal.rs` | looks whether standard output is a terminal, and how wide |
 //! | `text.rs` | makes text harmless to a terminal and distinct to people |
 //! | `pager.rs` | sends the output through a pager |
-//! | `closed.rs` | notices that standard output was closed when the command began |
 //! | `stdout.rs` | writes to standard output; a closed pipe ends the command |
 //! | `stderr.rs` | reports failures and warnings |
 //! | `json.rs` | prints values as JSON Lines |
@@ -22,7 +21,6 @@
 //! | `sinks.rs` | hashes and compresses an export on its way to the file |
 
 mod chart;
-mod closed;
 mod columns;
 mod entries;
 mod files;
@@ -41,12 +39,11 @@ mod text;
 mod unfinished;
 
 pub(crate) use chart::{print_chart, steps};
-pub(crate) use closed::was_closed;
 pub(crate) use columns::{Field, name_of};
 pub(crate) use entries::{Entries, Format, print_table_as};
 pub(crate) use files::{
     NewFile, at_end_of_links, is_stream, refuse_all_but_files, refuse_of_others, replace, save_json,
-    with_path, with_suffix,
+    save_new_json, with_path, with_suffix,
 };
 pub(crate) use json::{FromDatabase, print_json, to_json, visible};
 pub(crate) use lines::Lines;

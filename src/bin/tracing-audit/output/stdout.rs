@@ -7,7 +7,7 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice, adapter::strip_str};
 
-use super::{closed::was_closed, pager, stderr::report, temporary::remove_temporary, terminal::is_dumb};
+use super::{pager, stderr::report, temporary::remove_temporary, terminal::is_dumb};
 use crate::failure::Failure;
 
 /// Standard output, or the pager. When its reader has closed the pipe, a write ends the command with success.
@@ -24,9 +24,6 @@ impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if is_closed() {
             return Ok(bytes.len());
-        }
-        if was_closed() {
-            return Err(io::Error::other("standard output is closed"));
         }
         end_if_closed(pager::write(bytes).unwrap_or_else(|| self.0.write(bytes)), bytes.len())
     }
