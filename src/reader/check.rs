@@ -134,6 +134,10 @@ impl AuditReader {
             return Ok(check.checked);
         }
         match self.check_ledgers(&mut check).await {
+            // There is no head by which a ledger could be checked.
+            Err(error) if error.is_altered() && !are_altered => {
+                check.tell(FindingKind::Head, None, None, error.to_string());
+            }
             Err(error) if are_altered && !damaged => {
                 check.tell(
                     FindingKind::Schema,

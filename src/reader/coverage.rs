@@ -216,7 +216,7 @@ impl LedgerCoverage {
             (self.disorder.len() as u64, "twice or out of order", self.disorder.clone()),
             (self.untimely_entries, "with a time outside of their batch", self.untimely.clone()),
             (
-                self.misdated_batches.iter().map(SeqRange::numbers).sum(),
+                self.misdated_batches.iter().map(SeqRange::numbers).sum::<u64>(),
                 "batches with a time of commit that cannot be",
                 self.misdated_batches.clone(),
             ),

@@ -223,7 +223,10 @@ impl ByTime {
             statement.push(", ").bind(after.first_seq).push(", ").bind(ledger.clone()).push(")");
         }
         statement.batches_in_time(&self.query);
-        statement.and("first_seq + entries > ", self.query.from_seq.map(bounded));
+        statement.and(
+            "first_seq + least(greatest(entries, 0), 9223372036854775807 - greatest(first_seq, 0)) > ",
+            self.query.from_seq.map(bounded),
+        );
         statement.and("first_seq < ", self.query.before_seq.map(bounded));
         statement.push(match self.order {
             Order::LatestFirst => " ORDER BY greatest_ts DESC, first_seq DESC, ledger DESC LIMIT ",

@@ -208,8 +208,8 @@ fn times_of(
     let (least, greatest) = time_bounds(query);
     let mut times = Statement::new(
         postgres,
-        "SELECT min(first_seq), max(first_seq + entries),
-             (SELECT first_seq + entries FROM @tracing_audit_batches WHERE ledger = ",
+        "SELECT min(first_seq), max(first_seq + least(greatest(entries, 0), 9223372036854775807 - greatest(first_seq, 0))),
+             (SELECT first_seq + least(greatest(entries, 0), 9223372036854775807 - greatest(first_seq, 0)) FROM @tracing_audit_batches WHERE ledger = ",
     );
     times.bind(query.ledger.clone()).push(" AND greatest_ts < ").bind(least);
     times.push(" ORDER BY greatest_ts DESC, first_seq DESC LIMIT 1), ");

@@ -94,7 +94,7 @@ pub(super) async fn seqs_in_time(
         }
         let mut statement = Statement::new(
             postgres,
-            "SELECT min(first_seq), max(first_seq + entries) FROM @tracing_audit_batches WHERE TRUE",
+            "SELECT min(first_seq), max(first_seq + least(greatest(entries, 0), 9223372036854775807 - greatest(first_seq, 0))) FROM @tracing_audit_batches WHERE TRUE",
         );
         statement.and("ledger = ", query.ledger.clone());
         statement.batches_in_range(query);

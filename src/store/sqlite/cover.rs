@@ -46,7 +46,7 @@ const BATCHES: &str = "SELECT first_seq, entries, committed_at, least_ts FROM tr
      AND first_seq < ?2 ORDER BY first_seq";
 
 const BESIDE: &str = "SELECT
-     (SELECT first_seq + entries FROM tracing_audit_batches WHERE greatest_ts < ?1
+     (SELECT first_seq + min(max(entries, 0), 9223372036854775807 - max(first_seq, 0)) FROM tracing_audit_batches WHERE greatest_ts < ?1
       ORDER BY greatest_ts DESC, first_seq DESC LIMIT 1),
      (SELECT first_seq FROM tracing_audit_batches WHERE greatest_ts > ?2 ORDER BY greatest_ts, first_seq LIMIT 1)";
 

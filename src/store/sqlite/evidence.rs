@@ -180,12 +180,14 @@ pub(super) async fn foreign_nodes(
     Ok(found)
 }
 
+/// The expression of the next `seq` by the head.
+async fn next_seq(sqlite: &Sqlite) -> Result<&'static str, AuditError> {
+    let has_head = sqlite.has_table("tracing_audit_head").await?;
+    Ok(if has_head { "ifnull((SELECT max(next_seq) FROM tracing_audit_head), 0)" } else { "0" })
+}
+
 pub(super) async fn foreign_batches(sqlite: &Sqlite, from: i64, most: u32) -> Result<Vec<i64>, AuditError> {
-    let head = if sqlite.has_table("tracing_audit_head").await? {
-        "ifnull((SELECT max(next_seq) FROM tracing_audit_head), 0)"
-    } else {
-        "0"
-    };
+    let head = next_seq(sqlite).await?;
     let statement = format!(
         "SELECT first_seq FROM tracing_audit_batches WHERE first_seq < 0 OR first_seq >= max(?1, {head}) ORDER BY first_seq LIMIT ?2"
     );
@@ -208,10 +210,9 @@ pub(super) async fn rows(sqlite: &Sqlite, range: Range<i64>, most: u32) -> Resul
 }
 
 pub(super) async fn beyond(sqlite: &Sqlite, from: i64, most: u32) -> Result<StoredRows, AuditError> {
-    let statement = format!(
-        "{ROW} FROM tracing_audit_entries e
-         WHERE e.seq >= max(?1, ifnull((SELECT max(next_seq) FROM tracing_audit_head), 0)) ORDER BY e.seq LIMIT ?2"
-    );
+    let head = next_seq(sqlite).await?;
+    let statement =
+        format!("{ROW} FROM tracing_audit_entries e WHERE e.seq >= max(?1, {head}) ORDER BY e.seq LIMIT ?2");
     some(sqlite, sqlx::query(AssertSqlSafe(statement)).bind(from).bind(i64::from(most))).await
 }
 

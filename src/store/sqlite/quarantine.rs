@@ -30,11 +30,16 @@ pub(super) fn rows(sqlite: &Sqlite) -> BoxStream<'_, Result<QuarantinedRow, Audi
         )
         .fetch(sqlite.readers())
         .and_then(async |row: SqliteRow| {
+            let (writer, id) = (row.try_get::<Uuid, _>(0), row.try_get::<Option<Uuid>, _>(2));
+            let mut error = row.try_get(3).unwrap_or_else(|_| "the error of this row is no text".to_owned());
+            if writer.is_err() || id.is_err() {
+                error.push_str("; the id or the writer of this row is none: somebody has changed it");
+            }
             Ok(QuarantinedRow {
-                writer: row.try_get(0)?,
+                writer: writer.unwrap_or_default(),
                 position: row.try_get::<i64, _>(1)?.cast_unsigned(),
-                id: row.try_get(2)?,
-                error: row.try_get(3)?,
+                id: id.unwrap_or_default(),
+                error,
                 record: row.try_get(4)?,
                 quarantined_at: row.try_get(5)?,
             })

@@ -5,13 +5,14 @@ use uuid::Uuid;
 
 use super::{
     cancel::{Cancellable, fetch_all},
+    error::code_of,
     plan::rarest,
     rows::{LEDGER, ROW, decode_ledger},
     source::Sqlite,
     sql::{ENTRIES, Statement, bounded},
 };
 use crate::entry::LedgerRow;
-use crate::error::AuditError;
+use crate::error::{AuditError, ErrorKind};
 use crate::query::AuditQuery;
 use crate::store::{Found, Head, Span};
 
@@ -85,7 +86,7 @@ pub(super) async fn seqs_in_time(
 /// Of the batches that can hold matches by the query's ranges of time: the first `seq`, and the one after the last.
 pub(super) fn within_times(query: &AuditQuery) -> Statement {
     let mut statement = Statement::new(
-        "SELECT min(first_seq), max(first_seq + entries) FROM tracing_audit_batches WHERE TRUE",
+        "SELECT min(first_seq), max(first_seq + min(max(entries, 0), 9223372036854775807 - max(first_seq, 0))) FROM tracing_audit_batches WHERE TRUE",
     );
     // From the batch that holds the first entry on.
     let from = query.from_seq.map(bounded);
@@ -143,24 +144,72 @@ pub(super) async fn with_ids(
     rows.iter().map(decode_ledger).collect()
 }
 
+/// The most bytes of a ledger's name that are read: each entry that is read has a copy of it.
+const NAME_BYTES: usize = 65_536;
+
+/// The tables without which nothing can be read that are not there.
+const MISSING: &str =
+    "SELECT t.name FROM (SELECT 'tracing_audit_entries' AS name UNION ALL SELECT 'tracing_audit_batches'
+                                     UNION ALL SELECT 'tracing_audit_head') t
+                       WHERE t.name NOT IN (SELECT s.name FROM sqlite_schema s) ORDER BY 1";
+
 /// The ledger of the file, unless another one is meant.
+///
+/// # Errors
+/// [`is_altered`](AuditError::is_altered) if some of the tables are missing, or if entries have no head that can be read.
 pub(super) async fn heads(sqlite: &Sqlite, ledger: Option<&str>) -> Result<Vec<Head>, AuditError> {
     if !sqlite.has_tables().await? {
-        return Ok(Vec::new());
+        return if sqlite.is_empty_file() { Ok(Vec::new()) } else { missing(sqlite).await };
     }
-    let store_error = |cause| sqlite.store_error(cause);
     let heads = "SELECT ledger, next_seq, (SELECT committed_at FROM tracing_audit_batches \
                                            ORDER BY first_seq DESC LIMIT 1) FROM tracing_audit_head \
                  WHERE rowid = (SELECT min(rowid) FROM tracing_audit_head) AND (?1 IS NULL OR ledger = ?1)";
-    let rows = sqlx::query(heads).bind(ledger).fetch_all(sqlite.readers()).await.map_err(store_error)?;
-    let head = |row: &SqliteRow| {
-        Ok(Head {
-            ledger: row.try_get(0)?,
-            next_seq: row.try_get::<i64, _>(1)?.cast_unsigned(),
-            last_committed_at: row.try_get(2)?,
-        })
+    let rows = match sqlx::query(heads).bind(ledger).fetch_all(sqlite.readers()).await {
+        Ok(rows) => rows,
+        // There is no such table.
+        Err(cause) if code_of(&cause) == Some(1) => {
+            missing(sqlite).await?;
+            return Err(sqlite.store_error(cause));
+        }
+        Err(cause) => return Err(sqlite.store_error(cause)),
     };
-    rows.iter().map(head).collect::<sqlx::Result<_>>().map_err(store_error)
+    if rows.is_empty() && ledger.is_none() {
+        let has_entries =
+            sqlx::query_scalar::<_, bool>("SELECT EXISTS (SELECT 1 FROM tracing_audit_entries)");
+        let has_entries =
+            has_entries.fetch_one(sqlite.readers()).await.map_err(|cause| sqlite.store_error(cause))?;
+        if has_entries {
+            return Err(altered("there are entries, and the table tracing_audit_head has no row"));
+        }
+    }
+    let head = |row: &SqliteRow| {
+        let ledger: String =
+            row.try_get(0).map_err(|_| altered("the name of the ledger is no text in UTF-8"))?;
+        if ledger.len() > NAME_BYTES {
+            let message =
+                format!("the name of the ledger has {} bytes, of which {NAME_BYTES} are read", ledger.len());
+            return Err(altered(&message));
+        }
+        let read = || Ok((row.try_get::<i64, _>(1)?.cast_unsigned(), row.try_get(2)?));
+        let (next_seq, last_committed_at) = read().map_err(|cause| sqlite.store_error(cause))?;
+        Ok(Head { ledger, next_seq, last_committed_at })
+    };
+    rows.iter().map(head).collect()
+}
+
+/// No heads, if there are none of our tables. An error that names those that are missing, if there are others.
+async fn missing(sqlite: &Sqlite) -> Result<Vec<Head>, AuditError> {
+    let missing = sqlx::query_scalar::<_, String>(MISSING).fetch_all(sqlite.readers()).await;
+    let missing = missing.map_err(|cause| sqlite.store_error(cause))?;
+    if missing.is_empty() || missing.len() == 3 {
+        return Ok(Vec::new());
+    }
+    Err(altered(&format!("of the tables of a log these are missing: {}", missing.join(", "))))
+}
+
+fn altered(what: &str) -> AuditError {
+    let message = format!("{what}: somebody has changed the tables. tracing-audit check looks at all of it");
+    AuditError::new(ErrorKind::Altered, message)
 }
 
 #[cfg(test)]

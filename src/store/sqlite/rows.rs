@@ -14,7 +14,7 @@ pub(super) const ROW: &str = "SELECT e.seq, e.id, e.ts, e.workspace_id, e.sessio
                    e.resource_id, e.decision, e.reason, e.risk_score, e.metadata, e.problems";
 
 /// Selects the place of an entry `e` in the ledger, after [`ROW`].
-pub(super) const LEDGER: &str = ", (SELECT ledger FROM tracing_audit_head ORDER BY rowid LIMIT 1), (SELECT b.committed_at FROM tracing_audit_batches b \
+pub(super) const LEDGER: &str = ", (SELECT substr(ledger, 1, 65536) FROM tracing_audit_head ORDER BY rowid LIMIT 1), (SELECT b.committed_at FROM tracing_audit_batches b \
                       WHERE b.first_seq <= e.seq ORDER BY b.first_seq DESC LIMIT 1)";
 
 /// The entry of a row that starts with [`ROW`].

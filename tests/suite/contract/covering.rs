@@ -180,7 +180,8 @@ fn every_read_ends_whatever_number_a_head_or_an_entry_has() {
     let fixture = filled();
     let heads = heads(&fixture);
     let reader = fixture.log.reader();
-    let workspace = fixture.entries()[0].entry.workspace_id;
+    let first = fixture.entries().swap_remove(0).entry;
+    let (workspace, begin) = (first.workspace_id, first.ts - chrono::TimeDelta::days(1));
     // No index serves these, so that they look through the ledger part by part.
     let queries = || [AuditQuery::new(), AuditQuery::new().newest_first()].map(|query| query.action("a1"));
     let far = [i64::MAX, 1 << 62, i64::MIN].map(|head| {
@@ -208,6 +209,15 @@ fn every_read_ends_whatever_number_a_head_or_an_entry_has() {
             let found = block_on(reader.stream_by_time(&query).try_collect::<Vec<_>>()).unwrap();
             assert!(found.len() >= 59 && block_on(reader.count(&query)).unwrap() >= 59, "{seq}: {}", found.len());
             assert!(coverage(&fixture, &query).lacks(), "{seq}");
+        }
+    }
+    for count in [i64::MAX, i64::MIN] {
+        fixture.run(&format!("UPDATE tracing_audit_batches SET entries = {count} WHERE first_seq >= 30"));
+        for query in [AuditQuery::new().since(begin), AuditQuery::new().since(begin).newest_first().action("a1")] {
+            block_on(reader.stream_by_time(&query).try_collect::<Vec<_>>()).unwrap();
+            block_on(reader.page(&query, None, 10)).unwrap();
+            block_on(reader.count(&query)).unwrap();
+            assert!(coverage(&fixture, &query).lacks(), "{count}");
         }
     }
 }

@@ -9,7 +9,9 @@ use std::{
 
 use fastrand::Rng;
 use tracing_audit::{
-    AuditEntry, AuditQuery, AuditReader, Decision, SequencedEntry, Store, reader::FindingKind,
+    AuditEntry, AuditQuery, AuditReader, Decision, SequencedEntry, Store,
+    evidence::{self, Verification},
+    reader::FindingKind,
 };
 
 use crate::support::{block_on, entry, execute, log, settle};
@@ -215,6 +217,49 @@ fn an_entry_is_found_by_its_id_also_where_the_index_has_lost_it() {
         (there, gone) = (there + u32::from(is_there), gone + u32::from(!is_there));
     }
     assert!(there > 0 && gone > 0, "{there} {gone}");
+}
+
+#[test]
+fn a_table_or_a_head_that_is_gone_or_cannot_be_read_is_named_and_checked_all_the_same() {
+    for (sql, says) in [
+        ("DROP TABLE tracing_audit_head", "missing: tracing_audit_head"),
+        ("DROP TABLE tracing_audit_entries", "missing: tracing_audit_entries"),
+        ("DROP TABLE tracing_audit_batches", "tracing_audit_batches"),
+        ("DELETE FROM tracing_audit_head", "has no row"),
+        ("UPDATE tracing_audit_head SET ledger = CAST(x'ff' AS text)", "no text in UTF-8"),
+        ("UPDATE tracing_audit_head SET ledger = printf('%.*c', 100000, 'x')", "100000 bytes"),
+    ] {
+        let fixture = log();
+        drop(fixture.log.writer().blocking().commit(entry("a")).unwrap());
+        fixture.run(sql);
+        let reader = fixture.log.reader();
+        let reader = reader.blocking();
+        let error = reader.ledgers().unwrap_err();
+        assert!(error.is_altered() && error.to_string().contains(says), "{sql}: {error}");
+        if sql == "DROP TABLE tracing_audit_head" {
+            let verified = reader.verify(Verification::of_itself()).unwrap();
+            let kinds: Vec<_> = verified.findings().iter().map(|found| found.kind).collect();
+            assert!(kinds.contains(&evidence::FindingKind::SchemaAltered), "{kinds:?}");
+        }
+        let mut found = Vec::new();
+        reader.check(|finding| found.push(finding.kind)).unwrap();
+        assert!(
+            found.iter().any(|kind| matches!(kind, FindingKind::Schema | FindingKind::Head)),
+            "{sql}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_quarantined_entry_whose_row_was_changed_is_handed_out_and_told() {
+    let fixture = log();
+    fixture.run(
+        "INSERT INTO tracing_audit_quarantine VALUES (zeroblob(16), 1, x'01', 'refused', x'00', 0),
+                                                     (x'02', 2, zeroblob(16), 'refused', x'00', 0)",
+    );
+    let found = fixture.log.reader().blocking().quarantined().unwrap();
+    assert_eq!(found.len(), 2);
+    assert!(found.iter().all(|found| found.error.starts_with("refused; the id or the writer")), "{found:?}");
 }
 
 #[test]
