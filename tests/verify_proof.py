@@ -7,7 +7,7 @@ It shares no code with the crate. Its output is a JSON list with one object for 
 
     holds      whether everything in the file leads to the checkpoint
     why        the first thing that does not hold, or null
-    kind       "proof", "range" or "selection"
+    kind       "proof", "range", "selection" or "part"
     entries    for each entry: seq, action (null if it is withheld), metadata as they are stored, without what is withheld,
                and withheld, the number of fields that are
 
@@ -20,9 +20,12 @@ import hashlib
 import json
 import struct
 import sys
+import uuid
 
 LABEL = b"tracing-audit/entry@v1\n"
-CORE, MEMBER, METADATA = 1, 8, 7
+PART = b"tracing-audit/part@v1\n"
+SEAL = b"tracing-audit/seal@v1\n"
+CORE, MEMBER, METADATA, PROBLEMS = 1, 8, 7, 6
 
 
 class Refused(Exception):
@@ -158,6 +161,33 @@ def shown(seq, fields):
     return found
 
 
+def workspace_of(core):
+    """The id of the workspace in the bytes of a core."""
+    need(len(core) >= 73, "a core")
+    return core[56:72]
+
+
+def sealed_by(first, size, root):
+    """The number of entries of the workspace that the entry of the seal is for; it must lead to the checkpoint."""
+    seal, sealed = first["seal"], first["sealed"]
+    path = [unbase64(hash, 32) for hash in sealed["path"]]
+    need(included(leaf_of(sealed["fields"]), sealed["seq"], size, path, root), "the entry of the seal leads to another root")
+    entry = shown(sealed["seq"], sealed["fields"])
+    need(entry["action"] == "audit.sealed" and all(field[0] != PROBLEMS for field in sealed["fields"]), "no seal of the log itself")
+    declared = json.loads(entry["metadata"])
+    need([declared["until"], declared["workspaces"], declared["root"]] == [first["until"], seal["size"], seal["root"]], "another seal")
+    need(first["until"] <= sealed["seq"], "a seal over itself")
+
+
+def all_of(first, tree):
+    """Whether the tree is that of all entries of the workspace."""
+    seal, workspace = first["seal"], uuid.UUID(first["workspace"]).bytes
+    need(tree.size == first["entries"], "the number of entries of the workspace")
+    leaf = h(b"\0", SEAL, workspace, unbase64(seal["blind"], 16), struct.pack(">Q", tree.size), tree.root())
+    path = [unbase64(hash, 32) for hash in seal["path"]]
+    need(included(leaf, seal["index"], seal["size"], path, unbase64(seal["root"], 32)), "not all entries of the workspace")
+
+
 def checkpoint_of(note, trusted):
     """The size and the root of a checkpoint, which must be the trusted one."""
     lines = note.split("\n\n")[0].removesuffix("\n").split("\n")
@@ -197,11 +227,13 @@ def bundle(data, trusted):
     need(last == {"entries": len(lines) - 2, "sha256": hashlib.sha256(before).hexdigest()}, "not what its last line is of")
     need(json.dumps(last, separators=(",", ":")).encode() == lines[-1], "spelled in another way")
     first = json.loads(lines[0])
-    need(first["tracing-audit"] == "bundle@v1" and first["kind"] in ("range", "selection"), "an unknown kind")
+    need(first["tracing-audit"] == "bundle@v1" and first["kind"] in ("range", "selection", "part"), "an unknown kind")
     origin, size, root = checkpoint_of(first["checkpoint"], trusted)
     need(origin == first["origin"], "of another ledger")
-    is_range = first["kind"] == "range"
-    tree = Tree(first["from"], [unbase64(hash, 32) for hash in first["start"]]) if is_range else None
+    is_range, is_part = first["kind"] == "range", first["kind"] == "part"
+    tree = Tree(first["from"], [unbase64(hash, 32) for hash in first["start"]]) if is_range or is_part else None
+    if is_part:
+        sealed_by(first, size, root)
     entries, after = [], 0
     for line in lines[1:-1]:
         line = json.loads(line)
@@ -211,6 +243,13 @@ def bundle(data, trusted):
         if is_range:
             need(seq == tree.size and "path" not in line, f"entry {tree.size} is missing")
             tree.push(leaf)
+        elif is_part:
+            need(after <= seq < first["until"] and "path" not in line, "the order of the numbers, before the seal")
+            for field in line.get("fields", []):
+                is_other = len(field) == 3 and field[0] == CORE and workspace_of(unbase64(field[2])) != uuid.UUID(first["workspace"]).bytes
+                need(not is_other, f"entry {seq} is of another workspace")
+            need(line.get("fields") != [], f"{seq} has no entry")
+            tree.push(h(b"\0", PART, struct.pack(">Q", seq), leaf))
         else:
             need(seq >= after, "the order of the numbers")
             need(included(leaf, seq, size, [unbase64(hash, 32) for hash in line["path"]], root), f"entry {seq} leads to another root")
@@ -220,6 +259,8 @@ def bundle(data, trusted):
         need(tree.size == first["until"], "the end of the range")
         path = [unbase64(hash, 32) for hash in first["proof"]]
         need(consistent(tree.size, size, tree.root(), root, path), "the entries lead to another root")
+    if is_part:
+        all_of(first, tree)
     return first["kind"], entries
 
 

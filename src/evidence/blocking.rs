@@ -3,9 +3,11 @@
 use std::{io::Write, ops::RangeBounds};
 
 use futures_util::stream;
+use uuid::Uuid;
 
 use super::{
     bundle::{Bundled, Bundling},
+    seal::Sealed,
     status::LedgerStatus,
     verification::Verification,
     verified::Verified,
@@ -67,6 +69,27 @@ impl BlockingReader<'_> {
         out: impl Write,
     ) -> Result<Bundled, AuditError> {
         on_own_runtime(self.0.bundle(stream::iter(entries.into_iter().map(Ok)), bundling, out))
+    }
+
+    /// Calls [`AuditReader::sealed`](crate::AuditReader::sealed) and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn sealed(&self) -> Result<Option<Sealed>, AuditError> {
+        on_own_runtime(self.0.sealed())
+    }
+
+    /// Calls [`AuditReader::bundle_part`](crate::AuditReader::bundle_part) and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn bundle_part(
+        &self,
+        workspace: Uuid,
+        bundling: Bundling,
+        out: impl Write,
+    ) -> Result<Bundled, AuditError> {
+        on_own_runtime(self.0.bundle_part(workspace, bundling, out))
     }
 
     /// Calls [`AuditReader::bundle_range`](crate::AuditReader::bundle_range) and blocks until it is done.

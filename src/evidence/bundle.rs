@@ -36,10 +36,12 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Bundling {
-    checkpoint: Option<NotedCheckpoint>,
-    disclosure: Disclosure,
+    pub(super) checkpoint: Option<NotedCheckpoint>,
+    pub(super) disclosure: Disclosure,
+    /// The entries of a workspace that are left out.
+    pub(super) without: u64,
     /// The entries of a block.
-    block: u64,
+    pub(super) block: u64,
 }
 
 impl Default for Bundling {
@@ -51,7 +53,7 @@ impl Default for Bundling {
 impl Bundling {
     /// By the checkpoint of now, with all fields.
     pub fn new() -> Self {
-        Self { checkpoint: None, disclosure: Disclosure::all(), block: BLOCK }
+        Self { checkpoint: None, disclosure: Disclosure::all(), without: 0, block: BLOCK }
     }
 
     /// By this checkpoint, which is kept elsewhere.
@@ -62,6 +64,12 @@ impl Bundling {
     /// Without the fields that are not shown.
     pub fn disclosing(self, disclosure: Disclosure) -> Self {
         Self { disclosure, ..self }
+    }
+
+    /// Without the first entries of the workspace, so many of them, which an earlier bundle had: for
+    /// [`bundle_part`](AuditReader::bundle_part), and without effect on other bundles.
+    pub fn after(self, entries: u64) -> Self {
+        Self { without: entries, ..self }
     }
 
     /// Blocks of this many entries, a power of two from 256 on, so that a small ledger in a test has several.
@@ -78,7 +86,7 @@ impl Bundling {
 pub struct Bundled {
     /// The number of its entries.
     pub entries: u64,
-    /// The number of entries that were asked for and that the checkpoint does not cover. They are not in it.
+    /// The number of entries that were asked for and that the checkpoint, or the seal, does not cover. They are not in it.
     pub beyond: u64,
     /// The checkpoint by which it holds.
     pub checkpoint: NotedCheckpoint,
@@ -87,7 +95,7 @@ pub struct Bundled {
 impl AuditReader {
     /// Writes a bundle of these entries to `out`: each with a proof of its own by one checkpoint. The entries must be in the order of
     /// `seq`, as [`stream`](Self::stream) gives them. That there are no others is not proven: see
-    /// [`bundle_range`](Self::bundle_range).
+    /// [`bundle_range`](Self::bundle_range) and [`bundle_part`](Self::bundle_part).
     ///
     /// A bundle is JSON Lines; [`BundleWriter`] says what they are, and [`BundleVerifier`](crate::ledger::BundleVerifier) verifies them.
     /// Everything was verified when this returns. After an error `out` has a bundle that is cut off, which nobody takes for a
@@ -190,7 +198,7 @@ impl AuditReader {
         let mut lines = Vec::new();
         let writer = BundleWriter::range(checkpoint.clone(), start, range.end, proof, &mut lines);
         work.begin(writer.map_err(|cause| contradicted(size, cause))?, lines);
-        work.is_range = true;
+        work.has_paths = false;
         let mut at = range.start;
         while at < range.end {
             let until = (at - at % block + block).min(range.end);
@@ -228,13 +236,14 @@ fn within(range: &impl RangeBounds<u64>, size: u64) -> Result<Range<u64>, AuditE
 }
 
 /// A bundle that is being made.
-struct Work<'a, W> {
+pub(super) struct Work<'a, W> {
     evidence: &'a dyn Evidence,
     ledger: &'a str,
     size: u64,
     tiles: Tiles<'a>,
     disclosure: Disclosure,
-    is_range: bool,
+    /// Whether each entry has a path of its own.
+    pub(super) has_paths: bool,
     has_entries: bool,
     writer: Option<BundleWriter>,
     /// Lines that are still to be written.
@@ -243,7 +252,7 @@ struct Work<'a, W> {
 }
 
 impl<'a, W: Write> Work<'a, W> {
-    fn new(
+    pub(super) fn new(
         reader: &'a AuditReader,
         checkpoint: &NotedCheckpoint,
         disclosure: Disclosure,
@@ -258,7 +267,7 @@ impl<'a, W: Write> Work<'a, W> {
             size,
             tiles,
             disclosure,
-            is_range: false,
+            has_paths: true,
             has_entries: false,
             writer: None,
             lines: Vec::new(),
@@ -266,15 +275,15 @@ impl<'a, W: Write> Work<'a, W> {
         })
     }
 
-    fn begin(&mut self, writer: BundleWriter, lines: Vec<u8>) {
+    pub(super) fn begin(&mut self, writer: BundleWriter, lines: Vec<u8>) {
         (self.writer, self.lines) = (Some(writer), lines);
     }
 
     /// Adds these entries, which are in this range of one block.
-    async fn add(&mut self, range: Range<u64>, wanted: &[u64]) -> Result<(), AuditError> {
+    pub(super) async fn add(&mut self, range: Range<u64>, wanted: &[u64]) -> Result<(), AuditError> {
         let first = range.start;
         let opened = Opened::read(self.evidence, self.ledger, range).await?;
-        if !self.is_range {
+        if self.has_paths {
             self.tiles.keep_leaves(first, opened.leaf_hashes());
             for seq in wanted {
                 let shape = ProofShape::inclusion(*seq, self.size).map_err(impossible)?;
@@ -285,11 +294,11 @@ impl<'a, W: Write> Work<'a, W> {
     }
 
     fn line(&mut self, seq: u64, mut opening: Opening) -> Result<(), AuditError> {
-        let path = if self.is_range {
-            Vec::new()
-        } else {
+        let path = if self.has_paths {
             let shape = ProofShape::inclusion(seq, self.size).map_err(impossible)?;
             shape.hashes(|subtree| self.tiles.root(subtree))?
+        } else {
+            Vec::new()
         };
         self.disclosure.apply(&mut opening);
         self.has_entries = true;
@@ -307,7 +316,7 @@ impl<'a, W: Write> Work<'a, W> {
     }
 
     /// Ends the bundle, and returns the number of its entries. A field that was to be withheld must have been there.
-    fn end(mut self) -> Result<u64, AuditError> {
+    pub(super) fn end(mut self) -> Result<u64, AuditError> {
         let named = if self.has_entries { self.disclosure.check() } else { Ok(()) };
         named.map_err(|cause| AuditError::new(ErrorKind::Query, cause.to_string()))?;
         let ended = self.writer.take().map_or(Ok(0), |writer| writer.end(&mut self.lines));

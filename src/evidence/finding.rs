@@ -24,6 +24,8 @@ pub enum FindingKind {
     NodeAltered,
     /// The head of the ledger is not what its entries lead to.
     HeadAltered,
+    /// A seal is not that of the entries before it.
+    SealWrong,
     /// The end of the ledger was cut off.
     Truncated,
     /// The ledger was replaced by an earlier state of it, and other entries were committed since.

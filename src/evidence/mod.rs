@@ -41,6 +41,9 @@
 //! | `opened` | reads entries together with what opens them |
 //! | `prove` | `AuditReader::prove`, `consistency` |
 //! | `bundle` | `AuditReader::bundle`: many entries with what proves them, as one file |
+//! | `parts` | reads the trees of all workspaces, entry by entry |
+//! | `seal` | seals over these trees: makes them, finds them, and holds them against the entries |
+//! | `part` | `AuditReader::bundle_part`: all entries of one workspace |
 //! | `blocking` | the same calls without an async runtime |
 
 mod anchor;
@@ -64,9 +67,12 @@ mod notary;
 mod notary_thread;
 mod opened;
 mod own_signature;
+mod part;
+mod parts;
 mod plan;
 mod prove;
 mod run;
+mod seal;
 mod search;
 #[cfg(feature = "signing")]
 mod signed;
@@ -88,6 +94,8 @@ pub use finding::{Finding, FindingKind};
 pub use key_file::{create_key, open_key};
 pub use notary::{Notary, Published};
 pub use notary_thread::RunningNotary;
+pub use seal::Sealed;
+pub(crate) use seal::Sealing;
 pub use sink::{CheckpointLog, CheckpointSink};
 pub use state::VerifyState;
 pub use status::LedgerStatus;

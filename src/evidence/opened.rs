@@ -98,7 +98,8 @@ impl<'a> Opened<'a> {
     }
 }
 
-fn altered(seq: u64, what: &str) -> AuditError {
+/// The error of an entry that cannot be proven.
+pub(super) fn altered(seq: u64, what: &str) -> AuditError {
     AuditError::new(
         ErrorKind::Altered,
         format!(

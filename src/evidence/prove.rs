@@ -49,6 +49,15 @@ impl AuditReader {
     pub async fn prove(&self, seq: u64, checkpoint: Option<&NotedCheckpoint>) -> Result<Proof, AuditError> {
         let checkpoint = self.provable(checkpoint).await?;
         let size = checkpoint.checkpoint().size();
+        let proof = self.proof(seq, checkpoint).await?;
+        let asked = [("seq".to_owned(), seq.into()), ("size".to_owned(), size.into())];
+        self.recording("prove", asked.into_iter().collect()).record_answer(1).await?;
+        Ok(proof)
+    }
+
+    /// The same by a checkpoint that the ledger has reached, without a record of the read.
+    pub(super) async fn proof(&self, seq: u64, checkpoint: NotedCheckpoint) -> Result<Proof, AuditError> {
+        let size = checkpoint.checkpoint().size();
         let shape = ProofShape::inclusion(seq, size).map_err(|_| not_covered(seq, size))?;
         let evidence = self.store.backend().evidence()?;
         let mut found = None;
@@ -63,8 +72,6 @@ impl AuditReader {
         let path = Tiles::new(evidence, &self.ledger, size).proof(&shape).await?;
         let proof = Proof::new(opening, seq, path, checkpoint);
         proof.verify(&AsGiven).map_err(|cause| contradicted(size, cause))?;
-        let asked = [("seq".to_owned(), seq.into()), ("size".to_owned(), size.into())];
-        self.recording("prove", asked.into_iter().collect()).record_answer(1).await?;
         Ok(proof)
     }
 

@@ -22,6 +22,8 @@ pub struct Verification {
     /// The state of earlier runs, also if it is no place to begin at: what is left in its place must continue it.
     pub(super) before: Option<VerifyState>,
     pub(super) whole: bool,
+    /// Whether seals are verified too.
+    pub(super) seals: bool,
     pub(super) jobs: usize,
     /// The level of the node over a range.
     pub(super) level: u8,
@@ -49,6 +51,7 @@ impl Verification {
             state: None,
             before: None,
             whole: false,
+            seals: false,
             jobs,
             level: OVER_CHUNK,
             on_progress: Box::new(|_| ()),
@@ -80,6 +83,12 @@ impl Verification {
     /// Begins with the first entry, also if there is a state, which then is an anchor only.
     pub fn whole(self) -> Self {
         Self { whole: true, ..self }
+    }
+
+    /// Also whether each [seal](crate::AuditLog::seal) is that of the entries before it, also before a state. It reads the workspace
+    /// and the leaf hash of every entry once more, and its memory grows with the number of workspaces: some 400 bytes for each.
+    pub fn seals(self) -> Self {
+        Self { seals: true, ..self }
     }
 
     /// How many ranges of 65 536 entries are read at the same time, each on a connection and a thread of its own. Default: the

@@ -24,6 +24,16 @@ impl Verified {
         self
     }
 
+    /// Adds seals that are not those of the entries before them.
+    pub(super) fn and_seals(mut self, wrong: Vec<Finding>) -> Self {
+        if !wrong.is_empty() {
+            self.findings.extend(wrong);
+            self.findings
+                .sort_by_key(|found| (found.kind.is_information(), found.from, found.kind, found.until));
+        }
+        self
+    }
+
     /// The name of the ledger.
     #[must_use]
     pub fn ledger(&self) -> &str {

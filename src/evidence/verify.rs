@@ -15,7 +15,7 @@ use super::{
     verified::Verified,
 };
 use crate::error::AuditError;
-use crate::ledger::Frontier;
+use crate::ledger::{Checkpoint, Frontier};
 use crate::reader::AuditReader;
 
 impl AuditReader {
@@ -53,7 +53,7 @@ impl AuditReader {
     /// Reads only; dropping the future loses nothing. What was verified until then is in the last state that
     /// [`on_state`](Verification::on_state) was given.
     pub async fn verify(&self, mut verification: Verification) -> Result<Verified, AuditError> {
-        let refused = std::mem::take(&mut verification.refused);
+        let (refused, seals) = (std::mem::take(&mut verification.refused), verification.seals);
         let tables = self.tables().await?;
         if tables.are_veiled {
             return Ok(tables.alone(&self.ledger, verification).and_refused(refused));
@@ -72,7 +72,12 @@ impl AuditReader {
                 verified.add(&against);
             }
         }
-        let verified = tables.and(verified).and_refused(refused);
+        let read = verified.checkpoint().filter(|_| seals).map(Checkpoint::size);
+        let wrong = match read {
+            Some(size) => self.wrong_seals(size).await?,
+            None => Vec::new(),
+        };
+        let verified = tables.and(verified.and_seals(wrong)).and_refused(refused);
         self.recording("verify", Map::new()).record_answer(verified.entries()).await?;
         Ok(verified)
     }

@@ -146,7 +146,7 @@
 //!
 //! **What a proof says**: this entry, with these values, was committed under this number before the checkpoint was made, and nobody
 //! has changed it since. Of a withheld field it says that there is one. **What it does not say**: that the entry is true; that there
-//! are no others, unless it is a bundle without conditions, which has every entry of its range; and which time it was, but for what
+//! are no others, unless it is a bundle without conditions, which has every entry of its range, or one of all entries of a customer; and which time it was, but for what
 //! the writer's clock said and when you received the checkpoint.
 //!
 //! **I was sent this file.** Take the checkpoint from where you keep yours, and not from the sender of the file. Or take the trust file
@@ -188,7 +188,33 @@
 //! Browsers before 2025 may not know Ed25519. They say that signatures were not checked; all else is verified, and a checkpoint can be
 //! compared.
 //!
-//! # What is withheld
+//! # All entries of a customer
+//!
+//! Proofs show that entries are genuine, and not that there are no others. For that the ledger is sealed from time to time. A seal is an
+//! entry `audit.sealed` with a root over the entries of each workspace. From then on a customer can be handed all of their entries
+//! before it, and finds out if one is left out, added or moved.
+//!
+//! ```sh
+//! tracing-audit seal                                                        # each night; or as a service: --every 1h
+//! tracing-audit export --workspace acme --complete -o acme.jsonl            # all that acme has, before the last seal
+//! tracing-audit bundle --workspace acme --complete --withhold metadata.ip -o acme.jsonl     # the same without these
+//! tracing-audit verify-bundle acme.jsonl --checkpoint /mnt/elsewhere/audit.checkpoint       # by the customer
+//! tracing-audit bundle --workspace acme --complete --after 812 -o since.jsonl               # without those of an earlier file
+//! tracing-audit verify-bundle since.jsonl --checkpoint /mnt/elsewhere/audit.checkpoint --continues "812 0uDqzr…"
+//! tracing-audit verify --seals --checkpoint /mnt/elsewhere/audit.checkpoint                 # each seal, by an auditor
+//! ```
+//!
+//! In code these are [`AuditLog::seal`](crate::AuditLog::seal), [`AuditReader::bundle_part`](crate::AuditReader::bundle_part),
+//! [`VerifiedBundle::part`](crate::ledger::VerifiedBundle::part) and [`Verification::seals`](crate::evidence::Verification::seals).
+//! `verify-bundle` says what the customer keeps for a later file, which leaves out what this one had. The checkpoint must be of a time
+//! after the seal. Of other customers the file shows how many there are, and nothing else. Writers do
+//! nothing for it: a seal, and such a file, each read the workspace and the leaf hash of every entry before the seal.
+//!
+//! **What it does not say**: which entries came after the seal; that something was recorded at all; that the seal was right when it
+//! was made, which an auditor with the database finds out by `verify --seals`. A workspace without entries has no part, so that "there is
+//! nothing of yours" is not proven.
+//!
+//! # Withheld values
 //!
 //! Withheld values cannot be guessed from what is left: each is hidden by 16 random bytes. But a value may stand somewhere else
 //! too. A reason or a problem may repeat it, and nested metadata may have it under another name: look at the output of `verify-proof`
@@ -209,6 +235,7 @@
 //! | `BatchAltered` | the row of the batch, its seed or its leaf hashes; or every entry of it |
 //! | `TileAltered` | leaf hashes, and perhaps entries: up to 256 of them, among which it cannot be said which |
 //! | `NodeAltered` | the hash over 256 entries or more, and nothing else |
+//! | `SealWrong` | a seal is not that of the entries before it, with `--seals`: an entry was left out, or counted for another workspace |
 //! | `HeadAltered` | the number of entries, the size, the frontier or the name of the tree, and nothing else |
 //! | `Truncated` | the end was cut off; or a `-wal` that is damaged has commits that cannot be read |
 //! | `RolledBack` | the end was cut off, and others were committed since |

@@ -16,12 +16,13 @@
 //! | `--format jsonl` on a terminal | JSON Lines in which what a terminal would obey is escaped |
 //!
 //! Every command that lists something takes `-o` or `--format` with `table`, `wide` or `jsonl` (`-o` of `tail`, `export`,
-//! `prove`, `bundle`, `evidence` and `consistency` is the file that they write). `verify` and `ledger` give sentences, and JSON on request.
+//! `prove`, `bundle`, `evidence` and `consistency` is the file that they write). `verify`, `ledger` and `seal` give sentences, and JSON
+//! on request or in a pipe.
 //!
 //! Remarks and errors go to standard error, on a terminal in lines that fit. A reader that closes the pipe early ends the
-//! command with exit code 0; only `check`, `checkpoint`, `compare`, `consistency`, `verify`, `verify-proof` and `verify-bundle` go
-//! on to their end, because their exit code tells what they found, and `query` and `export` end with 5 if their whole answer may
-//! lack entries. There are no colours and no progress bar with `NO_COLOR=1`, nor with `TERM=dumb`, whatever other variables such
+//! command with exit code 0; only `check`, `checkpoint`, `compare`, `consistency`, `seal`, `verify`, `verify-proof` and
+//! `verify-bundle` go on to their end, because their exit code tells what they found, and `query` and `export` end with 5 if
+//! their whole answer may lack entries. There are no colours and no progress bar with `NO_COLOR=1`, nor with `TERM=dumb`, whatever other variables such
 //! as `CI` say; the latter also means no pager.
 //!
 //! # Tables
@@ -123,7 +124,8 @@
 //! | browser with a histogram that zooms; a pager by itself | lnav; gh, git, journalctl | a pager, and a chart by hour or day |
 //! | saved questions | CloudTrail Lake, tctl | no; aliases of the shell |
 //! | one entry, or some, proven to somebody without the log | transparency logs | `prove`, `bundle`, with fields withheld; `verify-proof`, `verify-bundle` |
-//! | a report for people who have only a browser | the consoles of cloud providers | `evidence`: a page that verifies itself without a network |
+//! `prove`, `bundle`, `evidence` and `consistency` is the file that they write). `verify`, `ledger` and `seal` give sentences, and JSON
+//! on request or in a pipe.
 //! | verify | `journalctl --verify`, `aws cloudtrail validate-logs` | `verify` against a checkpoint kept elsewhere; `check` without one; `compare` with an earlier export |
 //! | hash a known secret to look for it | Vault `sys/audit-hash` | names are hashed by themselves: `--agent NAME` |
 //! | exit code "nothing found" on request | grep, ausearch | `query --fail-if-none`: 1, as `get` |

@@ -3,10 +3,17 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{
-    entry_proof::hash_of, frontier::Frontier, hash::Hash, ledger_error::LedgerError, noted::NotedCheckpoint,
-    opening::Item,
+    entry_proof::hash_of,
+    frontier::Frontier,
+    hash::Hash,
+    ledger_error::LedgerError,
+    noted::NotedCheckpoint,
+    opening::{Item, Opening},
+    part::SealedPart,
+    seal::{Blind, Seal},
 };
 
 const VERSION: &str = "bundle@v1";
@@ -31,6 +38,8 @@ pub(super) enum Kind {
     },
     /// Some entries, each with a path of its own.
     Selection,
+    /// All entries of a workspace before a seal, but those that `start` is over: they lead from that tree to the one that was sealed.
+    Part { part: Box<SealedPart>, start: Frontier },
 }
 
 /// The first line.
@@ -56,6 +65,34 @@ struct FirstText {
     start: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proof: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workspace: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entries: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<SealText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<SealedText>,
+}
+
+/// The place of a workspace in a seal.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealText {
+    root: String,
+    size: u64,
+    index: u64,
+    path: Vec<String>,
+    blind: String,
+}
+
+/// The entry that declares a seal.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealedText {
+    seq: u64,
+    fields: Vec<Item>,
+    path: Vec<String>,
 }
 
 /// The line of an entry.
@@ -114,9 +151,34 @@ impl First {
             until: None,
             start: None,
             proof: None,
+            workspace: None,
+            entries: None,
+            seal: None,
+            sealed: None,
         };
         let text = match &self.kind {
             Kind::Selection => text,
+            Kind::Part { part, start } => FirstText {
+                kind: "part".to_owned(),
+                from: Some(start.size()),
+                until: Some(part.seal.until),
+                start: Some(spelled(start.peaks())),
+                workspace: Some(part.workspace),
+                entries: Some(part.entries),
+                seal: Some(SealText {
+                    root: STANDARD.encode(part.seal.root),
+                    size: part.seal.workspaces,
+                    index: part.index,
+                    path: spelled(&part.path),
+                    blind: STANDARD.encode(part.blind),
+                }),
+                sealed: Some(SealedText {
+                    seq: part.seq,
+                    fields: part.opening.to_items(),
+                    path: spelled(&part.path_of_seal),
+                }),
+                ..text
+            },
             Kind::Range { start, until, proof } => FirstText {
                 kind: "range".to_owned(),
                 from: Some(start.size()),
@@ -143,28 +205,68 @@ impl First {
                 text.origin
             )));
         }
-        let kind = match (&*text.kind, text.from, text.until, text.start, text.proof) {
-            ("selection", None, None, None, None) => Kind::Selection,
-            ("range", Some(from), Some(until), Some(start), Some(proof)) => {
-                let peaks = hashes_of(&start, "start")?;
-                let start = Frontier::from_bytes(from, peaks.as_flattened())?;
+        let kind = text.read_kind()?;
+        Ok(Self { checkpoint, kind })
+    }
+}
+
+impl FirstText {
+    fn read_kind(self) -> Result<Kind, LedgerError> {
+        let of_part = (self.workspace, self.entries, self.seal, self.sealed);
+        match (&*self.kind, self.from, self.until, self.start, self.proof, of_part) {
+            ("selection", None, None, None, None, (None, None, None, None)) => Ok(Kind::Selection),
+            ("range", Some(from), Some(until), Some(start), Some(proof), (None, None, None, None)) => {
+                let start = frontier(from, &start)?;
                 if until < from {
                     return Err(malformed(format!("it begins at {from}, which is after its end, {until}")));
                 }
-                Kind::Range { start, until, proof: hashes_of(&proof, "proof")? }
+                Ok(Kind::Range { start, until, proof: hashes_of(&proof, "proof")? })
             }
-            ("selection" | "range", ..) => {
-                return Err(malformed(format!(
-                    "its first line has other members than those of the kind {:?}",
-                    text.kind
-                )));
+            (
+                "part",
+                Some(from),
+                Some(until),
+                Some(start),
+                None,
+                (Some(workspace), Some(entries), Some(seal), Some(sealed)),
+            ) => {
+                let part = part(workspace, entries, until, seal, sealed)?;
+                Ok(Kind::Part { part: Box::new(part), start: frontier(from, &start)? })
             }
-            (kind, ..) => {
-                return Err(malformed(format!(
-                    "it is of the kind {kind:?}, which this version does not know: there are \"range\" and \"selection\""
-                )));
-            }
-        };
-        Ok(Self { checkpoint, kind })
+            ("selection" | "range" | "part", ..) => Err(malformed(format!(
+                "its first line has other members than those of the kind {:?}",
+                self.kind
+            ))),
+            (kind, ..) => Err(malformed(format!(
+                "it is of the kind {kind:?}, which this version does not know: there are \"range\", \"selection\" and \"part\""
+            ))),
+        }
     }
+}
+
+fn frontier(size: u64, peaks: &[String]) -> Result<Frontier, LedgerError> {
+    Frontier::from_bytes(size, hashes_of(peaks, "start")?.as_flattened())
+}
+
+fn part(
+    workspace: Uuid,
+    entries: u64,
+    until: u64,
+    seal: SealText,
+    sealed: SealedText,
+) -> Result<SealedPart, LedgerError> {
+    let root =
+        hash_of(&seal.root).ok_or_else(|| malformed("the root of its seal is not 32 bytes in base64"))?;
+    let blind = STANDARD.decode(&seal.blind).ok().and_then(|bytes| Blind::try_from(bytes).ok());
+    Ok(SealedPart {
+        workspace,
+        entries,
+        seal: Seal { until, workspaces: seal.size, root },
+        index: seal.index,
+        path: hashes_of(&seal.path, "seal")?,
+        blind: blind.ok_or_else(|| malformed("the blind of its seal is not 16 bytes in base64"))?,
+        seq: sealed.seq,
+        opening: Opening::of_items(sealed.fields)?,
+        path_of_seal: hashes_of(&sealed.path, "sealed entry")?,
+    })
 }

@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range};
 
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::{
     bundle::{First, Kind, LAST, Last, Line, hashes_of, malformed},
@@ -12,8 +13,10 @@ use super::{
     ledger_error::LedgerError,
     noted::{NotedCheckpoint, Trusts},
     opening::Opening,
+    part::{PartEnd, SealedPart},
     proof::{verify_consistency, verify_inclusion},
-    proven::ProvenEntry,
+    proven::{ProvenEntry, Shown},
+    seal::part_leaf,
 };
 
 /// Verifies a bundle, line by line: [`BundleWriter`](super::BundleWriter) says what that is. Memory is constant.
@@ -39,7 +42,7 @@ use super::{
 /// ```
 pub struct BundleVerifier {
     first: First,
-    /// The tree until the entry that comes next, of a range.
+    /// The tree until the entry that comes next, of a range or of a part.
     reached: Option<Frontier>,
     /// The number that the next entry has at least.
     next: u64,
@@ -56,6 +59,41 @@ pub struct VerifiedBundle {
     checkpoint: NotedCheckpoint,
     entries: u64,
     range: Option<Range<u64>>,
+    part: Option<VerifiedPart>,
+}
+
+/// What a bundle proves that has all entries of a workspace: see [`VerifiedBundle::part`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifiedPart {
+    /// The workspace.
+    pub workspace: Uuid,
+    /// The entries are all that the workspace had before the entry with this number. What came since is not proven.
+    pub until: u64,
+    /// The number of the entry that declares the seal.
+    pub sealed_by: u64,
+    /// The entries that are left out, because an earlier bundle had them, as [`continues`](Self::continues) verifies. Their number is 0
+    /// if the bundle has all.
+    pub start: PartEnd,
+    /// All entries of the workspace. Its owner keeps it for the next bundle.
+    pub end: PartEnd,
+}
+
+impl VerifiedPart {
+    /// Checks that the bundle leaves out what an earlier one had, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotAsSealed`] if the entries that are left out are not those. Another error if it leaves out more or fewer.
+    pub fn continues(&self, earlier: &PartEnd) -> Result<(), LedgerError> {
+        if self.start.entries != earlier.entries {
+            return Err(malformed(format!(
+                "it leaves out the first {} entries of the workspace, and the earlier one ends after {}",
+                self.start.entries, earlier.entries
+            )));
+        }
+        if self.start == *earlier { Ok(()) } else { Err(LedgerError::NotAsSealed) }
+    }
 }
 
 impl VerifiedBundle {
@@ -77,6 +115,15 @@ impl VerifiedBundle {
     pub fn range(&self) -> Option<&Range<u64>> {
         self.range.as_ref()
     }
+
+    /// What it proves of a workspace, if it has all entries of one before a seal, so that none was left out. `None` if it is a bundle
+    /// of another kind.
+    ///
+    /// The seal was made by whoever runs the ledger: it shows what is withheld later, and not what was not recorded.
+    #[must_use]
+    pub fn part(&self) -> Option<&VerifiedPart> {
+        self.part.as_ref()
+    }
 }
 
 impl fmt::Debug for BundleVerifier {
@@ -93,20 +140,23 @@ impl BundleVerifier {
     ///
     /// # Errors
     ///
-    /// If it is none, or if the checkpoint is not trusted.
+    /// If it is none, if the checkpoint is not trusted, or if the seal of a part does not lead to it.
     pub fn begin(line: &[u8], trusts: &(impl Trusts + ?Sized)) -> Result<Self, LedgerError> {
         if line.is_empty() {
             return Err(malformed("it is empty"));
         }
         let first = First::read(text_of(line, 1)?)?;
         trusts.trusts(&first.checkpoint)?;
-        let reached = match &first.kind {
-            Kind::Range { start, .. } => Some(start.clone()),
-            Kind::Selection => None,
+        let (reached, next) = match &first.kind {
+            Kind::Range { start, .. } => (Some(start.clone()), start.size()),
+            Kind::Selection => (None, 0),
+            Kind::Part { part, start } => {
+                part.check(first.checkpoint.checkpoint())?;
+                (Some(start.clone()), 0)
+            }
         };
         let mut hash = Sha256::new();
         hash.update(line);
-        let next = reached.as_ref().map_or(0, Frontier::size);
         Ok(Self { first, reached, next, entries: 0, line: 1, hash, has_ended: false })
     }
 
@@ -118,8 +168,8 @@ impl BundleVerifier {
 
     /// Takes the next line, with its line feed, and returns the entry that it shows; `None` for the last line.
     ///
-    /// The entries of a selection are proven then. Those of a range are proven once [`finish`](Self::finish) has returned
-    /// without an error: whoever shows them before must say so.
+    /// The entries of a selection are proven then. Those of a range or a part are proven once [`finish`](Self::finish) has
+    /// returned without an error: whoever shows them before must say so.
     ///
     /// # Errors
     ///
@@ -152,11 +202,22 @@ impl BundleVerifier {
                 self.line
             )));
         }
-        let range = match self.first.kind {
-            Kind::Range { start, until, .. } => Some(start.size()..until),
-            Kind::Selection => None,
-        };
-        Ok(VerifiedBundle { checkpoint: self.first.checkpoint, entries: self.entries, range })
+        let (mut range, mut of_part) = (None, None);
+        match (self.first.kind, self.reached) {
+            (Kind::Range { start, until, .. }, _) => range = Some(start.size()..until),
+            (Kind::Part { part, start }, Some(reached)) => {
+                of_part = Some(VerifiedPart {
+                    workspace: part.workspace,
+                    until: part.seal.until,
+                    sealed_by: part.seq,
+                    start: PartEnd::of(&start),
+                    end: PartEnd::of(&reached),
+                });
+            }
+            _ => {}
+        }
+        let (checkpoint, entries) = (self.first.checkpoint, self.entries);
+        Ok(VerifiedBundle { checkpoint, entries, range, part: of_part })
     }
 
     fn entry(&mut self, line: Line) -> Result<ProvenEntry, LedgerError> {
@@ -175,22 +236,31 @@ impl BundleVerifier {
             _ => return Err(wrong("it has either fields or the hash of its leaf")),
         };
         let checkpoint = self.first.checkpoint.checkpoint();
+        let is_range = matches!(self.first.kind, Kind::Range { .. });
+        if !is_range && seq < self.next {
+            return Err(wrong("it is not in the order of the numbers"));
+        }
         match (&mut self.reached, line.path) {
-            (Some(reached), None) => {
+            (Some(reached), None) if is_range => {
                 if seq != self.next {
                     return Err(malformed(format!("entry {} is missing: {seq} follows", self.next)));
                 }
                 reached.push(leaf);
             }
-            (None, Some(path)) => {
-                if seq < self.next {
-                    return Err(wrong("it is not in the order of the numbers"));
+            (Some(reached), None) => {
+                if let Kind::Part { part, .. } = &self.first.kind {
+                    belongs(&proven, part).map_err(of_entry)?;
                 }
+                reached.push(part_leaf(seq, &leaf));
+            }
+            (None, Some(path)) => {
                 let path = hashes_of(&path, "path").map_err(of_entry)?;
                 verify_inclusion(&leaf, seq, checkpoint.size(), &path, checkpoint.root())
                     .map_err(of_entry)?;
             }
-            (Some(_), Some(_)) => return Err(wrong("it has a path, which an entry of a range has not")),
+            (Some(_), Some(_)) => {
+                return Err(wrong("it has a path, which an entry of a range or a part has not"));
+            }
             (None, None) => return Err(wrong("it has no path to the checkpoint")),
         }
         if let Some(entry) = line.entry
@@ -212,14 +282,18 @@ impl BundleVerifier {
                 self.entries, last.entries
             )));
         }
-        if let (Kind::Range { until, proof, .. }, Some(reached)) = (&self.first.kind, &self.reached) {
-            if reached.size() != *until {
-                return Err(malformed(format!(
-                    "it ends at {}, and at {until} by its first line: some entries were removed or added",
-                    reached.size()
-                )));
+        match (&self.first.kind, &self.reached) {
+            (Kind::Range { until, proof, .. }, Some(reached)) => {
+                if reached.size() != *until {
+                    return Err(malformed(format!(
+                        "it ends at {}, and at {until} by its first line: some entries were removed or added",
+                        reached.size()
+                    )));
+                }
+                verify_consistency(*until, checkpoint.size(), proof, &reached.root(), checkpoint.root())?;
             }
-            verify_consistency(*until, checkpoint.size(), proof, &reached.root(), checkpoint.root())?;
+            (Kind::Part { part, .. }, Some(reached)) => part.is_all(reached)?,
+            _ => {}
         }
         if serde_json::to_string(&last).ok().as_deref() != Some(text) || last.sha256 != hex(&self.hash) {
             return Err(malformed(
@@ -229,6 +303,20 @@ impl BundleVerifier {
         }
         self.has_ended = true;
         Ok(())
+    }
+}
+
+/// Whether an entry can be one of the workspace before the seal.
+fn belongs(entry: &ProvenEntry, part: &SealedPart) -> Result<(), LedgerError> {
+    let until = part.seal.until;
+    match &entry.core {
+        _ if entry.seq >= until => Err(malformed(format!("the seal is of the entries before {until}"))),
+        Shown::Open(core) if core.workspace_id != part.workspace => Err(malformed(format!(
+            "it is of the workspace {}, and the bundle is of {}",
+            core.workspace_id, part.workspace
+        ))),
+        Shown::Absent => Err(malformed("its number has no entry, so that it is of no workspace")),
+        Shown::Open(_) | Shown::Withheld => Ok(()),
     }
 }
 

@@ -12,7 +12,9 @@ use super::{
     ledger_error::LedgerError,
     noted::NotedCheckpoint,
     opening::Opening,
+    part::SealedPart,
     proof::{verify_consistency, verify_inclusion},
+    seal::part_leaf,
 };
 
 /// Makes a bundle: JSON Lines that prove many entries by one checkpoint.
@@ -28,6 +30,16 @@ use super::{
 /// consistency from `until` to the checkpoint. A `selection` has neither of these, and its entries, which are in the order of their
 /// numbers, each have a `path`. `fields` are those of an [`Opening`]. An entry of which only the hash of its leaf is left has
 /// `"leaf":"<hash>"` in their place.
+///
+/// A `part` has all entries of one workspace before a seal. `start` is the frontier over its first `from` entries, which are left out,
+/// `entries` the number of all of them, and their tree leads to the root of the seal, which the entry `sealed` declares: see
+/// [`SealedPart`].
+///
+/// ```text
+/// {"tracing-audit":"bundle@v1","kind":"part","origin":"..","checkpoint":"..","from":0,"until":9,"start":[],
+///  "workspace":"<uuid>","entries":4,"seal":{"root":"<hash>","size":2,"index":0,"path":["<hash>",..],"blind":"<16 bytes>"},
+///  "sealed":{"seq":9,"fields":[..],"path":["<hash>",..]}}
+/// ```
 ///
 /// The writer verifies what it is given, so that it makes no bundle that does not hold.
 pub struct BundleWriter {
@@ -76,6 +88,23 @@ impl BundleWriter {
         Self::begin(First { checkpoint, kind: Kind::Selection }, None, 0, out)
     }
 
+    /// Begins a bundle of all entries of a workspace before a seal, but those that `start` is over, and appends its first line to
+    /// `out`. Whoever has an earlier bundle of the workspace knows the root of that tree; otherwise it is the one of no entries.
+    ///
+    /// # Errors
+    ///
+    /// If the seal is not the one that its entry declares, or if that entry does not lead to the checkpoint.
+    pub fn part(
+        checkpoint: NotedCheckpoint,
+        part: SealedPart,
+        start: Frontier,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, LedgerError> {
+        part.check(checkpoint.checkpoint())?;
+        let (part, reached) = (Box::new(part), Some(start.clone()));
+        Self::begin(First { checkpoint, kind: Kind::Part { part, start } }, reached, 0, out)
+    }
+
     fn begin(
         first: First,
         reached: Option<Frontier>,
@@ -89,11 +118,12 @@ impl BundleWriter {
         Ok(writer)
     }
 
-    /// Appends the line of an entry to `out`. `path` is that of the entry, and none for a range.
+    /// Appends the line of an entry to `out`. `path` is that of the entry, and none for a range or a part.
     ///
     /// # Errors
     ///
-    /// If the entry is not the next one of a range, or not after the others of a selection; if it does not lead to the checkpoint.
+    /// If the entry is not the next one of a range, or not after the others of a selection or a part; if it does not lead to the
+    /// checkpoint.
     pub fn entry(
         &mut self,
         seq: u64,
@@ -127,14 +157,18 @@ impl BundleWriter {
     ///
     /// # Errors
     ///
-    /// If entries of a range are missing, or if they do not lead to the checkpoint.
+    /// If entries of a range or a part are missing, or if they do not lead to the checkpoint.
     pub fn end(self, out: &mut Vec<u8>) -> Result<u64, LedgerError> {
         let checkpoint = self.first.checkpoint.checkpoint();
-        if let (Kind::Range { until, proof, .. }, Some(reached)) = (&self.first.kind, &self.reached) {
-            if reached.size() != *until {
-                return Err(malformed(format!("it ends at {}, and not at {until}", reached.size())));
+        match (&self.first.kind, &self.reached) {
+            (Kind::Range { until, proof, .. }, Some(reached)) => {
+                if reached.size() != *until {
+                    return Err(malformed(format!("it ends at {}, and not at {until}", reached.size())));
+                }
+                verify_consistency(*until, checkpoint.size(), proof, &reached.root(), checkpoint.root())?;
             }
-            verify_consistency(*until, checkpoint.size(), proof, &reached.root(), checkpoint.root())?;
+            (Kind::Part { part, .. }, Some(reached)) => part.is_all(reached)?,
+            _ => {}
         }
         write(&Last { entries: self.entries, sha256: hex(&self.hash) }, out)?;
         Ok(self.entries)
@@ -142,17 +176,18 @@ impl BundleWriter {
 
     fn add(&mut self, seq: u64, leaf: &Hash, path: &[Hash]) -> Result<(), LedgerError> {
         let checkpoint = self.first.checkpoint.checkpoint();
-        if let Some(reached) = &mut self.reached {
-            if seq != self.next {
-                return Err(malformed(format!("entry {} follows, and not {seq}", self.next)));
-            }
-            reached.push(*leaf);
-        } else {
-            if seq < self.next {
-                return Err(malformed(format!("entry {seq} is not in the order of the numbers")));
-            }
-            verify_inclusion(leaf, seq, checkpoint.size(), path, checkpoint.root())
-                .map_err(|error| error.of_entry(seq))?;
+        let is_range = matches!(self.first.kind, Kind::Range { .. });
+        if is_range && seq != self.next {
+            return Err(malformed(format!("entry {} follows, and not {seq}", self.next)));
+        }
+        if seq < self.next {
+            return Err(malformed(format!("entry {seq} is not in the order of the numbers")));
+        }
+        match &mut self.reached {
+            Some(reached) if is_range => reached.push(*leaf),
+            Some(part) => part.push(part_leaf(seq, leaf)),
+            None => verify_inclusion(leaf, seq, checkpoint.size(), path, checkpoint.root())
+                .map_err(|error| error.of_entry(seq))?,
         }
         (self.next, self.entries) = (seq.saturating_add(1), self.entries + 1);
         Ok(())

@@ -17,6 +17,7 @@ pub(super) const NODE: u8 = 1;
 pub(super) const COMMITMENT: u8 = 2;
 pub(super) const SALTS: u8 = 3;
 pub(super) const SEEDS: u8 = 4;
+pub(super) const BLIND: u8 = 5;
 
 /// The state before the first block: FIPS 180-4, section 5.3.3.
 const START: [u32; 8] =

@@ -4,7 +4,8 @@ use std::{borrow::Cow, error::Error, fmt};
 
 /// An index, a size, a proof, or bytes of a tree that do not hold, described in one sentence.
 ///
-/// [`Root`](Self::Root) says that something was changed, or that the proof belongs to another tree.
+/// [`Root`](Self::Root) says that something was changed, or that the proof belongs to another tree, and
+/// [`NotAsSealed`](Self::NotAsSealed) that entries of a workspace were left out, added, moved or changed.
 /// [`BadSignature`](Self::BadSignature), [`UnknownKey`](Self::UnknownKey), [`KeyOutOfInterval`](Self::KeyOutOfInterval) and
 /// [`Unwitnessed`](Self::Unwitnessed) say why a signed checkpoint is not to be believed, [`Untrusted`](Self::Untrusted) why one is not
 /// that of a proof. All others say that the input is not of the form that it has to have.
@@ -85,6 +86,8 @@ pub enum LedgerError {
         /// The reason.
         cause: Box<LedgerError>,
     },
+    /// The entries of a workspace are not those that were sealed: one was left out, added, moved or changed.
+    NotAsSealed,
     /// Bytes or a text are not of the form that they must have.
     #[non_exhaustive]
     Malformed {
@@ -150,6 +153,9 @@ impl fmt::Display for LedgerError {
                 write!(f, "the checkpoint lacks signatures of witnesses: those of the quorum {quorum:?}")
             }
             Self::Untrusted { problem } => f.write_str(problem),
+            Self::NotAsSealed => f.write_str(
+                "the entries are not all those of the workspace as they were sealed: one was left out, added, moved or changed",
+            ),
             Self::Entry { seq, cause } => write!(f, "entry {seq}: {cause}"),
             Self::Malformed { what, problem } => write!(f, "malformed {what}: {problem}"),
         }

@@ -32,6 +32,8 @@
 //! | `disclosure` | the choice of the fields of an entry that are shown; all others are withheld |
 //! | `proven` | the values of an entry that are proven |
 //! | `entry_proof` | a proof of one entry as a file |
+//! | `seal` | the trees of the workspaces, and the seal over them |
+//! | `part` | the part of one workspace in a seal |
 //! | `consistency_proof` | a proof that one tree begins with another, as a file |
 //! | `bundle` | the lines of a file that proves many entries |
 //! | `bundle_writer` | makes such a file, line by line |
@@ -75,8 +77,10 @@ mod note;
 mod noted;
 mod opening;
 mod origin;
+mod part;
 mod proof;
 mod proven;
+mod seal;
 mod seeds;
 mod shape;
 mod signer;
@@ -87,7 +91,7 @@ mod tests;
 #[cfg(feature = "signing")]
 mod trust;
 
-pub use bundle_verifier::{BundleVerifier, VerifiedBundle};
+pub use bundle_verifier::{BundleVerifier, VerifiedBundle, VerifiedPart};
 pub use bundle_writer::BundleWriter;
 pub use checkpoint::Checkpoint;
 pub use columns::{Columns, Committed, Tag};
@@ -104,8 +108,10 @@ pub use note::{Note, NoteSignature};
 pub use noted::{AsGiven, NotedCheckpoint, Trusts};
 pub use opening::{Field, Opening};
 pub use origin::Origin;
+pub use part::{PartEnd, SealedPart};
 pub use proof::{verify_consistency, verify_inclusion};
 pub use proven::{ProvenCore, ProvenEntry, Shown};
+pub use seal::{Parts, Seal};
 pub use seeds::{Salt, Seed, Seeds, SeedsInOrder};
 pub use shape::ProofShape;
 pub use signer::Signer;

@@ -1,11 +1,15 @@
 //! Every vector of the ledger's bytes, which another program made.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use proptest::prelude::*;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::*;
+use super::{
+    seal::{blind, seal_leaf},
+    *,
+};
 
 fn vectors() -> Json {
     serde_json::from_str(include_str!("../../tests/data/ledger/vectors.json")).unwrap()
@@ -479,8 +483,8 @@ fn a_bundle_with_any_byte_changed_is_refused() {
 }
 
 /// A bundle with its lines in another order, or some of them.
-fn rearranged(text: &str, change: impl FnOnce(&mut Vec<&str>)) -> String {
-    let mut lines: Vec<&str> = text.lines().collect();
+fn rearranged<'a>(text: &'a str, change: impl FnOnce(&mut Vec<&'a str>)) -> String {
+    let mut lines: Vec<&'a str> = text.lines().collect();
     change(&mut lines);
     lines.join("\n") + "\n"
 }
@@ -524,7 +528,8 @@ fn each_part_of_a_bundle_of_a_range_that_is_changed_has_its_own_sentence() {
         (String::new(), "it is empty"),
         ("{}\n".to_owned(), "its first line is not that of a bundle: missing field"),
         (other("bundle@v1", "bundle@v2"), "its version is \"bundle@v2\""),
-        (other("\"range\"", "\"part\""), "it is of the kind \"part\", which this version"),
+        (other("\"range\"", "\"archive\""), "it is of the kind \"archive\", which this version"),
+        (other("\"range\"", "\"part\""), "other members than those of the kind \"part\""),
         (other("\"range\"", "\"selection\""), "other members than those of the kind \"selection\""),
         (other("\"until\":13", "\"until\":9"), "it begins at 10, which is after its end, 9"),
         (other("audit.example.com", "audit.example.org"), "it says that it is of \"audit.example.org"),
@@ -646,6 +651,364 @@ fn erased_entries_keep_their_leaf_and_forget_their_seeds_as_in_the_vectors() {
         in_order,
         whole.iter().take(12).filter(|(entry, _)| left.get(*entry).is_some()).collect::<Vec<_>>()
     );
+}
+
+#[test]
+fn parts_and_their_seal_are_those_of_the_vectors() {
+    let vectors = vectors();
+    let (seal, mut parts) = (&vectors["seal"], Parts::new());
+    assert!(parts.is_empty());
+    for (seq, leaf) in (0_u64..).zip(ledger(&vectors)) {
+        parts.push(uuid(&row(&vectors, seq)["workspace_id"]), seq, &leaf);
+    }
+    let (until, seed) = (number(&seal["until"]), array(&seal["seed"]));
+    let (made, leaves) = (parts.seal(until, &seed), parts.leaves(&seed));
+    assert_eq!((made.until(), *made.root()), (600, hash(&seal["root"])));
+    assert_eq!((made.workspaces(), parts.len()), (2, 2));
+    for part in list(&seal["parts"]) {
+        let (workspace, index) = (uuid(&part["workspace_id"]), number(&part["index"]));
+        let (own, blind) = (parts.get(workspace).unwrap(), blind(&seed, workspace));
+        assert_eq!((own.size(), own.root()), (number(&part["entries"]), hash(&part["root"])));
+        assert_eq!(blind, array(&part["blind"]));
+        let leaf = seal_leaf(workspace, &blind, own.size(), &own.root());
+        assert_eq!((leaf, leaves[usize::try_from(index).unwrap()]), (hash(&part["leaf"]), leaf));
+        let path = shape_of(&leaves, &ProofShape::inclusion(index, 2).unwrap());
+        assert_eq!(path, hashes(&part["path"]));
+    }
+    assert_eq!(parts.get(Uuid::nil()), None);
+}
+
+/// A ledger whose entries are of these workspaces, in their order, and whose last entry declares the seal over them.
+struct SealedLedger {
+    of: Vec<u128>,
+    openings: Vec<Opening>,
+    parts: Parts,
+    /// Proves the entry of the seal, and shows all of it.
+    proof: Proof,
+}
+
+const SEAL_SEED: Seed = [9; 16];
+
+fn of_workspace(workspace: u128, action: &str, metadata: &str, problems: Option<&str>, seq: u64) -> Opening {
+    let columns = Columns {
+        id: Uuid::from_u128(1000 + u128::from(seq)),
+        ts: 7,
+        workspace_id: Uuid::from_u128(workspace),
+        session_id: None,
+        agent_id: None,
+        action,
+        resource: "document",
+        resource_id: None,
+        decision: "Allow",
+        reason: None,
+        risk_score: None,
+        metadata,
+        problems,
+    };
+    let committed = Committed { writer: Uuid::nil(), position: seq + 1, committed_at: 7 };
+    Opening::of(&columns, &committed, &[u8::try_from(seq).unwrap(); 16])
+}
+
+impl SealedLedger {
+    fn new(of: &[u128]) -> Self {
+        let (until, mut parts, mut leaves) = (of.len() as u64, Parts::new(), Vec::new());
+        let opening =
+            |(seq, workspace): (u64, &u128)| of_workspace(*workspace, "read", r#"{"a":1}"#, None, seq);
+        let openings: Vec<Opening> = (0..).zip(of).map(opening).collect();
+        for ((seq, workspace), opening) in (0..).zip(of).zip(&openings) {
+            leaves.push(opening.leaf().hash());
+            parts.push(Uuid::from_u128(*workspace), seq, &opening.leaf().hash());
+        }
+        let seal = parts.seal(until, &SEAL_SEED);
+        let [root, seed] = seal.spelled(&SEAL_SEED);
+        let workspaces = seal.workspaces();
+        let metadata =
+            format!(r#"{{"root":"{root}","seed":"{seed}","until":{until},"workspaces":{workspaces}}}"#);
+        let proof = Self::proven(&mut leaves, of_workspace(0, "audit.sealed", &metadata, None, until));
+        Self { of: of.to_vec(), openings, parts, proof }
+    }
+
+    /// A proof of an entry that is appended to these leaves.
+    fn proven(leaves: &mut Vec<Hash>, last: Opening) -> Proof {
+        leaves.push(last.leaf().hash());
+        let size = leaves.len() as u64;
+        let path = shape_of(leaves, &ProofShape::inclusion(size - 1, size).unwrap());
+        let origin = "audit.example.com/payments".parse().unwrap();
+        Proof::new(last, size - 1, path, Checkpoint::of(origin, &tree(leaves)).into())
+    }
+
+    fn trusted(&self) -> &Checkpoint {
+        self.proof.checkpoint().checkpoint()
+    }
+
+    fn own(&self, workspace: u128) -> Vec<u64> {
+        (0..).zip(&self.of).filter(|(_, of)| **of == workspace).map(|(seq, _)| seq).collect()
+    }
+
+    fn part(&self, workspace: u128) -> SealedPart {
+        let shown =
+            Disclosure::only(["core", "metadata.until", "metadata.workspaces", "metadata.root"]).unwrap();
+        let proof = self.proof.clone().disclosing(shown).unwrap();
+        SealedPart::of(&self.parts, Uuid::from_u128(workspace), &SEAL_SEED, &proof).unwrap()
+    }
+
+    /// The line of an entry, as a bundle of its workspace has it.
+    fn line(&self, seq: u64) -> String {
+        let mut out = Vec::new();
+        let index = usize::try_from(seq).unwrap();
+        let fields = Some(self.openings[index].to_items());
+        bundle::write(&bundle::Line { seq, fields, leaf: None, path: None, entry: None }, &mut out).unwrap();
+        String::from_utf8(out).unwrap().trim_end().to_owned()
+    }
+
+    /// The bundle of a workspace, but for its first entries.
+    fn bundle(&self, workspace: u128, without: usize) -> String {
+        let (own, mut start, mut out) = (self.own(workspace), Parts::new(), Vec::new());
+        let leaf = |seq: u64| self.openings[usize::try_from(seq).unwrap()].leaf().hash();
+        own[..without].iter().for_each(|seq| start.push(Uuid::nil(), *seq, &leaf(*seq)));
+        let start = start.get(Uuid::nil()).cloned().unwrap_or_default();
+        let checkpoint = self.proof.checkpoint().clone();
+        let mut writer = BundleWriter::part(checkpoint, self.part(workspace), start, &mut out).unwrap();
+        for seq in &own[without..] {
+            writer.entry(*seq, &self.openings[usize::try_from(*seq).unwrap()], &[], &mut out).unwrap();
+        }
+        assert_eq!(writer.end(&mut out), Ok((own.len() - without) as u64));
+        String::from_utf8(out).unwrap()
+    }
+}
+
+/// A bundle of a workspace as whoever has changed its entries would write it: with the right number of them in both places.
+fn passed_off(text: &str) -> Vec<String> {
+    let sealed = sealed(text);
+    let (before, after) = sealed.split_once("\"entries\":").unwrap();
+    let (_, after) = after.split_once(',').unwrap();
+    let count = sealed.lines().count() - 2;
+    let counted = self::sealed(&format!("{before}\"entries\":{count},{after}"));
+    vec![sealed, counted]
+}
+
+#[test]
+fn a_bundle_of_all_of_a_workspace_shows_which_they_are_and_where_the_next_one_begins() {
+    let ledger = SealedLedger::new(&[1, 2, 1, 3, 1, 2]);
+    for (workspace, count) in [(1, 3), (2, 2), (3, 1)] {
+        let (entries, bundle) = verified(ledger.bundle(workspace, 0).as_bytes(), ledger.trusted()).unwrap();
+        let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
+        assert_eq!((&seqs, bundle.entries(), bundle.range()), (&ledger.own(workspace), count, None));
+        let part = bundle.part().unwrap().clone();
+        assert_eq!((part.workspace, part.until, part.sealed_by), (Uuid::from_u128(workspace), 6, 6));
+        assert_eq!(part.start, PartEnd { entries: 0, root: EMPTY_ROOT });
+        assert_eq!((part.end.entries, part.end.to_string().parse()), (count, Ok(part.end)));
+        // Those since an earlier bundle alone: they continue what it had.
+        for without in 0..=seqs.len() {
+            let later = ledger.bundle(workspace, without);
+            let (entries, bundle) = verified(later.as_bytes(), ledger.trusted()).unwrap();
+            let later = bundle.part().unwrap();
+            assert_eq!((entries.len(), later.start.entries), (seqs.len() - without, without as u64));
+            assert_eq!((later.end, later.continues(&part.end).is_ok()), (part.end, without == seqs.len()));
+            let other = PartEnd { root: [7; 32], ..later.start };
+            assert_eq!(later.continues(&other), Err(LedgerError::NotAsSealed));
+        }
+    }
+    for wrong in ["", "8", "08 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "8 AAAA"] {
+        let error = wrong.parse::<PartEnd>().unwrap_err().to_string();
+        assert!(error.contains("is not the number of its entries"), "{error}");
+    }
+    // Nothing is seen of others, nor of the seed by which their leaves could be tested.
+    let first = ledger.bundle(1, 0).lines().next().unwrap().to_owned();
+    let spelled = STANDARD.encode(r#""seed""#);
+    assert!(ledger.proof.opening().to_string().contains(&spelled) && !first.contains(&spelled), "{first}");
+    let part = ledger.part(2);
+    assert_eq!((part.workspace(), part.entries(), part.seal().until()), (Uuid::from_u128(2), 2, 6));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever the ledger: one entry left out, added, moved or exchanged is refused, each, however the numbers in it are mended.
+    #[test]
+    fn a_bundle_of_all_of_a_workspace_lacks_none_and_has_no_other(
+        of in prop::collection::vec(0..5_u128, 1..40), one: prop::sample::Index, other: prop::sample::Index, far in 1..40_u64,
+    ) {
+        let ledger = SealedLedger::new(&of);
+        let workspace = of[one.index(of.len())];
+        let (whole, own) = (ledger.bundle(workspace, 0), ledger.own(workspace));
+        let trusted = ledger.trusted();
+        let (entries, bundle) = verified(whole.as_bytes(), trusted).unwrap();
+        prop_assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), own.clone());
+        prop_assert_eq!(bundle.part().map(|part| part.end.entries), Some(own.len() as u64));
+        let (at, seq) = (one.index(own.len()), other.index(of.len()) as u64);
+        let mut changed = vec![
+            rearranged(&whole, |lines| {
+                lines.remove(1 + at);
+            }),
+            whole.replacen(&format!("{{\"seq\":{},", own[at]), &format!("{{\"seq\":{},", own[at] + far), 1),
+        ];
+        // One that is there already, or of another workspace, at each place and under each number.
+        let (added, as_own) = (ledger.line(seq), of_workspace(workspace, "read", r#"{"a":2}"#, None, seq));
+        let mut line = Vec::new();
+        let fields = Some(as_own.to_items());
+        bundle::write(&bundle::Line { seq, fields, leaf: None, path: None, entry: None }, &mut line).unwrap();
+        let new = String::from_utf8(line).unwrap();
+        for line in [&*added, new.trim_end()] {
+            let place = own.partition_point(|own| *own < seq);
+            for at in [1 + place, own.len() + 1, 1] {
+                changed.push(rearranged(&whole, |lines| lines.insert(at, line)));
+            }
+            if own[at] == seq && line != added {
+                changed.push(rearranged(&whole, |lines| lines[1 + at] = line));
+            }
+        }
+        if own.len() > 1 {
+            changed.push(rearranged(&whole, |lines| lines.swap(1, own.len())));
+        }
+        for text in changed.iter().flat_map(|text| passed_off(text)) {
+            prop_assert!(verified(text.as_bytes(), trusted).is_err(), "{}\n{}", whole, text);
+        }
+    }
+}
+
+#[test]
+fn each_part_of_a_bundle_of_a_workspace_that_is_changed_has_its_own_sentence() {
+    let ledger = SealedLedger::new(&[1, 2, 1, 3, 1, 2]);
+    let whole = ledger.bundle(1, 0);
+    let other = |from: &str, to: &str| {
+        assert!(whole.contains(from), "{from}");
+        sealed(&whole.replacen(from, to, 1))
+    };
+    let without = rearranged(&whole, |lines| {
+        lines.remove(2);
+    });
+    let passed_off = passed_off(&without);
+    let added = ledger.line(1);
+    let of_another = rearranged(&whole, |lines| lines.insert(2, &added));
+    let root = STANDARD.encode(ledger.proof.checkpoint().checkpoint().root());
+    let seal = STANDARD.encode(ledger.part(1).seal().root());
+    let field = whole.split("\"fields\":[[1,\"").nth(1).unwrap()[..24].to_owned();
+    let workspace = |workspace: u128| format!("\"workspace\":\"{}\"", Uuid::from_u128(workspace));
+    let own = whole.lines().nth(1).unwrap();
+    let cases = [
+        (passed_off[0].clone(), "it is of 3 entries of the workspace, and there are 2"),
+        (passed_off[1].clone(), "the entries are not all those of the workspace as they were sealed"),
+        (
+            sealed(&of_another),
+            "entry 1: malformed bundle: it is of the workspace 00000000-0000-0000-0000-000000000002",
+        ),
+        (other("{\"seq\":2,", "{\"seq\":3,"), "the entries are not all those of the workspace"),
+        (
+            other("{\"seq\":4,", "{\"seq\":6,"),
+            "entry 6: malformed bundle: the seal is of the entries before 6",
+        ),
+        (sealed(&rearranged(&whole, |lines| lines.swap(1, 2))), "it is not in the order of the numbers"),
+        (
+            sealed(&whole.replacen(own, &format!("{},\"path\":[]}}", &own[..own.len() - 1]), 1)),
+            "it has a path, which",
+        ),
+        (
+            other(&workspace(1), &workspace(2)),
+            "it is of the workspace 00000000-0000-0000-0000-000000000001, and the bundle",
+        ),
+        (
+            other("\"until\":6", "\"until\":5"),
+            "entry 6: malformed seal: the one that this entry declares has another end",
+        ),
+        (other("\"size\":3", "\"size\":4"), "entry 6: malformed seal: the one that this entry declares"),
+        (other(&seal, &root), "entry 6: malformed seal: the one that this entry declares"),
+        (
+            other("\"sealed\":{\"seq\":6", "\"sealed\":{\"seq\":5"),
+            "entry 5: a proof for these sizes has 3 hashes",
+        ),
+        (other(&field, &STANDARD.encode([7; 16])), "entry 6: the proof leads to another root"),
+        (other("\"blind\":\"", "\"blind\":\"A"), "the blind of its seal is not 16 bytes in base64"),
+        (
+            other(
+                "\"from\":0,\"until\":6,\"start\":[]",
+                &format!("\"from\":1,\"until\":6,\"start\":[\"{root}\"]"),
+            ),
+            "there are 4",
+        ),
+        (other("\"from\":0", "\"from\":1"), "the frontier of 1 leaves has 32 bytes, and this one has 0"),
+        (other("\"kind\":\"part\"", "\"kind\":\"range\""), "other members than those of the kind \"range\""),
+    ];
+    assert_refused(ledger.trusted(), &cases);
+}
+
+#[test]
+fn a_seal_is_believed_only_of_an_entry_that_the_log_itself_has_written() {
+    let ledger = SealedLedger::new(&[1, 2]);
+    let (seal, seed) = (ledger.parts.seal(2, &SEAL_SEED), SEAL_SEED);
+    let [root, spelled] = seal.spelled(&seed);
+    let of = |action: &str, metadata: &str, problems: Option<&str>| {
+        let entry = ProvenEntry::of(2, &of_workspace(0, action, metadata, problems, 2)).unwrap();
+        (
+            Seal::of(&entry).map_err(|error| error.to_string()),
+            Seal::seed_of(&entry).map_err(|error| error.to_string()),
+        )
+    };
+    let metadata = |until: u64, root: &str| {
+        format!(r#"{{"root":"{root}","seed":"{spelled}","until":{until},"workspaces":2}}"#)
+    };
+    assert_eq!(of("audit.sealed", &metadata(2, &root), None), (Ok(seal), Ok(seed)));
+    for (action, metadata, problems, why) in [
+        ("read", metadata(2, &root), None, "has the action \"read\", and not \"audit.sealed\""),
+        (
+            "audit.sealed",
+            metadata(2, &root),
+            Some("[\"action: reserved\"]"),
+            "an application has written its entry",
+        ),
+        (
+            "audit.sealed",
+            metadata(3, &root),
+            None,
+            "of the entries before 3, and its own entry, 2, is among them",
+        ),
+        ("audit.sealed", metadata(2, "AAAA"), None, "its root is not 32 bytes"),
+        ("audit.sealed", "{}".to_owned(), None, "declare none: missing field"),
+        ("audit.sealed", "[]".to_owned(), None, "declare none"),
+    ] {
+        let (read, _) = of(action, &metadata, problems);
+        let error = read.unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+    let (read, seed) = of("audit.sealed", &metadata(2, &root).replace("\"seed\"", "\"other\""), None);
+    assert!(read.is_ok() && seed.unwrap_err().contains("shows no seed of 16 bytes"));
+    let mut hidden = of_workspace(0, "audit.sealed", &metadata(2, &root), None, 2);
+    Disclosure::all_but(["metadata"]).unwrap().apply(&mut hidden);
+    let error = Seal::of(&ProvenEntry::of(2, &hidden).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("does not show its metadata"), "{error}");
+    hidden.withhold(0);
+    let error = Seal::of(&ProvenEntry::of(2, &hidden).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("does not show its core"), "{error}");
+}
+
+#[test]
+fn a_part_that_is_not_the_one_that_was_sealed_makes_no_bundle() {
+    let (ledger, other) = (SealedLedger::new(&[1, 2, 1]), SealedLedger::new(&[1, 2, 2]));
+    let of = |parts: &Parts, workspace: u128| {
+        SealedPart::of(parts, Uuid::from_u128(workspace), &SEAL_SEED, &ledger.proof)
+    };
+    assert_eq!(of(&other.parts, 1), Err(LedgerError::NotAsSealed));
+    assert_eq!(
+        SealedPart::of(&ledger.parts, Uuid::from_u128(1), &[8; 16], &ledger.proof),
+        Err(LedgerError::NotAsSealed)
+    );
+    let error = of(&ledger.parts, 7).unwrap_err().to_string();
+    assert!(error.contains("no entry before it is of the workspace"), "{error}");
+    // Nor does a writer end one that lacks an entry, or has one more.
+    for seqs in [&[0][..], &[0, 1], &[0, 2, 3], &[2]] {
+        let (mut out, checkpoint) = (Vec::new(), ledger.proof.checkpoint().clone());
+        let mut writer = BundleWriter::part(checkpoint, ledger.part(1), Frontier::new(), &mut out).unwrap();
+        for seq in seqs {
+            let opening =
+                ledger.openings.get(usize::try_from(*seq).unwrap()).unwrap_or(ledger.proof.opening());
+            writer.entry(*seq, opening, &[], &mut out).unwrap();
+        }
+        assert!(writer.end(&mut out).is_err(), "{seqs:?}");
+        assert!(verified(&out, ledger.trusted()).is_err());
+    }
+    let (mut out, elsewhere) = (Vec::new(), other.proof.checkpoint().clone());
+    let refused = BundleWriter::part(elsewhere, ledger.part(1), Frontier::new(), &mut out);
+    assert!(matches!(refused, Err(LedgerError::Entry { seq: 3, .. })));
 }
 
 /// What is built from leaves later: a seal over the trees of all workspaces, tiles, and the statement of a batch.

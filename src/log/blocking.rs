@@ -10,6 +10,7 @@ use super::{
 };
 use crate::entry::AuditEntry;
 use crate::error::AuditError;
+use crate::evidence::Sealed;
 use crate::ledger::Checkpoint;
 #[cfg(feature = "signing")]
 use crate::ledger::VerifierKey;
@@ -111,6 +112,14 @@ impl BlockingLog<'_> {
     /// The errors are those of that call.
     pub fn checkpoint(&self) -> Result<Checkpoint, AuditError> {
         on_own_runtime(self.0.checkpoint())
+    }
+
+    /// Calls [`AuditLog::seal`] and blocks until it is done.
+    ///
+    /// # Errors
+    /// The errors are those of that call.
+    pub fn seal(&self) -> Result<Sealed, AuditError> {
+        on_own_runtime(self.0.seal())
     }
 
     /// Calls [`AuditLog::shutdown`] and blocks until it is done.

@@ -9,9 +9,9 @@ use crate::entry::{
     AuditEntry, FieldEncoder, Limits, Moment, Row, begin_event, encode_entry, least_length, row_of,
 };
 use crate::error::AuditError;
-use crate::ledger::Checkpoint;
 #[cfg(feature = "signing")]
 use crate::ledger::VerifierKey;
+use crate::ledger::{Checkpoint, Seal, Seed};
 use crate::platform::Clock;
 use crate::queue::{MemoryQueue, Refused, WhenFull};
 use crate::store::{QuarantineRetried, Store};
@@ -167,6 +167,19 @@ impl AuditWriter {
             fields.str("by", by);
         });
         self.engine().commit(&record).await
+    }
+
+    /// Declares a seal over the ledger: commits an entry with the action `audit.sealed`. Returns its `seq`.
+    pub(super) async fn declare_seal(&self, seal: &Seal, seed: &Seed) -> Result<u64, AuditError> {
+        let [root, seed] = seal.spelled(seed);
+        let reason = format!("a seal over the entries of each workspace before entry {}", seal.until());
+        let record = own_event("audit.sealed", &reason, |fields| {
+            fields.u64("until", seal.until());
+            fields.u64("workspaces", seal.workspaces());
+            fields.str("root", &root);
+            fields.str("seed", &seed);
+        });
+        self.last.engine.commit(&record).await
     }
 
     /// Waits until every entry that was accepted before this call is committed, for at most `commit_timeout`.

@@ -79,6 +79,22 @@ pub(crate) trait Evidence: Send + Sync {
         Box::pin(std::future::ready(Ok(range.start)))
     }
 
+    /// The workspaces of the rows of the range, in the order of `seq`.
+    fn workspaces<'a>(
+        &'a self,
+        ledger: &'a str,
+        range: Range<i64>,
+    ) -> BoxFuture<'a, Result<Vec<StoredWorkspace>, AuditError>>;
+
+    /// The `seq` of entries with this action before `before`, the last one first, at most `most` of them.
+    fn last_of<'a>(
+        &'a self,
+        ledger: &'a str,
+        action: &'static str,
+        before: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>>;
+
     /// Rows from this `seq` on that are beyond the head, which writers may have moved since.
     fn beyond<'a>(
         &'a self,
@@ -104,6 +120,9 @@ pub(crate) type TakeRow = Box<dyn FnMut(i64, Option<&Columns<'_>>) + Send>;
 
 /// A node's index, and its hash.
 pub(crate) type StoredNode = (i64, Option<Hash>);
+
+/// A row's `seq`, and its workspace.
+pub(crate) type StoredWorkspace = (i64, Option<Uuid>);
 
 /// The head of a ledger, as it is stored.
 #[derive(Clone, Debug, Default)]

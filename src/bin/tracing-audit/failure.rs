@@ -10,7 +10,8 @@ Exit codes:
   0  success, also if nothing matches
   1  no entry has the given id, or none is shown with --fail-if-none; check, compare or verify has found something;
      an entry cannot be proven, or a proof does not hold; a checkpoint is not signed as --trust asks for; checkpoint
-     has found a ledger that does not continue what was signed, or a file of --to that was changed
+     has found a ledger that does not continue what was signed, or a file of --to that was changed, or seal a
+     ledger that is not as it was
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log; an exported file is not whole, or not as its manifest says
   4  the output, or the state of verify, cannot be written; if verify has found something too, 1, also where the
@@ -21,8 +22,8 @@ Exit codes:
      a proof holds, and there was no checkpoint from elsewhere to hold it against
 128 and the number of the signal, if one ended it while it had a temporary file, which it has removed
 
-If the reader closes the pipe early, check, checkpoint, compare, consistency and what verifies go on to their end,
-query and export end with 0, or with 5 if the whole answer may lack entries, and all others end with 0.";
+If the reader closes the pipe early, check, checkpoint, compare, consistency, seal and what verifies go on to their
+end, query and export end with 0, or with 5 if the whole answer may lack entries, and all others end with 0.";
 
 /// A failure that ends the command.
 pub(crate) enum Failure {

@@ -16,7 +16,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
     Archive, Bundle, Check, Checkpoint, Compare, Completions, Consistency, Evidence, Export, Get, Index, KeyAction,
-    LedgerAction, Ledgers, Man, MigrateTables, Prove, Quarantine, Query, Queue, Reads, Stats, Tail, Verify,
+    LedgerAction, Ledgers, Man, MigrateTables, Prove, Quarantine, Query, Queue, Reads, Seal, Stats, Tail, Verify,
     VerifyBundle, VerifyProof, complete, with_examples,
 };
 use failure::{EXIT_CODES, Failure};
@@ -130,6 +130,12 @@ enum Command {
     /// It has the entries that match, at most 100 000, each with a proof of its own; what was asked, by whom and when; the checkpoint and
     /// its signatures. Without scripts it shows a plain table, and that nothing was verified. `verify-bundle` verifies the file too.
     Evidence(Evidence),
+    /// Seal the ledger: from then on all entries of a workspace can be handed over with the proof that none is withheld.
+    ///
+    /// The seal is an entry `audit.sealed` with a root over the entries of each workspace. `export --complete` and `bundle --complete`
+    /// prove by it. It reads the workspace and the leaf hash of every entry; services can write meanwhile. If nothing was committed
+    /// since the last seal, that one is shown. It needs the rights of a log, and to read.
+    Seal(Seal),
     /// Verify the proof of an entry by a checkpoint that was kept elsewhere, and show what it proves. It needs no database.
     ///
     /// The exit code is 0 if it holds, 1 if it does not, and 5 if there was no checkpoint to hold it against.
@@ -176,6 +182,7 @@ impl Command {
                 | Self::Checkpoint(_)
                 | Self::Compare(_)
                 | Self::Consistency(_)
+                | Self::Seal(_)
                 | Self::Verify(_)
                 | Self::VerifyBundle(_)
                 | Self::VerifyProof(_)
@@ -312,6 +319,7 @@ async fn run(database: &Database, command: Command) -> Result<(), Failure> {
         Command::Prove(prove) => prove.run(database).await,
         Command::Bundle(bundle) => bundle.run(database).await,
         Command::Evidence(evidence) => evidence.run(database).await,
+        Command::Seal(seal) => seal.run(database).await,
         Command::VerifyProof(proof) => proof.run(),
         Command::VerifyBundle(bundle) => bundle.run(),
         Command::Consistency(consistency) => consistency.run(database).await,

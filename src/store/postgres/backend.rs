@@ -17,7 +17,7 @@ use crate::store::{
     Appender, Backend, Evidence, Found, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
     QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys,
     backend::{Groups, Indexes},
-    evidence::StoredRows,
+    evidence::{StoredRows, StoredWorkspace},
 };
 
 impl Backend for Postgres {
@@ -215,6 +215,24 @@ impl Evidence for Postgres {
         most: u32,
     ) -> BoxFuture<'a, Result<StoredRows, AuditError>> {
         Box::pin(async move { evidence::rows(&self.found().await?, ledger, range, most).await })
+    }
+
+    fn workspaces<'a>(
+        &'a self,
+        ledger: &'a str,
+        range: Range<i64>,
+    ) -> BoxFuture<'a, Result<Vec<StoredWorkspace>, AuditError>> {
+        Box::pin(async move { evidence::workspaces(&self.found().await?, ledger, range).await })
+    }
+
+    fn last_of<'a>(
+        &'a self,
+        ledger: &'a str,
+        action: &'static str,
+        before: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
+        Box::pin(async move { evidence::last_of(&self.found().await?, ledger, action, before, most).await })
     }
 
     fn beyond<'a>(

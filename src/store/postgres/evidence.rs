@@ -266,6 +266,46 @@ pub(super) async fn rows(
     some(postgres, statement.bind(range.start).bind(range.end).bind(i64::from(most))).await
 }
 
+pub(super) async fn workspaces(
+    postgres: &Postgres,
+    ledger: &str,
+    range: Range<i64>,
+) -> Result<Vec<(i64, Option<Uuid>)>, AuditError> {
+    let statement = postgres.statement(
+        "SELECT seq::int8, workspace_id::uuid FROM @tracing_audit_entries
+         WHERE ledger = $1 AND seq >= $2 AND seq < $3 ORDER BY seq",
+    );
+    let statement = statement.query().bind(ledger.to_owned()).bind(range.start).bind(range.end);
+    let mut found = Vec::new();
+    each(postgres, ENTRIES, statement, |row| {
+        found.push((value(&row, 0).unwrap_or(i64::MAX), value(&row, 1)));
+        true
+    })
+    .await?;
+    Ok(found)
+}
+
+pub(super) async fn last_of(
+    postgres: &Postgres,
+    ledger: &str,
+    action: &'static str,
+    before: i64,
+    most: u32,
+) -> Result<Vec<i64>, AuditError> {
+    let statement = postgres.statement(
+        "SELECT seq::int8 FROM @tracing_audit_entries
+         WHERE ledger = $1 AND action = $2 AND seq >= 0 AND seq < $3 ORDER BY seq DESC LIMIT $4",
+    );
+    let statement = statement.query().bind(ledger.to_owned()).bind(action).bind(before);
+    let mut found = Vec::new();
+    each(postgres, ENTRIES, statement.bind(i64::from(most)), |row| {
+        found.extend(value::<i64>(&row, 0));
+        true
+    })
+    .await?;
+    Ok(found)
+}
+
 pub(super) async fn beyond(
     postgres: &Postgres,
     ledger: &str,

@@ -23,7 +23,7 @@ use crate::store::{
     Appender, Backend, Evidence, Found, Head, Index, Migrate, Migration, Opening, QuarantinedRow,
     QueueByDefault, Reads, RecordedReadRow, Span, StoredBatch, StoredHead, StoredLeaves, Surveys,
     backend::{Groups, Indexes},
-    evidence::{StoredRows, TakeRow},
+    evidence::{StoredRows, StoredWorkspace, TakeRow},
 };
 
 impl Backend for Sqlite {
@@ -259,6 +259,24 @@ impl Evidence for Sqlite {
         take: TakeRow,
     ) -> BoxFuture<'a, Result<i64, AuditError>> {
         Box::pin(in_place::rows(self, range, take))
+    }
+
+    fn workspaces<'a>(
+        &'a self,
+        _: &'a str,
+        range: Range<i64>,
+    ) -> BoxFuture<'a, Result<Vec<StoredWorkspace>, AuditError>> {
+        Box::pin(evidence::workspaces(self, range))
+    }
+
+    fn last_of<'a>(
+        &'a self,
+        _: &'a str,
+        action: &'static str,
+        before: i64,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<i64>, AuditError>> {
+        Box::pin(evidence::last_of(self, action, before, most))
     }
 
     fn beyond<'a>(

@@ -209,6 +209,41 @@ pub(super) async fn rows(sqlite: &Sqlite, range: Range<i64>, most: u32) -> Resul
     some(sqlite, statement).await
 }
 
+pub(super) async fn workspaces(
+    sqlite: &Sqlite,
+    range: Range<i64>,
+) -> Result<Vec<(i64, Option<Uuid>)>, AuditError> {
+    let statement = sqlx::query(
+        "SELECT seq, workspace_id FROM tracing_audit_entries WHERE seq >= ? AND seq < ? ORDER BY seq",
+    );
+    let mut found = Vec::new();
+    each(sqlite, "tracing_audit_entries", statement.bind(range.start).bind(range.end), |row| {
+        found.push((integer(&row, 0).unwrap_or(i64::MAX), id(&row, 1)));
+        true
+    })
+    .await?;
+    Ok(found)
+}
+
+pub(super) async fn last_of(
+    sqlite: &Sqlite,
+    action: &'static str,
+    before: i64,
+    most: u32,
+) -> Result<Vec<i64>, AuditError> {
+    let statement = sqlx::query(
+        "SELECT seq FROM tracing_audit_entries WHERE action = ? AND seq >= 0 AND seq < ? ORDER BY seq DESC LIMIT ?",
+    );
+    let mut found = Vec::new();
+    let statement = statement.bind(action).bind(before).bind(i64::from(most));
+    each(sqlite, "tracing_audit_entries", statement, |row| {
+        found.extend(integer(&row, 0));
+        true
+    })
+    .await?;
+    Ok(found)
+}
+
 pub(super) async fn beyond(sqlite: &Sqlite, from: i64, most: u32) -> Result<StoredRows, AuditError> {
     let head = next_seq(sqlite).await?;
     let statement =

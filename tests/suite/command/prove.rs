@@ -5,11 +5,19 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
 };
+#[cfg(unix)]
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tracing_audit::{
+    AuditEntry, audit_id,
     evidence::Anchor,
-    ledger::{BundleVerifier, LedgerError, Proof},
+    ledger::{BundleVerifier, LedgerError, Proof, node_hash},
 };
 
 use super::{answer, command, filled, run};
@@ -52,6 +60,15 @@ impl Handed {
         let (kept, short) = (fixture.directory.path().join("kept"), [lines[1], lines[2]].join(" "));
         fs::write(&kept, &checkpoint).unwrap();
         Self { kept: kept.to_str().unwrap().to_owned(), short, fixture }
+    }
+
+    /// Seals the ledger, and keeps the checkpoint after that.
+    fn seal(&mut self) {
+        answer(&self.fixture.db, "seal");
+        let checkpoint = answer(&self.fixture.db, "checkpoint");
+        let lines: Vec<&str> = checkpoint.lines().collect();
+        self.short = [lines[1], lines[2]].join(" ");
+        fs::write(&self.kept, &checkpoint).unwrap();
     }
 
     fn file(&self, name: &str) -> String {
@@ -316,6 +333,154 @@ fn a_pipe_in_place_of_a_file_of_any_length_is_refused_at_once() {
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }
 
+/// A bundle without one of its entries, with all numbers and the hash in it mended.
+fn without_entry(bundle: &str, at: usize) -> String {
+    let mut lines: Vec<&str> = bundle.lines().collect();
+    lines.pop();
+    lines.remove(1 + at);
+    let count = lines.len() - 1;
+    let before = lines.join("\n") + "\n";
+    let (begin, rest) = before.split_once("\"entries\":").unwrap();
+    let (_, rest) = rest.split_once(',').unwrap();
+    let before = format!("{begin}\"entries\":{count},{rest}");
+    let hash: Vec<String> =
+        Sha256::digest(before.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{before}{{\"entries\":{count},\"sha256\":\"{}\"}}\n", hash.concat())
+}
+
+#[test]
+fn all_entries_of_a_workspace_are_handed_over_and_one_that_is_left_out_is_missed() {
+    let mut handed = Handed::new();
+    let (file, db) = (handed.file("acme.jsonl"), handed.fixture.db.clone());
+    let export = |more: &[&str]| {
+        let all = ["export", "--workspace", "111122223333", "--complete", "-o", &file];
+        with(&db, &[&all[..], more].concat())
+    };
+    let (code, out, err) = export(&[]);
+    assert!(code == 2 && out.is_empty() && err.contains("no seal is among the 13 entries"), "{code} {err}");
+    assert!(!Path::new(&file).exists());
+    handed.seal();
+    let sealed: Value = serde_json::from_str(&answer(&db, "seal")).unwrap();
+    assert_eq!(
+        [&sealed["seq"], &sealed["until"], &sealed["workspaces"]],
+        [&json!(13), &json!(13), &json!(3)],
+        "{sealed}"
+    );
+    let (code, out, err) = export(&[]);
+    assert!(code == 0 && out.is_empty() && err.contains("by a checkpoint of now"), "{code} {err}");
+    let (code, out, err) = handed.verified("verify-bundle", &file);
+    let said = format!(
+        "all 8 entries of the workspace {} before 13, which entry 13 seals, as they were committed, by the checkpoint of 14 entries",
+        audit_id("111122223333")
+    );
+    assert!(code == 0 && out.contains(&said) && err.is_empty(), "{code} {out} {err}");
+    let (code, out, _) = with("", &["verify-bundle", &file, "--checkpoint", &handed.kept, "--entries"]);
+    assert_eq!((code, out.lines().count()), (0, 8));
+
+    // Later ones alone, to whoever has kept what was said of the earlier ones.
+    let since = handed.file("since.jsonl");
+    let more = ["bundle", "--complete", "--workspace", "111122223333", "--after", "5", "-o", &since];
+    assert_eq!(handed.with(&more).0, 0);
+    let text = fs::read_to_string(&since).unwrap();
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let start = first["start"].as_array().unwrap().len();
+    assert_eq!((text.lines().count(), &first["from"], start), (5, &json!(5), 2));
+    let end = out_of(&handed.verified("verify-bundle", &file).1, "to be kept for the next bundle: ");
+    let earlier = root_of_five(&first);
+    let (code, out, err) = handed.verified("verify-bundle", &since);
+    assert!(code == 5 && err.contains("it leaves out the first 5 entries"), "{code} {err}");
+    assert_eq!(out_of(&out, "to be kept for the next bundle: "), end);
+    let other = format!("5 {}=", "A".repeat(43));
+    let cases = [
+        (&*earlier, 0, ""),
+        (&*end, 1, "leaves out the first 5 entries of the workspace, and the earlier one ends after 8"),
+        (&*other, 1, "not all those of the workspace as they were sealed"),
+        ("5", 2, "is not the number of its entries"),
+    ];
+    for (kept, expected, why) in cases {
+        let arguments = ["verify-bundle", &since, "--checkpoint", &handed.kept, "--continues", kept];
+        let (code, _, err) = with("", &arguments);
+        assert!(code == expected && err.contains(why), "{kept}: {code} {err}");
+    }
+    let (code, _, err) = handed.with(&[&more[..5], &["9"]].concat());
+    assert!(
+        code == 2 && err.contains("the first 9 entries of the workspace were to be left out"),
+        "{code} {err}"
+    );
+
+    let whole = fs::read_to_string(&file).unwrap();
+    let changed = handed.file("changed.jsonl");
+    for at in 0..8 {
+        fs::write(&changed, without_entry(&whole, at)).unwrap();
+        let (code, out, err) = handed.verified("verify-bundle", &changed);
+        let why = "the entries are not all those of the workspace as they were sealed";
+        assert!(code == 1 && out.is_empty() && err.contains(why), "{code} {err}");
+    }
+
+    let other = &["bundle", "--workspace", "444455556666", "--complete", "--checkpoint", &handed.kept];
+    let (code, out, err) = handed.with(&[&other[..], &["--only", "core"]].concat());
+    assert!(
+        code == 0 && out.lines().count() == 6 && out.contains("\"kind\":\"part\",") && err.is_empty(),
+        "{err}"
+    );
+    let later = AuditEntry { workspace_id: audit_id("111122223333"), ..crate::support::entry("later") };
+    handed.fixture.log.writer().blocking().commit(later).unwrap();
+    let (code, _, err) = export(&[]);
+    assert!(
+        code == 0 && err.contains("1 later entries of the workspace are not in the bundle"),
+        "{code} {err}"
+    );
+    let (code, _, err) = handed.with(&["verify", "--seals", "--checkpoint", &handed.kept]);
+    assert_eq!((code, &*err), (0, ""));
+    for (arguments, why) in [
+        (&["--workspace", "444455556666"][..], "name it by one --workspace"),
+        (&["--action", "s3:*"], "leave out the other conditions"),
+        (&["--from-seq", "3"], "leave out the other conditions"),
+        (&["--since", "2026-01-01"], "leave out the other conditions"),
+        (&["--manifest"], "cannot be used with"),
+        (&["--format", "csv"], "cannot be used with"),
+        (&["--raw"], "--raw describes a CSV file"),
+    ] {
+        let (code, _, err) = export(arguments);
+        assert!(code == 2 && err.contains(why), "{arguments:?}: {code} {err}");
+    }
+    for (workspace, why) in [("4444*", "write it without the *"), ("nobody", "has no entry before 13")] {
+        let (code, out, err) = handed.with(&["bundle", "--complete", "--workspace", workspace]);
+        assert!(code == 2 && out.is_empty() && err.contains(why), "{code} {err}");
+    }
+    let (code, _, err) = handed.with(&["export", "--complete"]);
+    assert!(code == 2 && err.contains("--workspace"), "{code} {err}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_ledger_is_sealed_again_and_again_until_a_signal_comes() {
+    let fixture = log();
+    crate::support::commit(&fixture.log, crate::support::entry("first"));
+    let mut sealing =
+        command(&fixture.db).args(["seal", "--every", "1s"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(sealing.stdout.take().unwrap()).lines();
+    for until in [1, 3] {
+        let sealed: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!((&sealed["until"], &sealed["seq"]), (&json!(until), &json!(until)));
+        crate::support::commit(&fixture.log, crate::support::entry("later"));
+    }
+    assert!(Command::new("kill").arg(sealing.id().to_string()).status().unwrap().success());
+    assert!(sealing.wait().unwrap().success());
+}
+
+/// The rest of the line that begins so.
+fn out_of(said: &str, begin: &str) -> String {
+    said.lines().find_map(|line| line.strip_prefix(begin)).unwrap_or_else(|| panic!("{said}")).to_owned()
+}
+
+/// The end of the five entries that a bundle leaves out: the root over the two subtrees of its start, and their number.
+fn root_of_five(first: &Value) -> String {
+    let peak =
+        |index: usize| STANDARD.decode(first["start"][index].as_str().unwrap()).unwrap().try_into().unwrap();
+    format!("5 {}", STANDARD.encode(node_hash(&peak(0), &peak(1))))
+}
+
 /// Whether a file holds, by the library.
 fn holds(bytes: &[u8], trusted: &Anchor) -> bool {
     let proof = || {
@@ -333,7 +498,8 @@ fn holds(bytes: &[u8], trusted: &Anchor) -> bool {
 
 #[test]
 fn a_second_program_agrees_on_proofs_and_bundles_whole_and_with_a_byte_changed() {
-    let handed = Handed::new();
+    let mut handed = Handed::new();
+    handed.seal();
     let trusted: Anchor = handed.short.parse().unwrap();
     let made = [
         ("proof", "prove 7"),
@@ -342,6 +508,7 @@ fn a_second_program_agrees_on_proofs_and_bundles_whole_and_with_a_byte_changed()
         ("range.jsonl", "bundle --from-seq 3 --before-seq 6 --withhold metadata"),
         ("some.jsonl", "bundle --agent alice --only core,metadata.eventName"),
         ("all.jsonl.gz", "bundle --gzip"),
+        ("acme.jsonl", "bundle --workspace 444455556666 --complete --withhold metadata"),
     ];
     let mut files = Vec::new();
     for (name, arguments) in made {
@@ -352,9 +519,9 @@ fn a_second_program_agrees_on_proofs_and_bundles_whole_and_with_a_byte_changed()
     }
     let said = second_program(&handed.short, &files);
     let kinds: Vec<&Value> = said.iter().map(|file| &file["kind"]).collect();
-    assert_eq!(kinds, ["proof", "proof", "range", "range", "selection", "range"], "{}", json!(said));
+    assert_eq!(kinds, ["proof", "proof", "range", "range", "selection", "range", "part"], "{}", json!(said));
     let count = |file: usize| said[file]["entries"].as_array().unwrap().len();
-    assert_eq!((count(0), count(2), count(3), count(5)), (1, 13, 3, 13));
+    assert_eq!((count(0), count(2), count(3), count(5), count(6)), (1, 14, 3, 14, 4));
     assert_eq!(
         (&said[0]["entries"][0]["withheld"], &said[1]["entries"][0]["action"]),
         (&0.into(), &Value::Null)
@@ -374,9 +541,16 @@ fn a_second_program_agrees_on_proofs_and_bundles_whole_and_with_a_byte_changed()
         }
     }
 
-    // A byte changed, one removed, and a part cut off, in each of the plain files.
+    // A byte changed, one removed, and a part cut off, in each of the plain files; and each entry left out of all of a workspace.
     let (mut spoilt, mut expected) = (Vec::new(), Vec::new());
-    for file in &files[..5] {
+    let all_of_a_workspace = fs::read_to_string(&files[6]).unwrap();
+    for at in 0..4 {
+        let path = handed.fixture.directory.path().join(format!("spoilt-{}", spoilt.len()));
+        fs::write(&path, without_entry(&all_of_a_workspace, at)).unwrap();
+        spoilt.push(path);
+        expected.push(false);
+    }
+    for file in files[..5].iter().chain(&files[6..]) {
         let whole = fs::read(file).unwrap();
         for _ in 0..12 {
             let at = fastrand::usize(0..whole.len());

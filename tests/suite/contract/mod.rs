@@ -47,6 +47,10 @@ macro_rules! suite {
         mod reading {
             include!("reading.rs");
         }
+        #[cfg(feature = "testing")]
+        mod sealing {
+            include!("sealing.rs");
+        }
         mod tree {
             include!("tree.rs");
         }

@@ -115,7 +115,10 @@ fn every_entry_is_proven_by_each_checkpoint_that_covers_it() {
 }
 
 /// The entries of a bundle, if it holds.
-fn verified(bundle: &[u8], trusts: &dyn Trusts) -> Result<(Vec<ProvenEntry>, VerifiedBundle), LedgerError> {
+pub(super) fn verified(
+    bundle: &[u8],
+    trusts: &dyn Trusts,
+) -> Result<(Vec<ProvenEntry>, VerifiedBundle), LedgerError> {
     let mut lines = bundle.split_inclusive(|byte| *byte == b'\n');
     let mut verifier = BundleVerifier::begin(lines.next().unwrap_or_default(), trusts)?;
     let mut entries = Vec::new();

@@ -109,7 +109,7 @@ impl Maker {
 }
 
 /// Reads a time such as 10s.
-fn interval(text: &str) -> Result<Duration, String> {
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let malformed =
         || "give a number of seconds, minutes or hours, at least one, such as 10s, 5m or 1h".to_owned();
     let of = |unit: char, seconds: u64| text.strip_suffix(unit).map(|number| (number, seconds));
@@ -228,7 +228,7 @@ fn print(published: &Published) -> Result<(), Failure> {
 }
 
 /// Waits for a signal that ends the command.
-async fn ended() {
+pub(super) async fn ended() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

@@ -78,6 +78,10 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "tracing-audit export --month 2026-11 --manifest -o november.jsonl.gz",
             ),
             ("For a spreadsheet.", "tracing-audit export --format csv -o all.csv"),
+            (
+                "For a customer, who can verify that none of his entries is withheld.",
+                "tracing-audit export --workspace acme --complete -o acme.jsonl",
+            ),
         ],
     ),
     (
@@ -245,6 +249,17 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "What Alice did, without the reasons.",
                 "tracing-audit bundle --agent alice --withhold reason -o alice.jsonl",
             ),
+            (
+                "All that acme has, and nothing that was withheld.",
+                "tracing-audit bundle --workspace acme --complete -o acme.jsonl",
+            ),
+        ],
+    ),
+    (
+        "seal",
+        &[
+            ("From cron, each night.", "tracing-audit seal"),
+            ("As a service.", "tracing-audit seal --every 24h"),
         ],
     ),
     (

@@ -17,6 +17,7 @@ use tracing_audit::{
 use super::{
     covered::{of_export, verdict_of_export},
     manifest::{Manifest, Part, Plan},
+    prove::Bundle,
 };
 use crate::{
     failure::Failure,
@@ -28,6 +29,7 @@ use crate::{
 };
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Export {
     /// The file format.
     #[arg(long, value_enum, default_value_t = Kind::Jsonl)]
@@ -58,6 +60,12 @@ pub(crate) struct Export {
     /// is of another log or question, is refused. Only for JSON Lines that are not compressed.
     #[arg(long, requires = "output", conflicts_with = "gzip")]
     resume: bool,
+    /// All entries of the workspace that --workspace names, as a bundle that proves that none is withheld.
+    ///
+    /// `verify-bundle` verifies it without a database. The entries are those before the last seal, which `seal` makes. Other conditions
+    /// are not possible. `bundle --complete` makes the same file, can withhold fields, and takes a checkpoint that the receiver has.
+    #[arg(long, requires = "workspace", conflicts_with_all = ["format", "manifest", "resume"])]
+    complete: bool,
     #[command(flatten)]
     csv: CsvOptions,
     #[command(flatten)]
@@ -94,6 +102,10 @@ impl Kind {
 impl Export {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let output = self.output(database)?;
+        if self.complete {
+            self.csv.refuse()?;
+            return Bundle::complete(self.conditions, self.output, self.gzip).run(database).await;
+        }
         if self.format == Kind::Csv {
             self.csv.layout()?;
         } else {

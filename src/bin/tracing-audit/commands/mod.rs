@@ -29,6 +29,7 @@
 //! | `prove.rs` | proves one entry, or many, to whoever has no database |
 //! | `proven.rs` | verifies what was proven, without a database |
 //! | `evidence.rs` | makes one page for people, which shows entries and verifies itself |
+//! | `seal.rs` | seals a ledger, so that all entries of a workspace can be proven to be all |
 //! | `consistency.rs` | proves, and verifies, that a ledger was only appended to |
 //! | `kept.rs` | reads checkpoints that were kept elsewhere, signed or not, and trust files |
 //! | `shell.rs` | prints completions and the manual pages |
@@ -61,6 +62,7 @@ mod quarantine;
 mod query;
 mod queue;
 mod reads;
+mod seal;
 mod shell;
 mod spans;
 mod stats;
@@ -87,6 +89,7 @@ pub(crate) use quarantine::Action as Quarantine;
 pub(crate) use query::Query;
 pub(crate) use queue::Queue;
 pub(crate) use reads::Reads;
+pub(crate) use seal::Seal;
 pub(crate) use shell::{Completions, Man, complete, with_examples};
 pub(crate) use stats::Stats;
 pub(crate) use tail::Tail;

@@ -68,6 +68,16 @@ pub(crate) struct Bundle {
     /// Compress the output with gzip, whatever the file's name. A name that ends with .gz means it.
     #[arg(long)]
     gzip: bool,
+    /// All entries of the workspace that --workspace names, and the proof that none is withheld.
+    ///
+    /// They are those before the last seal that the checkpoint covers: `seal` makes one. Other conditions are not possible.
+    #[arg(long, requires = "workspace")]
+    complete: bool,
+    /// Leave out the first entries of the workspace, this many of them, which an earlier bundle had.
+    ///
+    /// Whoever verifies gives what `verify-bundle` has said of the earlier one by --continues.
+    #[arg(long, value_name = "ENTRIES", requires = "complete")]
+    after: Option<u64>,
     #[command(flatten)]
     conditions: Conditions,
 }
@@ -178,38 +188,56 @@ impl Prove {
 }
 
 impl Bundle {
+    /// All entries of a workspace, with all their fields, by the checkpoint of now.
+    pub(super) fn complete(conditions: Conditions, output: Option<PathBuf>, gzip: bool) -> Self {
+        let proving = Proving { checkpoint: None, withhold: Vec::new(), only: Vec::new(), output };
+        Self { proving, gzip, complete: true, after: None, conditions }
+    }
+
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         database.refuse_exported()?;
+        let all_of = self.complete.then(|| self.conditions.only_workspace()).transpose()?;
         self.proving.disclosure()?;
         let file = self.proving.file(database)?;
         let log = database.open_one().await?;
         let ledger = one_of(self.conditions.ledger.as_ref(), &log.ledgers)?;
         let reader = log.reader.clone().of_ledger(ledger);
-        let bundling = self.proving.bundling(self.proving.given(&reader).await?)?;
+        let bundling = self.proving.bundling(self.proving.given(&reader).await?)?.after(self.after.unwrap_or(0));
         let bundled = if let Some(path) = file {
             let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
             let mut out = GzipIf::new(NewFile::create(path)?, gzip);
-            let bundled = self.write(&reader, bundling, &mut out).await?;
+            let bundled = self.write(&reader, all_of, bundling, &mut out).await?;
             out.finish()?.finish()?;
             bundled
         } else {
             output::refuse_terminal()?;
             let mut out = GzipIf::new(Stdout::default(), self.gzip);
-            let bundled = self.write(&reader, bundling, &mut out).await?;
+            let bundled = self.write(&reader, all_of, bundling, &mut out).await?;
             out.finish()?.flush()?;
             bundled
         };
         self.proving.tell(&bundled.checkpoint);
-        tell_beyond(bundled.beyond, "bundle");
+        if bundled.beyond > 0 && self.complete {
+            output::remark(&format!(
+                "{} later entries of the workspace are not in the bundle, because no seal covers them: `seal` makes one",
+                bundled.beyond
+            ));
+        } else {
+            tell_beyond(bundled.beyond, "bundle");
+        }
         Ok(())
     }
 
     async fn write(
         &self,
         reader: &AuditReader,
+        all_of: Option<Uuid>,
         bundling: Bundling,
         out: &mut impl Write,
     ) -> Result<Bundled, Failure> {
+        if let Some(workspace) = all_of {
+            return reader.bundle_part(workspace, bundling, out).await.map_err(not_proven);
+        }
         let (from, before) = (self.conditions.from_seq.unwrap_or(0), self.conditions.before_seq);
         let query = self.conditions.query()?;
         let is_range = self.conditions.parts()?.is_empty() && !self.conditions.period.range()?.is_bounded();

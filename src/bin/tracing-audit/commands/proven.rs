@@ -12,8 +12,8 @@ use serde_json::Value;
 use tracing_audit::{
     evidence::Anchor,
     ledger::{
-        BundleVerifier, LedgerError, NotedCheckpoint, Proof, ProvenEntry, Trust, Trusts, VerifiedBundle,
-        VerifierKey,
+        BundleVerifier, LedgerError, NotedCheckpoint, PartEnd, Proof, ProvenEntry, Trust, Trusts,
+        VerifiedBundle, VerifiedPart, VerifierKey,
     },
 };
 
@@ -60,6 +60,9 @@ pub(crate) struct VerifyBundle {
     file: PathBuf,
     #[command(flatten)]
     against: Against,
+    /// What this command has said of an earlier bundle of all entries of a workspace: FILE leaves out the entries of that one.
+    #[arg(long, value_name = "ENTRIES ROOT")]
+    continues: Option<PartEnd>,
     /// Print each entry as a line of JSON, once all of them hold.
     #[arg(long)]
     entries: bool,
@@ -216,22 +219,48 @@ impl VerifyBundle {
             )));
         }
         let (verified, lines) = self.pass(&given, |_| Ok(()))?;
+        let part = verified.part();
+        match (&self.continues, part) {
+            (Some(earlier), Some(part)) => {
+                part.continues(earlier).map_err(|error| refused(&self.file, &error))?;
+            }
+            (Some(_), None) => {
+                let message =
+                    "--continues is about a bundle of all entries of a workspace, which this one is not";
+                return Err(Failure::Usage(message.to_owned()));
+            }
+            (None, _) => {}
+        }
         if self.entries {
             self.pass(&given, |entry| output::print_json(&entry))?;
         } else {
             let checkpoint = verified.checkpoint().checkpoint();
-            let what = match verified.range() {
-                Some(range) => format!("all entries from {} up to {}", range.start, range.end),
-                None => format!("{} entries, each by itself", verified.entries()),
+            let what = match (verified.range(), part) {
+                (Some(range), _) => format!("all entries from {} up to {}", range.start, range.end),
+                (None, Some(part)) => of_workspace(part, verified.entries()),
+                (None, None) => format!("{} entries, each by itself", verified.entries()),
             };
             output::print_fitting(&format!(
                 "{}: {what}, as they were committed, by the checkpoint of {} entries",
                 harmless(checkpoint.origin().as_str()),
                 checkpoint.size()
             ))?;
+            if let Some(part) = part {
+                output::print_fitting(&format!("to be kept for the next bundle: {}", part.end))?;
+            }
         }
         lines.tell();
-        given.verdict(verified.checkpoint())
+        given.verdict(verified.checkpoint())?;
+        match part {
+            Some(part) if part.start.entries > 0 && self.continues.is_none() => {
+                Err(Failure::Unanchored(format!(
+                    "it leaves out the first {} entries of the workspace, which an earlier bundle had: give what this command has said of \
+                 that one by --continues",
+                    part.start.entries
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Verifies the whole file, hands over each entry, and gives back its lines, which have been read.
@@ -279,6 +308,18 @@ impl VerifyBundle {
             Err(error) => Err(unreadable(&self.file, &error)),
         }
     }
+}
+
+/// Says which entries of a workspace these are.
+fn of_workspace(part: &VerifiedPart, entries: u64) -> String {
+    let VerifiedPart { workspace, until, sealed_by, start, .. } = part;
+    let but = match start.entries {
+        0 => String::new(),
+        before => format!(", but for its first {before}"),
+    };
+    format!(
+        "all {entries} entries of the workspace {workspace} before {until}{but}, which entry {sealed_by} seals"
+    )
 }
 
 /// Whether the contents are wrong, and not the reading of them.

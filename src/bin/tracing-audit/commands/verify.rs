@@ -59,6 +59,9 @@ pub(crate) struct Verify {
     /// Read everything, also what earlier runs have read by the state. From time to time this should be done.
     #[arg(long)]
     full: bool,
+    /// Also verify each seal: whether its root is over the entries of all workspaces before it. Everything is read once more.
+    #[arg(long)]
+    seals: bool,
     /// How many parts of the ledger are read at the same time, 1 to 4.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
     jobs: Option<u8>,
@@ -191,6 +194,9 @@ impl Verify {
         }
         if let Some(jobs) = self.jobs {
             verification = verification.jobs(jobs.into());
+        }
+        if self.seals {
+            verification = verification.seals();
         }
         Ok((if self.full { verification.whole() } else { verification }, held))
     }

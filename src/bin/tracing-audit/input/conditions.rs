@@ -2,9 +2,10 @@
 
 use clap::Args;
 use tracing_audit::{AuditQuery, query::Column, reader::Ledger};
+use uuid::Uuid;
 
 use super::{
-    criteria::{LANGUAGE, criterion, of_option, part_of_text},
+    criteria::{LANGUAGE, criterion, id_of, of_option, part_of_text},
     period::Period,
 };
 use crate::failure::Failure;
@@ -141,6 +142,21 @@ impl Conditions {
             add("--problems".to_owned(), Box::new(AuditQuery::with_problems));
         }
         Ok(parts)
+    }
+
+    /// The workspace of which all entries are asked for. A failure if it is not one, or if there are other conditions.
+    pub(crate) fn only_workspace(&self) -> Result<Uuid, Failure> {
+        let [workspace] = &*self.workspace else {
+            let message = "--complete is about all entries of one workspace: name it by one --workspace";
+            return Err(Failure::Usage(message.to_owned()));
+        };
+        let is_part =
+            self.from_seq.is_some() || self.before_seq.is_some() || self.period.range()?.is_bounded();
+        if is_part || self.parts()?.len() > 1 {
+            let message = "--complete is about all entries of the workspace: leave out the other conditions";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        id_of("--workspace", workspace)
     }
 
     fn check_ranges(&self) -> Result<(), Failure> {

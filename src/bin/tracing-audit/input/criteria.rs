@@ -1,7 +1,7 @@
 //! Reads the language of `--where`, and the values of options, in which `*` stands for any text.
 
 use tracing_audit::{
-    Decision,
+    Decision, audit_id,
     query::{Column, Criterion, Field, Operand},
 };
 use uuid::Uuid;
@@ -55,6 +55,18 @@ pub(super) fn of_option(option: &str, column: Column, values: &[String]) -> Resu
     let values: Vec<Value> =
         values.iter().map(|value| option_value(option, value)).collect::<Result<_, _>>()?;
     any_of(&Field::from(column), values)
+}
+
+/// Reads the value of an option that is one id: a UUID, or the name that it was made from.
+pub(super) fn id_of(option: &str, value: &str) -> Result<Uuid, Failure> {
+    match option_value(option, value)? {
+        Value::Word(word) if word.contains('*') => Err(usage(format!(
+            "{option} must name one, and {word:?} may mean several: write it without the *"
+        ))),
+        Value::Word(text) | Value::Exact(text) => {
+            Ok(Uuid::try_parse(&text).unwrap_or_else(|_| audit_id(&text)))
+        }
+    }
 }
 
 /// Reads the value of an option that takes a part of a text.
