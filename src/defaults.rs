@@ -10,7 +10,7 @@ pub(crate) const LEDGER: &str = "main";
 pub(crate) const BATCH_ENTRIES: usize = 512;
 /// Short enough that nobody who looks for what just happened notices it.
 pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
-/// As long as a connection waits for the lock of another process.
+/// The time that a connection waits for the lock of another process.
 pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than a database that is locked, or slow, takes to answer; short enough for a service that starts.
 pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);

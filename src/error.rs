@@ -121,7 +121,7 @@ impl AuditError {
         self.kind == ErrorKind::Duplicate
     }
 
-    /// The database refuses this entry for good; the entry was set aside in quarantine. Also true for duplicates.
+    /// The database refuses this entry for good; the entry was set aside in quarantine. It is true for duplicates too.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {
         matches!(self.kind, ErrorKind::Quarantined | ErrorKind::Duplicate)

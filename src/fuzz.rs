@@ -39,7 +39,8 @@ pub fn record(bytes: &[u8]) {
 /// verifier key, `t` a trust file and after an empty line a note, `p` the file of a proof, `x` that of a proof of consistency,
 /// `b` a bundle. Returns whether they are well-formed.
 ///
-/// What is well-formed must be written again as it was read. A proof must hold exactly if the algorithm of RFC 9162 says so.
+/// A well-formed input must be written again as it was read. A proof must hold exactly if the algorithm of RFC 9162
+/// says so.
 #[must_use]
 pub fn ledger(bytes: &[u8]) -> bool {
     let Some((kind, rest)) = bytes.split_first() else { return false };
@@ -319,7 +320,7 @@ fn consistency(bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// A proof is written again as it was read, and holds for whoever trusts its checkpoint, whatever is withheld.
+/// A proof is written again as it was read, and holds for everyone who trusts its checkpoint, whatever is withheld.
 #[allow(clippy::expect_used, reason = "a finding is a panic")]
 fn proof(text: &str) -> Option<()> {
     let read = text.parse::<Proof>().ok()?;

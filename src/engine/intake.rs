@@ -16,9 +16,9 @@ use crate::error::{AuditError, ErrorKind};
 use crate::platform::{block_on, lock, moment_after};
 use crate::queue::{Refused, WhenFull};
 
-/// How long an emitter waits for one that is writing, once others have waited in vain.
+/// The time that an emitter waits for one that is writing, once others have waited without success.
 const OVERDUE_PATIENCE: Duration = Duration::from_millis(10);
-/// How long dropping the log, or its last writer, waits for pending entries.
+/// The time that dropping the log, or its last writer, waits for pending entries.
 const DROP_FLUSH: Duration = Duration::from_secs(5);
 
 thread_local! {
@@ -60,7 +60,7 @@ impl Engine {
         self.append(record, waiter, self.patience(Duration::MAX))
     }
 
-    /// How long an emitter may wait: for room, or for another emitter that is writing.
+    /// The time that an emitter may wait: for room, or for another emitter that is writing.
     fn patience(&self, at_most: Duration) -> Duration {
         let patience = match self.settings.when_full {
             _ if self.is_overdue() => OVERDUE_PATIENCE,
@@ -70,7 +70,7 @@ impl Engine {
         patience.min(at_most)
     }
 
-    /// Whether an emitter has waited in vain, and nothing has been acknowledged since.
+    /// Whether an emitter has timed out waiting for room, and nothing has been acknowledged since.
     pub(super) fn is_overdue(&self) -> bool {
         let overdue = self.overdue.load(Ordering::Relaxed);
         overdue > 0 && overdue - 1 == self.progress.borrow().acknowledged
@@ -83,7 +83,8 @@ impl Engine {
         patience: Duration,
     ) -> Result<u64, Refused> {
         if self.process.is_another() {
-            // Before any lock: the thread that held it at the fork does not run in this process.
+            // This is checked before any lock is taken: the thread that held it at the fork does not run in this
+            // process.
             return Err(Refused::Closed);
         }
         // Called before the flusher can see the entry, and so before it can commit it.
@@ -148,7 +149,7 @@ impl Engine {
 
     /// Rejects an entry whose emitter has waited for up to `timeout`, when this position was acknowledged.
     pub(super) fn give_up(&self, why: Refused, reached: u64, timeout: Duration) -> AuditError {
-        // Only if the wait was as long as configured, not cut short by this caller.
+        // The queue counts as overdue only if the wait was as long as configured, not cut short by this caller.
         if matches!(why, Refused::Full | Refused::Stuck) && self.settings.when_full.waits_at_most(timeout) {
             self.overdue.store(reached + 1, Ordering::Relaxed);
         }

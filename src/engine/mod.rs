@@ -10,7 +10,7 @@
 //! | `flusher` | the loop: reads, interprets, commits, retries, acknowledges |
 //! | `upkeep.rs` | the queue's background work, when it is due |
 //! | `indexing.rs` | creates the indexes that the builder was asked for |
-//! | `watch.rs` | tells of an answer that the flusher waits for too long |
+//! | `watch.rs` | reports an answer that the flusher waits for too long |
 //! | `thread.rs` | starts the threads, and runs all of these on them |
 //! | `health.rs`, `stats.rs`, `notice.rs` | the values that users see: `Health`, `Stats`, `Notice` |
 //!

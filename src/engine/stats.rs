@@ -28,14 +28,15 @@ pub struct Stats {
     pub damaged: u64,
     /// Entries that dead processes had accepted and this log has settled: committed, quarantined or counted as damaged.
     pub recovered: u64,
-    /// What journals of dead processes still hold for this database and ledger, in this log's directory of journals. The
-    /// books do not count it: it is offered to nobody in this process until it is [`recovered`](Self::recovered).
+    /// The entries that journals of dead processes still hold for this database and ledger, in this log's directory of
+    /// journals. The books do not count them: they are offered to nobody in this process until they are
+    /// [`recovered`](Self::recovered).
     pub unrecovered: Unrecovered,
     /// Entries in the queue.
     pub pending: u64,
     /// Bytes of the pending entries.
     pub pending_bytes: u64,
-    /// How long the oldest pending entry has waited. Accurate to within the few hundred entries that were accepted
+    /// The time that the oldest pending entry has waited. Accurate to within the few hundred entries that were accepted
     /// together with it.
     pub oldest_pending: Option<Duration>,
     /// Rejected entries by reason.
@@ -64,10 +65,10 @@ pub struct Stats {
     pub panics: u64,
 }
 
-/// What journals of dead processes still hold: see [`Stats::unrecovered`].
+/// The contents of journals of dead processes: see [`Stats::unrecovered`].
 ///
-/// [`AuditLog::recovered`](crate::AuditLog::recovered) waits until it is committed. All zeros for a log with a queue in
-/// memory, which looks for no journals.
+/// [`AuditLog::recovered`](crate::AuditLog::recovered) waits until they are committed. All zeros for a log with a queue
+/// in memory, which looks for no journals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unrecovered {

@@ -28,18 +28,18 @@ pub(crate) struct Status {
     history: Mutex<History>,
     /// The state that the last notice reported.
     reported: Mutex<LastNotice>,
-    /// Why an index cannot be created, until a notice reports it.
+    /// The reason why an index cannot be created, until a notice reports it.
     unindexed: Mutex<Option<AuditError>>,
-    /// What was found in the database, its library or the place of the queue and changes no health, until a notice reports
-    /// it.
+    /// Findings in the database, its library or the place of the queue that change no health. They are kept until a
+    /// notice reports them.
     noticed: Mutex<VecDeque<AuditError>>,
-    /// Why journals of dead processes are left alone, if any are.
+    /// The reason why journals of dead processes are left alone, if any are.
     left_alone: Mutex<Option<AuditError>>,
     /// The messages of what was found so far. Each connection finds it again.
     known: Mutex<BTreeSet<String>>,
     /// Wakes the task that sends notices: there may be something to report.
     noteworthy: Notify,
-    /// What the flusher waits for.
+    /// The answers that the flusher waits for.
     pub(super) watch: Watch,
 }
 
@@ -173,13 +173,13 @@ impl Status {
         self.set(Trouble::LeftBehind);
     }
 
-    /// What journals of dead processes still hold, and why some are left alone.
+    /// Takes in the number of entries that journals of dead processes still hold, and why some are left alone.
     pub(super) fn left_to_recover(&self, unrecovered: Unrecovered, left_alone: Option<AuditError>) {
         *lock(&self.left_alone) = left_alone;
         lock(&self.history).left_to_recover(unrecovered);
     }
 
-    /// Why journals of dead processes are left alone, if any are.
+    /// The reason why journals of dead processes are left alone, if any are.
     pub(super) fn left_alone(&self) -> Option<AuditError> {
         lock(&self.left_alone).clone()
     }
@@ -205,7 +205,7 @@ impl Status {
         self.set(Trouble::Failing);
     }
 
-    /// Tells of every answer that the flusher waits for longer than this. Never resolves.
+    /// Reports every answer that the flusher waits for longer than this. Never resolves.
     pub(super) async fn watch_over(&self, limit: Duration) {
         self.watch
             .over(limit, |whom| {

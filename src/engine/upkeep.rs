@@ -12,7 +12,7 @@ use crate::queue::Due;
 
 /// Pause after the first failed attempt. It doubles with each further one.
 const FIRST_UPKEEP_PAUSE: Duration = Duration::from_millis(100);
-/// How often to ask whether work is due if no append says so.
+/// The interval at which to ask whether work is due if no append says so.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts.
 const LONGEST_UPKEEP_PAUSE: Duration = Duration::from_secs(10);

@@ -1,4 +1,5 @@
-//! Watches what the flusher waits for, from another thread: an answer that takes too long is told while it does.
+//! Watches what the flusher waits for, from another thread: an answer that takes too long is reported while the flusher
+//! still waits.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::platform::{lock, moment_after};
 
-/// What the flusher waits for at the moment.
+/// The answers that the flusher waits for at the moment.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     waits: Mutex<Waits>,
@@ -21,7 +22,7 @@ pub(super) struct Watch {
 #[derive(Debug, Default)]
 struct Waits {
     number: u64,
-    /// By their number, and so the oldest first.
+    /// The waits by their number, and so the oldest first.
     running: BTreeMap<u64, Wait>,
     /// Nobody looks until the next wait begins.
     is_idle: bool,
@@ -68,14 +69,15 @@ impl Watch {
         due
     }
 
-    /// Calls `tell` with the name of whoever takes longer to answer than this, once for each wait. Never resolves.
+    /// Calls `tell` with the name of each party that takes longer to answer than this, once for each wait. Never
+    /// resolves.
     pub(super) async fn over(&self, limit: Duration, tell: impl Fn(&str)) {
         loop {
             match self.due(limit) {
                 None => self.begun.notified().await,
                 Some(due) => tokio::time::sleep_until(due.into()).await,
             }
-            // Under the lock, so that a wait that ends at this moment is not told of after its end.
+            // The lock is held, so that a wait that ends at this moment is not reported after its end.
             let mut waits = lock(&self.waits);
             let now = Instant::now();
             for wait in waits.running.values_mut().filter(|wait| !wait.is_told) {

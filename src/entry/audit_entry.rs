@@ -106,9 +106,9 @@ pub struct SequencedEntry {
     pub committed_at: DateTime<Utc>,
     /// The problems of the event, each as `field: problem`; empty for a well-formed event.
     ///
-    /// Also the problems of a row that somebody has changed to something that no entry can have. Such an entry is returned
-    /// as others are: what its columns hold is in these problems and in the metadata, as text. Metadata that are not JSON,
-    /// or are nested deeper than 127 levels, or have a number beyond `f64`, are a string.
+    /// They also name the problems of a row that somebody has changed to something that no entry can have. Such an
+    /// entry is returned as others are: the contents of its columns are in these problems and in the metadata, as text.
+    /// Metadata that are not JSON, or are nested deeper than 127 levels, or have a number beyond `f64`, are a string.
     pub problems: Vec<String>,
     /// Whether nobody gave a risk score.
     pub(crate) unscored: bool,

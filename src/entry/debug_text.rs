@@ -11,10 +11,10 @@ use uuid::Uuid;
 /// The deepest nesting that is read: `Some(Some(..))`.
 const MAX_DEPTH: usize = 8;
 
-/// The wrappers that change nothing about what is in them, beside newtypes whose name says that they are an id.
+/// The wrappers that change nothing about what is in them, in addition to newtypes whose name says that they are an id.
 const TRANSPARENT: [&str; 4] = ["Some", "Ok", "Cell", "RefCell"];
 
-/// What a text says.
+/// The meaning of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Said<'a> {
     /// This: the text as it stands, or what stands in `Some(..)`, in quotation marks or in a newtype.
@@ -46,12 +46,12 @@ pub(crate) fn is_debug(name: &str, text: &str) -> bool {
     }
 }
 
-/// What this text says, which `Debug` or `Display` wrote.
+/// The meaning of this text, which `Debug` or `Display` wrote.
 pub(crate) fn said(text: &str) -> Said<'_> {
     read(text, 0)
 }
 
-/// What the JSON text of a structured value says.
+/// The meaning of the JSON text of a structured value.
 pub(super) fn said_in_json(text: &str) -> Said<'_> {
     match serde_json::from_str(text) {
         Ok(Json::Null) => Said::Nothing,

@@ -26,7 +26,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// No limits: for the entries that the log itself writes.
+    /// The absence of limits, for the entries that the log itself writes.
     pub(crate) const NONE: Self = Self { value: usize::MAX, entry: usize::MAX };
 }
 

@@ -69,10 +69,10 @@ fn is_overruled<'a>(field: &Given<'_>, mut later: impl Iterator<Item = &'a Given
     later.any(|later| later.name == field.name && !matches!(later.value, Value::EventName | Value::Lost))
 }
 
-/// A field, and what its text says.
+/// A field, and the meaning of its text.
 struct Given<'a> {
     field: Field<'a>,
-    /// What the field says, if that is another text than its value's.
+    /// The meaning of the field, if that is another text than its value's.
     said: Option<Cow<'a, str>>,
     /// Whether the field should hold one value and holds the `Debug` of something else.
     is_structure: bool,

@@ -15,7 +15,7 @@ const WIDE: &str = "holds a number that would be rounded, kept as text";
 const EQUAL_KEYS: &str = "holds two equal keys in one object, kept as text";
 const PRIVATE: &str = "holds a key that `serde_json` keeps for itself, kept as text";
 
-/// Why a text is not taken as JSON.
+/// The reason why a text is not taken as JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kept {
     /// It is not JSON, or nested too deeply.
@@ -33,7 +33,7 @@ pub(super) fn read(text: &str) -> Result<Json, Kept> {
     serde_json::from_str(text).map_err(|_| Kept::NotJson)
 }
 
-/// What a parser would change in this text. Of a text that is not JSON, the answer means nothing.
+/// The change that a parser would make to this text. For a text that is not JSON, the answer means nothing.
 pub(super) fn change(text: &str) -> Option<&'static str> {
     // The keys of all objects that are open, and where those of each begin.
     let (mut keys, mut open): (Vec<Cow<'_, str>>, Vec<usize>) = (Vec::new(), Vec::new());
@@ -77,7 +77,7 @@ pub(super) fn change(text: &str) -> Option<&'static str> {
     None
 }
 
-/// Where the string ends whose inner part begins this text.
+/// The end of the string whose inner part begins this text.
 fn end_of_string(text: &str) -> Option<usize> {
     let mut escaped = false;
     text.bytes().position(|byte| {
@@ -97,8 +97,9 @@ fn unescaped(inner: &str) -> Cow<'_, str> {
 
 /// Whether a number that is written so is the same number once it is an `i64`, a `u64` or an `f64`.
 ///
-/// The measure is what `serde_json` writes, because that is what is stored. The standard library differs where two decimals
-/// are equally short and equally near: of 611249632404904.25 it writes `…04.3`, and `serde_json`, like most others, `…04.2`.
+/// The measure is the text that `serde_json` writes, because that text is stored. The standard library differs where
+/// two decimals are equally short and equally near: of 611249632404904.25 it writes `…04.3`, and `serde_json`, like
+/// most others, `…04.2`.
 fn is_kept(number: &str) -> bool {
     if !number.contains(['.', 'e', 'E']) {
         return number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
@@ -190,7 +191,7 @@ mod tests {
                 json!({"a": 5e-324, "b": f64::MAX, "c": 0.0, "d": 0.0}),
             ),
         ] {
-            // Where a feature of `serde_json` keeps the spelling of numbers, the normal form does not.
+            // If a feature of `serde_json` keeps the spelling of numbers, the normal form still does not.
             let mut kept = read(text).unwrap();
             normalize_json(&mut kept, &mut Vec::new());
             assert_eq!(kept, value, "{text}");

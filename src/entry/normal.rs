@@ -70,7 +70,7 @@ pub(crate) fn normalize_json(value: &mut Value, problems: &mut Vec<String>) {
     }
 }
 
-/// What was corrected in JSON, or noticed.
+/// The corrections and observations made in JSON.
 #[derive(Default)]
 struct Found {
     notes: Vec<&'static str>,
@@ -155,7 +155,7 @@ fn is_path_too(map: &Map<String, Value>, key: &str) -> bool {
     dots.clone().count() <= MAX_DOTS && dots.any(leads_on)
 }
 
-/// At least so many bytes has the text of this JSON; counts no further than to `enough`.
+/// The least number of bytes in the text of this JSON; counts no further than to `enough`.
 pub(crate) fn least_length(value: &Value, enough: usize) -> usize {
     let (mut length, mut open) = (0_usize, vec![value]);
     while let Some(value) = open.pop() {

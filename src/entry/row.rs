@@ -87,8 +87,8 @@ pub(crate) fn entry_of(row: &Row) -> AuditEntry {
     entry_and_problems(row).0
 }
 
-/// The entry that a row holds, with its place in the ledger. What cannot be read as an entry's, because somebody has
-/// changed the row, is kept as text or replaced by what is nearest to it, and a problem says so.
+/// The entry that a row holds, with its place in the ledger. A column that cannot be read as an entry's, because
+/// somebody has changed the row, is kept as text or replaced by the nearest value, and a problem says so.
 pub(crate) fn sequenced(found: LedgerRow) -> SequencedEntry {
     let (entry, mut problems) = entry_and_problems(&found.row);
     let committed_at = if let Some(micros) = found.committed_at {
@@ -158,7 +158,7 @@ fn time(name: &str, micros: i64, problems: &mut Vec<String>) -> DateTime<Utc> {
 
 impl Row {
     /// The row, with a problem for each of these columns, in which the database holds something that no entry can have
-    /// there. What it holds is also kept in the metadata, under the name of the column.
+    /// there. The contents are also kept in the metadata, under the name of the column.
     #[cfg(any(feature = "_sqlite", feature = "postgres"))]
     pub(crate) fn with_unreadable(self, columns: Vec<(&str, String)>) -> Self {
         let mut problems = self.problems.as_deref().map(listed).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 /// The JSON text with at most `value` bytes for each text in it and at most `room` bytes in all; `None` if it is not JSON.
 /// If there are too many values, those at the end are left out. A JSON text without its end is shortened likewise. The
-/// flag tells whether anything is missing.
+/// flag says whether anything is missing.
 pub(super) fn shorten(json: &str, value: usize, room: usize) -> Option<(String, bool)> {
     let mut most = value;
     loop {

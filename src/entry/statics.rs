@@ -1,9 +1,10 @@
-//! Keeps a client's metadata from replacing what the deployment says: the static fields.
+//! Keeps a client's metadata from replacing the values of the deployment: the static fields.
 
 use serde_json::{Map, Value as Json};
 
-/// Moves what this object says under the names of static fields, whole or nested, into a value of its own. A name with
-/// dots is a path: `service.name` is the `name` in `service`. `taken` tells the names that the event uses otherwise.
+/// Moves the values that this object has under the names of static fields, whole or nested, into a value of its own. A
+/// name with dots is a path: `service.name` is the `name` in `service`. `taken` says which names the event uses
+/// otherwise.
 pub(super) fn set_aside(
     object: &mut Map<String, Json>,
     statics: &Map<String, Json>,

@@ -14,7 +14,7 @@ pub(super) struct Time {
 }
 
 /// Reads a time: a date, a time of day and an offset from UTC in any of the usual orders and spellings; seconds,
-/// milliseconds, microseconds or nanoseconds since 1970, told apart by their size; or the `Debug` of a `SystemTime`.
+/// milliseconds, microseconds or nanoseconds since 1970, distinguished by their size; or the `Debug` of a `SystemTime`.
 pub(super) fn read(text: &str) -> Option<Time> {
     let mut text = text.trim();
     for _ in 0..8 {

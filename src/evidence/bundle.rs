@@ -25,7 +25,7 @@ const BLOCK: u64 = 1 << 14;
 /// The bytes of lines after which they are written.
 const CHUNK: usize = 64 * 1024;
 
-/// By which checkpoint many entries are proven, and which of their fields are shown: see [`AuditReader::bundle`].
+/// The checkpoint by which many entries are proven, and the fields of them that are shown: see [`AuditReader::bundle`].
 ///
 /// ```
 /// use tracing_audit::{evidence::Bundling, ledger::Disclosure};
@@ -51,12 +51,12 @@ impl Default for Bundling {
 }
 
 impl Bundling {
-    /// By the checkpoint of now, with all fields.
+    /// Proves by the checkpoint of now, and shows all fields.
     pub fn new() -> Self {
         Self { checkpoint: None, disclosure: Disclosure::all(), without: 0, block: BLOCK }
     }
 
-    /// By this checkpoint, which is kept elsewhere.
+    /// Proves by this checkpoint, which is kept elsewhere.
     pub fn checkpoint(self, checkpoint: impl Into<NotedCheckpoint>) -> Self {
         Self { checkpoint: Some(checkpoint.into()), ..self }
     }

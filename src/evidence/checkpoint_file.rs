@@ -14,11 +14,11 @@ use crate::error::{AuditError, ErrorKind};
 use crate::ledger::{Checkpoint, LedgerError, NotedCheckpoint, Origin};
 use crate::platform::{Access, Directory, append_to, open_regular};
 
-/// How much of the end of a file is read at first: more than a hundred checkpoints.
+/// The bytes at the end of a file that are read at first: more than a hundred checkpoints.
 const END: u64 = 64 * 1024;
 
-/// A file to which checkpoints are appended, a line each: `{"at":"2026-11-28T14:00:00Z","note":"..."}`. Put it where whoever may write
-/// to the database may not change it, or ship it to another host.
+/// A file to which checkpoints are appended, a line each: `{"at":"2026-11-28T14:00:00Z","note":"..."}`. Put it where
+/// nobody who may write to the database may change it, or ship it to another host.
 ///
 /// It is made for this user to write and others to read. Each line is one write, and is on stable storage when
 /// [`publish`](CheckpointSink::publish) returns. A notary with keys believes only lines that one of them has signed.

@@ -31,7 +31,7 @@ pub(super) const TILE: u64 = 256;
 /// Rows that are read at a time.
 const PAGE: u32 = 2048;
 
-/// What a frontier was computed from.
+/// The hashes from which a frontier was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// The stored leaf hashes.
@@ -56,7 +56,7 @@ pub(super) struct Chunk {
     pub(super) range: Range<u64>,
     /// The level of the node over a whole range.
     pub(super) level: u8,
-    /// Where the tree ends in the range.
+    /// The end of the tree in the range.
     pub(super) tree_until: u64,
     pub(super) spans: Vec<Span>,
     pub(super) stored: Vec<Option<Hash>>,
@@ -65,7 +65,7 @@ pub(super) struct Chunk {
     pub(super) moved: Vec<(u64, u64)>,
     pub(super) times: Vec<Option<(i64, i64)>>,
     pub(super) gaps: u64,
-    /// What was found before any hash was compared.
+    /// The findings before any hash was compared.
     pub(super) findings: Vec<Finding>,
     /// The stored nodes of the tiles that are full.
     pub(super) tiles: Vec<Option<Hash>>,
@@ -94,7 +94,7 @@ pub(super) async fn read(
     let found: BTreeMap<_, _> =
         evidence.nodes(ledger, OVER_TILE, indexes.clone()).await?.into_iter().collect();
     let tiles = indexes.map(|index| found.get(&index).copied().flatten()).collect();
-    // Of the levels between those that are stored there is none.
+    // The levels between those that are stored have no node.
     let node = if tree_until - range.start == 1 << level && level.is_multiple_of(OVER_TILE) {
         let index = signed(range.start >> level);
         let found = evidence.nodes(ledger, level, index..index + 1).await?;
@@ -153,7 +153,7 @@ async fn hash(evidence: &dyn Evidence, ledger: &str, hasher: Hasher) -> Result<H
         if page.is_empty() {
             break;
         }
-        // In a table that somebody has made anew it may be the number of no entry.
+        // If somebody has created the table again, the number may be that of no entry.
         let last = page.iter().rev().map(|row| row.seq).find(|seq| *seq < until);
         next = last.map_or(next, |seq| seq.saturating_add(1)).max(next.saturating_add(1));
         let hasher = Arc::clone(&hasher);

@@ -18,7 +18,7 @@ use super::{
 use crate::error::AuditError;
 use crate::ledger::{Checkpoint, MOST_LEAVES};
 
-/// Rows and nodes that are at no place of the ledger: the most that are told.
+/// The most findings of rows and nodes that are at no place of the ledger.
 const MOST_FOREIGN: u32 = 1000;
 
 impl Run {
@@ -35,7 +35,7 @@ impl Run {
         }
         let mut state = self.state(plan);
         if let Some(state) = &mut state {
-            // What the checkpoints lead to, where leaf hashes were changed.
+            // If leaf hashes were changed, the frontier is the one to which the checkpoints lead.
             let right = self.course.frontier(state.size());
             state.frontier = right.unwrap_or_else(|| state.frontier.clone());
             // The next run may have the state alone, without the checkpoint by which these were found.
@@ -82,7 +82,7 @@ impl Run {
     }
 }
 
-/// How far the anchors have led.
+/// The size up to which the anchors have led.
 #[derive(Default)]
 struct Outcome {
     /// The size of the largest anchor that holds.
@@ -92,8 +92,8 @@ struct Outcome {
 }
 
 impl Run {
-    /// Leads the ranges to the anchors from the smallest to the largest, then to the head. What is wrong with the head is added
-    /// to `wrong`, unless something is known to be.
+    /// Leads the ranges to the anchors from the smallest to the largest, then to the head. A fault of the head is added
+    /// to `wrong`, unless it has one already.
     async fn lead(&mut self, plan: &Plan<'_>, wrong: &mut Option<Finding>) -> Result<Outcome, AuditError> {
         let mut outcome = Outcome::default();
         let mut failed = None;
@@ -194,7 +194,7 @@ impl Run {
         Ok(())
     }
 
-    /// What is no sign of a change, and worth knowing.
+    /// The findings that are no sign of a change, and worth knowing.
     async fn information(&self, plan: &Plan<'_>, held: u64) -> Result<Vec<Finding>, AuditError> {
         let mut findings = self.writers.findings(plan.evidence, &plan.ledger).await?;
         let not_covered = |range: Range<u64>, text: &str| Finding::new(FindingKind::NotCovered, range, text);

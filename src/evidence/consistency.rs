@@ -6,7 +6,7 @@ use crate::ledger::{Hash, ProofShape};
 use crate::store::Evidence;
 
 /// The proof that the tree of `to` leaves continues the one of `from` leaves. `None` if no such proof can be, or if a hash that it needs
-/// is missing. What it proves has to be verified: somebody may have changed the hashes.
+/// is missing. The proof has to be verified: somebody may have changed the hashes.
 pub(super) async fn consistency(
     evidence: &dyn Evidence,
     ledger: &str,

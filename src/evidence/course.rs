@@ -20,11 +20,11 @@ type Candidates = Vec<(Source, Frontier)>;
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) range: Range<u64>,
-    /// Where the tree ends in the range.
+    /// The end of the tree in the range.
     pub(super) tree_until: u64,
-    /// What was found, as long as the stored leaf hashes are believed.
+    /// The findings, as long as the stored leaf hashes are believed.
     pub(super) findings: Vec<Finding>,
-    /// At its end, and at the sizes of anchors in it.
+    /// The frontiers at its end, and at the sizes of anchors in it.
     end: Candidates,
     inner: Vec<(u64, Candidates)>,
     /// The right edge that something above says is right, if it is not that of the stored leaf hashes.
@@ -57,7 +57,8 @@ impl Part {
         }
     }
 
-    /// The right edge by the stored leaf hashes, if none is missing. That of no entries, if none of the range is in the tree.
+    /// The right edge by the stored leaf hashes, if none is missing. The right edge of no entries, if none of the range
+    /// is in the tree.
     pub(super) fn stored(&self) -> Option<Frontier> {
         if self.tree_until == self.range.start {
             return Some(Frontier::new());
@@ -124,8 +125,9 @@ impl Course {
         (whole.size() == size).then_some(whole)
     }
 
-    /// Looks for candidates that lead to this root, among those of the ranges that reach beyond `settled`, which another
-    /// anchor has settled. If they are not the stored leaf hashes, they become the authority of their ranges.
+    /// Looks for candidates that lead to this root, among those of the ranges that reach beyond `settled`. The ranges
+    /// before it are settled by another anchor. If the candidates are not the stored leaf hashes, they become the
+    /// authority of their ranges.
     pub(super) fn lead(&mut self, size: u64, root: &Hash, settled: u64) -> Led {
         if self.frontier(size).is_some_and(|frontier| frontier.root() == *root) {
             return Led::Yes;

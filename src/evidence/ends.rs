@@ -14,9 +14,9 @@ pub(super) struct Ends {
     pub(super) next_seq: u64,
     /// The entries that are in the tree.
     pub(super) tree_until: u64,
-    /// Where reading ends.
+    /// The end of reading.
     pub(super) until: u64,
-    /// Where the last batch or the last leaf hash ends.
+    /// The end of the last batch or of the last leaf hash.
     pub(super) known_until: u64,
     /// The right edge of the tree that the head has, if it is one.
     pub(super) frontier: Option<Frontier>,
@@ -24,7 +24,7 @@ pub(super) struct Ends {
     pub(super) origin: Option<Origin>,
     /// Whether the tables are of a version with a tree.
     pub(super) has_tree: bool,
-    /// What is wrong with the head, and with leaf hashes beyond it.
+    /// The faults of the head, and of leaf hashes beyond it.
     pub(super) wrong: Vec<String>,
     pub(super) findings: Vec<Finding>,
 }

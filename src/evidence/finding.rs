@@ -99,7 +99,7 @@ impl Finding {
         Self { kind, from, until, belongs_at: None, text: text.into() }
     }
 
-    /// Of one entry, which may have an impossible `seq`.
+    /// A finding about one entry, which may have an impossible `seq`.
     pub(super) fn at(kind: FindingKind, seq: i64, text: impl Into<String>) -> Self {
         Self { kind, from: seq, until: seq.saturating_add(1), belongs_at: None, text: text.into() }
     }

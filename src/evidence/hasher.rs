@@ -42,9 +42,9 @@ pub(super) struct Hasher {
     pub(super) states: Vec<RowState>,
     /// The leaf of each row that could be computed.
     pub(super) computed: Vec<Option<Hash>>,
-    /// Where entries stand, and where they belong, if that is near.
+    /// The places of entries, and the places where they belong, if these are near.
     pub(super) moved: Vec<(u64, u64)>,
-    /// A `seq` for each row that is there a second time.
+    /// A `seq` for each row that exists a second time.
     pub(super) doubled: Vec<u64>,
     /// For each row whose number is no integer, the `seq` of the row before it.
     pub(super) unnumbered: Vec<u64>,
@@ -145,8 +145,8 @@ impl Hasher {
         Some(self.leaf.finish(row, &committed))
     }
 
-    /// Looks whether the row is the entry that belongs beside it: if one entry was removed and those after it renumbered,
-    /// that is so for all of these.
+    /// Looks whether the row is the entry that belongs next to it: if one entry was removed and those after it
+    /// renumbered, that is so for all of these.
     fn look_beside(&mut self, seq: u64, row: &Columns<'_>) {
         for shift in [self.shift, 1, -1] {
             let Some(belongs) = seq.checked_add_signed(shift).filter(|seq| self.range.contains(seq)) else {

@@ -16,8 +16,8 @@ const ENTRIES_TOO: &str = "the leaf hashes of some of these entries were changed
 const HASHES_ALONE: &str =
     "leaf hashes of these entries were changed; the entries are as they were committed";
 
-/// What is wrong in a range. `authority` is the right edge of the tree over its entries, if something above the stored leaf
-/// hashes says that these are not right; else these are believed.
+/// Finds the faults in a range. `authority` is the right edge of the tree over its entries, if something above the
+/// stored leaf hashes says that these are not right; else these are believed.
 pub(super) fn judge(chunk: &Chunk, authority: Option<&Frontier>) -> Vec<Finding> {
     let tiles = chunk.tile_ranges().map(|range| {
         let leaves = chunk.fold(&chunk.stored, range.clone());
@@ -36,9 +36,9 @@ pub(super) fn judge(chunk: &Chunk, authority: Option<&Frontier>) -> Vec<Finding>
 
 struct Tile {
     range: Range<u64>,
-    /// What the stored leaf hashes fold to.
+    /// The hash to which the stored leaf hashes fold.
     leaves: Option<Hash>,
-    /// What they must fold to, if that is known.
+    /// The hash to which they must fold, if that is known.
     right: Option<Hash>,
 }
 
@@ -80,7 +80,7 @@ impl Judge<'_> {
             tile.right = Some(*right);
         }
         if self.chunk.fold(&self.chunk.stored, range.clone()).is_none() {
-            // Leaf hashes are gone, which was told where they should be.
+            // Leaf hashes are gone. That was reported at the place where they should be.
             return;
         }
         let rows = self.chunk.fold(&self.chunk.computed, range.clone());
@@ -224,7 +224,7 @@ impl Judge<'_> {
         (all_differ, false)
     }
 
-    /// Where the entry belongs that stands here, if the one that belongs there does not stand there.
+    /// The number that the entry at this place belongs to, if the one that belongs there does not stand there.
     fn belongs_at(&self, seq: u64) -> Option<u64> {
         let at = self.chunk.moved.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
         let (_, belongs_at) = self.chunk.moved.get(at)?;

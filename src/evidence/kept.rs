@@ -20,8 +20,9 @@ pub(super) fn left(before: Option<&VerifyState>, new: VerifyState, course: &Cour
     goes_on.then(|| VerifyState { origin: before.origin.clone().or(new.origin), ..new })
 }
 
-/// What earlier runs have found and this one may not have found again. That the ledger was cut off or replaced is said from then
-/// on. All else is known anew where the ledger has led to the state; where it has not, what was known stays.
+/// The findings of earlier runs that this one may not have found again. Once the ledger was cut off or replaced, every
+/// later run says so. All other findings are found again if the ledger has led to the state; if it has not, the earlier
+/// ones stay.
 pub(super) fn earlier(before: Option<&VerifyState>, findings: &[Finding], held: u64) -> Vec<Finding> {
     let Some(before) = before else { return Vec::new() };
     let is_led = held >= before.size() && !findings.iter().any(breaks_off);

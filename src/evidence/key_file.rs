@@ -14,7 +14,7 @@ use crate::platform::{Access, file_open_to_others, open_regular, secret};
 const MOST_BYTES: u64 = 4096;
 
 /// Makes a new private key, and a file for it that only the user of this process may read (mode 0600). Its name is the origin of the
-/// ledger whose checkpoints it is to sign. A file that is there is not touched.
+/// ledger whose checkpoints it is to sign. A file that exists is not touched.
 ///
 /// ```
 /// use tracing_audit::{evidence::{create_key, open_key}, ledger::Origin};

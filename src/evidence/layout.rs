@@ -11,25 +11,25 @@ use super::finding::{Finding, FindingKind};
 use crate::ledger::{Committed, Hash, Leaf, Seed, Seeds};
 use crate::store::{LeafRow, StoredBatch, StoredLeaves};
 
-/// What is said of the row of a batch that is no place of the ledger.
+/// The finding about the row of a batch that is no place of the ledger.
 pub(super) const FOREIGN_BATCH: &str =
     "the row of a batch begins here, amid another batch or before the first entry";
 
 /// Some of the entries of one batch.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
-    /// Those of them that are in the range.
+    /// The entries of the batch that are in the range.
     pub(super) range: Range<u64>,
     /// The `seq` of the batch's first entry, and the number of its entries.
     pub(super) first: u64,
     pub(super) count: u64,
     pub(super) seed: Option<Seed>,
     pub(super) batch: Option<Batch>,
-    /// Whether no batch is there, nor leaf hashes of one.
+    /// Whether the place has no batch, nor leaf hashes of one.
     pub(super) is_bare: bool,
 }
 
-/// What a batch says of its entries.
+/// A batch's account of its entries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batch {
     pub(super) writer: Uuid,
@@ -39,7 +39,7 @@ pub(super) struct Batch {
 }
 
 impl Span {
-    /// What the batch says of this entry. `None` if its row is not as a writer makes it.
+    /// The batch's account of this entry. `None` if its row is not as a writer makes it.
     pub(super) fn committed(&self, seq: u64) -> Option<Committed> {
         let Batch { writer, position, committed_at, .. } = self.batch?;
         Committed::in_batch(writer, position, self.count, committed_at, seq.checked_sub(self.first)?).ok()
@@ -49,7 +49,7 @@ impl Span {
 /// A range of entries, laid out.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    /// In the order of their entries, without gaps.
+    /// The spans in the order of their entries, without gaps.
     pub(super) spans: Vec<Span>,
     /// The stored leaf hash of each entry.
     pub(super) stored: Vec<Option<Hash>>,
@@ -117,7 +117,7 @@ impl Work<'_> {
     }
 
     fn altered(&mut self, first: u64, count: u64, text: String) {
-        // The range in which a batch begins tells of it.
+        // The range in which a batch begins reports it.
         if self.range.contains(&first) {
             let range = first..first.saturating_add(count);
             self.layout.findings.push(Finding::new(FindingKind::BatchAltered, range, text));
@@ -137,7 +137,7 @@ impl Work<'_> {
         };
         let mut found = near.filter(covers);
         let first = found.next()?;
-        // At the beginning of the range, one that a batch has is believed before one that somebody may have added.
+        // At the beginning of the range, a row that a batch has is believed before one that somebody may have added.
         let is_known = |index: &usize| self.exact(*index).is_some();
         if at.cast_unsigned() > self.range.start || is_known(&first) {
             return Some(first);
@@ -255,7 +255,7 @@ impl Work<'_> {
         }
     }
 
-    /// What the batch of a row of leaf hashes says. If no batch begins there, it is that of a batch which somebody has moved.
+    /// The batch of a row of leaf hashes. If no batch begins there, it is that of a batch which somebody has moved.
     fn batch_of(&mut self, index: usize, first: u64, count: u64) -> Option<Batch> {
         let exact = self.exact(index);
         let Some(at) = exact.or_else(|| self.stray(first, count)) else {
@@ -335,7 +335,7 @@ impl Work<'_> {
         until
     }
 
-    /// Tells of rows that are nobody's.
+    /// Reports rows that belong to no batch.
     fn foreign(&mut self) {
         let batches: Vec<_> = self.batches.iter().zip(&self.used_batches).collect();
         let of_batches = batches.iter().filter(|(_, used)| !**used).map(|(batch, _)| batch.first_seq);
@@ -345,7 +345,8 @@ impl Work<'_> {
             if self.used_leaves.get(index).copied().unwrap_or(true) {
                 continue;
             }
-            // The leaf hashes of a batch whose own are gone were moved, which is told there.
+            // If leaf hashes of a batch are gone and others of the same number are here, they were moved. That is
+            // reported at the batch.
             if let Some(at) = self.without_leaves.iter().position(|gone| *gone == count) {
                 self.without_leaves.remove(at);
             } else {
@@ -362,7 +363,7 @@ impl Work<'_> {
     }
 }
 
-/// What a batch says, if each column has what a writer stores there.
+/// The account of a batch, if each column has a value that a writer stores there.
 fn known(batch: &StoredBatch) -> Option<Batch> {
     Some(Batch {
         writer: batch.writer?,

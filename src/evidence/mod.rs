@@ -2,9 +2,9 @@
 //!
 //! [`AuditReader::verify`](crate::AuditReader::verify) reads a whole ledger and says what in it is not as it was.
 //! [`AuditReader::checkpoint`](crate::AuditReader::checkpoint) gives the size and the root that are kept outside.
-//! [`AuditReader::prove`](crate::AuditReader::prove) and [`AuditReader::bundle`](crate::AuditReader::bundle) prove entries to whoever has
-//! such a checkpoint and no database. The module
-//! [`integrity`](crate::guide::integrity) of the guide says what that proves.
+//! [`AuditReader::prove`](crate::AuditReader::prove) and [`AuditReader::bundle`](crate::AuditReader::bundle) prove
+//! entries to a person who has such a checkpoint and no database. The module [`integrity`](crate::guide::integrity) of
+//! the guide says what that proves.
 //!
 //! | file | what it does |
 //! |---|---|

@@ -14,7 +14,8 @@ use crate::store::{Evidence, StoredRow, columns};
 /// The most entries of which each is tried at the place of each other.
 const MOST: usize = 128;
 
-/// Finds out which of the entries that differ, are missing or were added are others of them, and which are nowhere.
+/// Finds the entries that stand at the place of another one, among those that differ, are missing or were added, and
+/// the entries that are nowhere.
 pub(super) async fn find_moved(
     evidence: &dyn Evidence,
     ledger: &str,
@@ -77,7 +78,7 @@ async fn load(evidence: &dyn Evidence, ledger: &str, seq: i64) -> Result<Place, 
     Ok(place)
 }
 
-/// Which row belongs at which place.
+/// Pairs each row with the place where it belongs.
 fn pairs(places: &[Place]) -> Vec<(i64, u64)> {
     let mut found = Vec::new();
     for from in places {

@@ -65,7 +65,7 @@ impl Published {
         &self.checkpoint
     }
 
-    /// All of it: three lines, and with a key an empty one and the signatures.
+    /// The whole text: three lines, and with a key an empty one and the signatures.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -117,7 +117,7 @@ impl Notary {
     }
 
     /// Makes a checkpoint, signs it, and gives it to the sinks. `None` if there is nothing new since the last one, and that is not
-    /// old enough to be published again. What was signed is published before this returns.
+    /// old enough to be published again. A signed checkpoint is published before this returns.
     ///
     /// Signing and the sinks block the thread meanwhile.
     ///
@@ -139,10 +139,10 @@ impl Notary {
     /// all the entries ([`Verified::checkpoint`](super::Verified::checkpoint)).
     ///
     /// # Errors
-    /// Those of [`publish`](Self::publish).
+    /// The same as those of [`publish`](Self::publish).
     ///
     /// # Cancel safety
-    /// That of [`publish`](Self::publish).
+    /// The same as that of [`publish`](Self::publish).
     pub async fn publish_this(&mut self, found: Checkpoint) -> Result<Option<Published>, AuditError> {
         let checkpoint = self.named(found)?;
         self.recall(checkpoint.origin())?;

@@ -22,8 +22,8 @@ pub struct RunningNotary {
 
 impl Notary {
     /// Publishes a checkpoint now, and again each time `every` has passed if there is anything new, on a thread of its own with the
-    /// name `tracing-audit-notary`. Ten seconds are usual. Whatever goes wrong is told to `on_trouble`, once until it is something
-    /// else or over: errors of [`publish`](Self::publish), and each sink that has not taken a checkpoint.
+    /// name `tracing-audit-notary`. Ten seconds are usual. Each failure is reported to `on_trouble`, once until it is
+    /// another one or over: errors of [`publish`](Self::publish), and each sink that has not taken a checkpoint.
     ///
     /// A key or a sink may take as long as it likes: nothing else waits for the thread, and no entry is committed later for it.
     ///
@@ -69,7 +69,7 @@ impl RunningNotary {
     pub fn stop(mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
-            // It has panicked only if the handler of troubles has, which the panic has told.
+            // The thread has panicked only if the handler of troubles has, and that panic has reported itself.
             drop(thread.join());
         }
     }

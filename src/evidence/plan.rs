@@ -25,7 +25,7 @@ pub(super) fn local(frontier: &Frontier, level: u8) -> Option<(u64, Frontier)> {
     (size > 0).then_some((frontier.size(), local))
 }
 
-/// What does not change while a ledger is read.
+/// The part of a run that does not change while a ledger is read.
 pub(super) struct Plan<'a> {
     pub(super) evidence: &'a dyn Evidence,
     pub(super) ledger: String,
@@ -38,7 +38,7 @@ pub(super) struct Plan<'a> {
     pub(super) head: Option<(u64, Frontier)>,
 }
 
-/// What a range adds.
+/// The contribution of a range to the run.
 pub(super) struct Looked {
     pub(super) part: Part,
     pub(super) edges: Vec<Edge>,

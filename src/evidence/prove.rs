@@ -1,4 +1,4 @@
-//! `AuditReader::prove` and `AuditReader::consistency`: proofs for whoever has no database.
+//! `AuditReader::prove` and `AuditReader::consistency`: proofs for people who have no database.
 
 use serde_json::Map;
 
@@ -30,7 +30,7 @@ impl AuditReader {
     /// let proof = log.reader().prove(0, Some(&kept.clone().into())).await?;
     /// let file = proof.disclosing(Disclosure::only(["core"])?)?.to_string();
     ///
-    /// // Elsewhere, by whoever has the checkpoint.
+    /// // Elsewhere, where only the checkpoint is.
     /// let proven = file.parse::<Proof>()?.verify(&kept)?;
     /// assert_eq!(proven.seq, 0);
     /// # Ok(())

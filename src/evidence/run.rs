@@ -18,7 +18,7 @@ use crate::ledger::Frontier;
 /// The most findings that are kept.
 pub(super) const MOST_FINDINGS: usize = 10_000;
 
-/// What is known so far.
+/// The state of a run so far.
 pub(super) struct Run {
     pub(super) verification: Verification,
     pub(super) course: Course,
@@ -26,7 +26,7 @@ pub(super) struct Run {
     pub(super) reached: Option<Frontier>,
     pub(super) writers: Writers,
     pub(super) edge: Option<Edge>,
-    /// What was found beside the findings of the ranges.
+    /// The findings in addition to those of the ranges.
     pub(super) findings: Vec<Finding>,
     pub(super) entries: u64,
     pub(super) gaps: u64,
@@ -93,7 +93,7 @@ impl Run {
             }
         }
         if self.course.parts.is_empty() {
-            // What an earlier run has found in the range that is read again.
+            // An earlier run may have found the same in the range that is read again.
             self.findings.retain(|known| !part.findings.contains(known));
         }
         self.writers.add(writers);
@@ -114,7 +114,7 @@ impl Run {
         }
     }
 
-    /// Where another run could begin.
+    /// The state from which another run could begin.
     pub(super) fn state(&self, plan: &Plan<'_>) -> Option<VerifyState> {
         let found = self.findings.iter().chain(self.course.parts.iter().flat_map(|part| &part.findings));
         let findings = found.filter(|found| !found.kind.is_information()).take(MOST_FINDINGS).cloned();

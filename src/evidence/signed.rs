@@ -9,8 +9,8 @@ use crate::error::{AuditError, ErrorKind};
 use crate::ledger::{Checkpoint, LedgerError, Note, Trust};
 
 impl Verification {
-    /// Also against a signed checkpoint, if its signatures are those that `trust` asks for. If they are not, that is a finding, and the
-    /// ledger is not held against it.
+    /// Verifies against a signed checkpoint too, if its signatures are those that `trust` asks for. If they are not,
+    /// that is a finding, and the ledger is not held against it.
     ///
     /// ```
     /// use tracing_audit::{evidence::Verification, ledger::{Note, Origin, PrivateKey, Trust}};

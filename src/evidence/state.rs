@@ -9,11 +9,12 @@ use super::finding::Finding;
 use crate::error::{AuditError, ErrorKind};
 use crate::ledger::{Frontier, Origin};
 
-/// How far verification has come, and what it has found: the next run begins there, and tells it again. It is a size and a root
-/// from outside itself, so it is worth as much as the place where it is kept.
+/// The progress of verification, and its findings: the next run begins there, and reports the findings again. It is a
+/// size and a root from outside itself, so it is worth as much as the place where it is kept.
 ///
 /// A run that is given a state leaves one that continues it: it moves on only with a ledger that leads through it, and otherwise
-/// stays where it was. That the ledger was cut off or replaced is never forgotten. To begin anew, begin without a state.
+/// stays where it was. A finding that the ledger was cut off or replaced is never forgotten. To start again, begin
+/// without a state.
 ///
 /// `Display` and `FromStr` are JSON on one line: `{"origin":..,"size":..,"frontier":..,"findings":[..]}`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ impl AuditReader {
     /// The checkpoint of the ledger: the size and the root of its tree, as its head has them. Keep it outside of the database.
     /// Later, [`verify`](Self::verify) finds by it whatever was changed of the entries before.
     ///
-    /// It costs one read of the head, and is not verified: whoever wants to know that the ledger is sound now takes
+    /// It costs one read of the head, and is not verified: to know that the ledger is sound now, take
     /// [`Verified::checkpoint`](super::Verified::checkpoint).
     ///
     /// ```
@@ -61,7 +61,7 @@ impl AuditReader {
     /// The state of the ledger's tree, as its head says.
     ///
     /// # Errors
-    /// As [`checkpoint`](Self::checkpoint).
+    /// The same as those of [`checkpoint`](Self::checkpoint).
     ///
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.

@@ -8,9 +8,9 @@ use super::{
 use crate::error::AuditError;
 use crate::reader::AuditReader;
 
-/// What the tables are.
+/// The state of the tables.
 pub(super) struct Tables {
-    /// What is not as this crate makes it.
+    /// The tables and columns that are not as this crate makes them.
     findings: Vec<Finding>,
     /// Whether something stands in the place of a table, through which nothing must be read.
     pub(super) are_veiled: bool,
@@ -30,7 +30,7 @@ impl AuditReader {
 }
 
 impl Tables {
-    /// What a verification has found that has read nothing. The state of earlier runs stays as it is.
+    /// The outcome of a verification that has read nothing. The state of earlier runs stays as it is.
     pub(super) fn alone(self, ledger: &str, verification: Verification) -> Verified {
         let mut findings = self.findings;
         findings.extend(verification.before.iter().flat_map(|before| before.findings.iter().cloned()));
@@ -47,7 +47,7 @@ impl Tables {
         }
     }
 
-    /// What was found, after what is told of the tables.
+    /// The outcome of the verification, its findings after those about the tables.
     pub(super) fn and(self, verified: Verified) -> Verified {
         let mut findings = self.findings;
         findings.extend(verified.findings);

@@ -31,7 +31,7 @@ pub struct Verification {
     pub(super) on_state: Box<dyn FnMut(&VerifyState) + Send>,
 }
 
-/// How far verification has come.
+/// The progress of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyProgress {
@@ -64,15 +64,16 @@ impl Verification {
         Self::of_itself().and(anchor)
     }
 
-    /// Also against this checkpoint. The more there are, the closer a change is located that reached up to the root.
+    /// Verifies against this checkpoint too. The more there are, the closer a change is located that reached up to the
+    /// root.
     pub fn and(mut self, anchor: impl Into<Anchor>) -> Self {
         self.anchors.push(anchor.into());
         self
     }
 
-    /// Continues where an earlier run has ended or was interrupted, which is an anchor too: only what was committed since is read,
-    /// and up to 65 535 entries before it. A change before that is found only by [`whole`](Self::whole). What earlier runs have
-    /// found is told again.
+    /// Continues where an earlier run has ended or was interrupted, which is an anchor too: only the entries that were
+    /// committed since are read, and up to 65 535 entries before them. A change to an earlier entry is found only by
+    /// [`whole`](Self::whole). The findings of earlier runs are reported again.
     ///
     /// If a checkpoint contradicts the state, everything is read without regard to it. One that is older than the state says
     /// nothing against it.

@@ -3,7 +3,8 @@
 use super::{finding::Finding, state::VerifyState};
 use crate::ledger::Checkpoint;
 
-/// What was verified, and what was found. A change that was found is no error: see [`findings`](Self::findings).
+/// The outcome of a verification: the part that was verified, and the findings. A change that was found is no error:
+/// see [`findings`](Self::findings).
 #[derive(Clone, Debug)]
 pub struct Verified {
     pub(super) ledger: String,
@@ -58,7 +59,7 @@ impl Verified {
         self.anchored
     }
 
-    /// The number of entries that were read. Those before a state were not.
+    /// The number of entries that were read. Entries before a state were not.
     #[must_use]
     pub fn entries(&self) -> u64 {
         self.entries
@@ -71,7 +72,8 @@ impl Verified {
         self.checkpoint.as_ref()
     }
 
-    /// What is not as it was, in the order of the entries; then what is worth knowing. Those of the state come along.
+    /// The changes that were found, in the order of the entries; then the findings that are no sign of a change, and
+    /// worth knowing. The findings of the state are among them.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
@@ -90,8 +92,8 @@ impl Verified {
         self.more == 0 && self.findings.iter().all(|found| found.kind.is_information())
     }
 
-    /// Where the next run begins: at the earlier state, unless the ledger leads through that and goes on from there. `None` if there
-    /// was none, and leaf hashes are missing.
+    /// The state from which the next run begins: the earlier state, unless the ledger leads through that and goes on
+    /// from there. `None` if there was none, and leaf hashes are missing.
     #[must_use]
     pub fn state(&self) -> Option<&VerifyState> {
         self.state.as_ref()

@@ -22,9 +22,10 @@ impl AuditReader {
     /// Verifies the ledger: reads every entry, computes its leaf again, and leads all of them to the roots of what was kept outside
     /// of the database. It reads only, repairs nothing, and goes on whatever it finds.
     ///
-    /// Ranges of 65 536 entries are read side by side. Memory does not grow with the ledger. Writers may go on meanwhile: what
-    /// they commit is not looked at. What is not as it should be is read once more before it is told. The tables come first: where a
-    /// view stands in the place of one, that is the finding, and nothing is read through it.
+    /// Ranges of 65 536 entries are read side by side. Memory does not grow with the ledger. Writers may go on
+    /// meanwhile: entries that they commit are not looked at. An entry that is not as it should be is read once more
+    /// before it is reported. The tables come first: if a view stands in the place of one, that is the finding, and
+    /// nothing is read through it.
     ///
     /// ```
     /// # #[cfg(feature = "_sqlite")]
@@ -50,7 +51,7 @@ impl AuditReader {
     /// [finding](Verified::findings), not an error.
     ///
     /// # Cancel safety
-    /// Reads only; dropping the future loses nothing. What was verified until then is in the last state that
+    /// Reads only; dropping the future loses nothing. The progress until then is in the last state that
     /// [`on_state`](Verification::on_state) was given.
     pub async fn verify(&self, mut verification: Verification) -> Result<Verified, AuditError> {
         let (refused, seals) = (std::mem::take(&mut verification.refused), verification.seals);
@@ -68,7 +69,7 @@ impl AuditReader {
             let verification = Verification { state: None, ..verification };
             (verified, _) = self.verified_by(verification).await?;
             if verified.covered < size && !verified.findings.iter().any(breaks_off) {
-                // What is older than the state says nothing against it.
+                // A checkpoint that is older than the state says nothing against it.
                 verified.add(&against);
             }
         }

@@ -40,7 +40,7 @@ impl Writers {
         }
     }
 
-    /// What is known of the gaps.
+    /// Makes a finding about each gap.
     pub(super) async fn findings(
         &self,
         evidence: &dyn Evidence,

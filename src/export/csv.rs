@@ -222,7 +222,7 @@ impl Csv {
         self.columns.iter().any(CsvColumn::is_of_place)
     }
 
-    /// What comes before the first row.
+    /// The bytes before the first row.
     pub(super) fn head(&self) -> csv::Result<Vec<u8>> {
         let mut csv = self.writer(if self.bom { "\u{feff}".as_bytes().to_vec() } else { Vec::new() });
         for column in &self.columns {

@@ -52,15 +52,15 @@ fn starts_formula(c: char) -> bool {
     )
 }
 
-/// What a program may pass over before a formula.
+/// Whether a program may pass over this character before a formula.
 fn may_precede(c: char) -> bool {
     c.is_whitespace()
         || matches!(c, '"' | '\'' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Whether no formula begins in the text, told fast: nothing that might begin one is at the beginning or behind anything
-/// that may stand before one.
+/// Whether no formula begins in the text, decided fast: no character that might begin one is at the beginning, or
+/// behind any character that may stand before one.
 fn is_plain(text: &str, separator: char) -> bool {
     let mut before = b',';
     let mut bytes = text.bytes();

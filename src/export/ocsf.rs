@@ -30,8 +30,8 @@ const ACTIVITIES: [(u32, &str, &[&str]); 4] = [
     (4, "Delete", &["delete", "remove", "destroy", "drop", "purge", "erase"]),
 ];
 
-/// The paths into the metadata that may hold the client's address, the preferred one first. Those with dots are also the
-/// names of OpenTelemetry's attributes; others are those of Kubernetes, Vault, GitHub and AWS.
+/// The paths into the metadata that may hold the client's address, the preferred one first. The paths with dots are
+/// also the names of OpenTelemetry's attributes; others are those of Kubernetes, Vault, GitHub and AWS.
 const ADDRESSES: [&str; 16] = [
     "ip",
     "client_ip",
@@ -101,7 +101,7 @@ pub(super) fn event(found: &SequencedEntry) -> Value {
         event.insert("status_detail".to_owned(), json!(reason));
     }
     let mut event = Value::Object(event);
-    // Also where another crate makes maps keep the order of insertion.
+    // The members are sorted, so that the order is the same if another crate makes maps keep the order of insertion.
     event.sort_all_objects();
     event
 }
@@ -178,7 +178,7 @@ fn actor(entry: &AuditEntry) -> Value {
     if let Some(agent) = entry.agent_id {
         let mut agent_fields = object(json!({ "uid": agent }));
         let name = name_of(agent, "agent_id");
-        // A user beside the agent is another name for whoever acted.
+        // A user in addition to the agent is another name for the one that acted.
         if let Some(user) = user.filter(|user| name.as_ref() != Some(user)) {
             agent_fields.insert("uid_alt".to_owned(), json!(user));
         }
@@ -202,7 +202,7 @@ fn actor(entry: &AuditEntry) -> Value {
     actor.into()
 }
 
-/// Where the request came from: its addresses, each once, and a name if there is no address.
+/// The source of the request: its addresses, each once, and a name if there is no address.
 fn source(entry: &AuditEntry) -> Value {
     let (mut ips, mut first, mut hostname): (Vec<IpAddr>, Map<String, Value>, Option<String>) =
         (Vec::new(), Map::new(), None);

@@ -19,7 +19,7 @@ impl Formatter for OneLine {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        // Most texts are ASCII, which is told fast.
+        // Most texts are ASCII, which is recognised fast.
         let mut rest = fragment;
         while !rest.is_ascii()
             && let Some((at, c)) = rest.char_indices().find(|(_, c)| ends_line(*c))
@@ -36,8 +36,8 @@ impl Formatter for OneLine {
 /// Writes the value as one line of JSON, without a line break at its end.
 ///
 /// Every character at which some program ends a line is escaped, also those that JSON allows as they are: U+0085, U+2028 and
-/// U+2029. What reads JSON reads the same value. The lines of [`ExportFormat::JsonLines`](super::ExportFormat::JsonLines)
-/// are written by this function.
+/// U+2029. A reader of JSON reads the same value. The lines of
+/// [`ExportFormat::JsonLines`](super::ExportFormat::JsonLines) are written by this function.
 ///
 /// ```
 /// use tracing_audit::export::write_json_line;

@@ -11,7 +11,7 @@ use crate::store::{NotAdded, PrivateDatabase};
 /// The longest line. An entry may have a megabyte of text, each byte of which may be escaped with six.
 const LINE: u64 = 64 << 20;
 
-/// Rows and bytes of lines that are added at a time: what is in memory beside the longest line.
+/// Rows and bytes of lines that are added at a time: they are in memory together with the longest line.
 const ROWS: usize = 1024;
 const BYTES: usize = 2 << 20;
 
@@ -127,7 +127,7 @@ fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>, before: u64) -> Resul
     })
 }
 
-/// What was read of a ledger.
+/// The part of a ledger that was read so far.
 struct Loading {
     database: PrivateDatabase,
     entries: u64,
@@ -193,7 +193,7 @@ impl<'a> Opening<'a> {
                 "is not complete: the file was cut, or is being written"
             };
             self.wrong.add(self.lines, what);
-            // What follows is not the beginning of a line.
+            // The bytes that follow are not the beginning of a line.
             return if line.len() as u64 == LINE { Err(self.failed()) } else { Ok(()) };
         };
         let found = match row_of_line(whole) {

@@ -25,7 +25,7 @@ pub enum ExportFormat {
     /// The format is RFC 4180 with LF: the header
     /// `id,session_id,workspace_id,agent_id,action,resource,resource_id,decision,reason,risk_score,ts,metadata`,
     /// `risk_score` with four decimals, or empty if nobody gave one, `ts` as RFC 3339 in UTC with microseconds, `metadata`
-    /// as JSON. What a spreadsheet would run as a formula gets a `'` in front, which can be taken away again:
+    /// as JSON. A text that a spreadsheet would run as a formula gets a `'` in front, which can be taken away again:
     /// [`Csv`](super::Csv#formulas) says how. That type also writes other columns, among them the ledger and the `seq`,
     /// with other separators.
     Csv,
@@ -99,7 +99,8 @@ impl From<Csv> for FileFormat {
     }
 }
 
-/// These entries as lines of a CSV file of this layout, in the order in which they are given; after the header, if `header`.
+/// Writes these entries as lines of a CSV file of this layout, in the order in which they are given; after the header,
+/// if `header`.
 ///
 /// # Errors
 /// [`is_output`](AuditError::is_output) if there is not enough memory for the lines.

@@ -1,7 +1,7 @@
 //! Comparison: what other crates do with the same events, and what they lose.
 //!
 //! Read in their sources or run, in the versions named: claw-guard 0.1.2, systemprompt-logging 0.77, tracing-appender
-//! 0.2.5, tracing-loki, emit 1, auditlog 0.1, libro 0.92. "Lost" means that the application was told of no error.
+//! 0.2.5, tracing-loki, emit 1, auditlog 0.1, libro 0.92. "Lost" means that no error was reported to the application.
 //!
 //! | what happens | this crate | others |
 //! |---|---|---|

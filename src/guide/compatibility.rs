@@ -1,9 +1,9 @@
-//! Which crates it resolves beside, and which SQLite library a program then has.
+//! The crates with which it resolves, and the SQLite library that a program then has.
 //!
 //! Cargo allows one crate per program to link the native library `sqlite3`. sqlx 0.9 takes `libsqlite3-sys` up to
 //! 0.37, so with the feature `sqlite` every other crate of the program that links SQLite must accept one of these
 //! versions. A program that needs a newer one has two ways: the feature `postgres` alone, which links no SQLite and
-//! resolves beside everything, or a process of its own for the log.
+//! resolves with everything, or a process of its own for the log.
 //!
 //! | beside | features | resolves |
 //! |---|---|---|

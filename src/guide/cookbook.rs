@@ -56,8 +56,8 @@
 //!
 //! # Let every later change show
 //!
-//! Keep the checkpoint where whoever may write to the database may not write, and hold the ledger against it from time to
-//! time. The command does the same: see [`integrity`](super::integrity).
+//! Keep the checkpoint where nobody who may write to the database may write, and hold the ledger against it from time
+//! to time. The command does the same: see [`integrity`](super::integrity).
 //!
 //! ```
 //! # #[cfg(feature = "_sqlite")]
@@ -79,7 +79,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! # Prove an entry to whoever has no database
+//! # Prove an entry to a person who has no database
 //!
 //! [`integrity`](super::integrity) says what that proves, and how the command does it.
 //!

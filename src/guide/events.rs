@@ -65,13 +65,13 @@
 //! A JSON text that a parser would change is kept as it stands, as a text, and is a problem: two equal keys in one
 //! object, a number that would be rounded. If a document is larger than
 //! [`value_max_bytes`](crate::AuditLogBuilder::value_max_bytes), the texts in it are cut at that length, so that its
-//! small fields stay. What is stored is the same whatever features other crates turn on in `serde_json`.
+//! small fields stay. The stored text is the same whatever features other crates turn on in `serde_json`.
 //!
 //! ## Names with dots
 //!
 //! A name with dots, such as `client.ip` or OpenTelemetry's `http.request.method`, stays one key of the metadata. A path
 //! of the same spelling leads to it, and also through the objects of a JSON document: see
-//! [`metadata_any_of`](crate::AuditQuery::metadata_any_of). An entry in which both are there lists that as a problem.
+//! [`metadata_any_of`](crate::AuditQuery::metadata_any_of). An entry that has both lists that as a problem.
 //!
 //! ## What an event cannot say
 //!

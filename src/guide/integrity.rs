@@ -1,4 +1,4 @@
-//! Integrity: how a change of what was committed is found, what that promises, and what it does not.
+//! Integrity: how a change of a committed entry is found, and the promises and limits of that.
 //!
 //! Whoever may write to a database can change, remove, add or exchange entries of an audit log in it. That cannot be prevented by
 //! the database itself, but it can be made to show. A size and a root that are kept somewhere else are enough, and no key is needed:
@@ -19,7 +19,7 @@
 //! entry, and to what its batch says of it: the writer, its number, the time of commit. The tree grows in the transaction that
 //! commits the entries ([`Integrity`](crate::Integrity) says when it does not). The root depends on every entry before it, so the
 //! root of yesterday proves all entries of yesterday, whatever happens to the database today. The bytes are in
-//! [`ledger`](crate::ledger); a leaf shows no value to whoever has only the tree.
+//! [`ledger`](crate::ledger); a leaf shows no value to a person who has only the tree.
 //!
 //! # What to do
 //!
@@ -33,25 +33,27 @@
 //! ```
 //!
 //! In code these are [`AuditReader::checkpoint`](crate::AuditReader::checkpoint) and
-//! [`AuditReader::verify`](crate::AuditReader::verify). Keep checkpoints often, and where whoever may write to the database may
-//! not write: what was committed after the newest one is not covered. Several are better than one, because they narrow down
-//! where a change is that reached up to the root.
+//! [`AuditReader::verify`](crate::AuditReader::verify). Keep checkpoints often, and where nobody who may write to the
+//! database may write. Entries that were committed after the newest checkpoint are not covered. Several are better than
+//! one, because they narrow down where a change is that reached up to the root.
 //!
-//! A state is a checkpoint that moves. A run with one reads what was committed since, and up to 65 535 entries before that, where
-//! the last range of the tree begins; a ledger that is smaller is read whole. What lies before is not read again, so that a change
-//! there since an earlier run is found only with `--full`: make such a run from time to time.
+//! A state is a checkpoint that moves. A run with a state reads the entries that were committed since the last run, and
+//! up to 65 535 entries before them, where the last range of the tree begins; a ledger that is smaller is read whole.
+//! Entries before that are not read again. A change there since an earlier run is found only with `--full`: make such a
+//! run from time to time.
 //!
 //! The state moves on only with a ledger that leads through it. If leaf hashes are gone, or the head has another name, it stays as it
 //! was. If the end was cut off, or the ledger was replaced, it stays as it was and says so, with all else that was found: each
 //! later run says the same, also after the ledger was made to look whole again, until you remove the file. Other changes are
-//! forgotten once a run that has read them again finds them undone. It is as good as the place where it is kept: whoever may
-//! write to it can make it say anything.
+//! forgotten once a run that has read them again finds them undone. It is as good as the place where it is kept: a
+//! person who may write to it can make it say anything.
 //!
 //! # Signatures
 //!
-//! Whoever keeps a checkpoint for others, or sends it, signs it. Then it is worth as much as the key, and not only as much as the place
-//! where it is kept. A signed checkpoint is a signed note of the [C2SP](https://c2sp.org/signed-note), which the tools for transparency
-//! logs read. Everything about keys is in the feature `signing`, which the command has.
+//! A person who keeps a checkpoint for others, or sends it, signs it. The checkpoint is then worth as much as the key,
+//! and not only as much as the place where it is kept. A signed checkpoint is a signed note of the
+//! [C2SP](https://c2sp.org/signed-note), which the tools for transparency logs read. Everything about keys is in the
+//! feature `signing`, which the command has.
 //!
 //! ```text
 //! notary$ tracing-audit key new audit.example.com/payments -o audit.key > payments.trust           # a key, and whom to trust
@@ -121,11 +123,11 @@
 //! 1
 //! ```
 //!
-//! # To whoever has no database
+//! # To a person who has no database
 //!
 //! An auditor, a court or a customer has a checkpoint, which you gave them at some time, and is to believe single entries. A proof is a
-//! file of some two kilobytes that leads from one entry to that checkpoint. To verify it takes neither the database, nor a
-//! network, nor trust in whoever has written it.
+//! file of some two kilobytes that leads from one entry to that checkpoint. To verify it takes neither the database,
+//! nor a network, nor trust in the person who has written it.
 //!
 //! ```sh
 //! tracing-audit prove 7 --checkpoint /mnt/elsewhere/audit.checkpoint -o 7.tlog-proof       # by its seq, or by its id
@@ -222,9 +224,9 @@
 //!
 //! # What is promised
 //!
-//! From a checkpoint kept elsewhere, every change of an entry before its size is found, whoever made it and whatever rights they have
-//! in the database. `verify` decides from the top which bytes are wrong: the root by the checkpoint, nodes by the root, leaf
-//! hashes by their node, entries by their leaf hash. It goes on whatever it finds, and names it:
+//! From a checkpoint kept elsewhere, every change of an entry before its size is found, no matter who made it and with
+//! which rights in the database. `verify` decides from the top which bytes are wrong: the root by the checkpoint, nodes
+//! by the root, leaf hashes by their node, entries by their leaf hash. It goes on whatever it finds, and names it:
 //!
 //! | finding | what was changed |
 //! |---|---|
@@ -252,8 +254,8 @@
 //!
 //! # What is not
 //!
-//! - **The end.** What was committed after the newest checkpoint outside can be changed, removed or added without a trace, by
-//!   whoever may write to the database and makes the tree fit.
+//! - **The end.** Entries that were committed after the newest checkpoint outside can be changed, removed or added
+//!   without a trace, by a role that may write to the database and makes the tree fit.
 //! - **The whole**, if nothing is kept outside. Then `verify` says whether the tables fit together, and exits with 5.
 //! - That an entry was true when it was emitted, or that everything was emitted.
 //! - What is not of an entry: the quarantine (a record that is removed there leaves a `WriterGap`), the record of reads, positions and
@@ -261,6 +263,6 @@
 //! - Entries that are older than the tree: what it says of them is how they were when it caught up with them. A number that had no
 //!   entry then has a leaf without fields, and a range that no batch accounted for has leaf hashes without a seed:
 //!   [`ledger`](crate::ledger) says what that means.
-//! - Secrecy: whoever reads the database reads the entries.
+//! - Secrecy: a person who reads the database reads the entries.
 //!
 //! A second program, `tests/verify_db.py` in the repository, verifies a SQLite file with nothing but Python's standard library.

@@ -2,8 +2,8 @@
 //!
 //! The command (feature `cli`) reads the log of a SQLite file or a PostgreSQL server. `tracing-audit man query` is the
 //! manual page of one command, `tracing-audit man --out ~/.local/share/man/man1` installs all of them, and
-//! `source <(tracing-audit completions bash)` lets the shell complete commands, options, fields, zones and ledgers. What is
-//! asked of an audit log, with the answers, is in [`questions`](super::questions).
+//! `source <(tracing-audit completions bash)` lets the shell complete commands, options, fields, zones and ledgers. The
+//! questions that are asked of an audit log, and the answers, are in [`questions`](super::questions).
 //!
 //! # Where the output goes
 //!
@@ -45,8 +45,8 @@
 //! 10   2026-11-18 11:01:00+01:00         signin:ConsoleLogin  10.0.0.2
 //! ```
 //!
-//! What stands in a table can be given to `get`: `get 7`, `get payments:7` if there are several ledgers, and the first 8
-//! digits of an id or more.
+//! A number or an id in a table can be given to `get`: `get 7`, `get payments:7` if there are several ledgers, and the
+//! first 8 digits of an id or more.
 //!
 //! # Hostile text
 //!

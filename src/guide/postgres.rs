@@ -17,7 +17,7 @@
 //!
 //! | role | can | cannot |
 //! |---|---|---|
-//! | `audit_writer` | add entries at the end of the ledgers that it is granted; hold one of them for a while, which `pg_stat_activity` shows; add entries that say what is not true; send hashes that are wrong, which `tracing-audit verify` finds | read, change or remove an entry; write another ledger, or begin more ledgers than it is granted; choose a number, or the time of a commit, which is the server's; lower a position, or raise it without an entry that tells it; touch what belongs to the writers of other roles |
+//! | `audit_writer` | add entries at the end of the ledgers that it is granted; hold one of them for a while, which `pg_stat_activity` shows; add entries that say what is not true; send hashes that are wrong, which `tracing-audit verify` finds | read, change or remove an entry; write another ledger, or begin more ledgers than it is granted; choose a number, or the time of a commit, which is the server's; lower a position, or raise it without an entry that reports it; touch what belongs to the writers of other roles |
 //! | `audit_reader` | read all ledgers, and what the database knows of writers; record that it did ([`recorded_as`](crate::AuditReader::recorded_as)) | choose the recorded role or time, end another role's read, change or remove a record; whoever reads in an SQL shell records nothing |
 //! | `audit_operator` | retry quarantined entries of any ledger, which takes them out of quarantine once they are entries; see which ledgers there are; what a writer can | read entries or the quarantine, begin a ledger |
 //! | a role with rights on the tables | what the owner has granted it: with `INSERT` on the entries and `UPDATE` on the heads and positions also forge entries and batches of any ledger, lower a head, block or discard what others write | with those rights: change or remove an entry |
@@ -35,8 +35,9 @@
 //!
 //! A ledger with `*` at its end stands for all that begin so; `most` is how many of them there may be, by default 100. The role
 //! that counts is the one that has logged in, so a pooler has to connect as the client's own role. A queue that a process of one
-//! role has left is not taken over by another role, unless the grants of both name the same group. Whoever wrote a queue's
-//! entries by the tables before migration 5 is not known: such a queue is anybody's who may write its ledger.
+//! role has left is not taken over by another role, unless the grants of both name the same group. The role that wrote
+//! a queue's entries by the tables before migration 5 is not known: any role that may write its ledger can take such a
+//! queue over.
 //!
 //! A role that cannot read entries cannot give leaves to those that have none: what an earlier version, or a log with
 //! [`Integrity::Deferred`](crate::Integrity::Deferred) or `Off`, has written, this one's own with `Deferred` too. One log of the
@@ -46,7 +47,7 @@
 //! `tracing-audit check` names a function that is missing, that belongs to somebody else, that names another schema, that does
 //! not run as its owner, or that everybody may call.
 //!
-//! An [index on request](super::indexes) is created by the owner of the tables. Where no service may create tables, an
+//! An [index on request](super::indexes) is created by the owner of the tables. If no service may create tables, an
 //! administrator runs the scripts of [`Store::migrations`](crate::Store::migrations), and the services open with
 //! [`Migrate::Check`](crate::migrate::Migrate::Check). For a password that changes, or a cloud's token, see
 //! `PostgresStore::password`: it is requested for each connection.
@@ -72,7 +73,8 @@
 //! the old primary had confirmed and the new one does not have: set `synchronous_standby_names` on the primary, so that a
 //! commit waits for a standby. The old primary must not come back as a second one.
 //!
-//! **A server that is away** is told within two seconds, to readers too. A server that is there may take as long as it needs.
+//! **A server that is away** is reported within two seconds, to readers too. A server that can be reached may take as
+//! long as it needs.
 //!
 //! # Names on a server that others share
 //!
@@ -80,22 +82,21 @@
 //! the role's `search_path` that has them. It is looked for once. From then on each statement names it, and runs with a
 //! `search_path` of `pg_catalog` alone, which ends with the transaction: schemas, temporary tables, functions, operators and
 //! types of others do nothing, behind a pooler neither. A schema that has the role's name, and that `search_path` puts first,
-//! counts only if it belongs to the role, to a superuser or to the owner of the database. Whoever may create tables in the
-//! schema of the log can make some before the first log does: name a schema that belongs to the owner of the log, or
-//! `REVOKE CREATE ON SCHEMA public FROM PUBLIC` on PostgreSQL 14.
+//! counts only if it belongs to the role, to a superuser or to the owner of the database. A role that may create tables
+//! in the schema of the log can make some before the first log does: name a schema that belongs to the owner of the
+//! log, or `REVOKE CREATE ON SCHEMA public FROM PUBLIC` on PostgreSQL 14.
 //!
-//! Functions of triggers are the exception. Where there are triggers on the tables, which only their owner can create, the
-//! role's `search_path` comes after `pg_catalog` in the transactions of a writer, so that the functions find what they name.
-//! Let nobody else create functions in the schemas of that path.
-//! This does not hold for a writer that calls the functions of the tables' owner: within these only `pg_catalog` is searched,
-//! so the function of a trigger names the schema of what it uses, or has a `search_path` of its own
-//! (`ALTER FUNCTION f() SET search_path = ...`).
+//! Functions of triggers are the exception. If there are triggers on the tables, which only their owner can create, the
+//! role's `search_path` comes after `pg_catalog` in the transactions of a writer, so that the functions find what they
+//! name. Let nobody else create functions in the schemas of that path. This does not hold for a writer that calls the
+//! functions of the tables' owner: within these only `pg_catalog` is searched, so the function of a trigger names the
+//! schema of what it uses, or has a `search_path` of its own (`ALTER FUNCTION f() SET search_path = ...`).
 //!
 //! Each transaction of a writer and of a reader compares the tables with those that the process found first: a table that was
 //! put in the place of another one, or that has another owner, is an error of the store, and nothing is confirmed in it. When
-//! the table is put back, the log goes on. After a restore, start the process anew. A function through which a role writes has
-//! to belong to the owner of the tables, and is compared in the same way. The functions name the schema in which they were made:
-//! in a schema that was renamed, or restored under another name, they are an error of the store.
+//! the table is put back, the log goes on. After a restore, start the process again. A function through which a role
+//! writes has to belong to the owner of the tables, and is compared in the same way. The functions name the schema in
+//! which they were made: in a schema that was renamed, or restored under another name, they are an error of the store.
 //!
 //! # Poolers
 //!
@@ -108,13 +109,13 @@
 //!
 //! # A network that is cut
 //!
-//! A log waits at most a minute for an answer, and then connects anew. The server ends the transaction of a client that has
-//! sent nothing for 30 s, and looks every second whether the client of a statement is still there. So a cut network holds up
-//! nobody for longer than that. What stays is the server's process for the old connection, which holds no lock: it ends when
-//! the server's TCP keepalive finds the client gone, on Linux after two hours. Where connections are few, set
-//! `tcp_keepalives_idle` on the server, or for the role that connects: `ALTER ROLE billing SET tcp_keepalives_idle = 60`. The
-//! log does not set it itself: the driver has no option for it, and a session's setting would stay with a pooler's next
-//! client.
+//! A log waits at most a minute for an answer, and then connects again. The server ends the transaction of a client
+//! that has sent nothing for 30 s, and looks every second whether the client of a statement is still there. So a cut
+//! network holds up nobody for longer than that. The server's process for the old connection stays. It holds no lock,
+//! and ends when the server's TCP keepalive finds the client gone, on Linux after two hours. If connections are few,
+//! set `tcp_keepalives_idle` on the server, or for the role that connects: `ALTER ROLE billing SET tcp_keepalives_idle
+//! = 60`. The log does not set it itself: the driver has no option for it, and a session's setting would stay with a
+//! pooler's next client.
 //!
 //! # Retention
 //!

@@ -141,7 +141,8 @@
 //! tracing-audit tail --state seen
 //! ```
 //!
-//! And whether all that was handed out then is there, unchanged and in the same order; its manifest says what was asked.
+//! The next command says whether all that was handed out then is there, unchanged and in the same order. Its manifest
+//! says what was asked.
 //!
 //! ```sh
 //! tracing-audit compare --against acme.jsonl.gz
@@ -179,8 +180,8 @@
 //!   `metadata.status>="400"` does. Columns hold texts, and `risk_score` numbers. An id has no order.
 //! - **Case** counts, except for the ASCII letters of `~`, `!~` and `--text`, and for the decisions Allow, Deny and Mask.
 //! - **Text of a value.** Patterns and `~` take a string as it is, and any other value of the metadata as its JSON: `true`, `5`,
-//!   `["a","b"]`. Of a column of ids they take the UUID and the name that the entry keeps in its metadata. Nobody has checked that
-//!   name against the id, so entries cannot be left out by it.
+//!   `["a","b"]`. In a column of ids they take the UUID and the name that the entry keeps in its metadata. Nobody has
+//!   checked that name against the id, so entries cannot be left out by it.
 //! - **Quotation marks**, with the escapes of JSON, make any text a value that stands for itself: `reason="a, b"`, `action="*"`,
 //!   `resource="=cmd"`, `reason=""`. They make any key one key: `metadata."client.ip"`.
 //! - **Options** for columns, such as `--action` and `--agent`, take `*` and quotation marks too. A comma is part of their value;
@@ -194,7 +195,7 @@
 //! # What an answer covers
 //!
 //! `query`, `stats` and `tail` without `-f` say on standard error what they have looked at: in one line below a table, if
-//! standard error is a terminal, and beside JSON Lines and CSV as one line with one JSON object. A manifest has the same
+//! standard error is a terminal, and with JSON Lines and CSV as one line with one JSON object. A manifest has the same
 //! object. `export`, and `tail` with `-o`, say it only if something is missing.
 //!
 //! ```json
@@ -226,7 +227,7 @@
 //!
 //! compares all entries, batches and heads with each other and the tables with those that tracing-audit makes, has SQLite
 //! check its file and its indexes, prints each finding as a line, and then has exit code 1. It reads the whole database.
-//! Whoever may change all of this can change it so that it fits together: that is not found.
+//! A person who may change all of this can change it so that it fits together: that is not found.
 //! # 16. The same questions, asked of an exported file or of a copy.
 //! tracing-audit --db acme.jsonl.gz query --decision deny
 //! The file is checked first: its lines, and its bytes against `acme.jsonl.gz.manifest.json`.

@@ -151,7 +151,7 @@ impl Canary {
     }
 }
 
-/// How much of a canary the log's layer saw.
+/// The parts of a canary that the log's layer saw.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Arrival {
     pub(super) event: bool,

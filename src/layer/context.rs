@@ -51,7 +51,7 @@ impl SpanContext {
     {
         let start = out.len();
         // Another layer that lets a value's `Debug` panic while it holds a span's extensions poisons them for every
-        // layer. That must not cost the event.
+        // layer. The event must not be lost for that.
         let read = catch_unwind(AssertUnwindSafe(|| {
             for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
                 let end = out.len();

@@ -33,7 +33,7 @@ pub(crate) struct Interests {
     target: String,
     level: Level,
     context: Vec<String>,
-    /// The log's number, which tells the canaries of several logs apart.
+    /// The log's number, which distinguishes the canaries of several logs.
     pub(super) log: u64,
     attached: AtomicBool,
     near_misses: Mutex<NearMisses>,

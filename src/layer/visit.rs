@@ -84,7 +84,7 @@ impl Visit for FieldVisitor<'_> {
         self.encoder.bool(field.name(), value);
     }
 
-    /// As text, even where the value would fit: not every JSON reader holds 128-bit numbers.
+    /// Records the number as text, even if the value would fit: not every JSON reader holds 128-bit numbers.
     fn record_u128(&mut self, field: &Field, value: u128) {
         if !self.wants(field) {
             return;
@@ -99,7 +99,7 @@ impl Visit for FieldVisitor<'_> {
         self.encoder.text(Tag::Text, field.name(), |out| write!(out, "{value}"));
     }
 
-    /// As text if it is UTF-8, otherwise in hexadecimal.
+    /// Records the bytes as text if they are UTF-8, otherwise in hexadecimal.
     fn record_bytes(&mut self, field: &Field, value: &[u8]) {
         if !self.wants(field) {
             return;

@@ -39,7 +39,7 @@ impl Interests {
         }
     }
 
-    /// Why audit events do not arrive through this subscriber, and the remedy; `None` if they do.
+    /// The reason why audit events do not arrive through this subscriber, and the remedy; `None` if they do.
     fn fault(&self, dispatch: &Dispatch) -> Option<String> {
         let (level, target) = (self.level(), self.target());
         if level > STATIC_MAX_LEVEL {

@@ -18,7 +18,7 @@ use super::{
 
 const VERSION: &str = "bundle@v1";
 
-/// The beginning of the last line, by which it is told from the lines of entries.
+/// The beginning of the last line, which distinguishes it from the lines of entries.
 pub(super) const LAST: &str = "{\"entries\":";
 
 pub(super) fn malformed(problem: impl Into<String>) -> LedgerError {

@@ -140,7 +140,7 @@ impl BundleWriter {
     ///
     /// # Errors
     ///
-    /// As [`entry`](Self::entry).
+    /// The same as those of [`entry`](Self::entry).
     pub fn leaf(
         &mut self,
         seq: u64,

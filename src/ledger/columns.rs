@@ -37,7 +37,7 @@ pub struct Columns<'a> {
     pub problems: Option<&'a str>,
 }
 
-/// What an entry's batch says of it.
+/// The batch's part of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// The writer that committed the batch.
@@ -49,7 +49,8 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// What a batch of `entries` entries, by which `writer` has reached `position`, says of its entry number `place`, from 0.
+    /// The batch's part of the entry number `place`, from 0, of a batch of `entries` entries, by which `writer` has
+    /// reached `position`.
     ///
     /// # Errors
     ///
@@ -72,11 +73,11 @@ impl Committed {
     }
 }
 
-/// What a field of an entry is. The number is in the leaf.
+/// The kind of a field of an entry. The number is in the leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Tag {
-    /// What every entry has, and what its batch says of it. Always there, and the first.
+    /// The columns that every entry has, and its batch's part. Always there, and the first.
     Core = 1,
     /// `session_id`.
     SessionId = 2,

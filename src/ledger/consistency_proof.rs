@@ -32,7 +32,7 @@ impl ConsistencyProof {
     ///
     /// # Errors
     ///
-    /// As [`verify_consistency`].
+    /// Verifies the proof as [`verify_consistency`] does.
     pub fn verify(&self, from: (u64, &Hash), to: (u64, &Hash)) -> Result<(), LedgerError> {
         verify_consistency(from.0, to.0, &self.hashes, from.1, to.1)
     }

@@ -6,16 +6,17 @@ use super::{
     opening::{Field, Opening},
 };
 
-/// Which fields of entries are shown to somebody else: all, all but some, or some alone.
+/// A choice of the fields of entries that are shown to somebody else: all, all but some, or some alone.
 ///
 /// The names are `core`, `session_id`, `agent_id`, `resource_id`, `reason`, `problems`, `metadata`, and `metadata.NAME` for a member
 /// of the metadata. The core is what every entry has: id, times, writer, workspace, action, resource, decision, and risk score. It is
 /// one field, and so is each member of the metadata, whatever is inside.
 ///
-/// Whoever withholds must be able to rely on it. So to withhold `metadata.card` also withholds members that contain it or are named
-/// after what is inside of it, such as `card.number`, and all of the metadata that cannot be cut into members. To withhold `agent_id`
-/// also withholds `metadata.agent_id`, which may hold the name that the id was made from; so it is with `session_id`, and with `core`
-/// for the workspace. Texts that repeat a value, such as a reason or a problem, are fields of their own.
+/// A person who withholds a field must be able to rely on it. So to withhold `metadata.card` also withholds members
+/// that contain it or are named after what is inside of it, such as `card.number`, and all of the metadata that cannot
+/// be cut into members. To withhold `agent_id` also withholds `metadata.agent_id`, which may hold the name that the id
+/// was made from; so it is with `session_id`, and with `core` for the workspace. Texts that repeat a value, such as a
+/// reason or a problem, are fields of their own.
 ///
 /// ```
 /// use tracing_audit::ledger::Disclosure;
@@ -181,7 +182,7 @@ impl Disclosure {
         Ok(Self { only, names })
     }
 
-    /// Closes the fields of an entry that are not shown. What is closed stays so.
+    /// Closes the fields of an entry that are not shown. A closed field stays closed.
     pub fn apply(&mut self, opening: &mut Opening) {
         if self.names.is_empty() && !self.only {
             return;
@@ -301,7 +302,7 @@ mod tests {
             all_but(&["metadata.card"], metadata),
             rest(&["1", "2", "3", "why", ip, cardinal, r#""agent_id":"alice""#])
         );
-        // What is inside of a member, and the name that an id was made from.
+        // The inside of a member, and the name that an id was made from, are withheld too.
         assert_eq!(
             all_but(&["metadata.card.number", "agent_id"], metadata),
             rest(&["1", "2", "why", ip, r#""card.pin":1"#, cardinal])

@@ -87,8 +87,9 @@ impl Proof {
     ///
     /// # Errors
     ///
-    /// What [`Trusts::trusts`] returns if its checkpoint is not trusted. [`LedgerError::Root`] if the entry does not lead to the
-    /// checkpoint. Another error if the proof is none for these sizes, or if its values are not those of an entry.
+    /// The error of [`Trusts::trusts`] if its checkpoint is not trusted. [`LedgerError::Root`] if the entry does not
+    /// lead to the checkpoint. Another error if the proof is none for these sizes, or if its values are not those of an
+    /// entry.
     pub fn verify(&self, trusts: &(impl Trusts + ?Sized)) -> Result<ProvenEntry, LedgerError> {
         trusts.trusts(&self.checkpoint)?;
         let checkpoint = self.checkpoint.checkpoint();
@@ -236,7 +237,7 @@ mod tests {
                     continue;
                 }
                 bytes[at] = other;
-                // What is not UTF-8 is no text, and is refused by whoever reads the file.
+                // Bytes that are not UTF-8 are no text, and are refused by the reader of the file.
                 let Ok(changed) = String::from_utf8(bytes) else { continue };
                 let result = changed.parse::<Proof>().and_then(|proof| proof.verify(&trusted));
                 let Err(error) = result else { panic!("byte {at} of {changed}") };

@@ -219,7 +219,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
-        /// Whoever appends, in batches of any sizes, from any frontier read again, gets the same tree and the same nodes.
+        /// A writer that appends, in batches of any sizes, from any frontier read again, gets the same tree and the
+        /// same nodes.
         #[test]
         fn batches_and_single_leaves_give_the_same_tree_and_nodes(
             before in 0..600_u32, batches in prop::collection::vec(0..400_u32, 0..6),

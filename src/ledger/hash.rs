@@ -26,7 +26,7 @@ const START: [u32; 8] =
 /// The bytes of a block that the padding needs: one that ends the message, and eight with its length.
 const PADDING: usize = 9;
 
-/// Hashes a message that is there as a whole.
+/// Hashes a message that is complete.
 ///
 /// The messages of a tree are one block or a few. For those the buffering of `sha2::Sha256` costs a fifth to a third of the
 /// time, which this function saves by padding on the stack. The compression function is the one of `sha2`.

@@ -24,7 +24,7 @@ const PRIVATE: &str = "PRIVATE+KEY+";
 /// Separates the seed of the second key from everything else that is hashed.
 const COSIGNER: &[u8] = b"tracing-audit/cosigner@v1\n";
 
-/// What a key signs.
+/// The message that a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignatureType {
@@ -68,7 +68,7 @@ fn spelled(id: [u8; 4]) -> String {
     format!("{:08x}", u32::from_be_bytes(id))
 }
 
-/// What a cosignature signs.
+/// The message that a cosignature signs.
 fn with_time(text: &str, time: u64) -> String {
     format!("cosignature/v1\ntime {time}\n{text}")
 }
@@ -96,13 +96,13 @@ impl VerifierKey {
         &self.name
     }
 
-    /// The id, which tells the keys of one name apart. It is no secret, and no proof.
+    /// The id, which distinguishes the keys of one name. It is no secret, and no proof.
     #[must_use]
     pub fn id(&self) -> [u8; 4] {
         self.id
     }
 
-    /// What the key signs.
+    /// The message that the key signs.
     #[must_use]
     pub fn signs(&self) -> SignatureType {
         self.signs
@@ -239,14 +239,14 @@ impl PrivateKey {
     ///
     /// # Errors
     ///
-    /// As [`sign_text`](Self::sign_text).
+    /// The same as those of [`sign_text`](Self::sign_text).
     pub fn cosign(&self, text: &str, time: u64) -> Result<NoteSignature, LedgerError> {
         let signature: Signature = self.cosigner.sign(with_time(text, time).as_bytes());
         let bytes = [&self.cosigner().id()[..], &time.to_be_bytes(), &signature.to_bytes()].concat();
         NoteSignature::from_bytes(self.origin.as_str(), &bytes)
     }
 
-    /// The private key as the line that its file has, without a line feed: whoever has it can sign as the ledger.
+    /// The private key as the line that its file has, without a line feed: a person who has it can sign as the ledger.
     #[must_use]
     pub fn to_secret(&self) -> String {
         let key = [&[SignatureType::Text as u8][..], &self.log.to_bytes()].concat();
@@ -410,7 +410,7 @@ mod tests {
             assert!(by.verify(text, &renamed).is_err());
             for other in [next.verifier(), next.cosigner()] {
                 assert!(other.verify(text, &signature).is_err());
-                // Also if it says that it is by that key.
+                // A signature that claims to be by that key is refused too.
                 let forged = [&other.id()[..], signature.bytes()].concat();
                 let forged = NoteSignature::from_bytes(other.name(), &forged).unwrap();
                 assert!(other.verify(text, &forged).is_err());

@@ -8,7 +8,7 @@ use super::{
     seeds::{Salt, Salts, Seed},
 };
 
-/// What the data of a leaf begins with.
+/// The beginning of the data of a leaf.
 const LABEL: &[u8] = b"tracing-audit/entry@v1\n";
 
 /// The bytes of a field in a leaf: its tag and its commitment.

@@ -1,8 +1,9 @@
 //! The integrity of a ledger, without a database: leaves, trees, proofs and checkpoints, byte by byte.
 //!
 //! The entries of a ledger are the leaves of one tree, that of [RFC 6962](https://www.rfc-editor.org/rfc/rfc6962) with SHA-256:
-//! leaf *i* is the entry with `seq` *i*. Whoever keeps the size and the root of the tree somewhere else, a [`Checkpoint`], can
-//! prove later that an entry was in the ledger then and was not changed since, and that the ledger was only appended to.
+//! leaf *i* is the entry with `seq` *i*. A person who keeps the size and the root of the tree somewhere else, a
+//! [`Checkpoint`], can prove later that an entry was in the ledger then and was not changed since, and that the ledger
+//! was only appended to.
 //!
 //! A [`Leaf`] shows no value. It is a list of commitments, one for each field of the entry: the hash of the value together with a
 //! salt, without which nobody can test a guess. So a field can be withheld or erased, and everything else is still proven. The
@@ -39,7 +40,7 @@
 //! | `bundle_writer` | makes such a file, line by line |
 //! | `bundle_verifier` | verifies such a file, line by line |
 //!
-//! Two decisions are about ledgers that are older than their tree, or were written beside it:
+//! Two decisions are about ledgers that are older than their tree, or were written without it:
 //!
 //! - A number that has no entry when the tree comes that far, because somebody had removed the entry, has a leaf without fields:
 //!   `SHA-256(00, "tracing-audit/entry@v1\n")`. So the leaf with index *i* is always that of `seq` *i*, and an entry that is put there
@@ -48,8 +49,9 @@
 //!   empty seeds, and leaves without fields. Without the batch the writer, the position and the time of commit are unknown, so
 //!   entries that are left there cannot be proven: they are found as added.
 //!
-//! Nothing here does I/O, waits, or panics, whatever it is given; only a private key that signs as a `Signer` reads the clock. What is
-//! made here can be verified by any other implementation of RFC 6962. Only the leaf is this crate's own:
+//! Nothing here does I/O, waits, or panics, whatever it is given; only a private key that signs as a `Signer` reads the
+//! clock. Proofs that are made here can be verified by any other implementation of RFC 6962. Only the leaf is this
+//! crate's own:
 //!
 //! ```text
 //! leaf data  = "tracing-audit/entry@v1\n", then for each field its tag (1 byte) and its commitment (32 bytes)

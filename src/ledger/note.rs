@@ -46,7 +46,7 @@ fn malformed(problem: impl Into<String>) -> LedgerError {
     LedgerError::malformed("signed note", problem.into())
 }
 
-/// What is wrong with the name of a key, if anything is.
+/// The problem of the name of a key, if it has one.
 pub(super) fn problem_of_name(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("the name of a key is empty".to_owned());
@@ -145,7 +145,7 @@ impl NoteSignature {
         &self.name
     }
 
-    /// The id of the key, which tells the keys of one name apart.
+    /// The id of the key, which distinguishes the keys of one name.
     #[must_use]
     pub fn key_id(&self) -> [u8; 4] {
         self.key_id

@@ -25,7 +25,7 @@ const GOES: u8 = 1;
 pub enum Field {
     /// The value is shown, and its salt proves it.
     Open {
-        /// What the field is.
+        /// The kind of the field.
         tag: Tag,
         /// The salt of its commitment.
         salt: Salt,
@@ -34,7 +34,7 @@ pub enum Field {
     },
     /// The value is withheld or erased: the commitment shows only that there is one.
     Closed {
-        /// What the field is.
+        /// The kind of the field.
         tag: Tag,
         /// The commitment to its value.
         commitment: Hash,
@@ -72,7 +72,7 @@ impl Opening {
     ///
     /// # Errors
     ///
-    /// If the bytes are malformed, or if a value is there that must be erased, or the other way round.
+    /// If the bytes are malformed, if a value exists that must be erased, or the other way round.
     pub fn of_kept(columns: &Columns<'_>, committed: &Committed, kept: &[u8]) -> Result<Self, LedgerError> {
         let malformed = |problem: &'static str| LedgerError::malformed("record of an erasure", problem);
         let (mut rest, mut fields, mut left) = (kept, Vec::new(), values(columns, committed).into_iter());
@@ -186,7 +186,7 @@ impl Opening {
 }
 
 impl Field {
-    /// What the field is.
+    /// The kind of the field.
     #[must_use]
     pub fn tag(&self) -> Tag {
         match self {
@@ -308,7 +308,7 @@ mod tests {
             };
             let (ids_a, ids_b) = (a.2, b.2);
             let (texts_a, texts_b) = (texts(a), texts(b));
-            // As they are, and each with the other's part.
+            // The rows are compared as they are, and each with the other's part.
             for (row, other) in [
                 (columns(&texts_a, ids_a), columns(&texts_b, ids_b)),
                 (columns(&texts_a, ids_a), columns(&texts_a, ids_b)),

@@ -22,7 +22,7 @@ pub enum Shown<T> {
     Open(T),
 }
 
-/// What every entry has, and what its batch says of it.
+/// The columns that every entry has, and its batch's part.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ProvenCore {
@@ -50,14 +50,15 @@ pub struct ProvenCore {
 
 /// The values of an entry that a proof shows. Nothing here is believed that is not proven.
 ///
-/// Serialized, it is one flat object with the names of an exported entry, and with `writer` and `position`. What is withheld is left
-/// out and named in `withheld`. Times are in RFC 3339.
+/// Serialized, it is one flat object with the names of an exported entry, and with `writer` and `position`. A withheld
+/// field is left out and named in `withheld`. Times are in RFC 3339.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ProvenEntry {
     /// The number of the entry in its ledger.
     pub seq: u64,
-    /// What every entry has. [`Shown::Absent`] if the number has no entry, which was removed before the tree came that far.
+    /// The columns that every entry has. [`Shown::Absent`] if the number has no entry, which was removed before the
+    /// tree came that far.
     pub core: Shown<ProvenCore>,
     /// The session.
     pub session_id: Shown<Uuid>,
@@ -91,7 +92,7 @@ impl ProvenEntry {
         }
     }
 
-    /// The values of an opening, whose leaf must be proven by whoever shows them.
+    /// The values of an opening. The caller that shows them must have its leaf proven.
     ///
     /// # Errors
     ///
@@ -344,7 +345,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is shown is what was stored, whatever it was.
+        /// The shown value is the stored one, whatever it was.
         #[test]
         fn the_values_of_an_opening_are_the_columns(
             texts: [Option<String>; 5], ids: [Option<u128>; 2], score: Option<i32>, members in r#"(\{("[a-z]":[0-9],)*"z":1\})?"#,

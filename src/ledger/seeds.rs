@@ -10,7 +10,7 @@ use super::{
 /// The seed of an entry or of a batch: from it come the salts of commitments.
 pub type Seed = [u8; 16];
 
-/// What hides the value of one field.
+/// The random bytes that hide the value of one field.
 pub type Salt = [u8; 16];
 
 /// The steps from the root seed of a batch to the seed of an entry.
@@ -22,8 +22,8 @@ const NODE_BYTES: usize = 1 + 4 + 16;
 /// The seeds of a batch's entries.
 ///
 /// At first there is one root seed, out of which every entry's seed is computed. Forgetting the seed of an entry replaces the
-/// root by the nodes that lead to all others: whoever has these cannot compute the forgotten one. Then the salts of that
-/// entry are lost, and nobody can test its commitments against a guess any more.
+/// root by the nodes that lead to all others: a person who has these cannot compute the forgotten one. Then the salts
+/// of that entry are lost, and nobody can test its commitments against a guess any more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Seeds {
     /// In the order of the entries. No node is above another.
@@ -109,7 +109,7 @@ impl Seeds {
 
     /// The seeds that are left, in the order of the entries, each with the place of its entry. Costs one hash a seed.
     ///
-    /// The tree of seeds has no end but [`MOST_ENTRIES`](Self::MOST_ENTRIES): whoever asks stops at the end of the batch.
+    /// The tree of seeds has no end but [`MOST_ENTRIES`](Self::MOST_ENTRIES): the caller stops at the end of the batch.
     #[must_use]
     pub fn iter(&self) -> SeedsInOrder {
         SeedsInOrder { pending: self.nodes.iter().rev().copied().collect() }
@@ -123,7 +123,7 @@ impl Seeds {
             let children = node.children();
             let goes_right = children.1.is_above(entry);
             let other = if goes_right { children.0 } else { children.1 };
-            // What is below no entry need not be kept.
+            // A node that is below no entry need not be kept.
             if other.entries().is_some_and(|below| below.start < entries) {
                 if goes_right { left.push(other) } else { right.push(other) }
             }

@@ -11,7 +11,7 @@ use super::{
 
 /// The subtrees that a proof is made of, known before any hash is read.
 ///
-/// Whoever has the hashes reads those of [`subtrees`](Self::subtrees), wherever they are, and gives them to
+/// A program that has the hashes reads those of [`subtrees`](Self::subtrees), wherever they are, and gives them to
 /// [`hashes`](Self::hashes). A proof in a tree of 10 000 000 leaves needs some thirty.
 ///
 /// ```
@@ -135,7 +135,8 @@ impl ProofShape {
     }
 }
 
-/// Where a part of two leaves or more is split: after the largest power of two that is less than its length.
+/// The place at which a part of two leaves or more is split: after the largest power of two that is less than its
+/// length.
 fn middle(part: &Range<u64>) -> u64 {
     let below = (part.end - part.start).saturating_sub(1);
     part.start + (1 << below.checked_ilog2().unwrap_or(0))

@@ -1,4 +1,4 @@
-//! Signers: whoever has a key and signs checkpoints.
+//! Signers: the holders of a key, who sign checkpoints.
 
 use std::error::Error;
 

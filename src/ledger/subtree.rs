@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::hash::Hash;
 
-/// The most leaves that a tree can have, which is what the integers of the databases hold.
+/// The most leaves of a tree: the integers of the databases hold no greater number.
 pub const MOST_LEAVES: u64 = i64::MAX as u64;
 
 /// A full subtree: the leaves from `index << level` up to but not including `(index + 1) << level`.

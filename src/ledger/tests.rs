@@ -406,7 +406,7 @@ impl Bundled {
         let (mut out, start) = (Vec::new(), tree(&self.leaves[..start]));
         let mut writer = BundleWriter::range(self.noted.clone(), start, until, proof, &mut out).unwrap();
         for seq in from..until {
-            // Of every fifth entry only the hash is left.
+            // Every fifth entry has only its hash left.
             if seq % 5 == 4 {
                 let leaf = self.leaves[usize::try_from(seq).unwrap()];
                 writer.leaf(seq, &leaf, &[], &mut out).unwrap();
@@ -489,7 +489,7 @@ fn rearranged<'a>(text: &'a str, change: impl FnOnce(&mut Vec<&'a str>)) -> Stri
     lines.join("\n") + "\n"
 }
 
-/// A bundle with a last line that fits what it is now, as whoever changes it would write.
+/// A bundle with a last line that fits the bundle's present lines, as a person who changes it would write.
 fn sealed(text: &str) -> String {
     let (before, _) = text.trim_end().rsplit_once('\n').unwrap();
     let before = [before, "\n"].concat();
@@ -574,7 +574,7 @@ fn each_part_of_a_bundle_of_some_entries_that_is_changed_has_its_own_sentence() 
         (in_400("\"entry\":{\"seq\":400}"), "what is spelled beside its fields is something else"),
     ];
     assert_refused(&bundled.trusted, &cases);
-    // What is left of a selection that was shortened and sealed anew holds: it never said that it is all.
+    // The rest of a selection that was shortened and sealed again holds: it never said that it is all.
     assert_eq!(verified(sealed(&without).as_bytes(), &bundled.trusted).unwrap().1.entries(), 1);
     // The entry spelled for people is compared.
     let (entries, _) = verified(some.as_bytes(), &bundled.trusted).unwrap();
@@ -626,7 +626,7 @@ fn erased_entries_keep_their_leaf_and_forget_their_seeds_as_in_the_vectors() {
         let of_kept = |row: &Json| Opening::of_kept(&columns(row), &committed(batch, place), &kept);
         assert_eq!(of_kept(&erased["row_left"]), Ok(opening));
         assert_eq!(of_kept(&erased["row_left"]).unwrap().leaf().hash(), hash(&erased["leaf"]));
-        // What is left is still proven, and what was erased cannot be put back.
+        // The values that are left are still proven, and erased ones cannot be put back.
         let changed = |column: &str, value: Json| {
             let mut row = erased["row_left"].clone();
             assert_ne!(row[column], value);

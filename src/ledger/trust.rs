@@ -31,7 +31,7 @@ use super::{
 /// quorum none
 /// ```
 ///
-/// Without the bound, whoever gets hold of a key that is not in use any more could sign another past with it.
+/// Without the bound, a person who gets hold of a key that is not in use any more could sign another past with it.
 #[derive(Clone, Debug)]
 pub struct Trust {
     logs: Vec<Log>,
@@ -56,7 +56,7 @@ struct Member {
 #[derive(Clone, Debug)]
 enum Rule {
     Witness(VerifierKey),
-    /// At least so many of these members, which all stand before it.
+    /// At least this number of these members, which all stand before the group.
     Group(usize, Vec<usize>),
 }
 
@@ -94,7 +94,7 @@ impl Trust {
         let origin = checkpoint.origin().as_str();
         let (mut keys, mut time, mut out_of_interval) = (Vec::new(), None::<u64>, None);
         for log in &self.logs {
-            // Also if it is the key of another log: what a known key says here must be true.
+            // This is checked also for the key of another log: a signature by a known key must be valid.
             let times = verified(&log.key, note)?;
             if times.is_empty() || log.key.name() != origin {
                 continue;
@@ -202,7 +202,7 @@ struct Reading {
     used: Vec<bool>,
     quorum: Option<usize>,
     has_quorum: bool,
-    /// What the comment on the line before bounds.
+    /// The sizes that the comment on the line before bounds.
     sizes: Option<Range<u64>>,
 }
 
@@ -466,25 +466,25 @@ mod tests {
                 }
             }
         }
-        // Of the same name, of another name, and of a trusted name that is not the origin.
+        // The keys have the same name, another name, and a trusted name that is not the origin.
         for by in [key(3), named("audit.example.com/other", 4)] {
             let error = rotated.open(&note(7, &[&by], &[])).unwrap_err();
             assert!(
                 matches!(&error, LedgerError::UnknownKey { signed_by, .. } if *signed_by == [by.verifier().short()])
             );
-            // Beside a signature that is trusted it is nobody's.
+            // Together with a signature that is trusted it counts as nobody's.
             assert_eq!(rotated.open(&note(7, &[&by, &old], &[])).unwrap().keys(), [old.verifier()]);
         }
         let other = named("audit.example.com/other", 4);
         let of_two = trust(&format!("log {}\nlog {}\nquorum none", old.verifier(), other.verifier()));
         let error = of_two.open(&note(7, &[&other], &[])).unwrap_err();
         assert!(matches!(error, LedgerError::UnknownKey { .. }), "{error}");
-        // A wrong signature by a known key counts, beside right ones too.
+        // A wrong signature by a known key counts, together with right ones too.
         let wrong = note(8, &[&old], &[]).signatures()[0].to_string();
         let lines = format!("{}\n{wrong}\n", old.sign_text(&text(7)).unwrap());
         let error = rotated.open(&Note::new(&text(7), &lines).unwrap()).unwrap_err();
         assert_eq!(error, LedgerError::BadSignature { key: old.verifier().short() });
-        // What is signed well and is no checkpoint of a ledger.
+        // A text that is signed well and is no checkpoint of a ledger.
         let lines = format!("{}\n", old.sign_text("a note\n").unwrap());
         let error = rotated.open(&Note::new("a note\n", &lines).unwrap()).unwrap_err();
         assert!(matches!(error, LedgerError::Malformed { what: "checkpoint", .. }), "{error}");

@@ -120,7 +120,7 @@ impl AuditLog {
         self.interests.check()
     }
 
-    /// The same log, whose wiring is that of a layer which serves several logs.
+    /// The same log with the wiring of a layer that serves several logs.
     #[cfg(feature = "testing")]
     pub(crate) fn wired_as(mut self, interests: Arc<Interests>) -> Self {
         self.interests = interests;
@@ -182,10 +182,10 @@ impl AuditLog {
         self.writer.flush().await
     }
 
-    /// Waits until everything is committed that journals of dead processes held at this call, for at most `timeout`: what
-    /// [`Stats::unrecovered`] tells of. A log commits it by itself, in addition to its own entries, so this is for a service
-    /// that must know that it is done, for instance before it answers an auditor. [`flush`](Self::flush) waits for this log's
-    /// own entries alone.
+    /// Waits until the entries are committed that journals of dead processes held at this call, for at most `timeout`:
+    /// these are the entries that [`Stats::unrecovered`] counts. A log commits them by itself, in addition to its own
+    /// entries, so this is for a service that must know that this is done, for instance before it answers an auditor.
+    /// [`flush`](Self::flush) waits for this log's own entries alone.
     ///
     /// These are the journals in this log's own directory of journals, for its database and ledger; those that another log
     /// has adopted count too. A log with a queue in memory looks for none, and there this returns at once.

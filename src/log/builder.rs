@@ -161,19 +161,20 @@ impl AuditLogBuilder {
     /// applies. Space is taken in segments of a quarter of this limit, between 64 KiB and 16 MiB each, and there are
     /// always at least two. Default: 1 GiB.
     ///
-    /// Where a SQLite file grows in the same file system, all journals of the directory together also take at most a quarter
-    /// of what is free there and of what they hold, and never the last MiB, so that what they accept can be committed.
+    /// If a SQLite file grows in the same file system, the journals have a further bound. All journals of the directory
+    /// together also take at most a quarter of the free room there and of their own bytes, and never the last MiB. So
+    /// the entries that they accept can be committed.
     #[must_use]
     pub fn journal_max_bytes(mut self, bytes: u64) -> Self {
         self.journal_bytes = bytes;
         self
     }
 
-    /// Whether the group may read and write what the log makes, its queue and a SQLite file: directories with mode 0770 and
-    /// files with 0660, instead of 0700 and 0600, whatever the umask is. The group is the process's, or that of the
-    /// directory in which something is made if that has the setgid bit. Members of the group are believed: the journals of
-    /// their dead processes are committed too. What exists already keeps its mode; a notice at open tells of a database to
-    /// which others may write than this setting allows. Default: false.
+    /// Whether the group may read and write what the log makes, its queue and a SQLite file: directories with mode 0770
+    /// and files with 0660, instead of 0700 and 0600, whatever the umask is. The group is the process's, or that of the
+    /// directory in which something is made if that has the setgid bit. Members of the group are believed: the journals
+    /// of their dead processes are committed too. A file or directory that exists already keeps its mode. A notice at
+    /// open reports a database to which others may write than this setting allows. Default: false.
     #[must_use]
     pub fn group_access(mut self, group: bool) -> Self {
         self.access = if group { Access::Group } else { Access::Owner };
@@ -192,14 +193,14 @@ impl AuditLogBuilder {
         self
     }
 
-    /// What an accepted entry survives while it waits in a journal. Default: every crash of the process.
+    /// The failures that an accepted entry survives while it waits in a journal. Default: every crash of the process.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// What an emitter does when the queue is full. Default: block for one second.
+    /// The behaviour of an emitter when the queue is full. Default: block for one second.
     #[must_use]
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
@@ -362,8 +363,8 @@ impl AuditLogBuilder {
         self
     }
 
-    /// A value for the metadata of every event. A field of an event with this name replaces it. What a JSON document in
-    /// the field `metadata` says under this name, whole, nested or with dots, does not: it is set aside under `given`,
+    /// A value for the metadata of every event. A field of an event with this name replaces it. A value under this name
+    /// in a JSON document in the field `metadata`, whole, nested or with dots, does not: it is set aside under `given`,
     /// with a problem.
     #[must_use]
     pub fn static_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {

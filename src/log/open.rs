@@ -26,7 +26,7 @@ fn refused(message: &'static str) -> AuditError {
     AuditError::new(ErrorKind::Config, message)
 }
 
-/// How long to wait while a log is opened.
+/// The time to wait while a log is opened.
 #[derive(Clone, Copy)]
 struct Limit {
     start: Instant,
@@ -69,7 +69,7 @@ impl AuditLog {
     /// Code without an async runtime opens it by [`AuditLogBuilder::blocking`].
     ///
     /// # Errors
-    /// Those of [`AuditLogBuilder::open`].
+    /// The same as those of [`AuditLogBuilder::open`].
     #[cfg(feature = "_sqlite")]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self, AuditError> {
         Self::builder().store(Store::sqlite(path)?).open_one().await

@@ -98,7 +98,7 @@ impl AuditWriter {
     /// Like [`write`](Self::write), but never waits.
     ///
     /// # Errors
-    /// As `write`; a full queue rejects at once.
+    /// The same as those of `write`; a full queue rejects at once.
     pub fn try_write(&self, entry: AuditEntry) -> Result<(), AuditError> {
         let record = self.encode(entry)?;
         let engine = self.engine();
@@ -112,10 +112,10 @@ impl AuditWriter {
     /// wait for that transaction until `commit_timeout`, as [`AuditLog::committed`](crate::AuditLog::committed) says.
     ///
     /// # Errors
-    /// Those of [`write`](Self::write), after which the entry will never be stored;
+    /// The errors of [`write`](Self::write), after which the entry will never be stored;
     /// [`is_duplicate`](AuditError::is_duplicate) and [`is_quarantined`](AuditError::is_quarantined) if the database
-    /// refuses it; [`is_pending`](AuditError::is_pending) if it was accepted but not committed within
-    /// `commit_timeout`: it may be committed later.
+    /// refuses it; [`is_pending`](AuditError::is_pending) if it was accepted but not committed within `commit_timeout`:
+    /// it may be committed later.
     ///
     /// # Cancel safety
     /// Dropping the future never withdraws an entry that was accepted.
@@ -129,7 +129,7 @@ impl AuditWriter {
     /// once, and then by the new one alone; a trust file bounds the old key by that size.
     ///
     /// # Errors
-    /// Those of [`commit`](Self::commit).
+    /// The same as those of [`commit`](Self::commit).
     ///
     /// # Cancel safety
     /// Dropping the future does not withdraw the entry.
@@ -150,7 +150,7 @@ impl AuditWriter {
     /// From then on the checkpoints of the ledger need another origin: trees of sizes that were signed before come again.
     ///
     /// # Errors
-    /// Those of [`commit`](Self::commit).
+    /// The same as those of [`commit`](Self::commit).
     ///
     /// # Cancel safety
     /// Dropping the future does not withdraw the entry.

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, path::Path};
 
-/// Who may read and write the files and directories that a log makes, whatever the umask of the process is.
+/// The users who may read and write the files and directories that a log makes, whatever the umask of the process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Access {
     /// The user of the process: 0600 and 0700.
@@ -141,7 +141,7 @@ pub(crate) fn file_open_to_others(file: &File) -> io::Result<Option<String>> {
     {
         use std::os::unix::fs::MetadataExt;
         let found = file.metadata()?;
-        // Where there is an access control list, the bits of the group are the most that anybody else may.
+        // If there is an access control list, the bits of the group are the most that anybody else may.
         let others = found.mode() & 0o077;
         Ok(if ![user(), 0].contains(&found.uid()) {
             Some(format!("belongs to user {}", found.uid()))
@@ -171,8 +171,8 @@ pub(crate) fn file_writable_by_others(path: &Path, access: Access) -> Option<Str
     return (path, access, None).2;
 }
 
-/// Says who else may replace the files in this directory: every user, if there is no sticky bit. A group is told only of
-/// the files themselves, since directories for a group are usual.
+/// Says who else may replace the files in this directory: every user, if there is no sticky bit. A group is reported
+/// only for the files themselves, since directories for a group are usual.
 #[cfg(feature = "_sqlite")]
 pub(crate) fn directory_open_to_all(path: &Path) -> bool {
     #[cfg(unix)]

@@ -62,7 +62,7 @@ struct Alarms {
 #[derive(Debug, Default)]
 struct Set {
     number: u64,
-    /// By the time at which they ring. Dropping a sender rings.
+    /// The senders by the time at which they ring. Dropping a sender rings.
     waiting: BTreeMap<(Instant, u64), oneshot::Sender<()>>,
     stopped: bool,
 }

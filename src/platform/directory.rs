@@ -22,12 +22,12 @@ pub(crate) struct Directory {
     access: Access,
     #[cfg(unix)]
     handle: File,
-    /// The owner of the directory from which the lookup began. What belongs to this user is believed.
+    /// The owner of the directory from which the lookup began. A file that belongs to this user is believed.
     #[cfg(unix)]
     owner: u32,
 }
 
-/// What a name stands for.
+/// The kind of object that a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
@@ -93,8 +93,8 @@ mod unix {
     }
 
     impl Directory {
-        /// Opens the directory that this path names. Links are followed: the path is the operator's. What is made in it
-        /// gets this access.
+        /// Opens the directory that this path names. Links are followed: the path is the operator's. Files and
+        /// directories that are made in it get this access.
         pub(crate) fn open(path: &Path, access: Access) -> io::Result<Self> {
             let handle =
                 File::from(rustix::fs::open(path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?);
@@ -188,7 +188,7 @@ mod unix {
             Ok(file)
         }
 
-        /// What a name stands for; a link stands for itself.
+        /// The kind of object that a name stands for; a link stands for itself.
         pub(crate) fn kind(&self, path: impl AsRef<Path>) -> io::Result<Kind> {
             let found = statat(&self.handle, name(path.as_ref())?, AtFlags::SYMLINK_NOFOLLOW)?;
             Ok(match rustix::fs::FileType::from_raw_mode(found.st_mode) {
@@ -236,7 +236,7 @@ mod unix {
             Ok(linkat(&self.handle, from, &to.handle, kept, AtFlags::empty())?)
         }
 
-        /// How long ago the directory was changed.
+        /// The time since the directory was changed.
         pub(crate) fn age(&self) -> io::Result<Duration> {
             Ok(self.handle.metadata()?.modified()?.elapsed().unwrap_or_default())
         }

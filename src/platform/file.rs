@@ -199,7 +199,7 @@ pub(crate) fn temporary_directory() -> Option<std::path::PathBuf> {
     set.chain(known).map(std::path::PathBuf::from).find(|place| place.is_dir() && may_write_in(place))
 }
 
-/// Others have it from the system, which always names one.
+/// Other systems name the directory themselves, and always name one.
 #[cfg(all(not(unix), feature = "_sqlite"))]
 pub(crate) fn temporary_directory() -> Option<std::path::PathBuf> {
     Some(std::env::temp_dir())

@@ -2,7 +2,7 @@
 
 /// The largest size that a file of this process may have, in bytes (`ulimit -f`). `None`: there is no limit.
 ///
-/// Where there is one, a write beyond it is an error from now on, not the end of the process: the signal for it is
+/// If there is one, a write beyond it is an error from now on, not the end of the process: the signal for it is
 /// ignored, in the whole process, unless the program handles it. Blocking it would not be enough, since records are
 /// written on the threads of the program.
 #[cfg(unix)]

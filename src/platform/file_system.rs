@@ -11,7 +11,7 @@ use std::{io, path::Path};
 pub(crate) fn shared_file_system(path: &Path) -> io::Result<Option<&'static str>> {
     let kind = rustix::fs::statfs(path)?.f_type;
     let device = rustix::fs::stat(path)?.st_dev;
-    // What is mounted without a block device has a number of major 0.
+    // A file system that is mounted without a block device has a number of major 0.
     #[allow(
         clippy::unnecessary_cast,
         clippy::cast_sign_loss,
@@ -57,8 +57,8 @@ pub(crate) fn share_room(_one: &Path, _other: &Path) -> bool {
     false
 }
 
-/// What this path is on, if it does not outlast the container or a restart of the machine. `None`: it does, or this is
-/// unknown.
+/// The file system of this path, if it does not outlast the container or a restart of the machine. `None`: it does, or
+/// this is unknown.
 #[cfg(all(feature = "_sqlite", any(target_os = "linux", target_os = "android")))]
 pub(crate) fn passing_file_system(path: &Path) -> Option<&'static str> {
     #[allow(

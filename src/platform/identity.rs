@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{AuditError, ErrorKind};
 
-/// The path without links and other detours. If it names nothing yet: of what would be made there.
+/// The path without links and other detours. If it names nothing yet, the path of the file that would be made there.
 #[cfg(unix)]
 pub(crate) fn real_path(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
-    // As many links as Linux follows.
+    // Linux follows this many links.
     for _ in 0..40 {
         if let Ok(real) = std::fs::canonicalize(&path) {
             return real;
@@ -47,7 +47,7 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> Option<bool> {
 pub(crate) struct FileIdentity {
     path: PathBuf,
     id: (u64, u64),
-    /// Where the path led, if it is a link: files beside the database have their names from there.
+    /// The target of the path, if it is a link: files beside the database have their names from there.
     leads_to: Option<PathBuf>,
 }
 
@@ -81,8 +81,8 @@ impl FileIdentity {
     }
 }
 
-/// What a path named at one moment. It is found without opening the file: to close a file that SQLite has open would
-/// give up the locks of every connection of this process.
+/// The look of the file that a path named at one moment. It is taken without opening the file: to close a file that
+/// SQLite has open would give up the locks of every connection of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileLook {
     /// The device and the number of the file.

@@ -32,8 +32,9 @@ struct Statement(NonNull<ffi::sqlite3_stmt>);
 #[allow(unsafe_code, reason = "the C library's one way to end a statement")]
 impl Drop for Statement {
     fn drop(&mut self) {
-        // SAFETY: the pointer comes from `sqlite3_prepare_v2`, is used nowhere else, and its connection is still open, because
-        // whoever has made the statement borrows it. The error that is returned is that of the last step, which was looked at.
+        // SAFETY: the pointer comes from `sqlite3_prepare_v2`, is used nowhere else, and its connection is still open,
+        // because the maker of the statement borrows it. The returned error is the one of the last step, whose code was
+        // looked at.
         unsafe {
             ffi::sqlite3_finalize(self.0.as_ptr());
         }
@@ -81,7 +82,7 @@ pub(crate) fn rows_in_place<const N: usize>(
         }
         let mut row = [InPlace::Null; N];
         for (column, value) in (0..).zip(&mut row) {
-            // SAFETY: the statement stands at a row that has this column, and is not stepped while `row` is there.
+            // SAFETY: the statement stands at a row that has this column, and is not stepped while `row` exists.
             *value = unsafe { value_at(raw, column) }.ok_or(NotInPlace)?;
         }
         if !take(&row) {
@@ -96,14 +97,14 @@ pub(crate) fn rows_in_place<const N: usize>(
 /// The statement must stand at a row that has this column, and must not be stepped, reset or finalized during `'r`.
 #[allow(unsafe_code, reason = "the C library's one way to look at a value without a copy of it")]
 unsafe fn value_at<'r>(statement: *mut ffi::sqlite3_stmt, column: c_int) -> Option<InPlace<'r>> {
-    // SAFETY: the caller's. Of a text or a blob SQLite is asked in the order that it prescribes: the type, the value as that type,
-    // its length. It is never asked for it as another type, which is what would move it.
+    // SAFETY: the caller's. For a text or a blob SQLite is asked in the order that it prescribes: the type, the value
+    // as that type, its length. It is never asked for a value as another type, which is what would move it.
     unsafe {
         Some(match ffi::sqlite3_column_type(statement, column) {
             ffi::SQLITE_INTEGER => InPlace::Integer(ffi::sqlite3_column_int64(statement, column)),
             ffi::SQLITE_FLOAT => InPlace::Real(ffi::sqlite3_column_double(statement, column)),
             ffi::SQLITE_TEXT => {
-                // As UTF-8, also if the database is in UTF-16.
+                // SQLite gives UTF-8, also if the database is in UTF-16.
                 let text = ffi::sqlite3_column_text(statement, column);
                 InPlace::Text(slice::from_raw_parts(
                     NonNull::new(text.cast_mut())?.as_ptr(),
@@ -128,7 +129,7 @@ unsafe fn value_at<'r>(statement: *mut ffi::sqlite3_stmt, column: c_int) -> Opti
 /// The bytes of the text or the blob that was just looked at.
 ///
 /// # Safety
-/// That of [`value_at`].
+/// The contract of [`value_at`].
 #[allow(unsafe_code, reason = "the C library's one way to ask for a length")]
 unsafe fn length_at(statement: *mut ffi::sqlite3_stmt, column: c_int) -> usize {
     // SAFETY: the caller's.

@@ -9,13 +9,13 @@
 //! | `file_size` | the limit on the size of a file, and the signal that comes with it |
 //! | `file_system` | recognises file systems whose locks not everybody sees, and those that do not last; says how much room there is |
 //! | `fork` | detects forks, cheaply enough to ask on every event |
-//! | `identity` | tells whether a path still names an open file, whether two name the same, and whether that was changed |
+//! | `identity` | decides whether a path still names an open file, whether two name one, and whether it was changed |
 //! | `in_place` | reads rows of SQLite where they lie |
-//! | `origin` | tells which process this is, and whether another one is dead |
+//! | `origin` | identifies this process, and decides whether another one is dead |
 //! | `random` | random bits, which a forked child does not share with its parent |
 //! | `runtime` | blocks a thread on a future, wherever the thread is |
 //! | `sync` | takes locks, and says why poison is ignored |
-//! | `turn` | lets those who write one file take turns, in the order in which they ask |
+//! | `turn` | lets the writers of one file take turns, in the order in which they ask |
 //!
 //! This room has the only `unsafe` of the library and the only `cfg(unix)` and `cfg(windows)`.
 

@@ -1,4 +1,4 @@
-//! Tells which process this is, on which machine, and whether another process of the machine is dead.
+//! Identifies this process and its machine, and decides whether another process of the machine is dead.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub(crate) struct Origin {
     pub(crate) process: Option<String>,
     /// The directory of its journals, or [`MEMORY`](Self::MEMORY). `None` if the path is no text.
     pub(crate) home: Option<String>,
-    /// What the path of the directory means: the mounts that the process sees.
+    /// The meaning of the directory's path: the mounts that the process sees.
     pub(crate) mounts: Option<String>,
     /// The directory in which `home` lies.
     pub(crate) parent: Option<String>,
@@ -44,7 +44,7 @@ impl Origin {
     }
 
     /// Whether both are known, and `other` was started before the machine was that this process runs on, or on another
-    /// one. Of processes that can only run on this machine, such a one is dead.
+    /// one. If `other` can only run on this machine, it is dead then.
     pub(crate) fn is_of_another_boot(&self, other: &Self) -> bool {
         let boot = |origin: &Self| origin.host.as_ref()?.split(' ').next().map(str::to_owned);
         boot(self).zip(boot(other)).is_some_and(|(own, other)| own != other)

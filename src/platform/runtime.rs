@@ -56,15 +56,15 @@ pub(crate) fn is_on_own_runtime() -> bool {
     ON_OWN_RUNTIME.get()
 }
 
-/// What the calling thread is, to a destructor that has to wait for something.
+/// The kind of the calling thread, for a destructor that has to wait for something.
 #[cfg(feature = "_sqlite")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Thread {
-    /// No runtime's: it may wait.
+    /// The thread belongs to no runtime: it may wait.
     Own,
-    /// One in which a runtime runs, whose tasks it would hold up.
+    /// A runtime runs in the thread, and its tasks would be held up.
     OfRuntime,
-    /// One whose thread-locals are gone: no runtime can be entered.
+    /// The thread's thread-locals are gone: no runtime can be entered.
     Ending,
 }
 

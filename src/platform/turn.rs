@@ -32,7 +32,7 @@ const TICKETS: u64 = 1 << 30;
 const NUMBER: usize = 8;
 const GATE: u64 = 0;
 
-/// The most threads of this process that wait for turns. Reconnecting again and again beside a turn that never ends must not
+/// The most threads of this process that wait for turns. Reconnecting again and again while a turn never ends must not
 /// add threads without a bound.
 const WAITERS_MAX: usize = 64;
 static WAITERS: AtomicUsize = AtomicUsize::new(0);
@@ -181,9 +181,8 @@ impl Drop for Waiting {
     }
 }
 
-/// Opens the file of turns, if that is what the path names. Whatever else is there is not even opened: to close any
-/// descriptor of a database would release the locks of every connection that this process has to it, and a link may lead
-/// to one.
+/// Opens the file of turns, if that is what the path names. Any other file is not even opened: to close any descriptor
+/// of a database would release the locks of every connection that this process has to it, and a link may lead to one.
 #[cfg(target_os = "linux")]
 fn existing(path: &Path) -> io::Result<File> {
     use std::os::{
@@ -202,15 +201,16 @@ fn existing(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(same)
 }
 
-/// Creates the file with the owner and the mode of the file `like`, so that whoever may write that one may take turns.
+/// Creates the file with the owner and the mode of the file `like`, so that every user who may write that one may take
+/// turns.
 #[cfg(target_os = "linux")]
 fn create(path: &Path, like: &Path) -> io::Result<File> {
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
     let like = std::fs::metadata(like)?;
     let mode = like.mode() & 0o666;
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)?;
-    // Where one of these is not permitted, the users who cannot open the file continue without turns. A group of one's own
-    // can be given even where the owner cannot.
+    // If one of these is not permitted, the users who cannot open the file continue without turns. A group of one's own
+    // can be given even if the owner cannot.
     file.set_permissions(PermissionsExt::from_mode(mode)).unwrap_or_default();
     fchown(&file, None, Some(like.gid())).unwrap_or_default();
     fchown(&file, Some(like.uid()), None).unwrap_or_default();

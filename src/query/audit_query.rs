@@ -70,7 +70,7 @@ impl AuditQuery {
         (self.conditions.iter().map(Condition::count).sum(), values)
     }
 
-    /// Why it cannot be asked, if one of its conditions cannot.
+    /// The reason why it cannot be asked, if one of its conditions cannot.
     pub(crate) fn fault(&self) -> Option<String> {
         self.conditions.iter().find_map(|condition| condition.fault(0, false))
     }
@@ -164,10 +164,10 @@ impl AuditQuery {
     /// the string, and also `true`, `false` or `null` that is written like it, and a number that is equal to it: 5 is 5.0.
     ///
     /// A dot leads into an object or stands in a key: `client.ip` finds the field `client.ip` of an event, and `ip` in
-    /// `client` of a JSON document; `attributes.http.route` finds the key `http.route` in `attributes`. Where an entry has
+    /// `client` of a JSON document; `attributes.http.route` finds the key `http.route` in `attributes`. If an entry has
     /// several of these, which is a problem that it lists, the longest key counts. A key in quotation marks is that key
-    /// alone: `"client.ip"`, `"client"."ip"`. Of more than six keys in a row, only the one by one and the wholly joined
-    /// are looked for.
+    /// alone: `"client.ip"`, `"client"."ip"`. If a path has more than six keys in a row, only two readings are looked
+    /// for: the keys one by one, and all of them joined.
     #[must_use]
     pub fn metadata_any_of<T: Into<String>>(self, path: &str, values: impl IntoIterator<Item = T>) -> Self {
         self.metadata_set(path, values, true)
@@ -192,9 +192,9 @@ impl AuditQuery {
 
     /// Entries that meet this criterion: comparisons, patterns, and combinations of them.
     ///
-    /// Each criterion has its documentation at [`Field`](super::Field). What cannot be asked, such as the order of two ids, a
-    /// number that is not finite or more than eight criteria within each other, is an error of the read:
-    /// [`is_query`](crate::AuditError::is_query).
+    /// Each criterion has its documentation at [`Field`](super::Field). A question that cannot be asked, such as the
+    /// order of two ids, a number that is not finite or more than eight criteria within each other, is an error of the
+    /// read: [`is_query`](crate::AuditError::is_query).
     ///
     /// ```
     /// use tracing_audit::{AuditQuery, query::{Column, Field}};
@@ -323,8 +323,8 @@ impl AuditQuery {
 }
 
 impl AuditQuery {
-    /// The query as JSON, as the record of reads has it: to keep beside an answer what was asked. Conditions that are not
-    /// set are left out; times are RFC 3339. Two queries that are the same have the same description.
+    /// The query as JSON, as the record of reads has it: to keep the question together with its answer. Conditions that
+    /// are not set are left out; times are RFC 3339. Two queries that are the same have the same description.
     ///
     /// ```
     /// use tracing_audit::{AuditQuery, Decision};

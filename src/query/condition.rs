@@ -102,7 +102,7 @@ impl Order {
     }
 }
 
-/// What a value is compared with.
+/// The value that a field is compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Bound {
     Text(String),
@@ -178,7 +178,7 @@ impl Condition {
         }
     }
 
-    /// Why it cannot be asked, if it cannot.
+    /// The reason why it cannot be asked, if it cannot.
     pub(super) fn fault(&self, depth: usize, negated: bool) -> Option<String> {
         match self {
             _ if depth > MAX_DEPTH => {
@@ -187,7 +187,7 @@ impl Condition {
             Self::Refused(fault) => Some(fault.clone()),
             Self::Not(inner) => inner.fault(depth + 1, true),
             Self::All(inner) | Self::Any(inner) => inner.iter().find_map(|one| one.fault(depth + 1, negated)),
-            // Whoever can choose metadata could hide an entry behind a name.
+            // A person who can choose metadata could hide an entry behind a name.
             Self::Like { field, .. } | Self::Holds { field, .. } if negated && field.has_names() => {
                 Some(format!(
                     "{field}: nobody has checked the names by which entries would be left out: give each whole"

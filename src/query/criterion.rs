@@ -11,7 +11,7 @@ use super::{
 };
 use crate::entry::storable;
 
-/// What an entry must meet to match a query: see [`AuditQuery::matching`](super::AuditQuery::matching).
+/// A condition that an entry must meet to match a query: see [`AuditQuery::matching`](super::AuditQuery::matching).
 ///
 /// The methods of [`Field`](super::Field) make criteria. An entry without a value in the field does not meet them. `!` is met
 /// by all entries that do not meet the criterion, those without a value included.
@@ -200,7 +200,7 @@ impl Field {
     }
 }
 
-/// Why nothing can be compared with this.
+/// The reason why nothing can be compared with this.
 fn fault(value: &Operand) -> Option<&'static str> {
     if let Kind::Nothing(fault) = &value.0 { Some(fault) } else { None }
 }

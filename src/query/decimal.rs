@@ -184,7 +184,7 @@ impl PartialOrd for Decimal {
 }
 
 impl fmt::Display for Decimal {
-    /// As JSON, Rust and PostgreSQL read it.
+    /// Writes the number as JSON, Rust and PostgreSQL read it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.negative { "-" } else { "" };
         if self.digits.is_empty() {
@@ -302,7 +302,7 @@ mod tests {
             let (near, bound) = number.floats_from(equal);
             let found = other >= bound || near.contains(&spelled(other));
             prop_assert_eq!(found, if equal { other >= float } else { other > float });
-            // Also for a database that takes the float for its second neighbour.
+            // The same holds for a database that takes the float for its second neighbour.
             let above = other.next_up().next_up() >= bound || near.contains(&spelled(other));
             let below = other.next_down().next_down() >= bound || near.contains(&spelled(other));
             prop_assert_eq!((above, below), (found, found));

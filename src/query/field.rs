@@ -8,8 +8,8 @@ use super::{
 };
 use crate::error::{AuditError, ErrorKind};
 
-/// What a [`Criterion`](super::Criterion) looks at in an entry. Its text form is that of the command: `agent_id`, `risk_score`,
-/// `metadata.client.ip`.
+/// The part of an entry that a [`Criterion`](super::Criterion) looks at. Its text form is that of the command:
+/// `agent_id`, `risk_score`, `metadata.client.ip`.
 ///
 /// A column of ids is compared by [`is`](Self::is) with UUIDs and names, as in
 /// [`AuditQuery::any_of`](super::AuditQuery::any_of). A text in it ([`like`](Self::like), [`contains`](Self::contains)) is
@@ -34,7 +34,7 @@ impl Field {
         Self::Metadata(path.into())
     }
 
-    /// Whether its texts are names that an entry keeps beside the id which was made of them.
+    /// Whether its texts are names that an entry keeps in addition to the id which was made of them.
     pub(super) fn has_names(&self) -> bool {
         matches!(self, Self::Column(column) if column.holds_ids() && *column != Column::Id)
     }

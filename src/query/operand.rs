@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::decimal::Decimal;
 use crate::entry::storable;
 
-/// What a [`Field`](super::Field) is compared with: a text, a number, `true`, `false` or null.
+/// The value that a [`Field`](super::Field) is compared with: a text, a number, `true`, `false` or null.
 ///
-/// A Rust text is a text, and a Rust number is a number. The JSON of metadata tells them apart: the number 5 is not the text
-/// `5`. Columns hold texts, except `risk_score`, which holds numbers.
+/// A Rust text is a text, and a Rust number is a number. The JSON of metadata distinguishes them: the number 5 is not
+/// the text `5`. Columns hold texts, except `risk_score`, which holds numbers.
 ///
 /// ```
 /// use tracing_audit::{AuditQuery, query::{Field, Operand}};
@@ -26,7 +26,7 @@ pub(super) enum Kind {
     Number(Decimal),
     /// `true`, `false` or null.
     Other(Value),
-    /// As somebody writes it who does not tell texts from other values.
+    /// A word of a person who does not distinguish texts from other values.
     Word(String),
     /// No value of these kinds.
     Nothing(&'static str),

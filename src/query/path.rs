@@ -58,7 +58,8 @@ pub(crate) fn steps(path: &str) -> Vec<PathStep> {
     }
 }
 
-/// Why this path cannot be meant as it is written: [`steps`] takes what does not end, or is no index, for a key.
+/// The reason why this path cannot be meant as it is written: [`steps`] takes a part that does not end, or is no index,
+/// for a key.
 pub(super) fn check_path(path: &str) -> Result<(), String> {
     let mut rest = path;
     loop {

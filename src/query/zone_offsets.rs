@@ -35,8 +35,8 @@ impl ZoneOffsets {
         Self { first: seconds.clamp(-MOST, MOST), changes: Vec::new() }
     }
 
-    /// The same clock, which from this moment on is this many seconds ahead of UTC. What was given for this moment or a
-    /// later one is replaced.
+    /// The same clock, which from this moment on is this many seconds ahead of UTC. An offset that was given for this
+    /// moment or a later one is replaced.
     #[must_use]
     pub fn since(mut self, moment: DateTime<Utc>, seconds: i32) -> Self {
         let moment = moment.timestamp_micros();

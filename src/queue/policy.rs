@@ -6,8 +6,8 @@ use std::time::Duration;
 /// The behaviour of an emitter when the queue is full.
 ///
 /// A journal's write takes a microsecond, but its disk may hang. Nothing can interrupt an emitter whose own write hangs
-/// in the kernel. Those behind it wait for it as they would for room, with [`Reject`](Self::Reject) for at most a second,
-/// and are then rejected.
+/// in the kernel. The emitters behind it wait for it as they would for room, with [`Reject`](Self::Reject) for at most
+/// a second, and are then rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {

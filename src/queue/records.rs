@@ -48,7 +48,7 @@ impl Block {
 }
 
 impl Records {
-    /// No records yet, of a log with these defaults.
+    /// Creates an empty list of records, of a log with these defaults.
     pub(super) fn of(defaults: &Arc<EventDefaults>) -> Self {
         Self { defaults: Some(Arc::clone(defaults)), ..Self::default() }
     }

@@ -158,8 +158,8 @@ impl AuditReader {
         Ok(query.needs_full_scan() && !self.store.backend().reads()?.is_served(query).await?)
     }
 
-    /// At most `size` rows of one ledger that match. Each statement looks through `part` entries at most. Where few of
-    /// them match, the parts become larger; where so many match that a part has more than were asked for, smaller.
+    /// At most `size` rows of one ledger that match. Each statement looks through `part` entries at most. If few of
+    /// them match, the parts become larger; if so many match that a part has more than were asked for, smaller.
     pub(super) async fn rows_by_parts(
         &self,
         query: &AuditQuery,
@@ -206,7 +206,7 @@ impl AuditReader {
                 Span::Before(_) => after = begin,
             }
             if found_none && first < after {
-                // The next entry that is there: a head or an entry that somebody has changed may lie any number of parts
+                // The next entry that exists: a head or an entry that somebody has changed may lie any number of parts
                 // further on, with nothing in between.
                 let rest = AuditQuery { ledger: query.ledger.clone(), ..AuditQuery::new() };
                 let nearest = reads.page(&rest.from_seq(first).before_seq(after), span, 1).await?;

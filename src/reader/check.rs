@@ -41,7 +41,7 @@ pub enum FindingKind {
     Missing,
     /// Entries that no batch holds.
     NoBatch,
-    /// A batch that holds what another one holds, or nothing, or what is beyond the head.
+    /// A batch that is empty, repeats the entries of another one, or reaches beyond the head.
     Batch,
     /// Entries with a number that the ledger has not given out.
     Outside,
@@ -90,9 +90,9 @@ impl AuditReader {
     ///   their number; the hashes themselves are for [`verify`](AuditReader::verify);
     /// - a SQLite file passes SQLite's own check, its indexes included.
     ///
-    /// What somebody has changed with regard to all of this is not found. Memory stays constant: of each kind, at most
-    /// 10 000 ranges of a ledger are handed over. All of the database is read, SQLite's file twice: some 20 s for a
-    /// million entries of a kilobyte. Writers go on meanwhile.
+    /// Changes that were made with regard to all of this are not found. Memory stays constant: of each kind of finding,
+    /// at most 10 000 ranges of a ledger are handed over. All of the database is read, SQLite's file twice: some 20 s
+    /// for a million entries of a kilobyte. Writers go on meanwhile.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -334,7 +334,7 @@ impl<F: FnMut(Finding)> Check<'_, F> {
     }
 }
 
-/// What is wrong with a tree, by its numbers alone.
+/// The faults of a tree that its numbers alone show.
 fn faults(look: &TreeLook) -> Vec<String> {
     let TreeLook { has_id, size, frontier, next_seq, leaves, foreign_leaves, nodes, foreign_nodes, .. } =
         look;

@@ -59,9 +59,9 @@ pub struct CountedBy {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CountKey {
-    /// As in [`Counted`].
+    /// The key, as in [`Counted`].
     pub key: Option<String>,
-    /// As in [`Counted`].
+    /// The name, as in [`Counted`].
     pub name: Option<String>,
 }
 
@@ -69,9 +69,9 @@ pub struct CountKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Change {
-    /// As in [`Counted`].
+    /// The key, as in [`Counted`].
     pub key: Option<String>,
-    /// As in [`Counted`].
+    /// The name, as in [`Counted`].
     pub name: Option<String>,
     /// The number of entries in the later period.
     pub entries: u64,
@@ -183,7 +183,7 @@ impl AuditReader {
     /// greatest growth comes first. The limit of `query` bounds the number of changes.
     ///
     /// # Errors
-    /// As [`count_by`](Self::count_by).
+    /// The same as those of [`count_by`](Self::count_by).
     ///
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.

@@ -1,4 +1,4 @@
-//! `Coverage`: what an answer has looked at, and what is not there to be looked at.
+//! `Coverage`: the part of the ledgers that an answer has looked at, and the entries that are missing there.
 
 use std::fmt;
 
@@ -10,17 +10,19 @@ use super::tally::SeqRange;
 use crate::entry::from_micros;
 use crate::store::SilentRow;
 
-/// What was looked at for an answer, and what is missing there: see [`AuditReader::coverage`](crate::AuditReader::coverage).
+/// The coverage of an answer: which part of each ledger was looked at for it, and which entries are missing there. See
+/// [`AuditReader::coverage`](crate::AuditReader::coverage).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Coverage {
-    /// What was looked at in each ledger.
+    /// The part of each ledger that was looked at.
     pub ledgers: Vec<LedgerCoverage>,
-    /// Why the tables may not show all that was written, each as a sentence: a view in the place of a table, for instance.
+    /// The reasons why the tables may not show all that was written, each as a sentence: a view in the place of a
+    /// table, for instance.
     pub altered: Vec<String>,
 }
 
-/// What was looked at in one ledger, and what is missing there.
+/// The part of one ledger that was looked at, and the entries that are missing there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LedgerCoverage {
@@ -35,17 +37,17 @@ pub struct LedgerCoverage {
     /// The numbers in the compared part that no entry has, at most 100 ranges. They are the holes in `seq`, which is
     /// contiguous in a ledger that nobody has changed.
     pub holes: Vec<Hole>,
-    /// How many numbers no entry has, and `audit.gap` entries of the log do not tell of.
+    /// The count of numbers in the compared part that no entry has, and that no `audit.gap` entry of the log declares.
     pub missing: u64,
-    /// How many numbers no entry has, and an `audit.gap` entry of the log tells of.
+    /// The count of numbers in the compared part that no entry has, and that an `audit.gap` entry of the log declares.
     pub missing_as_declared: u64,
     /// The entries in the compared part that no batch holds, at most 100 ranges. Queries by time, and in the order of
     /// time, do not find them.
     pub uncovered: Vec<SeqRange>,
-    /// How many entries no batch holds.
+    /// The number of entries that no batch holds.
     pub uncovered_entries: u64,
-    /// The first `seq` of batches that hold what another one holds, nothing, or what is beyond the head; at most 100
-    /// ranges.
+    /// The first `seq` of batches that are empty, repeat the entries of another one, or reach beyond the head; at most
+    /// 100 ranges.
     pub faulty_batches: Vec<SeqRange>,
     /// Entries that the database gives twice or not in their order: its file is damaged. At most 100 ranges.
     pub disorder: Vec<SeqRange>,
@@ -67,15 +69,15 @@ pub struct LedgerCoverage {
     /// The number of entries with a `seq` that the ledger cannot have given out, beyond its head or negative, and of batches
     /// beyond its head or before 0. At most 10 000 of each are counted.
     pub outside: u64,
-    /// The `seq` of the next entry after the last commit, if the head names a lesser one now: the head was lowered, perhaps with
-    /// all that it counted. The head itself remembers it, and, beside an answer that is no page, what is known of writers and the
-    /// size of the tree.
+    /// The `seq` of the next entry after the last commit, if the head names a lesser one now: the head was lowered,
+    /// perhaps with all that it counted. The head itself remembers it, and, except for the coverage of a page, so do
+    /// the writers' rows and the size of the tree.
     pub head_was: Option<u64>,
-    /// The number of the log's own `audit.gap` entries that tell of losses in the query's range of time, or, without one,
-    /// stand in its range of `seq`. Of more than 1000 in the ledger, and of more
-    /// than 100 for a page, the latest are looked at.
+    /// The number of the log's own `audit.gap` entries that declare losses in the query's range of time, or, without
+    /// one, stand in its range of `seq`. If there are more than 1000 in the ledger, or more than 100 for a page, the
+    /// latest are looked at.
     pub declared_gaps: u64,
-    /// The number of entries that are lost by what they tell.
+    /// The number of entries that are lost according to them.
     pub declared_losses: u64,
     /// The number of entries in quarantine, whenever they were put there. At most 10 000 are counted. `None` if the role
     /// may not read them.
@@ -102,7 +104,7 @@ pub struct Hole {
     /// The numbers.
     #[serde(flatten)]
     pub range: SeqRange,
-    /// Whether an `audit.gap` entry of the log tells that these entries are gone.
+    /// Whether an `audit.gap` entry of the log declares that these entries are gone.
     pub declared: bool,
 }
 

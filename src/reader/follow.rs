@@ -103,7 +103,7 @@ impl AuditReader {
     /// This is the order of [`query`](Self::query), with the place of each entry in its ledger. Memory stays constant.
     /// Entries committed after the stream started are not included. The entries are read one time window at a time, a few
     /// thousand or as many as overlap in time, and the stream occupies one of the reader's four connections until it ends.
-    /// From the earliest on, a look at all commit batches comes first.
+    /// If the earliest entries come first, the stream begins with a look at all commit batches.
     ///
     /// An `Err` is the last item: [`is_query`](AuditError::is_query) for a query of more than 200 conditions or 10 000
     /// values, [`is_store`](AuditError::is_store) if the database cannot be read.
@@ -195,14 +195,14 @@ impl AuditReader {
     /// without end. Each comes once, in the order of `seq`. None is missed, because [`seq` is
     /// contiguous](SequencedEntry::seq) for any number of writers. To resume, give the `seq` after the last one seen.
     ///
-    /// When no more entries are there, the follower looks at the database again after 25 ms, and then less and less
+    /// When there are no more entries, the follower looks at the database again after 25 ms, and then less and less
     /// often, eventually once a second.
     ///
-    /// An `Err` does not end the stream: when the database answers again, the stream continues from the same entry.
-    /// The error repeats for as long as the ledger ends before the follower's `seq`, or has another entry in place of the
-    /// last one that was looked at, which means that the database was restored from a backup or is another one. A follower
-    /// that begins at a later `seq` than 0 remembers the entry before that when it first looks. A SQLite file that was
-    /// replaced is noticed, and the new one is read. (A query that is refused as too large ends the stream.)
+    /// An `Err` does not end the stream: when the database answers again, the stream continues from the same entry. The
+    /// error repeats for as long as the ledger ends before the follower's `seq`, or has another entry in place of the
+    /// last one that was looked at. Both mean that the database was restored from a backup or is another one. A
+    /// follower that begins at a later `seq` than 0 remembers the entry before that when it first looks. A SQLite file
+    /// that was replaced is noticed, and the new one is read. (A query that is refused as too large ends the stream.)
     ///
     /// # Cancel safety
     /// Dropping the stream, or a future that waits for its next item, loses nothing.
@@ -270,7 +270,7 @@ struct Follower {
     /// The read to record. `None` once it is recorded.
     recording: Option<RecordingRead>,
     query: AuditQuery,
-    /// What is being read before the head.
+    /// The pieces that are being read before the head.
     pieces: Option<Pieces>,
     /// The last entry that was looked at, by which the log is recognised.
     last: Option<(u64, Uuid)>,
@@ -373,7 +373,7 @@ impl Follower {
         };
         let found: Vec<_> = rows.into_iter().map(sequenced).collect();
         let returned = found.last().map(|last| (last.seq, last.entry.id));
-        // Where the last ones do not match, the one before the next is the one to recognise the log by.
+        // If the last ones do not match, the log is recognised by the entry before the next one.
         let seen = if last == Some(next) { None } else { self.entry_before(next).await? };
         self.last = seen.or(returned).or(self.last);
         self.pieces = (!pieces.is_done()).then_some(pieces);

@@ -176,7 +176,7 @@ fn identity(entry: &SequencedEntry) -> u64 {
 
 /// Hash of everything that decides which entries a query has, and in which order. Times count to the nanosecond.
 fn fingerprint(query: &AuditQuery) -> u64 {
-    // Each field by its name: one that is added must be decided on here.
+    // Each field is named: one that is added must be decided on here.
     let AuditQuery {
         filter: AuditFilter { workspace_id, session_id, decision, resource, start_time, end_time, limit: _ },
         ledger,

@@ -14,7 +14,7 @@ pub(super) const PAGE: u32 = 500;
 pub(super) struct Pieces {
     reader: AuditReader,
     query: AuditQuery,
-    /// What is still to be read; `None` at the end.
+    /// The part that is still to be read; `None` at the end.
     span: Option<Span>,
     /// Whether each statement looks through a part of the ledger only. `None` before the first one.
     by_parts: Option<bool>,
@@ -42,7 +42,7 @@ impl Pieces {
             self.query.from_seq.get_or_insert(0);
         }
         if self.query.has_times() && !self.query.pruned {
-            // Once for all pieces: the commit batches may be as many as the entries.
+            // The bounds are found once for all pieces: the commit batches may be as many as the entries.
             let Some((first, end)) = reads.seqs_in_time(&self.query).await? else {
                 self.span = None;
                 return Ok(Vec::new());

@@ -34,13 +34,14 @@ const UNTIMELY: u32 = 10_000;
 const OF_PAGE: u64 = 1000;
 
 impl AuditReader {
-    /// What a query has looked at, and what is missing there: holes in `seq`, entries that no batch holds, declared losses,
-    /// quarantine, the latest commit, silent writers. An answer of [`query`](Self::query), [`count`](Self::count), a stream
-    /// or an export is complete if this is [whole](Coverage::is_whole) and does not [lack](Coverage::lacks) anything; it
-    /// is asked after the answer, and the query's limit is ignored.
+    /// The coverage of a query: which part of each ledger it has looked at, and what is missing there: holes in `seq`,
+    /// entries that no batch holds, declared losses, quarantine, the latest commit, silent writers. An answer of
+    /// [`query`](Self::query), [`count`](Self::count), a stream or an export is complete if this is
+    /// [whole](Coverage::is_whole) and does not [lack](Coverage::lacks) anything. Ask for it after the answer. The
+    /// query's limit is ignored.
     ///
-    /// Where a view stands in the place of a table, that is all it says: nothing is read through it, and the calls that answer are
-    /// an error ([`is_altered`](AuditError::is_altered)).
+    /// If a view stands in the place of a table, the coverage says only that. Nothing is read through the view, and the
+    /// calls that answer are an error ([`is_altered`](AuditError::is_altered)).
     ///
     /// Entries and batches are compared for at most `at_most` numbers, those at the beginning of the query's direction:
     /// some 10 million in a second or two, and memory stays constant. What cannot hold matches by the query's ranges of
@@ -150,7 +151,7 @@ impl AuditReader {
                 coverage.ledgers.push(found);
             }
         }
-        // A single ledger that is there was asked for: the others do not matter.
+        // A single ledger that exists was asked for: the others do not matter.
         if query.ledger.is_none() || coverage.ledgers.is_empty() {
             let headless = surveys.headless().await?;
             let asked = headless.iter().filter(|name| query.ledger.as_ref().is_none_or(|one| one == *name));
@@ -164,7 +165,7 @@ impl AuditReader {
     /// of more, those at the beginning of the query's direction.
     ///
     /// # Errors
-    /// As [`coverage`](Self::coverage).
+    /// The same as those of [`coverage`](Self::coverage).
     ///
     /// # Cancel safety
     /// Reads only; dropping the future loses nothing.
@@ -373,11 +374,11 @@ pub(super) fn is_counted_to_the_end(count: i64) -> bool {
 struct Gaps {
     count: u64,
     losses: u64,
-    /// The numbers that are gone as they tell, whatever the period.
+    /// The numbers that are gone according to the gap entries, whatever the period.
     ranges: Vec<SeqRange>,
 }
 
-/// What one `audit.gap` entry tells.
+/// The losses that one `audit.gap` entry declares.
 struct Told {
     seq: u64,
     losses: u64,

@@ -21,7 +21,7 @@ impl SeqRange {
         Self { from_seq: number(from), before_seq: number(before.max(from)) }
     }
 
-    /// How many there are.
+    /// The number of numbers in the range.
     #[must_use]
     pub fn numbers(&self) -> u64 {
         self.before_seq.saturating_sub(self.from_seq)
@@ -58,7 +58,7 @@ impl Ranges {
         }
     }
 
-    /// Takes out what is in the other ranges. What was not kept stays counted.
+    /// Takes out the numbers that are in the other ranges. Numbers that were not kept stay counted.
     pub(super) fn without(&self, others: &Self) -> Self {
         let mut left = Self { kept: Vec::new(), numbers: self.numbers };
         let mut others = others.kept.iter().peekable();
@@ -91,7 +91,7 @@ pub(super) struct Tally {
     before: i64,
     /// The next `seq` of the ledger.
     head: i64,
-    /// How far it was looked through, and how far batches cover it.
+    /// The positions up to which it was looked through, and up to which batches cover it.
     at: i64,
     covered: i64,
     last_batch: Option<BatchRow>,
@@ -101,15 +101,16 @@ pub(super) struct Tally {
     pub(super) uncovered: Ranges,
     /// The numbers that the database gives twice, or not in their order.
     pub(super) disorder: Ranges,
-    /// The first numbers of batches that hold what another one holds, or nothing, or what is not there.
+    /// The first numbers of batches that are empty, repeat the entries of another one, or have none of their own.
     pub(super) faulty: Ranges,
-    /// Those of batches that were committed more than a second before the one before them.
+    /// The first numbers of batches that were committed more than a second before the one before them.
     pub(super) earlier: Ranges,
     /// The greatest time between `ts` and the commit, in microseconds.
     pub(super) lag: Option<i64>,
 }
 
-/// How far a clock may go backwards from one batch to the next, in microseconds: time servers correct clocks by less.
+/// The most that a clock may go backwards from one batch to the next, in microseconds: time servers correct clocks by
+/// less.
 const MOMENT: i64 = 1_000_000;
 
 impl Tally {
@@ -146,7 +147,8 @@ impl Tally {
         for batch in &piece.batches {
             self.add_batch(batch);
         }
-        // Whoever has raised the head or moved an entry far away does not make us look at what lies between.
+        // A head that somebody has raised, or an entry that was moved far away, must not make us look at everything
+        // between.
         let next = [piece.next_entry, piece.next_batch].into_iter().flatten().min();
         let next = next.unwrap_or(self.before).clamp(before, self.before);
         self.holes.add(before, next);

@@ -29,7 +29,8 @@ pub(crate) trait Appender: Send {
         Box::pin(std::future::ready(Ok(true)))
     }
 
-    /// Asks, or says, what is known of writers. What it says is committed. Dropping the future may leave that undone.
+    /// Asks for, or states, what is known of writers. A statement is committed. Dropping the future may leave that
+    /// undone.
     fn writers<'a>(&'a mut self, _: OfWriters<'a>) -> BoxFuture<'a, Result<Vec<KnownWriter>, AuditError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
@@ -43,7 +44,7 @@ pub(crate) trait Appender: Send {
         None
     }
 
-    /// What was found since the last call and prevents no commit, but is for a person to look at: a trigger on our tables,
+    /// A finding since the last call that prevents no commit, but is for a person to look at: a trigger on our tables,
     /// or a position that somebody has changed.
     fn noticed(&mut self) -> Option<AuditError> {
         None
@@ -60,8 +61,8 @@ pub(crate) trait Appender: Send {
     }
 
     /// Checks that what was committed is still where others find it. Returns the work, if there is some, that moves
-    /// whatever the database keeps beside its main file into that file. It runs beside batches, which do not wait for it,
-    /// and returns false if something was in its way.
+    /// whatever the database keeps beside its main file into that file. It runs in parallel to batches, which do not
+    /// wait for it, and returns false if something was in its way.
     ///
     /// # Errors
     /// If what was committed may be lost, as in [`append`](Self::append).
@@ -94,16 +95,16 @@ pub(crate) struct Append<'a> {
     pub(crate) doubted: Option<&'a Row>,
     /// The end of the ledger after the last rows that this process has added. `None` if it has added none.
     pub(crate) left: Option<Left>,
-    /// What an earlier attempt found at the end of the ledger, and the row that tells of it. If it is still so, the row
-    /// is added before `rows`, as a batch of its own that moves no position.
+    /// The change that an earlier attempt found at the end of the ledger, and the row that reports it. If the end is
+    /// still so, the row is added before `rows`, as a batch of its own that moves no position.
     pub(crate) altered: Option<(Altered, &'a Row)>,
-    /// What the writer says of itself. `None`: another one appends for it, because it is dead.
+    /// The writer's own account of itself. `None`: another one appends for it, because it is dead.
     pub(crate) standing: Option<Standing<'a>>,
     /// Nothing of the writer is left to settle after this.
     pub(crate) ends: bool,
 }
 
-/// What a writer says of itself.
+/// A writer's own account of itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Standing<'a> {
     pub(crate) origin: &'a Origin,
@@ -122,13 +123,13 @@ pub(crate) enum OfWriters<'a> {
     Goes(Uuid, Standing<'a>),
     /// Nothing of this writer is left to settle.
     Ended(Uuid),
-    /// Which writers have not ended?
+    /// Asks which writers have not ended.
     Open,
-    /// What is known of this writer?
+    /// Asks what is known of this writer.
     Known(Uuid),
 }
 
-/// What the ledger knows of a writer.
+/// The record of a writer in the ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownWriter {
     pub(crate) writer: Uuid,
@@ -136,7 +137,7 @@ pub(crate) struct KnownWriter {
     pub(crate) ended: bool,
     /// When it said last how far it had accepted entries, in microseconds since 1970.
     pub(crate) said_at: Option<i64>,
-    /// How long ago that was, by the clock that has set it.
+    /// The time since then, by the clock that has set it.
     pub(crate) silent: Duration,
     pub(crate) origin: Origin,
 }
@@ -172,7 +173,7 @@ impl Append<'_> {
         (position < self.reached).then(restored)
     }
 
-    /// The row that tells of what was found at the end of the ledger, or the error that asks for one.
+    /// The row that reports the change found at the end of the ledger, or the error that asks for one.
     #[cfg(any(feature = "_sqlite", feature = "postgres"))]
     pub(crate) fn tells_of(&self, found: Altered) -> Result<&Row, AppendError> {
         match self.altered {
@@ -197,7 +198,7 @@ pub(crate) struct Applied {
     pub(crate) first_seq: Option<u64>,
     /// The rows were there: an earlier attempt had added them, or another log, where the writer is a dead process.
     pub(crate) again: bool,
-    /// The row that tells of a change at the end of the ledger was added too.
+    /// The row that reports a change at the end of the ledger was added too.
     pub(crate) told: bool,
     /// When the batch before the rows was committed, by its writer's clock, in microseconds since 1970. `None` if there
     /// is none, or an earlier attempt has added the rows.
@@ -229,8 +230,8 @@ pub struct QuarantineRetried {
 pub(crate) enum Fault {
     /// The database: try again later with the same rows.
     Store,
-    /// The database, which has no room for so many rows: try fewer. If they were `tried`, the connection is not to be used
-    /// again.
+    /// The database, which has no room for this number of rows: try fewer. If they were `tried`, the connection is not
+    /// to be used again.
     #[cfg_attr(
         not(any(feature = "_sqlite", feature = "postgres")),
         allow(dead_code, reason = "only a database has a disk")
@@ -250,7 +251,7 @@ pub(crate) enum Fault {
         allow(dead_code, reason = "only a database is shared with other processes")
     )]
     Taken,
-    /// Nobody: somebody has changed the end of the ledger. It has to be told with the next attempt.
+    /// Nobody: somebody has changed the end of the ledger. The next attempt has to report it.
     #[cfg_attr(
         not(any(feature = "_sqlite", feature = "postgres")),
         allow(dead_code, reason = "only a database is changed")

@@ -36,7 +36,7 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Whether this name, by which another process's journal in this directory knows its database, means this database as
-    /// well. `None`: only the ledger itself can tell, by whether it knows that process. Looks at files.
+    /// well. `None`: only the ledger itself can decide, by whether it knows that process. Looks at files.
     fn is_also(&self, _directory: &Path, _name: &str) -> Option<bool> {
         None
     }
@@ -79,7 +79,7 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
         Err(not_a_database())
     }
 
-    /// What proves the ledgers of the database. An error if the store is not a database.
+    /// The operations that prove the ledgers of the database. An error if the store is not a database.
     fn evidence(&self) -> Result<&dyn Evidence, AuditError> {
         Err(not_a_database())
     }
@@ -102,7 +102,7 @@ fn not_a_database() -> AuditError {
     )
 }
 
-/// How a writer's connection is opened.
+/// The way in which a writer's connection is opened.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(
     not(feature = "_sqlite"),
@@ -110,7 +110,7 @@ fn not_a_database() -> AuditError {
 )]
 pub(crate) struct Opening {
     pub(crate) migrate: Migrate,
-    /// Who may read and write the files that are made.
+    /// The users who may read and write the files that are made.
     pub(crate) access: Access,
     /// The directory of the log's journals. `None` if its queue is in memory.
     pub(crate) queue: Option<PathBuf>,

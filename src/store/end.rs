@@ -34,8 +34,8 @@ pub(super) struct End {
     /// The `seq` after the last entry, and the one after the last batch.
     pub(super) entries: Option<i64>,
     pub(super) batches: Option<i64>,
-    /// The end after the last commit, as the head names it beside `next_seq`; before the first append of a process also
-    /// the greatest one that a writer's row names.
+    /// The end after the last commit, as the head names it in addition to `next_seq`; before the first append of a
+    /// process also the greatest one that a writer's row names.
     pub(super) given: i64,
     /// The `id` of the entry that this process should have committed last.
     pub(super) last: Option<Uuid>,
@@ -85,7 +85,7 @@ mod tests {
         let cut = End { head: 5, entries: Some(5), batches: Some(5), given: 5, last: None };
         assert_eq!(cut.next_seq(None), Ok(5));
         altered(cut, left, 5, true);
-        // Others have written over what was confirmed.
+        // Other writers have written over confirmed entries.
         altered(End { last: Some(Uuid::nil()), ..whole }, left, 10, true);
         // A head or a batch that somebody has changed.
         for head in [3, -1, i64::MAX, i64::MIN] {

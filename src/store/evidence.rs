@@ -40,8 +40,8 @@ pub(crate) trait Evidence: Send + Sync {
         range: Range<i64>,
     ) -> BoxFuture<'a, Result<Vec<StoredNode>, AuditError>>;
 
-    /// The level and the index of nodes that no tree of this size has, at most `most` of them. What writers have added since
-    /// counts for the size.
+    /// The level and the index of nodes that no tree of this size has, at most `most` of them. Entries that writers
+    /// have added since count for the size.
     fn foreign_nodes<'a>(
         &'a self,
         ledger: &'a str,
@@ -49,8 +49,8 @@ pub(crate) trait Evidence: Send + Sync {
         most: u32,
     ) -> BoxFuture<'a, Result<Vec<(i64, i64)>, AuditError>>;
 
-    /// The first `seq` of batches before the first entry, and of those from this `seq` on that begin at the head or beyond it, at
-    /// most `most` of them. What writers have added since counts for the head.
+    /// The first `seq` of batches before the first entry, and of the batches from this `seq` on that begin at the head
+    /// or beyond it, at most `most` of them. Entries that writers have added since count for the head.
     fn foreign_batches<'a>(
         &'a self,
         ledger: &'a str,

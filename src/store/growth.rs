@@ -19,17 +19,19 @@ use crate::platform::secret;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Integrity {
-    /// In the transaction that commits them. Nothing that is committed is without a proof.
+    /// Adds them in the transaction that commits them. No committed entry is without a proof.
     #[default]
     Inline,
-    /// In a transaction of its own that follows. A commit costs nothing more, and what somebody changes in the moment
-    /// between the two is taken for what was committed. All of it together costs more: the entries are read back.
+    /// Adds them in a transaction of its own that follows. A commit costs nothing more. A change that somebody makes in
+    /// the moment between the two is taken for the committed entry. All of it together costs more: the entries are read
+    /// back.
     Deferred,
-    /// Not at all. What this log commits has no proof until another log, which is set otherwise, has caught up with it.
+    /// Does not add them. An entry that this log commits has no proof until another log, which is set otherwise, has
+    /// caught up with it.
     Off,
 }
 
-/// Why a transaction that adds to the tree has failed.
+/// The reason why a transaction that adds to the tree has failed.
 pub(super) enum Failed {
     /// The append itself.
     Append(AppendError),
@@ -101,13 +103,13 @@ pub(super) struct BatchLeaves {
     root: Seed,
     seeds: SeedsInOrder,
     leaf: Leaf,
-    /// That of the next entry.
+    /// The committed columns of the next entry.
     committed: Committed,
     hashes: Vec<Hash>,
 }
 
 impl BatchLeaves {
-    /// For a batch of this writer that reaches the position `until`.
+    /// Creates the leaves for a batch of this writer that reaches the position `until`.
     pub(super) fn new(
         (writer, until): (Uuid, u64),
         entries: usize,

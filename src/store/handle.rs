@@ -23,7 +23,7 @@ use crate::query::IndexOn;
 pub struct Store {
     backend: Arc<dyn Backend>,
     opening: Opening,
-    /// What must exist for as long as the store.
+    /// An object that must exist for as long as the store.
     #[expect(dead_code, reason = "it is kept, and has no other use")]
     kept: Option<Arc<dyn Any + Send + Sync>>,
 }

@@ -60,7 +60,7 @@ fn named(on: &str, leads_on: bool) -> String {
     format!("{kept}~{digest:08x}")
 }
 
-/// The predicate of the partial index as a literal: from a bound parameter the planner cannot tell that the index
+/// The predicate of the partial index as a literal: from a bound parameter the planner cannot know that the index
 /// applies.
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(super) fn hint(served: Served) -> &'static str {
@@ -78,8 +78,8 @@ pub(super) fn hint(served: Served) -> &'static str {
 pub struct Index {
     /// The name in the database.
     pub name: String,
-    /// What the index finds: a column, a path in the metadata, or a kind of entries. Long text is cut. Empty for an index
-    /// that this crate did not create.
+    /// The key of the index: a column, a path in the metadata, or a kind of entries. Long text is cut. Empty for an
+    /// index that this crate did not create.
     pub serves: String,
     /// Whether the index was created on request, and can be dropped.
     pub on_request: bool,
@@ -87,8 +87,8 @@ pub struct Index {
     pub ready: bool,
     /// Size on disk, in bytes.
     pub bytes: Option<u64>,
-    /// How many times PostgreSQL has used the index since its statistics were last reset. `None` for SQLite, which does
-    /// not count.
+    /// The number of times that PostgreSQL has used the index since its statistics were last reset. `None` for SQLite,
+    /// which does not count.
     pub scans: Option<u64>,
 }
 

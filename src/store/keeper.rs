@@ -21,7 +21,7 @@ const STEP: u64 = 16_384;
 const MOST_IN_BATCH: u64 = 131_072;
 /// The most numbers without an entry that get a leaf. More were not given out but made up.
 const MOST_ABSENT: u64 = 1 << 20;
-/// How long the ledger is written without its tree, once that could not be added to, before it is tried again.
+/// The time that the ledger is written without its tree, once that could not be added to, before it is tried again.
 const GIVEN_UP: Duration = Duration::from_mins(1);
 
 /// The tables of the tree, and what it is made of, over one connection.
@@ -51,13 +51,13 @@ pub(super) trait TreeTables: Send {
 
     fn add_leaves(&mut self, rows: &[NewLeaves]) -> impl Future<Output = Result<(), Failed>> + Send;
 
-    /// Adds nodes that are not there yet.
+    /// Adds nodes that do not exist yet.
     fn add_nodes(&mut self, nodes: &[Node]) -> impl Future<Output = Result<(), Failed>> + Send;
 
     fn set_head(&mut self, tree: &Growing) -> impl Future<Output = Result<(), Failed>> + Send;
 }
 
-/// What a writer knows of its ledger's tree.
+/// A writer's knowledge of its ledger's tree.
 pub(super) struct Keeper {
     integrity: Integrity,
     /// The tree as this writer has left it.
@@ -74,7 +74,7 @@ impl Keeper {
         Self { integrity, left: None, is_behind: true, given_up: None, noticed: Vec::new() }
     }
 
-    /// What was found, for a notice.
+    /// A finding, for a notice.
     pub(super) fn noticed(&mut self) -> Option<AuditError> {
         self.noticed.pop()
     }
@@ -148,7 +148,7 @@ impl Keeper {
         let changed = "the head of the ledger does not name the tree that was left there: somebody has changed it, or \
                        restored a part of the database";
         let named = match named {
-            // With leaves beyond its end, it was not left so: whoever adds leaves changes the head too.
+            // With leaves beyond its end, the tree was not left so: a writer that adds leaves changes the head too.
             Some(named) if named.size() < next_seq => {
                 let end = tables.leaves_end().await?;
                 Some(named).filter(|named| end <= named.size().cast_signed())

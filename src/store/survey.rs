@@ -10,7 +10,7 @@ use crate::query::AuditQuery;
 /// The most entries of a piece of a survey.
 pub(crate) const PIECE: i64 = 1 << 16;
 
-/// What is counted one by one is counted up to this number: entries outside of the ledger, and entries in quarantine.
+/// The limit of counts that are made row by row: of entries outside of the ledger, and of entries in quarantine.
 pub(crate) const COUNTED: i64 = 10_000;
 
 /// How far clocks may differ, of two writers and of one from one time to another, before a time of commit counts as wrong, in
@@ -24,11 +24,11 @@ pub(crate) const WRONG_CLOCK: i64 = 60_000_000;
 /// Looks at what a ledger says of itself. Tables that do not exist read as empty. Every call is one read of the database;
 /// what lies before a head never changes, so that several calls fit together although entries are committed meanwhile.
 pub(crate) trait Surveys: Send + Sync {
-    /// What the coverage of an answer needs of one ledger, in as few messages and on as few connections as the database allows: a
-    /// page waits for it. An error if something stands in the place of any table.
+    /// Reads the part of one ledger that the coverage of an answer needs, in as few messages and on as few connections
+    /// as the database allows: a page waits for it. An error if something stands in the place of any table.
     fn cover<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, Result<Cover, AuditError>>;
 
-    /// What is in a part of the ledger, from the first `seq` to before the second: at most [`PIECE`] of them.
+    /// Reads a part of the ledger, from the first `seq` to before the second: at most [`PIECE`] of them.
     fn piece<'a>(
         &'a self,
         ledger: &'a str,
@@ -83,8 +83,9 @@ pub(crate) trait Surveys: Send + Sync {
     /// What keeps readers from the rows of our tables.
     fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>>;
 
-    /// What the ledger has of its tree, as of one moment. `None` if its tables are of a version without one, or not there, or
-    /// the role may not read them. Of batches that do not fit their leaf hashes, at most `most`.
+    /// The part of the tree that the ledger holds, as of one moment. `None` if its tables are of a version without one,
+    /// or do not exist, or the role may not read them. Of batches that do not fit their leaf hashes, at most `most` are
+    /// named.
     fn tree<'a>(&'a self, ledger: &'a str, most: u32) -> BoxFuture<'a, Result<Option<TreeLook>, AuditError>>;
 
     /// The `seq` after the last commit of any writer, or the size of the tree, if it is greater than what the head says.
@@ -119,19 +120,20 @@ pub(crate) trait Surveys: Send + Sync {
 /// A writer, its position, and the position that the batches and the quarantine account for.
 pub(crate) type Unaccounted = (Uuid, i64, i64);
 
-/// What keeps readers from the rows of our tables, in words.
+/// The objects that keep readers from the rows of our tables, in words.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Veils {
     /// Views and the like in the place of tables. They can be anything, so nothing must be read through them.
     pub(crate) instead: Vec<String>,
-    /// What hides rows, or adds others.
+    /// Objects that hide rows, or add others.
     pub(crate) over: Vec<String>,
 }
 
-/// What a ledger has of its tree.
+/// The part of the tree that a ledger holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TreeLook {
-    /// What the head says: whether the ledger has an id, the size of the tree, and the bytes of its frontier.
+    /// The head's account of the tree: whether the ledger has an id, the size of the tree, and the bytes of its
+    /// frontier.
     pub(crate) has_id: bool,
     pub(crate) size: i64,
     pub(crate) frontier: i64,
@@ -154,7 +156,7 @@ pub(crate) const STORED_LEVELS: [u32; 7] = [8, 16, 24, 32, 40, 48, 56];
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(crate) type Sides = (Option<i64>, Option<i64>);
 
-/// What is asked of one ledger.
+/// The question about one ledger.
 #[derive(Clone, Debug)]
 #[cfg_attr(
     not(any(feature = "_sqlite", feature = "postgres")),
@@ -174,7 +176,8 @@ pub(crate) struct Asked {
     pub(crate) beside: Option<i64>,
 }
 
-/// What the batches say of the query's ranges of time. Both are empty for a query without one.
+/// The batches within and beside the query's ranges of time, by their `seq`. Both pairs are empty for a query without
+/// one.
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Times {
@@ -259,10 +262,10 @@ impl Part {
     }
 }
 
-/// What an answer's coverage needs of one ledger.
+/// The part of one ledger that an answer's coverage needs.
 #[derive(Debug, Default)]
 pub(crate) struct Cover {
-    /// What hides rows of our tables, or adds others, in words.
+    /// The objects that hide rows of our tables, or add others, in words.
     pub(crate) over: Vec<String>,
     /// `None` if there is no such ledger.
     pub(crate) ledger: Option<LedgerCover>,
@@ -307,7 +310,7 @@ pub(crate) struct Ends {
 pub(crate) struct Piece {
     /// The number of entries in it.
     pub(crate) count: i64,
-    /// The sum of the distances of their `seq` from the first one of the part: an entry that is there twice in place of
+    /// The sum of the distances of their `seq` from the first one of the part: an entry that exists twice in place of
     /// another changes it.
     pub(crate) sum: i64,
     /// The least `seq` of an entry after the part.
@@ -327,7 +330,7 @@ pub(crate) struct BatchRow {
     pub(crate) least_ts: i64,
 }
 
-/// What a ledger knows of its writers.
+/// A ledger's knowledge of its writers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WritersKnown {
     /// Those that have not ended, had accepted entries which are not committed when they said how far they are, and have not said so

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::entry::Row;
 use crate::ledger::{Columns, Frontier, LedgerError};
 
-/// What the head of a ledger says of the tree over its entries.
+/// The head's account of the tree over the entries of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TreeHead {
     /// The `seq` of the next entry.

@@ -163,7 +163,7 @@ impl Capture {
     /// meets it and that no other expectation has taken, so give the stricter expectations first.
     ///
     /// # Panics
-    /// As [`assert_audited`](Self::assert_audited).
+    /// The same as those of [`assert_audited`](Self::assert_audited).
     #[track_caller]
     pub fn assert_audited_in_any_order(&self, expected: impl IntoIterator<Item = Expected>) {
         let (mut left, mut ordered) = (self.entries(), Vec::new());

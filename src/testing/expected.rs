@@ -91,11 +91,11 @@ pub(super) fn line(out: &mut String, what: fmt::Arguments<'_>) {
 /// An expectation of one entry. The entry must have every value that is given; its other fields may have any value. An
 /// entry with problems meets the expectation only if it says [`with_problems`](Self::with_problems).
 ///
-/// Where an id was made from a name that the entry's metadata keeps, a failed assertion prints the name.
+/// If an id was made from a name that the entry's metadata keeps, a failed assertion prints the name.
 #[derive(Debug, Clone)]
 #[must_use = "it is checked by assert_audited"]
 pub struct Expected {
-    /// In the order in which they are shown.
+    /// The wanted values, in the order in which they are shown.
     fields: Vec<Wanted>,
     problems: bool,
 }
@@ -128,52 +128,52 @@ impl Expected {
         self
     }
 
-    /// On a resource of this kind.
+    /// Expects an entry about this kind of resource.
     pub fn resource(self, resource: impl Into<String>) -> Self {
         self.field("resource", resource.into())
     }
 
-    /// On this resource.
+    /// Expects an entry about the resource with this id.
     pub fn resource_id(self, id: impl Display) -> Self {
         self.field("resource_id", id.to_string())
     }
 
-    /// With this decision: a [`Decision`](crate::Decision) or another word.
+    /// Expects this decision: a [`Decision`](crate::Decision) or another word.
     pub fn decision(self, decision: impl Into<String>) -> Self {
         self.field("decision", decision.into())
     }
 
-    /// With this reason.
+    /// Expects this reason.
     pub fn reason(self, reason: impl Into<String>) -> Self {
         self.field("reason", reason.into())
     }
 
-    /// With exactly this risk score.
+    /// Expects exactly this risk score.
     pub fn risk_score(self, risk: f64) -> Self {
         self.field("risk_score", risk)
     }
 
-    /// By this agent: a UUID, or a name as an event gives it.
+    /// Expects this agent: a UUID, or a name as an event gives it.
     pub fn agent_id(self, agent: impl Display) -> Self {
         self.id("agent_id", agent)
     }
 
-    /// In this session: a UUID, or a name as an event gives it.
+    /// Expects this session: a UUID, or a name as an event gives it.
     pub fn session_id(self, session: impl Display) -> Self {
         self.id("session_id", session)
     }
 
-    /// In this workspace: a UUID, or a name as an event gives it.
+    /// Expects this workspace: a UUID, or a name as an event gives it.
     pub fn workspace_id(self, workspace: impl Display) -> Self {
         self.id("workspace_id", workspace)
     }
 
-    /// With this value under this name in its metadata.
+    /// Expects this value under this name in the entry's metadata.
     pub fn metadata(self, name: impl Display, value: impl Into<Value>) -> Self {
         self.field(format!("metadata.{name}"), value)
     }
 
-    /// With problems.
+    /// Expects an entry with problems.
     pub fn with_problems(mut self) -> Self {
         self.problems = true;
         self

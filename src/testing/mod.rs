@@ -1,4 +1,4 @@
-//! For the tests of code that audits: assertions on the exact entries that the code leaves behind.
+//! The test kit for code that audits: assertions on the exact entries that the code leaves behind.
 //!
 //! ```
 //! use tracing::info;

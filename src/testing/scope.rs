@@ -40,7 +40,7 @@ impl CaptureScope {
     /// are not included; [`attach_thread`](Self::attach_thread) includes every task of a runtime.
     ///
     /// # Cancel safety
-    /// That of the future.
+    /// The same as that of the future.
     pub fn instrument<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         Instrumented { scope: self.clone(), future: Some(Box::pin(future)) }
     }

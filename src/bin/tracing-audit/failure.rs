@@ -31,7 +31,7 @@ pub(crate) enum Failure {
     NotFound(String),
     /// The command line is not valid.
     Usage(String),
-    /// The output, or a file that the command keeps beside it, cannot be read or written.
+    /// The output, or a file that the command keeps next to it, cannot be read or written.
     Output(std::io::Error),
     /// The database of this name exists but holds no audit log.
     NoLog(String),

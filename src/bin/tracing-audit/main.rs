@@ -93,9 +93,9 @@ enum Command {
     ///
     /// Entries that a service has accepted wait there for the database. A record may remain for a while after its entry
     /// has been committed, so the number of records is the most that may be left to commit; `stats()` of a running log
-    /// tells it exactly. A journal is `in use` by its process, or `left behind` by one that is dead: the next log of its
-    /// database and ledger commits what it holds, and meanwhile it is `adopted`. One that is `refused` is not believed.
-    /// Sentences on standard error say why, and how much journals of dead processes hold.
+    /// gives the exact number. A journal is `in use` by its process, or `left behind` by one that is dead: the next log
+    /// of its database and ledger commits what it holds, and meanwhile it is `adopted`. One that is `refused` is not
+    /// believed. Sentences on standard error say why, and how much journals of dead processes hold.
     Queue(Queue),
     /// Verify that no entry was changed, removed or added since a checkpoint was kept elsewhere.
     ///
@@ -174,7 +174,7 @@ impl Command {
 }
 
 impl Command {
-    /// Whether its exit code tells what it found, or it has more to do than to print.
+    /// Whether its exit code is a verdict on what it found, or it has more to do than to print.
     fn has_verdict(&self) -> bool {
         matches!(
             self,

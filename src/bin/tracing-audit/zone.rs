@@ -15,7 +15,7 @@ pub(crate) enum Zone {
     Utc,
     Named(Tz),
     Fixed(FixedOffset),
-    /// That of this computer, or of the variable `TZ`.
+    /// The zone of this computer, or of the variable `TZ`.
     Local,
 }
 
@@ -66,7 +66,7 @@ impl Zone {
         }
     }
 
-    /// What the zone's clock shows at this moment.
+    /// The date and time on the zone's clock at this moment.
     pub(crate) fn at(self, time: DateTime<Utc>) -> DateTime<FixedOffset> {
         time.with_timezone(&self.offset(time))
     }
@@ -137,7 +137,7 @@ impl Zone {
     }
 }
 
-/// The zone of this computer, if the variable `TZ` has this value. What is no zone would count as UTC.
+/// The zone of this computer, if the variable `TZ` has this value. A value that is not a zone would count as UTC.
 fn local(variable: &str) -> Result<Zone, String> {
     let name = variable.strip_prefix(':').unwrap_or(variable);
     let is_known = name.is_empty() || name.parse::<Tz>().is_ok();

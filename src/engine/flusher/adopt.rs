@@ -321,7 +321,7 @@ impl Adoption {
         }
     }
 
-    /// What a look has found.
+    /// Takes in the names that a look has found.
     fn looked(&mut self, found: Vec<PathBuf>) {
         self.troubled.retain(|troubled| found.contains(troubled) || self.begun.contains_key(troubled));
         let mut holdings = std::mem::take(&mut self.holdings);
@@ -409,7 +409,7 @@ impl Adoption {
         self.troubled.insert(directory);
     }
 
-    /// Tells of work that has not ended for longer than callers wait. Its thread is left to it.
+    /// Reports work that has not ended for longer than callers wait. Its thread is left to it.
     fn tell_late(&mut self, engine: &Engine) {
         let limit = engine.settings.commit_timeout;
         let now = Instant::now();

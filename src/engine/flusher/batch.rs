@@ -45,13 +45,14 @@ pub(super) struct Batch {
     /// The items right after those, which the database refuses. They are quarantined in the transaction of the next
     /// rows, or at the end of the batch in one of their own.
     pub(super) refused: Vec<Quarantined>,
-    /// What an attempt found at the end of the ledger, and the gap entry that tells of it. The entry has no position.
+    /// The change that an attempt found at the end of the ledger, and the gap entry that reports it. The entry has no
+    /// position.
     pub(super) altered: Option<(Altered, Row)>,
     /// Nothing of the writer is left to settle after this.
     pub(super) ends: bool,
     /// The defaults of the dead log that accepted the records. `None`: they are our own.
     defaults: Option<Arc<EventDefaults>>,
-    /// The database has refused a row in the last attempt, and accepted none of those that were tried beside it.
+    /// The database has refused a row in the last attempt, and accepted none of the rows that were tried with it.
     pub(super) all_refused: bool,
     /// The database has accepted other entries since it refused these, so these are at fault, not the database.
     pub(super) others_accepted_since: bool,
@@ -125,7 +126,7 @@ impl Batch {
         self.reached = reached;
     }
 
-    /// Leaves out so many items at the front.
+    /// Leaves out this number of items at the front.
     pub(super) fn leave_out(&mut self, items: usize) {
         self.items.drain(..items);
         self.from += items as u64;
@@ -164,7 +165,7 @@ impl Batch {
         AuditError::new(ErrorKind::Store, format!("the database refuses every entry of a batch: {error}"))
     }
 
-    /// Makes the gap entry that tells of what was found at the end of the ledger.
+    /// Makes the gap entry that reports the change found at the end of the ledger.
     pub(super) fn tell(&mut self, engine: &Engine, found: Altered) -> Result<(), AuditError> {
         let record = altered(found.from, found.until, found.replaced, self.writer);
         let row = interpret(&record, &engine.settings.defaults).map_err(|_| {

@@ -3,10 +3,10 @@
 use crate::entry::{Moment, from_micros};
 use crate::error::{AuditError, ErrorKind};
 
-/// How far a clock may go backwards without a notice, in microseconds: time servers correct clocks by less.
+/// The most that a clock may go backwards without a notice, in microseconds: time servers correct clocks by less.
 const MOMENT: i64 = 1_000_000;
 
-/// What is known of the clock by the time of the last commit.
+/// The state of the clock at the last commit.
 #[derive(Default)]
 pub(super) struct LastCommit {
     /// The clock was behind the one of another writer when it was compared last.
@@ -14,8 +14,9 @@ pub(super) struct LastCommit {
 }
 
 impl LastCommit {
-    /// Compares the clock with the time of the batch before, which this log has added or another one. Returns what is to
-    /// be told: a step back of the own clock each time, and a clock that is behind another writer's once, while it is.
+    /// Compares the clock with the time of the batch before, which this log has added or another one. Returns the error
+    /// to report: a step back of the own clock each time, and a clock that is behind another writer's once, while it
+    /// is.
     pub(super) fn compare(&mut self, before: i64, is_own: bool) -> Option<AuditError> {
         let now = Moment::now().micros;
         let is_behind = now < before.saturating_sub(MOMENT);

@@ -17,7 +17,7 @@ use crate::platform::Origin;
 use crate::queue::Outcome;
 use crate::store::{Append, AppendError, Appender, Applied, Fault, KnownWriter, Left, OfWriters, Standing};
 
-/// How long the end of a log waits until the ledger knows of it.
+/// The time that the end of a log waits until the ledger knows of it.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The connection to the database, and the commits over it.
@@ -29,7 +29,7 @@ pub(super) struct Committer<'e> {
     pub(super) own: Uuid,
     /// Nothing was committed under `own` yet, though the queue is further on.
     pub(super) is_anew: bool,
-    /// What the ledger is told about `own`.
+    /// The origin that the ledger records for `own`.
     pub(super) origin: Origin,
     /// Another process has used the positions of the dead writer whose entries were appended last.
     pub(super) is_displaced: bool,
@@ -37,7 +37,8 @@ pub(super) struct Committer<'e> {
     reachable: u64,
     /// The end of the ledger after the last rows that this log has added.
     left: Option<Left>,
-    /// How far this log's writer had accepted entries when the ledger was told last. `None`: the ledger does not know it.
+    /// The position up to which this log's writer had accepted entries at its last statement to the ledger. `None`: the
+    /// ledger does not know it.
     pub(super) said: Option<u64>,
     /// Number of appends in which the database has accepted rows.
     pub(super) accepted: u64,
@@ -45,7 +46,7 @@ pub(super) struct Committer<'e> {
     pub(super) accepted_last: Option<Row>,
     /// A row that the database has accepted in a transaction in which it refused another one.
     pub(super) accepted_beside: Option<Row>,
-    /// How far ahead in the queue entries were tried while the database refused all of a batch.
+    /// The number of entries further on in the queue that were tried while the database refused all of a batch.
     pub(super) looked_at: u64,
     last_commit: LastCommit,
     /// The database has failed after rows were added, and no append has shown since whether they are still there.
@@ -108,13 +109,14 @@ impl<'e> Committer<'e> {
     /// Closes the connection, if there is one, and waits until it is closed. The next attempt opens another.
     pub(super) async fn disconnect(&mut self) {
         if let Some(appender) = self.appender.take() {
-            // Something has failed. Whoever finds out that files were changed is not always who commits.
+            // Something has failed. The party that finds out that files were changed is not always the one that
+            // commits.
             self.is_doubtful = self.accepted > 0;
             appender.close().await;
         }
     }
 
-    /// Checks that what was committed is still there, and returns the work that brings it all into the main file.
+    /// Checks that the committed entries are still there, and returns the work that brings them all into the main file.
     pub(super) async fn tidy(&mut self) -> Result<Option<BoxFuture<'static, bool>>, AuditError> {
         let found = match &mut self.appender {
             Some(appender) => appender.tidy().await,
@@ -266,7 +268,7 @@ impl<'e> Committer<'e> {
                 self.engine.status.noticed(backwards);
             }
         }
-        // What another log has written of a dead process is not what this one has left.
+        // Entries of a dead process that another log has written are not those that this one has left.
         if let (Some(first_seq), Some(Item::Row(row))) = (applied.first_seq, last)
             && (!applied.again || batch.writer == self.engine.settings.writer)
         {

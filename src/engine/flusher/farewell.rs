@@ -1,5 +1,5 @@
-//! Looks, before the log ends, whether everything that was committed is still there, and tells of what is not: also when an
-//! idle log finds out.
+//! Looks, before the log ends, whether everything that was committed is still there, and reports what is missing: also
+//! if an idle log finds it.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use super::{batch::Batch, commit::Committer, pause::watched};
 use crate::error::AuditError;
 use crate::store::{AppendError, Fault};
 
-/// How long it may take until the ledger tells what is gone.
+/// The time within which the ledger records the loss.
 const TELL_WITHIN: Duration = Duration::from_secs(5);
-/// How often it is tried, and the pause after the first try.
+/// The number of tries, and the pause after the first one.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 impl Committer<'_> {
-    /// Checks the files of the database for the last time. What was taken from them since the last batch is told by a notice,
-    /// and what is gone for good by an `audit.gap` entry, as with a batch.
+    /// Checks the files of the database for the last time. A loss since the last batch is reported by a notice, and a
+    /// loss for good by an `audit.gap` entry, as with a batch.
     pub(super) async fn look_back(&mut self) {
         let engine = self.engine;
         if let Err(error) = watched(engine, self.tidy()).await {
@@ -25,11 +25,11 @@ impl Committer<'_> {
         self.tell_harm().await;
     }
 
-    /// If the database has failed since rows were added last, opens it anew and tells what is gone from it. Dropping this
-    /// loses nothing.
+    /// If the database has failed since rows were added last, opens it again and records which entries are gone from
+    /// it. Dropping this future loses nothing.
     pub(super) async fn tell_harm(&mut self) {
         let engine = self.engine;
-        // A batch tells it too. If the log ends before, the next log does with what is pending.
+        // A batch records it too. If the log ends before, the next log records it with the pending entries.
         if !self.is_doubtful || engine.queue.counts().pending() > 0 {
             return;
         }
@@ -40,7 +40,7 @@ impl Committer<'_> {
         }
     }
 
-    /// Adds an entry that tells what is gone from the database, if anything is.
+    /// Adds an entry that records what is gone from the database, if anything is.
     async fn tell_what_is_gone(&mut self) -> Result<(), AuditError> {
         let mut batch = Batch::of_nothing(self.engine);
         let mut pause = FIRST_PAUSE;

@@ -15,7 +15,7 @@ use crate::queue::JournalEnd;
 /// The most directories that one error names.
 const NAMED_MAX: usize = 8;
 
-/// What is known of a name in the directory of journals, until it is settled or turns out to concern nobody.
+/// The knowledge about a name in the directory of journals, until it is settled or turns out to concern nobody.
 #[derive(Debug, Default)]
 struct Holding {
     /// The last request that there was when this was found first.
@@ -24,9 +24,9 @@ struct Holding {
     dead: Option<(Uuid, JournalEnd)>,
     /// The same, but another log has adopted it.
     is_elsewhere: bool,
-    /// How far it is committed.
+    /// The position up to which it is committed.
     position: Option<u64>,
-    /// Why nothing in it is committed, until the next look tries again.
+    /// The reason why nothing in it is committed, until the next look tries again.
     left: Option<AuditError>,
 }
 
@@ -36,16 +36,16 @@ impl Holding {
     }
 }
 
-/// What dead processes' journals hold.
+/// The contents of dead processes' journals.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     held: BTreeMap<PathBuf, Holding>,
     /// The last request that there was when the last look began which is over.
     asked: u64,
-    /// Why the directory of journals cannot be looked at.
+    /// The reason why the directory of journals cannot be looked at.
     unlooked: Option<AuditError>,
     is_looked: bool,
-    /// What the first look has found and nobody has tried yet.
+    /// The names that the first look has found and nobody has tried yet.
     untried: BTreeSet<PathBuf>,
     is_changed: bool,
 }
@@ -57,8 +57,8 @@ impl Holdings {
         self.held.entry(directory.to_owned()).or_default()
     }
 
-    /// A look is over that was begun after this request. What is being worked at stays as it is, and all else is tried
-    /// again.
+    /// A look is over that was begun after this request. A journal that is being worked at stays as it is, and all
+    /// others are tried again.
     pub(super) fn found(&mut self, asked: u64, found: &[PathBuf], is_in_work: impl Fn(&Path) -> bool) {
         if !self.is_looked {
             self.untried = found.iter().cloned().collect();
@@ -171,7 +171,7 @@ impl Holdings {
         Some(AuditError::new(ErrorKind::Store, message).because(first))
     }
 
-    /// Tells everybody: first the books, then those who wait.
+    /// Publishes the books first, and then wakes the callers that wait for them.
     pub(super) fn publish(&mut self, engine: &Engine) {
         if !std::mem::take(&mut self.is_changed) {
             return;

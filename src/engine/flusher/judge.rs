@@ -10,15 +10,16 @@ use crate::entry::{Row, interpret};
 use crate::error::AuditError;
 use crate::store::{AppendError, Fault};
 
-/// Most entries of a batch, and most entries further on in the queue, that are tried beside a refused one.
+/// Most entries of a batch, and most entries further on in the queue, that are tried with a refused one.
 const TRIED: usize = 32;
 /// Most entries that the batch has committed already and that are tried again.
 const TRIED_BEFORE: usize = 8;
-/// How many entries further on one attempt looks at, and most bytes of them. The next attempt goes on behind them.
+/// The number of entries further on that one attempt looks at, and the most bytes of them. The next attempt goes on
+/// behind them.
 const AHEAD_ENTRIES: usize = 1024;
 const AHEAD_BYTES: usize = 1024 * 1024;
 
-/// Who is at fault if an entry is refused.
+/// The party at fault if an entry is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The entry: the database refuses it in a transaction in which it accepts another one.
@@ -30,9 +31,9 @@ pub(super) enum Verdict {
 }
 
 impl Committer<'_> {
-    /// Tries the refused item in transactions with other entries, none of which is committed. Whatever refuses entries may
-    /// come and go at any moment, but not amid a transaction. So an entry is at fault only if one transaction accepts
-    /// another entry and refuses this one.
+    /// Tries the refused item in transactions with other entries, none of which is committed. A trigger or a constraint
+    /// that refuses entries may come and go at any moment, but not in the middle of a transaction. So an entry is at
+    /// fault only if one transaction accepts another entry and refuses this one.
     pub(super) async fn judge(&mut self, batch: &Batch, index: usize) -> Result<Verdict, AuditError> {
         let Some(Item::Row(doubted)) = batch.items.get(index) else { return Ok(Verdict::Entry) };
         let mut others: Vec<Row> = self.accepted_beside.take().into_iter().collect();
@@ -65,14 +66,14 @@ impl Committer<'_> {
                     return Ok(Verdict::Entry);
                 }
                 Err(AppendError { fault: Fault::Store | Fault::Room { .. }, error }) => return Err(error),
-                // Whatever else was found is found again when the entry is tried once more.
+                // Other faults are found again when the entry is tried once more.
                 Ok(_) | Err(_) => return Ok(Verdict::Nobody),
             }
         }
         Ok(Verdict::Database)
     }
 
-    /// Entries that wait behind the batch. Each call looks further ahead, and in the end begins anew.
+    /// Entries that wait behind the batch. Each call looks further ahead, and starts again at the end.
     fn ahead(&mut self, batch: &Batch) -> Result<Vec<Row>, AuditError> {
         let settings = &self.engine.settings;
         if batch.writer != settings.writer {
@@ -87,7 +88,7 @@ impl Committer<'_> {
     }
 }
 
-/// The rows of this range, or so many of them, evenly spaced.
+/// Rows of this range, at most `most` of them, evenly spaced.
 fn sample(batch: &Batch, range: std::ops::Range<usize>, most: usize) -> impl Iterator<Item = Row> {
     let items = batch.items.get(range).unwrap_or(&[]);
     let every = items.len().div_ceil(most).max(1);

@@ -11,11 +11,11 @@
 //! | `clock.rs` | notices a clock that goes backwards |
 //! | `adopt.rs` | adopts and reads the journals of dead processes, on other threads |
 //! | `holdings.rs` | the books of what these journals hold, and who waits for it |
-//! | `strangers.rs` | tells of journals that name another database |
+//! | `strangers.rs` | reports journals that name another database |
 //! | `reading.rs` | reads the next records of one of these journals |
 //! | `recover.rs` | commits what these journals hold, batch by batch between our own |
 //! | `twins.rs` | two processes with one writer: finds out, and goes on under another one |
-//! | `writers.rs` | says how far this log's writer has come, and tells of dead ones whose queue is gone |
+//! | `writers.rs` | states how far this log's writer has come, and reports dead writers whose queue is gone |
 //! | `tidy.rs` | brings everything into the database's main file, once the log is idle |
 //! | `farewell.rs` | looks, before the log ends, whether everything that was committed is still there |
 //! | `pause.rs` | pauses between attempts, and what the flusher waits for |

@@ -149,7 +149,7 @@ async fn read_next(
 }
 
 /// Whether the writer of a journal that is here may be alive, so that this is a copy: it was heard of lately, and kept its
-/// journal elsewhere. If it is dead, the next notice about silent writers tells of what is in no copy.
+/// journal elsewhere. If it is dead, the next notice about silent writers reports the entries that are in no copy.
 fn may_be_alive(engine: &Engine, KnownWriter { silent, origin, .. }: &KnownWriter) -> bool {
     let (own, backend) = (&engine.settings.origin, engine.settings.store.backend());
     *silent < SILENT
@@ -210,7 +210,7 @@ async fn recover_batch(
         return Ok(false);
     }
     if backlog.writer != backlog.journal && reached == 0 {
-        // What another copy of the journal has had committed.
+        // Entries that another copy of the journal has had committed are left out.
         match watched(engine, committer.held_before(&batch)).await {
             Ok(held) => batch.leave_out(held),
             Err(error) => {

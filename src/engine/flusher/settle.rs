@@ -46,7 +46,7 @@ impl Committer<'_> {
     /// at the end of the batch are left in [`Batch::refused`].
     async fn bisect(&mut self, batch: &mut Batch) -> Result<(), AuditError> {
         let mut ranges = vec![Range { start: 0, end: batch.items.len() }];
-        // The item that the database has refused and then, tried beside another one, accepted.
+        // The item that the database has refused and then, tried with another one, accepted.
         let mut accepted_after_all = None;
         while let Some(Range { start, end }) = ranges.pop() {
             // Skip the items that are done or refused already. An earlier attempt may have committed more of them.

@@ -1,4 +1,4 @@
-//! Tells once of dead processes' journals that name another database: nobody may ever commit what they hold.
+//! Reports once dead processes' journals that name another database: nobody may ever commit what they hold.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,17 +9,17 @@ use crate::engine::Engine;
 use crate::error::{AuditError, ErrorKind};
 use crate::queue::{Journal, Stranger};
 
-/// A journal is told of once this many looks have found it. A log that is for it may be about to open.
+/// The number of looks that must have found a journal before it is reported. A log that is for it may be about to open.
 const TOLD_AFTER: u32 = 2;
 
 /// A journal that this log does not commit.
 #[derive(Debug, Default)]
 struct Strange {
-    /// What it is for.
+    /// The database and the ledger that it is for, in words.
     whose: String,
     /// The number of looks that have found it.
     looks: u32,
-    /// At most so many of its entries are not committed. `None`: they are not counted yet.
+    /// The most of its entries that can be uncommitted. `None`: they are not counted yet.
     entries: Option<u64>,
     /// It cannot be read, so that the number says nothing.
     is_unreadable: bool,
@@ -73,7 +73,7 @@ impl Strangers {
         due.next().map(|(path, _)| path.clone())
     }
 
-    /// What was counted. `None`: it is gone, or cannot be read.
+    /// Takes in the count of a journal's entries. `None`: the journal is gone, or cannot be read.
     pub(super) fn counted(&mut self, directory: &Path, journal: Option<&Journal>) {
         let Some(strange) = self.strange.get_mut(directory) else { return };
         if journal.is_some_and(|journal| journal.locked) {
@@ -85,7 +85,7 @@ impl Strangers {
         strange.entries = Some(segments.map(|segment| segment.records).sum());
     }
 
-    /// Tells of those that hold entries, all together, once they are counted.
+    /// Reports the journals that hold entries, all together, once they are counted.
     pub(super) fn tell(&mut self, engine: &Engine) {
         let is_due = |strange: &Strange| strange.looks >= TOLD_AFTER && !strange.is_told;
         if self.strange.values().any(|strange| is_due(strange) && strange.entries.is_none()) {

@@ -46,7 +46,7 @@ enum Answer {
     LostInPanic,
     /// Commits once nothing is held any more.
     Late,
-    /// Has no room for so many rows, and has tried them or not.
+    /// Has no room for this number of rows, and has tried them or not.
     Full { tried: bool },
 }
 
@@ -181,7 +181,7 @@ impl Backend for Scripted {
 impl Appender for Scripted {
     fn append<'a>(&'a mut self, batch: Append<'a>) -> BoxFuture<'a, Result<Applied, AppendError>> {
         Box::pin(async move {
-            // As with a real database, another task gets its turn before the answer.
+            // Another task gets its turn before the answer, as with a real database.
             tokio::task::yield_now().await;
             let failed = || AppendError { fault: Fault::Store, error: broken() };
             let no_room = |tried| AppendError { fault: Fault::Room { tried }, error: broken() };
@@ -256,7 +256,7 @@ fn balanced(writer: &AuditWriter, body: impl FnOnce()) {
     });
 }
 
-/// As long as a condition may take on a machine that is busy with other work.
+/// The longest time that a condition may take on a machine that is busy with other work.
 const PATIENCE: Duration = Duration::from_mins(3);
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -490,7 +490,7 @@ fn commits_that_nobody_waits_for_any_more_are_forgotten() {
     for _ in 0..100 {
         assert!(writer.blocking().commit(entry("a")).unwrap_err().is_pending());
     }
-    // A future that is dropped amid its wait, or whose time is over at its first look already.
+    // A future that is dropped in the middle of its wait, or whose time is over at its first look already.
     for _ in 0..100 {
         let waited = writer.commit(entry("a")).now_or_never();
         assert!(waited.is_none_or(|done| done.unwrap_err().is_pending()));
@@ -610,7 +610,7 @@ fn a_defect_of_the_database_s_library_is_in_one_notice_of_a_healthy_log() {
     let builder = AuditLog::builder().store(Store::of(database.clone()));
     let log = builder.on_notice(move |notice| lock(&notices).push(notice)).blocking().open().unwrap();
     wait_until("the notice", || !lock(&sent).is_empty());
-    // Each failed attempt connects anew, and finds the defect again.
+    // Each failed attempt connects again, and finds the defect again.
     database.script(&[Answer::Fail; 3]);
     log.writer().try_write(entry("a")).unwrap();
     wait_until("a commit", || log.blocking().flush().is_ok());

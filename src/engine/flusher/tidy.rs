@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use super::{commit::Committer, pause::watched};
 use crate::engine::Engine;
 
-/// How long nothing was committed when a log counts as idle. A busy log fills its write-ahead log and moves it in large
-/// pieces, each page once; people who copy or look at a file come seconds later.
+/// The time without a commit after which a log counts as idle. A busy log fills its write-ahead log and moves it in
+/// large pieces, each page once; people who copy or look at a file come seconds later.
 const IDLE: Duration = Duration::from_secs(5);
 /// The pause before another try, if a reader or another writer was in the way.
 const IN_THE_WAY: Duration = Duration::from_mins(1);
@@ -37,7 +37,7 @@ impl Tidying {
     }
 
     /// Waits until the log is idle or somebody asks, and begins the work; or until the work is done. The work runs
-    /// beside the flusher. Dropping this loses nothing.
+    /// in parallel to the flusher. Dropping this loses nothing.
     pub(super) async fn step(&mut self, committer: &mut Committer<'_>) {
         let engine = committer.engine;
         if let Some(work) = &mut self.work {

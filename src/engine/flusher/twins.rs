@@ -54,7 +54,7 @@ impl Committer<'_> {
         let writer = if is_own { self.own } else { batch.writer };
         match batch.items.get(batch.gaps..reached).and_then(<[Item]>::last) {
             Some(Item::Row(row)) => self.holds(row.id, Some((writer, until))).await,
-            // Another log tells of the same gap in words of its own.
+            // Another log describes the same gap in words of its own.
             _ => Ok(true),
         }
     }
@@ -65,7 +65,8 @@ impl Committer<'_> {
         let error = told(if is_own { self.own } else { batch.writer });
         if is_own {
             self.own = successor(self.own);
-            // Others look for the journal of a dead writer by the writer's name. This one's has the name of the first.
+            // Other logs look for the journal of a dead writer by the writer's name. This one's has the name of the
+            // first.
             self.origin.home = None;
             (self.is_anew, self.said) = (true, None);
             self.engine.status.noticed(error.clone());

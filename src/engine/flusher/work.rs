@@ -42,7 +42,8 @@ pub(in crate::engine) async fn run(
             let message = format!("opening the audit database panicked: {}", panic_message(&*panic));
             Err(AuditError::new(ErrorKind::Store, message))
         });
-        // What a journal has accepted waits for room as well as for anything else, and so does a process that starts.
+        // Entries that a journal has accepted wait for room as well as for anything else, and so does a process that
+        // starts.
         let waits = |error: &AuditError| error.lacks_room() && engine.settings.journal.is_some();
         let connected = connected.or_else(|error| {
             if !waits(&error) {
@@ -73,7 +74,7 @@ pub(in crate::engine) async fn run(
         drop(tidying.await);
     }
     if !engine.status.failing() {
-        // What is left of it the next log adds.
+        // The next log adds the leaves that are left.
         flusher.catch_up().await;
     }
     flusher.committer.look_back().await;
@@ -93,7 +94,7 @@ struct Flusher<'e> {
     writers: Writers,
 }
 
-/// What the flusher does next.
+/// The next step of the flusher.
 enum Next {
     /// Commits a batch of the log's own queue.
     Batch,
@@ -271,8 +272,8 @@ impl Flusher<'_> {
                 return false;
             }
             if batch.done == 0 && batch.refused.is_empty() {
-                // Read the batch again, with the records that have arrived since: if the database accepts some of
-                // them beside a refused entry, that entry is at fault, not the database.
+                // Read the batch again, with the records that have arrived since: if the database accepts some of them
+                // together with a refused entry, that entry is at fault, not the database.
                 match queue_watched(engine, prepare(engine, batch.after)).await {
                     Ok(grown) => *batch = grown,
                     Err(error) => engine.status.failed(error),

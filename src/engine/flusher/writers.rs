@@ -1,5 +1,5 @@
-//! Says in the ledger what is known of this log's writer, and tells of entries that dead writers had accepted and that
-//! are in no queue any more.
+//! Records in the ledger the state of this log's writer, and the entries that dead writers had accepted and that are in
+//! no queue any more.
 
 use std::{
     collections::BTreeMap,
@@ -23,21 +23,21 @@ use crate::queue::gone;
 use crate::store::{KnownWriter, OfWriters, Store};
 use uuid::Uuid;
 
-/// How long entries may be pending without a batch until the ledger is told how many were accepted.
+/// The time that entries may be pending without a batch until the ledger records how many were accepted.
 const SAID_EVERY: Duration = Duration::from_secs(1);
 
-/// While entries are pending, it is told again this often, so that nobody takes this log for dead.
+/// The interval at which this is recorded again while entries are pending, so that nobody takes this log for dead.
 const SAID_AGAIN: Duration = Duration::from_mins(10);
 
-/// A writer that has entries pending and has said nothing for this long is told of: far longer than one that is alive
-/// stays silent.
+/// The time that a writer with pending entries must have said nothing before it is reported: far longer than one that
+/// is alive stays silent.
 pub(super) const SILENT: Duration = Duration::from_hours(1);
 
-/// It is told of once this many looks have found it silent. After a failure of the database, a writer that is alive may be
-/// about to commit.
+/// The number of looks that must have found it silent before it is reported. After a failure of the database, a writer
+/// that is alive may be about to commit.
 const SILENT_LOOKS: u32 = 3;
 
-/// What a look has found out about a writer that has not ended.
+/// The verdict of a look on a writer that has not ended.
 enum Judged {
     /// Its process is dead, and its queue is gone.
     Gone(KnownWriter),
@@ -55,7 +55,7 @@ pub(super) struct Writers {
     /// Finds out, on another thread, which writers are dead and have no queue any more.
     judging: Option<JoinHandle<Vec<Judged>>>,
     judged: Vec<Judged>,
-    /// How many looks have found a writer silent.
+    /// The number of looks that have found each writer silent.
     silent: BTreeMap<Uuid, u32>,
 }
 
@@ -98,7 +98,7 @@ impl Writers {
         }
     }
 
-    /// Looks for writers that have not ended, and tells of one that is dead and whose queue is gone.
+    /// Looks for writers that have not ended, and records one that is dead and whose queue is gone.
     pub(super) async fn look(&mut self, committer: &mut Committer<'_>, pause: &mut Pause) {
         let engine = committer.engine;
         let outcome = match self.judged.pop() {
@@ -203,7 +203,7 @@ fn is_gone(own: &Origin, writer: &KnownWriter, store: &Store) -> bool {
     }
     match writer.origin.home.as_deref() {
         Some(Origin::MEMORY) => true,
-        // A journal that is there is adopted, not judged.
+        // A journal that exists is adopted, not judged.
         Some(home) if own.shares_home(&writer.origin) => {
             let journal = Path::new(home).join(writer.writer.to_string());
             journal.symlink_metadata().is_err_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
@@ -212,11 +212,12 @@ fn is_gone(own: &Origin, writer: &KnownWriter, store: &Store) -> bool {
     }
 }
 
-/// Tells of the entries that a dead writer had accepted and that are gone, in the transaction that ends it.
+/// Records the lost entries of a dead writer, which it had accepted, in the transaction that ends it.
 async fn tell(committer: &mut Committer<'_>, judged: KnownWriter) -> Result<(), AuditError> {
     let engine = committer.engine;
-    // Who settles a journal says so before it is removed. So a journal that was removed in good order has ended by now.
-    // The position comes first: another log that tells in between ends the writer with the position.
+    // A process that settles a journal ends its writer before the journal is removed. So a writer whose journal was
+    // removed in good order has ended by now. The position comes first: another log that records the loss in between
+    // ends the writer with the position.
     let position = committer.position(judged.writer).await?;
     let known = committer.writers(OfWriters::Known(judged.writer)).await?;
     let Some(KnownWriter { writer, accepted, origin, .. }) = known.into_iter().find(|known| !known.ended)
@@ -226,7 +227,8 @@ async fn tell(committer: &mut Committer<'_>, judged: KnownWriter) -> Result<(), 
     let lost = accepted.saturating_sub(position);
     let of_another_boot = engine.settings.origin.is_of_another_boot(&origin);
     let journal = origin.home.filter(|home| home != Origin::MEMORY);
-    // In a copy of a database, the writers of the original are those of another machine: what it lacks is told, and no more.
+    // In a copy of a database, the writers of the original are those of another machine: entries that the copy lacks
+    // are recorded, and no more.
     if lost == 0 && (journal.is_none() || of_another_boot) {
         committer.writers(OfWriters::Ended(writer)).await?;
         return Ok(());

@@ -26,11 +26,11 @@ use crate::queue::{Durability, Records, gone};
 
 /// The least room that is worth giving back.
 const ROOM_LEAST: usize = 64 * 1024;
-/// How often the disk may fail to read something until it is given up, and the pause after each.
+/// The number of times that the disk may fail to read something until it is given up, and the pause after each.
 const UNREADABLE_TRIES: u32 = 3;
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a name in the directory of journals stands for.
+/// The meaning of a name in the directory of journals.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// No journal, or one whose owner is alive.
@@ -84,7 +84,7 @@ pub(crate) struct Backlog {
     mark: (u64, usize, u64),
 }
 
-/// What the ledger knows of a journal's writer.
+/// The ledger's knowledge of a journal's writer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     /// The position up to which the writer had accepted entries, or more.
@@ -103,7 +103,8 @@ impl Backlog {
     /// Adopts the journal of this name, if its owner is dead and it is for this log's database and ledger.
     ///
     /// # Errors
-    /// Also if what has the name of a journal, or lies in one, is not to be believed: see [`Directory`].
+    /// An error also if a file that has the name of a journal, or lies in one, is not to be believed: see
+    /// [`Directory`].
     ///
     /// Gives back the room that the owner had allocated and not used.
     pub(crate) fn adopt(
@@ -180,7 +181,7 @@ impl Backlog {
         loop {
             let extent = (offset, last.size);
             let scan = scan_segment(&file, last.seed, extent, until, UNLIMITED, &mut self.scratch);
-            // What the disk cannot read is found again when it is to be committed.
+            // A record that the disk cannot read is found again when it is to be committed.
             let Some(scan) = unless_unreadable(scan)? else {
                 self.end = JournalEnd { position: until, is_sure: false };
                 return Ok(());
@@ -196,7 +197,7 @@ impl Backlog {
         let is_sure = tail == [0; RECORD_HEADER_BYTES];
         self.end = JournalEnd { position: until, is_sure };
         let end = offset + RECORD_HEADER_BYTES;
-        // What is damaged may be evidence.
+        // Damaged bytes may be evidence.
         if is_sure && is_whole && last.size > end + ROOM_LEAST {
             file.set_len(end as u64)?;
             last.size = end;
@@ -226,7 +227,7 @@ impl Backlog {
         self.begin = self.segments.first().map_or(0, |segment| segment.first);
     }
 
-    /// Does as [`read`](Self::read) does. What a disk cannot read once it may read a moment later.
+    /// Does the same as [`read`](Self::read). If a disk cannot read something, it may be able to a moment later.
     pub(crate) fn read_patiently(
         &mut self,
         from: u64,
@@ -243,9 +244,10 @@ impl Backlog {
     }
 
     /// Returns the records from position `from` on, which is the position that the database has reached. After the last
-    /// one follows a record that tells what the dead log had rejected, if no other does. If no record is returned and
-    /// none is skipped, the end is reached. `known` is what the ledger knows of the journal's writer. Skipped records are damaged, or missing: either no segment
-    /// holds them, or the database lacks them because it was restored from a backup.
+    /// one follows a record that reports what the dead log had rejected, if no other does. If no record is returned and
+    /// none is skipped, the end is reached. `known` is the ledger's knowledge of the journal's writer. Skipped records
+    /// are damaged, or missing: either no segment holds them, or the database lacks them because it was restored from a
+    /// backup.
     pub(crate) fn read(
         &mut self,
         from: u64,
@@ -310,7 +312,7 @@ impl Backlog {
         Ok(records)
     }
 
-    /// Tells of entries that follow this position, the last, and that the dead log had accepted. False: there are none.
+    /// Reports entries that follow this position, the last, and that the dead log had accepted. False: there are none.
     fn report_gone(&self, reached: u64, known: Option<Known>, records: &mut Records) -> io::Result<bool> {
         let Some(Known { accepted, ended: false }) = known else { return Ok(false) };
         // Every journal has a segment until its writer has ended.
@@ -326,7 +328,7 @@ impl Backlog {
         Ok(accepted > reached || records.ends)
     }
 
-    /// Adds a record about what the dead log had rejected, if no entry up to this position, the last, tells of it.
+    /// Adds a record about what the dead log had rejected, if no entry up to this position, the last, reports it.
     fn report_rejected(&self, reached: u64, is_known: bool, records: &mut Records) -> io::Result<()> {
         let Some(mut rejected) = Rejected::open(&self.home, &self.directory, self.journal)? else {
             return Ok(());
@@ -340,7 +342,7 @@ impl Backlog {
             let lost = format!("the journal in {} {lost}", self.directory.path().display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, lost));
         }
-        // On stable storage before the entry is: it must not be told twice.
+        // The file must be on stable storage before the entry is: the rejections must not be reported twice.
         begun.and_then(|()| rejected.take_unsynced().map_or(Ok(()), |file| file.sync_data()))?;
         records.report(gap.record(Some(self.journal)));
         Ok(())

@@ -35,7 +35,7 @@ pub(crate) struct JournalHome {
     /// The most bytes that the files of one journal may take on disk.
     pub(crate) bytes_max: u64,
     pub(crate) durability: Durability,
-    /// Who may read and write what the journal makes.
+    /// The users who may read and write the files that the journal makes.
     pub(crate) access: Access,
     /// The directory in which the database grows, if it is on this machine.
     pub(crate) beside: Option<PathBuf>,
@@ -60,8 +60,8 @@ impl JournalHome {
         }
     }
 
-    /// Says who beside this log may write to the directory of journals, if anybody may: an entry that is found there may
-    /// be theirs.
+    /// Says who except this log may write to the directory of journals, if anybody may: an entry that is found there
+    /// may be theirs.
     pub(super) fn concern(&self) -> Option<AuditError> {
         let who = self.open().and_then(|queue| queue.writable_by_others()).ok()??;
         let message = format!(
@@ -106,7 +106,7 @@ impl JournalHome {
             );
             return Err(AuditError::new(ErrorKind::Config, message));
         }
-        // Of the directory, or of the one in which it will be made.
+        // The file system of the directory, or of the one in which it will be made.
         let shared = shared_file_system(&self.directory).or_else(|cause| match self.directory.parent() {
             Some(parent) => shared_file_system(parent),
             None => Err(cause),

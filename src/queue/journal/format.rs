@@ -2,8 +2,8 @@
 //!
 //! All numbers are little-endian. A segment is a file of fixed length, all of it allocated before the first record is
 //! written, so that writing a record can neither run out of space nor change the file's size. Bytes that have not been
-//! written are zero, or left from the segment that the file was before. Those can be bytes that somebody else chose: the
-//! texts of old events.
+//! written are zero, or left from the segment that the file was before. Left bytes can be bytes that somebody else
+//! chose: the texts of old events.
 //!
 //! The **header** comes first: `magic: [u8; 8], version: u32 = 2, crc: u32, bytes: u32, writer: [u8; 16], first: u64,
 //! secret: [u8; 16], database: text, ledger: text, defaults: document`, and the rest is zero. `bytes` is the length of the
@@ -18,8 +18,9 @@
 //! most 2^24. It increases through a segment, by one unless records between are lost. `payload crc` is the CRC-32C of
 //! the secret's last eight bytes and the payload. `header crc` is the CRC-32C of `writer, first`, the secret's first
 //! eight bytes, `offset: u64, length, relative, payload crc`. So the sixteen bytes before a payload check by themselves:
-//! no payload is summed for bytes that are no record, and whoever does not know the secret cannot write bytes that look
-//! like one. Bytes that were a record elsewhere, or in an earlier use of the file, are not taken for a record here.
+//! no payload is summed for bytes that are no record, and a client that does not know the secret cannot write bytes
+//! that look like one. Bytes that were a record elsewhere, or in an earlier use of the file, are not taken for a record
+//! here.
 //!
 //! A payload is never empty: a length of 0 marks the place where nothing has been written yet. Therefore each record is
 //! written together with sixteen zero bytes after it, or as many as the file has room for, which the next record
@@ -29,8 +30,8 @@
 //! `defaults`: nobody knows the defaults of its log, so fields that an event leaves out stay empty. Its records are
 //! `length: u32, crc: u32, position: u64, payload`, where `crc` is the CRC-32C of `writer, first, offset: u64, length,
 //! position, payload`. Only summing the payload shows whether bytes are a record, so a search for the next record gives
-//! up once it has summed 64 times as many bytes as it searches, and no record of more than 64 MiB is searched for. What
-//! follows counts as damaged, and the file is kept.
+//! up once it has summed 64 times as many bytes as it searches, and no record of more than 64 MiB is searched for. The
+//! bytes that follow count as damaged, and the file is kept.
 
 use uuid::Uuid;
 
@@ -184,16 +185,16 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 /// The start of every checksum in a segment, which makes it valid in this segment alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seed {
-    /// Of the checksum over a record's header; in version 1 over the payload as well.
+    /// The start of the checksum over a record's header; in version 1 over the payload as well.
     head: u32,
-    /// Of the checksum over a payload. `None`: the segment has version 1.
+    /// The start of the checksum over a payload. `None`: the segment has version 1.
     payload: Option<u32>,
     first: u64,
     /// Offset of the first record.
     pub(super) start: usize,
 }
 
-/// What the sixteen bytes before a payload say about it.
+/// The claim of the sixteen bytes before a payload about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     /// Position after the record.

@@ -1,4 +1,4 @@
-//! Lists the journals of a directory, for people: who owns them, what they hold, what is damaged.
+//! Lists the journals of a directory, for people: their owners, their contents, their damage.
 
 use std::{
     fs::{File, TryLockError},
@@ -39,8 +39,9 @@ pub struct Journal {
     pub ledger: Option<String>,
     /// Its segments, in the order of positions.
     pub segments: Vec<JournalSegment>,
-    /// Why the journal, or a file in it, is not believed: it is a link, a pipe or a device, belongs to another user, or is
-    /// larger than any segment. Nothing is read from it, and no log adopts the journal until that is gone.
+    /// The reason why the journal, or a file in it, is not believed: it is a link, a pipe or a device, belongs to
+    /// another user, or is larger than any segment. Nothing is read from it, and no log adopts the journal until that
+    /// is gone.
     pub refused: Option<String>,
 }
 
@@ -74,8 +75,8 @@ pub enum SegmentTrouble {
     Header,
     /// The file has this format version, which this version of the crate does not read.
     Newer(u32),
-    /// After the last record there are bytes that are no record: a record that was being written when the process died,
-    /// or a damaged one.
+    /// Bytes after the last record that are no record: a record that was being written when the process died, or a
+    /// damaged one.
     Tail,
 }
 
@@ -96,7 +97,7 @@ pub fn inspect_journals(directory: impl AsRef<Path>) -> Result<Vec<Journal>, Aud
     let directory = directory.as_ref();
     let inspect = || {
         let mut journals = Vec::new();
-        // Group: whoever looks may not be who writes.
+        // The group may access it: the user who looks may not be the one who writes.
         let queue = Directory::open(directory, Access::Group)?;
         for name in queue.names()? {
             let writer = name.to_str().and_then(|name| Uuid::try_parse(name).ok());

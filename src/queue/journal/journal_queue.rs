@@ -18,10 +18,10 @@ use crate::error::AuditError;
 use crate::platform::lock;
 use crate::queue::{Appended, Counts, Due, Outcome, Queue, Records, Refused, gap::Gap};
 
-/// How long the end of the log waits for a record that is being written.
+/// The time that the end of the log waits for a record that is being written.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long an emitter whose entry is rejected waits for another one that writes what was rejected.
+/// The time that an emitter whose entry is rejected waits for another one that is writing rejections.
 const REJECT_PATIENCE: Duration = Duration::from_millis(10);
 
 /// The queue on disk.
@@ -34,8 +34,8 @@ impl JournalQueue {
         let segment_bytes = home.segment_bytes();
         match Self::with_segments(home.clone(), writer, segment_bytes, 0) {
             Err(error) if error.lacks_room() => {
-                // To adopt a journal gives back the room that its owner had not used. Those of another spelling of the
-                // database are left to the flusher.
+                // Adopting a journal gives back the room that its owner had not used. Journals that spell the database
+                // otherwise are left to the flusher.
                 for journal in Backlog::candidates(&home).unwrap_or_default() {
                     drop(Backlog::adopt(&home, writer, &journal, &|_| Some(false)));
                 }
@@ -227,7 +227,7 @@ impl Queue for JournalQueue {
     fn close(&self) {
         self.0.lock().counts.closed = true;
         // A record that is being written is accepted, and is counted before this call returns, unless its disk hangs.
-        // Whoever takes the end after this finds the journal closed, so this waits for one record at most.
+        // An emitter that takes the end after this finds the journal closed, so this waits for one record at most.
         let _end = self.0.lock_end_within(CLOSE_PATIENCE);
     }
 

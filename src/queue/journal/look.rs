@@ -1,5 +1,5 @@
-//! Finds out that somebody has removed or replaced files of a running log's journal, and makes them anew, so that what is
-//! pending survives the process again.
+//! Finds out that somebody has removed or replaced files of a running log's journal, and creates them again, so that
+//! the pending entries survive the process again.
 
 use std::{
     io,
@@ -27,11 +27,11 @@ impl State {
 }
 
 impl OpenJournal {
-    /// Looks whether the directory, the lock and the segments are still in place, and makes anew what is not. Called with
-    /// the background work locked.
+    /// Looks whether the directory, the lock and the segments are still in place, and creates those again that are not.
+    /// Called with the background work locked.
     ///
     /// # Errors
-    /// If something was not in place, whether it could be made anew or not.
+    /// If something was not in place, whether it could be created again or not.
     pub(super) fn look(&self) -> io::Result<()> {
         let appended = {
             let mut state = self.lock();
@@ -53,7 +53,7 @@ impl OpenJournal {
         Err(io::Error::new(io::ErrorKind::NotFound, message))
     }
 
-    /// Makes anew what is not in place. Returns the path of the first such thing.
+    /// Creates again what is not in place. Returns the path of the first such file.
     fn renew(&self) -> io::Result<Option<String>> {
         let mut gone = None;
         if !self.place().is_in_place()? {
@@ -85,7 +85,7 @@ impl OpenJournal {
                 .collect()
         };
         for (number, file, path) in segments {
-            // Beside the records that are not acknowledged, the last segment holds those to come.
+            // The last segment holds the records to come, in addition to those that are not acknowledged.
             let is_open = |state: &State| state.segments.iter().any(|segment| segment.number == number);
             if !place.holds(&path, &file)? && is_open(&self.lock()) {
                 drop(file);

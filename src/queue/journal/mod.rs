@@ -12,9 +12,9 @@
 //!
 //! **Read**: records are read back from the files, from any position that is not acknowledged.
 //!
-//! **Acknowledge**: the database is the authority on what is committed. The transaction that adds rows also stores
-//! the position that it has reached, and it is on stable storage before that position is acknowledged. A segment is
-//! retired when the acknowledged position has passed every record in it.
+//! **Acknowledge**: the database is the authority on what is committed. The transaction that adds rows also stores the
+//! position that it has reached. It is on stable storage before that position is acknowledged. A segment is retired
+//! when the acknowledged position has passed every record in it.
 //!
 //! **Sync**: with [`Durability::PowerLoss`](crate::Durability::PowerLoss), appended records reach stable storage within
 //! the time that it states: see [`upkeep`].
@@ -23,8 +23,8 @@
 //! [`backlog`]. Fields that an event leaves out get the values of the log that accepted it, which each segment's header
 //! holds.
 //!
-//! **Reject**: what is rejected is written at once to a file of its own, so that the next log tells of it if this one
-//! cannot: see [`rejected`].
+//! **Reject**: a rejection is written at once to a file of its own, so that the next log reports it if this one cannot:
+//! see [`rejected`].
 //!
 //! | file | what it does |
 //! |---|---|
@@ -34,11 +34,11 @@
 //! | `room` | leaves room for the database, where it grows in the same file system |
 //! | `tail` | the end of the journal: finds room, encodes, writes |
 //! | `scan` | reads the header of a segment, and consecutive records |
-//! | `rejected` | keeps on disk what was rejected and no entry tells of yet |
+//! | `rejected` | keeps on disk the rejections that no entry reports yet |
 //! | `upkeep` | work that may wait for the disk: the next segment's file, syncing, replacing a file that failed |
-//! | `look` | finds files of the running log that somebody has removed, and makes them anew |
+//! | `look` | finds files of the running log that somebody has removed, and creates them again |
 //! | `journal_queue` | the queue that the flusher sees |
-//! | `whose` | finds out whose a journal is: its owner's who is alive, a dead one's, another database's |
+//! | `whose` | finds out whose a journal is: that of a process that is alive, of a dead one, or of another database |
 //! | `backlog` | adopts what dead processes left |
 //! | `inspect` | lists the journals of a directory, for people |
 

@@ -1,15 +1,15 @@
-//! Keeps on disk what a log has rejected and no entry tells of yet, so that it outlives the process.
+//! Keeps on disk the rejections of a log that no entry reports yet, so that they outlive the process.
 //!
 //! The file `rejected` of a journal has 4096 bytes, all of them allocated when the journal is made: writing to it needs
 //! no room on the disk. It holds two slots, at the offsets 0 and 2048, which are written in turn: `sequence: u64, by: u64,
-//! telling: tally, untold: tally, crc: u32`, where `crc` is the CRC-32C of what is before it. The slot whose checksum
-//! matches and whose `sequence` is greater counts; the first sequence is 1. A tally is `full: u64, closed: u64, too_large:
-//! u64, from: i64, until: i64`, the times in microseconds since 1970. All numbers are little-endian.
+//! telling: tally, untold: tally, crc: u32`, where `crc` is the CRC-32C of the bytes before it. The slot whose checksum
+//! matches and whose `sequence` is greater counts; the first sequence is 1. A tally is `full: u64, closed: u64,
+//! too_large: u64, from: i64, until: i64`, the times in microseconds since 1970. All numbers are little-endian.
 //!
-//! Each rejection is written at once. An entry tells of them in two steps, so that a process that dies between them
-//! neither tells twice nor not at all: first `untold` becomes `telling`, and `by` the position that the entry will have;
-//! then the entry is appended. Whether that position exists decides. A loss of power may undo the first step of a log
-//! that still runs; then they are told twice.
+//! Each rejection is written at once. An entry reports rejections in two steps, so that a process that dies between
+//! them reports them neither twice nor not at all: first `untold` becomes `telling`, and `by` the position that the
+//! entry will have; then the entry is appended. Whether that position exists decides. A loss of power may undo the
+//! first step of a log that still runs; then they are reported twice.
 
 use std::{fs::File, io, sync::Arc};
 
@@ -29,9 +29,9 @@ const TALLY_BYTES: usize = 40;
 pub(super) struct Rejected {
     file: Arc<File>,
     sequence: u64,
-    /// No entry tells of these.
+    /// The rejections that no entry reports.
     untold: Option<Gap>,
-    /// The entry at this position tells of these, if it exists.
+    /// The rejections that the entry at this position reports, if it exists.
     telling: Option<(u64, Gap)>,
     /// Written since the last sync.
     unsynced: bool,
@@ -77,7 +77,7 @@ impl Rejected {
         journal.remove_if_there(NAME)
     }
 
-    /// Makes the file anew in this directory, if somebody has removed it. Returns whether it had to be.
+    /// Creates the file again in this directory, if somebody has removed it. Returns whether it had to be.
     pub(super) fn renew(&mut self, journal: &Directory) -> io::Result<bool> {
         if journal.holds(NAME, &self.file)? {
             return Ok(false);
@@ -87,7 +87,7 @@ impl Rejected {
         self.keep().map(|()| true)
     }
 
-    /// Whether there are rejections that no entry tells of.
+    /// Whether there are rejections that no entry reports.
     pub(super) fn is_untold(&self) -> bool {
         self.untold.is_some() || self.telling.is_some()
     }
@@ -100,15 +100,15 @@ impl Rejected {
         self.untold = later.take();
     }
 
-    /// The entry that will have this position is about to tell of every rejection that none tells of. Returns those,
-    /// and whether that is written. `None`: there are none.
+    /// The entry that will have this position is about to report every rejection that none reports. Returns those
+    /// rejections, and whether that is written. `None`: there are none.
     pub(super) fn begin_telling(&mut self, by: u64) -> Option<(Gap, io::Result<()>)> {
         let gap = self.untold.take()?;
         self.telling = Some((by, gap.clone()));
         Some((gap, self.keep()))
     }
 
-    /// The entry is appended, or it could not be. In that case another entry tells of the rejections later.
+    /// The entry is appended, or it could not be. In that case another entry reports the rejections later.
     pub(super) fn end_telling(&mut self, is_appended: bool) -> io::Result<()> {
         if let Some((_, gap)) = self.telling.take().filter(|_| !is_appended) {
             gap.put_back(&mut self.untold);
@@ -134,7 +134,7 @@ impl Rejected {
         self.unsynced = true;
     }
 
-    /// Writes what no entry tells of.
+    /// Writes the rejections that no entry reports.
     pub(super) fn keep(&mut self) -> io::Result<()> {
         self.sequence += 1;
         self.unsynced = true;

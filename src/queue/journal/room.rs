@@ -3,8 +3,8 @@
 //!
 //! The journals together take at most a quarter of what is free there and of what they hold already. In the database an entry
 //! takes up to 2.5 times as many bytes as in a journal, measured with the indexes of every log; those on request and the
-//! write-ahead log come beside. Each segment takes at most a quarter of that, so that settled ones return their room while
-//! others are in use. The last megabyte is never taken.
+//! write-ahead log come on top. Each segment takes at most a quarter of that, so that settled ones return their room
+//! while others are in use. The last megabyte is never taken.
 
 use std::{
     fs,
@@ -18,18 +18,18 @@ use uuid::Uuid;
 use super::directory::{JournalHome, LEAST_SEGMENT_BYTES};
 use crate::platform::{free_room, lock, share_room};
 
-/// One part in so many is for journals.
+/// The divisor of the room that journals may take: one part in four.
 const SHARE: u64 = 4;
-/// One part in so many of that is for a segment.
+/// The divisor of that for a segment.
 const SEGMENTS: u64 = 4;
-/// What is left to the database in any case: the pages of a small batch, once in the write-ahead log and once in the
-/// database, and the index of the log.
+/// The room that is left to the database in any case: the pages of a small batch, once in the write-ahead log and once
+/// in the database, and the index of the log.
 const RESERVE: u64 = 1024 * 1024;
 
-/// How long a look at other journals counts.
+/// The time for which a look at other journals counts.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What other journals of the same directory hold, in bytes, and when that was seen.
+/// The bytes that other journals of the same directory hold, and when they were counted.
 #[derive(Debug, Default)]
 pub(super) struct Others(Mutex<Option<(Instant, u64)>>);
 
@@ -72,7 +72,7 @@ fn share(free: u64, held: u64) -> u64 {
     more - more % LEAST_SEGMENT_BYTES as u64
 }
 
-/// The size of all files in journals other than this one, in bytes. What cannot be looked at counts as nothing.
+/// The size of all files in journals other than this one, in bytes. A file that cannot be looked at counts as nothing.
 fn held_below(directory: &Path, own: Uuid) -> u64 {
     let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     let is_other = |name: &std::ffi::OsStr| {

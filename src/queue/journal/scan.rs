@@ -1,5 +1,5 @@
-//! Reads a segment: its header, and consecutive records, as many as a batch takes. What that costs is linear in the bytes
-//! that are read, whatever they hold.
+//! Reads a segment: its header, and consecutive records, as many as a batch takes. The cost is linear in the bytes that
+//! are read, whatever they hold.
 
 use std::{
     fs::File,
@@ -77,8 +77,8 @@ pub(super) fn unless_unreadable<T>(read: io::Result<T>) -> io::Result<Option<T>>
     }
 }
 
-/// Counts how often the disk could not read a journal. What fails once may succeed later, so what is behind is read only
-/// after several attempts.
+/// Counts how often the disk could not read a journal. A read that fails once may succeed later, so the records behind
+/// it are read only after several attempts.
 #[derive(Debug)]
 pub(super) struct Attempts {
     failed: AtomicU32,

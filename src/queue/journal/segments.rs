@@ -1,4 +1,4 @@
-//! The state of a journal: its open segments and their bounds. Also makes the next segment.
+//! The state of a journal: its open segments and their bounds. It also makes the next segment.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -36,22 +36,23 @@ pub(super) struct OpenJournal {
     pub(super) segment_bytes: usize,
     /// The header of every segment, but for the position before its first record.
     header: Header,
-    /// What was rejected and no entry tells of yet. Taken after `end` and before `state`.
+    /// The rejections that no entry reports yet. Taken after `end` and before `state`.
     pub(super) rejected: parking_lot::Mutex<Rejected>,
     /// The end of the journal. Held while a record is written to the last segment, and while another segment is put
     /// after it. Guards the buffer in which a record is encoded. Taken before `state`.
     pub(super) end: parking_lot::Mutex<Vec<u8>>,
     /// Never held while a record is written: otherwise the flusher would find it taken most of the time, and emitters
     /// would have to wake the flusher after each record. Nor is it held during any other operation on a file, so that
-    /// whoever asks for counts never waits for a disk.
+    /// a caller that asks for counts never waits for a disk.
     pub(super) state: Mutex<State>,
     /// Buffer for the bytes read from a segment, kept because fresh memory costs more than reading.
     pub(super) scratch: Mutex<Vec<u8>>,
     /// Held during background work, which may wait for the disk. Taken before `end` and `state`.
     pub(super) upkeep: Mutex<Upkeep>,
-    /// How often the disk could not read it. The pauses between eight attempts are some seconds together.
+    /// The number of times that the disk could not read it. The pauses between eight attempts are some seconds
+    /// together.
     pub(super) attempts: Attempts,
-    /// What other journals of the same directory hold.
+    /// The bytes that other journals of the same directory hold.
     pub(super) others: Others,
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::platform::write_all_at;
 use crate::queue::Appended;
 
-/// How often an emitter tries to take the lock of the end before it sleeps.
+/// The number of tries of an emitter to take the lock of the end before it sleeps.
 const TRIES_BEFORE_SLEEP: usize = 300;
 
 impl OpenJournal {
@@ -26,9 +26,9 @@ impl OpenJournal {
         self.end.lock()
     }
 
-    /// Locks the end of the journal, for emitters. `None`: whoever has it locked has not finished writing within
-    /// `patience`. Each emitter holds this lock only for the microsecond that a write takes, so trying again for a few
-    /// microseconds is cheaper than sleeping and being woken: eight threads on two cores take a fifth less time.
+    /// Locks the end of the journal, for emitters. `None`: the emitter that has it locked has not finished writing
+    /// within `patience`. Each emitter holds this lock only for the microsecond that a write takes, so trying again for
+    /// a few microseconds is cheaper than sleeping and being woken: eight threads on two cores take a fifth less time.
     pub(super) fn lock_end_within(&self, patience: Duration) -> Option<MutexGuard<'_, Vec<u8>>> {
         for _ in 0..TRIES_BEFORE_SLEEP {
             if let Some(end) = self.end.try_lock() {
@@ -58,8 +58,8 @@ impl OpenJournal {
     /// locked. The state is locked only between two operations on files, which may hang.
     ///
     /// # Errors
-    /// If there is no room on the disk, beside what the database needs, or, where `bounded`, within the bound on this
-    /// journal.
+    /// If there is no room on the disk, in addition to the room that the database needs, or, if `bounded`, within the
+    /// bound on this journal.
     fn make_room(&self, bytes: usize, bounded: bool) -> io::Result<()> {
         let least = self.start() + bytes;
         let most = self.room_for_more();
@@ -76,8 +76,8 @@ impl OpenJournal {
             if bounded && is_pending && state.bytes() + more as u64 > self.home.bytes_max {
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
-            // An empty segment that is too small for this record is replaced by a larger one of the same name. Where there
-            // is little room, so is everything in which nothing is pending.
+            // An empty segment that is too small for this record is replaced by a larger one of the same name. If there
+            // is little room, so are all segments in which nothing is pending.
             let keep = if scarce && !is_pending { 0 } else { state.segments.len() };
             let mut settled: Vec<_> = state.segments.drain(keep..).collect();
             settled.extend(state.segments.pop_back_if(|segment| segment.last == segment.first));

@@ -73,7 +73,7 @@ enum Step {
     },
     /// The background work that is due. Every record appended before is on stable storage after it.
     Upkeep,
-    /// As after a sync that failed: a segment is suspect.
+    /// The state after a sync that failed: a segment is suspect.
     Distrust(prop::sample::Index),
     /// The end of the journal's process. Another process adopts its records.
     End(End),
@@ -114,7 +114,7 @@ struct Model {
     acked: u64,
     /// Number of records of the list that are on stable storage.
     synced: u64,
-    /// Up to which offset each file is on stable storage.
+    /// The offset up to which each file is on stable storage.
     files: BTreeMap<PathBuf, usize>,
 }
 
@@ -198,7 +198,7 @@ impl Model {
             .flat_map(|backlog| drain(backlog, self.start + self.acked))
             .map(|(position, record)| (position - self.start, record))
             .collect();
-        // Every record found is the one that was appended at its position; they are in order and each is there once.
+        // Every record found is the one that was appended at its position; they are in order and each exists once.
         for (position, record) in &found {
             assert_eq!(Some(record), self.list.get(usize::try_from(*position).unwrap() - 1));
         }
@@ -244,7 +244,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Changes the files to what a disk may hold after its power was cut. Of a file that was synced, everything up to that
+/// Changes the files to what a disk may hold after its power was cut. In a file that was synced, everything up to that
 /// offset stays. Each sector after it is as it was written, empty, or something else. A name that was not synced may be
 /// missing or another one.
 fn lose_power(directory: &Path, synced: &BTreeMap<PathBuf, usize>, seed: u64) {
@@ -513,13 +513,13 @@ fn many_dead_journals_give_their_room_back_when_they_are_first_seen() {
         for _ in 0..3 {
             queue.offer(&[u8::try_from(number).unwrap(); 100]).unwrap();
         }
-        // As if the next segment had been prepared.
+        // The file exists as if the next segment had been prepared.
         fs::write(queue.0.directory.join(SPARE), vec![0; 1 << 20]).unwrap();
     }
     for path in Backlog::candidates(&home).unwrap() {
         let backlog = adopt(&home, Uuid::nil(), &path).unwrap().unwrap();
         assert_eq!((backlog.end.position, backlog.end.is_sure), (3, true));
-        // Whoever looks while it is adopted knows that its owner is dead.
+        // A process that looks while it is adopted knows that its owner is dead.
         let beside = Backlog::adopt(&home, Uuid::nil(), &path, &|_| Some(false)).unwrap();
         assert!(matches!(beside, Found::Adopted), "{beside:?}");
     }
@@ -627,8 +627,8 @@ fn defaults_longer_than_a_page_are_kept_and_those_that_no_header_holds_are_refus
     assert!(refused.is_config() && refused.to_string().contains("static_field"), "{refused}");
 }
 
-/// Adopts the one journal there is, and reads it to its end, from this position. Returns how many rejections its records
-/// tell of, and the position after the last.
+/// Adopts the one journal there is, and reads it to its end, from this position. Returns how many rejections its
+/// records report, and the position after the last.
 fn told(home: &JournalHome, from: u64) -> (u64, u64) {
     let (adopted, failed) = adopt_all(home, Uuid::new_v4());
     assert!(failed.is_none(), "{failed:?}");

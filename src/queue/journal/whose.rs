@@ -22,14 +22,14 @@ use crate::platform::{Directory, Kind, read_up_to, write_all_at};
 /// The age at which the unfinished directory of a journal counts as abandoned.
 const UNBORN_FOR: Duration = Duration::from_hours(24);
 
-/// How often to try to take a lock while others only look whether it is taken.
+/// The number of tries to take a lock while others only look whether it is taken.
 const LOCK_TRIES: usize = 100;
 
-/// How long it takes from locking a journal until its lock is marked, and far longer.
+/// The time from locking a journal until its lock is marked, with a wide margin.
 const MARKED_WITHIN: Duration = Duration::from_millis(20);
 
-/// What the lock of a journal holds, after the ID of its owner, once another log has adopted it: its owner is dead, though
-/// the journal is locked.
+/// The text in the lock of a journal, after the ID of its owner, once another log has adopted it: its owner is dead,
+/// though the journal is locked.
 const ADOPTED: &[u8] = b"adopted\n";
 
 /// The journal of a dead process that names another database or ledger, or does not say which.
@@ -45,7 +45,7 @@ pub(crate) struct Stranger {
 }
 
 /// Says whether the name of a database, which is not spelled as this log's, means the same. `None`: only the ledger can
-/// tell.
+/// decide.
 pub(crate) type IsAlso<'a> = &'a dyn Fn(&str) -> Option<bool>;
 
 /// A segment of an adopted journal. It is opened when it is read.
@@ -109,7 +109,7 @@ pub(super) fn lock_of(queue: &Directory, directory: &Directory) -> io::Result<Lo
             if take(&lock)? {
                 return Ok(Lock::Taken(lock));
             }
-            // Where a file that is locked cannot be read, everybody counts as an owner.
+            // If a file that is locked cannot be read, everybody counts as an owner.
             let is_adopted = is_marked_adopted(&lock).unwrap_or(false);
             Ok(if is_adopted { Lock::OfAdopter } else { Lock::OfOwner })
         }
@@ -133,8 +133,8 @@ pub(super) fn mark_adopted(directory: &Directory) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether nobody holds the lock of a journal. It is not taken: whoever looks for it at this moment would take this process
-/// for its owner.
+/// Whether nobody holds the lock of a journal. It is not taken: a process that looks for it at this moment would take
+/// this process for its owner.
 pub(super) fn is_unlocked(directory: &Directory) -> io::Result<bool> {
     let lock = match directory.file(LOCK, false) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(true),
@@ -211,7 +211,7 @@ fn remove_lockless(queue: &Directory, directory: &Directory) -> io::Result<()> {
     queue.remove_directory(directory.path())
 }
 
-/// Whose a journal is.
+/// The owner of a journal.
 pub(super) enum Whose {
     /// This log's ledger's. The segments are the oldest first; the defaults are those of the log that made it.
     Ours(Vec<AdoptedSegment>, EventDefaults),

@@ -267,7 +267,7 @@ async fn catch_up(
     let mut transaction = statements.begin(connection).await.map_err(append_error)?;
     let connection = &mut *transaction;
     let mut tables = PostgresTree { connection, statements: &statements.tree, ledger };
-    // Others write while this reads: what is committed does not change.
+    // Other writers may write while this reads: committed rows do not change.
     let head = tables.head(false).await?;
     let mut step = keeper.prepare(&mut tables, head).await?;
     let mut is_taken = false;

@@ -26,7 +26,7 @@ impl Backend for Postgres {
         Some(format!("postgres:{}/{schema}", self.address()))
     }
 
-    /// One server has many addresses: only the ledger can tell.
+    /// One server has many addresses: only the ledger can decide.
     fn is_also(&self, _directory: &Path, name: &str) -> Option<bool> {
         if name.starts_with("postgres:") { None } else { Some(false) }
     }

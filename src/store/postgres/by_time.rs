@@ -51,7 +51,7 @@ pub(super) fn ledger_rows<'a>(
     rows.and_then(|row| std::future::ready(decode_ledger(&row))).boxed()
 }
 
-/// These columns of the rows that match.
+/// Reads these columns of the rows that match.
 fn found<'a>(
     postgres: &'a Postgres,
     query: &'a AuditQuery,
@@ -81,7 +81,7 @@ fn found<'a>(
     stream::once(rows).flatten().boxed()
 }
 
-/// What the task hands over to the stream.
+/// A message from the task that reads to the stream.
 enum Delivery {
     Rows(Vec<PgRow>),
     Failed(AuditError),

@@ -28,7 +28,8 @@ pub(super) async fn copy(
     rows: &[&Row],
     meanwhile: impl Future<Output = ()>,
 ) -> sqlx::Result<u64> {
-    // Before the statement, because the server waits for the rows from then on, with the ledger held.
+    // The rows are encoded before the statement, because the server waits for the rows from then on, with the ledger
+    // held.
     let rows = encode((ledger, first_seq), rows);
     let mut copy = connection.copy_in_raw(statement).await?;
     let copied = async move {

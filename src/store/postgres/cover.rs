@@ -26,19 +26,19 @@ use crate::store::{
 const QUARANTINE: &str = "tracing_audit_quarantine";
 const WRITERS: &str = "tracing_audit_writers";
 
-/// Has the server plan each statement of a transaction once for the connection. It would plan most of them for each range of
-/// `seq` anew, which takes as long as their work, and leads to the same indexes.
+/// Has the server plan each statement of a transaction once for the connection. Otherwise it would plan most of them
+/// again for each range of `seq`, which takes as long as their work, and leads to the same indexes.
 const PLANNED_ONCE: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', true)
                             WHERE current_setting('plan_cache_mode', true) = 'auto'";
 
-/// What may be read: none of the other statements can be planned before.
+/// Asks for the rights of the role, before any other statement: none of the others can be planned without them.
 const LOOK: &str = "SELECT to_regclass($2) IS NOT NULL,
         coalesce(has_table_privilege(to_regclass($3), 'SELECT'), false),
         coalesce(has_table_privilege(to_regclass($4), 'SELECT'), false),
         (SELECT min(told) FROM veils WHERE is_instead), ARRAY(SELECT told FROM veils WHERE NOT is_instead ORDER BY told)";
 
-// What is counted is asked for in its order, which an index has: the planner takes a third of all rows for what lies at the head
-// or after it, and would look through the whole table for them.
+// The counts are asked for in the order of the rows, which an index has. Otherwise the planner takes a third of all
+// rows for those at the head or after it, and would look through the whole table for them.
 const ENDS: &str = "SELECT h.next_seq,
         (SELECT count(*) FROM (SELECT FROM @tracing_audit_entries
                                WHERE ledger = $1 AND seq >= greatest(h.next_seq, 0) ORDER BY seq LIMIT $2) beyond),
@@ -57,8 +57,8 @@ const QUARANTINED: &str =
 /// The head remembers it since the version of the tables that knows writers.
 const HEAD_WAS: &str = "CASE WHEN h.given > h.next_seq THEN h.given END";
 
-/// What is in a part of the ledger: a row of kind 0 counts it, and each of kind 1 is a batch. The distances fit into int4, whose
-/// sum is not a numeric.
+/// Reads a part of the ledger: a row of kind 0 counts it, and each of kind 1 is a batch. The distances fit into int4,
+/// whose sum is not a numeric.
 pub(super) const PIECE: &str = "SELECT 0, count(*), coalesce(sum((seq - $2)::int4), 0)::int8,
         (SELECT min(seq) FROM @tracing_audit_entries WHERE ledger = $1 AND seq >= $3),
         (SELECT min(first_seq) FROM @tracing_audit_batches WHERE ledger = $1 AND first_seq >= $3),
@@ -97,17 +97,17 @@ const SILENT: &str = "
                         WHERE b.ledger = $1 AND b.first_seq < w.next_seq ORDER BY b.first_seq DESC LIMIT 1) latest), 0))
            ORDER BY started_at LIMIT $4) silent";
 
-/// What the role may read beside the entries.
+/// The tables, besides the entries, that the role may read.
 struct May {
     quarantine: bool,
     writers: bool,
 }
 
-/// What the coverage of an answer needs of one ledger.
+/// Reads the part of one ledger that the coverage of an answer needs.
 pub(super) async fn cover(postgres: &Postgres, asked: &Asked) -> Result<Cover, AuditError> {
     let mut connection = Borrowed::of(postgres).await?;
     if asked.query.has_times() {
-        // Which index finds a range of time depends on the range.
+        // The range of time decides which index finds its entries.
         connection.begin().await?;
     } else {
         connection.begin_with(PLANNED_ONCE).await?;
@@ -125,14 +125,14 @@ pub(super) async fn cover(postgres: &Postgres, asked: &Asked) -> Result<Cover, A
         cut = gaps.cut;
         ledger.gaps = gaps.rows;
     }
-    // As for a page: rather give up the connection than take in the rest.
+    // The same as for a page: giving up the connection is better than taking in the rest.
     if !cut {
         connection.commit().await?;
     }
     Ok(Cover { over, ledger: found.map(|(ledger, _)| ledger) })
 }
 
-/// What hides rows, and what may be read. `None` if the tables do not exist.
+/// Looks for objects that hide rows, and for the rights of the role. `None` if the tables do not exist.
 async fn look(
     postgres: &Postgres,
     connection: &mut PgConnection,
@@ -149,7 +149,8 @@ async fn look(
     Ok((row.try_get(4)?, row.try_get::<bool, _>(0)?.then_some(may)))
 }
 
-/// What is read of the ledger beside its `audit.gap` entries, and the `seq` of the latest of these.
+/// Reads the part of the coverage that does not come from `audit.gap` entries, and the `seq` of the latest of these
+/// entries.
 async fn ledger(
     postgres: &Postgres,
     connection: &mut PgConnection,
@@ -200,7 +201,7 @@ fn ends_of(row: &PgRow) -> sqlx::Result<(Ends, Option<i64>, Option<i64>)> {
     Ok((ends, row.try_get(6)?, row.try_get(8)?))
 }
 
-/// What the batches say of the query's ranges of time.
+/// Asks for the batches' times that matter for the query's ranges of time.
 fn times_of(
     postgres: &Postgres,
     query: &AuditQuery,

@@ -127,7 +127,7 @@ pub(super) async fn leaves(
     ledger: &str,
     range: Range<i64>,
 ) -> Result<StoredLeaves, AuditError> {
-    // From the row on that reaches into the range from before it.
+    // The rows begin with the one that reaches into the range from before it.
     let statement = postgres.statement(
         "SELECT first_seq::int8, octet_length(leaves)::int8,
                 substring(leaves FROM (1 + 32 * greatest(0, $2 - first_seq))::int4 FOR (32 * ($3 - $2))::int4), seeds,
@@ -372,8 +372,8 @@ pub(super) async fn quarantined(
     Ok(found)
 }
 
-/// The entry of a row that starts with [`ROW`]. `None` if a column is NULL that must not be, which only a table that somebody
-/// has altered can have.
+/// The entry of a row that starts with [`ROW`]. `None` if a column is NULL that must not be. Only a table that somebody
+/// has altered can have such a column.
 fn entry(row: &PgRow) -> Option<Row> {
     read(row).ok()
 }

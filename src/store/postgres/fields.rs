@@ -20,7 +20,8 @@ impl Statement<'_> {
                 self.push(&format!("v LIKE '\"%' THEN {value} {order} ")).bind(text.clone());
             }
             Bound::Number(number) => {
-                // Of what others have written, no number beyond those of `numeric`.
+                // Metadata that others have written may hold any number. Those beyond the range of `numeric` are left
+                // out.
                 let is_number = "v ~ '^-?[0-9]' AND length(v) < 1000 AND v !~ '[eE][+-]?[0-9]{4}'";
                 self.push(&format!("{is_number} THEN v::numeric {order} CAST("));
                 self.bind(number.to_string()).push("::text AS numeric)");

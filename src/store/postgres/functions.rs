@@ -82,7 +82,7 @@ pub(super) struct Functions {
     prove: Sql,
 }
 
-/// What one call adds.
+/// The additions of one call.
 #[derive(Clone, Copy)]
 pub(super) struct Adding<'a> {
     pub(super) end: HeldEnd<'a>,
@@ -119,7 +119,7 @@ impl Functions {
             None => None,
         };
         let call = bind(self.append.query(), adding, committed_at).execute(&mut *connection);
-        // While the server works on the rows.
+        // The leaves are made while the server works on the rows.
         let meanwhile = async {
             if let Some(leaves) = &mut leaves {
                 leaves.add_all(rows).await;
@@ -186,8 +186,9 @@ fn bind<'q>(
 /// The error of `tracing_audit_append`. A row is at fault only if the table of entries refuses it.
 fn call_error(cause: sqlx::Error, guard: &Guard) -> AppendError {
     let code = code_of(&cause);
-    // Functions of triggers that name what the owner's functions do not find stand in the way, too. What does was found when
-    // the connection was opened, or at the end of the last batch; after an error, another connection is opened.
+    // A trigger stands in the way, too, if its function names something that the owner's functions do not find. Such a
+    // trigger was found when the connection was opened, or at the end of the last batch; after an error, another
+    // connection is opened.
     let finds_nothing = code.starts_with("42") && code != "42501";
     if code == NOT_AS_SENT || finds_nothing && guard.has_suspects() {
         let AppendError { fault, error } = guard.not_as_sent();

@@ -27,7 +27,7 @@ const WRITTEN: [&str; 8] = [
     "tracing_audit_nodes",
 ];
 
-/// What stands between what is sent to our tables and what they hold.
+/// The triggers, rules and policies between a statement of ours and our tables.
 pub(super) struct Guard {
     /// The names of our tables. The first one is that of the entries.
     tables: Vec<String>,
@@ -37,9 +37,9 @@ pub(super) struct Guard {
     rows: Sql,
     books: Sql,
     records: Sql,
-    /// What may change rows, each with the remedy.
+    /// The objects that may change rows, each with the remedy.
     suspects: Vec<String>,
-    /// For a notice.
+    /// The finding that the next notice reports.
     pub(super) noticed: Option<AuditError>,
 }
 
@@ -50,8 +50,8 @@ impl Guard {
         Self {
             tables: WRITTEN.map(|table| postgres.table(table)).to_vec(),
             functions,
-            // Of the triggers, those for rows that are inserted, deleted or updated, and not the server's own. A rule
-            // that only makes a view is reported as the view.
+            // The look finds only the triggers for rows that are inserted, deleted or updated, and not the server's
+            // own. A rule that only makes a view is reported as the view.
             look: sql(&format!(
                 "WITH ours AS MATERIALIZED (SELECT array_agg(to_regclass(name)::oid) AS oids FROM unnest($1::text[]) name),
                       changer (what) AS (
@@ -89,8 +89,8 @@ impl Guard {
         }
     }
 
-    /// Looks for triggers and rules, for views in the place of tables, for tables that are not those that were found first, and
-    /// for functions that are not those of the tables' owner. The transaction holds each table that it has read or written:
+    /// Looks for triggers and rules, for views in the place of tables, for tables other than those found first, and for
+    /// functions that do not belong to the tables' owner. The transaction holds each table that it has read or written:
     /// nobody can change that table any more before the transaction ends.
     pub(super) async fn look(&mut self, connection: &mut PgConnection) -> Result<(), AppendError> {
         let look = self.look.row::<(i32, String)>().bind(&self.tables).bind(&self.functions);
@@ -126,8 +126,8 @@ impl Guard {
     }
 
     /// Compares the rows, and what was written with them, with what is stored. Only where something may have changed
-    /// them; without that, the numbers of rows that the server reports are proof enough. What has written them last is what
-    /// comes before this.
+    /// them; without that, the numbers of rows that the server reports are proof enough. The rows were written last by
+    /// the statement before this one.
     pub(super) async fn compare(
         &mut self,
         connection: &mut PgConnection,

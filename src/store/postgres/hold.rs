@@ -28,7 +28,7 @@ pub(super) struct HoldStatements {
     pub(super) writers: WriterStatements,
 }
 
-/// What a transaction finds when it begins.
+/// The state of the ledger and of the writer at the beginning of a transaction.
 pub(super) struct Held {
     /// The `seq` of the next entry, or what is wrong with the end of the ledger.
     pub(super) next_seq: Result<i64, Altered>,
@@ -38,7 +38,7 @@ pub(super) struct Held {
     pub(super) committed_at: Option<i64>,
     /// The time by the server's clock, in microseconds since 1970, if that is to be the time of the commit.
     pub(super) now: Option<i64>,
-    /// What the head says of the tree.
+    /// The state of the tree, as the head names it.
     pub(super) tree: TreeHead,
 }
 
@@ -242,7 +242,7 @@ impl HoldStatements {
         let first = self.batch.row::<(i64, i64, i64)>().bind(ledger).bind(writer);
         let first = first.bind(from.cast_signed()).bind(position.cast_signed());
         let first = first.fetch_optional(connection).await?;
-        // What no batch has is in quarantine.
+        // Entries that are in no batch are in quarantine.
         Ok(Applied {
             until: first.map_or(position, |(.., until)| until.cast_unsigned()),
             rows: first.map_or(0, |(_, entries, _)| entries.cast_unsigned()),
@@ -274,8 +274,8 @@ impl HoldStatements {
         Ok(())
     }
 
-    /// As [`hold`](Self::hold), for a row that does not wait in a queue. If the end of the ledger is not as it was left,
-    /// only a batch can tell it.
+    /// Does the same as [`hold`](Self::hold) for a row that does not wait in a queue. If the end of the ledger is not
+    /// as it was left, only a batch can report that.
     pub(super) async fn hold_for_one(
         &self,
         connection: &mut PgConnection,

@@ -45,7 +45,7 @@ pub(super) struct Statements {
     pub(super) readmitted: Sql,
 }
 
-/// How a role adds rows.
+/// The way in which a role adds rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Adds {
     Copying,
@@ -63,11 +63,11 @@ enum RowStatement {
 
 /// The beginning of a transaction. It does not rely on the session's settings.
 ///
-/// Where the role or the server sets no limits, these count: a transaction waits 20 s for a lock, the server ends it if
+/// If the role or the server sets no limits, these apply: a transaction waits 20 s for a lock, the server ends it if
 /// its client has sent nothing for 30 s, and looks every second whether the client of a statement is still there. So a
-/// process that is stopped or cut off while it holds the ledger does not hold it for ever, and those who wait for it
-/// leave nothing behind. The settings end with the transaction, so that the next client of a pooler does not inherit
-/// them.
+/// process that is stopped or cut off while it holds the ledger does not hold it for ever, and the transactions that
+/// wait for it leave nothing behind. The settings end with the transaction, so that the next client of a pooler does
+/// not inherit them.
 pub(super) const BEGIN: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", own_names!(), limits!());
 
 /// Makes the commit durable when it returns, whatever the role, the server or another client of a pooler has set.
@@ -233,7 +233,7 @@ impl Statements {
         fn column<'a, T>(rows: &'a [&'a Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
             rows.iter().map(|row| value(row)).collect()
         }
-        // While the server works on the rows.
+        // The leaves are made while the server works on the rows.
         let meanwhile = async {
             if let Some(leaves) = leaves {
                 leaves.add_all(rows).await;

@@ -22,8 +22,9 @@ const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num')::
 /// The schemas of a path that the current role can use, in their order.
 const SCHEMAS: &str = "SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]";
 
-/// Of each of these schemas: its name, whether it counts only because it has the name of the role although it is another
-/// role's, and what has the name of an audit table in it. Whoever may create schemas can make such a one.
+/// Reads three facts about each of these schemas: its name, whether it counts only because it has the name of the role
+/// although it is another role's, and which relations in it have the name of an audit table. Any role that may create
+/// schemas can make such a one.
 const FIND: &str = "SELECT n.nspname::text,
             NOT $3 AND n.nspname = current_user
             AND NOT (owner.rolname IN (current_user, 'pg_database_owner') OR owner.rolsuper
@@ -38,7 +39,7 @@ const FIND: &str = "SELECT n.nspname::text,
           JOIN pg_namespace n ON n.nspname = named.name JOIN pg_roles owner ON owner.oid = n.nspowner
      ORDER BY place";
 
-/// What a look for the tables has found.
+/// The outcome of a look for the tables.
 struct Look {
     place: Option<Place>,
     /// The schema that tables are created in if there are none.
@@ -69,7 +70,7 @@ impl Postgres {
         }
     }
 
-    /// The same for a connection of its own, which looks anew.
+    /// The same for a connection of its own, which looks again.
     pub(super) async fn located(&self, connection: &mut PgConnection) -> Result<Self, AuditError> {
         let mut transaction = connection.begin().await.map_err(store_error)?;
         let look = self.look_for(&mut transaction).await?;
@@ -127,8 +128,9 @@ impl Postgres {
         place
     }
 
-    /// Looks for the tables, in the schema that was given or found before, else in those of the role's `search_path`. What
-    /// the session made of that path counts only for an application's pool: a pooler's client before us may have changed it.
+    /// Looks for the tables, in the schema that was given or found before, or else in the schemas of the role's
+    /// `search_path`. A change of that path in the session counts only for an application's pool: a pooler's client
+    /// before us may have changed it.
     async fn look_for(&self, connection: &mut PgConnection) -> Result<Look, AuditError> {
         let version = self.statement(VERSION).row().fetch_one(&mut *connection).await;
         let (version, named): (i32, String) = version.map_err(store_error)?;

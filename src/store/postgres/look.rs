@@ -1,4 +1,4 @@
-//! Looks at what the head of a ledger says, beside what writers and the tree say of its end.
+//! Looks at the end that the head of a ledger names, and at the ends according to its writers and its tree.
 
 use sqlx::{PgConnection, Row as _};
 
@@ -30,7 +30,7 @@ const REACHED_WITH_TREE: &str = "SELECT greatest(h.tree_size, w.reached) FROM @t
         (SELECT max(next_seq) AS reached FROM @tracing_audit_writers WHERE ledger = $1) w
      WHERE h.ledger = $1 AND greatest(h.tree_size, w.reached) > h.next_seq";
 
-// Who writes compares the same before a batch whose position is not the expected one.
+// A writer makes the same comparison before a batch whose position is not the expected one.
 const UNACCOUNTED: &str = "SELECT writer, position, backed FROM (
         SELECT p.writer, p.position,
                greatest(coalesce(b.reached, 0), coalesce(q.reached, 0), coalesce(w.quarantined, 0)) AS backed
@@ -55,7 +55,8 @@ async fn may_read(postgres: &Postgres, connection: &mut PgConnection, tables: &[
     Ok(true)
 }
 
-/// What the ledger has of its tree. What lies before its end never changes, so that the second statement fits the first.
+/// The part of the tree that the ledger holds. The rows before the tree's end never change, so that the second
+/// statement fits the first.
 pub(super) async fn tree(
     postgres: &Postgres,
     ledger: &str,

@@ -129,7 +129,7 @@ async fn apply(
     let mut transaction = connection.begin_with(BEGIN).await?;
     let add = postgres.statement("INSERT INTO @tracing_audit_migrations VALUES ($1, now())");
     add.query().bind(i64::try_from(version).unwrap_or(i64::MAX)).execute(&mut *transaction).await?;
-    // What a script creates is created in the first schema of this path. The server's own names come before it all the
+    // A script creates its objects in the first schema of this path. The server's own names come before it all the
     // same. The setting ends with the transaction.
     let path = format!("SET LOCAL search_path = {}, pg_temp", postgres.prefix().trim_end_matches('.'));
     sqlx::raw_sql(sqlx::AssertSqlSafe(path)).execute(&mut *transaction).await?;

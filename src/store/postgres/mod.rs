@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `postgres_store.rs` | `PostgresStore`: a database and its settings, before it becomes a `Store` |
 //! | `url.rs` | the URL: servers, parameters, whether a server must prove which one it is |
-//! | `reach.rs` | reaches a server: says soon if none is there, and finds one of several |
+//! | `reach.rs` | reaches a server: says soon if none answers, and finds one of several |
 //! | `source.rs` | the database as it was given: options, passwords, schema, pools for readers |
 //! | `place.rs` | the place of the tables, and what names mean in a transaction |
 //! | `locate.rs` | looks for the tables, once |
@@ -35,7 +35,7 @@
 //! | `indexes.rs` | creates, drops and lists indexes |
 //! | `survey.rs` | compares the entries, the batches and the head of a ledger with each other, piece by piece |
 //! | `cover.rs` | reads what the coverage of an answer needs, in three statements |
-//! | `look.rs` | looks at what the head says, beside what writers and the tree say of the end |
+//! | `look.rs` | looks at the end that the head names, and at the ends according to the writers and the tree |
 //! | `schema.rs` | compares the tables and what hangs on them with those that this crate makes |
 //! | `borrowed.rs` | a pooled connection that goes back only outside of a transaction |
 //! | `tree.rs` | reads what is stored of the tree over the entries |

@@ -41,7 +41,7 @@ async fn open(postgres: &Postgres, ledger: &str, opening: &Opening) -> Result<Po
     }
     migrate(&found, &mut connection, opening.migrate).await?;
     if !found.has_all_tables() {
-        // Those that this has made are known from now on, too.
+        // The tables that this migration has created are known from now on, too.
         found = postgres.located(&mut connection).await?;
     }
     let postgres = &found;

@@ -49,7 +49,7 @@ pub(super) struct Place {
     pub(super) tables: Vec<Table>,
     /// The beginning of a reader's transaction. Its last statement has a row for each table that is not the one found first.
     pub(super) begin: Arc<str>,
-    /// A statement that has a row for each of these tables: its name, and what is there if it is no table.
+    /// A statement that has a row for each of these tables: its name, and the object in its place if it is no table.
     pub(super) replaced: String,
 }
 
@@ -78,7 +78,7 @@ impl Place {
         Self { schema, is_veiled: false, prefix, tables, begin, replaced }
     }
 
-    /// For tables that are nowhere: no table of ours is ever in the server's own schema.
+    /// The place of tables that are nowhere: no table of ours is ever in the server's own schema.
     pub(super) fn nowhere() -> Self {
         Self::new("pg_catalog".to_owned(), Vec::new())
     }

@@ -1,4 +1,4 @@
-//! Reaches a server: says soon if none is there, and finds among several one that may be used.
+//! Reaches a server: says soon if none answers, and finds among several one that may be used.
 
 use std::{
     io,
@@ -23,13 +23,13 @@ use super::{
 };
 use crate::error::{AuditError, ErrorKind};
 
-/// How long a connection may take before somebody looks whether the server can be reached.
+/// The time that a connection may take before somebody looks whether the server can be reached.
 const LOOK_AFTER: Duration = Duration::from_millis(800);
 
-/// How long a server may take for its first byte, which needs neither a password nor a free connection.
+/// The time that a server may take for its first byte, which needs neither a password nor a free connection.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
 
-/// The question whether the server has TLS. A server that is there answers it at once, with one byte.
+/// The question whether the server has TLS. A server that can be reached answers it at once, with one byte.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// The servers of a URL.
@@ -128,7 +128,7 @@ async fn reach(options: &PgConnectOptions, for_writing: bool) -> Result<PgConnec
     Ok(connection)
 }
 
-/// Connects to a server, however long it takes for that, once it has shown that it is there.
+/// Connects to a server, however long it takes for that, once it has shown that it can be reached.
 pub(super) async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
     let mut connecting = pin!(PgConnection::connect_with(options));
     if let Ok(connected) = tokio::time::timeout(LOOK_AFTER, &mut connecting).await {
@@ -158,7 +158,7 @@ async fn is_there(options: &PgConnectOptions) -> sqlx::Result<()> {
     tokio::time::timeout(FIRST_BYTE, asked).await.unwrap_or_else(late)
 }
 
-/// How long a server that is there may take to accept the connection of a look whether it can be reached.
+/// The time that a server that can be reached may take to accept the connection of a look at it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection of the pool. A pool tries for half a minute to connect to a server that is down, and does not say then why

@@ -96,7 +96,7 @@ pub(super) fn micros(row: &PgRow, index: usize) -> sqlx::Result<i64> {
     Ok(since_epoch.saturating_add(EPOCH))
 }
 
-/// As [`micros`], for a column that may have none.
+/// Does the same as [`micros`] for a column that may have no value.
 pub(super) fn micros_or_none(row: &PgRow, index: usize) -> sqlx::Result<Option<i64>> {
     if row.try_get_raw(index)?.is_null() { Ok(None) } else { micros(row, index).map(Some) }
 }

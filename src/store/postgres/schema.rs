@@ -101,8 +101,8 @@ const FUNCTIONS: [(&str, &str); 20] = [
     ("tracing_audit_record_read", "uuid, uuid, text, text, text, bigint"),
 ];
 
-/// What a relation is that is no table, and what hides rows of a table or adds rows of another one to it. The role that asks
-/// may be one that such a policy does not concern.
+/// Looks for relations that are not tables, and for objects that hide rows of a table or add rows of another one to it.
+/// The role that asks may be one that such a policy does not concern.
 pub(super) const VEILS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
      SELECT true, format('a %s stands in the place of the table %s',
                    CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
@@ -117,7 +117,7 @@ pub(super) const VEILS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_re
                    i.inhparent::regclass, i.inhrelid::regclass, i.inhparent::regclass)
      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent JOIN ours ON c.oid = ours.oid WHERE c.relkind = 'r'";
 
-/// What changes rows when they are written, and tables that a crash of the server empties.
+/// Looks for objects that change rows when they are written, and for tables that a crash of the server empties.
 const CHANGERS: &str = "WITH ours AS MATERIALIZED (SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) name)
      SELECT format('the trigger %s is on %s (DROP TRIGGER %I ON %s)', t.tgname, t.tgrelid::regclass, t.tgname,
                    t.tgrelid::regclass)
@@ -234,8 +234,8 @@ macro_rules! names_others {
 }
 pub(super) use names_others;
 
-/// What functions do otherwise than they should: those that are missing, that somebody else may have made, that find what others
-/// have put in their way, or that everybody may call.
+/// Looks for functions that are not as they should be: those that are missing, that somebody else may have made, that
+/// find objects which others have put in their way, or that everybody may call.
 const OTHER_FUNCTIONS: &str = concat!(
     "SELECT format('the function %s is missing', f) FROM unnest($2::text[]) f
      WHERE to_regprocedure(f) IS NULL
@@ -256,7 +256,7 @@ const OTHER_FUNCTIONS: &str = concat!(
      ORDER BY 1"
 );
 
-/// Of one table: whether it exists, its columns, and what is unique in it.
+/// Describes one table: whether it exists, its columns, and its unique columns.
 const SHAPE: &str = "SELECT to_regclass($1) IS NOT NULL,
      (SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN '!' END),
                         ', ' ORDER BY attname COLLATE \"C\")
@@ -293,7 +293,7 @@ fn veils_of(postgres: &Postgres) -> Sql {
     postgres.statement(&format!("{VEILS} {replaced} ORDER BY 2"))
 }
 
-/// What stands in the place of a table, hides rows of it, or adds rows to it, in words.
+/// The objects in the place of a table, and those that hide rows of it or add rows to it, in words.
 pub(super) async fn veils(postgres: &Postgres) -> Result<Veils, AuditError> {
     let veils = veils_of(postgres).row().bind(names(postgres));
     within_whatever(postgres, async |connection| {

@@ -44,7 +44,7 @@ impl Passwords {
 
 #[derive(Clone)]
 pub(super) enum Source {
-    /// Those of a URL.
+    /// The servers of a URL.
     Servers(Arc<Servers>),
     /// The application's pool. Its options are read again for each new connection: the application may have changed the
     /// password in them.
@@ -174,7 +174,7 @@ impl Postgres {
         })
     }
 
-    /// What is to be said, once, of a server that need not prove which one it is.
+    /// The warning, given once, about a server that need not prove which one it is.
     pub(super) fn unproven(&self) -> Option<AuditError> {
         unproven(&self.options()).filter(|_| !self.is_told.swap(true, Ordering::Relaxed))
     }

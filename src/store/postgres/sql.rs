@@ -55,7 +55,7 @@ impl Postgres {
         AssertSqlSafe(statement.replace('@', &self.prefix()))
     }
 
-    /// As [`sql`](Self::sql), for a statement that is run with parameters or returns rows.
+    /// Does the same as [`sql`](Self::sql) for a statement that is run with parameters or returns rows.
     pub(super) fn statement(&self, statement: &str) -> Sql {
         Sql { text: self.sql(statement).0.into(), named: self.names_statements }
     }

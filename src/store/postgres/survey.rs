@@ -61,7 +61,7 @@ impl Postgres {
         may.scalar().bind(self.table(table)).fetch_one(connection).await
     }
 
-    /// Reads something in a transaction. Whoever asks knows by the ends of a ledger that there are tables.
+    /// Reads something in a transaction. The caller knows by the ends of a ledger that the tables exist.
     pub(super) async fn surveyed<T>(
         &self,
         read: impl AsyncFnOnce(&Self, &mut PgConnection) -> sqlx::Result<T>,

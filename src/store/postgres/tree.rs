@@ -151,7 +151,7 @@ pub(super) fn failed(cause: sqlx::Error) -> Failed {
         _ => false,
     };
     match &*code_of(&cause) {
-        // What the functions refuse, and what a role without rights on the tables may not read.
+        // The functions refused the call, or the role has no rights on the tables.
         "42501" => Failed::Tree(format!(
             "{cause}; entries that have no leaf get one from a log whose role may read them and add leaves: open one with \
              the owner's role"
@@ -162,7 +162,7 @@ pub(super) fn failed(cause: sqlx::Error) -> Failed {
 }
 
 impl PostgresTree<'_> {
-    /// What the head says, which this holds until the end of the transaction if it is to be written.
+    /// Reads the head's state of the tree. The head is locked until the end of the transaction if it is to be written.
     pub(super) async fn head(&mut self, holds: bool) -> Result<Option<TreeHead>, Failed> {
         let select = if holds { &self.statements.hold } else { &self.statements.head };
         let row = select.query().bind(self.ledger).fetch_optional(&mut *self.connection).await;

@@ -47,7 +47,7 @@ const IGNORED: [&str; 8] = [
     "tcp_user_timeout",
 ];
 
-/// What a URL says.
+/// The contents of a URL.
 #[derive(Debug)]
 pub(super) struct Url {
     /// How to connect to each of its servers; at least one.
@@ -58,7 +58,7 @@ pub(super) struct Url {
     pub(super) names_statements: bool,
 }
 
-/// A server as the URL names it. What is not given comes from the environment.
+/// A server as the URL names it. The environment gives the values that the URL does not.
 #[derive(Default, Clone)]
 struct Server {
     host: Option<String>,
@@ -128,7 +128,7 @@ struct Settings {
     takes_writes: bool,
     names_statements: bool,
     has_sslmode: bool,
-    /// Those that the driver reads: names and values.
+    /// The settings that the driver reads: names and values.
     kept: Vec<(String, String)>,
 }
 
@@ -265,7 +265,7 @@ fn is_local(options: &PgConnectOptions) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// What is to be said of a connection over a network on which the server need not prove which one it is.
+/// The warning about a connection over a network on which the server need not prove which one it is.
 pub(super) fn unproven(options: &PgConnectOptions) -> Option<AuditError> {
     let mode = match options.get_ssl_mode() {
         PgSslMode::Allow => "allow",

@@ -9,7 +9,7 @@ use super::{source::Postgres, sql::Sql};
 use crate::platform::Origin;
 use crate::store::{KnownWriter, OfWriters, Standing};
 
-/// Writes down what is known of a writer. What is not given stays as it is.
+/// Writes down what is known of a writer. A column without a new value stays as it is.
 pub(super) const WRITE_DOWN: &str = "INSERT INTO @tracing_audit_writers AS w
          (ledger, writer, next_seq, quarantined, accepted, started_at, said_at, ended_at, host, process, home, mounts,
           parent)
@@ -22,7 +22,7 @@ pub(super) const WRITE_DOWN: &str = "INSERT INTO @tracing_audit_writers AS w
                                                 said_at = coalesce(excluded.said_at, w.said_at),
                                                 ended_at = coalesce(excluded.ended_at, w.ended_at)";
 
-/// What a batch adds to that.
+/// The columns of a writer that a batch sets.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Reached {
     pub(super) next_seq: Option<i64>,

@@ -63,7 +63,7 @@ impl Own {
     /// would do harm, keeps it instead.
     async fn close(mut self: Box<Self>) {
         close_idle(&self.pools, TAKEN_BACK).await;
-        // What was found is in the files' own state, which decides what closing does.
+        // The findings are part of the files' own state, which decides what closing does.
         drop(self.check().await);
         let Some(files) = self.files.take() else {
             return drop(self.connection.close().await);
@@ -82,7 +82,7 @@ pub(super) struct SqliteAppender {
     connected: Connected,
     /// The defect of the SQLite library, if it can corrupt this database.
     defect: Option<AuditError>,
-    /// What was found when the database was opened, and was not told yet.
+    /// Findings of the opening of the database that no notice has reported yet.
     concerns: Vec<AuditError>,
     guard: Guard,
     keeper: Keeper,
@@ -101,7 +101,7 @@ impl SqliteAppender {
         }
     }
 
-    /// To be told: a defect of the library, and concerns. These prevent no commit.
+    /// Adds findings for a notice: a defect of the library, and concerns. They prevent no commit.
     pub(super) fn concerned(
         self,
         defect: Option<AuditError>,
@@ -131,7 +131,7 @@ impl Appender for SqliteAppender {
                 }
                 Connected::Borrowed(pool) => {
                     let mut connection = pool.acquire().await.map_err(append_error)?;
-                    // Each connection of a pool has a schema of its own for what is temporary.
+                    // Each connection of a pool has a temporary schema of its own.
                     self.guard.forget();
                     let outcome = append(&mut connection, &mut self.guard, &mut self.keeper, batch).await;
                     // Return the connection here: dropping it would spawn a task, which this runtime may not live to run.
@@ -382,7 +382,7 @@ async fn try_catch_up(
     turns: &mut Option<Turns>,
     keeper: &mut Keeper,
 ) -> Result<(), Failed> {
-    // Others write while this reads: what is committed does not change.
+    // Other writers may write while this reads: committed rows do not change.
     let mut tables = SqliteTree(&mut *connection);
     let head = tables.head().await?;
     let Some(mut step) = keeper.prepare(&mut tables, head).await? else { return Ok(()) };

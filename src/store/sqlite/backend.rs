@@ -45,7 +45,7 @@ impl Backend for Sqlite {
         is_same_file(&real_path(directory).parent()?.join(path), &self.file_path()?)
     }
 
-    /// On a file system that no other machine can mount at the same time.
+    /// Whether the file is on a file system that no other machine can mount at the same time.
     fn has_one_machine(&self) -> bool {
         self.file_path().is_some_and(|file| shared_file_system(&file).is_ok_and(|shared| shared.is_none()))
     }
@@ -61,7 +61,8 @@ impl Backend for Sqlite {
     fn queue_by_default(&self) -> QueueByDefault {
         match (&self.source, self.file_path()) {
             (Source::File { .. }, Some(path)) => {
-                // Where SQLite itself keeps its log: one file has one queue, however it is spelled.
+                // The queue lies beside the file in which SQLite itself keeps its log: one file has one queue, however
+                // it is spelled.
                 let mut path = real_path(&path).into_os_string();
                 path.push(".queue");
                 QueueByDefault::Journal(path.into())

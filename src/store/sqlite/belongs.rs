@@ -1,7 +1,7 @@
 //! Judges whether a write-ahead log belongs to its database, before the one is played over the other.
 //!
 //! SQLite plays a log that it finds beside a database over it, whatever the two are. If the database was restored from a
-//! backup, or cut, that leaves a mixture of two states. What a log of this crate holds tells them apart:
+//! backup, or cut, that leaves a mixture of two states. The content of a log of this crate distinguishes them:
 //!
 //! - Each page beyond the end of the database is in the log.
 //! - The last batch in the database by itself is also a batch in the two together, with the same writer, position and time,
@@ -10,8 +10,8 @@
 //!   without a hole, and a version of the head in the log names its end.
 //! - The log's last commit is not before the end of that last batch.
 //!
-//! The head itself is not compared, because somebody may have changed it, in the database or in the log. The last batches of
-//! the database may have been removed in the log. A log that continues after either begins with a batch that tells of it.
+//! The head itself is not compared, because somebody may have changed it, in either file. The log may have removed the
+//! last batches of the database. A log that continues after either begins with a batch that reports it.
 //!
 //! What cannot be found: a database that was replaced by one of exactly such a state (to which the log then belongs), and
 //! pages that were changed without regard to any of this. A table that one of the two has under another name is not compared.
@@ -37,18 +37,18 @@ const MOST_LINKS: u32 = 40;
 /// The page that SQLite never uses, because it locks its bytes.
 const LOCKED_BYTE: u64 = 1 << 30;
 
-/// How a write-ahead log begins, and how a rollback journal does. Zeros are what a loss of power can leave.
+/// The first bytes of a write-ahead log, and of a rollback journal. A loss of power can leave zeros there.
 const WAL_BEGINS: [[u8; 4]; 3] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x83], [0; 4]];
 const JOURNAL_BEGINS: [[u8; 4]; 2] = [[0xd9, 0xd5, 0x05, 0xf9], [0; 4]];
 
 type Batch = (i64, i64, Vec<u8>, i64, i64);
 
-/// What the database is without its log.
+/// The database without its log.
 #[derive(Default)]
 struct Alone {
     /// The page of the head's table, if the log can be compared to what the database has.
     root: Option<i64>,
-    /// What the head says, which somebody may have changed.
+    /// The end that the head names, which somebody may have changed.
     next_seq: Option<i64>,
     /// The end after the last commit, as the head names it besides.
     given: Option<i64>,
@@ -57,7 +57,7 @@ struct Alone {
 }
 
 impl Alone {
-    /// The end of the last batch; what the head says, if there is no batch.
+    /// The end of the last batch, or the end that the head names if there is no batch.
     fn end_of_batches(&self) -> Option<i64> {
         greatest(self.batch.as_ref().map(until).or(self.next_seq))
     }
@@ -73,8 +73,8 @@ impl Alone {
 struct Next {
     first_seq: i64,
     until: i64,
-    /// Whether it tells that the end of the ledger was changed. Then it does not follow the batch before, and the commit may
-    /// have added another one after it.
+    /// Whether it reports that the end of the ledger was changed. Then it does not follow the batch before, and the
+    /// commit may have added another one after it.
     tells: bool,
 }
 
@@ -134,7 +134,7 @@ pub(super) async fn check_left_log(options: &SqliteConnectOptions, first: bool) 
                 why
             }
             Err(cause) if is_damaged(&cause) => format!("the two together: {cause}"),
-            // Whoever opens it next is told why.
+            // Whoever opens the file next gets the reason.
             Err(_) => return Ok(()),
         }
     };
@@ -182,8 +182,8 @@ fn is_left_beside_link(given: &Path, main: &Path) -> Result<(), AuditError> {
     Ok(())
 }
 
-/// Refuses whatever is not a file, which SQLite would wait for or read without end. What to do about a directory in place
-/// of the database is said when it is opened.
+/// Refuses an object that is not a file, which SQLite would wait for or read without end. The remedy for a directory in
+/// place of the database is given when it is opened.
 fn is_file_if_there(path: &Path, may_be_directory: bool) -> Result<(), AuditError> {
     // A link to nothing is no file either, but SQLite says so by itself.
     let what = match std::fs::metadata(path) {
@@ -283,7 +283,7 @@ async fn judge_once(
     }
     match continues(&mut log, &contents.held, &alone, together).await {
         Ok(continues) => continues.map(|()| alone.end()),
-        // The log took a table or a column away. Whoever opens it next is told so.
+        // The log took a table or a column away. Whoever opens the file next gets that as an error.
         Err(cause) if is_lacking(&cause) => Ok(alone.end()),
         Err(cause) => Err(format!("the two together: {cause}")),
     }
@@ -373,7 +373,7 @@ fn lead_on(heads: &[i64], given: Option<i64>, alone: &Alone, next: &[Next]) -> R
 
 /// The first batches in the two together that come after the last one of the database by itself.
 async fn next_batches(alone: &Alone, together: &mut SqliteConnection) -> sqlx::Result<Vec<Next>> {
-    // A batch that tells of a change moves no position.
+    // A batch that reports a change moves no position.
     let next = "SELECT first_seq, first_seq + entries, entries = 1 AND position = 1
                     AND NOT EXISTS (SELECT 1 FROM tracing_audit_positions p WHERE p.writer = b.writer)
                 FROM tracing_audit_batches b WHERE first_seq > ? AND first_seq < ? ORDER BY first_seq LIMIT 2";
@@ -395,12 +395,12 @@ async fn root_of_head(connection: &mut SqliteConnection) -> sqlx::Result<Option<
     sqlx::query_scalar(root).fetch_optional(connection).await
 }
 
-/// The end after the last commit, as the head names it beside `next_seq`. The tables of earlier versions do not have it.
+/// The end after the last commit, which the head also names. The tables of earlier versions do not have it.
 async fn given(connection: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
     if_there(sqlx::query_scalar("SELECT given FROM tracing_audit_head").fetch_optional(connection).await)
 }
 
-/// What was found; nothing, if the table or a column does not exist.
+/// The row that was found; `None` if the table or a column does not exist.
 fn if_there<T>(found: sqlx::Result<Option<T>>) -> sqlx::Result<Option<T>> {
     match found {
         Err(cause) if is_lacking(&cause) => Ok(None),
@@ -466,7 +466,7 @@ mod tests {
         assert!(led(&[11], Some(11), &[(10, 11, false)]));
         assert!(led(&[11, 12, 15], Some(15), &[(10, 11, false), (11, 12, false)]));
         assert!(led(&[8, 9, 10, 11], Some(11), &[(10, 11, false)]));
-        // The head is lowered, raised, or both in turn, and nothing was committed since; or a batch tells of it.
+        // The head is lowered, raised, or both in turn, and nothing was committed since; or a batch reports the change.
         for heads in [[3], [-3], [i64::MAX], [100]] {
             assert!(led(&heads, Some(10), &[]), "{heads:?}");
         }
@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_log_that_comes_later_or_ends_earlier_does_not_lead_on() {
-        // What came between is in neither, or in the database without its head.
+        // The batches between are in neither, or are in the database without its head.
         assert!(!led(&[13], Some(13), &[(12, 13, false)]));
         assert!(!led(&[13], Some(13), &[(10, 12, false), (12, 13, false)]));
         assert!(!led(&[103], Some(103), &[(100, 101, true), (101, 102, false)]));

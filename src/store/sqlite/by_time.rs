@@ -29,7 +29,7 @@ pub(super) fn ledger_rows<'a>(
     rows.and_then(|row| std::future::ready(decode_ledger(&row))).boxed()
 }
 
-/// These columns of the rows that match.
+/// Reads these columns of the rows that match.
 fn found<'a>(
     sqlite: &'a Sqlite,
     query: &'a AuditQuery,

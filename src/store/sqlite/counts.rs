@@ -115,8 +115,8 @@ fn key_of(row: &SqliteRow, index: usize, by: &CountBy) -> sqlx::Result<GroupKey>
     Ok(GroupKey { value, name: Held::at(row, index + 1).text() })
 }
 
-/// The expression for `ts`. A time that no entry can have becomes the nearest one that it can have, before it exceeds what
-/// SQLite computes with.
+/// The expression for `ts`. A time that no entry can have becomes the nearest possible one, before it exceeds the range
+/// in which SQLite computes.
 fn ts() -> String {
     format!("min(max(e.ts, {MIN_TS}), {MAX_TS})")
 }

@@ -21,7 +21,7 @@ use crate::store::{
 const LOOK: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'tracing_audit_entries'),
         (SELECT count(*) = 2 FROM sqlite_schema WHERE name IN ('tracing_audit_writers', 'tracing_audit_positions')), (SELECT told FROM instead LIMIT 1)";
 
-/// The ends of the ledger beside the number of heads. Without such a ledger there is one row too.
+/// The number of heads, and the ends of the ledger. Without such a ledger there is one row too.
 const ENDS: &str = "SELECT n.heads, h.ledger IS NOT NULL, h.next_seq,
         (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_entries WHERE seq >= max(h.next_seq, 0) LIMIT ?2)),
         (SELECT count(*) FROM (SELECT 1 FROM tracing_audit_entries WHERE seq < 0 LIMIT ?2)),
@@ -68,7 +68,7 @@ const SILENT: &str = "SELECT w.writer, w.host, w.started_at, w.said_at FROM trac
        AND w.said_at < 1000000 * (strftime('%s', 'now') - 10)
      ORDER BY w.started_at LIMIT ?";
 
-/// What the coverage of an answer needs of the ledger.
+/// Reads the part of the ledger that the coverage of an answer needs.
 pub(super) async fn cover(sqlite: &Sqlite, asked: &Asked) -> Result<Cover, AuditError> {
     sqlite.look_again().await?;
     if sqlite.is_empty_file() {
@@ -94,7 +94,7 @@ pub(super) async fn cover(sqlite: &Sqlite, asked: &Asked) -> Result<Cover, Audit
     Ok(cover)
 }
 
-/// The number of heads, and what is read of the ledger beside its `audit.gap` entries.
+/// The number of heads, and the part of the coverage that does not come from `audit.gap` entries.
 async fn ledger(
     connection: &mut Cancellable,
     asked: &Asked,
@@ -135,7 +135,7 @@ async fn ledger(
     Ok((heads, Some(LedgerCover { ends, part, first, timed, untimely, gaps: Vec::new(), writers })))
 }
 
-/// What the batches say of the query's ranges of time.
+/// Reads the batches' times that matter for the query's ranges of time.
 async fn times(connection: &mut Cancellable, query: &AuditQuery) -> sqlx::Result<Times> {
     if !query.has_times() {
         return Ok(Times::default());
@@ -147,7 +147,7 @@ async fn times(connection: &mut Cancellable, query: &AuditQuery) -> sqlx::Result
     Ok(Times { within: sides(&within)?, beside: sides(&beside)? })
 }
 
-/// What is in a part of the ledger.
+/// Reads a part of the ledger: its entries, counted, and its batches.
 pub(super) async fn piece(connection: &mut Cancellable, (from, before): (i64, i64)) -> sqlx::Result<Piece> {
     let row = connection.fetch_one(sqlx::query(COUNTS).bind(from).bind(before)).await?;
     let batches = connection.fetch_all(sqlx::query(BATCHES).bind(from).bind(before)).await?;

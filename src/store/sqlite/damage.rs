@@ -5,8 +5,8 @@
 //! to its first entry, and for tables also to the last; and the pages of [`SAMPLES`] entries, at equal distances. SQLite
 //! checks the header of the file, its size, and the structure of each page that it reads.
 //!
-//! What can be missed: damage to pages between the samples, and bytes that leave the structure of a page as it was. A
-//! `PRAGMA integrity_check` finds the first, and takes a minute for some ten million entries.
+//! Two kinds of damage can be missed: damage to pages between the samples, and bytes that leave the structure of a page
+//! as it was. A `PRAGMA integrity_check` finds the first kind, and takes a minute for some ten million entries.
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
@@ -33,7 +33,7 @@ const TABLES: [(&str, &str); 10] = [
 /// Reads some pages of the database, whose tables exist. Returns what is wrong with its header.
 ///
 /// # Errors
-/// What SQLite says of a page that is not as it should be, or that is not there.
+/// The error is SQLite's own about a page that is damaged or missing.
 pub(super) async fn look(connection: &mut SqliteConnection) -> sqlx::Result<Option<String>> {
     for statement in statements(connection).await? {
         read(connection, statement).await?;

@@ -43,7 +43,7 @@ pub(super) fn is_damaged(error: &sqlx::Error) -> bool {
     matches!(code_of(error), Some(11 | 26)) || extended(error) == Some(SHORT_READ)
 }
 
-/// What to do where SQLite can make no temporary file.
+/// The remedy where SQLite can make no temporary file.
 pub(super) fn no_temporary_directory(path: &Path) -> String {
     let shown = path.display();
     format!(
@@ -145,7 +145,7 @@ pub(super) fn store_error(path: &Path, cause: sqlx::Error) -> AuditError {
     AuditError::new(ErrorKind::Store, message).for_lack_of_room(lacks_room(&cause)).because(cause)
 }
 
-/// Turns an error of a statement that inserts rows into one that blames a row, if it says that the row can never be
+/// Turns an error of a statement that inserts rows into an error of an append. It blames a row if the row can never be
 /// stored, or else the database.
 pub(super) fn insert_error(cause: sqlx::Error) -> AppendError {
     let (fault, error) = match code_of(&cause) {

@@ -94,7 +94,7 @@ pub(super) async fn head(sqlite: &Sqlite) -> Result<StoredHead, AuditError> {
 }
 
 pub(super) async fn leaves(sqlite: &Sqlite, range: Range<i64>) -> Result<StoredLeaves, AuditError> {
-    // From the row on that reaches into the range from before it.
+    // The rows begin with the one that reaches into the range from before it.
     let statement = sqlx::query(
         "SELECT first_seq, length(leaves), substr(leaves, 1 + 32 * max(0, ?1 - first_seq), 32 * (?2 - ?1)), seeds, max(?1, first_seq)
          FROM tracing_audit_leaves

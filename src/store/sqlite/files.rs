@@ -17,14 +17,14 @@ use super::{
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileIdentity, FileLook, blank};
 
-/// From this version on SQLite tells how much its log holds without moving any of it.
+/// The first version of SQLite that reports how much its log holds without moving any of it.
 const TELLS_FROM: (u32, u32) = (3, 51);
 
-/// Size of the two copies of the header at the start of the index. SQLite makes the index anew from the log if they are
-/// not valid.
+/// Size of the two copies of the header at the start of the index. SQLite builds the index again from the log if they
+/// are not valid.
 const INDEX_HEADERS: usize = 2 * 48;
 
-/// How often the log may begin anew while it is looked at. Then another look is due.
+/// The number of times that the log may start again while it is looked at. Then another look is due.
 const RESTARTS: usize = 5;
 
 /// The files of one connection.
@@ -35,16 +35,16 @@ pub(super) struct Files {
     main: PathBuf,
     /// `None` if the database has no write-ahead log. SQLite itself notices then that its file has changed.
     state: Option<State>,
-    /// What the last look has found.
+    /// The harm that the last look found.
     harm: Option<Harm>,
 }
 
-/// What was done to the files.
+/// The harm that somebody did to the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Harm {
-    /// The path does not name the database any more. What the connection has open is whole.
+    /// The path does not name the database any more. The file that the connection has open is whole.
     Moved,
-    /// The path of the log or of its index does not name it any more. What the connection has open is whole.
+    /// The path of the log or of its index does not name it any more. The file that the connection has open is whole.
     Unlinked,
     /// The database has other contents, to which the log does not belong.
     Overwritten,
@@ -57,7 +57,7 @@ struct State {
     index_id: (u64, u64),
     /// The end of the ledger that the database without its log had at least.
     end: Option<i64>,
-    /// Whether this version of SQLite tells how much its log holds.
+    /// Whether this version of SQLite reports how much its log holds.
     tells: bool,
 }
 
@@ -151,8 +151,8 @@ impl Files {
 }
 
 impl State {
-    /// Whether the log, which is not as it was, began anew because all of it was moved into the database. False: somebody
-    /// has cut or overwritten it.
+    /// Whether the log, which is not as it was, started again because all of it was moved into the database. False:
+    /// somebody has cut or overwritten it.
     async fn is_whole(&mut self, main: &Path, connection: &mut SqliteConnection) -> Result<bool, AuditError> {
         let unreadable = |cause: std::io::Error| {
             let message = format!("{} cannot be read", beside(main, "-wal").display());
@@ -191,8 +191,8 @@ impl State {
     }
 }
 
-/// Lets SQLite read a log anew that was cut or overwritten: it takes what is whole, up to the last commit. Until then
-/// every connection, in each process, looks for what is gone, and a checkpoint may move part of it.
+/// Lets SQLite read again a log that was cut or overwritten: SQLite takes what is whole, up to the last commit. Until
+/// then every connection, in each process, looks for frames that are gone, and a checkpoint may move part of the log.
 ///
 /// An error if what is left does not belong to the database, in words.
 async fn recovered(main: &Path, connection: &mut SqliteConnection) -> Result<(), String> {

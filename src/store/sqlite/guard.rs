@@ -17,14 +17,14 @@ const WRITTEN: &str = "('tracing_audit_entries', 'tracing_audit_batches', 'traci
                         'tracing_audit_positions', 'tracing_audit_writers', 'tracing_audit_quarantine', \
                         'tracing_audit_leaves', 'tracing_audit_nodes')";
 
-/// What stands between what is sent to our tables and what they hold.
+/// The triggers, views and virtual tables between a statement of ours and our tables.
 #[derive(Default)]
 pub(super) struct Guard {
     /// The version of the schema at the last look.
     schema: Option<i64>,
-    /// What may change rows, each with the remedy.
+    /// The objects that may change rows, each with the remedy.
     suspects: Vec<String>,
-    /// For a notice.
+    /// The finding that the next notice reports.
     pub(super) noticed: Option<AuditError>,
 }
 

@@ -8,7 +8,7 @@ use crate::store::end::{End, SEQ_LIMIT};
 use crate::store::tree::TreeHead;
 use crate::store::{Altered, Append, Applied, Left};
 
-/// What a transaction finds when it begins.
+/// The state of the ledger and of the writer at the beginning of a transaction.
 pub(super) struct Held {
     /// The `seq` of the next entry, or what is wrong with the end of the ledger.
     pub(super) next_seq: Result<i64, Altered>,
@@ -18,7 +18,7 @@ pub(super) struct Held {
     pub(super) schema: i64,
     /// When the last batch was committed, in microseconds since 1970.
     pub(super) committed_at: Option<i64>,
-    /// What the head says of the tree.
+    /// The state of the tree, as the head names it.
     pub(super) tree: TreeHead,
 }
 
@@ -140,7 +140,7 @@ pub(super) async fn applied_before(
     .bind(position.cast_signed())
     .fetch_optional(connection)
     .await?;
-    // What no batch has is in quarantine.
+    // Entries that are in no batch are in quarantine.
     Ok(Applied {
         until: first.map_or(position, |(.., until)| until.cast_unsigned()),
         rows: first.map_or(0, |(_, entries, _)| entries.cast_unsigned()),

@@ -1,4 +1,4 @@
-//! Hands over entries where they lie, to whoever computes their leaves.
+//! Hands over entries where they lie, to the code that computes their leaves.
 
 use std::{
     ops::Range,
@@ -76,7 +76,7 @@ impl Reading {
         while next < range.end && self.wanted.load(Ordering::Relaxed) {
             let (begin, mut found) = (next, 0);
             let read = rows_in_place::<COLUMNS>(handle, &sql, &[begin, range.end, PIECE], |row| {
-                // In a table that somebody has made anew it may be no integer, and then it is the number of no entry.
+                // If somebody has created the table again, it may be no integer, and then it is the number of no entry.
                 let seq = match row[0] {
                     InPlace::Integer(seq) => seq,
                     _ => i64::MAX,
@@ -100,7 +100,7 @@ impl Reading {
     }
 }
 
-/// The columns of an entry, if each has the type that this crate writes. As [`read`](super::rows::read) has it.
+/// The columns of an entry, if each has the type that this crate writes, as in [`read`](super::rows::read).
 fn columns<'r>(row: &[InPlace<'r>; COLUMNS]) -> Option<Columns<'r>> {
     let [
         _,
@@ -136,7 +136,7 @@ fn columns<'r>(row: &[InPlace<'r>; COLUMNS]) -> Option<Columns<'r>> {
     })
 }
 
-/// What `read` makes of a value that may be NULL. `None` if it can make nothing of it.
+/// The value that `read` makes of one that may be NULL. `None` if it can make nothing of it.
 #[allow(clippy::option_option, reason = "a value may be absent, and it may be of another type")]
 fn optional<'r, T>(value: InPlace<'r>, read: impl FnOnce(InPlace<'r>) -> Option<T>) -> Option<Option<T>> {
     if value == InPlace::Null { Some(None) } else { read(value).map(Some) }

@@ -52,8 +52,8 @@ pub(super) async fn ensure(sqlite: &Sqlite, on: &IndexOn, migrate: Migrate) -> R
     }
 }
 
-/// Where SQLite can make no temporary file, lets it try to, if the entries are too many to be sorted in memory. Creating the
-/// index is an error then, which names the remedy.
+/// Sorts in memory if SQLite can make no temporary file and the entries are few enough. If they are too many, SQLite
+/// still tries to make one: creating the index is then an error, which names the remedy.
 async fn sort_in_memory_if_small(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     if temporary_directory().is_some() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Looks at what the head of the ledger says, beside what writers and the tree say of its end.
+//! Looks at the end that the head of the ledger names, and at the ends according to its writers and its tree.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
@@ -29,7 +29,7 @@ const REACHED_WITH_TREE: &str = "SELECT max(h.tree_size, ifnull(w.reached, 0)) F
         (SELECT max(next_seq) AS reached FROM tracing_audit_writers) w
      WHERE h.ledger = ? AND max(h.tree_size, ifnull(w.reached, 0)) > h.next_seq";
 
-// Who writes compares the same before a batch whose position is not the expected one.
+// A writer makes the same comparison before a batch whose position is not the expected one.
 const UNACCOUNTED: &str = "SELECT * FROM (
         SELECT p.writer, p.position, max(ifnull(b.reached, 0), ifnull(q.reached, 0), ifnull(w.quarantined, 0)) AS backed
         FROM tracing_audit_positions p JOIN tracing_audit_writers w ON w.writer = p.writer
@@ -40,7 +40,8 @@ const UNACCOUNTED: &str = "SELECT * FROM (
         WHERE w.started_at IS NOT NULL
      ) WHERE position > backed ORDER BY writer LIMIT ?";
 
-/// What the ledger has of its tree. What lies before its end never changes, so that the second statement fits the first.
+/// The part of the tree that the ledger holds. The rows before the tree's end never change, so that the second
+/// statement fits the first.
 pub(super) async fn tree(sqlite: &Sqlite, ledger: &str, most: u32) -> Result<Option<TreeLook>, AuditError> {
     for table in
         ["tracing_audit_head", "tracing_audit_batches", "tracing_audit_leaves", "tracing_audit_nodes"]

@@ -20,7 +20,7 @@
 //! | `broken_log.rs` | finds damage in a write-ahead log, and keeps a copy of it before it is written over |
 //! | `rollback.rs` | judges whether a rollback journal belongs to its database |
 //! | `wal.rs` | reads a write-ahead log from outside SQLite |
-//! | `look.rs` | looks at what the head says, beside what writers and the tree say of the end |
+//! | `look.rs` | looks at the end that the head names, and at the ends according to the writers and the tree |
 //! | `kept.rs` | keeps a connection that must not be closed |
 //! | `tidy.rs` | moves the write-ahead log into the database: when idle, and at the end |
 //! | `room.rs` | commits few rows at a time where there is little room |
@@ -35,7 +35,7 @@
 //! | `counts.rs` | counts entries by what they have in common |
 //! | `by_time.rs` | queries and exports in the order of time, window by window |
 //! | `evidence.rs` | reads what proves the ledger, whatever its tables hold |
-//! | `in_place.rs` | hands over entries where they lie, to whoever computes their leaves |
+//! | `in_place.rs` | hands over entries where they lie, to the code that computes their leaves |
 //! | `rows.rs` | the columns of an entry, and an entry from them |
 //! | `remove.rs` | holds a file that nobody has open, and removes it |
 //! | `private.rs` | a database of this process alone, for entries that are read from elsewhere |

@@ -1,4 +1,4 @@
-//! Notices that the files which the readers' connections have open were replaced, so that those connections are closed.
+//! Notices that files under the readers' open connections were replaced, so that those connections are closed.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,8 +11,8 @@ use sqlx::sqlite::SqlitePoolOptions;
 use super::wal::beside;
 use crate::platform::{FileLook, lock};
 
-/// The age at which a connection is closed and opened again. What is done to the files amid its opening can leave it with a
-/// mixture that no look at them shows.
+/// The age at which a connection is closed and opened again. A change of the files in the middle of its opening can
+/// leave it with a mixture that no look at them shows.
 const BELIEVED: Duration = Duration::from_mins(1);
 
 /// The file of a database and those that SQLite keeps beside it, as they were last seen.
@@ -25,14 +25,14 @@ type Identity = (u64, u64);
 #[derive(Debug)]
 struct Seen {
     database: Option<Identity>,
-    /// The last write-ahead log and the last index of it that were there. Both are removed and made anew whenever no
+    /// The last write-ahead log and the last index of it that existed. Both are removed and created again whenever no
     /// connection is open.
     beside: [Option<Identity>; 2],
     /// Connections that were opened earlier have other files open, or have met an error that may come from that.
     since: Instant,
     /// Whether the last connection may have other files open than those that were seen after it was opened.
     is_suspect: bool,
-    /// Whether the last connection is there because the one before was suspected for its log.
+    /// Whether the last connection was opened because the one before was suspected for its log.
     is_second: bool,
     /// The file and its log, as they were when the log was last found to belong to the file.
     checked: Option<Pair>,
@@ -68,7 +68,7 @@ impl Opened {
     /// would read the old one for ever.
     pub(super) fn watched(&self) -> SqlitePoolOptions {
         let (at_connect, at_acquire) = (self.clone(), self.clone());
-        // A first connection is compared with what is there before it.
+        // A first connection is compared with the files that existed before it.
         lock(&self.0.1).database = self.now().0;
         SqlitePoolOptions::new()
             // A connection that writes may move the log when it is closed: only this crate decides when that is.
@@ -157,8 +157,8 @@ impl Opened {
     /// Looks at the files once a connection has opened them.
     ///
     /// If they are others than at the last look, they may have been replaced before the connection opened them or after.
-    /// So it is used once, and then closed. Those beside the database are also made anew whenever no other connection is
-    /// open, so that a second connection with others is believed.
+    /// So it is used once, and then closed. The files beside the database are also created again whenever no other
+    /// connection is open, so that a second connection with others is believed.
     fn look_after_opening(&self) {
         let (database, now) = self.looks();
         let database = database.map(|found| found.id);
@@ -237,7 +237,7 @@ mod tests {
         let late = opened(&files, || replace(&log));
         let found = files.look();
         assert!(found > late && found > whole);
-        // The second one has the log that is there, or has made it.
+        // The second one has the log that exists, or has created it.
         for is_made_anew in [false, true] {
             let second = opened(&files, || {
                 if is_made_anew {
@@ -258,7 +258,7 @@ mod tests {
         assert!(!files.is_written_past());
         fs::write(&path, "123").unwrap();
         assert!(files.is_written_past() && !files.is_written_past());
-        // Each of the files beside it counts.
+        // Each of the files next to it counts.
         let first = opened(&files, || make(&index));
         assert!(files.look() <= first);
         replace(&index);

@@ -1,5 +1,5 @@
-//! Judges where a database lies, whose it is, and who else may write to it: refuses what cannot be safe, and tells what a
-//! person should look at.
+//! Judges where a database lies, whose it is, and who else may write to it: refuses what cannot be safe, and reports
+//! what a person should look at.
 
 use std::path::Path;
 
@@ -56,7 +56,7 @@ pub(super) async fn check_ours(
     Ok(Err(AuditError::new(ErrorKind::Schema, message)))
 }
 
-/// What a person should look at. `given` is the path that was given, which may be a link.
+/// The findings that a person should look at. `given` is the path that was given, which may be a link.
 pub(super) async fn concerns(
     given: &Path,
     connection: &mut SqliteConnection,

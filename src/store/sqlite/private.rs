@@ -83,7 +83,7 @@ impl fmt::Debug for PrivateDatabase {
     }
 }
 
-/// Why rows could not be added.
+/// The reason why rows could not be added.
 pub(crate) enum NotAdded {
     /// The row of this place among them has the id of the entry with this `seq`.
     Duplicate(usize, i64),
@@ -116,7 +116,7 @@ impl PrivateDatabase {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(reading);
-        // Every connection that there will ever be.
+        // These are all connections that there will ever be.
         let mut open = Vec::new();
         for _ in 0..READERS {
             open.push(readers.acquire().await.map_err(error)?);
@@ -124,7 +124,7 @@ impl PrivateDatabase {
         for mut connection in open {
             connection.return_to_pool().await;
         }
-        // Where that is not possible, the file goes with its directory.
+        // If the file cannot be removed while it is open, it goes with its directory.
         drop(std::fs::remove_file(&file));
         migrate(&mut loader, ledger, Migrate::Auto).await.map_err(|failed| failed.error)?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut loader).await.map_err(error)?;
@@ -169,7 +169,7 @@ impl PrivateDatabase {
         Ok(())
     }
 
-    /// The first of these rows whose id another entry has. Those before it were stored.
+    /// The first of these rows whose id another entry has. The rows before it were stored.
     async fn duplicate(&mut self, rows: &[(i64, Row, i64)]) -> Option<NotAdded> {
         for (place, (seq, row, _)) in rows.iter().enumerate() {
             let held = sqlx::query_scalar("SELECT seq FROM tracing_audit_entries WHERE id = ?").bind(row.id);

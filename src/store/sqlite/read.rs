@@ -83,12 +83,13 @@ pub(super) async fn seqs_in_time(
     Ok(query.narrowed(range))
 }
 
-/// Of the batches that can hold matches by the query's ranges of time: the first `seq`, and the one after the last.
+/// Selects the batches that can hold matches by the query's ranges of time. It gives their first `seq`, and the one
+/// after their last.
 pub(super) fn within_times(query: &AuditQuery) -> Statement {
     let mut statement = Statement::new(
         "SELECT min(first_seq), max(first_seq + min(max(entries, 0), 9223372036854775807 - max(first_seq, 0))) FROM tracing_audit_batches WHERE TRUE",
     );
-    // From the batch that holds the first entry on.
+    // The batches begin with the one that holds the first entry.
     let from = query.from_seq.map(bounded);
     statement.and(
         "first_seq >= ifnull((SELECT max(first_seq) FROM tracing_audit_batches WHERE first_seq <= ?), 0)",

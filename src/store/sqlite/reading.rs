@@ -3,8 +3,9 @@
 //!
 //! SQLite plays a log that it finds beside a database, and the last connection that is closed moves it into the database and
 //! deletes it, also one that only reads. So the log is judged before it is played, and it is left where it is: a reader
-//! beside a log that holds something opens the file read-only, and such a connection moves nothing. Where the log is empty,
-//! a reader opens the file as a writer does, because only such a connection removes the files that SQLite makes for it.
+//! beside a log that holds something opens the file read-only, and such a connection moves nothing. If the log is
+//! empty, a reader opens the file as a writer does, because only such a connection removes the files that SQLite makes
+//! for it.
 
 use std::{
     path::Path,
@@ -60,7 +61,7 @@ impl Sqlite {
         FileLook::at(options.get_filename()).is_some_and(|file| file.len == 0)
     }
 
-    /// Decides anew how the file is read: a writer may have come or gone since the last read, and files may have been
+    /// Decides again how the file is read: a writer may have come or gone since the last read, and files may have been
     /// replaced.
     ///
     /// # Errors
@@ -79,7 +80,7 @@ impl Sqlite {
         }
         if let Some(pool) = readers.get() {
             pool.set_connect_options(for_reading(options.as_ref().clone(), now));
-            // Those that are in use are closed before they are used again.
+            // The connections that are in use are closed before they are used again.
             self.opened.distrust();
             while let Some(connection) = pool.try_acquire() {
                 drop(connection.close().await);
@@ -98,7 +99,8 @@ impl Sqlite {
         if let Some(look) = sealed(path)? {
             return Ok(How::Sealed(look));
         }
-        // Beside a writer of this process too: SQLite plays a journal whenever a connection is opened.
+        // This holds together with a writer of this process too: SQLite plays a journal whenever a connection is
+        // opened.
         check_left_journal(path).await?;
         let is_empty = FileLook::at(path).is_none_or(|file| file.len == 0);
         let is_watched = self.is_watched();

@@ -18,7 +18,7 @@ use super::wal::{beside, number};
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileLook, is_same_file, kept_open, open_regular, read_up_to};
 
-/// The pause before a second look. What another process is doing to the files is over by then, or goes on.
+/// The pause before a second look. A change of the files by another process is over by then, or goes on.
 pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// The most looks at files that change between any two.
 pub(super) const LOOKS: u32 = 20;
@@ -28,8 +28,8 @@ const JOURNAL_HEADER: usize = 28;
 const DATABASE: &[u8; 16] = b"SQLite format 3\0";
 const DATABASE_HEADER: usize = 100;
 
-/// What a change of the mode changes in the first page: the mode, the count of changes with the size of the database, and for
-/// which count by which version of SQLite that size was written.
+/// The bytes of the first page that a change of the mode changes: the mode; the count of changes, with the size of the
+/// database; the count for which that size was written, with the version of SQLite that wrote it.
 const CHANGED_WITH_MODE: [Range<usize>; 3] = [18..20, 24..32, 92..100];
 
 /// The bytes of what a page has held first that are compared.
@@ -51,9 +51,9 @@ pub(super) async fn check_left_journal(given: &Path) -> Result<(), AuditError> {
         if now.1.is_none_or(|journal| journal.len == 0) || is_same_file(&path, &main) == Some(true) {
             return Ok(());
         }
-        // What cannot be read, SQLite refuses too.
+        // SQLite refuses a file that cannot be read, too.
         let Ok(Some(why)) = foreign(&path, &main) else { return Ok(()) };
-        // Nothing has changed since the last look: this is not another process amid a transaction.
+        // Nothing has changed since the last look: this is not another process in the middle of a transaction.
         if before == Some(now) && looks() == now {
             let (main, path) = (main.display(), path.display());
             let message = format!(
@@ -69,7 +69,8 @@ pub(super) async fn check_left_journal(given: &Path) -> Result<(), AuditError> {
     Ok(())
 }
 
-/// Why the journal does not belong to the database, in words. `None` if it does, or if SQLite would play nothing of it.
+/// The reason why the journal does not belong to the database, in words. `None` if it does, or if SQLite would play
+/// nothing of it.
 fn foreign(path: &Path, main: &Path) -> io::Result<Option<String>> {
     let Some(journal) = Journal::open(path)? else { return Ok(None) };
     if FileLook::at(main).is_none_or(|main| main.len == 0) {
@@ -130,7 +131,7 @@ fn page_size(header: &[u8]) -> usize {
     }
 }
 
-/// How often the database was changed, as its first page has it.
+/// The number of changes of the database, as its first page names it.
 fn count_of(page: &[u8]) -> u32 {
     number(page, 24)
 }
@@ -155,7 +156,7 @@ struct Journal {
 /// The pages that a journal puts back.
 struct Restored {
     first: Option<Vec<u8>>,
-    /// How many there are besides the first page, at most.
+    /// The most pages that there are besides the first one.
     others: u64,
 }
 
@@ -178,8 +179,8 @@ impl Journal {
         Ok(Some(Self { file, len, pages, sector: u64::from(sector), page }))
     }
 
-    /// Walks over all parts of the journal. Each has a header and so many pages, each page with its number before it and
-    /// its checksum after it.
+    /// Walks over all parts of the journal. Each has a header and a number of pages, each page with its number before
+    /// it and its checksum after it.
     fn restored(&self, page: usize) -> io::Result<Restored> {
         let mut restored = Restored { first: None, others: 0 };
         let (mut part, record) = (0, page as u64 + 8);
@@ -221,7 +222,7 @@ impl Journal {
         differs.then(|| format!("its pages have {} bytes, and those of the database {page}", self.page))
     }
 
-    /// Why this is not the journal of a change of the mode.
+    /// The reason why this is not the journal of a change of the mode.
     fn changes_more_than_mode(&self, main: &Main) -> io::Result<Option<String>> {
         if let Some(why) = self.has_other_pages_than(main.page.len()) {
             return Ok(Some(why));
@@ -249,7 +250,7 @@ impl Journal {
         })
     }
 
-    /// Why this is not the journal of a transaction on this database, which has no write-ahead log.
+    /// The reason why this is not the journal of a transaction on this database, which has no write-ahead log.
     fn is_of_another(&self, main: &Main) -> io::Result<Option<String>> {
         let page = if self.page == 0 { main.page.len() } else { self.page };
         let Some(first) = self.restored(page)?.first else {
@@ -263,7 +264,7 @@ impl Journal {
         };
         let is_next = main.count().wrapping_sub(count_of(&first)) <= 1;
         let is_same = first.get(DATABASE_HEADER..) == main.page.get(DATABASE_HEADER..);
-        // What was there first is at the end of the page.
+        // The bytes that the page held first are at its end.
         let begins_alike = first.last_chunk::<FIRST_BYTES>() == main.page.last_chunk();
         let has_next_schema = schema_of(&main.page).wrapping_sub(schema_of(&first)) == 1;
         let belongs = first.starts_with(DATABASE)

@@ -10,16 +10,16 @@ use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileLook, free_room};
 use crate::store::{Append, AppendError, Fault};
 
-/// With this much room nothing is counted: it is the size at which the log is moved, a full batch beside it, and as much
+/// With this much room nothing is counted: it is the size at which the log is moved, a full batch on top, and as much
 /// again for the database.
 const PLENTY: u64 = 64 * 1024 * 1024;
 
-/// What a row adds to the log until that is known: a page of the table and one of each index.
+/// The bytes that a row adds to the log, until they are known: a page of the table and one of each index.
 const ROW: u64 = 64 * 1024;
 /// The least that a row is believed to add.
 const ROW_LEAST: u64 = 1024;
 
-/// What a row adds to the write-ahead log, where room is scarce.
+/// The measure of how much a row adds to the write-ahead log. It is used if room is scarce.
 pub(super) struct Room {
     row: u64,
     /// Size of the log before the batch, if it was looked at.
@@ -48,7 +48,7 @@ impl Room {
         let room = || free_room(log).filter(|free| *free < PLENTY);
         let Some(mut free) = room() else { return Ok(()) };
         let added: u64 = batch.rows.iter().map(|row| self.row + size_of_texts(row)).sum();
-        // Once in the log, and once in the database.
+        // The rows are written once to the log, and once to the database.
         let needed = added * 2;
         let mut length = length_of(log);
         if length > 0 && free < length + needed {

@@ -120,7 +120,8 @@ impl fmt::Display for Held {
     }
 }
 
-/// A row whose columns are not what this crate writes: somebody has changed it, or made the table anew with other types.
+/// A row whose columns are not what this crate writes: somebody has changed it, or has created the table again with
+/// other types.
 struct Changed<'a> {
     row: &'a SqliteRow,
     unreadable: Vec<(&'static str, String)>,
@@ -131,7 +132,7 @@ impl<'a> Changed<'a> {
         Self { row, unreadable: Vec::new() }
     }
 
-    /// What is nearest to the entry of this row.
+    /// The entry that is nearest to this row.
     fn read(mut self) -> Row {
         let row = Row {
             id: self.id(1, "id").unwrap_or_else(|| self.missing("id")),

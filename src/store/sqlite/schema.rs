@@ -27,7 +27,7 @@ const OBJECTS: &str = "SELECT type, name, tbl_name, ifnull(sql, '') FROM sqlite_
      WHERE name NOT GLOB 'sqlite_*' AND (name GLOB 'tracing_audit_*' OR tbl_name GLOB 'tracing_audit_*')
      ORDER BY name";
 
-/// What stands in the place of a table, and heads of more than the one ledger, in words.
+/// The objects in the place of a table, and the heads beyond the one ledger, in words.
 pub(super) async fn veils(sqlite: &Sqlite) -> Result<Veils, AuditError> {
     sqlite.look_again().await?;
     let instead = texts(sqlite, sqlx::query(INSTEAD)).await?;
@@ -43,7 +43,7 @@ async fn texts(sqlite: &Sqlite, statement: Statement) -> Result<Vec<String>, Aud
 
 type Statement = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
-/// What is said of a table of heads with several rows.
+/// The finding about a table of heads with several rows.
 async fn heads(sqlite: &Sqlite) -> Result<Option<String>, AuditError> {
     if !sqlite.has_table("tracing_audit_head").await? {
         return Ok(None);
@@ -55,7 +55,7 @@ async fn heads(sqlite: &Sqlite) -> Result<Option<String>, AuditError> {
     Ok(several_heads(heads))
 }
 
-/// What is said of a table with so many heads, if they are several.
+/// The finding about a table with this many heads, if they are several.
 pub(super) fn several_heads(heads: i64) -> Option<String> {
     (heads > 1).then(|| {
         format!("the table tracing_audit_head has {heads} rows, and a SQLite file has one ledger: that of the first")

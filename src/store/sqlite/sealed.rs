@@ -6,7 +6,7 @@ use super::wal::beside;
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileLook, may_write, may_write_in, shared_file_system};
 
-/// How the connections of readers open the file.
+/// The way in which the connections of readers open the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum How {
     /// The log is empty, or the writer of this process watches it.
@@ -14,13 +14,13 @@ pub(super) enum How {
     Plain,
     /// The log holds something, and stays as it is.
     BesideLog,
-    /// Nobody writes the file, which looks like this, and SQLite is told so.
+    /// Nobody writes the file, which looks like this. SQLite gets this as an option.
     Sealed(FileLook),
 }
 
-/// What the database looks like, if SQLite must be told that nobody writes it: it is whole without other files, and beside
-/// it none can be made, or none that would be of use. Otherwise SQLite would refuse a database that had a write-ahead log,
-/// or leave files in which its writer cannot write.
+/// The look of the database, if SQLite must be given the option that nobody writes it. It is whole then without other
+/// files, and beside it none can be made, or none that would be of use. Without the option SQLite would refuse a
+/// database that had a write-ahead log, or leave files in which its writer cannot write.
 ///
 /// `None`: SQLite itself can read it together with others.
 ///

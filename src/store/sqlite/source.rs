@@ -23,11 +23,11 @@ use crate::error::{AuditError, ErrorKind};
 use crate::platform::{FileIdentity, Turn, Turns, largest_file, lock, temporary_directory};
 use crate::store::Store;
 
-/// How long a connection of ours waits for another process's lock before it reports a failed attempt.
+/// The time that a connection of ours waits for another process's lock before it reports a failed attempt.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a writer waits for its turn at the file before it continues without one. Seven other processes commit several
-/// full batches each in this time.
+/// The time that a writer waits for its turn at the file before it continues without one. Seven other processes commit
+/// several full batches each in this time.
 const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connections for reading one file: enough for a few exports and pages at once.
@@ -77,7 +77,7 @@ pub(super) enum Source {
     File {
         options: Box<SqliteConnectOptions>,
         readers: Arc<OnceLock<SqlitePool>>,
-        /// How the readers' connections open the file.
+        /// The way in which the readers' connections open the file.
         how: Mutex<How>,
         recorders: Arc<OnceLock<SqlitePool>>,
     },

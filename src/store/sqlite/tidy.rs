@@ -10,8 +10,8 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool, sqlite::Sql
 use super::source::{for_writing, turn};
 use crate::platform::Turns;
 
-/// How long a pool may take to get a connection back that nobody uses any more. A reader amid a transaction is not waited
-/// for any longer.
+/// The time that a pool may take to get a connection back that nobody uses any more. A reader in the middle of a
+/// transaction is not waited for any longer.
 pub(super) const TAKEN_BACK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -30,12 +30,12 @@ pub(super) async fn close_idle(pools: &[Arc<OnceLock<SqlitePool>>], at_most: Dur
     }
 }
 
-/// Moves the write-ahead log into the database, on a connection of its own, beside a writer. False: a reader, another
-/// writer or an error was in the way of some of it.
+/// Moves the write-ahead log into the database, on a connection of its own, while a writer may go on. False: a reader,
+/// another writer or an error was in the way of some of it.
 ///
-/// What is moved first is moved without a lock that a writer or a reader would wait for. The log is then emptied under
-/// the writer's lock, in a turn, and after what was committed meanwhile has been moved: only a writer without turns
-/// can leave it something to move.
+/// The first part is moved without a lock that a writer or a reader would wait for. The log is then emptied under the
+/// writer's lock, in a turn, and after the commits of the meantime have been moved: only a writer without turns can
+/// leave it something to move.
 pub(super) async fn move_log(options: SqliteConnectOptions) -> bool {
     let options = for_writing(options).create_if_missing(false).busy_timeout(Duration::ZERO);
     let Ok(mut connection) = options.connect().await else { return false };

@@ -102,7 +102,8 @@ pub(super) struct SqliteTree<'c>(pub(super) &'c mut SqliteConnection);
 /// succeed, or else the database.
 pub(super) fn failed(cause: sqlx::Error) -> Failed {
     match code_of(&cause) {
-        // SQLITE_ERROR, such as a table or a column that is not there; SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
+        // SQLITE_ERROR, such as a table or a column that does not exist; SQLITE_TOOBIG, SQLITE_CONSTRAINT,
+        // SQLITE_MISMATCH.
         Some(1 | 18..=20) => Failed::Tree(cause.to_string()),
         None if !matches!(
             cause,

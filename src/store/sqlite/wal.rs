@@ -77,7 +77,7 @@ impl Wal {
         Ok(wal)
     }
 
-    /// Forgets what was seen, and looks again from the start: the log begins anew when all of it was moved into the
+    /// Forgets what was seen, and looks again from the start: the log starts again when all of it was moved into the
     /// database.
     pub(super) fn rewind(&mut self) -> io::Result<()> {
         self.header = self.read_header()?;
@@ -100,8 +100,8 @@ impl Wal {
         Ok(true)
     }
 
-    /// Whether the log holds this many frames, one after the other, which SQLite says it does. `None`: it has begun anew
-    /// meanwhile.
+    /// Whether the log holds this many frames, one after the other, which SQLite says it does. `None`: it has started
+    /// again meanwhile.
     pub(super) fn holds(&mut self, frames: u64) -> io::Result<Option<bool>> {
         self.advance(|_, _| {})?;
         Ok((self.read_header()? == self.header).then_some(self.frames >= frames))
@@ -212,7 +212,7 @@ impl Wal {
         Ok(whole.then_some(frame))
     }
 
-    /// Whether the frame was written since the log last began anew.
+    /// Whether the frame was written since the log last started again.
     fn is_of_this(&self, frame: &[u8; FRAME]) -> bool {
         frame.get(8..16) == self.header.get(16..24) && number(frame, 0) > 0
     }

@@ -9,7 +9,7 @@ use crate::entry::Moment;
 use crate::platform::Origin;
 use crate::store::{KnownWriter, OfWriters, Standing};
 
-/// What a batch adds to that.
+/// The columns of a writer that a batch sets.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Reached {
     pub(super) next_seq: Option<i64>,
@@ -17,7 +17,7 @@ pub(super) struct Reached {
     pub(super) ends: bool,
 }
 
-/// Writes down what is known of a writer. What is not given stays as it is.
+/// Writes down what is known of a writer. A column without a new value stays as it is.
 pub(super) async fn write_down(
     connection: &mut SqliteConnection,
     writer: Uuid,

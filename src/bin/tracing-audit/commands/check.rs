@@ -30,7 +30,7 @@ impl Check {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let table = Format::is_table(self.format);
         let logs = match database.open().await {
-            // What stands in the place of a table is a finding, and no ledger is read through it.
+            // An object in the place of a table is a finding, and no ledger is read through it.
             Err(Failure::Audit(error)) if error.is_altered() => vec![unread(database, error)?],
             opened => opened?,
         };

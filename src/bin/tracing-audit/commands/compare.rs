@@ -49,7 +49,7 @@ pub(crate) struct Compare {
 /// The most bytes of a line. No entry has as many.
 const LONGEST: u64 = 1 << 28;
 
-/// What was asked when the file was written.
+/// The question that was asked when the file was written.
 struct Asked {
     query: AuditQuery,
     /// The length of each ledger then, if it is known.
@@ -122,7 +122,7 @@ impl Compare {
         report.end(&self.against)
     }
 
-    /// What was asked, by the manifest or by the options.
+    /// The question of the export, by the manifest or by the options.
     fn asked(&self) -> Result<Asked, Failure> {
         let given = self.conditions.timeless()?;
         let beside = with_suffix(&self.against, ".manifest.json");
@@ -157,7 +157,7 @@ async fn compare_ledger(
     file: &mut Entries,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    // Where that export ended, if it is known. Of a ledger that it did not have, everything is new.
+    // The `seq` where that export ended, if it is known. Every entry is new in a ledger that the export did not have.
     let end = asked.plan.as_ref().map(|plan| {
         let part = plan.ledgers.iter().find(|part| part.ledger.name == ledger);
         part.map_or(0, |part| part.ledger.next_seq)
@@ -201,8 +201,8 @@ async fn compare_ledger(
     beside(log, asked, ledger, end.map(|end| (end, report.since - earlier)), report).await
 }
 
-/// Tells what the ledger has beside the entries that were asked for. `since`: where the export ended, and how many of these came
-/// since.
+/// Reports the entries that the ledger has in addition to those that were asked for. `since`: where the export ended,
+/// and how many of these came since.
 async fn beside(
     log: &Log,
     asked: &Asked,
@@ -281,7 +281,7 @@ impl Entries {
         self.next.as_ref().filter(|next| next.ledger == ledger)
     }
 
-    /// Goes to the next entry. What is none, or is not in the order of `seq`, is reported and passed over.
+    /// Goes to the next entry. A line that is not an entry, or not in the order of `seq`, is reported and passed over.
     fn advance(&mut self, report: &mut Report) -> Result<(), Failure> {
         let last = self.next.take();
         let mut line = Vec::new();

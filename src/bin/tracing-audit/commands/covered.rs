@@ -1,4 +1,4 @@
-//! Tells what an answer covers, beside it: one line for people, one JSON object for programs.
+//! Reports what an answer covers, in addition to it: one line for people, one JSON object for programs.
 
 use std::io::{self, IsTerminal};
 
@@ -23,10 +23,10 @@ const BESIDE_PAGE: u64 = 10_000;
 /// What is told beside an answer.
 #[derive(Default, Serialize)]
 pub(crate) struct Covered {
-    /// How many entries the answer has, if they are shown one by one.
+    /// The number of entries that the answer has, if they are shown one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     shown: Option<u64>,
-    /// How many match, if more match than are shown and it is cheap to know.
+    /// The number of entries that match, if more match than are shown and it is cheap to know.
     #[serde(skip_serializing_if = "Option::is_none")]
     matching: Option<u64>,
     /// Whether more match than are shown.
@@ -34,7 +34,7 @@ pub(crate) struct Covered {
     /// The option that shows the next ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
-    /// Which part of the question finds nothing, if the answer is empty and that is cheap to know.
+    /// The part of the question that finds nothing, if the answer is empty and that is cheap to know.
     #[serde(skip_serializing_if = "Option::is_none")]
     nothing: Option<String>,
     ledgers: Vec<OfLedger>,
@@ -48,7 +48,7 @@ struct OfLedger {
     /// The entries that matched at least, if that is known: those of the ledger when it was opened.
     #[serde(skip)]
     at_least: Option<u64>,
-    /// Whether it is known why entries are not there.
+    /// Whether it is known why entries are missing.
     #[serde(skip)]
     is_part: bool,
     #[serde(flatten)]
@@ -56,7 +56,8 @@ struct OfLedger {
 }
 
 impl Covered {
-    /// What the answer to this query covers. The answer is complete: what was committed meanwhile may be in it or not.
+    /// The coverage of the answer to this query. The answer is complete; an entry that was committed meanwhile may be
+    /// in it or not.
     pub(crate) async fn by(logs: &[Log], query: &AuditQuery) -> Result<Self, Failure> {
         let mut covered = Self::default();
         for log in logs {
@@ -201,7 +202,7 @@ impl OfLedger {
     }
 }
 
-/// What an export covers: of each ledger its part up to the `seq` where the export ended.
+/// The coverage of an export: of each ledger its part up to the `seq` where the export ended.
 pub(crate) async fn of_export(
     reader: &AuditReader,
     query: &AuditQuery,

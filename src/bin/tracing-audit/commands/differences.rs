@@ -42,7 +42,7 @@ pub(super) enum Finding<'a> {
 /// Prints the differences as they are found, and counts them.
 pub(super) struct Report {
     json: bool,
-    /// Entries that are there, unchanged, in the order of the file.
+    /// Entries that exist, unchanged, in the order of the file.
     same: u64,
     /// Entries that came since, and those among which the file would have none.
     pub(super) since: u64,

@@ -1,6 +1,6 @@
 //! Examples of each command, for its help and its manual page.
 
-/// What an example does, and its command line.
+/// An example: a sentence that says what it does, and its command line.
 type Example = (&'static str, &'static str);
 
 pub(super) const NONE: &[Example] = &[];

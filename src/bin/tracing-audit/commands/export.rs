@@ -45,7 +45,7 @@ pub(crate) struct Export {
     /// Compress the output with gzip, whatever the file's name.
     #[arg(long)]
     gzip: bool,
-    /// Also write FILE.manifest.json: what was asked, of what, and the file's SHA-256.
+    /// Write FILE.manifest.json too: the question, the database, and the file's SHA-256.
     ///
     /// It holds every condition and option, each range of time as absolute times, the order, the columns, the kind of the
     /// database, the length and the last entry of each ledger when the export began, the number of rows, and the version of
@@ -128,7 +128,8 @@ impl Export {
             let written = self.write(&log.reader, &query, &plan, &mut out).await?;
             out.finish()?.flush()?;
             let coverage = self.coverage(&log.reader, &query, &plan).await?;
-            // Whoever reads may have seen enough. What the answer may lack counts for the exit code all the same.
+            // The reader of a pipe may have seen enough and closed it. Entries that the answer may lack count for the
+            // exit code all the same.
             let rows = Some(written.rows).filter(|_| !output::is_closed());
             return verdict_of_export(&coverage, rows, &log);
         };
@@ -150,7 +151,7 @@ impl Export {
         verdict_of_export(&coverage, Some(rows), &log)
     }
 
-    /// What the export covers.
+    /// The coverage of the export.
     async fn coverage(
         &self,
         reader: &AuditReader,
@@ -178,7 +179,7 @@ impl Export {
         for suffix in ["", ".manifest.json", ".partial", ".partial.json"] {
             database.refuse_output(&with_suffix(path, suffix))?;
         }
-        // Before anything is read, which may take hours.
+        // This comes before anything is read, which may take hours.
         refuse_of_others(path)?;
         let manifest = with_suffix(path, ".manifest.json");
         if self.manifest {
@@ -202,7 +203,7 @@ impl Export {
         Ok(Some(path))
     }
 
-    /// Writes the whole export anew, of which the partial file may hold the beginning already.
+    /// Writes the whole export again. The partial file may hold the beginning already.
     async fn resume(&self, path: &Path, database: &Database, log: &Log, new: Plan) -> Result<(), Failure> {
         // Links stay: the file takes its place where they lead.
         let to = at_end_of_links(path);
@@ -265,7 +266,7 @@ impl Export {
         verdict_of_export(&coverage, Some(rows), log)
     }
 
-    /// What the plan asks. A CSV file has one ledger, or is not described by a manifest.
+    /// The query of the plan. A CSV file has one ledger, or is not described by a manifest.
     fn query(&self, plan: &Plan) -> Result<AuditQuery, Failure> {
         let query = plan.range.add(self.conditions.timeless()?);
         Ok(match plan.ledgers.as_slice() {
@@ -337,7 +338,7 @@ impl Export {
     }
 }
 
-/// What was written.
+/// The outcome of writing an export.
 struct Written {
     rows: u64,
     /// The first line of a CSV file, which names its columns.

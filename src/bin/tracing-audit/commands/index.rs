@@ -25,7 +25,7 @@ pub(crate) enum Action {
     /// Services can write meanwhile. In PostgreSQL nothing waits; in SQLite, accepted entries stay in the queue until
     /// the index is complete, about a second for a million entries.
     Add {
-        /// What the index serves: a column, such as `agent_id` or `action`, or `metadata.PATH`.
+        /// The field that the index serves: a column, such as `agent_id` or `action`, or `metadata.PATH`.
         #[arg(required = true, value_name = "FIELD")]
         on: Vec<String>,
         /// Print the SQL instead of running it.
@@ -34,7 +34,7 @@ pub(crate) enum Action {
     },
     /// Drop indexes that were added on request.
     Drop {
-        /// What the index serves, as in `index add`.
+        /// The field that the index serves, as in `index add`.
         #[arg(required = true, value_name = "FIELD")]
         on: Vec<String>,
     },

@@ -44,10 +44,10 @@ pub(crate) struct AcceptRestore {
     /// The file for the new key, which only you may read. It must not exist.
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Who accepts it. It becomes a part of the ledger.
+    /// The name of the person who accepts it. It becomes a part of the ledger.
     #[arg(long, value_name = "NAME")]
     by: String,
-    /// Why the backup was restored. It becomes a part of the ledger.
+    /// The reason why the backup was restored. It becomes a part of the ledger.
     #[arg(long)]
     reason: String,
 }
@@ -102,7 +102,7 @@ impl AcceptRestore {
         };
         let ended = end_log(&log).await;
         let (seq, new) = declared?;
-        // What was signed before holds up to the largest checkpoint that is left.
+        // Signatures of the old key are valid up to the largest checkpoint that is left.
         let before = Trust::lines_of(&old.verifier(), 0, Some(kept.saturating_add(1)));
         let from_then = Trust::lines_of(&new.verifier(), seq.saturating_add(1), None);
         output::print_line(&format!("{before}{from_then}quorum none"))?;

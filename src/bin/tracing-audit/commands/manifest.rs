@@ -1,4 +1,4 @@
-//! The plan of an export, which is settled when it begins, and the manifest, which tells it.
+//! The plan of an export, which is settled when it begins, and the manifest, which records it.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub(crate) struct Part {
     last: Option<Place>,
 }
 
-/// What an export consists of. It is settled once, when the export begins: a time such as `30d` is the same moment in the
+/// The plan of an export. It is settled once, when the export begins: a time such as `30d` is the same moment in the
 /// file, in the plan and in the manifest, whenever the export is continued.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -131,7 +131,7 @@ pub(crate) struct Manifest {
     /// The SHA-256 of the file's bytes, after compression.
     pub(crate) sha256: String,
     pub(crate) bytes: u64,
-    /// What the file's lines are.
+    /// The format of the file's lines.
     pub(crate) format: String,
     /// The order of the entries.
     pub(crate) order: String,
@@ -145,7 +145,8 @@ pub(crate) struct Manifest {
     /// The options, the ranges of time that they gave, when it began, and the length of each ledger then.
     #[serde(flatten)]
     pub(crate) plan: Plan,
-    /// What was looked at, and what is missing there. Manifests of before have none.
+    /// The ledgers and times that were looked at, and the entries that are missing there. Manifests of earlier versions
+    /// have no coverage.
     #[serde(default)]
     pub(crate) coverage: Value,
     /// Of an archive: the SHA-256 of its lines, and the last checkpoint of the ledger.

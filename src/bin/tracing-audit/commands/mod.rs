@@ -14,7 +14,7 @@
 //! | `manifest.rs` | what an export consists of: its plan and its manifest |
 //! | `position.rs` | how far `tail` has come, in which log, with which question |
 //! | `check.rs` | checks that nothing is missing, and that the tables are those of this crate |
-//! | `covered.rs` | tells what an answer covers, beside it |
+//! | `covered.rs` | reports what an answer covers, in addition to it |
 //! | `nothing.rs` | says which part of a question finds nothing |
 //! | `ledgers.rs` | lists the ledgers |
 //! | `reads.rs` | shows the record of who read the log |
@@ -26,7 +26,7 @@
 //! | `ledger.rs` | shows the state of a ledger's tree, and accepts a restored backup |
 //! | `checkpoint.rs` | prints, signs and publishes checkpoints |
 //! | `key.rs` | makes and shows keys that sign checkpoints |
-//! | `prove.rs` | proves one entry, or many, to whoever has no database |
+//! | `prove.rs` | proves one entry, or many, to a person who has no database |
 //! | `proven.rs` | verifies what was proven, without a database |
 //! | `evidence.rs` | makes one page for people, which shows entries and verifies itself |
 //! | `seal.rs` | seals a ledger, so that all entries of a workspace can be proven to be all |

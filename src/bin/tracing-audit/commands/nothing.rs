@@ -13,7 +13,7 @@ use crate::{
 /// The most entries that are looked at one by one for this.
 const AT_MOST: u64 = 100_000;
 
-/// Which part of the question finds nothing, in a sentence. `None` if that would take long to know.
+/// The part of the question that finds nothing, in a sentence. `None` if that would take long to know.
 pub(crate) async fn why_nothing(logs: &[Log], conditions: &Conditions) -> Result<Option<String>, Failure> {
     let (place, range, zone) = (conditions.place(), conditions.period.range()?, conditions.period.tz);
     let Some(latest) = latest(logs, place.clone()).await? else { return Ok(Some(ends(logs, conditions))) };

@@ -1,4 +1,4 @@
-//! How far `tail` has come, in which log, with which question: kept in a state file, or beside a copy.
+//! The position of `tail`, with the log and the question that it is for: kept in a state file, or next to a copy.
 
 use std::{
     io::{self, Write},
@@ -16,7 +16,7 @@ use crate::{
     output::{FilePlace, NewFile, refuse_of_others, with_path},
 };
 
-/// What was asked when a copy or a state began.
+/// The question that was asked when a copy or a state began.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Question {
     ledger: String,
@@ -114,7 +114,7 @@ impl State {
     }
 }
 
-/// What a copy is one of, by the file beside it.
+/// The question of a copy, by the file beside it.
 pub(crate) fn load_source(path: &Path) -> Result<Option<Question>, Failure> {
     load(path, || format!("{} was not written by this command: name another output file", path.display()))
 }
@@ -127,7 +127,7 @@ fn load<T: for<'a> Deserialize<'a>>(path: &Path, unknown: impl Fn() -> String) -
     }
 }
 
-/// Where an earlier run ended.
+/// The position where an earlier run ended.
 pub(crate) struct Known {
     /// The file that says so.
     path: PathBuf,
@@ -145,7 +145,7 @@ impl Known {
         Self { path: path.to_owned(), ledger, next_seq, last, written: None, question }
     }
 
-    /// Of a copy that ends with this entry.
+    /// The position of a copy that ends with this entry.
     pub(crate) fn of_copy(path: &Path, last: SequencedEntry) -> Result<Self, Failure> {
         let source = source_of(path);
         refuse_of_others(&source)?;

@@ -1,4 +1,4 @@
-//! The commands `prove` and `bundle`: prove one entry, or many, to whoever has a checkpoint and no database.
+//! The commands `prove` and `bundle`: prove one entry, or many, to a person who has a checkpoint and no database.
 
 use std::{
     io::Write,
@@ -24,20 +24,20 @@ use crate::{
     output::{self, GzipIf, NewFile, Stdout},
 };
 
-/// By which checkpoint something is proven, and which fields are shown.
+/// The checkpoint by which something is proven, and the fields that are shown.
 #[derive(Args)]
 pub(super) struct Proving {
     /// The checkpoint that the receiver has: a file, or its text, or "SIZE ROOT" [default: the one of now].
     ///
-    /// Of several in one file, such as that of a notary, it is the newest. Signatures go along with it.
+    /// If a file holds several, such as that of a notary, the newest is used. Its signatures go along with it.
     #[arg(long, value_name = "FILE_OR_TEXT")]
     checkpoint: Option<String>,
     /// Withhold these fields: `session_id`, `agent_id`, `resource_id`, `reason`, `problems`, `metadata`, `metadata.NAME`, or `core` for
     /// all others.
     ///
-    /// That there is such a field is still shown, and all else is still proven. A member of the metadata is withheld as a whole, with
-    /// whatever is inside. With `agent_id` or `session_id` goes the name in the metadata that the id was made from. A field that no
-    /// entry has is refused, because its name may be a mistake.
+    /// The proof still shows that there is such a field, and still proves everything else. A member of the metadata is
+    /// withheld as a whole, with whatever is inside. With `agent_id` or `session_id` goes the name in the metadata that
+    /// the id was made from. A field that no entry has is refused, because its name may be a mistake.
     #[arg(long, value_name = "FIELD", value_delimiter = ',')]
     pub(super) withhold: Vec<String>,
     /// Show these fields only, and withhold all others.

@@ -123,7 +123,8 @@ impl Query {
         }
         drop(found);
         if output::is_closed() {
-            // Whoever reads has seen enough. What the answer may lack counts for the exit code all the same.
+            // The reader of a pipe has seen enough and closed it. Entries that the answer may lack count for the exit
+            // code all the same.
             return Covered::by(&logs, &asked).await?.verdict();
         }
         let covered = self.covered(&logs, &asked, at.filter(|_| left == 0), count).await?;
@@ -147,7 +148,7 @@ impl Query {
         cursor.check(last.as_ref())
     }
 
-    /// Tells what an answer of this many entries covers, and why there are none.
+    /// Reports what an answer of this many entries covers, and why there are none.
     async fn tell(&self, logs: &[Log], covered: Covered, count: u64, table: bool) -> Result<(), Failure> {
         // Behind a cursor there is nothing because all was shown.
         let is_asked = count == 0 && self.cursor.is_none();
@@ -159,7 +160,7 @@ impl Query {
         Ok(())
     }
 
-    /// What an answer covers that has shown this many entries, and has ended here for its limit.
+    /// The coverage of an answer that has shown this many entries, and has ended here for its limit.
     async fn covered(
         &self,
         logs: &[Log],

@@ -116,7 +116,7 @@ fn remark_on(journals: &[Journal]) {
     }
 }
 
-/// Who has the journal.
+/// The state of the journal: which process has it, if one has.
 fn state(journal: &Journal) -> &'static str {
     match (&journal.refused, journal.locked, journal.adopted) {
         (Some(_), ..) => "refused",

@@ -42,7 +42,7 @@ impl ByTime {
         }
     }
 
-    /// What the key is called in a table.
+    /// The name of the key in a table.
     pub(super) fn cell(self, key: &str) -> String {
         match DateTime::parse_from_rfc3339(key) {
             Ok(begin) => self.zone.shown(begin.to_utc()),

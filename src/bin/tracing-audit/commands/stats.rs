@@ -216,7 +216,7 @@ struct ChangeLine {
     entries_before: u64,
 }
 
-/// How counts are shown.
+/// The form in which counts are shown.
 struct Shown {
     heads: Vec<String>,
     /// The unit of time of the first key, if it is one.
@@ -226,7 +226,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// What a key is called in a table.
+    /// The name of a key in a table.
     fn cell(&self, index: usize, key: &CountKey) -> String {
         let time = self.time.filter(|_| index == 0);
         match (&key.key, time) {
@@ -350,7 +350,7 @@ fn percent(part: u64, all: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-/// How much of the counts is shown.
+/// The part of the counts that is shown.
 fn summary(counts: &Counts) -> String {
     let shown: u64 = counts.counted.iter().map(|one| one.entries).sum();
     let (number, distinct, entries) = (counts.counted.len() as u64, counts.distinct, counts.entries);

@@ -30,11 +30,11 @@ use crate::{
 pub(crate) struct Tail {
     /// Wait for new entries, until interrupted.
     ///
-    /// A server or a file that is away is reported once and waited for. A file that was replaced is read anew: the entries
-    /// go on if it is the same log, and an error says so if it is another one.
+    /// A server or a file that is away is reported once and waited for. A file that was replaced is opened again: the
+    /// entries continue if it is the same log, and an error says so if it is another one.
     #[arg(short, long)]
     follow: bool,
-    /// As -f, but go on with another log that takes the place of this one, from its beginning.
+    /// Do the same as -f, and continue with another log that takes the place of this one, from its beginning.
     ///
     /// A line on standard error says so. For a log that is rotated.
     #[arg(short = 'F', long, conflicts_with_all = ["state", "output"])]
@@ -62,9 +62,9 @@ pub(crate) struct Tail {
     /// exist is made for this user alone; one that belongs to another user, or that others may write, is refused. A device
     /// or a pipe is written to as it is, and keeps no position; - means standard output.
     ///
-    /// FILE.source.json says what was asked. A run that asks something else, or whose log does not have the last entry of
-    /// FILE as it is there, is refused. `compare --against FILE` compares the others. Times such as 30d count from the
-    /// first run.
+    /// FILE.source.json says what was asked. A run that asks something else, or whose log does not have the last entry
+    /// of FILE as FILE has it, is refused. `compare --against FILE` compares the others. Times such as 30d count from
+    /// the first run.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["state", "format"])]
     output: Option<PathBuf>,
     /// The output format [default: a table on a terminal, JSON Lines elsewhere].
@@ -119,7 +119,7 @@ impl Tail {
         if is_followed && self.conditions.before_seq.is_some() {
             return Err(Failure::Usage("--before-seq cannot be combined with --follow".to_owned()));
         }
-        // For what is looked at and not shown.
+        // This log is for entries that are looked at and not shown.
         let unrecorded = log.unrecorded();
         let mut question = Question::new(&self.conditions, &ledger, self.format_in_pipes())?;
         let (mut to, known) = self.destination(&ledger)?;
@@ -150,7 +150,7 @@ impl Tail {
                 to.save_position(&question, last.seq.saturating_add(1), Some(Place::of(last)))?;
             }
         }
-        // Also what does not match was looked at.
+        // Entries that do not match were looked at too.
         let end = end.max(from.min(head));
         to.save_position(&question, end, Place::before(&unrecorded, &ledger, end).await?)?;
         let table = self.format.map_or_else(output::is_terminal, |format| format == TailFormat::Table);
@@ -300,7 +300,7 @@ impl Followed {
         let Some(last) = &self.last else { return false };
         match entry_at(&self.unrecorded, &self.ledger, last.seq).await {
             Ok(Some(found)) => found.entry.id != last.id,
-            // Removed, or not there yet.
+            // The log was removed, or does not exist yet.
             Ok(None) => self.unrecorded.ledgers().await.is_ok_and(|ledgers| {
                 ledgers.iter().all(|ledger| ledger.name != self.ledger || ledger.next_seq <= last.seq)
             }),

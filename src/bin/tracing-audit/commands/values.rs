@@ -30,7 +30,7 @@ fn with_value(arg: Arg) -> Arg {
     arg.add(completer)
 }
 
-/// Those of the words that continue what stands after the last comma.
+/// The words that continue the text after the last comma.
 fn continued<'a>(current: &OsStr, words: impl Iterator<Item = &'a str>) -> Vec<CompletionCandidate> {
     let current = current.to_string_lossy();
     let (before, begun) = match current.rfind(',') {
@@ -84,8 +84,9 @@ fn is_plain(name: &str) -> bool {
     name.starts_with(char::is_alphanumeric) && name.chars().all(is_harmless)
 }
 
-/// The ledgers of the database that is named before the cursor, or by the environment. None if it cannot be read at once, and none
-/// whose name a shell would not take as it stands: whoever may write to the database chooses it.
+/// The ledgers of the database that is named before the cursor, or by the environment. None if it cannot be read at
+/// once, and none whose name a shell would not take as it stands: any role that may write to the database can choose
+/// the name.
 fn ledgers(current: &OsStr) -> Vec<CompletionCandidate> {
     let mut words = std::env::args_os();
     let mut given = vec![std::ffi::OsString::from("tracing-audit")];

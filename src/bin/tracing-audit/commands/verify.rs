@@ -21,7 +21,7 @@ use crate::{
     output::{self, NewFile, Progress, refuse_of_others, with_path},
 };
 
-/// How often the state is written at most.
+/// The least interval at which the state is written.
 const STATE_EVERY: Duration = Duration::from_secs(1);
 
 /// The ledger of a database.
@@ -50,10 +50,11 @@ pub(crate) struct Verify {
     trust: Option<PathBuf>,
     /// A file that says how far earlier runs have come: the next one begins there, also after an interruption.
     ///
-    /// What was committed since is read, and up to 65535 entries before; of the others, changes are found by --full only. The file
-    /// is a checkpoint too, as good as the place where it is kept. It goes on only with a ledger that leads through it; once the ledger
-    /// was cut off or replaced, it stays as it is, and each run says so until you remove it. A file that
-    /// belongs to another user, or that others may write, is refused.
+    /// A run reads the entries that were committed since the last run, and up to 65535 entries before them. Changes to
+    /// the other entries are found by --full only. The file is a checkpoint too, as good as the place where it is kept.
+    /// It goes on only with a ledger that leads through it; once the ledger was cut off or replaced, it stays as it is,
+    /// and each run says so until you remove it. A file that belongs to another user, or that others may write, is
+    /// refused.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Read everything, also what earlier runs have read by the state. From time to time this should be done.
@@ -96,7 +97,7 @@ impl OfLedger {
     pub(super) async fn reader(&self, database: &Database) -> Result<AuditReader, Failure> {
         let reader = database.reader()?;
         let names = match reader.ledger_names().await {
-            // What stands in the place of a table is for the command to find.
+            // An object in the place of a table is for the command to find.
             Err(error) if error.is_altered() => Vec::new(),
             names => names?,
         };
@@ -128,7 +129,7 @@ struct Shown<'a> {
     /// Whether a checkpoint of as many entries as are covered is signed as the trust file asks for.
     signed: bool,
     intact: bool,
-    /// Of what was read. `null` if leaf hashes are missing.
+    /// The checkpoint of the entries that were read. `null` if leaf hashes are missing.
     checkpoint: Option<String>,
     findings: &'a [Finding],
     /// Findings beyond those.

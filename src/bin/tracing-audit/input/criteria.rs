@@ -102,7 +102,7 @@ fn option_value(option: &str, value: &str) -> Result<Value, Failure> {
 /// A value as it was written.
 #[derive(Debug)]
 enum Value {
-    /// In quotation marks.
+    /// The value is in quotation marks.
     Exact(String),
     Word(String),
 }

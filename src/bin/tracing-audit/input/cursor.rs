@@ -7,8 +7,8 @@ use tracing_audit::{AuditQuery, SequencedEntry};
 
 use crate::failure::Failure;
 
-/// A place after an entry. Entries of one time have no order that lasts between several ledgers, so that it counts how many
-/// of that time were shown.
+/// A place after an entry. Entries of one time have no order that lasts between several ledgers, so the cursor counts
+/// the entries of that time that were shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
     ts: DateTime<Utc>,
@@ -57,7 +57,7 @@ impl Cursor {
         if self.oldest_first { query.until(self.ts) } else { query.since(self.ts) }
     }
 
-    /// How many entries of the place's time were shown.
+    /// The number of entries at the place's time that were shown.
     pub(crate) fn shown(self) -> u32 {
         self.shown
     }

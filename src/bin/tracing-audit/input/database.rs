@@ -61,7 +61,7 @@ pub(crate) struct Database {
     /// Where the entries of exported files are, until the command ends.
     #[arg(skip)]
     places: RefCell<Vec<TemporaryDirectory>>,
-    /// Which of the databases are exported files.
+    /// The databases that are exported files.
     #[arg(skip)]
     exported: OnceCell<Vec<String>>,
 }
@@ -122,7 +122,7 @@ impl Database {
         }
     }
 
-    /// Which kind of database it is.
+    /// The kind of database.
     pub(crate) fn kind(&self) -> Result<&'static str, Failure> {
         let db = self.one()?;
         Ok(match own_files(db) {

@@ -34,7 +34,7 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The ends of the names of such files.
 const NAMES: [&str; 6] = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst"];
 
-/// What the file's manifest says of it. Other fields are for people.
+/// The fields of the file's manifest that are checked. Other fields are for people.
 #[derive(Deserialize)]
 struct Manifest {
     rows: u64,
@@ -146,7 +146,7 @@ pub(crate) async fn open(
         AuditReader::open_export(&mut bytes, Some(place.path())).await
     };
     let OpenedExport { ledgers, .. } = opened.map_err(|error| Failure::Exported(path.to_owned(), error))?;
-    // What is left after the end of a compressed stream is part of the file too.
+    // Bytes after the end of a compressed stream are part of the file too.
     io::copy(&mut bytes, &mut io::sink()).map_err(|error| unread(path, &error))?;
     let entries = ledgers.iter().map(|ledger| ledger.entries).sum();
     if let Some((manifest, said, _)) = &said {
@@ -201,7 +201,7 @@ pub(crate) fn decompressed(file: File) -> io::Result<Box<dyn BufRead>> {
     })
 }
 
-/// What a copy was asked for, if this is one.
+/// The question of a copy, if this is one.
 fn of_copy(path: &Path) -> Result<Option<Asked>, Failure> {
     let source = source_of(path);
     if is_stream(path) {
@@ -240,7 +240,7 @@ impl Manifest {
     }
 }
 
-/// Tells which entries of its ledgers the file does not have.
+/// Reports which entries of its ledgers the file does not have.
 fn tell_missing(path: &Path, ledgers: &[ExportedLedger], asked: Option<&Asked>) {
     for ledger in ledgers {
         let missing = ledger.first_seq + ledger.missing;

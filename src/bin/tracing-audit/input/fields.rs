@@ -27,7 +27,7 @@ pub(super) fn of_condition(name: &str) -> Result<Field, Failure> {
     named(name).map_err(|fault| refused(name, fault, instead, known))
 }
 
-/// What is counted by the field of this name.
+/// The key of a count by the field of this name.
 pub(crate) fn counted_by(name: &str) -> Result<CountBy, Failure> {
     let instead = match name {
         "ts" | "time" | "occurred_at" | "committed_at" | "week" | "month" => {
@@ -51,7 +51,7 @@ pub(crate) fn counted_by(name: &str) -> Result<CountBy, Failure> {
     }
 }
 
-/// What an index on the field of this name is on.
+/// The key of an index on the field of this name.
 pub(crate) fn indexed(name: &str) -> Result<IndexOn, Failure> {
     let instead = match name {
         "ts" | "time" | "occurred_at" | "committed_at" | "seq" | "ledger" | "problems" => {
@@ -69,7 +69,7 @@ pub(crate) fn indexed(name: &str) -> Result<IndexOn, Failure> {
     }
 }
 
-/// What an index that may be there is on: also one on a path that nobody can mean, which an earlier version made.
+/// The key of an index that may exist. It may be on a path that nobody can mean, which an earlier version accepted.
 pub(crate) fn was_indexed(name: &str) -> Result<IndexOn, Failure> {
     match name.strip_prefix(METADATA) {
         Some(path) => Ok(IndexOn::metadata(path)),
@@ -113,7 +113,7 @@ pub(crate) fn listed(list: &str) -> Vec<&str> {
     .collect()
 }
 
-/// Why a name is none of a field.
+/// The reason why a name is not the name of a field.
 enum Fault {
     Unknown,
     /// A path that cannot be meant, in words.

@@ -20,7 +20,7 @@ impl Place {
         Self { seq: found.seq, id: found.entry.id }
     }
 
-    /// The last entry before this `seq`; `None` if it is not there.
+    /// The last entry before this `seq`; `None` if it does not exist.
     pub(crate) async fn before(
         reader: &AuditReader,
         ledger: &str,

@@ -12,13 +12,13 @@ const MOST_MIB: u64 = 16;
 /// The bytes at the end of a file that grows: some thousand lines of a notary.
 const END: u64 = 1 << 20;
 
-/// Where the descriptors are that the caller has opened.
+/// The directories of the descriptors that the caller has opened.
 const OF_CALLER: [&str; 3] = ["/dev/stdin", "/dev/fd", "/proc/self/fd"];
 
 /// Reads a file that somebody else may have put there: waits for no pipe, reads no device, and holds no more than 16 MiB.
 ///
 /// # Errors
-/// Of the kind `NotFound` if there is none, and of the kind `InvalidData` if it is no such file.
+/// The kind is `NotFound` if there is no such file, and `InvalidData` if it is not a small file.
 pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     if file.metadata()?.len() > MOST_MIB << 20 { Err(too_large()) } else { at_most(file) }

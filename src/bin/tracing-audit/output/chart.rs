@@ -120,7 +120,7 @@ mod tests {
         counts.push((year_9999, 2));
         let Steps { first, last, before, after } = steps_within(&counts, 60).unwrap();
         assert_eq!((first, last, before, after), (now, now + 29, 1, 2));
-        // What is spread over years, or nothing but far apart, stays.
+        // Counts that are spread over years, or that are nothing but far apart, stay.
         for counts in [
             vec![(0, 1), (3000, 1)],
             vec![(0, 5), (900, 1)],

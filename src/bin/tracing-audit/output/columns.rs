@@ -136,7 +136,7 @@ impl Field {
         }
     }
 
-    /// What stands in the column, harmless to a terminal.
+    /// The text in the column, harmless to a terminal.
     pub(super) fn cell(&self, found: &SequencedEntry, zone: Zone) -> String {
         let entry = &found.entry;
         let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();

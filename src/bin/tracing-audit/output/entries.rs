@@ -69,7 +69,7 @@ impl Entries {
         Self::of(format, zone, columns, false)
     }
 
-    /// As [`new`](Self::new), with these columns, which then also are the only fields of the JSON.
+    /// Does the same as [`new`](Self::new) with these columns, which then also are the only fields of the JSON.
     pub(crate) fn with_columns(format: Option<Format>, zone: Zone, columns: Vec<Field>) -> Self {
         Self::of(format, zone, columns, true)
     }

@@ -1,4 +1,5 @@
-//! Writes files that appear only when they are complete. What exists keeps its mode, and must be this user's own.
+//! Writes files that appear only when they are complete. A file that exists keeps its mode, and must be this user's
+//! own.
 
 use std::{
     ffi::OsStr,
@@ -101,7 +102,7 @@ fn is_of_caller(path: &Path) -> bool {
     ["/dev/fd", "/proc/self/fd", "/dev/stdout", "/dev/stderr"].iter().any(|those| path.starts_with(those))
 }
 
-/// Where the links lead, also if there is nothing yet.
+/// The path at the end of the links, also if nothing exists there yet.
 pub(crate) fn at_end_of_links(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..LINKS {

@@ -12,8 +12,8 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print_line(&to_json(value)?)
 }
 
-/// The value as one line of JSON. Characters that a terminal would act on, or that cannot be seen, and that JSON allows
-/// unescaped, are escaped.
+/// The value as one line of JSON. JSON allows some characters unescaped that a terminal would act on, or that cannot be
+/// seen. These are escaped too.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
     let mut json = Vec::new();
     write_json_line(&mut json, value)?;

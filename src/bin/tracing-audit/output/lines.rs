@@ -14,7 +14,7 @@ use crate::failure::Failure;
 /// The beginning of every line.
 const LINE_START: &[u8] = b"{\"ledger\":";
 
-/// No line of an entry is longer.
+/// The longest line of an entry.
 const LONGEST: u64 = 1 << 28;
 
 /// The number of bytes that are read at a time when searching backwards.

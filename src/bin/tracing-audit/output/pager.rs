@@ -46,7 +46,7 @@ pub(super) fn write(bytes: &[u8]) -> Option<io::Result<usize>> {
     }
 }
 
-/// Waits until the pager has ended, if there is one. What is written afterwards goes to the terminal.
+/// Waits until the pager has ended, if there is one. Later output goes to the terminal.
 pub(crate) fn end_pager() {
     let ended = std::mem::replace(&mut *pager(), Pager::None);
     if let Pager::Running(child, input) = ended

@@ -9,8 +9,8 @@ use std::{
 use super::files::open_or_create;
 use crate::failure::Failure;
 
-/// A file that may hold the beginning of what is written to it. As far as it does, what is written is compared with it.
-/// The file is locked, so that no other command writes to it.
+/// A file that may hold the beginning of the output already. The output is compared with the file as far as the file
+/// goes. The file is locked, so that no other command writes to it.
 pub(crate) struct Resumed {
     pub(crate) file: File,
     path: PathBuf,

@@ -15,7 +15,7 @@ pub(crate) fn report(failure: &Failure) {
     remark(&failure.message());
 }
 
-/// Says something beside the output.
+/// Prints a remark in addition to the output.
 pub(crate) fn remark(text: &str) {
     end_pager();
     say(&["tracing-audit: ", &harmless(text)].concat());
@@ -52,13 +52,13 @@ pub(crate) fn warn_if_it_scans(query: &AuditQuery, ledgers: &[Ledger]) {
     }
 }
 
-/// Tells a person at a terminal in which order the entries above are.
+/// Says to a person at a terminal in which order the entries above are.
 pub(crate) fn tell_order(oldest_first: bool) {
     let first = if oldest_first { "earliest" } else { "latest" };
     tell_person(&format!("{first} first by time (ts); tail and export give the order of commit (seq)"));
 }
 
-/// Says something beside the output, if a person reads both on a terminal.
+/// Prints a remark in addition to the output, if a person reads both on a terminal.
 pub(crate) fn tell_person(text: &str) {
     if io::stdout().is_terminal() && io::stderr().is_terminal() {
         end_pager();

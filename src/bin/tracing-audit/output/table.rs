@@ -58,9 +58,9 @@ pub(crate) struct Table {
     pub(crate) grows: bool,
 }
 
-/// Between two columns.
+/// The spaces between two columns.
 const GAP: usize = 2;
-/// Before each further line of a row.
+/// The spaces before each further line of a row.
 const INDENT: usize = 4;
 
 impl Table {
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(without_middle("東京都庁舎", 5), "…舎");
         assert_eq!(without_end("東京都庁舎", 6), "東京…");
         assert_eq!(without_middle("ab", 2), "ab");
-        // What stands for one character is left out as a whole.
+        // An escape that stands for one character is left out as a whole.
         assert_eq!(without_end("ali\\u{200b}ce", 9), "ali…");
         assert_eq!(without_end("ali\\u{200b}ce of it", 13), "ali\\u{200b}c…");
         assert_eq!(without_end("a\\nb", 3), "a…");

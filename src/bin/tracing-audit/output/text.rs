@@ -1,4 +1,5 @@
-//! Text as people may see it: what a terminal would obey, what cannot be seen, and what looks like other text is escaped.
+//! Text from the log, made harmless for a terminal: characters that a terminal would obey, invisible ones and
+//! lookalikes are escaped.
 
 use std::{borrow::Cow, iter};
 

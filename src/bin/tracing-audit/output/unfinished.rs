@@ -48,7 +48,7 @@ impl FilePlace {
     }
 }
 
-/// Which file standard output is, and its length; `None` if it is not a file.
+/// The place of the file that standard output is, and its length; `None` if it is not a file.
 #[cfg(unix)]
 pub(crate) fn stdout_place() -> Option<FilePlace> {
     use std::os::fd::AsFd;
