@@ -155,6 +155,14 @@
 //! tracing-audit reads --since 7d
 //! ```
 //!
+//! # 16. The same questions, asked of an exported file or of a copy.
+//!
+//! ```sh
+//! tracing-audit --db acme.jsonl.gz query --decision deny
+//! ```
+//!
+//! The file is checked first: its lines, and its bytes against `acme.jsonl.gz.manifest.json`.
+//!
 //! # How conditions are written
 //!
 //! `--where` takes a condition: a field, an operator and a value. Fields are the columns, `risk_score`, and `metadata.PATH`, whose
@@ -228,6 +236,3 @@
 //! compares all entries, batches and heads with each other and the tables with those that tracing-audit makes, has SQLite
 //! check its file and its indexes, prints each finding as a line, and then has exit code 1. It reads the whole database.
 //! A person who may change all of this can change it so that it fits together: that is not found.
-//! # 16. The same questions, asked of an exported file or of a copy.
-//! tracing-audit --db acme.jsonl.gz query --decision deny
-//! The file is checked first: its lines, and its bytes against `acme.jsonl.gz.manifest.json`.

@@ -15,9 +15,9 @@ use std::{
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    Archive, Bundle, Check, Checkpoint, Compare, Completions, Consistency, Evidence, Export, Get, Index, KeyAction,
-    LedgerAction, Ledgers, Man, MigrateTables, Prove, Quarantine, Query, Queue, Reads, Seal, Stats, Tail, Verify,
-    VerifyBundle, VerifyProof, complete, with_examples,
+    Archive, Bundle, Check, Checkpoint, Compare, Completions, Consistency, Evidence, Export, Get, Index,
+    KeyAction, LedgerAction, Ledgers, Man, MigrateTables, Prove, Quarantine, Query, Queue, Reads, Seal,
+    Stats, Tail, Verify, VerifyBundle, VerifyProof, complete, with_examples,
 };
 use failure::{EXIT_CODES, Failure};
 use input::Database;

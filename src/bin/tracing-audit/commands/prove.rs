@@ -202,7 +202,8 @@ impl Bundle {
         let log = database.open_one().await?;
         let ledger = one_of(self.conditions.ledger.as_ref(), &log.ledgers)?;
         let reader = log.reader.clone().of_ledger(ledger);
-        let bundling = self.proving.bundling(self.proving.given(&reader).await?)?.after(self.after.unwrap_or(0));
+        let bundling =
+            self.proving.bundling(self.proving.given(&reader).await?)?.after(self.after.unwrap_or(0));
         let bundled = if let Some(path) = file {
             let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
             let mut out = GzipIf::new(NewFile::create(path)?, gzip);
