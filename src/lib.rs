@@ -112,7 +112,7 @@ pub use reader::AuditReader;
 pub use store::PostgresStore;
 pub use store::{Integrity, Period, QuarantineRetried, Store};
 
-/// What is done with a ledger that has ended, once its entries are kept elsewhere.
+/// The handling of a ledger that has ended, once its entries are kept elsewhere.
 pub mod archive {
     pub use crate::log::Archived;
     #[cfg(feature = "_sqlite")]

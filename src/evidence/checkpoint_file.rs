@@ -35,7 +35,7 @@ struct Line<'a> {
     note: &'a str,
 }
 
-/// What is read of a line.
+/// The part of a line that is read.
 #[derive(Deserialize)]
 struct Kept {
     note: String,
@@ -207,7 +207,7 @@ impl CheckpointSink for CheckpointFile {
                 Err(error) => return Err(self.refused(&written, &error.to_string())),
             };
             let found = noted.checkpoint();
-            // What was signed before one that is believed may be signed by earlier keys.
+            // A checkpoint that was signed before one that is believed may be signed by earlier keys.
             let counts = |latest: &Checkpoint| found.size() >= latest.size() && found != latest;
             if !latest.as_ref().is_none_or(counts) {
                 continue;

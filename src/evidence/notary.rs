@@ -45,7 +45,8 @@ pub struct Notary {
     signers: Vec<Box<dyn Signer>>,
     sinks: Vec<Box<dyn CheckpointSink>>,
     republish_every: Duration,
-    /// What was published, as far as it is known: by itself, and by what the sinks remember. It stays also after an error.
+    /// The checkpoints that were published, as far as they are known to this notary itself, and by what the sinks
+    /// remember. They stay also after an error.
     memory: Vec<Checkpoint>,
     published_at: Option<Instant>,
 }

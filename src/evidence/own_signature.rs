@@ -1,11 +1,11 @@
-//! Whether a notary itself has signed a checkpoint that is kept under its name.
+//! Finds out whether a notary itself has signed a checkpoint that is kept under its name.
 
 use crate::ledger::NotedCheckpoint;
 #[cfg(feature = "signing")]
 use crate::ledger::VerifierKey;
 
-/// What is wrong with the signatures of a checkpoint that one of these keys must have signed. `None` if nothing is. Keys that are no
-/// verifier keys of this crate are passed over, and without others nothing is verified.
+/// The problem with the signatures of a checkpoint that one of these keys must have signed. `None` if there is none.
+/// Keys that are not verifier keys of this crate are passed over. Without other keys nothing is verified.
 #[cfg(feature = "signing")]
 pub(super) fn problem_of(noted: &NotedCheckpoint, keys: &[String]) -> Option<String> {
     let known: Vec<VerifierKey> = keys.iter().filter_map(|key| key.parse().ok()).collect();

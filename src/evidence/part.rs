@@ -15,7 +15,7 @@ use crate::error::{AuditError, ErrorKind};
 use crate::ledger::{BundleWriter, Disclosure, LedgerError, SealedPart};
 use crate::reader::AuditReader;
 
-/// What is shown of the entry that declares the seal. Its seed is not among it.
+/// The parts that are shown of the entry that declares the seal. Its seed is not among them.
 const SHOWN: [&str; 4] = ["core", "metadata.until", "metadata.workspaces", "metadata.root"];
 
 impl AuditReader {

@@ -85,7 +85,8 @@
 //!   `audit.restored`, and makes a key of another origin, such as `audit.example.com/payments/1`, with which the notary begins another
 //!   file: under the old name it would sign two trees of one size. Keep the earlier file: it proves what was there before.
 //!
-//! What is not signed as the trust file asks for, or not at all, is a finding, and the ledger is not held against it:
+//! A checkpoint that is not signed as the trust file asks for, or not at all, is a finding. The ledger is not held
+//! against it:
 //!
 //! | finding | what is wrong |
 //! |---|---|
@@ -198,12 +199,12 @@
 //!
 //! ```sh
 //! tracing-audit seal                                                        # each night; or as a service: --every 1h
-//! tracing-audit export --workspace acme --complete -o acme.jsonl            # all that acme has, before the last seal
-//! tracing-audit bundle --workspace acme --complete --withhold metadata.ip -o acme.jsonl     # the same without these
-//! tracing-audit verify-bundle acme.jsonl --checkpoint /mnt/elsewhere/audit.checkpoint       # by the customer
-//! tracing-audit bundle --workspace acme --complete --after 812 -o since.jsonl               # without those of an earlier file
-//! tracing-audit verify-bundle since.jsonl --checkpoint /mnt/elsewhere/audit.checkpoint --continues "812 0uDqzr…"
-//! tracing-audit verify --seals --checkpoint /mnt/elsewhere/audit.checkpoint                 # each seal, by an auditor
+//! tracing-audit export --workspace 111122223333 --complete -o customer.jsonl                        # all that they have, before the last seal
+//! tracing-audit bundle --workspace 111122223333 --complete --withhold metadata.sourceIPAddress -o customer.jsonl    # the same without these
+//! tracing-audit verify-bundle customer.jsonl --checkpoint /mnt/elsewhere/audit.checkpoint           # by the customer
+//! tracing-audit bundle --workspace 111122223333 --complete --after 5 -o since.jsonl                 # without those of an earlier file
+//! tracing-audit verify-bundle since.jsonl --checkpoint /mnt/elsewhere/audit.checkpoint --continues "5 0uDqzr…"
+//! tracing-audit verify --seals --checkpoint /mnt/elsewhere/audit.checkpoint                         # each seal, by an auditor
 //! ```
 //!
 //! In code these are [`AuditLog::seal`](crate::AuditLog::seal), [`AuditReader::bundle_part`](crate::AuditReader::bundle_part),
@@ -250,7 +251,7 @@
 //! The exit codes of `verify`: 0 all is as it was, up to a checkpoint; 1 something was found; 2 the command line is not valid; 3 the database
 //! cannot be read; 4 the output or the state cannot be written; 5 nothing was found, and no checkpoint, one of no entries, or one
 //! of fewer than `--require-size`, to hold the ledger against. What was found is said first, and 1 wins over 4. A file of `--state` that
-//! cannot be read, or holds no state, is told after that too, and stays as it is: 4 or 2 if nothing was found.
+//! cannot be read, or holds no state, is reported after that too, and stays as it is: 4 or 2 if nothing was found.
 //!
 //! # What is not
 //!

@@ -230,7 +230,7 @@ impl FirstText {
                 None,
                 (Some(workspace), Some(entries), Some(seal), Some(sealed)),
             ) => {
-                let part = part(workspace, entries, until, seal, sealed)?;
+                let part = part(workspace, entries, until, &seal, sealed)?;
                 Ok(Kind::Part { part: Box::new(part), start: frontier(from, &start)? })
             }
             ("selection" | "range" | "part", ..) => Err(malformed(format!(
@@ -252,7 +252,7 @@ fn part(
     workspace: Uuid,
     entries: u64,
     until: u64,
-    seal: SealText,
+    seal: &SealText,
     sealed: SealedText,
 ) -> Result<SealedPart, LedgerError> {
     let root =

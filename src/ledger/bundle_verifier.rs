@@ -62,7 +62,7 @@ pub struct VerifiedBundle {
     part: Option<VerifiedPart>,
 }
 
-/// What a bundle proves that has all entries of a workspace: see [`VerifiedBundle::part`].
+/// The facts that a bundle with all entries of a workspace proves: see [`VerifiedBundle::part`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifiedPart {
@@ -116,8 +116,8 @@ impl VerifiedBundle {
         self.range.as_ref()
     }
 
-    /// What it proves of a workspace, if it has all entries of one before a seal, so that none was left out. `None` if it is a bundle
-    /// of another kind.
+    /// The facts that the bundle proves of a workspace, if it has all entries of one before a seal, so that none was
+    /// left out. `None` if it is a bundle of another kind.
     ///
     /// The seal was made by whoever runs the ledger: it shows what is withheld later, and not what was not recorded.
     #[must_use]

@@ -1,4 +1,4 @@
-//! What a bundle says of all entries of one workspace, and by which seal it holds.
+//! The part of a bundle that has all entries of one workspace, and the seal by which it holds.
 
 use std::{fmt, str::FromStr};
 

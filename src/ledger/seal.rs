@@ -15,7 +15,7 @@ use super::{
     seeds::Seed,
 };
 
-/// What the data of leaves begin with: of an entry in the tree of its workspace, and of a workspace in the tree of a seal.
+/// The beginnings of the data of leaves: of an entry in its workspace's tree, and of a workspace in the tree of a seal.
 const PART: &[u8] = b"tracing-audit/part@v1\n";
 const SEAL: &[u8] = b"tracing-audit/seal@v1\n";
 
@@ -119,7 +119,9 @@ impl fmt::Debug for Parts {
 /// The root of the tree over these leaves.
 pub(super) fn root_over(leaves: &[Hash]) -> Hash {
     let mut tree = Frontier::new();
-    leaves.iter().for_each(|leaf| tree.push(*leaf));
+    for leaf in leaves {
+        tree.push(*leaf);
+    }
     tree.root()
 }
 

@@ -883,7 +883,7 @@ fn each_part_of_a_bundle_of_a_workspace_that_is_changed_has_its_own_sentence() {
     let of_another = rearranged(&whole, |lines| lines.insert(2, &added));
     let root = STANDARD.encode(ledger.proof.checkpoint().checkpoint().root());
     let seal = STANDARD.encode(ledger.part(1).seal().root());
-    let field = whole.split("\"fields\":[[1,\"").nth(1).unwrap()[..24].to_owned();
+    let field = whole.split("\"fields\":[[1,\"").nth(1).unwrap().get(..24).unwrap().to_owned();
     let workspace = |workspace: u128| format!("\"workspace\":\"{}\"", Uuid::from_u128(workspace));
     let own = whole.lines().nth(1).unwrap();
     let cases = [
@@ -900,7 +900,7 @@ fn each_part_of_a_bundle_of_a_workspace_that_is_changed_has_its_own_sentence() {
         ),
         (sealed(&rearranged(&whole, |lines| lines.swap(1, 2))), "it is not in the order of the numbers"),
         (
-            sealed(&whole.replacen(own, &format!("{},\"path\":[]}}", &own[..own.len() - 1]), 1)),
+            sealed(&whole.replacen(own, &format!("{},\"path\":[]}}", own.strip_suffix('}').unwrap()), 1)),
             "it has a path, which",
         ),
         (
@@ -1011,7 +1011,7 @@ fn a_part_that_is_not_the_one_that_was_sealed_makes_no_bundle() {
     assert!(matches!(refused, Err(LedgerError::Entry { seq: 3, .. })));
 }
 
-/// What is built from leaves later: a seal over the trees of all workspaces, tiles, and the statement of a batch.
+/// Structures built from leaves later: a seal over the trees of all workspaces, tiles, and the statement of a batch.
 #[test]
 fn seals_tiles_and_statements_of_the_vectors_follow_from_the_leaves() {
     let vectors = vectors();

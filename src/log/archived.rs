@@ -1,4 +1,4 @@
-//! What an entry tells of a ledger that was archived.
+//! The entry that records that a ledger was archived.
 
 use super::writer::{AuditWriter, own_event};
 use crate::error::AuditError;

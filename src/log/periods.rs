@@ -72,7 +72,7 @@ struct Now {
     is_shut: bool,
 }
 
-/// What is kept of other periods.
+/// The state that is kept of other periods.
 #[derive(Default)]
 struct Kept {
     /// Those that may have entries pending.
@@ -338,7 +338,7 @@ impl Periods {
         let mut kept = lock(&self.kept);
         let ended: Vec<_> = kept.past.extract_if(.., |engine| engine.has_ended()).collect();
         for engine in ended {
-            // What others have left is told by the next log that looks there.
+            // The journals that others have left are reported by the next log that looks there.
             let books = Stats { unrecovered: Unrecovered::default(), ..engine.stats() };
             kept.settled = std::mem::take(&mut kept.settled).and(books);
         }
@@ -443,7 +443,7 @@ fn recover(periods: &Weak<Periods>, log: &AuditLog) -> Result<(), AuditError> {
             recovered => break recovered,
         }
     };
-    // What it cannot commit in time stays in its own journal.
+    // Entries that the log cannot commit in time stay in its own journal.
     let ended = block_on(log.shutdown(PATIENCE));
     recovered.and(ended.map(drop))
 }

@@ -179,7 +179,7 @@ impl AuditWriter {
             fields.str("root", &root);
             fields.str("seed", &seed);
         });
-        self.last.engine.commit(&record).await
+        self.engine().commit(&record).await
     }
 
     /// Waits until every entry that was accepted before this call is committed, for at most `commit_timeout`.

@@ -148,7 +148,7 @@ impl PeriodFollower {
         let new: Vec<String> = found.keys().filter(|label| !self.known.contains(*label)).cloned().collect();
         self.known = found.keys().cloned().collect();
         if self.followed.as_ref().is_some_and(|(label, _)| self.known.last() != Some(label)) {
-            // What it has not returned is found by a look.
+            // Entries that this stream has not returned are found by a look.
             self.followed = None;
         }
         for label in new {

@@ -254,9 +254,9 @@ impl PeriodReader {
         Ok(PeriodPage { entries, next: None })
     }
 
-    /// What the ledgers of all periods have that can match, and what is missing there: see [`AuditReader::coverage`]. Entries and
-    /// batches are compared for at most `at_most` numbers in all, those at the beginning of the query's direction. The query's
-    /// ledger is ignored.
+    /// The coverage of the ledgers of all periods: what they have that can match, and what is missing there. See
+    /// [`AuditReader::coverage`]. Entries and batches are compared for at most `at_most` numbers in all, those at the
+    /// beginning of the query's direction. The query's ledger is ignored.
     ///
     /// # Errors
     /// Those of [`AuditReader::coverage`].

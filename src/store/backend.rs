@@ -52,7 +52,7 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug + 'static {
         None
     }
 
-    /// What may be the names of periods that have a database of their own, in their order. Looks at files. `None`: none has.
+    /// The possible names of periods with a database of their own, in their order. Looks at files. `None`: none has.
     fn labels(&self) -> Option<io::Result<Vec<String>>> {
         None
     }

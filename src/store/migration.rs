@@ -64,8 +64,8 @@ pub(super) fn veiled(what: &str) -> AuditError {
     AuditError::new(ErrorKind::Altered, message)
 }
 
-/// What is said of a table of migrations with this greatest version, this least one and so many rows, if it cannot have been written by
-/// this crate or is of a version that it does not know.
+/// The findings about a table of migrations with this greatest version, this least one and this many rows, if this
+/// crate cannot have written the table or does not know its version.
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(super) fn versions(version: i64, (least, count): (i64, i64), known: i64) -> Vec<String> {
     let mut told = Vec::new();
@@ -81,7 +81,7 @@ pub(super) fn versions(version: i64, (least, count): (i64, i64), known: i64) -> 
     told
 }
 
-/// What is said of tables of a version that this crate does not know.
+/// The finding about tables of a version that this crate does not know.
 #[cfg(any(feature = "_sqlite", feature = "postgres"))]
 pub(super) fn unknown_version(version: i64, known: i64) -> String {
     format!(

@@ -80,7 +80,7 @@ pub(crate) trait Surveys: Send + Sync {
         batches: (i64, i64),
     ) -> BoxFuture<'a, Result<Vec<String>, AuditError>>;
 
-    /// What keeps readers from the rows of our tables.
+    /// The objects that keep readers from the rows of our tables.
     fn veils(&self) -> BoxFuture<'_, Result<Veils, AuditError>>;
 
     /// The part of the tree that the ledger holds, as of one moment. `None` if its tables are of a version without one,
@@ -103,8 +103,8 @@ pub(crate) trait Surveys: Send + Sync {
     /// through these.
     fn schema(&self) -> BoxFuture<'_, Result<Vec<String>, AuditError>>;
 
-    /// What the database's own check of its files finds, in words. It reads all of them. `None` if it would evaluate expressions
-    /// that somebody has added to the tables, which can take for ever.
+    /// The findings of the database's own check of its files, in words. The check reads all of the files. `None` if it
+    /// would evaluate expressions that somebody has added to the tables, which can take for ever.
     fn structure(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, AuditError>>;
 
     /// Damage to what the database keeps beside its file, in words, by the last look at the files: what was committed last and
@@ -284,7 +284,8 @@ pub(crate) struct LedgerCover {
     pub(crate) untimely: Vec<i64>,
     /// The `audit.gap` entries, latest first.
     pub(crate) gaps: Vec<LedgerRow>,
-    /// What the ledger knows of its writers; `None` where the tables are of a version before 3, or the role may not read them.
+    /// The ledger's knowledge of its writers. `None` if the tables are of a version before 3, or the role may not read
+    /// them.
     pub(crate) writers: Option<WritersKnown>,
 }
 

@@ -92,7 +92,7 @@ impl Failure {
     }
 }
 
-/// What the library tells programmers to do, and what an operator does instead.
+/// The remedies that the library names for programmers, each with the one for an operator.
 const REMEDIES: [(&str, &str); 5] = [
     ("run what Store::migrations gives, or open with Migrate::Auto", "run `tracing-audit migrate`"),
     ("open a log with this version, or run what Store::migrations gives", "run `tracing-audit migrate`"),

@@ -218,8 +218,8 @@ pub(super) enum Whose {
     Strange(Stranger),
 }
 
-/// The database and the ledger that each journal of a dead process names, in this directory. What cannot be read is told by
-/// the log that it is for.
+/// The database and the ledger that each journal of a dead process names, in this directory. A journal that cannot be
+/// read is reported by the log that it is for.
 ///
 /// # Errors
 /// If the directory itself cannot be read.

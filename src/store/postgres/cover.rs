@@ -172,11 +172,14 @@ async fn ledger(
     let piece = first_piece(postgres, asked, part.first_piece(), may);
     let rows = piece.fetch_all(&mut *connection).await.map_err(store_error)?;
     let (first, silent) = piece_of(&rows).map_err(store_error)?;
-    let timed = asked.timed(ends.next_seq, part);
-    let untimely = untimely(postgres, connection, asked.ledger(), first_piece_of(timed)).await;
+    let to_time = asked.timed(ends.next_seq, part);
+    let untimely = untimely(postgres, connection, asked.ledger(), first_piece_of(to_time)).await;
     let untimely = untimely.map_err(store_error)?;
     let writers = may.writers.then_some(WritersKnown { silent, head_was });
-    Ok(Some((LedgerCover { ends, part, first, timed, untimely, gaps: Vec::new(), writers }, latest_gap)))
+    Ok(Some((
+        LedgerCover { ends, part, first, timed: to_time, untimely, gaps: Vec::new(), writers },
+        latest_gap,
+    )))
 }
 
 fn ends(postgres: &Postgres, asked: &Asked, may: &May) -> Query<'static, Database, PgArguments> {

@@ -13,8 +13,8 @@
 //! The head itself is not compared, because somebody may have changed it, in either file. The log may have removed the
 //! last batches of the database. A log that continues after either begins with a batch that reports it.
 //!
-//! What cannot be found: a database that was replaced by one of exactly such a state (to which the log then belongs), and
-//! pages that were changed without regard to any of this. A table that one of the two has under another name is not compared.
+//! Two changes cannot be found: replacing the database by one of exactly such a state (the log then belongs to it), and
+//! changing pages without regard to any of this. A table that one of the two has under another name is not compared.
 //! The cost is one read of a log that nobody has watched, four reads of 24 bytes for each page in it, and a few pages of the
 //! database. A database that cannot be read without its log is read whole, with the log.
 

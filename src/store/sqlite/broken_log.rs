@@ -1,10 +1,10 @@
 //! Finds damage in a write-ahead log that was left beside its database, and keeps a copy of it before it is written over.
 //!
 //! SQLite takes a log to end at the first frame whose checksum is wrong, and one with a damaged header to be empty. It says
-//! nothing of that, and the next writer writes over the rest. So a reader tells it, and a writer first keeps a copy.
+//! nothing of that, and the next writer writes over the rest. So a reader reports it, and a writer first keeps a copy.
 //!
 //! After a loss of power, pages can have reached the disk in any order: one commit can be found so that was never confirmed.
-//! It is told like all others, and keeps no writer from starting.
+//! Damage to such a commit is reported like all other damage, and keeps no writer from starting.
 
 use std::{
     fs::File,
@@ -41,7 +41,7 @@ pub(super) async fn damage_beside(database: &Path) -> Option<Damage> {
         if is_same_file(&log, &main) == Some(true) {
             return None;
         }
-        // What cannot be read, SQLite refuses too.
+        // A log that cannot be read is refused by SQLite too.
         let damage = Wal::open(&log).and_then(|log| log.damage()).ok().flatten()?;
         if before == Some(now) && FileLook::at(&log) == Some(now) {
             return Some(damage);
@@ -107,7 +107,7 @@ pub(super) async fn keep_if_damaged(options: &SqliteConnectOptions) -> Result<Op
                 .because(cause));
         }
     };
-    // What is behind the damage would be found again. If somebody is in the way, it stays until the log begins anew.
+    // The frames behind the damage would be found again. If somebody is in the way, they stay until the log restarts.
     move_log(options.clone()).await;
     Ok(Some(told))
 }

@@ -120,8 +120,8 @@ async fn ledger(
     let times = times(connection, &asked.query).await?;
     let part = asked.part(ends.next_seq, times);
     let first = piece(connection, part.first_piece()).await?;
-    let timed = asked.timed(ends.next_seq, part);
-    let untimely = untimely(connection, first_piece(timed)).await?;
+    let to_time = asked.timed(ends.next_seq, part);
+    let untimely = untimely(connection, first_piece(to_time)).await?;
     let writers = if has_writers {
         let silent = sqlx::query(SILENT).bind(i64::from(asked.writers));
         let silent = connection.fetch_all(silent).await?;
@@ -132,7 +132,7 @@ async fn ledger(
     } else {
         None
     };
-    Ok((heads, Some(LedgerCover { ends, part, first, timed, untimely, gaps: Vec::new(), writers })))
+    Ok((heads, Some(LedgerCover { ends, part, first, timed: to_time, untimely, gaps: Vec::new(), writers })))
 }
 
 /// Reads the batches' times that matter for the query's ranges of time.

@@ -165,12 +165,13 @@ pub(super) async fn foreign_nodes(
     size: i64,
     most: u32,
 ) -> Result<Vec<(i64, i64)>, AuditError> {
-    let statement = sqlx::query(
+    let size_of_head = of_head(sqlite, "tree_size").await?;
+    let statement = format!(
         "SELECT level, idx FROM tracing_audit_nodes
-         WHERE level NOT IN (8, 16, 24, 32, 40, 48, 56) OR idx < 0
-            OR idx >= max(?1, ifnull((SELECT max(tree_size) FROM tracing_audit_head), 0)) >> level
-         LIMIT ?2",
+         WHERE level NOT IN (8, 16, 24, 32, 40, 48, 56) OR idx < 0 OR idx >= max(?1, {size_of_head}) >> level
+         LIMIT ?2"
     );
+    let statement = sqlx::query(AssertSqlSafe(statement));
     let mut found = Vec::new();
     each(sqlite, "tracing_audit_nodes", statement.bind(size).bind(i64::from(most)), |row| {
         found.push((integer(&row, 0).unwrap_or(-1), integer(&row, 1).unwrap_or(-1)));
@@ -180,14 +181,15 @@ pub(super) async fn foreign_nodes(
     Ok(found)
 }
 
-/// The expression of the next `seq` by the head.
-async fn next_seq(sqlite: &Sqlite) -> Result<&'static str, AuditError> {
+/// The expression of the greatest value that the head has in this column; 0 without a head.
+async fn of_head(sqlite: &Sqlite, column: &str) -> Result<String, AuditError> {
     let has_head = sqlite.has_table("tracing_audit_head").await?;
-    Ok(if has_head { "ifnull((SELECT max(next_seq) FROM tracing_audit_head), 0)" } else { "0" })
+    let greatest = format!("ifnull((SELECT max({column}) FROM tracing_audit_head), 0)");
+    Ok(if has_head { greatest } else { "0".to_owned() })
 }
 
 pub(super) async fn foreign_batches(sqlite: &Sqlite, from: i64, most: u32) -> Result<Vec<i64>, AuditError> {
-    let head = next_seq(sqlite).await?;
+    let head = of_head(sqlite, "next_seq").await?;
     let statement = format!(
         "SELECT first_seq FROM tracing_audit_batches WHERE first_seq < 0 OR first_seq >= max(?1, {head}) ORDER BY first_seq LIMIT ?2"
     );
@@ -245,7 +247,7 @@ pub(super) async fn last_of(
 }
 
 pub(super) async fn beyond(sqlite: &Sqlite, from: i64, most: u32) -> Result<StoredRows, AuditError> {
-    let head = next_seq(sqlite).await?;
+    let head = of_head(sqlite, "next_seq").await?;
     let statement =
         format!("{ROW} FROM tracing_audit_entries e WHERE e.seq >= max(?1, {head}) ORDER BY e.seq LIMIT ?2");
     some(sqlite, sqlx::query(AssertSqlSafe(statement)).bind(from).bind(i64::from(most))).await

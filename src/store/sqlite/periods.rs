@@ -19,7 +19,7 @@ pub(super) fn of_period(sqlite: &Sqlite, label: &str) -> Result<Sqlite, AuditErr
     Ok(Sqlite::with_options(options.as_ref().clone().filename(path)))
 }
 
-/// What may be the names of periods that have a file: whatever stands where a name would, in the order of the names.
+/// The possible names of periods that have a file: whatever stands where a name would, in the order of the names.
 pub(super) fn labels(sqlite: &Sqlite) -> io::Result<Vec<String>> {
     let path: PathBuf = sqlite.file_path().unwrap_or_default();
     let (before, after) = around(&path);
@@ -43,7 +43,7 @@ pub(super) fn labels(sqlite: &Sqlite) -> io::Result<Vec<String>> {
     Ok(labels)
 }
 
-/// What stands before and after the name of the period in the name of its file: for `audit.db`, `audit-` and `.db`.
+/// The parts before and after the name of the period in the name of its file: for `audit.db`, `audit-` and `.db`.
 fn around(path: &Path) -> (String, String) {
     let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let end = path.extension().map(|end| [".", &*end.to_string_lossy()].concat());

@@ -129,10 +129,14 @@ pub(super) async fn with_ids(
         return Ok(Vec::new());
     }
     let mut rows = Vec::new();
-    for id in [" AND e.id", " AND e.seq > (SELECT max(seq) FROM tracing_audit_entries) - ? AND +e.id"] {
+    // The sign keeps SQLite from the index, also for the order.
+    for (range, id) in
+        [("", "e.id"), ("e.seq > (SELECT max(seq) FROM tracing_audit_entries) - ? AND ", "+e.id")]
+    {
         let mut statement = Statement::new(ROW);
-        statement.push(LEDGER).push(ENTRIES).push(id).push(" BETWEEN ? AND ? ORDER BY e.id LIMIT ?");
-        if id.contains('?') {
+        statement.push(LEDGER).push(ENTRIES);
+        statement.push(&format!(" AND {range}{id} BETWEEN ? AND ? ORDER BY {id} LIMIT ?"));
+        if !range.is_empty() {
             statement.bind(LOOKED_THROUGH);
         }
         statement.bind(first).bind(last).bind(i64::from(most));

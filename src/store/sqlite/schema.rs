@@ -72,7 +72,7 @@ pub(super) async fn evaluates(sqlite: &Sqlite) -> Result<bool, AuditError> {
     Ok(told(sqlite).await?.iter().any(|told| told.evaluates))
 }
 
-/// What is said of something that is not as this crate makes it.
+/// A finding about something that is not as this crate makes it.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
     message: String,
@@ -172,9 +172,10 @@ fn is_of_metadata(what: &str) -> bool {
         let Some((path, after)) = found else { return false };
         match after.strip_prefix(')') {
             Some("") => return is_path(&path),
-            Some(more) if is_path(&path) && more.starts_with(", ") => {
-                rest = more.get(2..).unwrap_or_default()
-            }
+            Some(more) if is_path(&path) => match more.strip_prefix(", ") {
+                Some(next) => rest = next,
+                None => return false,
+            },
             _ => return false,
         }
     }

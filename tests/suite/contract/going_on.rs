@@ -276,18 +276,26 @@ fn changed(changes: &[(&str, &str, &str, &str)], before: &[&str]) {
 /// The command reads on too, and keeps its position.
 #[cfg(feature = "cli")]
 fn in_the_command(fixture: &Fixture) {
-    use crate::command::{answer, seqs};
+    use crate::command::{run, seqs};
+    // Times beyond those of their batches may be missed by other questions, and that is said.
+    let answer = |arguments: &str| {
+        let found = run(&fixture.db, arguments);
+        let told = String::from_utf8(found.stderr).unwrap();
+        let may_lack = told.contains("the answer may lack entries") && told.contains("with a time outside");
+        assert!(found.status.success() || found.status.code() == Some(5) && may_lack, "{arguments}: {told}");
+        String::from_utf8(found.stdout).unwrap()
+    };
     let file = |name: &str| fixture.directory.path().join(name).display().to_string();
     let all: Vec<u64> = (0..40).collect();
     for arguments in ["tail -n all", "tail --state STATE", "export", "query --limit 0"] {
-        let mut found = seqs(&answer(&fixture.db, &arguments.replace("STATE", &file("state"))));
+        let mut found = seqs(&answer(&arguments.replace("STATE", &file("state"))));
         found.sort_unstable();
         assert_eq!(found, all, "{arguments}");
     }
-    assert_eq!(answer(&fixture.db, &format!("tail --state {}", file("state"))), "");
-    assert_eq!(answer(&fixture.db, &format!("tail -o {}", file("copy"))), "");
+    assert_eq!(answer(&format!("tail --state {}", file("state"))), "");
+    assert_eq!(answer(&format!("tail -o {}", file("copy"))), "");
     assert_eq!(seqs(&std::fs::read_to_string(file("copy")).unwrap()), all);
-    assert_eq!(answer(&fixture.db, "query --limit 0 --format table").lines().count(), 41);
+    assert_eq!(answer("query --limit 0 --format table").lines().count(), 41);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tracing_audit::{
 use uuid::Uuid;
 
 use super::{log, proofs::verified};
-use crate::support::{commit, entry, settle};
+use crate::support::{commit, entry, settle, wait_until};
 
 fn customer(number: u32) -> Uuid {
     Uuid::from_u128(1000 + u128::from(number))
@@ -52,6 +52,7 @@ fn a_customer_of_a_thousand_can_tell_if_one_of_their_entries_is_left_out_added_o
     let fixture = log();
     let (log, reader) = (fixture.log.blocking(), fixture.log.reader());
     let reader = reader.blocking();
+    wait_until("the tables are made", || reader.checkpoint().is_ok());
     let error = log.seal().unwrap_err();
     assert!(error.is_query() && error.to_string().contains("no entry that could be sealed"), "{error}");
     // Two entries of each, in turn, and ten more of number 7 among others.

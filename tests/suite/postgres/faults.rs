@@ -163,7 +163,7 @@ fn a_store_of_a_pool_connects_with_the_password_that_is_asked_for() {
     let ask = || std::future::ready(Ok::<_, std::io::Error>("one".to_owned()));
     let store = Store::from(PostgresStore::from(pool).password(ask));
     let log = open(store.clone(), desk.directory.path());
-    assert_eq!(log.writer().blocking().commit(entry("a")).unwrap(), 0);
+    assert_eq!(commit(&log, entry("a")), 0);
     // A reader that does not block reads with the pool's own connections unless a password is asked for.
     let reader = AuditReader::new(store);
     assert_eq!(block_on(reader.count(AuditQuery::new())).unwrap(), 1);
@@ -453,7 +453,7 @@ fn a_log_that_may_not_create_the_tables_says_so_and_works_once_they_exist() {
             run(&url, migration.sql);
         }
         let log = open().unwrap();
-        assert_eq!(log.writer().blocking().commit(entry("a")).unwrap(), 0);
+        assert_eq!(commit(&log, entry("a")), 0);
         // These are the tables that a log creates: one that may create them finds nothing left to do.
         let made = count();
         let auto = store().migrate(Migrate::Auto);
@@ -464,7 +464,7 @@ fn a_log_that_may_not_create_the_tables_says_so_and_works_once_they_exist() {
             .blocking()
             .open()
             .unwrap();
-        assert_eq!(log.writer().blocking().commit(entry("b")).unwrap(), 1);
+        assert_eq!(commit(&log, entry("b")), 1);
         assert_eq!(count(), made);
         run(
             &url,

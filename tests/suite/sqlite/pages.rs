@@ -195,8 +195,7 @@ fn an_index_that_lacks_rows_is_named_beside_every_answer_that_it_can_have_served
 #[test]
 fn an_entry_is_found_by_its_id_also_where_the_index_has_lost_it() {
     let fixture = log();
-    (0..40)
-        .for_each(|number| drop(fixture.log.writer().blocking().commit(entry(number.to_string())).unwrap()));
+    (0..40).for_each(|number| _ = fixture.log.writer().blocking().commit(entry(number.to_string())).unwrap());
     let id = fixture.entries()[30].entry.id;
     block_on(execute(&fixture.db, "PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
     let bytes = fs::read(&fixture.db).unwrap();
@@ -230,7 +229,7 @@ fn a_table_or_a_head_that_is_gone_or_cannot_be_read_is_named_and_checked_all_the
         ("UPDATE tracing_audit_head SET ledger = printf('%.*c', 100000, 'x')", "100000 bytes"),
     ] {
         let fixture = log();
-        drop(fixture.log.writer().blocking().commit(entry("a")).unwrap());
+        fixture.log.writer().blocking().commit(entry("a")).unwrap();
         fixture.run(sql);
         let reader = fixture.log.reader();
         let reader = reader.blocking();

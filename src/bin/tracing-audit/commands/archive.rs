@@ -23,7 +23,7 @@ use zstd::stream::{read::Decoder, write::Encoder};
 use super::{
     covered::{of_export, verdict_of_export},
     export::{Kind, add},
-    kept::{checkpoints, trust},
+    kept::{Held, checkpoints, trust},
     manifest::{Manifest, Plan},
 };
 use crate::{
@@ -71,7 +71,7 @@ pub(crate) struct Archive {
     keep: bool,
 }
 
-/// What was written, and what it says.
+/// The file that was written: the number of its rows, its size, and the hashes of its bytes and of its lines.
 struct Written {
     rows: u64,
     /// Of the file.
@@ -92,7 +92,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// What an entry tells of it.
+    /// The account of this ledger that an entry records.
     fn archived(&self) -> Archived {
         Archived {
             ledger: self.ledger.name.clone(),
@@ -107,7 +107,7 @@ impl Kept {
 }
 
 impl Archive {
-    /// What was asked for, of an archive that was made earlier.
+    /// The query of an archive that was made earlier.
     pub(super) fn asked(&self) -> AuditQuery {
         self.ledger.as_ref().map_or_else(AuditQuery::new, |name| AuditQuery::new().ledger(name))
     }
@@ -184,7 +184,7 @@ impl Archive {
         let ends = [(ledger.name.clone(), ledger.next_seq)];
         let coverage = of_export(&log.reader, &AuditQuery::new(), &ends).await?;
         verdict_of_export(&coverage, Some(written.rows), &log)?;
-        // What an entry of the log says to be gone was not there before either.
+        // Entries that an entry of the log declares to be gone were not there before either.
         let declared: u64 = coverage.ledgers.iter().map(|one| one.missing_as_declared).sum();
         if written.rows.saturating_add(declared) != ledger.next_seq {
             return Err(Failure::Lost(format!(
@@ -273,12 +273,18 @@ impl Archive {
     }
 
     async fn verify(&self, log: &Log, ledger: &Ledger) -> Result<Verified, Failure> {
-        let mut verification = Verification::of_itself();
+        let (mut verification, mut held) = (Verification::of_itself(), Held::default());
         let trust = self.trust.as_deref().map(trust).transpose()?;
         for given in &self.checkpoint {
             for kept in checkpoints(given)? {
-                verification = kept.hold(verification, trust.as_ref())?;
+                verification = kept.hold(verification, trust.as_ref(), &mut held)?;
             }
+        }
+        if !held.refused().is_empty() {
+            return Err(Failure::Found(format!(
+                "{}: a checkpoint is not signed as the trust file asks for, and nothing was archived",
+                held.refused()
+            )));
         }
         let reader = log.reader.clone().of_ledger(ledger.name.clone());
         let verified = reader.verify(verification).await?;

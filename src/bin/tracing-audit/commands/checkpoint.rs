@@ -164,7 +164,7 @@ impl Checkpoint {
         let origin = match keys.first() {
             Some(key) => Some(key.origin().clone()),
             None if self.to.is_empty() => None,
-            // What is wrong with the ledger is said once it is read.
+            // A problem with the ledger is reported once the ledger is read.
             None => reader.checkpoint().await.ok().map(|now| now.origin().clone()),
         };
         let begun = origin.map(|origin| begun(&self.to, &origin)).unwrap_or_default();

@@ -27,7 +27,7 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Compare {
-    /// What was handed out: JSON Lines of `export`, compressed or not, an archive, or a copy of `tail --output`.
+    /// A file that was handed out: JSON Lines of `export`, compressed or not, an archive, or a copy of `tail --output`.
     #[arg(long, value_name = "FILE")]
     against: PathBuf,
     /// The manifest of that export [default: FILE.manifest.json, if there is one].
@@ -267,7 +267,7 @@ struct Entries {
     begins_otherwise: bool,
 }
 
-/// What is wrong with a line that is none.
+/// The problem with a line that is not an entry.
 const NO_ENTRY: &str = "it is not an entry";
 
 impl Entries {

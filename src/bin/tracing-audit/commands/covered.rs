@@ -20,7 +20,7 @@ const AT_MOST: u64 = 1_000_000;
 /// The most entries beside a page whose times are held against what their batches say: a millisecond or two.
 const BESIDE_PAGE: u64 = 10_000;
 
-/// What is told beside an answer.
+/// The facts that are reported with an answer.
 #[derive(Default, Serialize)]
 pub(crate) struct Covered {
     /// The number of entries that the answer has, if they are shown one by one.
@@ -75,7 +75,7 @@ impl Covered {
         Ok(covered)
     }
 
-    /// What the answer to this query covers, of one log, however many entries there are.
+    /// The coverage of the answer to this query, of one log, however many entries there are.
     pub(crate) async fn wholly(log: &Log, query: &AuditQuery) -> Result<Self, Failure> {
         let mut covered = Self::default();
         covered.add(log, &[], log.reader.coverage(query, u64::MAX).await?);

@@ -89,7 +89,7 @@ async fn tell_altered(database: &Database, store: Store) -> Result<(), Failure> 
     Ok(())
 }
 
-/// What indexes are on, by these names.
+/// The column or the path in the metadata that each of these names stands for.
 fn all(names: &[String], read: fn(&str) -> Result<IndexOn, Failure>) -> Result<Vec<IndexOn>, Failure> {
     names.iter().map(|name| read(name)).collect()
 }

@@ -30,7 +30,7 @@ pub(super) struct Kept {
     place: String,
 }
 
-/// What a verification is held against.
+/// The checkpoints that a verification is held against.
 #[derive(Default)]
 pub(super) struct Held {
     /// The size of the largest checkpoint that is signed as the trust file asks for.

@@ -263,7 +263,7 @@ pub(super) fn tell_beyond(beyond: u64, what: &str) {
     }
 }
 
-/// What cannot be proven because it was changed is a finding.
+/// The failure of a proof is a finding if the cause is a change.
 pub(super) fn not_proven(error: AuditError) -> Failure {
     let is_found = error.is_altered();
     let failure = Failure::Audit(error);

@@ -1,6 +1,7 @@
 //! The commands `verify-proof` and `verify-bundle`: verify what was proven, without a database.
 
 use std::{
+    fs::File,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -60,7 +61,8 @@ pub(crate) struct VerifyBundle {
     file: PathBuf,
     #[command(flatten)]
     against: Against,
-    /// What this command has said of an earlier bundle of all entries of a workspace: FILE leaves out the entries of that one.
+    /// The result of this command for an earlier bundle of all entries of a workspace. FILE leaves out the entries
+    /// of that bundle.
     #[arg(long, value_name = "ENTRIES ROOT")]
     continues: Option<PartEnd>,
     /// Print each entry as a line of JSON, once all of them hold.

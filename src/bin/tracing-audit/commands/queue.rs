@@ -47,7 +47,7 @@ impl Queue {
                 Ok(_) => {
                     format!("{path} is no directory; the queue of the SQLite file audit.db is audit.db.queue")
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     format!(
                         "there is no directory {path}; the queue of the SQLite file audit.db is audit.db.queue"
                     )
@@ -75,7 +75,7 @@ impl Queue {
     }
 }
 
-/// What the directory holds that no queue holds, if it holds nothing else. An empty directory may be a queue.
+/// A name that belongs to no queue, if the directory holds only such names. An empty directory may be a queue.
 fn foreign_to(directory: &Path) -> io::Result<Option<String>> {
     let mut foreign = None;
     for found in std::fs::read_dir(directory)? {

@@ -141,7 +141,7 @@ impl Verify {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let (mut verification, held) = self.held()?;
         let failed = Arc::new(Mutex::new(None));
-        // A state that cannot be read is told once the ledger was read, and stays as it is.
+        // A state that cannot be read is reported once the ledger was read, and stays as it is.
         let mut unread = None;
         if let Some(path) = &self.state {
             database.refuse_output(path)?;

@@ -35,8 +35,8 @@ fn has(ledgers: &[Ledger], name: &str) -> bool {
     ledgers.iter().any(|ledger| ledger.name == name)
 }
 
-/// The first entry that one has of this ledger, if the other has it in the same place. What cannot be read is told by the
-/// answer, which reads it again.
+/// The first entry that one has of this ledger, if the other has it in the same place. A failure to read is
+/// reported by the answer, which reads again.
 async fn shared(one: &AuditReader, other: &AuditReader, ledger: &str) -> Option<Place> {
     let mut entries = std::pin::pin!(one.stream(AuditQuery::new().ledger(ledger).limit(1)));
     let first = Place::of(&entries.try_next().await.ok()??);

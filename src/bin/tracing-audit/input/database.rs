@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    output::{FilePlace, TemporaryDirectory, at_end_of_links, remark_altered, stdout_place},
+    output::{TemporaryDirectory, at_end_of_links, remark_altered, stdout_place},
 };
 
 #[derive(Args)]
@@ -55,7 +55,7 @@ pub(crate) struct Database {
         value_parser = visible_name
     )]
     recorded_as: Option<String>,
-    /// What was named, with the files for which a `*` stands.
+    /// The databases that were named, with the files for which a `*` stands.
     #[arg(skip)]
     named: OnceCell<Vec<String>>,
     /// Where the entries of exported files are, until the command ends.
@@ -140,7 +140,7 @@ impl Database {
         all.iter().any(|one| one == db)
     }
 
-    /// What was named, with the files for which a `*` stands.
+    /// The databases that were named, with the files for which a `*` stands.
     fn all(&self) -> &[String] {
         self.named.get_or_init(|| self.db.iter().flat_map(|db| expanded(db)).collect())
     }

@@ -98,13 +98,18 @@ fn start(command: &str) -> Option<Pager> {
     Some(Pager::Running(child, BufWriter::new(input)))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 
     /// How this pager ends that is to show a line.
     fn ended(command: &str) -> Option<String> {
-        let Some(Pager::Running(child, mut input)) = start(command) else { panic!("{command}") };
+        let started = start(command).map(|pager| match pager {
+            Pager::Running(child, input) => Some((child, input)),
+            _ => None,
+        });
+        let (child, mut input) = started.flatten().unwrap();
         // It may have ended before.
         drop(input.write_all(b"a line\n").and_then(|()| input.flush()));
         ended_badly(child, input)

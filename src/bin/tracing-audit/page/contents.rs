@@ -57,7 +57,7 @@ enum Place {
     End,
 }
 
-/// What is read of the statement.
+/// The part of the statement that is read.
 #[derive(Deserialize)]
 struct About {
     made_with: String,

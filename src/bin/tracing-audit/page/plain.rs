@@ -29,7 +29,7 @@ pub(super) const TABLE: &str = "<div class=\"without\"><table><thead><tr><th cla
 /// The end of such a table.
 pub(super) const TABLE_END: &str = "</tbody></table></div>";
 
-/// What is read of the metadata.
+/// The part of the metadata that is read.
 #[derive(Deserialize)]
 struct Named {
     agent_id: Option<String>,
@@ -49,7 +49,7 @@ fn escaped(text: &str, out: &mut String) {
     }
 }
 
-/// What somebody else wrote: isolated, at most so many characters, with what cannot be seen spelled out.
+/// Text that somebody else wrote: isolated, at most `most` characters, and invisible characters are spelled out.
 fn foreign(text: &str, most: usize, out: &mut String) {
     let end = text.char_indices().nth(most).map_or(text.len(), |(end, _)| end);
     let (shown, left) = text.split_at(end);
@@ -142,7 +142,7 @@ fn pair(name: &str, value: &str, out: &mut String) {
     out.push_str("</dd>\n");
 }
 
-/// What stands above the entries.
+/// The part of the page above the entries.
 pub(super) fn above(statement: &Statement, checkpoint: &NotedCheckpoint) -> String {
     let mut out = "<div class=\"without\">\n<h2>What was asked</h2>\n<dl>\n".to_owned();
     let all = || "every entry of the ledger that the checkpoint covers".to_owned();
@@ -169,7 +169,7 @@ pub(super) fn above(statement: &Statement, checkpoint: &NotedCheckpoint) -> Stri
     out
 }
 
-/// What stands below the entries.
+/// The part of the page below the entries.
 pub(super) fn below(entries: u64, beyond: u64) -> String {
     let mut out = format!("<div class=\"without\">\n<p>Entries in this file: {entries}.</p>\n");
     if beyond > 0 {

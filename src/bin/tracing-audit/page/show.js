@@ -5,8 +5,8 @@
 
 const SHORT = 160, LONG = 20000, LONGEST_PROOF = 400000, MOST_PRINTED = 2000, MOST_PROBLEMS = 20;
 
-// What cannot be seen: as for the command, which escapes it. With the bracket that begins what is spelled out, so that no text can
-// look like another one.
+// The invisible characters: the same as for the command, which escapes them. The bracket that begins a spelled-out
+// character is one of them, so that no text can look like another one.
 const HIDDEN = new RegExp(
   "(?! )[\\p{Cc}\\p{Cf}\\p{Cn}\\p{Co}\\p{Cs}\\p{Zl}\\p{Zp}\\p{Zs}\\u034f\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u2800\\u27e8\\u3164" +
     "\\ufe00-\\ufe0f\\uffa0\\ufffc\\u{e0100}-\\u{e01ef}]",
@@ -103,8 +103,8 @@ function writtenIn(page) {
   const begin = `<!DOCTYPE ${doctype?.name}${doctype?.publicId}${doctype?.systemId}>\n<html lang="${root.getAttribute("lang")}">\n<head>\n` +
     `${own.join("")}<\/head>\n<body>`;
   const nodes = Array.from(body.childNodes);
-  // What stands between the end tags and behind them becomes a part of the body.
-  const isWhole = nodes.at(-1)?.nodeType === 3 && nodes.at(-1).data === "\n\n\n";
+  // The line feeds before, between and behind the end tags, and that of the last line, become a part of the body.
+  const isWhole = nodes.at(-1)?.nodeType === 3 && nodes.at(-1).data === "\n\n\n\n";
   const end = isWhole ? [() => "\n<\/body>\n<\/html>\n"] : [];
   return [() => begin, ...nodes.slice(0, nodes.length - end.length).map((node) => () => markupOf(node)), ...end];
 }

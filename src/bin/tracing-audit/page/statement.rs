@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::template::{self, MADE_WITH};
 
-/// What is said of how the file was made. Nobody can prove it.
+/// The account of how the file was made. Nobody can prove it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Statement {
     pub(crate) ledger: String,

@@ -32,7 +32,7 @@ fn source(text: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)))
 }
 
-/// What the page may do: run its script, and nothing else. There is no network for it, and no markup can become a script.
+/// The policy of the page: it runs its script, and nothing else. It has no network, and no markup can become a script.
 fn policy() -> String {
     format!(
         "default-src 'none'; script-src {}; style-src {}; base-uri 'none'; form-action 'none'; \
@@ -56,7 +56,7 @@ pub(super) fn script_hash() -> String {
     sha256(SCRIPT)
 }
 
-/// What the page cannot tell, in sentences.
+/// The limits of what the page can show, in sentences.
 pub(super) fn limits() -> impl Iterator<Item = &'static str> {
     LIMITS.lines()
 }
@@ -93,7 +93,7 @@ mod tests {
         ] {
             assert!(!asked.contains(word), "{word}");
         }
-        // What is shown becomes text, never markup.
+        // The contents that are shown become text, never markup.
         for word in [
             "innerHTML",
             "outerHTML",

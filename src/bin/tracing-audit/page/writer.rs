@@ -45,7 +45,7 @@ pub(crate) struct Page<W> {
     is_open: bool,
     /// The rows of the entries since the last table.
     rows: String,
-    /// What is shown without scripts, so far.
+    /// The hash of the part that is shown without scripts, so far.
     plain: Sha256,
     entries: u64,
     refused: Option<Failure>,
