@@ -6,6 +6,7 @@
 //! | `audit_log.rs` | the log: hands out layers, writers and readers, and waits for what they wrote |
 //! | `blocking.rs` | the calls of the builder, the log and the writer for code without an async runtime |
 //! | `builder.rs` | the settings of a log |
+//! | `earlier.rs` | commits what dead processes have left of earlier periods |
 //! | `engines.rs` | the engines behind a log: one, or that of each period in turn |
 //! | `latest.rs` | finds the latest period that there is |
 //! | `open.rs` | checks the settings, chooses the queue, starts the engine |
@@ -17,6 +18,7 @@ mod archived;
 mod audit_log;
 mod blocking;
 mod builder;
+mod earlier;
 mod engines;
 mod latest;
 mod open;

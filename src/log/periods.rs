@@ -30,7 +30,6 @@ use super::{
 use crate::engine::{Choose, Engine, EngineHandle, Health, Stats, Unrecovered};
 use crate::error::{AuditError, ErrorKind};
 use crate::platform::{block_on, lock};
-use crate::queue::{JournalHome, left_behind};
 use crate::reader::{AuditReader, PeriodReader};
 use crate::store::{Period, QueueByDefault, Store, named};
 
@@ -38,60 +37,58 @@ use crate::store::{Period, QueueByDefault, Store, named};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often journals of earlier periods are looked for.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
-/// How long a journal that was left alone is left alone again.
-const LEFT_FOR: Duration = Duration::from_mins(10);
-/// How long to wait at a time for what dead processes have left, and for the end of a log.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The logs of the periods: the one of now, and those that are not done yet.
 pub(super) struct Periods {
     /// The settings of each, without store and ledger.
     builder: AuditLogBuilder,
-    store: Store,
+    pub(super) store: Store,
     /// The name that the ledgers' names begin with.
-    ledger: String,
-    period: Period,
+    pub(super) ledger: String,
+    pub(super) period: Period,
     clock: PeriodClock,
     /// The engine of the first period, for a forked child: what others may have locked at the fork is locked there for ever.
     first: Arc<Engine>,
-    now: RwLock<Now>,
+    pub(super) now: RwLock<Now>,
     /// Locked before `now`.
-    kept: Mutex<Kept>,
+    pub(super) kept: Mutex<Kept>,
     signal: Arc<Signal>,
     /// The number of requests to look for journals of earlier periods.
     asked: AtomicU64,
-    swept: watch::Sender<Swept>,
+    pub(super) swept: watch::Sender<Swept>,
 }
 
 /// The period of now.
-struct Now {
-    label: String,
-    engine: Arc<EngineHandle>,
+pub(super) struct Now {
+    pub(super) label: String,
+    pub(super) engine: Arc<EngineHandle>,
     log: Arc<AuditLog>,
     /// No other follows.
-    is_shut: bool,
+    pub(super) is_shut: bool,
 }
 
 /// The state that is kept of other periods.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     /// Those that may have entries pending.
-    past: Vec<Arc<Engine>>,
+    pub(super) past: Vec<Arc<Engine>>,
     /// The books of those that have ended.
     settled: Stats,
     /// The periods whose journals of dead processes are being committed.
-    draining: BTreeSet<String>,
+    pub(super) draining: BTreeSet<String>,
     /// Those of which journals are left alone, since when, and why.
-    left: BTreeMap<String, (Instant, AuditError)>,
+    pub(super) left: BTreeMap<String, (Instant, AuditError)>,
+    /// The reason why the queue's directory could not be read when it was last looked at.
+    pub(super) unread: Option<AuditError>,
 }
 
 /// How far journals of earlier periods were looked for.
 #[derive(Clone, Copy, Debug, Default)]
-struct Swept {
+pub(super) struct Swept {
     /// The number of the last request that was served.
     served: u64,
     /// The number of periods whose journals are being committed.
-    draining: usize,
+    pub(super) draining: usize,
 }
 
 impl Drop for Periods {
@@ -255,8 +252,9 @@ impl Periods {
                            still be committed";
             return Err(AuditError::new(ErrorKind::Pending, message));
         }
-        let left = lock(&self.kept).left.values().next().map(|(_, error)| error.clone());
-        left.map_or(Ok(()), Err)
+        let kept = lock(&self.kept);
+        let left = kept.unread.as_ref().or_else(|| kept.left.values().next().map(|(_, error)| error));
+        left.cloned().map_or(Ok(()), Err)
     }
 }
 
@@ -312,7 +310,7 @@ impl Periods {
         }
     }
 
-    fn open_period(&self, label: &str, must_open: bool) -> Result<AuditLog, AuditError> {
+    pub(super) fn open_period(&self, label: &str, must_open: bool) -> Result<AuditLog, AuditError> {
         let builder = of_period(&self.builder, &self.store, &self.ledger, label)?;
         block_on(AuditLogBuilder { must_open, ..builder }.open_one())
     }
@@ -343,107 +341,4 @@ impl Periods {
             kept.settled = std::mem::take(&mut kept.settled).and(books);
         }
     }
-
-    /// Looks for journals of dead processes that are for other periods, and commits what they hold.
-    fn sweep(self: &Arc<Self>, is_asked: bool) {
-        let (current, home) = {
-            let now = self.now.read();
-            (now.label.clone(), now.engine.settings.journal.clone())
-        };
-        let Some(home) = home else { return };
-        // The log itself looks at the same directory, and tells what is wrong with it.
-        let found: BTreeSet<(String, String)> = left_behind(&home).unwrap_or_default().into_iter().collect();
-        let mut left = Vec::new();
-        for (database, ledger) in &found {
-            let label = self.period.label_of(&self.ledger, ledger).filter(|label| *label != current);
-            if let Some(label) = label.filter(|label| self.is_for(&home, database, label)) {
-                left.push(label.to_owned());
-            }
-        }
-        lock(&self.kept).left.retain(|label, _| left.contains(label));
-        for label in &left {
-            self.drain(label, is_asked);
-        }
-    }
-
-    /// Whether this name of a database is that of a period.
-    fn is_for(&self, home: &JournalHome, database: &str, label: &str) -> bool {
-        self.store.of_period(label).is_ok_and(|store| {
-            let backend = store.backend();
-            backend.name(&home.directory).as_deref() == Some(database)
-                || backend.is_also(&home.directory, database) == Some(true)
-        })
-    }
-
-    /// Commits what dead processes have left of a period, by a log of that period on a thread of its own.
-    fn drain(self: &Arc<Self>, label: &str, is_asked: bool) {
-        {
-            let mut kept = lock(&self.kept);
-            let is_left = |(since, _): &(Instant, AuditError)| !is_asked && since.elapsed() < LEFT_FOR;
-            if kept.left.get(label).is_some_and(is_left) || !kept.draining.insert(label.to_owned()) {
-                return;
-            }
-            self.tell_draining(&kept);
-        }
-        let (weak, of_thread) = (Arc::downgrade(self), label.to_owned());
-        let draining = thread::Builder::new().name("tracing-audit-earlier".to_owned());
-        let started = draining.spawn(move || {
-            let Some(opened) = weak.upgrade().map(|periods| periods.open_to_drain(&of_thread)) else {
-                return;
-            };
-            let left = opened.and_then(|log| recover(&weak, &log)).err();
-            if let Some(periods) = weak.upgrade() {
-                periods.drained(&of_thread, left);
-            }
-        });
-        if let Err(cause) = started {
-            let error =
-                AuditError::new(ErrorKind::Store, "the log's threads cannot be started").because(cause);
-            self.drained(label, Some(error));
-        }
-    }
-
-    fn open_to_drain(&self, label: &str) -> Result<AuditLog, AuditError> {
-        let log = self.open_period(label, false)?;
-        lock(&self.kept).past.push(log.writer.engine().shared());
-        Ok(log)
-    }
-
-    /// The journals of this period are settled, or left alone.
-    fn drained(&self, label: &str, left: Option<AuditError>) {
-        let mut kept = lock(&self.kept);
-        kept.draining.remove(label);
-        match left {
-            None => drop(kept.left.remove(label)),
-            Some(error) => {
-                let message =
-                    format!("journals of dead processes for {} are left alone", named(&self.ledger, label));
-                self.now
-                    .read()
-                    .engine
-                    .notice(AuditError::new(ErrorKind::Store, message).because(error.clone()));
-                kept.left.insert(label.to_owned(), (Instant::now(), error));
-            }
-        }
-        self.tell_draining(&kept);
-    }
-
-    fn tell_draining(&self, kept: &Kept) {
-        let draining = kept.draining.len();
-        self.swept.send_modify(|swept| swept.draining = draining);
-    }
-}
-
-/// Waits until what dead processes have left for this log is committed, and ends the log.
-fn recover(periods: &Weak<Periods>, log: &AuditLog) -> Result<(), AuditError> {
-    let goes_on = || periods.upgrade().is_some_and(|periods| !periods.now.read().is_shut);
-    let recovered = loop {
-        match block_on(log.recovered(PATIENCE)) {
-            Err(error) if error.is_pending() && goes_on() => {}
-            recovered => break recovered,
-        }
-    };
-    // Entries that the log cannot commit in time stay in its own journal.
-    let ended = block_on(log.shutdown(PATIENCE));
-    recovered.and(ended.map(drop))
 }

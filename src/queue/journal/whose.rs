@@ -12,11 +12,12 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    directory::{JournalHome, LOCK, REWRITTEN, SEGMENT_BYTES, SPARE, UNBORN},
+    directory::{JournalHome, LOCK, REWRITTEN, SEGMENT_BYTES, SPARE, UNBORN, journal_error},
     format::{HEADER_BYTES, Header, NoSegment, Seed, record_bytes},
     scan::{holds_anything, read_header, scan_segment},
 };
 use crate::entry::EventDefaults;
+use crate::error::AuditError;
 use crate::platform::{Directory, Kind, read_up_to, write_all_at};
 
 /// The age at which the unfinished directory of a journal counts as abandoned.
@@ -223,9 +224,9 @@ pub(super) enum Whose {
 ///
 /// # Errors
 /// If the directory itself cannot be read.
-pub(crate) fn left_behind(home: &JournalHome) -> io::Result<Vec<(String, String)>> {
-    let queue = home.open()?;
-    let names = queue.names()?;
+pub(crate) fn left_behind(home: &JournalHome) -> Result<Vec<(String, String)>, AuditError> {
+    let looked = home.open().and_then(|queue| Ok((queue.names()?, queue)));
+    let (names, queue) = looked.map_err(|cause| journal_error(&home.directory, cause))?;
     let found = names.iter().filter_map(|name| named_by(&queue, uuid_of(name)?, name).ok()?);
     Ok(found.collect())
 }
