@@ -178,8 +178,8 @@
 //!
 //! | what fails | what happens | shown by |
 //! |---|---|---|
-//! | the queue is full, [`Block`](crate::WhenFull::Block) | the emitter waits once; after a wait that timed out, entries are rejected at once until there is room | `survive::faults`: `a_minute_of_overload_that_waits_…` |
-//! | the queue is full, [`Reject`](crate::WhenFull::Reject) | rejected at once | `survive::faults`: `a_minute_of_overload_that_rejects_…` |
+//! | the queue is full, [`Block`](crate::WhenFull::Block) | the emitter waits once; after a wait that timed out, entries are rejected at once until there is room | `survive::faults`: `an_overload_that_waits_…` |
+//! | the queue is full, [`Reject`](crate::WhenFull::Reject) | rejected at once | `survive::faults`: `an_overload_that_rejects_…` |
 //! | entries are rejected, and the process is killed or ends before it can record the rejections | the next log appends the `audit.gap` entry, once, with the exact numbers; after a loss of power, the last may be missing or recorded twice | `survive::adoption`: `rejections_of_a_dead_process_…` |
 //! | the segments of a dead log that has rejected entries are gone | nothing says for which database they were: the journal is left alone, and health is `Failing`; remove its directory | `queue::journal`: `rejections_without_a_segment_…` |
 //! | the database is locked and a producer goes on | memory stays within the queue's bounds and 32 MB | `survive::faults`: `memory_stays_within_…` |

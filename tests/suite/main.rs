@@ -1,4 +1,4 @@
-//! Every test that runs beside others. `tests/ends.rs` has a harness of its own, and `tests/compiled_out.rs` a build
+//! Every test that runs beside others. `tests/ends.rs` has a harness of its own, and `tests/builds.rs` builds
 //! of its own.
 //!
 //! A test that takes longer than a minute, or needs more than [`.ci/test`] installs, is `#[ignore]`d and run by name:
@@ -14,7 +14,7 @@
 //! | never the application's problem | `survive::faults`, `survive::service`, `emit::wiring` |
 //! | heals by itself | `survive::faults`, `sqlite::operation`, `postgres::faults` |
 //! | tells when it is sick | `survive::faults`, `emit::committed`, `postgres::faults` |
-//! | not silenced by accident | `emit::stackings`, `tests/compiled_out.rs` |
+//! | not silenced by accident | `emit::stackings`, `tests/builds.rs` |
 //! | costs nothing when off | `emit::wiring` (a healthy flush shows nothing); the figure is `benches/emit.rs` |
 //! | any question has the answer of a plain scan | `contract::questions`, `contract::reading` |
 //! | order is provable | `survive::processes`, `contract::reading`, `postgres::operation` |

@@ -19,7 +19,7 @@ use std::{
 
 use chrono::DateTime;
 use futures_util::TryStreamExt;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool, migrate::Migrator};
 use tracing_audit::{
     AuditEntry, AuditQuery, AuditReader, AuditWriter, Decision, Health, PostgresStore, Store,
     export::ExportFormat,
@@ -209,7 +209,9 @@ fn migrations_of_an_application_and_of_the_log_do_not_touch_each_other() {
         let url = server().create_database();
         block_on(async {
             let pool = PgPool::connect(&url).await.unwrap();
-            let migrate = async || sqlx::migrate!("tests/data/migrations").run(&pool).await.unwrap();
+            let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/migrations");
+            let migrations = Migrator::new(migrations).await.unwrap();
+            let migrate = async || migrations.run(&pool).await.unwrap();
             if !ours_first {
                 migrate().await;
             }

@@ -435,7 +435,7 @@ fn overload(when_full: WhenFull) {
     balanced(&writer, || {
         let start = Instant::now();
         // A slow machine may take longer until both have happened.
-        while start.elapsed() < Duration::from_mins(1) || accepted <= 1000 || rejected <= 10 {
+        while start.elapsed() < Duration::from_secs(15) || accepted <= 1000 || rejected <= 10 {
             assert!(start.elapsed() < 2 * support::PATIENCE, "{accepted} accepted, {rejected} rejected");
             match writer.blocking().write(entry("a")) {
                 Ok(()) => accepted += 1,
@@ -463,12 +463,12 @@ fn overload(when_full: WhenFull) {
 }
 
 #[test]
-fn a_minute_of_overload_that_rejects_is_recorded_exactly_by_gap_entries() {
+fn an_overload_that_rejects_is_recorded_exactly_by_gap_entries() {
     overload(WhenFull::Reject);
 }
 
 #[test]
-fn a_minute_of_overload_that_waits_is_recorded_exactly_by_gap_entries() {
+fn an_overload_that_waits_is_recorded_exactly_by_gap_entries() {
     overload(WhenFull::Block { timeout: Duration::from_millis(1) });
 }
 

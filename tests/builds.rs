@@ -1,5 +1,8 @@
+//! Tests of builds other than that of the suite, in a program that is compiled quickly.
+//!
 //! `check_wiring` when audit events are compiled out: run with `--features tracing/max_level_warn`, as another
-//! crate of a program may ask for; without it, this checks the opposite.
+//! crate of a program may ask for; without it, this checks the opposite. TLS by the system's library: run with
+//! `--features tls-native-tls`.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,6 +16,9 @@
 #[path = "suite/support/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "this test uses a part of it")]
 mod support;
+#[cfg(feature = "tls-native-tls")]
+#[path = "suite/postgres/tls.rs"]
+mod tls;
 
 use tracing::level_filters::STATIC_MAX_LEVEL;
 use tracing_subscriber::{prelude::*, registry};
