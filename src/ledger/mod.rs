@@ -20,6 +20,7 @@
 //! | `opening` | the fields of an entry with their salts, each open or withheld |
 //! | `subtree` | full subtrees: their place, and where their hashes are stored |
 //! | `frontier` | the right edge of a growing tree: takes leaves, gives the root and the nodes to be stored |
+//! | `tile` | the files into which the hashes of a tree are cut, and their names |
 //! | `shape` | which subtrees a proof is made of |
 //! | `proof` | verifies proofs of inclusion and of consistency |
 //! | `origin` | the name of a ledger in its checkpoints |
@@ -90,6 +91,7 @@ mod statement;
 mod subtree;
 #[cfg(test)]
 mod tests;
+mod tile;
 #[cfg(feature = "signing")]
 mod trust;
 
@@ -119,5 +121,6 @@ pub use shape::ProofShape;
 pub use signer::Signer;
 pub use statement::batch_statement;
 pub use subtree::{MOST_LEAVES, Node, Subtree};
+pub use tile::Tile;
 #[cfg(feature = "signing")]
 pub use trust::{OpenedCheckpoint, Trust};

@@ -55,7 +55,8 @@ struct Member {
 
 #[derive(Clone, Debug)]
 enum Rule {
-    Witness(VerifierKey),
+    /// A key, and the URL at which the witness is asked, if it has one.
+    Witness(VerifierKey, Option<String>),
     /// At least this number of these members, which all stand before the group.
     Group(usize, Vec<usize>),
 }
@@ -80,6 +81,15 @@ impl Trust {
     pub fn lines_of(key: &VerifierKey, from: u64, until: Option<u64>) -> String {
         let until = until.map(|until| until.to_string()).unwrap_or_default();
         format!("# tracing-audit: sizes {from}..{until}\nlog {key}\n")
+    }
+
+    /// The witnesses that it names, in the order of their lines: the name, the key, and the URL if there is one.
+    /// Whether the URL is that at which the witness is asked, the writer of the file knows.
+    pub fn witnesses(&self) -> impl Iterator<Item = (&str, &VerifierKey, Option<&str>)> {
+        self.members.iter().filter_map(|member| match &member.rule {
+            Rule::Witness(key, url) => Some((&*member.name, key, url.as_deref())),
+            Rule::Group(..) => None,
+        })
     }
 
     /// Verifies the signatures of a checkpoint.
@@ -120,7 +130,7 @@ impl Trust {
         let mut hold: Vec<bool> = Vec::new();
         for member in &self.members {
             let holds = match &member.rule {
-                Rule::Witness(key) => {
+                Rule::Witness(key, _) => {
                     let times = verified(key, note)?;
                     let has_signed = !times.is_empty();
                     keys.extend(Some(key).filter(|_| has_signed).cloned());
@@ -250,7 +260,8 @@ impl Reading {
         }
         match words.as_slice() {
             ["log", key] | ["log", key, _] => self.log(key),
-            ["witness", name, key] | ["witness", name, key, _] => self.witness(name, key),
+            ["witness", name, key] => self.witness(name, key, None),
+            ["witness", name, key, url] => self.witness(name, key, Some(url)),
             ["group", name, least, of @ ..] => self.group(name, least, of),
             ["quorum", name] => self.quorum(name),
             [known @ ("log" | "witness" | "quorum" | "group"), ..] => {
@@ -270,17 +281,16 @@ impl Reading {
         Ok(())
     }
 
-    fn witness(&mut self, name: &str, key: &str) -> Result<(), String> {
+    fn witness(&mut self, name: &str, key: &str, url: Option<&str>) -> Result<(), String> {
         let key: VerifierKey = key.parse().map_err(|error: LedgerError| error.to_string())?;
         if key.signs() != SignatureType::TextAndTime {
             return Err(format!("the key {} is no witness's: it signs no time", key.short()));
         }
-        let is_same =
-            |member: &Member| matches!(&member.rule, Rule::Witness(known) if known.public() == key.public());
+        let is_same = |member: &Member| matches!(&member.rule, Rule::Witness(known, _) if known.public() == key.public());
         if self.members.iter().any(is_same) {
             return Err(format!("the key {} is there twice", key.short()));
         }
-        self.add(name, Rule::Witness(key))
+        self.add(name, Rule::Witness(key, url.map(str::to_owned)))
     }
 
     fn group(&mut self, name: &str, least: &str, of: &[&str]) -> Result<(), String> {
@@ -498,6 +508,14 @@ mod tests {
             format!("  witness\t{name}  {} https://w.example/{name}\n", key.cosigner())
         };
         let lines = ["a", "b", "c"].into_iter().zip(&witnesses).map(line).collect::<Vec<_>>().concat();
+        let named = trust(&format!("log {}\n{lines}group g any a\nquorum none", log.verifier()));
+        let named: Vec<_> = named.witnesses().map(|(name, key, url)| (name, key.clone(), url)).collect();
+        let urls = ["a", "b", "c"].map(|name| format!("https://w.example/{name}"));
+        let keys = witnesses.each_ref().map(PrivateKey::cosigner);
+        let expected: Vec<_> = ["a", "b", "c"].into_iter().zip(keys).zip(&urls).collect();
+        let expected: Vec<_> =
+            expected.into_iter().map(|((name, key), url)| (name, key, Some(&**url))).collect();
+        assert_eq!(named, expected);
         for (quorum, enough) in [
             ("quorum a", &[1, 3, 5, 7][..]),
             ("group g any a b\nquorum g", &[1, 2, 3, 5, 6, 7]),
