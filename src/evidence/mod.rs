@@ -34,7 +34,11 @@
 //! | `sink` | `CheckpointSink`: where checkpoints go; closures, the application's own log |
 //! | `checkpoint_file` | checkpoints in a file, to which only is appended |
 //! | `own_signature` | whether a notary itself has signed a checkpoint that is kept under its name |
-//! | `notary` | `Notary`: makes checkpoints, signs them, and gives them to sinks |
+//! | `witness` | `Witness`: a program elsewhere that cosigns what continues all that it has seen; with the feature `signing` |
+//! | `witnesses` | asks all witnesses of a notary, each with the proof that it needs; with the feature `signing` |
+//! | `tile_directory` | `TileDirectory`: the checkpoint and the tiles of a ledger, for everybody to read |
+//! | `publication` | publishes the tree as tiles, which were led to the checkpoint before |
+//! | `notary` | `Notary`: makes checkpoints, signs them, gives them to sinks, has them cosigned, and publishes the tree |
 //! | `notary_thread` | `RunningNotary`: a notary on a thread of its own |
 //! | `status` | checkpoints, and the state of a ledger's tree |
 //! | `tiles` | reads hashes of the tree, tile by tile, and makes proofs of them |
@@ -71,6 +75,7 @@ mod part;
 mod parts;
 mod plan;
 mod prove;
+mod publication;
 mod run;
 mod seal;
 mod search;
@@ -80,10 +85,15 @@ mod sink;
 mod state;
 mod status;
 mod tables;
+mod tile_directory;
 mod tiles;
 mod verification;
 mod verified;
 mod verify;
+#[cfg(feature = "signing")]
+mod witness;
+#[cfg(feature = "signing")]
+mod witnesses;
 mod writers;
 
 pub use anchor::Anchor;
@@ -99,5 +109,8 @@ pub(crate) use seal::Sealing;
 pub use sink::{CheckpointLog, CheckpointSink};
 pub use state::VerifyState;
 pub use status::LedgerStatus;
+pub use tile_directory::TileDirectory;
 pub use verification::{Verification, VerifyProgress};
 pub use verified::Verified;
+#[cfg(feature = "signing")]
+pub use witness::{Witness, WitnessAnswer, WitnessTransport};

@@ -23,9 +23,11 @@ pub struct RunningNotary {
 impl Notary {
     /// Publishes a checkpoint now, and again each time `every` has passed if there is anything new, on a thread of its own with the
     /// name `tracing-audit-notary`. Ten seconds are usual. Each failure is reported to `on_trouble`, once until it is
-    /// another one or over: errors of [`publish`](Self::publish), and each sink that has not taken a checkpoint.
+    /// another one or over: errors of [`publish`](Self::publish), each sink that has not taken a checkpoint, and each
+    /// witness that has not cosigned it.
     ///
-    /// A key or a sink may take as long as it likes: nothing else waits for the thread, and no entry is committed later for it.
+    /// A key, a sink or a witness may take as long as it likes: nothing else waits for the thread, and no entry is
+    /// committed later for it.
     ///
     /// ```
     /// # #[cfg(feature = "_sqlite")]
@@ -75,12 +77,29 @@ impl RunningNotary {
     }
 }
 
+/// The result of one round.
+enum Round {
+    /// There was nothing to publish.
+    Nothing,
+    /// A checkpoint was published, and these have not taken or not cosigned it.
+    Published(Vec<AuditError>),
+    Failed(AuditError),
+}
+
 fn work(mut notary: Notary, every: Duration, ended: &Receiver<()>, mut on_trouble: impl FnMut(&AuditError)) {
-    let (mut told, mut wait) = (Vec::new(), Duration::ZERO);
+    let spelled = |troubles: &[AuditError]| troubles.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (mut told, mut lacking, mut wait) = (Vec::new(), Vec::new(), Duration::ZERO);
     loop {
         let is_over = ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout);
-        let troubles = publish(&mut notary);
-        let said: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+        let (said, troubles) = match publish(&mut notary) {
+            // What the last one lacks, it lacks still.
+            Round::Nothing => (lacking.clone(), Vec::new()),
+            Round::Published(failed) => {
+                lacking = spelled(&failed);
+                (lacking.clone(), failed)
+            }
+            Round::Failed(error) => (vec![error.to_string()], vec![error]),
+        };
         if said != told {
             troubles.iter().for_each(&mut on_trouble);
             told = said;
@@ -92,12 +111,14 @@ fn work(mut notary: Notary, every: Duration, ended: &Receiver<()>, mut on_troubl
     }
 }
 
-/// Publishes once, and returns all that has gone wrong.
-fn publish(notary: &mut Notary) -> Vec<AuditError> {
+fn publish(notary: &mut Notary) -> Round {
     match catch_unwind(AssertUnwindSafe(|| on_own_runtime(notary.publish()))) {
-        Ok(Ok(published)) => published.map(|published| published.failed().to_vec()).unwrap_or_default(),
-        Ok(Err(error)) => vec![error],
-        Err(_) => vec![AuditError::new(ErrorKind::Output, "a key or a sink of the notary has panicked")],
+        Ok(Ok(None)) => Round::Nothing,
+        Ok(Ok(Some(published))) => Round::Published([published.failed(), published.unwitnessed()].concat()),
+        Ok(Err(error)) => Round::Failed(error),
+        Err(_) => {
+            Round::Failed(AuditError::new(ErrorKind::Output, "a key or a sink of the notary has panicked"))
+        }
     }
 }
 

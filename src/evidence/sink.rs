@@ -11,7 +11,8 @@ use crate::ledger::{Checkpoint, Origin};
 /// Any `FnMut(&Checkpoint, &str) -> Result<(), Box<dyn Error + Send + Sync>>` is one.
 pub trait CheckpointSink: Send + 'static {
     /// Keeps a checkpoint. `text` is all of it: the three lines, and with a key the signatures. Checkpoints come in the order of
-    /// their sizes, never two at once; the same one may come again later, with another time in its signature. It may take seconds.
+    /// their sizes, never two at once; the same one may come again, with the cosignatures of witnesses, and later with
+    /// another time in its signature. It may take seconds.
     ///
     /// # Errors
     ///

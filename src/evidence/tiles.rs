@@ -1,6 +1,9 @@
 //! Reads the hashes of a ledger's tree, tile by tile, and makes proofs of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use super::chunk::signed;
 use crate::error::{AuditError, ErrorKind};
@@ -71,6 +74,39 @@ pub(super) fn missing_hash(first: u64, until: u64) -> AuditError {
     )
 }
 
+/// The stored hashes of a level, by their index. `None` for each that is not stored.
+pub(super) async fn stored_hashes(
+    evidence: &dyn Evidence,
+    ledger: &str,
+    level: u8,
+    range: Range<u64>,
+) -> Result<Vec<Option<Hash>>, AuditError> {
+    let first = range.start;
+    let length = usize::try_from(range.end.saturating_sub(first)).unwrap_or_default();
+    let mut stored = vec![None; length];
+    let mut put = |index: i64, hash: Option<Hash>| {
+        let place = u64::try_from(index).ok().and_then(|index| index.checked_sub(first));
+        let place = place.and_then(|place| stored.get_mut(usize::try_from(place).ok()?));
+        if let Some(place) = place {
+            *place = hash;
+        }
+    };
+    let range = signed(range.start)..signed(range.end);
+    if level == 0 {
+        let leaves = evidence.leaves(ledger, range).await?;
+        for row in &leaves.rows {
+            let hashes = leaves.hashes.get(row.at..row.at + row.count).unwrap_or_default();
+            (row.from..).zip(hashes).for_each(|(seq, hash)| put(seq, Some(*hash)));
+        }
+    } else {
+        let nodes = evidence.nodes(ledger, level, range).await?;
+        for (index, hash) in nodes {
+            put(index, hash);
+        }
+    }
+    Ok(stored)
+}
+
 impl<'a> Tiles<'a> {
     pub(super) fn new(evidence: &'a dyn Evidence, ledger: &'a str, size: u64) -> Self {
         Self { evidence, ledger, size, known: BTreeMap::new() }
@@ -102,29 +138,7 @@ impl<'a> Tiles<'a> {
     async fn read(&self, (level, index): Place) -> Result<Tile, AuditError> {
         let first = index << TILE_LEVELS;
         let until = (first + (1 << TILE_LEVELS)).min(self.size >> level);
-        let length = usize::try_from(until.saturating_sub(first)).unwrap_or_default();
-        let mut stored = vec![None; length];
-        let mut put = |index: i64, hash: Option<Hash>| {
-            let place = u64::try_from(index).ok().and_then(|index| index.checked_sub(first));
-            let place = place.and_then(|place| stored.get_mut(usize::try_from(place).ok()?));
-            if let Some(place) = place {
-                *place = hash;
-            }
-        };
-        let range = signed(first)..signed(until);
-        if level == 0 {
-            let leaves = self.evidence.leaves(self.ledger, range).await?;
-            for row in &leaves.rows {
-                let hashes = leaves.hashes.get(row.at..row.at + row.count).unwrap_or_default();
-                (row.from..).zip(hashes).for_each(|(seq, hash)| put(seq, Some(*hash)));
-            }
-        } else {
-            let nodes = self.evidence.nodes(self.ledger, level, range).await?;
-            for (index, hash) in nodes {
-                put(index, hash);
-            }
-        }
-        Ok(Tile::over(stored))
+        Ok(Tile::over(stored_hashes(self.evidence, self.ledger, level, first..until.max(first)).await?))
     }
 
     /// The root of a subtree whose tile is known.

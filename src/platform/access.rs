@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, path::Path};
 
-/// The users who may read and write the files and directories that a log makes, whatever the umask of the process is.
+/// The users who may read and write the files and directories that are made, whatever the umask of the process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Access {
     /// The user of the process: 0600 and 0700.
@@ -10,6 +10,8 @@ pub(crate) enum Access {
     Owner,
     /// The user and the group: 0660 and 0770.
     Group,
+    /// The user, and others to read: 0644 and 0755.
+    Readers,
 }
 
 impl Access {
@@ -18,6 +20,7 @@ impl Access {
         match self {
             Self::Owner => 0o600,
             Self::Group => 0o660,
+            Self::Readers => 0o644,
         }
     }
 
@@ -26,6 +29,7 @@ impl Access {
         match self {
             Self::Owner => 0o700,
             Self::Group => 0o770,
+            Self::Readers => 0o755,
         }
     }
 

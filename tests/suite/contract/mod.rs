@@ -44,6 +44,10 @@ macro_rules! suite {
         mod periods {
             include!("periods.rs");
         }
+        #[cfg(feature = "signing")]
+        mod publishing {
+            include!("publishing.rs");
+        }
         mod reading {
             include!("reading.rs");
         }

@@ -7,6 +7,7 @@
 //! | `fixture` | a log on a fresh database, what it holds, and SQL beside it |
 //! | `fuse` | a directory that is mounted a second time, through FUSE |
 //! | `postgres` | a PostgreSQL server of the tests' own |
+//! | `witness` | a witness of the C2SP, made from its specification alone |
 //! | `tree` | what a database holds of the tree, and the same made anew from the rows, also by a second program |
 
 mod books;
@@ -16,6 +17,8 @@ mod fuse;
 pub(crate) mod postgres;
 mod process;
 mod tree;
+#[cfg(feature = "signing")]
+mod witness;
 
 pub(crate) use books::{assert_balanced, balanced};
 pub(crate) use fixture::{
@@ -28,3 +31,5 @@ pub(crate) use process::{
     is_root, mount, only, test_of, this_test, wait, wait_until,
 };
 pub(crate) use tree::{Stored, assert_tree, second_program, size_and_root};
+#[cfg(feature = "signing")]
+pub(crate) use witness::{Manner, Root, TestWitness, root_of};
