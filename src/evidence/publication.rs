@@ -163,7 +163,9 @@ impl Growth<'_> {
 /// The tree over these hashes.
 fn frontier(hashes: &[Hash]) -> Frontier {
     let mut frontier = Frontier::new();
-    hashes.iter().for_each(|hash| frontier.push(*hash));
+    for hash in hashes {
+        frontier.push(*hash);
+    }
     frontier
 }
 

@@ -103,7 +103,7 @@ impl TileDirectory {
                 return Err(AuditError::new(ErrorKind::Output, message).because(cause));
             }
         }
-        text.parse().map(Some).map_err(|cause| {
+        text.parse::<NotedCheckpoint>().map(Some).map_err(|cause| {
             let message = format!("nothing is signed: {} was changed: {cause}", path.display());
             AuditError::new(ErrorKind::Altered, message)
         })

@@ -100,6 +100,58 @@
 //! # }
 //! ```
 //!
+//! # Have checkpoints cosigned by witnesses, and publish the tree
+//!
+//! For operators: the notary runs by itself, where the key is and the database cannot be written.
+//! [`integrity`](super::integrity) says what that proves. The trust file is the one that those who verify have, with a
+//! URL for each witness:
+//!
+//! ```text
+//! $ tracing-audit key new audit.example.com/payments -o audit.key > payments.trust
+//! $ edit payments.trust            # in place of `quorum none`: lines `witness a KEY URL`, `group g 2 a b c`, `quorum g`
+//! $ tracing-audit checkpoint --key audit.key --to payments.checkpoints --trust payments.trust; echo $?    # 0: enough have cosigned
+//! $ cat /etc/systemd/system/payments-notary.service
+//! [Service]
+//! User=notary
+//! Environment=TRACING_AUDIT_DB=postgres://notary@db.example.com/audit
+//! WorkingDirectory=/var/lib/payments-notary
+//! ExecStart=/usr/bin/tracing-audit checkpoint --key audit.key --to payments.checkpoints --every 10s \
+//!     --trust payments.trust --publish /srv/www/payments
+//! Restart=on-failure
+//! ```
+//!
+//! In a program, which brings its own HTTP client:
+//!
+//! ```no_run
+//! # #[cfg(feature = "signing")]
+//! # fn run(
+//! #     audit: tracing_audit::AuditLog,
+//! #     post: impl Fn(&str) -> Result<(u16, Vec<u8>), std::io::Error> + Send + 'static,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::{error::Error, time::Duration};
+//! use tracing_audit::evidence::{CheckpointFile, Notary, TileDirectory, Witness, WitnessAnswer, open_key};
+//! use tracing_audit::ledger::VerifierKey;
+//!
+//! let key = open_key("audit.key")?;
+//! let witness_key: VerifierKey = "witness.example.org/w1+aa4a09d1+BOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs".parse()?;
+//! // `post` sends a body to https://witness.example.org/add-checkpoint, and gives up after some seconds.
+//! let witness = Witness::new("witness.example.org", witness_key, move |body: &str| -> Result<_, Box<dyn Error + Send + Sync>> {
+//!     let (status, body) = post(body)?;
+//!     Ok(WitnessAnswer::new(status, body))
+//! })?;
+//! let notary = Notary::of(audit.reader())
+//!     .origin(key.origin().clone())
+//!     .sign_with(key)
+//!     .to(CheckpointFile::new("payments.checkpoints"))
+//!     .witness(witness)
+//!     .tiles_in(TileDirectory::new("/srv/www/payments"))
+//!     .start(Duration::from_secs(10), |error| tracing::warn!("the notary: {error}"))?;
+//! // ... and at the end:
+//! notary.stop();
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Assert in a test what code audits
 //!
 //! With the feature `testing`:

@@ -99,6 +99,62 @@
 //! with exit code 1. Without `--trust` no signature is verified: a checkpoint without signatures is taken as it is, and the output says
 //! `signed: no`. Then it is worth as much as the place where it was kept.
 //!
+//! # Witnesses, and a tree that everybody can read
+//!
+//! A person who holds the key of the ledger, and may write to its database, can sign another past. A file where
+//! checkpoints are kept contradicts that, for those who have it. A witness contradicts it for everybody: a program that
+//! somebody else runs, which cosigns a checkpoint only if the ledger was appended to, and nothing else, since the last
+//! one that it has cosigned. A verifier who asks for its cosignature, or for those of two out of three, need not trust
+//! the holder of the key. Any witness of the [C2SP](https://c2sp.org/tlog-witness) will do. It sees the origin, the
+//! size and the root, and no entry.
+//!
+//! ```text
+//! notary$ cat payments.trust
+//! log audit.example.com/payments+0cde8dab+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4
+//! witness a witness.example.org/w1+aa4a09d1+BOpK… https://witness.example.org
+//! witness b witness.example.net/w2+5d20f1c4+BKtn… https://witness.example.net/api
+//! witness c cosigner.example.com/w3+1c7a9e03+BDv8… https://cosigner.example.com
+//! group two-of-three 2 a b c
+//! quorum two-of-three
+//! notary$ tracing-audit checkpoint --key audit.key --to /worm/payments.checkpoints --every 10s \
+//!         --trust payments.trust --publish /srv/www/payments
+//! auditor$ tracing-audit verify --checkpoint /worm/payments.checkpoints --trust payments.trust
+//! auditor$ tracing-audit verify-proof 7.tlog-proof --trust payments.trust
+//! ```
+//!
+//! - **To be witnessed**, give the operator of the witness the line `log …` of your trust file: a witness cosigns
+//!   ledgers that it knows. `--witness URL --witness-key KEY` asks one that is in no trust file. A witness is believed
+//!   only as far as its key verifies the cosignature, so that `http://` is enough. All of them are asked at the same
+//!   time, and each for 10 s at most (`--witness-timeout`).
+//! - **What is signed is kept first**, in the files of `--to`, and once more with the cosignatures: a notary that ends
+//!   in between remembers what a witness has seen. `verify`, `verify-proof` and the others put together the signatures
+//!   of all lines of a checkpoint.
+//! - **A witness that is away**, refuses or answers with something else is told, once until that changes. The
+//!   checkpoint goes to the other witnesses and is kept without this cosignature; it is published again, and asked for,
+//!   with the next entries, or after a minute. With `--trust` the exit code of a single run is 0 if the quorum is
+//!   reached, and 1 if not.
+//! - **A witness that has cosigned another tree**, or a larger one, says what no file here may say any more: the ledger
+//!   was exchanged or rolled back since, or two notaries sign. The exit code is 1. Verify the ledger against a
+//!   checkpoint that was kept elsewhere.
+//! - **Who verifies** with a trust file that has a quorum believes no checkpoint that lacks it (`Unsigned`, exit code
+//!   1). Of a notary's file those that lack witnesses are passed over if another one has all of them, and a sentence
+//!   says so if that one is older.
+//!
+//! `--publish DIR` writes the tree itself where a web server can serve it: the newest checkpoint, and the hashes in the
+//! files of the C2SP's [tlog-tiles](https://c2sp.org/tlog-tiles), from which everybody makes proofs of inclusion and of
+//! consistency without asking you. They show no value, and nobody can test a guess with them. With `--with-leaf-data`
+//! the data of the leaves are there too, which show how many fields each entry has. What is published was led to the
+//! root of the checkpoint before. The directory is whole at each instant: files appear complete, those that a
+//! checkpoint needs before it, and none but `checkpoint` is ever changed. A file that is there with other contents is
+//! named, with exit code 1, and nothing is published until one of the two is mended. The ledger must continue the
+//! checkpoint that is there, as it must that of the files of `--to`. Give each ledger a directory of its own, into
+//! which nobody else may write; let the server send `checkpoint` uncached, and everything below `tile` as what never
+//! changes. If files below `tile` were lost, remove `checkpoint`: the next run writes again what is missing.
+//!
+//! In code these are `Notary::witness` with a `Witness` of the feature `signing`, whose transport is any closure that posts a body, and
+//! [`Notary::tiles_in`](crate::evidence::Notary::tiles_in) with a [`TileDirectory`](crate::evidence::TileDirectory).
+//! `tests/read_tiles.py` in the repository reads such a directory with nothing but Python's `hashlib`.
+//!
 //! # An example
 //!
 //! These are the records of a real trail of AWS CloudTrail, replayed by `examples/replay.rs`. The intruder deletes the trail in entry

@@ -56,7 +56,7 @@ struct Member {
 #[derive(Clone, Debug)]
 enum Rule {
     /// A key, and the URL at which the witness is asked, if it has one.
-    Witness(VerifierKey, Option<String>),
+    Witness(Box<VerifierKey>, Option<String>),
     /// At least this number of these members, which all stand before the group.
     Group(usize, Vec<usize>),
 }
@@ -87,7 +87,7 @@ impl Trust {
     /// Whether the URL is that at which the witness is asked, the writer of the file knows.
     pub fn witnesses(&self) -> impl Iterator<Item = (&str, &VerifierKey, Option<&str>)> {
         self.members.iter().filter_map(|member| match &member.rule {
-            Rule::Witness(key, url) => Some((&*member.name, key, url.as_deref())),
+            Rule::Witness(key, url) => Some((&*member.name, &**key, url.as_deref())),
             Rule::Group(..) => None,
         })
     }
@@ -133,7 +133,7 @@ impl Trust {
                 Rule::Witness(key, _) => {
                     let times = verified(key, note)?;
                     let has_signed = !times.is_empty();
-                    keys.extend(Some(key).filter(|_| has_signed).cloned());
+                    keys.extend(Some(&**key).filter(|_| has_signed).cloned());
                     time = times.into_iter().fold(time, Ord::max);
                     has_signed
                 }
@@ -290,7 +290,7 @@ impl Reading {
         if self.members.iter().any(is_same) {
             return Err(format!("the key {} is there twice", key.short()));
         }
-        self.add(name, Rule::Witness(key, url.map(str::to_owned)))
+        self.add(name, Rule::Witness(Box::new(key), url.map(str::to_owned)))
     }
 
     fn group(&mut self, name: &str, least: &str, of: &[&str]) -> Result<(), String> {

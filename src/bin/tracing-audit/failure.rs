@@ -10,12 +10,12 @@ Exit codes:
   0  success, also if nothing matches
   1  no entry has the given id, or none is shown with --fail-if-none; check, compare or verify has found something;
      an entry cannot be proven, or a proof does not hold; a checkpoint is not signed as --trust asks for; checkpoint
-     has found a ledger that does not continue what was signed, or a file of --to that was changed, or seal a
-     ledger that is not as it was
+     has found a ledger that does not continue what was signed, or what a witness has cosigned, or a file of --to or
+     --publish that was changed, or seal a ledger that is not as it was
   2  the command line or the query is not valid
   3  the database cannot be read, or holds no audit log; an exported file is not whole, or not as its manifest says
   4  the output, or the state of verify, cannot be written; if verify has found something too, 1, also where the
-     state cannot be read
+     state cannot be read; a witness has not cosigned, and no quorum of --trust does without it
   5  the answer may lack entries: standard error says which, and why;
      verify has found nothing, and no checkpoint, or too small a one, to hold the ledger against;
      compare has found nothing, and nothing says whether the beginning of the file was cut off;

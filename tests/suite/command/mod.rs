@@ -13,6 +13,7 @@
 //! | `operator` | tables, indexes, the queue, completions and the manual |
 //! | `outputs` | the files that it writes: who may read them, what exists already, devices, pipes, links, signals |
 //! | `prove` | proofs, bundles and consistency, and a second program that must agree |
+//! | `published` | the tree in a directory, and a second program that reads it |
 //! | `query` | several ledgers, several databases, hostile text, a reader of the output that ends early |
 //! | `refusals` | errors: one clear sentence, and the exit code |
 //! | `signed` | keys, signed checkpoints, trust files, a notary |
@@ -21,6 +22,7 @@
 //! | `tables` | hostile text in tables of several widths |
 //! | `verify` | verification, and a second program that must agree |
 //! | `tail` | a copy that is killed amid its work |
+//! | `witness` | witnesses over HTTP, and trust files that ask for them |
 
 mod archive;
 mod book;
@@ -35,6 +37,7 @@ mod operator;
 #[cfg(unix)]
 mod outputs;
 mod prove;
+mod published;
 mod query;
 mod refusals;
 mod signed;
@@ -43,6 +46,7 @@ mod stats;
 mod tables;
 mod tail;
 mod verify;
+mod witness;
 
 use std::{
     process::{Command, Output, Stdio},

@@ -56,7 +56,9 @@ pub(crate) struct TestWitness {
 
 fn sha256(parts: &[&[u8]]) -> Root {
     let mut hash = Sha256::new();
-    parts.iter().for_each(|part| hash.update(part));
+    for part in parts {
+        hash.update(part);
+    }
     hash.finalize().into()
 }
 

@@ -23,7 +23,7 @@ use zstd::stream::{read::Decoder, write::Encoder};
 use super::{
     covered::{of_export, verdict_of_export},
     export::{Kind, add},
-    kept::{Held, checkpoints, trust},
+    kept::{Held, counting, trust},
     manifest::{Manifest, Plan},
 };
 use crate::{
@@ -276,7 +276,7 @@ impl Archive {
         let (mut verification, mut held) = (Verification::of_itself(), Held::default());
         let trust = self.trust.as_deref().map(trust).transpose()?;
         for given in &self.checkpoint {
-            for kept in checkpoints(given)? {
+            for kept in counting(given, trust.as_ref())? {
                 verification = kept.hold(verification, trust.as_ref(), &mut held)?;
             }
         }

@@ -5,11 +5,13 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use tracing_audit::{
     AuditError, AuditReader,
-    evidence::{CheckpointFile, CheckpointSink, Notary, Published, Verification, VerifyState, open_key},
-    ledger::{Origin, PrivateKey},
+    evidence::{
+        CheckpointFile, CheckpointSink, Notary, Published, TileDirectory, Verification, VerifyState, open_key,
+    },
+    ledger::{LedgerError, NotedCheckpoint, Origin, PrivateKey, Trust, Trusts, VerifierKey},
 };
 
-use super::verify::OfLedger;
+use super::{kept::trust, verify::OfLedger, witness::witnesses};
 use crate::{
     failure::Failure,
     input::{Database, refuse_no_file},
@@ -18,6 +20,9 @@ use crate::{
 
 /// The environment variable that may hold a private key.
 const KEY: &str = "TRACING_AUDIT_KEY";
+
+/// The longest time to wait for a witness, if no other one is given.
+const WITNESS_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct Checkpoint {
@@ -40,9 +45,39 @@ pub(crate) struct Checkpoint {
     to: Vec<PathBuf>,
     /// Go on until a signal comes, and look for new entries each time this time has passed, such as 10s, 5m or 1h.
     ///
-    /// If nothing is new, the checkpoint is published again after 10 minutes.
+    /// If nothing is new, the checkpoint is published again after 10 minutes, or after one minute while a witness has
+    /// not cosigned it.
     #[arg(long, value_name = "TIME", value_parser = interval)]
     every: Option<Duration>,
+    /// Ask the witness at this URL to cosign each checkpoint. May be repeated, each with its --witness-key.
+    ///
+    /// The URL is the submission prefix of <https://c2sp.org/tlog-witness>, to which /add-checkpoint is appended. The
+    /// checkpoint is kept in the files of --to first, and once more with the cosignatures. A witness that is away, or
+    /// refuses, is told; all else goes on.
+    #[arg(long, value_name = "URL", requires = "witness_key")]
+    witness: Vec<String>,
+    /// The verifier key of the witness, in the order of --witness: only a cosignature that it verifies is taken.
+    #[arg(long, value_name = "KEY", requires = "witness")]
+    witness_key: Vec<VerifierKey>,
+    /// Ask the witnesses to which this trust file gives a URL, too, and fail unless the checkpoint is signed as it asks
+    /// for.
+    ///
+    /// It is the file of those who verify, with lines such as `witness a KEY URL`, `group g 2 a b c` and `quorum g`.
+    /// While its quorum is reached, a witness that has not cosigned is told, and is no failure.
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// The longest time to wait for a witness, such as 5s [default: 10s].
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    witness_timeout: Option<Duration>,
+    /// Publish each checkpoint, and the tree that it is of, in this directory, for a web server.
+    ///
+    /// Its files are those of <https://c2sp.org/tlog-tiles>. They show no entry. The directory is complete at each
+    /// instant. A file that is there with other contents is told and stays, and then nothing is published.
+    #[arg(long, value_name = "DIR")]
+    publish: Option<PathBuf>,
+    /// Publish the data of the leaves too. They show no value, but how many fields each entry has.
+    #[arg(long, requires = "publish")]
+    with_leaf_data: bool,
     /// Sign the tree as the database holds it, without reading the entries.
     #[arg(long)]
     tree_only: bool,
@@ -59,9 +94,76 @@ struct Maker {
     state: Option<VerifyState>,
     /// The files that were there, and hold no checkpoint of the ledger.
     begun: Vec<PathBuf>,
+    /// What the signatures of a checkpoint must be, as those who verify ask for.
+    trust: Option<Trust>,
+}
+
+/// What one round has done.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Done {
+    /// There was nothing to publish.
+    #[default]
+    Nothing,
+    Published,
+    Failed,
+}
+
+/// The result of one round.
+#[derive(Default)]
+struct Round {
+    done: Done,
+    /// What is said beside the failure.
+    remarks: Vec<String>,
+    failure: Option<Failure>,
+}
+
+impl Round {
+    /// Adds a failure. The first one is that of the round.
+    fn fail(&mut self, failure: Failure) {
+        if self.failure.is_none() {
+            self.failure = Some(failure);
+        } else {
+            self.remarks.push(failure.message());
+        }
+    }
 }
 
 impl Maker {
+    /// Makes the next checkpoint, prints it, and says what has gone wrong.
+    async fn round(&mut self) -> Round {
+        match self.next().await {
+            Ok(Some(published)) => self.told(&published),
+            Ok(None) => Round::default(),
+            Err(failure) => Round { done: Done::Failed, failure: Some(failure), ..Round::default() },
+        }
+    }
+
+    fn told(&self, published: &Published) -> Round {
+        let mut round = Round { done: Done::Published, ..Round::default() };
+        if let Err(failure) = output::print_line(published.text().trim_end()) {
+            round.fail(failure);
+        }
+        for error in published.failed() {
+            round.fail(failure(error.clone(), true));
+        }
+        let trusted = self.trust.as_ref().map(|trust| trusted(published.text(), trust));
+        if let Some(Err(error)) = &trusted {
+            let message =
+                format!("whoever verifies by the trust file does not believe the checkpoint: {error}");
+            round.fail(Failure::Found(message));
+        }
+        for error in published.unwitnessed() {
+            let failure = failure(error.clone(), true);
+            // As many witnesses as are asked for have cosigned it, and this one says nothing of another ledger.
+            if matches!(trusted, Some(Ok(()))) && !error.is_altered() {
+                round.remarks.push(failure.message());
+            } else {
+                round.fail(failure);
+            }
+        }
+        round
+    }
+
     /// The next checkpoint. Says of files that were there and have their first one now.
     async fn next(&mut self) -> Result<Option<Published>, Failure> {
         let published = self.made().await?;
@@ -123,25 +225,33 @@ impl Checkpoint {
         let every = self.every;
         let mut maker = self.maker(database).await?;
         let Some(every) = every else {
-            let published = maker.next().await?;
-            return published.as_ref().map_or(Ok(()), print);
+            let Round { remarks, failure, .. } = maker.round().await;
+            for remark in &remarks {
+                output::remark(remark);
+            }
+            return failure.map_or(Ok(()), Err);
         };
         let mut end = std::pin::pin!(ended());
-        let (mut is_over, mut last) = (false, None);
+        let (mut is_over, mut last, mut lacking) = (false, Vec::new(), Vec::new());
         loop {
-            let done = match maker.next().await {
-                Ok(published) => published.as_ref().map_or(Ok(()), print),
-                Err(Failure::Audit(error)) if error.is_config() => return Err(error.into()),
-                Err(failure) => Err(failure),
-            };
-            let said = done.as_ref().err().map(Failure::message);
-            // Told once, not every few seconds.
-            if let Some(said) = said.as_ref().filter(|said| last.as_ref() != Some(*said)) {
-                output::remark(said);
+            let Round { done, mut remarks, failure } = maker.round().await;
+            if matches!(&failure, Some(Failure::Audit(error)) if error.is_config()) {
+                return failure.map_or(Ok(()), Err);
             }
-            last = said;
+            remarks.extend(failure.as_ref().map(Failure::message));
+            // Told once, not every few seconds.
+            remarks.iter().filter(|said| !last.contains(*said)).for_each(|said| output::remark(said));
+            match done {
+                // What the last checkpoint lacks, it lacks still.
+                Done::Nothing => last.clone_from(&lacking),
+                Done::Published => {
+                    lacking.clone_from(&remarks);
+                    last = remarks;
+                }
+                Done::Failed => last = remarks,
+            }
             if is_over {
-                return done;
+                return failure.map_or(Ok(()), Err);
             }
             tokio::select! {
                 () = &mut end => is_over = true,
@@ -185,13 +295,44 @@ impl Checkpoint {
             }
             notary = notary.origin(first.origin().clone());
         }
+        let trust = self.trust.as_deref().map(trust).transpose()?;
+        notary = self.shown(database, notary, trust.as_ref(), keys.is_empty())?;
         for key in keys {
             notary = notary.sign_with(key);
         }
         for path in self.to {
             notary = notary.to(CheckpointFile::new(path));
         }
-        Ok(Maker { notary, remembers, rows, state: None, begun })
+        Ok(Maker { notary, remembers, rows, state: None, begun, trust })
+    }
+
+    /// The notary, with all that shows checkpoints to others: witnesses, and the directory of tiles.
+    fn shown(
+        &self,
+        database: &Database,
+        mut notary: Notary,
+        trust: Option<&Trust>,
+        has_no_key: bool,
+    ) -> Result<Notary, Failure> {
+        let timeout = self.witness_timeout.unwrap_or(WITNESS_TIMEOUT);
+        let witnesses = witnesses(&self.witness, &self.witness_key, trust, timeout)?;
+        if has_no_key && (trust.is_some() || !witnesses.is_empty() || self.publish.is_some()) {
+            let message = "give a key by --key: witnesses cosign, --trust believes, and --publish shows signed checkpoints only";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        for witness in witnesses {
+            notary = notary.witness(witness);
+        }
+        let Some(path) = &self.publish else { return Ok(notary) };
+        database.refuse_output(path)?;
+        if path.exists() && !path.is_dir() {
+            return Err(Failure::Usage(format!(
+                "{} is no directory: name one for --publish",
+                path.display()
+            )));
+        }
+        let directory = TileDirectory::new(path);
+        Ok(notary.tiles_in(if self.with_leaf_data { directory.with_leaf_data() } else { directory }))
     }
 
     fn keys(&self) -> Result<Vec<PrivateKey>, Failure> {
@@ -222,9 +363,9 @@ fn failure(error: AuditError, remembers: bool) -> Failure {
     if is_found { Failure::Found(failure.message()) } else { failure }
 }
 
-fn print(published: &Published) -> Result<(), Failure> {
-    output::print_line(published.text().trim_end())?;
-    published.failed().first().map_or(Ok(()), |error| Err(error.clone().into()))
+/// Whether a checkpoint is signed as a trust file asks for.
+fn trusted(text: &str, trust: &Trust) -> Result<(), LedgerError> {
+    trust.trusts(&text.parse::<NotedCheckpoint>()?)
 }
 
 /// Waits for a signal that ends the command.

@@ -45,7 +45,7 @@ pub(crate) struct Consistency {
 impl Consistency {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let trust = self.trust.as_deref().map(trust).transpose()?;
-        let kept = |given: &str| Kept::newest(given)?.believed(trust.as_ref());
+        let kept = |given: &str| Kept::newest(given, trust.as_ref())?.believed(trust.as_ref());
         let from = kept(&self.from)?;
         let to = self.to.as_deref().map(kept).transpose()?;
         if let (Some(path), Some(to)) = (&self.proof, &to) {

@@ -60,7 +60,7 @@ impl Evidence {
             keys: trust.as_ref().map(|(_, text)| text.clone()).unwrap_or_default(),
         };
         let reader = log.reader.clone().of_ledger(ledger);
-        let given = self.proving.given(&reader).await?;
+        let given = self.proving.given(&reader, trust.as_ref().map(|(trust, _)| trust)).await?;
         if let Some((trust, _)) = &trust {
             check(given.as_ref(), trust)?;
         }

@@ -193,6 +193,11 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "Sign what is new, every ten seconds, until a signal comes.",
                 "tracing-audit checkpoint --key audit.key --to payments.checkpoints --every 10s",
             ),
+            (
+                "Have each one cosigned by the witnesses of a trust file, and publish the tree for a web server.",
+                "tracing-audit checkpoint --key audit.key --to payments.checkpoints --every 10s --trust payments.trust \
+                 --publish /srv/payments",
+            ),
         ],
     ),
     (

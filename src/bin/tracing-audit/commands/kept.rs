@@ -1,12 +1,12 @@
 //! Reads checkpoints that were kept elsewhere, signed or not: files, or texts on the command line; and whom to trust.
 
-use std::{collections::HashSet, io, path::Path};
+use std::{collections::HashMap, io, path::Path};
 
 use serde::Deserialize;
 use tracing_audit::{
     AuditReader,
     evidence::{Anchor, Verification},
-    ledger::{Checkpoint, LedgerError, Note, NotedCheckpoint, Trust},
+    ledger::{Checkpoint, LedgerError, Note, NoteSignature, NotedCheckpoint, Trust},
 };
 
 use crate::{
@@ -82,9 +82,29 @@ impl Kept {
         self.noted.as_ref().and_then(NotedCheckpoint::note)
     }
 
-    /// The newest checkpoint that an argument gives.
-    pub(super) fn newest(given: &str) -> Result<Self, Failure> {
-        let newest = checkpoints(given)?.into_iter().max_by_key(|kept| kept.anchor.size());
+    /// Adds the signatures of keys that have not signed here, from an earlier line with the same checkpoint. A witness
+    /// may have cosigned that one, and not the one that was published again later.
+    fn add(&mut self, earlier: &NotedCheckpoint) {
+        let Some(noted) = self.noted.as_ref().filter(|noted| noted.note().is_some()) else { return };
+        let key = |signature: &NoteSignature| (signature.name().to_owned(), signature.key_id());
+        let known: Vec<_> = noted.signatures().iter().map(key).collect();
+        let more = earlier.signatures().iter().filter(|signature| !known.contains(&key(signature)));
+        let lines: String = noted
+            .signatures()
+            .iter()
+            .chain(more)
+            .flat_map(|line| [line.to_string(), "\n".to_owned()])
+            .collect();
+        let whole = Note::new(&noted.checkpoint().to_string(), &lines).and_then(NotedCheckpoint::try_from);
+        // More than a note can have stay away.
+        if let Ok(whole) = whole {
+            self.noted = Some(whole);
+        }
+    }
+
+    /// The newest checkpoint that an argument gives, and that counts beside a trust file.
+    pub(super) fn newest(given: &str, trust: Option<&Trust>) -> Result<Self, Failure> {
+        let newest = counting(given, trust)?.into_iter().max_by_key(|kept| kept.anchor.size());
         newest.ok_or_else(|| Failure::Usage(format!("{given} holds no checkpoint")))
     }
 
@@ -180,6 +200,26 @@ pub(super) fn checkpoints(given: &str) -> Result<Vec<Kept>, Failure> {
     }
 }
 
+/// The checkpoints that an argument gives, as far as they count beside a trust file. Of several, those that lack
+/// nothing but witnesses are passed over if another one lacks nothing: a witness may have been away for a while.
+pub(super) fn counting(given: &str, trust: Option<&Trust>) -> Result<Vec<Kept>, Failure> {
+    let kept = checkpoints(given)?;
+    let Some(trust) = trust else { return Ok(kept) };
+    let opened = |kept: &Kept| kept.note().map(|note| trust.open(note).map(drop));
+    let whole = kept.iter().filter(|kept| matches!(opened(kept), Some(Ok(()))));
+    let Some(newest) = whole.map(|kept| kept.anchor.size()).max() else { return Ok(kept) };
+    let lacks_witnesses = |kept: &Kept| matches!(opened(kept), Some(Err(LedgerError::Unwitnessed { .. })));
+    let (passed, counting): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(lacks_witnesses);
+    let newer = passed.iter().filter(|kept| kept.anchor.size() > newest).count();
+    if newer > 0 {
+        remark(&format!(
+            "{given}: of the checkpoints there, {newer} lack witnesses and are passed over, and the newest one that has all that the \
+             trust file asks for is of {newest} entries"
+        ));
+    }
+    Ok(counting)
+}
+
 /// The checkpoints of a text that has nothing but such notes of as many lines each, with their signatures if they have any,
 /// and blank lines.
 fn several(place: &str, text: &str, lines: usize) -> Option<Vec<Kept>> {
@@ -198,9 +238,10 @@ fn several(place: &str, text: &str, lines: usize) -> Option<Vec<Kept>> {
     Some(read).filter(|read| !read.is_empty())
 }
 
-/// The last checkpoints of a notary's file, each once. The text is all of the file, or its end.
+/// The last checkpoints of a notary's file, each once, with the signatures of all lines that it is in. The text is all
+/// of the file, or its end.
 fn of_notary(given: &str, text: &str, is_all: bool) -> Result<Vec<Kept>, Failure> {
-    let (mut read, mut known, mut others) = (Vec::new(), HashSet::new(), 0_u64);
+    let (mut read, mut known, mut others) = (Vec::<Kept>::new(), HashMap::new(), 0_u64);
     let lines: Vec<&str> = text.lines().collect();
     for (at, line) in lines.iter().enumerate().rev().filter(|(_, line)| !line.trim().is_empty()) {
         if read.len() == MOST {
@@ -208,19 +249,22 @@ fn of_notary(given: &str, text: &str, is_all: bool) -> Result<Vec<Kept>, Failure
         }
         let noted =
             serde_json::from_str(line).ok().and_then(|Line { note }| note.parse::<NotedCheckpoint>().ok());
-        match noted {
-            // The same one may have been published again, with another time.
-            Some(noted) if known.insert(noted.checkpoint().clone()) => {
-                let place = if is_all {
-                    format!("{given}, line {}", at + 1)
-                } else {
-                    format!("{given}, line {} from its end", lines.len() - at)
-                };
-                read.push(Kept::of(noted, place));
-            }
-            Some(_) => {}
-            None => others += 1,
+        let Some(noted) = noted else {
+            others += 1;
+            continue;
+        };
+        // The same one may be in several lines, with other times and other signatures.
+        let place = known.entry(noted.checkpoint().clone()).or_insert(read.len());
+        if let Some(later) = read.get_mut(*place) {
+            later.add(&noted);
+            continue;
         }
+        let place = if is_all {
+            format!("{given}, line {}", at + 1)
+        } else {
+            format!("{given}, line {} from its end", lines.len() - at)
+        };
+        read.push(Kept::of(noted, place));
     }
     if read.is_empty() {
         return Err(Failure::Usage(format!("{given}: no line of it holds a checkpoint of a notary")));

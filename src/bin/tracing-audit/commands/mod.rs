@@ -25,6 +25,7 @@
 //! | `verify.rs` | verifies a ledger |
 //! | `ledger.rs` | shows the state of a ledger's tree, and accepts a restored backup |
 //! | `checkpoint.rs` | prints, signs and publishes checkpoints |
+//! | `witness.rs` | asks witnesses over HTTP |
 //! | `key.rs` | makes and shows keys that sign checkpoints |
 //! | `prove.rs` | proves one entry, or many, to a person who has no database |
 //! | `proven.rs` | verifies what was proven, without a database |
@@ -69,6 +70,7 @@ mod stats;
 mod tail;
 mod values;
 mod verify;
+mod witness;
 
 pub(crate) use archive::Archive;
 pub(crate) use check::Check;

@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use tracing_audit::{
     AuditError, AuditReader,
     evidence::{Bundled, Bundling},
-    ledger::{Disclosure, NotedCheckpoint},
+    ledger::{Disclosure, NotedCheckpoint, Trust},
 };
 use uuid::Uuid;
 
@@ -92,10 +92,14 @@ impl Proving {
         disclosure.map_err(|error| Failure::Usage(error.to_string()))
     }
 
-    /// The checkpoint that was given.
-    pub(super) async fn given(&self, reader: &AuditReader) -> Result<Option<NotedCheckpoint>, Failure> {
+    /// The checkpoint that was given: of several the newest one that counts beside a trust file.
+    pub(super) async fn given(
+        &self,
+        reader: &AuditReader,
+        trust: Option<&Trust>,
+    ) -> Result<Option<NotedCheckpoint>, Failure> {
         match &self.checkpoint {
-            Some(given) => Ok(Some(Kept::newest(given)?.noted(reader).await?)),
+            Some(given) => Ok(Some(Kept::newest(given, trust)?.noted(reader).await?)),
             None => Ok(None),
         }
     }
@@ -133,7 +137,7 @@ impl Prove {
     pub(crate) async fn run(self, database: &Database) -> Result<(), Failure> {
         let (disclosure, file) = (self.proving.disclosure()?, self.proving.file(database)?);
         let (reader, seq) = self.found(database).await?;
-        let checkpoint = self.proving.given(&reader).await?;
+        let checkpoint = self.proving.given(&reader, None).await?;
         let proof = reader.prove(seq, checkpoint.as_ref()).await.map_err(|error| {
             // There is no such entry, or the checkpoint is older.
             if error.is_query() { Failure::NotFound(error.to_string()) } else { not_proven(error) }
@@ -203,7 +207,7 @@ impl Bundle {
         let ledger = one_of(self.conditions.ledger.as_ref(), &log.ledgers)?;
         let reader = log.reader.clone().of_ledger(ledger);
         let bundling =
-            self.proving.bundling(self.proving.given(&reader).await?)?.after(self.after.unwrap_or(0));
+            self.proving.bundling(self.proving.given(&reader, None).await?)?.after(self.after.unwrap_or(0));
         let bundled = if let Some(path) = file {
             let gzip = self.gzip || path.extension().is_some_and(|end| end == "gz");
             let mut out = GzipIf::new(NewFile::create(path)?, gzip);

@@ -18,7 +18,7 @@ use tracing_audit::{
     },
 };
 
-use super::kept::{checkpoints, short, tell_unsigned, trust};
+use super::kept::{counting, short, tell_unsigned, trust};
 use crate::{
     failure::Failure,
     input::{open_or_pipe, read_small_or_pipe},
@@ -100,7 +100,7 @@ impl Against {
         let trust = self.trust.as_deref().map(trust).transpose()?;
         let mut anchors = Vec::new();
         for given in &self.checkpoint {
-            for kept in checkpoints(given)? {
+            for kept in counting(given, trust.as_ref())? {
                 anchors.push(kept.believed(trust.as_ref())?);
             }
         }

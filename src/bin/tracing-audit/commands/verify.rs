@@ -14,7 +14,7 @@ use tracing_audit::{
     evidence::{Finding, FindingKind, Verification, Verified, VerifyState},
 };
 
-use super::kept::{Held, checkpoints, trust};
+use super::kept::{Held, counting, trust};
 use crate::{
     failure::Failure,
     input::{Database, read_small, text_of},
@@ -189,7 +189,7 @@ impl Verify {
         let (mut verification, mut held) = (Verification::of_itself(), Held::default());
         let trust = self.trust.as_deref().map(trust).transpose()?;
         for given in &self.checkpoint {
-            for kept in checkpoints(given)? {
+            for kept in counting(given, trust.as_ref())? {
                 verification = kept.hold(verification, trust.as_ref(), &mut held)?;
             }
         }
