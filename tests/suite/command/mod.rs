@@ -110,6 +110,20 @@ pub(crate) fn command(db: &str) -> Command {
     command
 }
 
+/// The exit code of the command with these arguments, and its two outputs.
+fn said(db: &str, arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command(db).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// The output of the command with these arguments, which succeeds and has nothing to say beside it.
+fn good(db: &str, arguments: &[&str]) -> String {
+    let (code, out, err) = said(db, arguments);
+    assert_eq!((code, &*err), (0, ""), "{arguments:?}: {out}");
+    out
+}
+
 /// Runs the command with these words, separated by single blanks. A word that holds blanks is quoted by `'`.
 pub(crate) fn run(db: &str, arguments: &str) -> Output {
     let mut words = Vec::new();

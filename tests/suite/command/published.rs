@@ -3,25 +3,13 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
 
-use super::{command, filled};
+use super::{command, filled, good, said};
 use crate::support::{Fixture, entry, log, settle};
-
-fn said(db: &str, arguments: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command(db).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
-
-fn good(db: &str, arguments: &[&str]) -> String {
-    let (code, out, err) = said(db, arguments);
-    assert_eq!((code, &*err), (0, ""), "{arguments:?}: {out}");
-    out
-}
 
 /// What the second program finds in the directory.
 #[track_caller]

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 use tracing_audit::{
@@ -10,20 +10,8 @@ use tracing_audit::{
     ledger::{Checkpoint, Note, Trust},
 };
 
-use super::{command, filled};
+use super::{command, filled, good, said};
 use crate::support::{entry, log, settle, wait_until};
-
-fn said(db: &str, arguments: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command(db).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
-
-fn good(db: &str, arguments: &[&str]) -> String {
-    let (code, out, err) = said(db, arguments);
-    assert_eq!((code, &*err), (0, ""), "{arguments:?}: {out}");
-    out
-}
 
 #[test]
 fn a_signed_checkpoint_is_verified_by_whom_it_is_signed() {

@@ -2,29 +2,17 @@
 
 use std::{
     fs,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 use tracing_audit::ledger::{Note, Origin, PrivateKey, Trust};
 
-use super::{command, filled};
+use super::{command, filled, good, said};
 use crate::support::{Fixture, Manner, Root, TestWitness, commit, entry, log, root_of, wait_until};
 
 const ORIGIN: &str = "audit.example.com/payments";
-
-fn said(db: &str, arguments: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command(db).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
-
-fn good(db: &str, arguments: &[&str]) -> String {
-    let (code, out, err) = said(db, arguments);
-    assert_eq!((code, &*err), (0, ""), "{arguments:?}: {out}");
-    out
-}
 
 /// A key of the ledger, its verifier key, and the file in which what it signs is kept.
 struct Notary {
